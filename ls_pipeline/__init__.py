@@ -1,0 +1,1 @@
+"""Label Studio's cloud storage, rebuilt as a Dagster project."""

@@ -1,0 +1,154 @@
+"""What can go wrong, as one tree.
+
+::
+
+    PipelineError
+    ├── ConnectionFaults           what a person asked for can't be stored; all faults at once
+    ├── UnknownConnectionError     no connection of that name
+    ├── NotATaskError              an object, or one row of it, can't become a task
+    ├── OutsideError               an outside system refused or failed
+    │   ├── BucketError
+    │   │   ├── BucketNotFoundError
+    │   │   ├── BucketAccessError      credentials missing, wrong, or not enough
+    │   │   ├── BucketUnavailableError try again
+    │   │   ├── ObjectNotFoundError
+    │   │   └── ObjectChangedError     another version than the one asked for: look again
+    │   └── LabelStudioError
+    │       ├── LabelStudioAccessError
+    │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
+    │       ├── ProjectNotFoundError
+    │       └── TasksRefusedError      Label Studio refused a batch; says which tasks
+    └── LeaseError                 another run holds the connection
+        └── LeaseLostError         this run held it, and was overtaken
+
+Every message is a sentence that says what happened, to which object, and what to do next.
+``transient`` tells "try again" from "never will".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class PipelineError(Exception):
+    """Any failure that ls_pipeline itself reports."""
+
+    transient = False
+
+
+class ConnectionFaults(PipelineError):  # noqa: N818 - it is a list of faults, and reads so
+    """Everything that is wrong with a connection, each fault a sentence."""
+
+    def __init__(self, name: str, faults: Sequence[str]) -> None:
+        self.name = name
+        self.faults = tuple(faults)
+        super().__init__(f"Connection {name!r} was not stored: " + " ".join(self.faults))
+
+
+class UnknownConnectionError(PipelineError):
+    """There is no connection of that name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        have = ", ".join(known) if known else "none yet"
+        super().__init__(f"There is no connection {name!r}; there are: {have}.")
+
+
+class NotATaskError(PipelineError):
+    """An object, or a row of it, can't become a task; the message is the reason."""
+
+
+class OutsideError(PipelineError):
+    """A bucket or Label Studio refused or failed."""
+
+
+class BucketError(OutsideError):
+    """A bucket refused or failed."""
+
+    def __init__(self, uri: str, what: str) -> None:
+        self.uri = uri
+        super().__init__(f"{uri}: {what}")
+
+
+class BucketNotFoundError(BucketError):
+    """The bucket does not exist."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "the bucket does not exist; create it, or correct the path.")
+
+
+class BucketAccessError(BucketError):
+    """Credentials are missing, wrong, or lack a permission."""
+
+
+class BucketUnavailableError(BucketError):
+    """The bucket did not answer, or answered that it can't now."""
+
+    transient = True
+
+
+class ObjectNotFoundError(BucketError):
+    """There is no such object."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "the object is not there (any more).")
+
+
+class ObjectChangedError(BucketError):
+    """The object is there, in another version than the one asked for."""
+
+    transient = True
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "the object changed while it was read; the next pass takes it.")
+
+
+class LabelStudioError(OutsideError):
+    """Label Studio refused or failed."""
+
+
+class LabelStudioAccessError(LabelStudioError):
+    """Label Studio does not accept the API key."""
+
+
+class LabelStudioUnavailableError(LabelStudioError):
+    """Label Studio did not answer, or with a server error: whether it acted is unknown."""
+
+    transient = True
+
+
+class ProjectNotFoundError(LabelStudioError):
+    """The project does not exist, or not any more."""
+
+
+class TasksRefusedError(LabelStudioError):
+    """Label Studio refused a batch of tasks, and stored none of it.
+
+    ``reasons`` maps positions in the batch to Label Studio's complaint; it is empty where
+    the answer doesn't tell.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[int, str]) -> None:
+        self.reasons = dict(reasons)
+        super().__init__(message)
+
+
+class LeaseError(PipelineError):
+    """Another run is working on the connection."""
+
+    transient = True
+
+    def __init__(self, connection: str, holder: str) -> None:
+        self.connection = connection
+        self.holder = holder
+        super().__init__(
+            f"Connection {connection!r} is being worked on by {holder}; "
+            "wait for it to end, then try again."
+        )
+
+
+class LeaseLostError(LeaseError):
+    """This run held the connection and was overtaken; what it still wanted to do is void."""

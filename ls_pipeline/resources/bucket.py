@@ -1,0 +1,64 @@
+"""A bucket, with its promises in words. `s3.py` and `gcs.py` keep them.
+
+``tests/contracts/test_bucket.py`` holds every implementation to them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ls_pipeline.domain.objects import StoredObject
+
+
+class Bucket(Protocol):
+    """One bucket on S3 or GCS.
+
+    Safe to use from several threads. Keys are opaque: every legal key works, byte for byte
+    (``//``, ``./``, ``..``, spaces, ``+``, ``%``, ``?``, ``#``, unicode, control characters).
+
+    Every method may raise ``BucketNotFoundError``, ``BucketAccessError`` (credentials
+    missing, wrong or not enough) or ``BucketUnavailableError`` (no answer, throttled, a
+    server error; after the client's own retries).
+    """
+
+    scheme: str
+    """``s3`` or ``gs``."""
+
+    name: str
+
+    def uri(self, key: str = "") -> str:
+        """Give ``scheme://name/key``."""
+        ...
+
+    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
+        """List the keys that start with ``prefix`` and are greater than ``after``.
+
+        In the order of the keys' UTF-8 bytes, each key once, in pages of up to 1,000, one
+        request a page, fetched when asked for. An empty listing yields no page. Folder
+        markers are listed like any other object.
+        """
+        ...
+
+    def get(self, key: str, version: str = "") -> bytes:
+        """Read a whole object: as it is now, or exactly the ``version`` that a listing told.
+
+        Raises ``ObjectNotFoundError`` when the key is gone and ``ObjectChangedError`` when
+        another version has taken its place. A body shorter than announced is an error, never
+        a short answer. The bytes are as stored: no decompression.
+        """
+        ...
+
+    def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
+        """Write a whole object, replacing what was there; give it as a listing would.
+
+        Returns only when the store has confirmed the content by its checksum. Readers see
+        the old object or the new one, never a part.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; an absent one is fine."""
+        ...
