@@ -151,4 +151,4 @@ class LeaseError(PipelineError):
 
 
 class LeaseLostError(LeaseError):
-    """This run held the connection and was overtaken; what it still wanted to do is void."""
+    """The run held the connection and was overtaken; what it still wanted to do is void."""

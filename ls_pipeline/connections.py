@@ -1,0 +1,246 @@
+"""What a connection is: typed, described, and checked once, all faults together."""
+
+# No `from __future__ import annotations`: pydantic reads the annotations.
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import dagster as dg
+import re2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ls_pipeline.domain.errors import ConnectionFaults, NotATaskError
+from ls_pipeline.domain.objects import Filter, compile_regex, overlap
+from ls_pipeline.domain.tasks import data_keys
+
+CONNECTIONS = dg.DynamicPartitionsDefinition(name="connections")
+"""A connection is a partition of every asset."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+TITLE_LENGTHS = range(3, 51)
+"""Label Studio refuses other project titles (PROJECT_TITLE_MIN_LEN, …_MAX_LEN)."""
+
+PREFIX = "Folder in the bucket: images and images/ both mean images/…; empty is the whole bucket."
+REGEX = "RE2 expression, matched from the start of the full object key; empty takes every object."
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Params(_Frozen):
+    """What may change while running, for source and target alike."""
+
+    prefix: str = Field("", description=PREFIX)
+    regex: str = Field("", description=REGEX)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            return {name: value for name, value in given.items() if value is not None}
+        return given
+
+    @property
+    def filter(self) -> Filter:
+        return Filter(self.prefix, self.regex)
+
+
+class SourceParams(Params):
+    """How objects become tasks."""
+
+    data_key: str = Field(
+        "",
+        description="The key of task data that takes a blob's URL; empty means the first data "
+        "key of the project's label config.",
+    )
+    use_blob_urls: bool = Field(
+        False,
+        description="True: each object is a blob, shown by its URL. False: each object holds "
+        "tasks as JSON.",
+    )
+
+
+class TargetParams(Params):
+    """Where completions go; ``regex`` selects the keys that are written."""
+
+
+class Source(_Frozen):
+    """Where tasks come from."""
+
+    type: Literal["s3", "gcs"] = Field(description="The cloud.")
+    path: str = Field(description="The bucket's name.")
+    params: SourceParams = SourceParams()
+
+    @property
+    def cloud(self) -> str:
+        return self.type
+
+
+class Target(_Frozen):
+    """Where completions go."""
+
+    type: Literal["s3-completions", "gcs-completions"] = Field(description="The cloud.")
+    path: str = Field(description="The bucket's name.")
+    params: TargetParams = TargetParams()
+
+    @property
+    def cloud(self) -> str:
+        return self.type.removesuffix("-completions")
+
+
+class Connection(_Frozen):
+    """One named pairing of a source and/or a target with one Label Studio project."""
+
+    name: str
+    source: Source | None = None
+    target: Target | None = None
+    project: str = Field(description="The Label Studio project's title; made if absent.")
+    label_config: str = Field("", description="What a new project is made with: XML.")
+
+
+def connection(
+    name: str,
+    *,
+    source: Mapping[str, Any] | None,
+    target: Mapping[str, Any] | None,
+    project: str,
+    label_config: str = "",
+    faults: Sequence[str] = (),
+) -> Connection:
+    """Check a connection as a person gave it; ``faults`` are those found on the way here.
+
+    ``source`` and ``target`` are ``{"type": …, "path": …, "params": {…}}``.
+
+    Raises ``ConnectionFaults`` with every fault.
+    """
+    found = list(faults)
+    checked_source = _part(Source, "source", source, found)
+    checked_target = _part(Target, "target", target, found)
+    found += _name_faults(name)
+    found += _project_faults(project, label_config)
+    if source is None and target is None:
+        found.append("It has neither a source nor a target; give at least one.")
+    if checked_source and checked_target:
+        found += _overlap_faults(checked_source, checked_target)
+    if checked_source and label_config:
+        found += _data_key_faults(checked_source.params, label_config)
+    if found:
+        raise ConnectionFaults(name, found)
+    return Connection(
+        name=name,
+        source=checked_source,
+        target=checked_target,
+        project=project,
+        label_config=label_config,
+    )
+
+
+def params_from_json(option: str, text: str, faults: list[str]) -> Any:
+    """Read the JSON of ``--source-params`` or ``--target-params``; add what is wrong to ``faults``."""
+    try:
+        params = json.loads(text)
+    except ValueError as error:
+        faults.append(f"{option} is not JSON: {error}.")
+        return {}
+    if not isinstance(params, dict):
+        faults.append(f'{option} is a JSON object, as in {{"prefix": "images"}}.')
+        return {}
+    return params
+
+
+PartT = TypeVar("PartT", Source, Target)
+
+
+def _part(
+    model: type[PartT], side: str, given: Mapping[str, Any] | None, faults: list[str]
+) -> PartT | None:
+    if given is None:
+        return None
+    try:
+        part = model.model_validate(given)
+    except ValidationError as error:
+        faults += [_sentence(model, side, one) for one in error.errors()]
+        return None
+    faults += _bucket_faults(side, part.path)
+    try:
+        compile_regex(part.params.regex)
+    except re2.error as error:
+        faults.append(f"The {side} regex {part.params.regex!r} is not RE2: {_reason(error)}.")
+    return part
+
+
+def _reason(error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+
+
+def _sentence(model: type[Source | Target], side: str, error: Any) -> str:
+    """Say what pydantic found, in the words of the command line."""
+    *_, field = error["loc"]
+    given = json.dumps(error["input"], default=str)
+    if error["type"] == "extra_forbidden":
+        known = list(model.model_fields["params"].annotation.model_fields)  # type: ignore[union-attr]
+        close = difflib.get_close_matches(str(field), known, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"There is no {side} param {field!r}{hint}; there are: {', '.join(known)}."
+    if error["type"] == "bool_type":
+        return f"The {side} param {field!r} is true or false, not {given}."
+    if error["type"] == "string_type":
+        return f"The {side} param {field!r} is a string, not {given}."
+    if error["type"] == "literal_error":
+        return f"The {side} {field} is {error['ctx']['expected']}, not {given}."
+    return f"The {side} {field} {given}: {error['msg']}."
+
+
+def _name_faults(name: str) -> Iterator[str]:
+    if not NAME.fullmatch(name):
+        yield "A name has 1 to 63 letters, digits, - and _, and begins with a letter or digit."
+
+
+def _bucket_faults(side: str, path: str) -> Iterator[str]:
+    if not path or "/" in path:
+        yield (
+            f"The {side} path is the bucket's name alone, as in my-bucket; {path!r} is not; "
+            "a folder goes into the prefix param."
+        )
+
+
+def _project_faults(project: str, label_config: str) -> Iterator[str]:
+    if len(project) not in TITLE_LENGTHS:
+        yield (
+            f"A Label Studio project's title has {TITLE_LENGTHS[0]} to {TITLE_LENGTHS[-1]} "
+            f"characters; {project!r} has {len(project)}."
+        )
+    if label_config:
+        try:
+            if not data_keys(label_config):
+                yield 'The label config shows no data; it needs a tag like <Text value="$text"/>.'
+        except NotATaskError as error:
+            yield str(error)
+
+
+def _overlap_faults(source: Source, target: Target) -> Iterator[str]:
+    one_bucket = (source.cloud, source.path) == (target.cloud, target.path)
+    if one_bucket and overlap(source.params.prefix, target.params.prefix):
+        yield (
+            f"Source and target overlap in bucket {source.path!r}: exports would come back as "
+            "tasks; give each its own prefix, neither inside the other."
+        )
+
+
+def _data_key_faults(params: SourceParams, label_config: str) -> Iterator[str]:
+    try:
+        keys = data_keys(label_config)
+    except NotATaskError:
+        return  # said already
+    shown = ", ".join(map(repr, keys))
+    if params.data_key and keys and params.data_key not in keys:
+        yield f"The label config does not show data_key {params.data_key!r}; it shows {shown}."
+    if params.use_blob_urls and len(keys) > 1:
+        yield (
+            f"A blob fills one data key, and the label config shows {shown}; use JSON tasks, or "
+            "a label config with one."
+        )

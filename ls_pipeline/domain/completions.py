@@ -1,0 +1,93 @@
+"""Label Studio's answer, as completions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ls_pipeline.domain.tasks import Origin, origin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TASK_FIELDS = ("id", "data", "meta", "created_at", "updated_at", "inner_id", "project")
+_ANNOTATION_FIELDS = (
+    "id",
+    "completed_by",
+    "result",
+    "was_cancelled",
+    "ground_truth",
+    "created_at",
+    "updated_at",
+    "lead_time",
+    "task",
+    "project",
+    "updated_by",
+    "parent_prediction",
+    "parent_annotation",
+    "last_action",
+)
+_PREDICTION_FIELDS = ("id", "result", "score", "model_version", "created_at", "updated_at", "task")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """What a light listing says of a task: enough to tell whether to look closer.
+
+    ``annotations`` counts the finished ones, skipped ones included; ``updated_at`` is Label
+    Studio's own time, as it writes it.
+    """
+
+    id: int
+    updated_at: str
+    annotations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A task with its finished annotations, in Label Studio's own export form."""
+
+    task_id: int
+    updated_at: str
+    origin: Origin | None
+    document: Mapping[str, Any]
+
+    @property
+    def annotations(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.document["annotations"]
+        return found
+
+    @property
+    def digest(self) -> str:
+        """Hash what a reader cares about: all but the task's own time of change."""
+        content = {key: value for key, value in self.document.items() if key != "updated_at"}
+        return digest(content)
+
+
+def completion(task: Mapping[str, Any]) -> Completion:
+    """Read one task of Label Studio's task list (``fields=all``).
+
+    Keeps the fields of Label Studio's export. Left out are texts relative to now
+    (``created_ago``) and drafts, which nobody has finished.
+    """
+    document = {name: task.get(name) for name in _TASK_FIELDS}
+    annotations = [_only(one, _ANNOTATION_FIELDS) for one in task.get("annotations") or ()]
+    document["annotations"] = sorted(annotations, key=lambda one: one["id"])
+    document["predictions"] = [
+        _only(one, _PREDICTION_FIELDS) for one in task.get("predictions") or ()
+    ]
+    document["total_annotations"] = sum(not one["was_cancelled"] for one in annotations)
+    document["cancelled_annotations"] = sum(bool(one["was_cancelled"]) for one in annotations)
+    return Completion(task["id"], task["updated_at"], origin_of(task.get("meta")), document)
+
+
+def digest(value: object) -> str:
+    """Hash a JSON value, the same however its keys are ordered."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _only(source: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    return {name: source[name] for name in fields if name in source}

@@ -1,0 +1,650 @@
+"""The ledger: which object version became which task, which completion was exported.
+
+SQLAlchemy Core over SQLite, or any database by URL. Every write of a run goes through its
+lease, in one transaction that fails when the lease was lost: a run that was overtaken, or
+was paused and wakes, changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ls_pipeline.connections import Connection
+from ls_pipeline.domain.changes import KnownObject, State
+from ls_pipeline.domain.errors import LeaseError, LeaseLostError, UnknownConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+PAGE = 1000
+"""Rows read at once."""
+
+LEASE_SECONDS = 60.0
+"""How long a lease outlives its holder's last write; a dead holder on this machine: 0."""
+
+RETRY_AT_FIRST = 30.0
+RETRY_AT_MOST = 3600.0
+"""Seconds a failing connection waits; doubled with every failure in a row."""
+
+metadata = sa.MetaData()
+
+# PostgreSQL orders text by locale unless told; keys are compared by their bytes.
+_Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+def _connection_id() -> sa.Column[int]:
+    return sa.Column("connection", sa.ForeignKey("connections.id"), primary_key=True)
+
+
+connections = sa.Table(
+    "connections",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, index=True),
+    sa.Column("removed", sa.Boolean, nullable=False, default=False),
+    sa.Column("project_id", sa.Integer),
+    sa.Column("polled_to", sa.Text, nullable=False, default=""),
+    sa.Column("holder", sa.Text, nullable=False, default=""),
+    sa.Column("fence", sa.Integer, nullable=False, default=0),
+    sa.Column("leased_until", sa.Float, nullable=False, default=0.0),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("retry_at", sa.Float, nullable=False, default=0.0),
+    sa.Column("failure", sa.Text, nullable=False, default=""),
+)
+revisions = sa.Table(
+    "revisions",
+    metadata,
+    _connection_id(),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("saved_at", sa.Float, nullable=False),
+    sa.Column("saved_by", sa.Text, nullable=False),
+)
+objects = sa.Table(
+    "objects",
+    metadata,
+    _connection_id(),
+    sa.Column("key", _Key, primary_key=True),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+)
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    _connection_id(),
+    sa.Column("key", _Key, primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("task_id", sa.BigInteger, nullable=False),
+)
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    _connection_id(),
+    sa.Column("key", _Key, primary_key=True),
+    sa.Column("row", sa.Integer, primary_key=True),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("connection", sa.ForeignKey("connections.id"), nullable=False, index=True),
+    sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("above", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.JSON, nullable=False),
+)
+completions = sa.Table(
+    "completions",
+    metadata,
+    _connection_id(),
+    sa.Column("task_id", sa.BigInteger, primary_key=True),
+    sa.Column("updated_at", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("key", _Key, nullable=False),
+    sa.Column("annotations", sa.Integer, nullable=False),
+)
+
+WHOLE_OBJECT = -1
+"""The ``row`` of a quarantined object, as against one row of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRow:
+    """One (object, row) and the task that it became."""
+
+    key: str
+    row: int
+    version: str
+    digest: str
+    task_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One object, or with ``row`` one row of it, that can't become a task."""
+
+    key: str
+    row: int | None
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An import that was begun: these rows may have become tasks with ids over ``above``."""
+
+    id: int
+    project_id: int
+    above: int
+    rows: tuple[LoadedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was last written to the target for a task."""
+
+    task_id: int
+    updated_at: str
+    digest: str
+    key: str
+    annotations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the last passes of a connection went; times are in seconds since 1970."""
+
+    failures: int
+    retry_at: float
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One stored state of a connection's settings."""
+
+    number: int
+    connection: Connection
+    saved_at: float
+    saved_by: str
+
+
+def retry_delay(failures: int) -> float:
+    """Give the seconds to wait after so many failures in a row."""
+    return float(min(RETRY_AT_FIRST * 2 ** max(failures - 1, 0), RETRY_AT_MOST))
+
+
+def sqlite_url(home: Path) -> str:
+    """Give the database URL of the ledger in a home."""
+    return f"sqlite:///{(home / 'ledger.db').as_posix()}"
+
+
+class Ledger:
+    """Our own durable record of all connections. Safe to use from several processes."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self.clock = clock
+        self.engine = sa.create_engine(url)
+        if self.engine.dialect.name == "sqlite":
+            _tune_sqlite(self.engine)
+        metadata.create_all(self.engine)
+
+    def names(self) -> list[str]:
+        """List the connections, in the order of their names."""
+        query = sa.select(connections.c.name).where(~connections.c.removed)
+        with self.engine.connect() as db:
+            return sorted(db.scalars(query))
+
+    def account(self, name: str) -> Account:
+        """Give one connection's part of the ledger.
+
+        Raises ``UnknownConnectionError``.
+        """
+        query = sa.select(connections.c.id).where(
+            connections.c.name == name, ~connections.c.removed
+        )
+        with self.engine.connect() as db:
+            number = db.scalar(query)
+        if number is None:
+            raise UnknownConnectionError(name, self.names())
+        return Account(self, number, name)
+
+    def connection(self, name: str) -> Connection:
+        """Give a connection with the settings in force.
+
+        Raises ``UnknownConnectionError``.
+        """
+        return self.account(name).revision().connection
+
+    def save(self, connection: Connection, saved_by: str) -> int:
+        """Store a connection, new or changed, as its next revision; give its number.
+
+        The same settings again are no new revision. A removed connection that comes back
+        with the same source bucket and project takes up its old account, so that nothing
+        is loaded twice.
+        """
+        document = connection.model_dump(mode="json")
+        with self.engine.begin() as db:
+            number = self._number_for(db, connection)
+            last = db.execute(_last_revision(number)).first()
+            db.execute(connections.update().where(connections.c.id == number).values(removed=False))
+            if last and last.document == document:
+                return int(last.number)
+            revision = last.number + 1 if last else 1
+            db.execute(
+                revisions.insert().values(
+                    connection=number,
+                    number=revision,
+                    document=document,
+                    saved_at=self.clock(),
+                    saved_by=saved_by,
+                )
+            )
+        return revision
+
+    def remove(self, name: str) -> None:
+        """Take a connection out of use; its account is kept, in case it comes back.
+
+        Raises ``UnknownConnectionError``.
+        """
+        account = self.account(name)
+        with self.engine.begin() as db:
+            db.execute(
+                connections.update().where(connections.c.id == account.id).values(removed=True)
+            )
+
+    def _number_for(self, db: sa.Connection, connection: Connection) -> int:
+        named = sa.select(connections.c.id, connections.c.removed).where(
+            connections.c.name == connection.name
+        )
+        for row in db.execute(named.order_by(connections.c.id.desc())):
+            last = db.execute(_last_revision(row.id)).one()
+            if not row.removed or _same_identity(Connection(**last.document), connection):
+                return int(row.id)
+        result = db.execute(connections.insert().values(name=connection.name))
+        key: Any = result.inserted_primary_key
+        return int(key[0])
+
+
+def _last_revision(number: int) -> sa.Select[Any]:
+    mine = revisions.c.connection == number
+    return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)
+
+
+def _same_identity(one: Connection, other: Connection) -> bool:
+    def identity(connection: Connection) -> object:
+        source = connection.source
+        return (source and (source.type, source.path)), connection.project
+
+    return identity(one) == identity(other)
+
+
+def _tune_sqlite(engine: sa.Engine) -> None:
+    Path(engine.url.database or ".").parent.mkdir(parents=True, exist_ok=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def _tune(db: Any, _record: object) -> None:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA busy_timeout=30000")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write one connection's account, while its fence is the newest."""
+
+    account: Account
+    holder: str
+    fence: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """One connection's part of the ledger."""
+
+    ledger: Ledger
+    id: int
+    name: str
+
+    def revision(self) -> Revision:
+        """Give the settings in force."""
+        with self.ledger.engine.connect() as db:
+            row = db.execute(_last_revision(self.id)).one()
+        return Revision(row.number, Connection(**row.document), row.saved_at, row.saved_by)
+
+    # -- the lease ------------------------------------------------------------------------
+
+    @contextmanager
+    def lease(self, patience: float = 0.0) -> Iterator[Lease]:
+        """Hold the connection for as long as the block runs.
+
+        Raises ``LeaseError`` when another run still holds it after ``patience`` seconds.
+        """
+        lease = self._take_within(patience)
+        try:
+            yield lease
+        finally:
+            with self.ledger.engine.begin() as db:
+                db.execute(self._mine(lease).values(holder="", leased_until=0.0))
+
+    def _take_within(self, patience: float) -> Lease:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                return self._take()
+            except LeaseError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _take(self) -> Lease:
+        now, me = self.ledger.clock(), _holder()
+        with self.ledger.engine.begin() as db:
+            row = db.execute(sa.select(connections).where(connections.c.id == self.id)).one()
+            if row.leased_until > now and not _is_dead(row.holder):
+                raise LeaseError(self.name, row.holder)
+            taken = db.execute(
+                connections.update()
+                .where(connections.c.id == self.id, connections.c.fence == row.fence)
+                .values(holder=me, fence=row.fence + 1, leased_until=now + LEASE_SECONDS)
+            )
+            if taken.rowcount != 1:
+                raise LeaseError(self.name, "a run that began at the same moment")
+        return Lease(self, me, row.fence + 1)
+
+    def _mine(self, lease: Lease) -> sa.Update:
+        return connections.update().where(
+            connections.c.id == self.id, connections.c.fence == lease.fence
+        )
+
+    @contextmanager
+    def _write(self, lease: Lease) -> Iterator[sa.Connection]:
+        """Open a transaction that renews the lease, or fails when it was lost."""
+        until = self.ledger.clock() + LEASE_SECONDS
+        with self.ledger.engine.begin() as db:
+            if db.execute(self._mine(lease).values(leased_until=until)).rowcount != 1:
+                raise LeaseLostError(self.name, "a newer run")
+            yield db
+
+    def renew(self, lease: Lease) -> None:
+        """Say that the run is alive. Raises ``LeaseLostError``."""
+        with self._write(lease):
+            pass
+
+    # -- health ---------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """Tell how the last passes went."""
+        c = connections.c
+        query = sa.select(c.failures, c.retry_at, c.failure).where(c.id == self.id)
+        with self.ledger.engine.connect() as db:
+            return Health(*db.execute(query).one())
+
+    def failed(self, failure: str) -> Health:
+        """Record that a pass failed, and when the next one is due."""
+        health = self.health()
+        failures = health.failures + 1
+        retry_at = self.ledger.clock() + retry_delay(failures)
+        self._set_health(failures, retry_at, failure)
+        return Health(failures, retry_at, failure)
+
+    def recovered(self) -> None:
+        """Record that a pass went well."""
+        if self.health().failures:
+            self._set_health(0, 0.0, "")
+
+    def _set_health(self, failures: int, retry_at: float, failure: str) -> None:
+        values = {"failures": failures, "retry_at": retry_at, "failure": failure}
+        with self.ledger.engine.begin() as db:
+            db.execute(connections.update().where(connections.c.id == self.id).values(values))
+
+    # -- the project ----------------------------------------------------------------------
+
+    def project_id(self) -> int | None:
+        """Give the id of the connection's Label Studio project, once it is known."""
+        with self.ledger.engine.connect() as db:
+            return db.scalar(sa.select(connections.c.project_id).where(connections.c.id == self.id))
+
+    def set_project_id(self, lease: Lease, project_id: int) -> None:
+        """Remember the project."""
+        with self._write(lease) as db:
+            db.execute(self._mine(lease).values(project_id=project_id))
+
+    # -- objects and tasks ----------------------------------------------------------------
+
+    def known(self, prefix: str = "", after: str = "", upto: str = "") -> Iterator[KnownObject]:
+        """List the known objects whose key starts with ``prefix``, in byte order.
+
+        Those after ``after`` and, unless it is empty, not after ``upto``. Reads page by
+        page, so what is written behind the place it has reached changes nothing.
+        """
+        c = objects.c
+        while True:
+            query = sa.select(c.key, c.version, c.size, c.state).where(
+                c.connection == self.id, c.key > after, c.key >= prefix
+            )
+            if upto:
+                query = query.where(c.key <= upto)
+            with self.ledger.engine.connect() as db:
+                page = db.execute(query.order_by(c.key).limit(PAGE)).all()
+            for key, version, size, state in page:
+                if not key.startswith(prefix):
+                    return
+                yield KnownObject(key, version, size, State(state))
+            if len(page) < PAGE:
+                return
+            after = page[-1].key
+
+    def rows_of(self, key: str) -> dict[int, LoadedRow]:
+        """Give the tasks that an object's rows became, by row."""
+        c = tasks.c
+        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id).where(
+            c.connection == self.id, c.key == key
+        )
+        with self.ledger.engine.connect() as db:
+            return {row.row: LoadedRow(*row) for row in db.execute(query)}
+
+    def has_tasks(self) -> bool:
+        """Tell whether any task was recorded yet."""
+        query = sa.select(tasks.c.task_id).where(tasks.c.connection == self.id).limit(1)
+        with self.ledger.engine.connect() as db:
+            return db.scalar(query) is not None
+
+    def count_objects(self) -> dict[State, int]:
+        """Count the known objects by their state."""
+        c = objects.c
+        query = sa.select(c.state, sa.func.count()).where(c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            counted = {State(state): n for state, n in db.execute(query.group_by(c.state))}
+        return {state: counted.get(state, 0) for state in State}
+
+    def quarantined(self, limit: int | None = None) -> list[Quarantined]:
+        """List what is in quarantine, in key order."""
+        c = quarantine.c
+        query = sa.select(c.key, c.row, c.version, c.reason).where(c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            rows = db.execute(query.order_by(c.key, c.row).limit(limit)).all()
+        return [
+            Quarantined(key, None if row == WHOLE_OBJECT else row, version, reason)
+            for key, row, version, reason in rows
+        ]
+
+    def count_quarantined(self) -> int:
+        """Count the objects that are in quarantine, whole or with one of their rows."""
+        c = quarantine.c
+        query = sa.select(sa.func.count(c.key.distinct())).where(c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            return db.scalar(query) or 0
+
+    # -- the attempt protocol -------------------------------------------------------------
+
+    def open_attempts(self) -> list[Attempt]:
+        """List the imports whose outcome is not recorded, oldest first."""
+        query = sa.select(attempts).where(attempts.c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            found = db.execute(query.order_by(attempts.c.id)).all()
+        return [
+            Attempt(one.id, one.project_id, one.above, tuple(LoadedRow(*row) for row in one.rows))
+            for one in found
+        ]
+
+    def open_attempt(
+        self, lease: Lease, project_id: int, above: int, rows: Sequence[LoadedRow]
+    ) -> Attempt:
+        """Record that these rows are about to be imported."""
+        plain = [[row.key, row.row, row.version, row.digest] for row in rows]
+        with self._write(lease) as db:
+            result = db.execute(
+                attempts.insert().values(
+                    connection=self.id, project_id=project_id, above=above, rows=plain
+                )
+            )
+            key: Any = result.inserted_primary_key
+        return Attempt(int(key[0]), project_id, above, tuple(rows))
+
+    def record(
+        self,
+        lease: Lease,
+        *,
+        attempt: Attempt | None = None,
+        loaded: Iterable[LoadedRow] = (),
+        complaints: Iterable[Quarantined] = (),
+        finished: Iterable[KnownObject] = (),
+    ) -> None:
+        """Record what became of rows and objects, and close the attempt, all at once.
+
+        ``finished`` objects are dealt with, in that version: complaints about their other
+        versions are dropped.
+        """
+        finished = list(finished)
+        with self._write(lease) as db:
+            if attempt:
+                db.execute(attempts.delete().where(attempts.c.id == attempt.id))
+            self._drop_old_complaints(db, finished)
+            self._upsert(db, tasks, ({**_plain(row)} for row in loaded))
+            self._upsert(db, objects, ({**_plain(one)} for one in finished))
+            self._upsert(
+                db,
+                quarantine,
+                (
+                    {**_plain(one), "row": WHOLE_OBJECT if one.row is None else one.row}
+                    for one in complaints
+                ),
+            )
+
+    def _drop_old_complaints(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
+        c = quarantine.c
+        gone = (
+            quarantine.delete()
+            .where(c.connection == self.id, c.key == sa.bindparam("the_key"))
+            .where(c.version != sa.bindparam("the_version"))
+        )
+        if finished:
+            db.execute(
+                gone,
+                [
+                    {
+                        "the_key": one.key,
+                        "the_version": "" if one.state is State.REMOVED else one.version,
+                    }
+                    for one in finished
+                ],
+            )
+
+    def _upsert(self, db: sa.Connection, table: sa.Table, rows: Iterable[dict[str, Any]]) -> None:
+        values = [{"connection": self.id, **row} for row in rows]
+        if not values:
+            return
+        insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(table)
+        change = {
+            column.name: statement.excluded[column.name]
+            for column in table.columns
+            if not column.primary_key
+        }
+        db.execute(
+            statement.on_conflict_do_update(
+                index_elements=list(table.primary_key.columns), set_=change
+            ),
+            values,
+        )
+
+    # -- completions ----------------------------------------------------------------------
+
+    def exported(self, task_ids: Sequence[int]) -> dict[int, Exported]:
+        """Give what was last written for each of these tasks, where anything was."""
+        c = completions.c
+        found: dict[int, Exported] = {}
+        query = sa.select(c.task_id, c.updated_at, c.digest, c.key, c.annotations)
+        with self.ledger.engine.connect() as db:
+            for start in range(0, len(task_ids), PAGE):
+                some = task_ids[start : start + PAGE]
+                mine = query.where(c.connection == self.id, c.task_id.in_(some))
+                found |= {row.task_id: Exported(*row) for row in db.execute(mine)}
+        return found
+
+    def polled_to(self) -> str:
+        """Give the Label Studio time up to which completions were exported; empty at first."""
+        query = sa.select(connections.c.polled_to).where(connections.c.id == self.id)
+        with self.ledger.engine.connect() as db:
+            return db.scalar(query) or ""
+
+    def record_exports(
+        self, lease: Lease, exported: Iterable[Exported], polled_to: str | None = None
+    ) -> None:
+        """Record what was written to the target and, at the end, how far that reaches."""
+        with self._write(lease) as db:
+            self._upsert(db, completions, ({**_plain(one)} for one in exported))
+            if polled_to is not None:
+                db.execute(self._mine(lease).values(polled_to=polled_to))
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {
+        name: item.value if isinstance(item := getattr(value, name), State) else item
+        for name in value.__dataclass_fields__
+    }
+
+
+# -- who holds a lease --------------------------------------------------------------------
+
+
+def _holder() -> str:
+    return f"{_machine()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+
+def _machine() -> str:
+    """Name what process ids mean something within: the host and its PID namespace."""
+    namespace = Path("/proc/self/ns/pid")
+    inside = namespace.readlink().name if namespace.is_symlink() else ""
+    return f"{socket.gethostname()}{inside}"
+
+
+def _is_dead(holder: str) -> bool:
+    """Tell whether a lease's holder certainly lives no more; doubt counts as life."""
+    machine, _, rest = holder.partition("/")
+    pid = rest.partition("/")[0]
+    if machine != _machine() or not pid.isdigit() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
