@@ -101,7 +101,7 @@ class Connection(_Frozen):
     label_config: str = Field("", description="What a new project is made with: XML.")
 
 
-def connection(
+def connection(  # noqa: PLR0913 - one for each part of a connection
     name: str,
     *,
     source: Mapping[str, Any] | None,
@@ -139,7 +139,7 @@ def connection(
 
 
 def params_from_json(option: str, text: str, faults: list[str]) -> Any:
-    """Read the JSON of ``--source-params`` or ``--target-params``; add what is wrong to ``faults``."""
+    """Read an option's JSON object; add what is wrong with it to ``faults``."""
     try:
         params = json.loads(text)
     except ValueError as error:

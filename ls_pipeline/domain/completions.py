@@ -43,6 +43,7 @@ class TaskState:
     id: int
     updated_at: str
     annotations: int
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,14 @@ def completion(task: Mapping[str, Any]) -> Completion:
     document["total_annotations"] = sum(not one["was_cancelled"] for one in annotations)
     document["cancelled_annotations"] = sum(bool(one["was_cancelled"]) for one in annotations)
     return Completion(task["id"], task["updated_at"], origin_of(task.get("meta")), document)
+
+
+def is_for(connection: str, origin: Origin | None) -> bool:
+    """Tell whether a task's completions are a connection's to export.
+
+    All in its project are, but those that another connection loaded.
+    """
+    return origin is None or origin.connection == connection
 
 
 def digest(value: object) -> str:

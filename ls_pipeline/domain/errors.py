@@ -128,11 +128,13 @@ class TasksRefusedError(LabelStudioError):
     """Label Studio refused a batch of tasks, and stored none of it.
 
     ``reasons`` maps positions in the batch to Label Studio's complaint; it is empty where
-    the answer doesn't tell.
+    the answer doesn't tell. ``crashed`` says that it was no refusal but an internal error,
+    which a task may have caused, or something else.
     """
 
-    def __init__(self, message: str, reasons: Mapping[int, str]) -> None:
+    def __init__(self, message: str, reasons: Mapping[int, str], *, crashed: bool = False) -> None:
         self.reasons = dict(reasons)
+        self.crashed = crashed
         super().__init__(message)
 
 

@@ -7,9 +7,11 @@ was paused and wakes, changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import sys
+import threading
 import time
 import uuid
 from contextlib import contextmanager
@@ -58,9 +60,18 @@ connections = sa.Table(
     sa.Column("holder", sa.Text, nullable=False, default=""),
     sa.Column("fence", sa.Integer, nullable=False, default=0),
     sa.Column("leased_until", sa.Float, nullable=False, default=0.0),
-    sa.Column("failures", sa.Integer, nullable=False, default=0),
-    sa.Column("retry_at", sa.Float, nullable=False, default=0.0),
-    sa.Column("failure", sa.Text, nullable=False, default=""),
+    sa.Column("table_digest", sa.Text, nullable=False, default=""),
+    sa.Column("table_uri", sa.Text, nullable=False, default=""),
+    sa.Column("table_version", sa.Text, nullable=False, default=""),
+)
+health = sa.Table(
+    "health",
+    metadata,
+    _connection_id(),
+    sa.Column("work", sa.Text, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("retry_at", sa.Float, nullable=False),
+    sa.Column("failure", sa.Text, nullable=False),
 )
 revisions = sa.Table(
     "revisions",
@@ -115,7 +126,7 @@ completions = sa.Table(
     sa.Column("task_id", sa.BigInteger, primary_key=True),
     sa.Column("updated_at", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
-    sa.Column("key", _Key, nullable=False),
+    sa.Column("uri", sa.Text, nullable=False),
     sa.Column("annotations", sa.Integer, nullable=False),
 )
 
@@ -161,8 +172,17 @@ class Exported:
     task_id: int
     updated_at: str
     digest: str
-    key: str
+    uri: str
     annotations: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedTable:
+    """The Parquet table last written: of which exports, where, and as which version."""
+
+    digest: str
+    uri: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +209,10 @@ def retry_delay(failures: int) -> float:
     return float(min(RETRY_AT_FIRST * 2 ** max(failures - 1, 0), RETRY_AT_MOST))
 
 
-def sqlite_url(home: Path) -> str:
-    """Give the database URL of the ledger in a home."""
+def database_url(home: Path) -> str:
+    """Give the ledger's database: LS_PIPELINE_DATABASE_URL, or a file in the home."""
+    if url := os.environ.get("LS_PIPELINE_DATABASE_URL"):
+        return url
     return f"sqlite:///{(home / 'ledger.db').as_posix()}"
 
 
@@ -336,18 +358,33 @@ class Account:
         Raises ``LeaseError`` when another run still holds it after ``patience`` seconds.
         """
         lease = self._take_within(patience)
+        done = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(lease, done), daemon=True)
+        heart.start()
         try:
             yield lease
         finally:
+            done.set()
+            heart.join()
             with self.ledger.engine.begin() as db:
                 db.execute(self._mine(lease).values(holder="", leased_until=0.0))
+
+    def _beat(self, lease: Lease, done: threading.Event) -> None:
+        """Keep the lease while the process lives; a paused one loses it."""
+        while not done.wait(LEASE_SECONDS / 4):
+            try:
+                self.renew(lease)
+            except LeaseLostError:  # noqa: PERF203 - it waits anyway
+                return  # the run finds out at its next write
+            except sa.exc.OperationalError:
+                continue  # a busy database; there is time for another try
 
     def _take_within(self, patience: float) -> Lease:
         deadline = time.monotonic() + patience
         while True:
             try:
                 return self._take()
-            except LeaseError:
+            except LeaseError:  # noqa: PERF203 - it waits anyway
                 if time.monotonic() >= deadline:
                     raise
                 time.sleep(0.2)
@@ -388,30 +425,27 @@ class Account:
 
     # -- health ---------------------------------------------------------------------------
 
-    def health(self) -> Health:
-        """Tell how the last passes went."""
-        c = connections.c
-        query = sa.select(c.failures, c.retry_at, c.failure).where(c.id == self.id)
+    def health(self, work: str) -> Health:
+        """Tell how the last passes of some work (``tasks``, ``completions``) went."""
+        c = health.c
+        query = sa.select(c.failures, c.retry_at, c.failure)
         with self.ledger.engine.connect() as db:
-            return Health(*db.execute(query).one())
+            row = db.execute(query.where(c.connection == self.id, c.work == work)).first()
+        return Health(*row) if row else Health(0, 0.0, "")
 
-    def failed(self, failure: str) -> Health:
+    def failed(self, work: str, failure: str) -> Health:
         """Record that a pass failed, and when the next one is due."""
-        health = self.health()
-        failures = health.failures + 1
-        retry_at = self.ledger.clock() + retry_delay(failures)
-        self._set_health(failures, retry_at, failure)
-        return Health(failures, retry_at, failure)
-
-    def recovered(self) -> None:
-        """Record that a pass went well."""
-        if self.health().failures:
-            self._set_health(0, 0.0, "")
-
-    def _set_health(self, failures: int, retry_at: float, failure: str) -> None:
-        values = {"failures": failures, "retry_at": retry_at, "failure": failure}
+        failures = self.health(work).failures + 1
+        new = Health(failures, self.ledger.clock() + retry_delay(failures), failure)
         with self.ledger.engine.begin() as db:
-            db.execute(connections.update().where(connections.c.id == self.id).values(values))
+            self._upsert(db, health, [{"work": work, **_plain(new)}])
+        return new
+
+    def recovered(self, work: str) -> None:
+        """Record that a pass went well."""
+        c = health.c
+        with self.ledger.engine.begin() as db:
+            db.execute(health.delete().where(c.connection == self.id, c.work == work))
 
     # -- the project ----------------------------------------------------------------------
 
@@ -485,9 +519,8 @@ class Account:
         ]
 
     def count_quarantined(self) -> int:
-        """Count the objects that are in quarantine, whole or with one of their rows."""
-        c = quarantine.c
-        query = sa.select(sa.func.count(c.key.distinct())).where(c.connection == self.id)
+        """Count what is in quarantine: objects, and single rows of others."""
+        query = sa.select(sa.func.count()).where(quarantine.c.connection == self.id)
         with self.ledger.engine.connect() as db:
             return db.scalar(query) or 0
 
@@ -517,7 +550,7 @@ class Account:
             key: Any = result.inserted_primary_key
         return Attempt(int(key[0]), project_id, above, tuple(rows))
 
-    def record(
+    def record(  # noqa: PLR0913 - one transaction, whatever belongs into it
         self,
         lease: Lease,
         *,
@@ -525,17 +558,21 @@ class Account:
         loaded: Iterable[LoadedRow] = (),
         complaints: Iterable[Quarantined] = (),
         finished: Iterable[KnownObject] = (),
+        forgotten: Iterable[str] = (),
     ) -> None:
         """Record what became of rows and objects, and close the attempt, all at once.
 
         ``finished`` objects are dealt with, in that version: complaints about their other
-        versions are dropped.
+        versions are dropped. ``forgotten`` are keys that are gone and left no tasks.
         """
-        finished = list(finished)
+        finished, forgotten = list(finished), list(forgotten)
         with self._write(lease) as db:
             if attempt:
                 db.execute(attempts.delete().where(attempts.c.id == attempt.id))
             self._drop_old_complaints(db, finished)
+            for table in (objects, quarantine):
+                mine = table.c.connection == self.id
+                db.execute(table.delete().where(mine, table.c.key.in_(forgotten)))
             self._upsert(db, tasks, ({**_plain(row)} for row in loaded))
             self._upsert(db, objects, ({**_plain(one)} for one in finished))
             self._upsert(
@@ -590,7 +627,7 @@ class Account:
         """Give what was last written for each of these tasks, where anything was."""
         c = completions.c
         found: dict[int, Exported] = {}
-        query = sa.select(c.task_id, c.updated_at, c.digest, c.key, c.annotations)
+        query = sa.select(c.task_id, c.updated_at, c.digest, c.uri, c.annotations)
         with self.ledger.engine.connect() as db:
             for start in range(0, len(task_ids), PAGE):
                 some = task_ids[start : start + PAGE]
@@ -603,6 +640,33 @@ class Account:
         query = sa.select(connections.c.polled_to).where(connections.c.id == self.id)
         with self.ledger.engine.connect() as db:
             return db.scalar(query) or ""
+
+    def exports_digest(self) -> str:
+        """Hash what was exported of all tasks: it moves when any completion does."""
+        c = completions.c
+        query = sa.select(c.task_id, c.digest, c.uri).where(c.connection == self.id)
+        found = hashlib.sha256()
+        with self.ledger.engine.connect() as db:
+            for row in db.execute(query.order_by(c.task_id)):
+                found.update(repr(tuple(row)).encode())
+        return found.hexdigest()
+
+    def table(self) -> ExportedTable:
+        """Give what is known of the Parquet table that was last written."""
+        c = connections.c
+        query = sa.select(c.table_digest, c.table_uri, c.table_version).where(c.id == self.id)
+        with self.ledger.engine.connect() as db:
+            return ExportedTable(*db.execute(query).one())
+
+    def record_table(self, lease: Lease, table: ExportedTable) -> None:
+        """Record which Parquet table was written."""
+        values = {
+            "table_digest": table.digest,
+            "table_uri": table.uri,
+            "table_version": table.version,
+        }
+        with self._write(lease) as db:
+            db.execute(self._mine(lease).values(values))
 
     def record_exports(
         self, lease: Lease, exported: Iterable[Exported], polled_to: str | None = None

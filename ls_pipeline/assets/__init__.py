@@ -1,0 +1,1 @@
+"""What exists, in Dagster's words: tasks, completions, training data."""

@@ -1,0 +1,431 @@
+"""One pass over a source: find what changed, and load it as tasks, each exactly once.
+
+The protocol, per batch: write an attempt to the ledger, import, record the ids and close the
+attempt. An attempt found open is settled first, by what Label Studio has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, diff
+from ls_pipeline.domain.completions import digest
+from ls_pipeline.domain.errors import (
+    BucketAccessError,
+    LabelStudioError,
+    NotATaskError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    OutsideError,
+    TasksRefusedError,
+)
+from ls_pipeline.domain.tasks import (
+    Complaint,
+    Origin,
+    Task,
+    blob_task,
+    data_keys,
+    tasks_in,
+    too_large,
+)
+from ls_pipeline.resources.label_studio import prediction_faults
+from ls_pipeline.resources.ledger import LoadedRow, Quarantined
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ls_pipeline.connections import Connection, Source
+    from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.label_studio import LabelingApp, Project
+    from ls_pipeline.resources.ledger import Account, Attempt, Lease
+    from ls_pipeline.resources.progress import Progress
+
+BATCH_ROWS = 1000
+BATCH_BYTES = 8 * 2**20
+"""Of one import call."""
+
+READERS = 16
+READ_AHEAD_BYTES = 64 * 2**20
+"""Objects read at once, and the bytes that may wait for their turn."""
+
+SUSPECTS_AT_MOST = 20
+"""Tasks that make Label Studio crash, one after the other, before it is Label Studio's fault."""
+
+UNREADABLE_AT_MOST = 20
+"""Objects that can't be read, before it is the bucket's fault."""
+
+
+@dataclass
+class Loading:
+    """What a pass over a source did, for people to read."""
+
+    changes: Counter[Change] = field(default_factory=Counter)
+    tasks_created: int = 0
+    tasks_updated: int = 0
+    tasks_kept: int = 0
+    """Tasks whose object changed after a human had labeled them: left as they are."""
+    first_new: list[StoredObject] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Objects that could not be read this time, each a sentence."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know, though the pass went well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A task on its way to Label Studio."""
+
+    loaded: LoadedRow
+    body: dict[str, Any]
+    size: int
+
+
+@dataclass
+class _Batch:
+    rows: list[_Row] = field(default_factory=list)
+    passed: list[LoadedRow] = field(default_factory=list)
+    complaints: list[Quarantined] = field(default_factory=list)
+    finished: list[KnownObject] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        ledger_rows = len(self.passed) + len(self.finished) + len(self.forgotten)
+        return (
+            len(self.rows) >= BATCH_ROWS
+            or ledger_rows >= BATCH_ROWS
+            or sum(row.size for row in self.rows) >= BATCH_BYTES
+        )
+
+
+def load(  # noqa: PLR0913 - the parts that a pass puts together
+    account: Account,
+    lease: Lease,
+    connection: Connection,
+    bucket: Bucket,
+    app: LabelingApp,
+    progress: Progress,
+) -> Loading:
+    """Bring a connection's tasks up to date with its source.
+
+    Raises ``OutsideError`` when the bucket or Label Studio fails, after everything that
+    could be done was done; whatever was loaded till then is recorded.
+    """
+    return _Loader(account, lease, connection, bucket, app, progress).run()
+
+
+def project_of(account: Account, lease: Lease, connection: Connection, app: LabelingApp) -> Project:
+    """Give the connection's Label Studio project, making it if there was none so far."""
+    known = account.project_id()
+    if known is not None:
+        project = app.project(known)
+        if project.title == connection.project:
+            return project
+    project = app.project_titled(connection.project, connection.label_config)
+    account.set_project_id(lease, project.id)
+    return project
+
+
+class _Loader:
+    def __init__(  # noqa: PLR0913 - as `load`
+        self,
+        account: Account,
+        lease: Lease,
+        connection: Connection,
+        bucket: Bucket,
+        app: LabelingApp,
+        progress: Progress,
+    ) -> None:
+        if connection.source is None:
+            raise ValueError(f"connection {connection.name!r} has no source")
+        self.account, self.lease, self.connection = account, lease, connection
+        self.source: Source = connection.source
+        self.bucket, self.app, self.progress = bucket, app, progress
+        self.done = Loading()
+        self.batch = _Batch()
+        self.suspects: list[tuple[_Row, TasksRefusedError]] = []
+
+    def run(self) -> Loading:
+        self._list_one_page()
+        self.project = project_of(self.account, self.lease, self.connection, self.app)
+        self._read_label_config()
+        self._settle_attempts()
+        self._adopt_tasks()
+        self._open_bucket()
+        with ThreadPoolExecutor(READERS) as readers:
+            for difference, found in self._read_ahead(readers, self._work()):
+                self._take(difference, found)
+                if self.batch.full:
+                    self._flush()
+        self._flush()
+        self._blame_suspects()
+        if self.done.unread:
+            raise OutsideError(" ".join(self.done.unread))
+        return self.done
+
+    def _list_one_page(self) -> None:
+        """Fail before anything is made in Label Studio when the bucket can't be listed."""
+        next(self.bucket.pages(self.source.params.filter.folder), None)
+
+    def _read_label_config(self) -> None:
+        keys = data_keys(self.project.label_config)
+        params = self.source.params
+        self.required = keys
+        self.data_key = params.data_key or next(iter(keys), "")
+        if params.use_blob_urls and not self.data_key:
+            raise LabelStudioError(
+                f"The label config of {self.project.url} shows no data; set data_key, or give the "
+                'project a label config with a tag like <Image value="$image"/>.'
+            )
+        self._prediction_faults = None
+
+    # -- what is to be done ---------------------------------------------------------------
+
+    def _work(self) -> Iterator[Difference]:
+        select = self.source.params.filter
+        listed = (one for page in self.bucket.pages(select.folder) for one in page)
+        for difference in diff(self.account.known(select.folder), listed, select):
+            self.done.changes[difference.change] += 1
+            if difference.change in WORK:
+                yield difference
+
+    def _read_ahead(
+        self, readers: ThreadPoolExecutor, work: Iterator[Difference]
+    ) -> Iterator[tuple[Difference, list[Task | Complaint]]]:
+        """Read the objects of some differences in parallel; give them in their order."""
+        waiting: deque[tuple[Difference, Future[list[Task | Complaint]]]] = deque()
+        ahead = 0
+        for difference in work:
+            waiting.append((difference, readers.submit(self._read, difference)))
+            ahead += self._bytes(difference)
+            while len(waiting) > 2 * READERS or ahead > READ_AHEAD_BYTES:
+                ahead -= self._bytes(waiting[0][0])
+                yield from self._result(*waiting.popleft())
+        while waiting:
+            yield from self._result(*waiting.popleft())
+
+    def _bytes(self, difference: Difference) -> int:
+        blob = self.source.params.use_blob_urls or difference.listed is None
+        return 0 if blob or difference.listed is None else difference.listed.size
+
+    def _read(self, difference: Difference) -> list[Task | Complaint]:
+        one = difference.listed
+        if one is None:
+            return []
+        if self.source.params.use_blob_urls:
+            return [blob_task(self.bucket.uri(one.key), self.data_key)]
+        if complaint := too_large(one.size):
+            return [complaint]
+        body = self.bucket.get(one.key, one.version)
+        return list(tasks_in(one.key, body, self.required))
+
+    def _result(
+        self, difference: Difference, future: Future[list[Task | Complaint]]
+    ) -> Iterator[tuple[Difference, list[Task | Complaint]]]:
+        try:
+            yield difference, future.result()
+        except (ObjectChangedError, ObjectNotFoundError) as error:
+            self.done.notes.append(str(error))  # the next pass sees what it is by then
+        except BucketAccessError as error:
+            self.done.unread.append(str(error))
+            if len(self.done.unread) >= UNREADABLE_AT_MOST:
+                raise
+
+    # -- one object -----------------------------------------------------------------------
+
+    def _take(self, difference: Difference, found: list[Task | Complaint]) -> None:
+        one = difference.listed
+        if one is None:
+            self._take_removal(difference)
+            return
+        if difference.change is Change.ADDED and len(self.done.first_new) < 10:  # noqa: PLR2004
+            self.done.first_new.append(one)
+        rows = self.account.rows_of(one.key)
+        for item in found:
+            if isinstance(item, Complaint):
+                self._complain(one, item)
+            elif faults := self._faults(item):
+                self._complain(one, Complaint(item.row, faults))
+            else:
+                self._take_task(one, item, rows.get(item.row))
+            if self.batch.full:
+                self._flush()
+        whole = any(isinstance(item, Complaint) and item.row is None for item in found)
+        state = State.QUARANTINED if whole and not rows else State.LOADED
+        self.batch.finished.append(KnownObject(one.key, one.version, one.size, state))
+
+    def _take_removal(self, difference: Difference) -> None:
+        was = difference.known
+        if was is None:
+            return
+        if was.state is State.QUARANTINED:
+            self.batch.forgotten.append(was.key)
+        else:
+            gone = KnownObject(was.key, was.version, was.size, State.REMOVED)
+            self.batch.finished.append(gone)
+
+    def _complain(self, one: StoredObject, complaint: Complaint) -> None:
+        self.batch.complaints.append(
+            Quarantined(one.key, complaint.row, one.version, complaint.reason)
+        )
+
+    def _faults(self, task: Task) -> str:
+        """Check predictions, which Label Studio would drop in silence when they are bad."""
+        if not task.predictions:
+            return ""
+        check = prediction_faults(self.project.label_config)
+        found = [fault for prediction in task.predictions for fault in check(prediction)]
+        return f"A prediction does not fit the label config: {found[0]}" if found else ""
+
+    def _take_task(self, one: StoredObject, task: Task, before: LoadedRow | None) -> None:
+        origin = Origin(self.connection.name, self.bucket.uri(one.key), one.version, task.row)
+        body = task.as_import(origin)
+        text = json.dumps(body, ensure_ascii=True)
+        content = digest([task.data, task.meta, list(task.annotations), list(task.predictions)])
+        row = LoadedRow(one.key, task.row, one.version, content, before.task_id if before else 0)
+        if before is None:
+            self.batch.rows.append(_Row(row, body, len(text)))
+        elif before.version == one.version or before.digest == content:
+            self.batch.passed.append(row)
+        else:
+            self._update(row, body)
+
+    def _update(self, row: LoadedRow, body: dict[str, Any]) -> None:
+        """Bring the task of a replaced object up to date, unless a human has labeled it."""
+        now = next(self.app.completions(self.project.id, [row.task_id]), None)
+        if now is None:  # deleted in Label Studio: this version is a new task
+            self.batch.rows.append(_Row(row, body, len(json.dumps(body))))
+            return
+        if now.annotations:
+            self.done.tasks_kept += 1
+            self.done.notes.append(
+                f"{self.bucket.uri(row.key)} changed, and task {row.task_id} is labeled already: "
+                "the task was left as it is."
+            )
+        else:
+            self.app.update_task(row.task_id, {"data": body["data"], "meta": body["meta"]})
+            self.done.tasks_updated += 1
+        self.batch.passed.append(row)
+
+    # -- batches --------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Import what is gathered, then record it with the objects that it finishes."""
+        batch, self.batch = self.batch, _Batch()
+        rows = batch.rows
+        held = {row.loaded.key for row in rows}
+        self._import(rows)
+        # An object with a suspect row is not finished: the row's fate is open.
+        open_keys = {row.loaded.key for row, _ in self.suspects} & held
+        self.account.record(
+            self.lease,
+            loaded=batch.passed,
+            complaints=batch.complaints,
+            finished=[one for one in batch.finished if one.key not in open_keys],
+            forgotten=batch.forgotten,
+        )
+        self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
+
+    def _import(self, rows: Sequence[_Row]) -> None:
+        """Import rows, as one batch if Label Studio takes it, else without the culprits."""
+        if not rows:
+            return
+        above = self.app.highest_task_id(self.project.id)
+        attempt = self.account.open_attempt(
+            self.lease, self.project.id, above, [row.loaded for row in rows]
+        )
+        try:
+            ids = self.app.import_tasks(self.project.id, [row.body for row in rows])
+        except TasksRefusedError as error:
+            self._refused(attempt, rows, error)
+            return
+        self._close(attempt, rows, ids)
+
+    def _close(self, attempt: Attempt, rows: Sequence[_Row], ids: Sequence[int]) -> None:
+        loaded = [
+            LoadedRow(row.loaded.key, row.loaded.row, row.loaded.version, row.loaded.digest, number)
+            for row, number in zip(rows, ids, strict=True)
+        ]
+        self.account.record(self.lease, attempt=attempt, loaded=loaded)
+        self.done.tasks_created += len(loaded)
+        self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
+
+    def _refused(self, attempt: Attempt, rows: Sequence[_Row], error: TasksRefusedError) -> None:
+        """Find the culprits of a refused batch; nothing of it was stored."""
+        reasons = error.reasons
+        if len(rows) == 1 and not error.crashed:
+            reasons = reasons or {0: str(error)}
+        culprits = [_quarantined(rows[n], reason) for n, reason in reasons.items()]
+        self.account.record(self.lease, attempt=attempt, complaints=culprits)
+        if reasons:
+            self._import([row for n, row in enumerate(rows) if n not in reasons])
+        elif len(rows) > 1:
+            middle = len(rows) // 2
+            self._import(rows[:middle])
+            self._import(rows[middle:])
+        else:
+            self.suspects.append((rows[0], error))
+            if len(self.suspects) >= SUSPECTS_AT_MOST:
+                raise error
+
+    def _blame_suspects(self) -> None:
+        """Quarantine the tasks that Label Studio crashed on, if it took others meanwhile."""
+        if not self.suspects:
+            return
+        if not self.done.tasks_created:
+            raise self.suspects[0][1]
+        self.account.record(
+            self.lease,
+            complaints=[_quarantined(row, str(error)) for row, error in self.suspects],
+        )
+
+    # -- what earlier passes left ---------------------------------------------------------
+
+    def _settle_attempts(self) -> None:
+        for attempt in self.account.open_attempts():
+            wanted = {(self.bucket.uri(row.key), row.row, row.version): row for row in attempt.rows}
+            loaded: dict[tuple[str, int], LoadedRow] = {}
+            for number, origin in self._ours_above(attempt.project_id, attempt.above):
+                row = wanted.get((origin.uri, origin.row, origin.version))
+                if row and (row.key, row.row) not in loaded:
+                    loaded[row.key, row.row] = LoadedRow(
+                        row.key, row.row, row.version, row.digest, number
+                    )
+            self.account.record(self.lease, attempt=attempt, loaded=loaded.values())
+            self.done.tasks_created += len(loaded)
+
+    def _adopt_tasks(self) -> None:
+        """Take up the tasks that this connection loaded before its ledger was lost."""
+        if self.account.has_tasks() or not self.project.tasks:
+            return
+        root = self.bucket.uri()
+        found: dict[tuple[str, int], LoadedRow] = {}
+        for number, origin in self._ours_above(self.project.id, 0):
+            if origin.uri.startswith(root):
+                key = origin.uri[len(root) :]
+                found[key, origin.row] = LoadedRow(key, origin.row, origin.version, "", number)
+        if found:
+            self.account.record(self.lease, loaded=found.values())
+            self.done.notes.append(f"{len(found)} tasks of an earlier ledger were taken up.")
+
+    def _ours_above(self, project_id: int, above: int) -> Iterator[tuple[int, Origin]]:
+        for number, origin in self.app.origins_above(project_id, above):
+            if origin.connection == self.connection.name:
+                yield number, origin
+
+    def _open_bucket(self) -> None:
+        try:
+            self.app.open_bucket(self.project.id, self.bucket.scheme, self.bucket.name)
+        except LabelStudioError as error:
+            if error.transient:
+                raise
+            self.done.notes.append(str(error))
+
+
+def _quarantined(row: _Row, reason: str) -> Quarantined:
+    return Quarantined(row.loaded.key, row.loaded.row, row.loaded.version, reason)

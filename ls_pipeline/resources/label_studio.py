@@ -1,0 +1,467 @@
+"""Label Studio, with its promises in words, over label-studio-sdk.
+
+The SDK brings authentication (legacy tokens, and personal access tokens with their refresh)
+and transport. Task traffic takes the JSON as it is: the SDK's models would lose fields that
+they do not know, and cost more than the request.
+"""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of a resource.
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dagster as dg
+from pydantic import Field
+
+from ls_pipeline.domain.completions import Completion, TaskState, completion
+from ls_pipeline.domain.errors import (
+    LabelStudioAccessError,
+    LabelStudioError,
+    LabelStudioUnavailableError,
+    ProjectNotFoundError,
+    TasksRefusedError,
+)
+from ls_pipeline.domain.tasks import Origin, origin_of
+
+if TYPE_CHECKING:
+    import httpx
+
+DEFAULT_URL = "http://localhost:8080"
+
+LIGHT_PAGE = 1000
+WHOLE_PAGE = 200
+"""Tasks in one answer, without and with their annotations."""
+
+TIMEOUT = 60.0
+IMPORT_TIMEOUT = 600.0
+"""Seconds. 100,000 tasks in one call took 12 s on an idle server."""
+
+URL_LIFETIME_MINUTES = 60
+"""How long a signed URL opens; Label Studio's default of 1 is shorter than a look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One project; ``tasks`` is the server's own count."""
+
+    id: int
+    title: str
+    label_config: str
+    tasks: int
+    url: str
+
+
+class LabelingApp(Protocol):
+    """Where annotators work.
+
+    Every method may raise ``LabelStudioAccessError``, ``LabelStudioUnavailableError`` (no
+    answer, or a server error: whether a write was done is unknown) or
+    ``ProjectNotFoundError``.
+    """
+
+    def project(self, project_id: int) -> Project:
+        """Give a project as it is now."""
+        ...
+
+    def project_titled(self, title: str, label_config: str) -> Project:
+        """Give the project of that title, the oldest of several; make it if absent.
+
+        Raises ``ProjectNotFoundError`` when it is absent and ``label_config`` is empty, and
+        ``LabelStudioError`` when Label Studio refuses the label config.
+        """
+        ...
+
+    def highest_task_id(self, project_id: int) -> int:
+        """Give the greatest task id in the project; 0 without tasks."""
+        ...
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Import tasks, all or none, in one request that is never repeated; give their ids.
+
+        Raises ``TasksRefusedError`` when nothing was stored because of the tasks.
+        """
+        ...
+
+    def origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
+        """List (id, origin) of the tasks of ours with greater ids, in the order of their ids."""
+        ...
+
+    def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
+        """Replace a task's ``data`` and ``meta``."""
+        ...
+
+    def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
+        """List the tasks that were touched at or after a Label Studio time, by id.
+
+        An annotation made, edited or deleted touches its task.
+        """
+        ...
+
+    def now(self) -> str:
+        """Give Label Studio's own time, to the second, as `states` takes it."""
+        ...
+
+    def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
+        """Read these tasks with their annotations, by id; those that are gone are left out."""
+        ...
+
+    def count_annotated(self, project_id: int) -> int:
+        """Count the tasks that have a finished annotation, skipped ones included."""
+        ...
+
+    def open_bucket(self, project_id: int, scheme: str, bucket: str) -> None:
+        """Let the project's annotators open the objects of a bucket.
+
+        Registers a storage connection that never syncs, once: Label Studio signs the
+        ``s3://`` and ``gs://`` URLs of tasks with it.
+
+        Raises ``LabelStudioError`` when Label Studio can't reach the bucket.
+        """
+        ...
+
+
+class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The Label Studio server, Community edition, 1.23."""
+
+    url: str = Field("", description="Empty: LABEL_STUDIO_URL, else http://localhost:8080.")
+    api_key: str = Field(
+        "",
+        description="Legacy token or personal access token. Empty: LABEL_STUDIO_API_KEY.",
+    )
+
+    def project(self, project_id: int) -> Project:
+        return self._project(self._json("GET", f"api/projects/{project_id}/"))
+
+    def project_titled(self, title: str, label_config: str) -> Project:
+        if found := self._titled(title):
+            return found
+        if not label_config:
+            raise ProjectNotFoundError(
+                f"Label Studio at {self.base_url} has no project {title!r}, and the connection "
+                "has no label config to make one with; add the connection with --label-config."
+            )
+        body = {"title": title, "label_config": label_config}
+        made = self._project(self._json("POST", "api/projects/", json=body))
+        first = self._titled(title) or made
+        if first.id != made.id:  # another run made one at the same moment: the older one stays
+            self._json("DELETE", f"api/projects/{made.id}/")
+        return first
+
+    def _titled(self, title: str) -> Project | None:
+        # The server's filter is a substring match that ignores case.
+        params = {"title": title, "page_size": 1000, "ordering": "id"}
+        found = self._json("GET", "api/projects/", params=params)["results"]
+        same = [one for one in found if one["title"] == title]
+        return self._project(min(same, key=lambda one: one["id"])) if same else None
+
+    def _project(self, found: Mapping[str, Any]) -> Project:
+        return Project(
+            found["id"],
+            found["title"],
+            found["label_config"],
+            found["task_number"] or 0,
+            f"{self.base_url}/projects/{found['id']}",
+        )
+
+    def highest_task_id(self, project_id: int) -> int:
+        query = {"ordering": ["-tasks:id"]}
+        found = self._page(project_id, query, 1, include="id")
+        return found[0]["id"] if found else 0
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        answer = self._send(
+            "POST",
+            f"api/projects/{project_id}/import",
+            params={"return_task_ids": "true", "commit_to_project": "true"},
+            json=list(tasks),
+            request_options={"max_retries": 0, "timeout_in_seconds": IMPORT_TIMEOUT},
+        )
+        if answer.status_code in {400, 413, 500}:
+            raise _refusal(answer, len(tasks))
+        found = self._content(answer)
+        if "task_ids" not in found:
+            raise LabelStudioError(
+                f"Label Studio at {self.base_url} took {len(tasks)} tasks without telling their "
+                "ids, as its Enterprise edition does; only the Community edition is supported."
+            )
+        ids: list[int] = found["task_ids"]
+        return ids
+
+    def origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
+        for task in self._tasks(project_id, [], LIGHT_PAGE, above=task_id, include="id,meta"):
+            if origin := origin_of(task.get("meta")):
+                yield task["id"], origin
+
+    def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
+        self._json("PATCH", f"api/tasks/{task_id}/", json=dict(body))
+
+    def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
+        touched = _is("updated_at", "greater_or_equal", since, "Datetime")
+        fields = "id,meta,updated_at,total_annotations,cancelled_annotations"
+        for task in self._tasks(project_id, [touched] if since else [], LIGHT_PAGE, include=fields):
+            finished = task["total_annotations"] + task["cancelled_annotations"]
+            origin = origin_of(task.get("meta"))
+            yield TaskState(task["id"], task["updated_at"], finished, origin)
+
+    def now(self) -> str:
+        date = self._send("GET", "api/version").headers.get("date", "")
+        try:
+            moment = parsedate_to_datetime(date).astimezone(timezone.utc)
+        except ValueError:
+            raise LabelStudioError(
+                f"Label Studio at {self.base_url} does not tell the time (no Date header); a "
+                "proxy in between must let it pass."
+            ) from None
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
+        # The ids travel in the address: a hundred of them keep it short enough for any proxy.
+        for start in range(0, len(task_ids), 100):
+            some = list(task_ids[start : start + 100])
+            wanted = [_is("id", "in_list", some, "Number")]
+            for task in self._tasks(project_id, wanted, WHOLE_PAGE, fields="all"):
+                yield completion(task)
+
+    def count_annotated(self, project_id: int) -> int:
+        labeled = _is("total_annotations", "greater", 0, "Number")
+        skipped = _is("cancelled_annotations", "greater", 0, "Number")
+        either = self._count(project_id, [labeled]) + self._count(project_id, [skipped])
+        return either - self._count(project_id, [labeled, skipped])
+
+    def _count(self, project_id: int, conditions: Sequence[Mapping[str, Any]]) -> int:
+        query = {"filters": {"conjunction": "and", "items": conditions}}
+        params = {
+            "project": project_id,
+            "query": json.dumps(query),
+            "page_size": 1,
+            "include": "id",
+        }
+        total: int = self._json("GET", "api/tasks/", params=params)["total"]
+        return total
+
+    def open_bucket(self, project_id: int, scheme: str, bucket: str) -> None:
+        path = f"api/storages/{'s3' if scheme == 's3' else 'gcs'}/"
+        existing = self._json("GET", path, params={"project": project_id})
+        if any(one["bucket"] == bucket for one in existing):
+            return
+        # Against a GCS emulator there is no key to sign with: Label Studio hands on the bytes.
+        presign = scheme == "s3" or not os.environ.get("STORAGE_EMULATOR_HOST")
+        body = {
+            "project": project_id,
+            "bucket": bucket,
+            "title": f"ls_pipeline {scheme}://{bucket} (opens objects, never syncs)",
+            "synchronizable": False,
+            "use_blob_urls": True,
+            "presign": presign,
+            "presign_ttl": URL_LIFETIME_MINUTES,
+        }
+        answer = self._send("POST", path, json=body)
+        if answer.status_code in {400, 500}:
+            raise LabelStudioError(
+                f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
+                f"{_detail(answer)} Give its server credentials and the endpoint of the bucket."
+            )
+        self._content(answer)
+
+    # -- transport ------------------------------------------------------------------------
+
+    @property
+    def base_url(self) -> str:
+        """Give the server's address, without a slash at its end."""
+        return (self.url or os.environ.get("LABEL_STUDIO_URL") or DEFAULT_URL).rstrip("/")
+
+    @cached_property
+    def _http(self) -> Any:
+        import httpx  # noqa: PLC0415 - heavy, and not needed to load the definitions
+        from label_studio_sdk.client import LabelStudio as Client  # noqa: PLC0415
+        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415
+
+        key = self.api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
+        if not key:
+            raise LabelStudioAccessError(
+                "There is no API key for Label Studio; set LABEL_STUDIO_API_KEY to a token from "
+                f"{self.base_url}/user/account."
+            )
+        # The bundled server sends head and body apart, so that a kept-alive connection waits
+        # about 40 ms for a delayed acknowledgement; a new one does not.
+        transport = httpx.Client(
+            timeout=httpx.Timeout(TIMEOUT, connect=10.0),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            headers={"Connection": "close"},
+            follow_redirects=True,
+        )
+        try:
+            client = Client(  # type: ignore[no-untyped-call]
+                base_url=self.base_url, api_key=key, httpx_client=transport
+            )
+        except ApiError as error:  # an expired personal access token
+            raise self._access_error() from error
+        return client._client_wrapper.httpx_client  # noqa: SLF001 - see the module's docstring
+
+    def _access_error(self) -> LabelStudioAccessError:
+        return LabelStudioAccessError(
+            f"Label Studio at {self.base_url} refuses LABEL_STUDIO_API_KEY; take a new token from "
+            f"{self.base_url}/user/account (legacy tokens must be enabled for the organization)."
+        )
+
+    def _send(self, method: str, path: str, **options: Any) -> "httpx.Response":
+        """Send a request; whatever is no answer about the request itself is raised."""
+        import httpx  # noqa: PLC0415
+        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415
+
+        options.setdefault("request_options", {"max_retries": 2 if method == "GET" else 0})
+        try:
+            answer: httpx.Response = self._http.request(path, method=method, **options)
+        except httpx.HTTPError as error:
+            raise LabelStudioUnavailableError(
+                f"Label Studio at {self.base_url} does not answer ({_why(error)}); check that it "
+                "runs and that LABEL_STUDIO_URL is its address."
+            ) from error
+        except ApiError as error:  # the refresh of a personal access token
+            if error.status_code and error.status_code >= 500:  # noqa: PLR2004
+                raise LabelStudioUnavailableError(
+                    f"Label Studio at {self.base_url} answered {error.status_code} to a token "
+                    "refresh; try again."
+                ) from error
+            raise self._access_error() from error
+        if answer.status_code in {401, 403}:
+            raise self._access_error()
+        if answer.status_code in {408, 429} or (
+            answer.status_code >= 500 and not _is_own_error(answer)  # noqa: PLR2004
+        ):
+            raise LabelStudioUnavailableError(
+                f"Label Studio at {self.base_url} answered {answer.status_code} to {method} "
+                f"/{path}: {_detail(answer)} Its log says more."
+            )
+        return answer
+
+    def _content(self, answer: "httpx.Response") -> Any:
+        if answer.status_code == 404:  # noqa: PLR2004
+            raise ProjectNotFoundError(
+                f"Label Studio at {self.base_url} has no {answer.request.url.path}: the project "
+                "or task was deleted, or the API key's user can't see it."
+            )
+        if answer.is_error:
+            kind = LabelStudioUnavailableError if answer.is_server_error else LabelStudioError
+            raise kind(
+                f"Label Studio at {self.base_url} refused {answer.request.method} "
+                f"{answer.request.url.path} ({answer.status_code}): {_detail(answer)}"
+            )
+        try:
+            return answer.json() if answer.content else None
+        except ValueError:
+            raise LabelStudioError(
+                f"What answers at {self.base_url} is not Label Studio's API; correct "
+                "LABEL_STUDIO_URL."
+            ) from None
+
+    def _json(self, method: str, path: str, **options: Any) -> Any:
+        return self._content(self._send(method, path, **options))
+
+    def _tasks(
+        self,
+        project_id: int,
+        conditions: Sequence[Mapping[str, Any]],
+        page_size: int,
+        above: int = 0,
+        **wanted: str,
+    ) -> Iterator[dict[str, Any]]:
+        """List tasks by id, each page asked for by the last id: what changes shifts nothing."""
+        while True:
+            items = [*conditions, _is("id", "greater", above, "Number")]
+            query = {
+                "filters": {"conjunction": "and", "items": items},
+                "ordering": ["tasks:id"],
+            }
+            page = self._page(project_id, query, page_size, **wanted)
+            yield from page
+            if len(page) < page_size:
+                return
+            above = page[-1]["id"]
+
+    def _page(
+        self, project_id: int, query: Mapping[str, Any], page_size: int, **wanted: str
+    ) -> list[dict[str, Any]]:
+        params = {
+            "project": project_id,
+            "query": json.dumps(query),
+            "page_size": page_size,
+            "resolve_uri": "false",  # else s3:// URLs come back as links into Label Studio
+            **wanted,
+        }
+        found: list[dict[str, Any]] = self._json("GET", "api/tasks/", params=params)["tasks"]
+        return found
+
+
+def prediction_faults(label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
+    """Give the check of predictions against a label config, as the SDK makes it.
+
+    Label Studio itself drops bad predictions in silence.
+    """
+    from label_studio_sdk.label_interface.interface import LabelInterface  # noqa: PLC0415 - slow
+
+    interface = LabelInterface(label_config)
+
+    def faults(prediction: Mapping[str, Any]) -> list[str]:
+        check: Any = interface.validate_prediction
+        found = check(dict(prediction), return_errors=True)
+        return list(found) if isinstance(found, list) else []
+
+    return faults
+
+
+def _is(column: str, operator: str, value: object, kind: str) -> dict[str, Any]:
+    return {
+        "filter": f"filter:tasks:{column}",
+        "operator": operator,
+        "type": kind,
+        "value": value,
+    }
+
+
+def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
+    """Read which tasks of a batch were refused, where the answer has an entry for each."""
+    try:
+        entries = answer.json()["validation_errors"]["non_field_errors"]
+    except (ValueError, KeyError, TypeError):
+        entries = []
+    reasons = {}
+    if len(entries) == count:
+        # The complaint repeats the whole task behind " :: ".
+        reasons = {n: str(said).split(" :: ")[0] for n, said in enumerate(entries) if said}
+    crashed = answer.status_code == 500  # noqa: PLR2004
+    said = f"Label Studio refused {count} tasks: {_detail(answer)}"
+    return TasksRefusedError(said, reasons, crashed=crashed)
+
+
+def _is_own_error(answer: "httpx.Response") -> bool:
+    """Tell whether Label Studio's own code failed, and so rolled back, or something around it."""
+    try:
+        said = answer.json()
+    except ValueError:
+        return False
+    return isinstance(said, dict) and said.get("status_code") == answer.status_code
+
+
+def _detail(answer: "httpx.Response") -> str:
+    try:
+        said = answer.json()
+    except ValueError:
+        return answer.reason_phrase + "."
+    if isinstance(said, dict):
+        said = said.get("validation_errors") or said.get("detail") or said
+    if isinstance(said, dict):
+        said = said.get("non_field_errors") or said
+    if isinstance(said, list):
+        said = "; ".join(str(one) for one in said if one)
+    text = str(said)
+    return (text if len(text) <= 500 else text[:500] + "…").rstrip(".") + "."  # noqa: PLR2004
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__
