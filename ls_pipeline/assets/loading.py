@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, diff
@@ -17,10 +18,10 @@ from ls_pipeline.domain.completions import digest
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     LabelStudioError,
-    NotATaskError,
     ObjectChangedError,
     ObjectNotFoundError,
     OutsideError,
+    ProjectNotFoundError,
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import (
@@ -36,7 +37,7 @@ from ls_pipeline.resources.label_studio import prediction_faults
 from ls_pipeline.resources.ledger import LoadedRow, Quarantined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ls_pipeline.connections import Connection, Source
     from ls_pipeline.domain.objects import StoredObject
@@ -103,7 +104,7 @@ class _Batch:
         )
 
 
-def load(  # noqa: PLR0913 - the parts that a pass puts together
+def load(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     account: Account,
     lease: Lease,
     connection: Connection,
@@ -120,19 +121,20 @@ def load(  # noqa: PLR0913 - the parts that a pass puts together
 
 
 def project_of(account: Account, lease: Lease, connection: Connection, app: LabelingApp) -> Project:
-    """Give the connection's Label Studio project, making it if there was none so far."""
+    """Give the connection's Label Studio project, making it if there was none so far.
+
+    Once found it is known by its id: it may be renamed in Label Studio.
+    """
     known = account.project_id()
     if known is not None:
-        project = app.project(known)
-        if project.title == connection.project:
-            return project
+        return app.project(known)
     project = app.project_titled(connection.project, connection.label_config)
     account.set_project_id(lease, project.id)
     return project
 
 
 class _Loader:
-    def __init__(  # noqa: PLR0913 - as `load`
+    def __init__(  # noqa: PLR0913, PLR0917 - as `load`
         self,
         account: Account,
         lease: Lease,
@@ -149,6 +151,7 @@ class _Loader:
         self.done = Loading()
         self.batch = _Batch()
         self.suspects: list[tuple[_Row, TasksRefusedError]] = []
+        self.withheld: list[KnownObject] = []
 
     def run(self) -> Loading:
         self._list_one_page()
@@ -182,7 +185,16 @@ class _Loader:
                 f"The label config of {self.project.url} shows no data; set data_key, or give the "
                 'project a label config with a tag like <Image value="$image"/>.'
             )
-        self._prediction_faults = None
+        missing = [key for key in keys if key != self.data_key]
+        if params.use_blob_urls and missing:
+            raise LabelStudioError(
+                f"The label config of {self.project.url} shows {', '.join(keys)}, and a blob fills "
+                f"only {self.data_key!r}; set data_key to a key that it shows, or use JSON tasks."
+            )
+
+    @cached_property
+    def _prediction_faults(self) -> Callable[[Mapping[str, Any]], list[str]]:
+        return prediction_faults(self.project.label_config)
 
     # -- what is to be done ---------------------------------------------------------------
 
@@ -278,7 +290,7 @@ class _Loader:
         """Check predictions, which Label Studio would drop in silence when they are bad."""
         if not task.predictions:
             return ""
-        check = prediction_faults(self.project.label_config)
+        check = self._prediction_faults
         found = [fault for prediction in task.predictions for fault in check(prediction)]
         return f"A prediction does not fit the label config: {found[0]}" if found else ""
 
@@ -317,11 +329,10 @@ class _Loader:
     def _flush(self) -> None:
         """Import what is gathered, then record it with the objects that it finishes."""
         batch, self.batch = self.batch, _Batch()
-        rows = batch.rows
-        held = {row.loaded.key for row in rows}
-        self._import(rows)
+        self._import(batch.rows)
         # An object with a suspect row is not finished: the row's fate is open.
-        open_keys = {row.loaded.key for row, _ in self.suspects} & held
+        open_keys = {row.loaded.key for row, _ in self.suspects}
+        self.withheld += [one for one in batch.finished if one.key in open_keys]
         self.account.record(
             self.lease,
             loaded=batch.passed,
@@ -348,8 +359,7 @@ class _Loader:
 
     def _close(self, attempt: Attempt, rows: Sequence[_Row], ids: Sequence[int]) -> None:
         loaded = [
-            LoadedRow(row.loaded.key, row.loaded.row, row.loaded.version, row.loaded.digest, number)
-            for row, number in zip(rows, ids, strict=True)
+            replace(row.loaded, task_id=number) for row, number in zip(rows, ids, strict=True)
         ]
         self.account.record(self.lease, attempt=attempt, loaded=loaded)
         self.done.tasks_created += len(loaded)
@@ -382,22 +392,22 @@ class _Loader:
         self.account.record(
             self.lease,
             complaints=[_quarantined(row, str(error)) for row, error in self.suspects],
+            finished=self.withheld,
         )
 
     # -- what earlier passes left ---------------------------------------------------------
 
     def _settle_attempts(self) -> None:
+        """Find out what became of imports that a crash or a lost reply left open."""
         for attempt in self.account.open_attempts():
             wanted = {(self.bucket.uri(row.key), row.row, row.version): row for row in attempt.rows}
-            loaded: dict[tuple[str, int], LoadedRow] = {}
+            arrived: dict[tuple[str, int], LoadedRow] = {}
             for number, origin in self._ours_above(attempt.project_id, attempt.above):
                 row = wanted.get((origin.uri, origin.row, origin.version))
-                if row and (row.key, row.row) not in loaded:
-                    loaded[row.key, row.row] = LoadedRow(
-                        row.key, row.row, row.version, row.digest, number
-                    )
-            self.account.record(self.lease, attempt=attempt, loaded=loaded.values())
-            self.done.tasks_created += len(loaded)
+                if row:
+                    arrived.setdefault((row.key, row.row), replace(row, task_id=number))
+            self.account.record(self.lease, attempt=attempt, loaded=arrived.values())
+            self.done.tasks_created += len(arrived)
 
     def _adopt_tasks(self) -> None:
         """Take up the tasks that this connection loaded before its ledger was lost."""
@@ -414,9 +424,12 @@ class _Loader:
             self.done.notes.append(f"{len(found)} tasks of an earlier ledger were taken up.")
 
     def _ours_above(self, project_id: int, above: int) -> Iterator[tuple[int, Origin]]:
-        for number, origin in self.app.origins_above(project_id, above):
-            if origin.connection == self.connection.name:
-                yield number, origin
+        try:
+            for number, origin in self.app.origins_above(project_id, above):
+                if origin.connection == self.connection.name:
+                    yield number, origin
+        except ProjectNotFoundError:
+            return  # it was deleted, and its tasks with it
 
     def _open_bucket(self) -> None:
         try:

@@ -24,7 +24,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ls_pipeline.connections import Connection
 from ls_pipeline.domain.changes import KnownObject, State
-from ls_pipeline.domain.errors import LeaseError, LeaseLostError, UnknownConnectionError
+from ls_pipeline.domain.errors import (
+    ConnectionFaults,
+    LeaseError,
+    LeaseLostError,
+    UnknownConnectionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -259,6 +264,9 @@ class Ledger:
         The same settings again are no new revision. A removed connection that comes back
         with the same source bucket and project takes up its old account, so that nothing
         is loaded twice.
+
+        Raises ``ConnectionFaults`` when a connection in use would get another source bucket
+        or project: what its account says would no longer be true.
         """
         document = connection.model_dump(mode="json")
         with self.engine.begin() as db:
@@ -296,8 +304,16 @@ class Ledger:
         )
         for row in db.execute(named.order_by(connections.c.id.desc())):
             last = db.execute(_last_revision(row.id)).one()
-            if not row.removed or _same_identity(Connection(**last.document), connection):
+            if _identity(Connection(**last.document)) == _identity(connection):
                 return int(row.id)
+            if not row.removed:
+                raise ConnectionFaults(
+                    connection.name,
+                    [
+                        "It exists with another source bucket or project, whose tasks are loaded; "
+                        "give this one another name, or remove that one first."
+                    ],
+                )
         result = db.execute(connections.insert().values(name=connection.name))
         key: Any = result.inserted_primary_key
         return int(key[0])
@@ -308,12 +324,9 @@ def _last_revision(number: int) -> sa.Select[Any]:
     return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)
 
 
-def _same_identity(one: Connection, other: Connection) -> bool:
-    def identity(connection: Connection) -> object:
-        source = connection.source
-        return (source and (source.type, source.path)), connection.project
-
-    return identity(one) == identity(other)
+def _identity(connection: Connection) -> object:
+    source = connection.source
+    return (source.type, source.path) if source else None, connection.project
 
 
 def _tune_sqlite(engine: sa.Engine) -> None:
@@ -640,6 +653,13 @@ class Account:
         query = sa.select(connections.c.polled_to).where(connections.c.id == self.id)
         with self.ledger.engine.connect() as db:
             return db.scalar(query) or ""
+
+    def exported_ids(self) -> list[int]:
+        """List the tasks that have annotations in the target, by id."""
+        c = completions.c
+        mine = sa.select(c.task_id).where(c.connection == self.id, c.annotations > 0)
+        with self.ledger.engine.connect() as db:
+            return list(db.scalars(mine.order_by(c.task_id)))
 
     def exports_digest(self) -> str:
         """Hash what was exported of all tasks: it moves when any completion does."""

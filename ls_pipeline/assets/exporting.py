@@ -1,0 +1,199 @@
+"""One pass over a project's completions: write those that changed to the target.
+
+Two things are written, each whole and only when it differs: a JSON document a task, and one
+Parquet table of all annotations.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ls_pipeline.domain.completions import Completion, TaskState, is_for
+from ls_pipeline.domain.exports import (
+    annotations_key,
+    annotations_parquet,
+    completion_key,
+    json_document,
+)
+from ls_pipeline.resources.ledger import Exported, ExportedTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ls_pipeline.connections import Connection, Target
+    from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.label_studio import LabelingApp, Project
+    from ls_pipeline.resources.ledger import Account, Lease
+    from ls_pipeline.resources.progress import Progress
+
+OVERLAP = timedelta(minutes=2)
+"""How far a poll looks back: what was being written during the last one shows up late."""
+
+WRITERS = 16
+BATCH = 200
+"""Completions read, written and recorded at once."""
+
+
+@dataclass
+class Exporting:
+    """What a pass over the completions did, for people to read."""
+
+    looked_at: int = 0
+    written: int = 0
+    unchanged: int = 0
+    filtered: int = 0
+    emptied: int = 0
+    """Documents written again without annotations, because the task lost its last one."""
+    first_written: list[StoredObject] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What became of the Parquet table; ``rows`` is None when it was left as it is."""
+
+    uri: str
+    rows: int | None
+
+
+def to_read(states: Iterable[TaskState], exported: dict[int, Exported], name: str) -> list[int]:
+    """Choose the tasks to look at more closely: touched since their export, and with
+    annotations now, or then."""
+    wanted = []
+    for state in states:
+        last = exported.get(state.id)
+        if not is_for(name, state.origin) or (last and last.updated_at == state.updated_at):
+            continue
+        if state.annotations or (last and last.annotations):
+            wanted.append(state.id)
+    return wanted
+
+
+def differs(account: Account, project_id: int, app: LabelingApp, since: str) -> bool:
+    """Tell whether any completion is to be exported; changes nothing, ends at the first."""
+    states = app.states(project_id, since)
+    while page := list(islice(states, 1000)):
+        exported = account.exported([state.id for state in page])
+        if to_read(page, exported, account.name):
+            return True
+    return False
+
+
+def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
+    account: Account,
+    lease: Lease,
+    project: Project,
+    target: Target,
+    bucket: Bucket,
+    app: LabelingApp,
+    progress: Progress,
+) -> Exporting:
+    """Write the completions that changed since the last pass.
+
+    Raises ``OutsideError`` when the bucket or Label Studio fails; what was written till
+    then is recorded, and the next pass takes the rest.
+    """
+    done = Exporting()
+    upto = _earlier(app.now(), OVERLAP)
+    states = list(app.states(project.id, account.polled_to()))
+    exported = account.exported([state.id for state in states])
+    wanted = to_read(states, exported, account.name)
+    done.looked_at = len(wanted)
+    with ThreadPoolExecutor(WRITERS) as writers:
+        for start in range(0, len(wanted), BATCH):
+            found = app.completions(project.id, wanted[start : start + BATCH])
+            kept = list(_selected(found, target, done))
+            written = writers.map(
+                lambda one: _write(one, target, bucket, exported.get(one.task_id)), kept
+            )
+            account.record_exports(lease, _tally(kept, written, bucket, target, done))
+            progress.advance(account.name, "completions", start + len(kept), len(wanted))
+    account.record_exports(lease, (), polled_to=upto)
+    return done
+
+
+def refresh_table(  # noqa: PLR0913, PLR0917 - as `export`
+    account: Account,
+    lease: Lease,
+    project: Project,
+    target: Target,
+    bucket: Bucket,
+    app: LabelingApp,
+) -> Table:
+    """Write the Parquet table of all exported annotations, unless it is up to date."""
+    key = annotations_key(target.params.prefix)
+    uri = bucket.uri(key)
+    digest = account.exports_digest()
+    last = account.table()
+    stored = _stored(bucket, key)
+    if stored and last == ExportedTable(digest, uri, stored.version):
+        return Table(uri, None)
+    ids = account.exported_ids()
+    rows = 0
+
+    def counted() -> Iterator[Completion]:
+        nonlocal rows
+        for completion in app.completions(project.id, ids):
+            rows += len(completion.annotations)
+            yield completion
+
+    body = annotations_parquet(counted())
+    written = bucket.put(key, body, "application/vnd.apache.parquet")
+    account.record_table(lease, ExportedTable(digest, uri, written.version))
+    return Table(uri, rows)
+
+
+def _stored(bucket: Bucket, key: str) -> StoredObject | None:
+    page = next(bucket.pages(key), [])
+    return next((one for one in page if one.key == key), None)
+
+
+def _selected(
+    completions: Iterable[Completion], target: Target, done: Exporting
+) -> Iterator[Completion]:
+    select = target.params.filter
+    for one in completions:
+        if select.rejects(completion_key(target.params.prefix, one.task_id)):
+            done.filtered += 1
+        else:
+            yield one
+
+
+def _write(
+    completion: Completion, target: Target, bucket: Bucket, last: Exported | None
+) -> StoredObject | None:
+    """Write a completion, unless the target has it already."""
+    key = completion_key(target.params.prefix, completion.task_id)
+    if last and (last.digest, last.uri) == (completion.digest, bucket.uri(key)):
+        return None
+    return bucket.put(key, json_document(completion), "application/json")
+
+
+def _tally(
+    completions: Sequence[Completion],
+    written: Iterable[StoredObject | None],
+    bucket: Bucket,
+    target: Target,
+    done: Exporting,
+) -> list[Exported]:
+    records = []
+    for one, stored in zip(completions, written, strict=True):
+        count = len(one.annotations)
+        done.written += stored is not None
+        done.unchanged += stored is None
+        done.emptied += stored is not None and not count
+        if stored and len(done.first_written) < 10:  # noqa: PLR2004
+            done.first_written.append(stored)
+        uri = bucket.uri(completion_key(target.params.prefix, one.task_id))
+        records.append(Exported(one.task_id, one.updated_at, one.digest, uri, count))
+    return records
+
+
+def _earlier(moment: str, by: timedelta) -> str:
+    form = "%Y-%m-%dT%H:%M:%S.%fZ"
+    # A moment of Label Studio's, in and out; the zone is the Z of the form.
+    return (datetime.strptime(moment, form) - by).strftime(form)  # noqa: DTZ007
