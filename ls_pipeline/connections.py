@@ -33,8 +33,8 @@ class _Frozen(BaseModel):
 class Params(_Frozen):
     """What may change while running, for source and target alike."""
 
-    prefix: str = Field("", description=PREFIX)
-    regex: str = Field("", description=REGEX)
+    prefix: str = Field(default="", description=PREFIX)
+    regex: str = Field(default="", description=REGEX)
 
     @model_validator(mode="before")
     @classmethod
@@ -52,12 +52,12 @@ class SourceParams(Params):
     """How objects become tasks."""
 
     data_key: str = Field(
-        "",
+        default="",
         description="The key of task data that takes a blob's URL; empty means the first data "
         "key of the project's label config.",
     )
     use_blob_urls: bool = Field(
-        False,
+        default=False,
         description="True: each object is a blob, shown by its URL. False: each object holds "
         "tasks as JSON.",
     )
@@ -98,7 +98,7 @@ class Connection(_Frozen):
     source: Source | None = None
     target: Target | None = None
     project: str = Field(description="The Label Studio project's title; made if absent.")
-    label_config: str = Field("", description="What a new project is made with: XML.")
+    label_config: str = Field(default="", description="What a new project is made with: XML.")
 
 
 def connection(  # noqa: PLR0913 - one for each part of a connection

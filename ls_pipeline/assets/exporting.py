@@ -22,9 +22,9 @@ from ls_pipeline.domain.exports import (
 from ls_pipeline.resources.ledger import Exported, ExportedTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ls_pipeline.connections import Connection, Target
+    from ls_pipeline.connections import Target
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.label_studio import LabelingApp, Project
@@ -46,7 +46,6 @@ class Exporting:
     looked_at: int = 0
     written: int = 0
     unchanged: int = 0
-    filtered: int = 0
     emptied: int = 0
     """Documents written again without annotations, because the task lost its last one."""
     first_written: list[StoredObject] = field(default_factory=list)
@@ -60,25 +59,31 @@ class Table:
     rows: int | None
 
 
-def to_read(states: Iterable[TaskState], exported: dict[int, Exported], name: str) -> list[int]:
-    """Choose the tasks to look at more closely: touched since their export, and with
-    annotations now, or then."""
+def to_read(
+    states: Iterable[TaskState], exported: Mapping[int, Exported], name: str, target: Target
+) -> list[int]:
+    """Choose the tasks to read whole: touched since their export, and annotated now or then."""
     wanted = []
     for state in states:
         last = exported.get(state.id)
-        if not is_for(name, state.origin) or (last and last.updated_at == state.updated_at):
+        key = completion_key(target.params.prefix, state.id)
+        if not is_for(name, state.origin) or target.params.filter.rejects(key):
+            continue
+        if last and last.updated_at == state.updated_at:
             continue
         if state.annotations or (last and last.annotations):
             wanted.append(state.id)
     return wanted
 
 
-def differs(account: Account, project_id: int, app: LabelingApp, since: str) -> bool:
+def differs(
+    account: Account, project_id: int, target: Target, app: LabelingApp, since: str
+) -> bool:
     """Tell whether any completion is to be exported; changes nothing, ends at the first."""
     states = app.states(project_id, since)
     while page := list(islice(states, 1000)):
         exported = account.exported([state.id for state in page])
-        if to_read(page, exported, account.name):
+        if to_read(page, exported, account.name, target):
             return True
     return False
 
@@ -98,20 +103,19 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     then is recorded, and the next pass takes the rest.
     """
     done = Exporting()
-    upto = _earlier(app.now(), OVERLAP)
+    upto = earlier(app.now(), OVERLAP)
     states = list(app.states(project.id, account.polled_to()))
     exported = account.exported([state.id for state in states])
-    wanted = to_read(states, exported, account.name)
+    wanted = to_read(states, exported, account.name, target)
     done.looked_at = len(wanted)
     with ThreadPoolExecutor(WRITERS) as writers:
         for start in range(0, len(wanted), BATCH):
-            found = app.completions(project.id, wanted[start : start + BATCH])
-            kept = list(_selected(found, target, done))
+            found = list(app.completions(project.id, wanted[start : start + BATCH]))
             written = writers.map(
-                lambda one: _write(one, target, bucket, exported.get(one.task_id)), kept
+                lambda one: _write(one, target, bucket, exported.get(one.task_id)), found
             )
-            account.record_exports(lease, _tally(kept, written, bucket, target, done))
-            progress.advance(account.name, "completions", start + len(kept), len(wanted))
+            account.record_exports(lease, _tally(found, written, bucket, target, done))
+            progress.advance(account.name, "completions", start + len(found), len(wanted))
     account.record_exports(lease, (), polled_to=upto)
     return done
 
@@ -152,17 +156,6 @@ def _stored(bucket: Bucket, key: str) -> StoredObject | None:
     return next((one for one in page if one.key == key), None)
 
 
-def _selected(
-    completions: Iterable[Completion], target: Target, done: Exporting
-) -> Iterator[Completion]:
-    select = target.params.filter
-    for one in completions:
-        if select.rejects(completion_key(target.params.prefix, one.task_id)):
-            done.filtered += 1
-        else:
-            yield one
-
-
 def _write(
     completion: Completion, target: Target, bucket: Bucket, last: Exported | None
 ) -> StoredObject | None:
@@ -193,7 +186,8 @@ def _tally(
     return records
 
 
-def _earlier(moment: str, by: timedelta) -> str:
+def earlier(moment: str, by: timedelta) -> str:
+    """Give a Label Studio time that lies before another one."""
     form = "%Y-%m-%dT%H:%M:%S.%fZ"
     # A moment of Label Studio's, in and out; the zone is the Z of the form.
     return (datetime.strptime(moment, form) - by).strftime(form)  # noqa: DTZ007

@@ -24,10 +24,13 @@ class Bucket(Protocol):
     server error; after the client's own retries).
     """
 
-    scheme: str
-    """``s3`` or ``gs``."""
+    @property
+    def scheme(self) -> str:
+        """``s3`` or ``gs``."""
+        ...
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def uri(self, key: str = "") -> str:
         """Give ``scheme://name/key``."""

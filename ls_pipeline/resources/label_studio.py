@@ -128,9 +128,9 @@ class LabelingApp(Protocol):
 class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The Label Studio server, Community edition, 1.23."""
 
-    url: str = Field("", description="Empty: LABEL_STUDIO_URL, else http://localhost:8080.")
+    url: str = Field(default="", description="Empty: LABEL_STUDIO_URL, else http://localhost:8080.")
     api_key: str = Field(
-        "",
+        default="",
         description="Legacy token or personal access token. Empty: LABEL_STUDIO_API_KEY.",
     )
 

@@ -214,13 +214,6 @@ def retry_delay(failures: int) -> float:
     return float(min(RETRY_AT_FIRST * 2 ** max(failures - 1, 0), RETRY_AT_MOST))
 
 
-def database_url(home: Path) -> str:
-    """Give the ledger's database: LS_PIPELINE_DATABASE_URL, or a file in the home."""
-    if url := os.environ.get("LS_PIPELINE_DATABASE_URL"):
-        return url
-    return f"sqlite:///{(home / 'ledger.db').as_posix()}"
-
-
 class Ledger:
     """Our own durable record of all connections. Safe to use from several processes."""
 
@@ -307,13 +300,11 @@ class Ledger:
             if _identity(Connection(**last.document)) == _identity(connection):
                 return int(row.id)
             if not row.removed:
-                raise ConnectionFaults(
-                    connection.name,
-                    [
-                        "It exists with another source bucket or project, whose tasks are loaded; "
-                        "give this one another name, or remove that one first."
-                    ],
+                fault = (
+                    "It exists with another source bucket or project, whose tasks are loaded; "
+                    "give this one another name, or remove that one first."
                 )
+                raise ConnectionFaults(connection.name, [fault])
         result = db.execute(connections.insert().values(name=connection.name))
         key: Any = result.inserted_primary_key
         return int(key[0])

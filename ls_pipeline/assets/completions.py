@@ -1,0 +1,56 @@
+"""The ``completions`` asset: finished labels, in the target bucket, one JSON file a task."""
+
+import dagster as dg
+
+from ls_pipeline.assets.exporting import export
+from ls_pipeline.assets.passes import bucket_of, one_pass
+from ls_pipeline.assets.tasks import tasks
+from ls_pipeline.connections import CONNECTIONS
+from ls_pipeline.domain.objects import folder
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.label_studio import LabelingApp
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.progress import Progress
+from ls_pipeline.resources.s3 import S3Buckets
+
+DESCRIPTION = """
+Every task of the connection's project that has a finished annotation (skipped ones included),
+as `<prefix>/<task id>.json` in the target bucket, in Label Studio's own export form. Only what
+changed is written, and a file counts once the bucket has confirmed its checksum.
+"""
+
+
+@dg.asset(
+    partitions_def=CONNECTIONS,
+    deps=[tasks],
+    group_name="labeling",
+    kinds={"json"},
+    description=DESCRIPTION,
+)
+def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+    context: dg.AssetExecutionContext,
+    ledger: dg.ResourceParam[Ledger],
+    s3: S3Buckets,
+    gcs: GCSBuckets,
+    label_studio: dg.ResourceParam[LabelingApp],
+    progress: dg.ResourceParam[Progress],
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Write the completions that changed to the target."""
+    with one_pass(ledger, context.partition_key, "completions") as work:
+        target = work.connection.target
+        if target is None:
+            return dg.MaterializeResult(metadata={"note": "The connection has no target."})
+        bucket = bucket_of(target, s3, gcs)
+        project = work.project(label_studio)
+        done = export(work.account, work.lease, project, target, bucket, label_studio, progress)
+        exported = len(work.account.exported_ids())
+        return dg.MaterializeResult(
+            metadata={
+                "written": dg.MetadataValue.int(done.written),
+                "unchanged": dg.MetadataValue.int(done.unchanged),
+                "emptied": dg.MetadataValue.int(done.emptied),
+                "dagster/row_count": dg.MetadataValue.int(exported),
+                "folder": dg.MetadataValue.text(bucket.uri(folder(target.params.prefix))),
+                "project": dg.MetadataValue.url(project.url),
+            }
+        )

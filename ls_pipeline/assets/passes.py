@@ -1,0 +1,65 @@
+"""One pass of an asset over one connection: its parts, its lease, and how it ends."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from ls_pipeline.assets.loading import project_of
+from ls_pipeline.domain.errors import LeaseError, PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ls_pipeline.connections import Connection, Source, Target
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.gcs import GCSBuckets
+    from ls_pipeline.resources.label_studio import LabelingApp, Project
+    from ls_pipeline.resources.ledger import Account, Lease, Ledger
+    from ls_pipeline.resources.s3 import S3Buckets
+
+PATIENCE = 120.0
+"""Seconds to wait for another run on the same connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A connection held for one pass, with the settings in force at its begin."""
+
+    account: Account
+    lease: Lease
+    connection: Connection
+
+    def project(self, app: LabelingApp) -> Project:
+        return project_of(self.account, self.lease, self.connection, app)
+
+
+@contextmanager
+def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
+    """Hold a connection for a pass of some ``work``, and record how it went.
+
+    Raises ``dagster.Failure`` with one sentence for what ls_pipeline reports; the ledger
+    then knows when to try again.
+    """
+    account = ledger.account(name)
+    try:
+        with account.lease(PATIENCE) as lease:
+            yield Pass(account, lease, account.revision().connection)
+    except LeaseError as error:
+        # Another run does the work: nothing is wrong with the connection.
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except PipelineError as error:
+        account.failed(work, str(error))
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except Exception as error:
+        account.failed(work, f"{type(error).__name__}: {error}")
+        raise
+    account.recovered(work)
+
+
+def bucket_of(part: Source | Target, s3: S3Buckets, gcs: GCSBuckets) -> Bucket:
+    """Open the bucket of a source or target."""
+    return (s3 if part.cloud == "s3" else gcs).open(part.path)

@@ -1,0 +1,95 @@
+"""The ``tasks`` asset: a source's objects, as tasks in Label Studio."""
+
+from typing import Any
+
+import dagster as dg
+
+from ls_pipeline.assets.loading import Loading, load
+from ls_pipeline.assets.passes import bucket_of, one_pass
+from ls_pipeline.connections import CONNECTIONS
+from ls_pipeline.domain.changes import Change, State
+from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.label_studio import LabelingApp, Project
+from ls_pipeline.resources.ledger import Account, Ledger, Quarantined
+from ls_pipeline.resources.progress import Progress
+from ls_pipeline.resources.s3 import S3Buckets
+
+DESCRIPTION = """
+Every object of the connection's source that its prefix and regex select, as one or more tasks
+in the Label Studio project, each exactly once. An object that can't become a task goes to
+quarantine with its reason; a replaced object updates its tasks unless they are labeled;
+removed objects keep their tasks.
+"""
+
+
+@dg.asset(
+    partitions_def=CONNECTIONS,
+    group_name="labeling",
+    kinds={"labelstudio"},
+    description=DESCRIPTION,
+)
+def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+    context: dg.AssetExecutionContext,
+    ledger: dg.ResourceParam[Ledger],
+    s3: S3Buckets,
+    gcs: GCSBuckets,
+    label_studio: dg.ResourceParam[LabelingApp],
+    progress: dg.ResourceParam[Progress],
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Bring the connection's tasks up to date with its source."""
+    with one_pass(ledger, context.partition_key, "tasks") as work:
+        source = work.connection.source
+        if source is None:
+            return dg.MaterializeResult(metadata={"note": "The connection has no source."})
+        bucket = bucket_of(source, s3, gcs)
+        done = load(work.account, work.lease, work.connection, bucket, label_studio, progress)
+        project = work.project(label_studio)
+        for note in done.notes:
+            context.log.warning(note)
+        return dg.MaterializeResult(metadata=_metadata(done, work.account, project))
+
+
+def _metadata(
+    done: Loading, account: Account, project: Project
+) -> dict[str, dg.MetadataValue[Any]]:
+    states = account.count_objects()
+    metadata: dict[str, dg.MetadataValue[Any]] = {
+        "objects": dg.MetadataValue.int(states[State.LOADED]),
+        "added": dg.MetadataValue.int(done.changes[Change.ADDED]),
+        "replaced": dg.MetadataValue.int(done.changes[Change.REPLACED]),
+        "removed": dg.MetadataValue.int(done.changes[Change.REMOVED]),
+        "unchanged": dg.MetadataValue.int(done.changes[Change.UNCHANGED]),
+        "filtered": dg.MetadataValue.int(done.changes[Change.FILTERED]),
+        "quarantined": dg.MetadataValue.int(account.count_quarantined()),
+        "tasks_created": dg.MetadataValue.int(done.tasks_created),
+        "tasks_updated": dg.MetadataValue.int(done.tasks_updated),
+        "tasks_kept": dg.MetadataValue.int(done.tasks_kept),
+        "dagster/row_count": dg.MetadataValue.int(project.tasks),
+        "project": dg.MetadataValue.url(project.url),
+    }
+    if done.first_new:
+        metadata["first_new_objects"] = _new_table(done.first_new)
+    if bad := account.quarantined(limit=20):
+        metadata["quarantine"] = _quarantine_table(bad)
+    if done.notes:
+        metadata["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in done.notes[:20]))
+    return metadata
+
+
+def _new_table(objects: list[StoredObject]) -> dg.MetadataValue[Any]:
+    records = [
+        dg.TableRecord({"key": one.key, "version": one.version, "bytes": one.size})
+        for one in objects
+    ]
+    return dg.MetadataValue.table(records)
+
+
+def _quarantine_table(bad: list[Quarantined]) -> dg.MetadataValue[Any]:
+    records = [
+        dg.TableRecord(
+            {"key": one.key, "row": "" if one.row is None else str(one.row), "reason": one.reason}
+        )
+        for one in bad
+    ]
+    return dg.MetadataValue.table(records)

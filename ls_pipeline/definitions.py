@@ -1,0 +1,75 @@
+"""The one place where things are put together. Loads with no credential set."""
+
+import os
+from collections.abc import Iterator
+
+import dagster as dg
+
+from ls_pipeline.assets.completions import completions
+from ls_pipeline.assets.tasks import tasks
+from ls_pipeline.assets.training_data import training_data
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.sensors.completions import completions as completions_sensor
+from ls_pipeline.sensors.gcs_objects import gcs_objects
+from ls_pipeline.sensors.s3_objects import s3_objects
+
+ASSETS = [tasks, completions, training_data]
+
+load_tasks = dg.define_asset_job(
+    "load_tasks", [tasks], description="Loads what changed in a connection's source as tasks."
+)
+export_completions = dg.define_asset_job(
+    "export_completions",
+    [completions, training_data],
+    description="Writes a connection's changed completions to its target, and the Parquet table.",
+)
+
+
+@dg.resource(description="Our own durable record; see LS_PIPELINE_DATABASE_URL.")
+def _ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
+    ledger = Ledger(database_url())
+    try:
+        yield ledger
+    finally:
+        ledger.engine.dispose()
+
+
+@dg.resource(description="Who watches a pass: nobody, under Dagster.")
+def _progress(_context: dg.InitResourceContext) -> Silent:
+    return Silent()
+
+
+def resources() -> dict[str, object]:
+    """Give the outside world as the environment names it; nothing is opened yet."""
+    return {
+        "ledger": _ledger,
+        "progress": _progress,
+        "s3": S3Buckets(),
+        "gcs": GCSBuckets(),
+        "label_studio": LabelStudio(),
+    }
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Put assets, jobs, sensors and resources together.
+
+    LS_PIPELINE_POLL_SECONDS is the pause between two looks of a sensor, 30 unless set.
+    """
+    seconds = int(os.environ.get("LS_PIPELINE_POLL_SECONDS") or 30)
+    return dg.Definitions(
+        assets=ASSETS,
+        jobs=[load_tasks, export_completions],
+        sensors=[
+            s3_objects(seconds),
+            gcs_objects(seconds),
+            completions_sensor(seconds),
+        ],
+        resources=resources(),
+        executor=dg.in_process_executor,
+    )

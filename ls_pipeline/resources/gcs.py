@@ -1,0 +1,203 @@
+"""Google Cloud Storage buckets, over the client of dagster-gcp's ``GCSResource``."""
+
+# No `from __future__ import annotations`: Dagster reads the annotations of a resource.
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from ls_pipeline.domain.errors import (
+    BucketAccessError,
+    BucketError,
+    BucketNotFoundError,
+    BucketUnavailableError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+)
+from ls_pipeline.domain.objects import StoredObject, uri
+from ls_pipeline.resources.bucket import Bucket
+
+PAGE = 1000
+TIMEOUT = (5.0, 60.0)
+"""Seconds: to connect, and between two bytes."""
+
+PATIENCE = 30.0
+"""Seconds of the client's own retries."""
+
+FIELDS = "items(name,generation,size,updated),nextPageToken"
+
+
+class GCSBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Google Cloud Storage.
+
+    Credentials are Application Default Credentials; with STORAGE_EMULATOR_HOST set, none.
+    """
+
+    project: str = Field(default="", description="Empty: GOOGLE_CLOUD_PROJECT, else ADC's.")
+
+    def open(self, name: str) -> Bucket:
+        """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``."""
+        with _translated(uri("gs", name, "")):
+            return GCSBucket(name, self._client, emulated="STORAGE_EMULATOR_HOST" in os.environ)
+
+    @cached_property
+    def _client(self) -> Any:
+        from dagster_gcp.gcs import GCSResource  # noqa: PLC0415 - it takes three seconds
+
+        return GCSResource(project=self.project or None).get_client()
+
+
+@dataclass(frozen=True)
+class GCSBucket:
+    """One GCS bucket; keeps the promises of ``Bucket``."""
+
+    name: str
+    client: Any = field(repr=False)
+    emulated: bool = False
+    scheme: str = "gs"
+
+    def uri(self, key: str = "") -> str:
+        return uri(self.scheme, self.name, key)
+
+    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
+        with _translated(self.uri()):
+            listing = self.client.list_blobs(
+                self.name,
+                prefix=prefix or None,
+                start_offset=after or None,  # inclusive
+                page_size=PAGE,
+                fields=FIELDS,
+                timeout=TIMEOUT,
+                retry=_retry(),
+            )
+            pages = iter(listing.pages)
+        while True:
+            with _translated(self.uri()):
+                page = next(pages, None)
+                found = [] if page is None else [_listed(blob) for blob in page]
+            if page is None:
+                return
+            found = [one for one in found if one.key > after]
+            # The service's pages have 1,000 keys at most; an emulator's have all there are.
+            for start in range(0, len(found), PAGE):
+                yield found[start : start + PAGE]
+
+    def get(self, key: str, version: str = "") -> bytes:
+        blob = self.client.bucket(self.name).blob(key, generation=int(version) if version else None)
+        try:
+            with _translated(self.uri(key)):
+                body: bytes = blob.download_as_bytes(
+                    raw_download=True, timeout=TIMEOUT, retry=_retry(), checksum="auto"
+                )
+        except BucketNotFoundError as error:
+            raise self._missing(key, version) from error
+        # An emulator answers any version with whatever is there now.
+        if self.emulated and version and self._version(key) != version:
+            raise ObjectChangedError(self.uri(key))
+        return body
+
+    def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
+        blob = self.client.bucket(self.name).blob(key)
+        with _translated(self.uri(key)):
+            blob.upload_from_string(
+                body, content_type=content_type, checksum="md5", timeout=TIMEOUT, retry=_retry()
+            )
+        return StoredObject(key, str(blob.generation), len(body))
+
+    def delete(self, key: str) -> None:
+        try:
+            with _translated(self.uri(key)):
+                self.client.bucket(self.name).blob(key).delete(timeout=TIMEOUT, retry=_retry())
+        except BucketNotFoundError as error:
+            missing = self._missing(key)
+            if not isinstance(missing, ObjectNotFoundError):
+                raise missing from error
+
+    def _missing(self, key: str, version: str = "") -> BucketError:
+        """Tell what the service meant by "not found": the bucket, the object, or its version."""
+        if not self._exists():
+            return BucketNotFoundError(self.uri())
+        if version and self._version(key):
+            return ObjectChangedError(self.uri(key))
+        return ObjectNotFoundError(self.uri(key))
+
+    def _exists(self) -> bool:
+        try:
+            next(self.pages(), None)
+        except BucketNotFoundError:
+            return False
+        return True
+
+    def _version(self, key: str) -> str:
+        """Give the object's version as it is now, empty when it is gone."""
+        with _translated(self.uri(key)):
+            blob = self.client.bucket(self.name).get_blob(key, timeout=TIMEOUT, retry=_retry())
+        return str(blob.generation) if blob else ""
+
+
+def _listed(blob: Any) -> StoredObject:
+    return StoredObject(blob.name, str(blob.generation), blob.size, blob.updated)
+
+
+def _retry() -> Any:
+    from google.cloud.storage.retry import DEFAULT_RETRY  # noqa: PLC0415
+
+    return DEFAULT_RETRY.with_timeout(PATIENCE)
+
+
+_CREDENTIALS = (
+    "set GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, or give "
+    "the machine a service account."
+)
+
+
+@contextmanager
+def _translated(place: str) -> Iterator[None]:
+    """Turn what Google's clients raise about a place into our errors.
+
+    The service says "not found" of bucket and object alike; here it is the bucket.
+    """
+    import requests  # noqa: PLC0415 - with the next, a second
+    from google.api_core import exceptions as api  # noqa: PLC0415
+    from google.auth import exceptions as auth  # noqa: PLC0415
+    from google.cloud.storage.exceptions import DataCorruption  # noqa: PLC0415
+
+    try:
+        yield
+    except api.NotFound as error:
+        raise BucketNotFoundError(place) from error
+    except (api.Forbidden, api.Unauthorized) as error:
+        said = str(error.message).rstrip(".")
+        raise BucketAccessError(
+            place, f"access is refused ({said}); check the credentials and their roles."
+        ) from error
+    except auth.DefaultCredentialsError as error:
+        raise BucketAccessError(
+            place, f"there are no Google credentials; {_CREDENTIALS}"
+        ) from error
+    except auth.RefreshError as error:
+        raise BucketAccessError(place, f"the credentials are refused; {_CREDENTIALS}") from error
+    except (api.TooManyRequests, api.ServerError, DataCorruption) as error:
+        raise BucketUnavailableError(
+            place, f"GCS can't answer now ({error}); try again."
+        ) from error
+    except (
+        api.RetryError,
+        auth.TransportError,
+        requests.RequestException,
+        ConnectionError,
+    ) as error:
+        raise BucketUnavailableError(
+            place, f"GCS does not answer ({error}); check the network."
+        ) from error
+    except api.GoogleAPICallError as error:
+        raise BucketError(place, f"GCS refused ({error.message}).") from error
+    except OSError as error:  # "Project was not passed and could not be determined"
+        raise BucketAccessError(
+            place, f"{str(error).rstrip('.')}; set GOOGLE_CLOUD_PROJECT."
+        ) from error

@@ -1,0 +1,80 @@
+"""The ``completions`` sensor: looks for labels that were finished, edited or deleted."""
+
+import dagster as dg
+
+from ls_pipeline.assets.exporting import OVERLAP, differs, earlier
+from ls_pipeline.domain.errors import LabelStudioError
+from ls_pipeline.resources.label_studio import LabelingApp
+from ls_pipeline.resources.ledger import Account, Ledger
+from ls_pipeline.sensors.watching import Tick, must_wait, watched
+
+
+def completions(seconds: int) -> dg.SensorDefinition:
+    """Make the sensor that asks for ``export_completions`` where labels have changed."""
+
+    @dg.sensor(
+        name="completions",
+        job_name="export_completions",
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Polls Label Studio for tasks whose annotations changed since their export, "
+        "and asks for a run of each connection that has some.",
+    )
+    def look(
+        context: dg.SensorEvaluationContext,
+        ledger: dg.ResourceParam[Ledger],
+        label_studio: dg.ResourceParam[LabelingApp],
+    ) -> dg.SensorResult:
+        return look_for_labels(context, ledger, label_studio)
+
+    return look
+
+
+def look_for_labels(
+    context: dg.SensorEvaluationContext, ledger: Ledger, app: LabelingApp
+) -> dg.SensorResult:
+    """Compare Label Studio's annotations with the ledger; ask for a run where they differ.
+
+    The cursor is a Label Studio time before which nothing differs, so that tasks that were
+    merely loaded are not listed again and again. It moves only over ticks that found nothing.
+    """
+    accounts = watched(ledger, lambda one: one.revision().connection.target is not None)
+    tick = Tick()
+    seen_to = context.cursor or ""
+    try:
+        now = earlier(app.now(), OVERLAP) if accounts else ""
+        for account in accounts:
+            _look(context, account, app, seen_to, tick)
+    except LabelStudioError as error:
+        tick.reasons.append(str(error))
+        now = ""
+    quiet = now and not tick.wanted and not tick.unsure
+    names = [account.name for account in accounts]
+    return tick.result(context, names, now if quiet else seen_to)
+
+
+def _look(
+    context: dg.SensorEvaluationContext,
+    account: Account,
+    app: LabelingApp,
+    seen_to: str,
+    tick: Tick,
+) -> None:
+    connection, project_id = account.revision().connection, account.project_id()
+    if connection.target is None:
+        return
+    if reason := must_wait(context.instance, account, "completions"):
+        tick.unsure = True
+        tick.reasons.append(reason)
+        return
+    if project_id is None:
+        if connection.source:
+            tick.reasons.append(f"{account.name}: no tasks were loaded yet.")
+        else:  # nothing else will ever look its project up
+            tick.wanted.append(account.name)
+        return
+    since = account.polled_to() and max(account.polled_to(), seen_to)
+    if differs(account, project_id, connection.target, app, since):
+        tick.wanted.append(account.name)
+    else:
+        tick.reasons.append(f"{account.name}: no new labels.")

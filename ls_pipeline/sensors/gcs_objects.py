@@ -1,0 +1,26 @@
+"""The ``gcs_objects`` sensor: looks for new objects in GCS buckets."""
+
+import dagster as dg
+
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.sensors.objects import look_for_changes
+
+
+def gcs_objects(seconds: int) -> dg.SensorDefinition:
+    """Make the sensor that asks for ``load_tasks`` where an GCS bucket has changed."""
+
+    @dg.sensor(
+        name="gcs_objects",
+        job_name="load_tasks",
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Compares the GCS buckets of all connections with the ledger, and asks for "
+        "a run of each connection where they differ.",
+    )
+    def look(
+        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], gcs: GCSBuckets
+    ) -> dg.SensorResult:
+        return look_for_changes(context, ledger, "gcs", gcs.open)
+
+    return look

@@ -1,0 +1,100 @@
+"""What the object sensors of both clouds do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ls_pipeline.domain.changes import WORK, diff
+from ls_pipeline.domain.errors import BucketError
+from ls_pipeline.sensors.watching import Tick, in_turn, must_wait, watched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import dagster as dg
+
+    from ls_pipeline.connections import Source
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.ledger import Account, Ledger
+
+
+def look_for_changes(
+    context: dg.SensorEvaluationContext,
+    ledger: Ledger,
+    cloud: str,
+    open_bucket: Callable[[str], Bucket],
+) -> dg.SensorResult:
+    """Compare the buckets of one cloud with the ledger; ask for a run where they differ.
+
+    Reads only. A tick that runs out of time is continued by the next: the cursor says at
+    which connection, after which key.
+    """
+    accounts = {
+        account.name: account
+        for account in watched(ledger, lambda one: _source(one, cloud) is not None)
+    }
+    at, after = json.loads(context.cursor) if context.cursor else ("", "")
+    tick = Tick()
+    for name in in_turn(list(accounts), at):
+        after = after if name == at else ""
+        if tick.over:
+            at = name
+            break
+        stopped = _look(context, accounts[name], cloud, open_bucket, after, tick)
+        if stopped:
+            at, after = name, stopped
+            break
+        at, after = name, ""
+    return tick.result(context, accounts, json.dumps([at, after]))
+
+
+def _source(account: Account, cloud: str) -> Source | None:
+    source = account.revision().connection.source
+    return source if source and source.cloud == cloud else None
+
+
+def _look(  # noqa: PLR0913, PLR0917 - a step of `look_for_changes`
+    context: dg.SensorEvaluationContext,
+    account: Account,
+    cloud: str,
+    open_bucket: Callable[[str], Bucket],
+    after: str,
+    tick: Tick,
+) -> str:
+    """Look at one connection; give the key after which the next tick goes on, if any."""
+    source = _source(account, cloud)
+    if source is None:
+        return ""
+    if reason := must_wait(context.instance, account, "tasks"):
+        tick.reasons.append(reason)
+        return ""
+    try:
+        differs, reached = _differs(account, source, open_bucket(source.path), after, tick)
+    except BucketError as error:
+        tick.reasons.append(f"{account.name}: {error}")
+        return ""
+    if differs:
+        tick.wanted.append(account.name)
+    elif not reached:
+        tick.reasons.append(f"{account.name}: nothing new.")
+    return "" if differs else reached
+
+
+def _differs(
+    account: Account, source: Source, bucket: Bucket, after: str, tick: Tick
+) -> tuple[bool, str]:
+    """Tell whether anything differs, else how far the time sufficed (empty: to the end)."""
+    if account.open_attempts():
+        return True, ""
+    select = source.params.filter
+    for page in bucket.pages(select.folder, after):
+        upto = page[-1].key
+        known = account.known(select.folder, after, upto)
+        if any(one.change in WORK for one in diff(known, page, select)):
+            return True, ""
+        after = upto
+        if tick.over:
+            return False, after
+    gone = diff(account.known(select.folder, after), (), select)
+    return any(one.change in WORK for one in gone), ""

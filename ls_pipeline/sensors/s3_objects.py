@@ -1,0 +1,26 @@
+"""The ``s3_objects`` sensor: looks for new objects in S3 buckets."""
+
+import dagster as dg
+
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.sensors.objects import look_for_changes
+
+
+def s3_objects(seconds: int) -> dg.SensorDefinition:
+    """Make the sensor that asks for ``load_tasks`` where an S3 bucket has changed."""
+
+    @dg.sensor(
+        name="s3_objects",
+        job_name="load_tasks",
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Compares the S3 buckets of all connections with the ledger, and asks for "
+        "a run of each connection where they differ.",
+    )
+    def look(
+        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], s3: S3Buckets
+    ) -> dg.SensorResult:
+        return look_for_changes(context, ledger, "s3", s3.open)
+
+    return look

@@ -1,0 +1,89 @@
+"""What the sensors share: whose turn it is, who must wait, and what a tick may cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from ls_pipeline.connections import CONNECTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ls_pipeline.resources.ledger import Account, Ledger
+
+TICK_SECONDS = 10.0
+"""What a tick may take. Dagster gives up after 60 s, without stopping the function."""
+
+RUN_TAG = "ls_pipeline/connection"
+"""Of every run of ours: the connection it works on; one run at a time for each."""
+
+_UNDERWAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dataclass
+class Tick:
+    """What a tick found: which connections need a run, and why others don't."""
+
+    wanted: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    unsure: bool = False
+    """Whether a connection was passed over that may need a run."""
+    deadline: float = field(default_factory=lambda: time.monotonic() + TICK_SECONDS)
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def result(
+        self, context: dg.SensorEvaluationContext, names: Iterable[str], cursor: str
+    ) -> dg.SensorResult:
+        """Ask for the runs that are wanted, else say why there are none."""
+        for reason in self.reasons:
+            context.log.info(reason)
+        requests = [dg.RunRequest(partition_key=name, tags={RUN_TAG: name}) for name in self.wanted]
+        missing = [name for name in names if not _is_partition(context.instance, name)]
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else " ".join(self.reasons) or "Nothing to watch yet.",
+            dynamic_partitions_requests=[CONNECTIONS.build_add_request(missing)] if missing else [],
+            cursor=cursor,
+        )
+
+
+def _is_partition(instance: dg.DagsterInstance, name: str) -> bool:
+    return instance.has_dynamic_partition("connections", name)
+
+
+def must_wait(instance: dg.DagsterInstance, account: Account, work: str) -> str:
+    """Say why a connection must not get a run now; empty when it may."""
+    underway = dg.RunsFilter(statuses=_UNDERWAY, tags={RUN_TAG: account.name})
+    if instance.get_runs(underway, limit=1):
+        return f"{account.name}: a run is under way."
+    health = account.health(work)
+    if health.retry_at > account.ledger.clock():
+        again = datetime.fromtimestamp(health.retry_at, timezone.utc)
+        return f"{account.name}: {health.failure} Trying again at {again:%H:%M:%S} UTC."
+    return ""
+
+
+def in_turn(names: Sequence[str], first: str) -> list[str]:
+    """Order names so that ``first`` comes first, and nobody is always last."""
+    later = [name for name in names if name >= first]
+    return later + [name for name in names if name < first]
+
+
+def watched(ledger: Ledger, select: Callable[[Account], bool]) -> list[Account]:
+    """List the accounts of the connections that a sensor looks after, by name."""
+    accounts = [ledger.account(name) for name in ledger.names()]
+    return [account for account in accounts if select(account)]
