@@ -1,0 +1,97 @@
+"""What there is: counted in the buckets and in Label Studio, not in our own ledger."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.domain.completions import is_for
+from ls_pipeline.domain.errors import ObjectNotFoundError
+from ls_pipeline.domain.exports import annotations_key, is_completion_key
+from ls_pipeline.domain.objects import folder
+
+if TYPE_CHECKING:
+    from ls_pipeline.cli.outside import Outside
+    from ls_pipeline.connections import Connection, Source, Target
+    from ls_pipeline.resources.bucket import Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """One connection's things, counted where they are."""
+
+    objects: int
+    """In the source, that its prefix and regex select."""
+    tasks: int
+    """In the Label Studio project, without those that other connections loaded."""
+    completions: int
+    """Tasks of these with a finished annotation, skipped ones included."""
+    json_files: int
+    """In the target."""
+    parquet_rows: int
+    """In the target's Parquet table: annotations."""
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def census(name: str, outside: Outside) -> Census:
+    """Count a connection's things. Raises ``OutsideError``."""
+    connection = outside.ledger.connection(name)
+    tasks, completions = _tasks(connection, outside)
+    target = connection.target
+    bucket = bucket_of(target, outside.s3, outside.gcs) if target else None
+    return Census(
+        _objects(connection.source, outside),
+        tasks,
+        completions,
+        _json_files(target, bucket),
+        _parquet_rows(target, bucket),
+    )
+
+
+def _objects(source: Source | None, outside: Outside) -> int:
+    if source is None:
+        return 0
+    select = source.params.filter
+    pages = bucket_of(source, outside.s3, outside.gcs).pages(select.folder)
+    return sum(not select.rejects(one.key) for page in pages for one in page)
+
+
+def _tasks(connection: Connection, outside: Outside) -> tuple[int, int]:
+    project_id = outside.ledger.account(connection.name).project_id()
+    app = outside.label_studio
+    if project_id is None:
+        return 0, 0
+    if not _shares_project(connection, outside):
+        return app.project(project_id).tasks, app.count_annotated(project_id)
+    mine = [one for one in app.states(project_id) if is_for(connection.name, one.origin)]
+    return len(mine), sum(one.annotations > 0 for one in mine)
+
+
+def _shares_project(connection: Connection, outside: Outside) -> bool:
+    others = (outside.ledger.connection(name) for name in outside.ledger.names())
+    return any(one.project == connection.project and one.name != connection.name for one in others)
+
+
+def _json_files(target: Target | None, bucket: Bucket | None) -> int:
+    if target is None or bucket is None:
+        return 0
+    prefix = target.params.prefix
+    pages = bucket.pages(folder(prefix))
+    return sum(is_completion_key(prefix, one.key) for page in pages for one in page)
+
+
+def _parquet_rows(target: Target | None, bucket: Bucket | None) -> int:
+    if target is None or bucket is None:
+        return 0
+    import pyarrow.parquet as pq  # noqa: PLC0415 - half a second
+
+    try:
+        body = bucket.get(annotations_key(target.params.prefix))
+    except ObjectNotFoundError:
+        return 0
+    rows: int = pq.read_metadata(io.BytesIO(body)).num_rows  # type: ignore[no-untyped-call]
+    return rows

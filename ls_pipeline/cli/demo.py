@@ -1,0 +1,246 @@
+"""The whole circle on embedded parts: two buckets fill, tasks appear, labels come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ls_pipeline.cli import samples
+from ls_pipeline.cli.census import census
+from ls_pipeline.cli.outside import Outside, dagster_home
+from ls_pipeline.cli.screen import bars, err, out, show_counts
+from ls_pipeline.cli.servers import (
+    USERNAME,
+    Server,
+    dagster_server,
+    gcs_server,
+    label_studio_server,
+    running,
+    s3_server,
+)
+from ls_pipeline.connections import connection
+from ls_pipeline.domain.errors import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ls_pipeline.cli.census import Census
+    from ls_pipeline.cli.screen import Bars
+
+TEXTS, PICTURES = 24, 12
+PASSWORD = "label-all-day"  # noqa: S105 - of a server on loopback that ends with the demo
+POLL_SECONDS = "5"
+PATIENCE = 600.0
+"""Seconds for a step that takes one minute on two slow cores."""
+
+REVIEWS, SHAPES = "reviews", "shapes"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The servers of the demo."""
+
+    s3: Server
+    gcs: Server
+    label_studio: Server
+    dagster: Server
+
+    @property
+    def all(self) -> tuple[Server, ...]:
+        return self.s3, self.gcs, self.label_studio, self.dagster
+
+
+def run_once() -> dict[str, dict[str, int]]:
+    """Run the circle unattended; give the counts of each connection.
+
+    Raises ``PipelineError`` when a step does not come to its end.
+    """
+    with _stage() as stage, bars() as shown:
+        outside = _fill(shown)
+        _label_everything(outside, shown)
+        counts = {name: census(name, outside).as_json() for name in outside.ledger.names()}
+        _say_where(stage)
+    show_counts(counts)
+    return counts
+
+
+def run_until_stopped() -> None:
+    """Run the demo until Ctrl-C."""
+    with _stage() as stage:
+        with bars() as shown:
+            outside = _fill(shown)
+        show_counts({name: census(name, outside).as_json() for name in outside.ledger.names()})
+        _say_where(stage)
+        _say_what_to_try(stage)
+        while True:
+            time.sleep(3600)
+
+
+@contextmanager
+def _stage() -> Iterator[Stage]:
+    """Start the servers in a home of their own; leave nothing behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="ls-pipeline-demo-") as place:
+        home = Path(place)
+        stage = _stage_in(home)
+        with running(stage.all, _tell):
+            yield stage
+
+
+def _stage_in(home: Path) -> Stage:
+    logs = home / "logs"
+    s3, gcs = s3_server(logs), gcs_server(logs)
+    buckets = {**s3.client_environment, **gcs.client_environment}
+    labels = label_studio_server(home / "label-studio", logs, buckets, PASSWORD)
+    os.environ.update(
+        buckets,
+        **labels.client_environment,
+        LS_PIPELINE_HOME=str(home / "pipeline"),
+        LS_PIPELINE_POLL_SECONDS=POLL_SECONDS,
+        DAGSTER_HOME=str(home / "pipeline" / "dagster"),
+    )
+    os.environ.pop("LS_PIPELINE_DATABASE_URL", None)
+    dagster_home()
+    ours = ("LS_PIPELINE_HOME", "LS_PIPELINE_POLL_SECONDS", "DAGSTER_HOME")
+    environment = {
+        **buckets,
+        **labels.client_environment,
+        **{name: os.environ[name] for name in ours},
+    }
+    return Stage(s3, gcs, labels, dagster_server(logs, environment))
+
+
+def _tell(server: Server, state: str) -> None:
+    if state != "stopped":
+        usual = " (takes up to a minute)" if server.name in {"Label Studio", "Dagster"} else ""
+        err.print(f"{server.name}: {state}{usual if state == 'starting' else ''}")
+
+
+def _fill(shown: Bars) -> Outside:
+    """Make buckets and connections, and wait until the sensors have loaded every task."""
+    _make_buckets()
+    outside = Outside()
+    expected = _put_samples(outside)
+    for one in (_reviews(), _shapes()):
+        outside.ledger.save(one, "demo")
+    for name, count in expected.items():
+        _wait_for(name, "tasks", outside, shown, lambda now: now.tasks, count)
+    return outside
+
+
+def _make_buckets() -> None:
+    import boto3  # noqa: PLC0415
+    from google.cloud import storage  # noqa: PLC0415
+
+    s3, gcs = boto3.client("s3"), storage.Client()
+    for name in (REVIEWS, f"{REVIEWS}-labels"):
+        s3.create_bucket(Bucket=name)
+    for name in (SHAPES, f"{SHAPES}-labels"):
+        gcs.create_bucket(name)
+
+
+def _put_samples(outside: Outside) -> dict[str, int]:
+    reviews, shapes = outside.s3.open(REVIEWS), outside.gcs.open(SHAPES)
+    for key, body in samples.texts(TEXTS):
+        reviews.put(key, body, "application/json")
+    for key, body in samples.pictures(PICTURES):
+        shapes.put(key, body, "image/png")
+    return {REVIEWS: TEXTS, SHAPES: PICTURES}
+
+
+def _reviews() -> Any:
+    return connection(
+        REVIEWS,
+        source={"type": "s3", "path": REVIEWS},
+        target={"type": "s3-completions", "path": f"{REVIEWS}-labels"},
+        project="Reviews (S3, JSON)",
+        label_config=samples.TEXT_CONFIG,
+    )
+
+
+def _shapes() -> Any:
+    return connection(
+        SHAPES,
+        source={"type": "gcs", "path": SHAPES, "params": {"use_blob_urls": True}},
+        target={"type": "gcs-completions", "path": f"{SHAPES}-labels"},
+        project="Shapes (GCS, pictures)",
+        label_config=samples.PICTURE_CONFIG,
+    )
+
+
+def _wait_for(  # noqa: PLR0913, PLR0917 - what, where, how many
+    name: str,
+    what: str,
+    outside: Outside,
+    shown: Bars,
+    count: Callable[[Census], int],
+    wanted: int,
+) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        now = count(census(name, outside))
+        shown.advance(name, what, now, wanted)
+        if now >= wanted:
+            return
+        if time.monotonic() > deadline:
+            raise PipelineError(f"{name}: {now} of {wanted} {what} after {PATIENCE:.0f} s.")
+        time.sleep(1)
+
+
+def _label_everything(outside: Outside, shown: Bars) -> None:
+    """Annotate every task through Label Studio's API, and wait for the completions."""
+    for name in outside.ledger.names():
+        count = _label_project(name, outside, shown)
+        for what, read in _EXPORTED.items():
+            _wait_for(name, what, outside, shown, read, count)
+
+
+_EXPORTED: Mapping[str, Callable[[Census], int]] = {
+    "JSON files": lambda now: now.json_files,
+    "Parquet rows": lambda now: now.parquet_rows,
+}
+
+
+def _label_project(name: str, outside: Outside, shown: Bars) -> int:
+    from label_studio_sdk.client import LabelStudio  # noqa: PLC0415 - slow
+
+    client = LabelStudio(  # type: ignore[no-untyped-call]
+        base_url=os.environ["LABEL_STUDIO_URL"], api_key=os.environ["LABEL_STUDIO_API_KEY"]
+    )
+    project_id = outside.ledger.account(name).project_id()
+    tasks = list(client.tasks.list(project=project_id, resolve_uri=False))
+    for done, task in enumerate(tasks, 1):
+        client.annotations.create(id=task.id, result=samples.label(task.data), lead_time=4.2)
+        shown.advance(name, "labels", done, len(tasks))
+    return len(tasks)
+
+
+def _say_where(stage: Stage) -> None:
+    out.print(f"Dagster       {stage.dagster.url}", highlight=False)
+    out.print(
+        f"Label Studio  {stage.label_studio.url}  (login {USERNAME}, password {PASSWORD})",
+        highlight=False,
+    )
+
+
+def _say_what_to_try(stage: Stage) -> None:
+    task = '{"text": "The kettle sings."}'
+    shape = f"{stage.gcs.url}/upload/storage/v1/b/{SHAPES}/o?uploadType=media&name=shapes/mine.png"
+    lines = (
+        "",
+        "Drop an object into a bucket, and see it appear as a task within seconds:",
+        f"  curl -X PUT {stage.s3.url}/{REVIEWS}/mine.json -d '{task}'",
+        f"  curl -X POST --data-binary @picture.png '{shape}'",
+        "Label a task, and find the completion in the target bucket:",
+        f"  curl {stage.s3.url}/{REVIEWS}-labels",
+        "",
+        "Ctrl-C stops everything.",
+    )
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)

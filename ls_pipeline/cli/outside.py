@@ -1,0 +1,80 @@
+"""The outside world of a command: ledger, buckets, Label Studio and Dagster's instance."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.home import database_url, home
+from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.s3 import S3Buckets
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+DAGSTER_YAML = """\
+# Made by ls-pipeline; yours to change.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+sensors:
+  use_threads: true
+  num_workers: 4
+run_coordinator:
+  module: dagster
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
+    tag_concurrency_limits:
+      # One run at a time for each connection.
+      - key: ls_pipeline/connection
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 1
+run_monitoring:
+  enabled: true
+  max_resume_run_attempts: 0
+retention:
+  sensor:
+    purge_after_days:
+      skipped: 1
+      success: 30
+      failure: 30
+"""
+
+
+@dataclass
+class Outside:
+    """What a command works on, as the environment names it; opened when it is needed."""
+
+    s3: S3Buckets = field(default_factory=S3Buckets)
+    gcs: GCSBuckets = field(default_factory=GCSBuckets)
+    label_studio: LabelStudio = field(default_factory=LabelStudio)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(database_url())
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """Give Dagster's instance, so that a pass shows in its UI like any other run."""
+        import dagster as dg  # noqa: PLC0415 - a second that `connections` needn't pay
+
+        os.environ["DAGSTER_HOME"] = str(dagster_home())
+        return dg.DagsterInstance.get()
+
+
+def dagster_home() -> Path:
+    """Give Dagster's home, DAGSTER_HOME or inside ours, with a configuration if it has none."""
+    place = Path(os.environ.get("DAGSTER_HOME") or home() / "dagster")
+    place.mkdir(parents=True, exist_ok=True)
+    settings = place / "dagster.yaml"
+    if not settings.exists():
+        settings.write_text(DAGSTER_YAML)
+    return place
