@@ -55,7 +55,7 @@ def main() -> None:
 
 @main.group()
 def connections() -> None:
-    """Connections: which bucket feeds which project, and where its labels go."""
+    """Manage connections: which bucket feeds which project, and where its labels go."""
 
 
 ADD_EPILOG = """

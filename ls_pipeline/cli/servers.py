@@ -39,6 +39,23 @@ class ServerFailedError(PipelineError):
         super().__init__(f"{name} {what}; its log is {log}, and ends:\n{lines}")
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own server's address
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500  # noqa: PLR2004
+    except OSError:
+        return False
+
+
 @dataclass
 class Server:
     """A server process: `start` returns when it answers, `stop` when nothing is left of it.
@@ -53,9 +70,9 @@ class Server:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
-    is_up: Callable[[str], bool] = lambda url: _answers(url)
+    is_up: Callable[[str], bool] = _answers
     patience: float = 60.0
-    port: int = field(default_factory=lambda: _free_port())  # noqa: PLW0108 - defined below
+    port: int = field(default_factory=_free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -227,23 +244,6 @@ def _require(*modules: str) -> None:
             "The servers that come with the demo are not installed; run "
             "pip install 'ls-pipeline[demo]'."
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own server's address
-            return True
-    except urllib.error.HTTPError as error:
-        return error.code < 500  # noqa: PLR2004
-    except OSError:
-        return False
 
 
 def _daemons_are_up(url: str) -> bool:

@@ -1,0 +1,45 @@
+# Everything runs in .venv, which `make setup` prepares; the other targets see to it themselves.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test fast check format constraints clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/ls-pipeline demo
+
+# All tests; the browser comes from Debian's chromium package where there is apt and root.
+test: setup
+	scripts/chromium
+	$(BIN)/python -m pytest
+
+# The tests that need no server: seconds.
+fast: setup
+	$(BIN)/python -m pytest -m "not server and not browser"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# On the oldest Python that is supported: its versions serve the newer ones, too.
+constraints:
+	rm -rf .venv/constraints && $(PYTHON) -m venv .venv/constraints
+	.venv/constraints/bin/pip install --quiet '.[demo,dev]'
+	echo "# Exact versions that the tests ran with, on Python 3.10 to 3.13. Made with \`make constraints\`." > constraints.txt
+	.venv/constraints/bin/pip list --format=freeze --exclude ls-pipeline --exclude pip >> constraints.txt
+
+clean:
+	rm -rf .venv .ls_pipeline .pytest_cache .mypy_cache .ruff_cache .hypothesis
