@@ -26,9 +26,6 @@ PAGE = 1000
 TIMEOUT = (5.0, 60.0)
 """Seconds: to connect, and between two bytes."""
 
-PATIENCE = 30.0
-"""Seconds of the client's own retries."""
-
 FIELDS = "items(name,generation,size,updated),nextPageToken"
 
 
@@ -40,16 +37,25 @@ class GCSBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     project: str = Field(default="", description="Empty: GOOGLE_CLOUD_PROJECT, else ADC's.")
 
+    retry_seconds: float = Field(default=30.0, ge=0, description="Time for tries of a request.")
+
     def open(self, name: str) -> Bucket:
         """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``."""
         with _translated(uri("gs", name, "")):
-            return GCSBucket(name, self._client, emulated="STORAGE_EMULATOR_HOST" in os.environ)
+            emulated = "STORAGE_EMULATOR_HOST" in os.environ
+            return GCSBucket(name, self._client, self._retry, emulated=emulated)
 
     @cached_property
     def _client(self) -> Any:
         from dagster_gcp.gcs import GCSResource  # noqa: PLC0415 - it takes three seconds
 
         return GCSResource(project=self.project or None).get_client()
+
+    @cached_property
+    def _retry(self) -> Any:
+        from google.cloud.storage.retry import DEFAULT_RETRY  # noqa: PLC0415
+
+        return DEFAULT_RETRY.with_timeout(self.retry_seconds)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class GCSBucket:
 
     name: str
     client: Any = field(repr=False)
+    retry: Any = field(repr=False)
     emulated: bool = False
     scheme: str = "gs"
 
@@ -73,7 +80,7 @@ class GCSBucket:
                 page_size=PAGE,
                 fields=FIELDS,
                 timeout=TIMEOUT,
-                retry=_retry(),
+                retry=self.retry,
             )
             pages = iter(listing.pages)
         while True:
@@ -92,7 +99,7 @@ class GCSBucket:
         try:
             with _translated(self.uri(key)):
                 body: bytes = blob.download_as_bytes(
-                    raw_download=True, timeout=TIMEOUT, retry=_retry(), checksum="auto"
+                    raw_download=True, timeout=TIMEOUT, retry=self.retry, checksum="auto"
                 )
         except BucketNotFoundError as error:
             raise self._missing(key, version) from error
@@ -105,14 +112,14 @@ class GCSBucket:
         blob = self.client.bucket(self.name).blob(key)
         with _translated(self.uri(key)):
             blob.upload_from_string(
-                body, content_type=content_type, checksum="md5", timeout=TIMEOUT, retry=_retry()
+                body, content_type=content_type, checksum="md5", timeout=TIMEOUT, retry=self.retry
             )
         return StoredObject(key, str(blob.generation), len(body))
 
     def delete(self, key: str) -> None:
         try:
             with _translated(self.uri(key)):
-                self.client.bucket(self.name).blob(key).delete(timeout=TIMEOUT, retry=_retry())
+                self.client.bucket(self.name).blob(key).delete(timeout=TIMEOUT, retry=self.retry)
         except BucketNotFoundError as error:
             missing = self._missing(key)
             if not isinstance(missing, ObjectNotFoundError):
@@ -136,18 +143,12 @@ class GCSBucket:
     def _version(self, key: str) -> str:
         """Give the object's version as it is now, empty when it is gone."""
         with _translated(self.uri(key)):
-            blob = self.client.bucket(self.name).get_blob(key, timeout=TIMEOUT, retry=_retry())
+            blob = self.client.bucket(self.name).get_blob(key, timeout=TIMEOUT, retry=self.retry)
         return str(blob.generation) if blob else ""
 
 
 def _listed(blob: Any) -> StoredObject:
     return StoredObject(blob.name, str(blob.generation), blob.size, blob.updated)
-
-
-def _retry() -> Any:
-    from google.cloud.storage.retry import DEFAULT_RETRY  # noqa: PLC0415
-
-    return DEFAULT_RETRY.with_timeout(PATIENCE)
 
 
 _CREDENTIALS = (

@@ -23,10 +23,6 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
 
-ATTEMPTS = 5
-"""Of each request, botocore's standard retries included."""
-
-
 class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Amazon S3, or any store that speaks its protocol.
 
@@ -37,6 +33,8 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
     region_name: str = Field(default="", description="Empty: AWS_DEFAULT_REGION and so on.")
     endpoint_url: str = Field(default="", description="Empty: AWS_ENDPOINT_URL, else Amazon's.")
     profile_name: str = Field(default="", description="Empty: AWS_PROFILE, else the default one.")
+
+    max_attempts: int = Field(default=5, ge=1, description="Tries of each request.")
 
     def open(self, name: str) -> Bucket:
         """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``."""
@@ -51,7 +49,7 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
             region_name=self.region_name or None,
             endpoint_url=self.endpoint_url or None,
             profile_name=self.profile_name or None,
-            max_attempts=ATTEMPTS,
+            max_attempts=self.max_attempts,
         ).get_client()
 
 
@@ -122,6 +120,7 @@ _CREDENTIALS = (
 def _translated(place: str, bucket: str = "") -> Iterator[None]:
     """Turn what botocore raises about a place into our errors."""
     import botocore.exceptions as aws  # noqa: PLC0415 - half a second
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     try:
         yield
@@ -133,7 +132,12 @@ def _translated(place: str, bucket: str = "") -> Iterator[None]:
         raise BucketAccessError(place, f"{error}; {_CREDENTIALS}") from error
     except (aws.ParamValidationError, aws.NoRegionError, aws.InvalidRegionError) as error:
         raise BucketError(place, f"{str(error).strip()}; correct it.") from error
-    except (aws.HTTPClientError, aws.ResponseParserError, aws.IncompleteReadError) as error:
+    except (
+        aws.HTTPClientError,
+        aws.ConnectionError,
+        aws.IncompleteReadError,
+        ResponseParserError,
+    ) as error:
         raise BucketUnavailableError(
             place, f"S3 does not answer ({error}); check the network and AWS_ENDPOINT_URL."
         ) from error

@@ -1,0 +1,79 @@
+"""Real servers, each started once, at its first use."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+
+from ls_pipeline.cli import servers
+
+CLEAN = (
+    "AWS_PROFILE",
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+    "STORAGE_EMULATOR_HOST",
+    "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "LABEL_STUDIO_URL",
+    "LABEL_STUDIO_API_KEY",
+    "LS_PIPELINE_DATABASE_URL",
+    "LS_PIPELINE_POLL_SECONDS",
+    "DAGSTER_HOME",
+)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path):
+    """No credential, no address, no home of the machine's."""
+    for name in CLEAN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LS_PIPELINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    return monkeypatch
+
+
+@contextmanager
+def _running(server):
+    with servers.running([server]):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory):
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="session")
+def s3_server(logs):
+    with _running(servers.s3_server(logs)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_server(logs):
+    with _running(servers.gcs_server(logs)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def label_studio_server(logs, s3_server, gcs_server, tmp_path_factory):
+    buckets = {**s3_server.client_environment, **gcs_server.client_environment}
+    home = tmp_path_factory.mktemp("label-studio")
+    with _running(servers.label_studio_server(home, logs, buckets)) as server:
+        yield server
+
+
+@pytest.fixture
+def world(environment, s3_server, gcs_server, label_studio_server):
+    """Point every client at the real servers; give the environment to change."""
+    for server in (s3_server, gcs_server, label_studio_server):
+        for name, value in server.client_environment.items():
+            environment.setenv(name, value)
+    return environment

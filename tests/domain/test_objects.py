@@ -1,0 +1,52 @@
+import pytest
+import re2
+
+from ls_pipeline.domain.objects import Filter, compile_regex, folder, overlap
+
+
+@pytest.mark.parametrize("prefix", ["images", "images/"])
+def test_prefix_names_a_folder_with_or_without_its_slash(prefix):
+    rejected = [Filter(prefix).rejects(key) for key in ("images/a", "images/b/c", "images-old/a")]
+
+    assert rejected == ["", "", "prefix"]
+
+
+def test_empty_prefix_is_the_whole_bucket():
+    assert folder("") == ""
+
+
+def test_folder_markers_are_no_tasks():
+    assert Filter("").rejects("images/") == "folder"
+
+
+def test_regex_is_matched_from_the_start_of_the_full_key():
+    select = Filter("a", r"a/.*\.json")
+
+    assert [select.rejects(key) for key in ("a/b.json", "a/b.json.bak", "a/b.txt")] == [
+        "",
+        "",
+        "regex",
+    ]
+
+
+def test_regex_takes_linear_time():
+    assert Filter("", "^(a+)+$").rejects("a" * 1000 + "!") == "regex"
+
+
+def test_regex_refuses_what_re2_can_not_do():
+    with pytest.raises(re2.error):
+        compile_regex(r"(a)\1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "answer"),
+    [
+        ("", "", True),
+        ("", "labels", True),
+        ("a", "a/b", True),
+        ("a", "ab", False),
+        ("in", "out", False),
+    ],
+)
+def test_overlap_is_one_folder_inside_the_other(one, other, answer):
+    assert (overlap(one, other), overlap(other, one)) == (answer, answer)

@@ -1,0 +1,170 @@
+import json
+
+import pytest
+
+from ls_pipeline.domain.errors import NotATaskError
+from ls_pipeline.domain.tasks import (
+    LARGEST_OBJECT,
+    Complaint,
+    Origin,
+    Task,
+    blob_task,
+    data_keys,
+    origin_of,
+    tasks_in,
+    too_large,
+)
+
+
+def read(content, key="a.json", required=("text",)):
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return list(tasks_in(key, body, required))
+
+
+def reason(content, **how):
+    (complaint,) = read(content, **how)
+    assert isinstance(complaint, Complaint)
+    return complaint.reason
+
+
+def test_bare_object_is_a_task():
+    assert read({"text": "a"}) == [Task(0, {"text": "a"})]
+
+
+def test_label_studio_form_keeps_meta_predictions_and_annotations():
+    (task,) = read(
+        {
+            "data": {"text": "a"},
+            "meta": {"x": 1},
+            "predictions": [{"result": [], "score": 0.5}],
+            "annotations": [{"id": 7, "unique_id": "u", "result": [], "lead_time": 3.0}],
+        }
+    )
+
+    assert (task.meta, task.predictions, task.annotations) == (
+        {"x": 1},
+        [{"result": [], "score": 0.5}],
+        [{"result": [], "lead_time": 3.0}],
+    )
+
+
+def test_completions_are_read_as_annotations():
+    (task,) = read(
+        {
+            "data": {"text": "a"},
+            "id": 3,
+            "completions": [{"id": 3001, "result": [], "skipped": True, "created_at": 1590000000}],
+        }
+    )
+
+    assert task.annotations == [{"result": [], "was_cancelled": True}]
+
+
+def test_list_gives_a_task_a_row():
+    assert [task.row for task in read([{"text": "a"}, {"data": {"text": "b"}}])] == [0, 1]
+
+
+def test_jsonl_gives_a_task_a_line_and_skips_empty_ones():
+    body = b'{"text": "a"}\n\n{"text": "b\xe2\x80\xa8c"}\n'
+
+    assert [(one.row, one.data) for one in read(body, key="a.JSONL")] == [
+        (0, {"text": "a"}),
+        (2, {"text": "b\u2028c"}),
+    ]
+
+
+def test_bad_line_is_a_complaint_and_its_neighbours_are_tasks():
+    first, bad, last = read(b'{"text": "a"}\n{"text": \n{"text": "c"}', key="a.jsonl")
+
+    assert (first.row, bad.row, last.row) == (0, 1, 2)
+    assert "Not JSON" in bad.reason
+
+
+def test_bad_row_is_a_complaint_and_its_neighbours_are_tasks():
+    first, bad, last = read([{"text": "a"}, 7, {"text": "c"}])
+
+    assert (first.row, bad.reason, last.row) == (
+        0,
+        "A task is a JSON object; here stands a number.",
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b'\xef\xbb\xbf{"text": "a"}', "byte order mark"),
+        (b'{"text": "\xff"}', "not UTF-8: byte 10"),
+        (b"hello", "Not JSON"),
+        (b'{"text": NaN}', "NaN is not JSON"),
+        (b'{"text": 1e999}', "too large"),
+        (b'{"text": "a", "text": "b"}', "'text' stands twice"),
+        (b'{"text": 18446744073709551616}', "64 bits"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "Not JSON that can be kept"),
+        (b'{"text": "\\ud800"}', "surrogate"),
+        (b'{"text":' + b"[" * 1000 + b"]" * 1000 + b"}", "nested"),
+        (b'{"text":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
+        (b"[]", "empty list"),
+        (b"null", "here stands null"),
+    ],
+)
+def test_what_is_no_task_gives_its_reason(content, said):
+    assert said in reason(content)
+
+
+def test_missing_key_is_named_with_those_that_are_there():
+    assert reason({"txt": "a"}) == (
+        "The label config shows 'text', which the task lacks; it has 'txt'."
+    )
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"meta": "x"},
+        {"annotations": {}},
+        {"annotations": [7]},
+        {"predictions": [{"result": "x"}]},
+        {"completions": "x"},
+    ],
+)
+def test_wrong_shape_around_the_data_is_a_complaint(extra):
+    assert "`" in reason({"data": {"text": "a"}, **extra})
+
+
+def test_blob_is_shown_by_its_uri():
+    assert blob_task("gs://b/a b.png", "image") == Task(0, {"image": "gs://b/a b.png"})
+
+
+def test_object_over_the_cap_is_not_read():
+    assert too_large(LARGEST_OBJECT) is None
+    assert "Split it" in too_large(LARGEST_OBJECT + 1).reason
+
+
+def test_origin_survives_the_way_through_meta():
+    origin = Origin("c", "s3://b/a", "v1", 3)
+    body = Task(3, {"text": "a"}, {"x": 1}).as_import(origin)
+
+    assert (origin_of(body["meta"]), body["meta"]["x"]) == (origin, 1)
+
+
+@pytest.mark.parametrize("meta", [None, [], {}, {"ls_pipeline": 7}, {"ls_pipeline": {"uri": "x"}}])
+def test_foreign_meta_has_no_origin(meta):
+    assert origin_of(meta) is None
+
+
+def test_data_keys_are_the_variables_shown_in_document_order():
+    config = """<View><Text name="b" value="$text"/><View><Image name="a" value="$image"/></View>
+    <HyperText name="h" value="&lt;b&gt;$html&lt;/b&gt;"/>
+    <Choices name="c" toName="b"><Choice value="$no"/></Choices><Text name="t" value="$text"/>
+    </View>"""
+
+    assert data_keys(config) == ("text", "image", "html")
+
+
+def test_label_config_that_is_no_xml_is_refused():
+    with pytest.raises(NotATaskError, match="no XML"):
+        data_keys("<View>")

@@ -1,0 +1,108 @@
+import pytest
+
+from ls_pipeline.connections import connection
+from ls_pipeline.domain.errors import ConnectionFaults
+
+TEXT = '<View><Text name="t" value="$text"/></View>'
+TWO = '<View><Image name="i" value="$image"/><Text name="t" value="$text"/></View>'
+
+
+def make(source=None, target=None, **how):
+    how = {"name": "reviews", "project": "Reviews", **how}
+    return connection(how.pop("name"), source=source, target=target, **how)
+
+
+def source(**params):
+    return {"type": "s3", "path": "bucket", "params": params}
+
+
+def target(path="labels", **params):
+    return {"type": "s3-completions", "path": path, "params": params}
+
+
+def faults(*args, **how):
+    with pytest.raises(ConnectionFaults) as caught:
+        make(*args, **how)
+    return caught.value.faults
+
+
+def test_defaults_are_the_seeds():
+    params = make(source()).source.params
+
+    assert params.model_dump() == {
+        "prefix": "",
+        "regex": "",
+        "data_key": "",
+        "use_blob_urls": False,
+    }
+
+
+def test_null_is_the_default():
+    assert make(source(prefix=None, regex=None)).source.params.prefix == ""
+
+
+def test_source_alone_and_target_alone_are_fine():
+    assert make(source()).target is None
+    assert make(None, target()).source is None
+
+
+def test_source_and_target_may_be_on_different_clouds_under_one_name():
+    assert make(source(), {"type": "gcs-completions", "path": "bucket"}).target.cloud == "gcs"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (source(regx="a"), "There is no source param 'regx' (did you mean 'regex'?)"),
+        (source(regex="("), "The source regex '(' is not RE2"),
+        (source(regex=r"(a)\1"), "is not RE2"),
+        (source(use_blob_urls="yes"), "'use_blob_urls' is true or false, not \"yes\""),
+        (source(prefix=7), "'prefix' is a string, not 7"),
+        ({"type": "azure", "path": "b"}, "The source type is 's3' or 'gcs', not \"azure\""),
+        ({"type": "s3", "path": "s3://b"}, "the bucket's name alone"),
+        ({"type": "s3", "path": ""}, "the bucket's name alone"),
+    ],
+)
+def test_a_fault_is_one_clear_sentence(given, said):
+    (fault,) = faults(given)
+
+    assert said in fault
+
+
+def test_all_faults_are_said_at_once():
+    found = faults(source(regx="a", prefix=7), target(regex="("), name="a b", project="x")
+
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(("one", "other"), [("", ""), ("", "labels"), ("a", "a/b"), ("a/", "a")])
+def test_overlapping_source_and_target_are_refused(one, other):
+    (fault,) = faults(source(prefix=one), target("bucket", prefix=other))
+
+    assert "exports would come back as tasks" in fault
+
+
+def test_neighbouring_folders_of_one_bucket_do_not_overlap():
+    assert make(source(prefix="in"), target("bucket", prefix="in-labels"))
+
+
+def test_neither_source_nor_target_is_refused():
+    assert "neither a source nor a target" in faults()[0]
+
+
+def test_data_key_that_the_label_config_does_not_show_is_refused():
+    (fault,) = faults(source(data_key="image", use_blob_urls=True), label_config=TEXT)
+
+    assert "does not show data_key 'image'; it shows 'text'" in fault
+
+
+def test_blobs_for_a_label_config_with_two_keys_are_refused():
+    (fault,) = faults(source(use_blob_urls=True), label_config=TWO)
+
+    assert "A blob fills one data key" in fault
+
+
+def test_label_config_that_shows_nothing_is_refused():
+    (fault,) = faults(source(), label_config="<View/>")
+
+    assert "shows no data" in fault
