@@ -12,7 +12,7 @@ import re2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ls_pipeline.domain.errors import ConnectionFaults, NotATaskError
-from ls_pipeline.domain.objects import Filter, compile_regex, overlap
+from ls_pipeline.domain.objects import Filter, compile_regex, overlap, uri
 from ls_pipeline.domain.tasks import data_keys
 
 CONNECTIONS = dg.DynamicPartitionsDefinition(name="connections")
@@ -89,6 +89,10 @@ class Target(_Frozen):
     @property
     def cloud(self) -> str:
         return self.type.removesuffix("-completions")
+
+    def uri(self, key: str) -> str:
+        """Give the URI of an object in the target."""
+        return uri("s3" if self.cloud == "s3" else "gs", self.path, key)
 
 
 class Connection(_Frozen):

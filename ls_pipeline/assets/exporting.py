@@ -69,7 +69,7 @@ def to_read(
         key = completion_key(target.params.prefix, state.id)
         if not is_for(name, state.origin) or target.params.filter.rejects(key):
             continue
-        if last and last.updated_at == state.updated_at:
+        if last and (last.updated_at, last.uri) == (state.updated_at, target.uri(key)):
             continue
         if state.annotations or (last and last.annotations):
             wanted.append(state.id)
@@ -114,7 +114,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
             written = writers.map(
                 lambda one: _write(one, target, bucket, exported.get(one.task_id)), found
             )
-            account.record_exports(lease, _tally(found, written, bucket, target, done))
+            account.record_exports(lease, _tally(found, written, target, done))
             progress.advance(account.name, "completions", start + len(found), len(wanted))
     account.record_exports(lease, (), polled_to=upto)
     return done
@@ -161,7 +161,7 @@ def _write(
 ) -> StoredObject | None:
     """Write a completion, unless the target has it already."""
     key = completion_key(target.params.prefix, completion.task_id)
-    if last and (last.digest, last.uri) == (completion.digest, bucket.uri(key)):
+    if last and (last.digest, last.uri) == (completion.digest, target.uri(key)):
         return None
     return bucket.put(key, json_document(completion), "application/json")
 
@@ -169,7 +169,6 @@ def _write(
 def _tally(
     completions: Sequence[Completion],
     written: Iterable[StoredObject | None],
-    bucket: Bucket,
     target: Target,
     done: Exporting,
 ) -> list[Exported]:
@@ -181,7 +180,7 @@ def _tally(
         done.emptied += stored is not None and not count
         if stored and len(done.first_written) < 10:  # noqa: PLR2004
             done.first_written.append(stored)
-        uri = bucket.uri(completion_key(target.params.prefix, one.task_id))
+        uri = target.uri(completion_key(target.params.prefix, one.task_id))
         records.append(Exported(one.task_id, one.updated_at, one.digest, uri, count))
     return records
 

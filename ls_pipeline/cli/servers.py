@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -26,6 +25,12 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 
+PORTS = range(20_000, 32_768)
+"""Below those that Linux and macOS give to outgoing connections: a port free now stays free."""
+
+PAUSE = 0.2
+"""Seconds between looks at a server that is starting."""
+
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 """All that a server gets of our environment: Label Studio reads bare names like USERNAME."""
 
@@ -34,26 +39,46 @@ class ServerFailedError(PipelineError):
     """A server did not come up."""
 
     def __init__(self, name: str, what: str, log: Path) -> None:
+        self.name = name
+        self.log = log
         tail = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
         lines = "\n".join(f"    {line}" for line in tail)
         super().__init__(f"{name} {what}; its log is {log}, and ends:\n{lines}")
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
+    """Give a port that nobody listens on; it may be minutes until its server does."""
+    while not _is_free(port := secrets.choice(PORTS)):
+        pass
     return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As the servers do: connections that an earlier server closed don't count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy leads to loopback
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own server's address
+        with _OPENER.open(url, timeout=5):
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500  # noqa: PLR2004
     except OSError:
         return False
+
+
+def _answers_at(path: str) -> Callable[[Server], bool]:
+    return lambda server: _answers(server.url + path)
 
 
 @dataclass
@@ -70,9 +95,10 @@ class Server:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
-    is_up: Callable[[str], bool] = _answers
+    is_up: Callable[[Server], bool] = _answers_at("/")
     patience: float = 60.0
     port: int = field(default_factory=_free_port)
+    launched: float = 0.0
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -86,38 +112,57 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises ``ServerFailedError``."""
+        self.launch()
+        while not self.is_ready():
+            time.sleep(PAUSE)
+
+    def launch(self) -> None:
+        """Start it without waiting. Raises ``ServerFailedError`` when its port is taken."""
+        if not _is_free(self.port):
+            # Whoever has it would answer in its place.
+            raise ServerFailedError(
+                self.name, f"wants port {self.port}, which another process took", self.log
+            )
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [part.format(port=self.port) for part in self.command]
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        self.launched = time.time()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ls_pipeline.cli.guard", *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**inherited, **self.environment},
+                # Unbuffered, so that the log of a server that hangs says where.
+                env={**inherited, "PYTHONUNBUFFERED": "1", **self.environment},
                 start_new_session=True,  # Ctrl-C is ours to handle, not the server's
             )
-        self._wait(self._process)
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + self.patience
-        while not self.is_up(self.url):
-            if process.poll() is not None:
-                raise ServerFailedError(self.name, f"ended with {process.returncode}", self.log)
-            if time.monotonic() > deadline:
-                self.stop()
-                raise ServerFailedError(
-                    self.name, f"does not answer after {self.patience:.0f} s", self.log
-                )
-            time.sleep(0.2)
+    def is_ready(self) -> bool:
+        """Tell whether it answers. Raises ``ServerFailedError`` when it never will."""
+        code = self._process.poll() if self._process else 0
+        if code is not None:
+            raise ServerFailedError(self.name, f"ended with {code}", self.log)
+        if self.is_up(self):
+            return True
+        if time.time() > self.launched + self.patience:
+            self.stop()
+            raise ServerFailedError(
+                self.name, f"does not answer after {self.patience:.0f} s", self.log
+            )
+        return False
 
     def stop(self) -> None:
         """End the process and all its children; fine when it is not running."""
+        self.ask_to_stop()
         process, self._process = self._process, None
-        if process and process.stdin:
-            process.stdin.close()
+        if process:
             process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Begin what `stop` waits for."""
+        if self._process and self._process.stdin:
+            self._process.stdin.close()
 
 
 def s3_server(logs: Path) -> Server:
@@ -145,7 +190,7 @@ def gcs_server(logs: Path) -> Server:
         [*emulator, "--host", HOST, "--port", "{port}"],
         logs / "gcs.log",
         clients={"STORAGE_EMULATOR_HOST": "{url}", "GOOGLE_CLOUD_PROJECT": "demo"},
-        is_up=lambda url: _answers(f"{url}/storage/v1/b?project=demo"),
+        is_up=_answers_at("/storage/v1/b?project=demo"),
     )
 
 
@@ -164,7 +209,9 @@ def label_studio_server(
     home.mkdir(parents=True, exist_ok=True)
     token = _kept_secret(home / "token", "")
     script = Path(sys.executable).with_name("label-studio")
+    port = _free_port()
     environment = {
+        "LABEL_STUDIO_HOST": f"http://{HOST}:{port}",  # the links it gives to its clients
         "LABEL_STUDIO_BASE_DATA_DIR": str(home),
         "LABEL_STUDIO_USERNAME": USERNAME,
         "LABEL_STUDIO_PASSWORD": _kept_secret(home / "password", password),
@@ -184,17 +231,19 @@ def label_studio_server(
         logs / "label-studio.log",
         environment=environment,
         clients={"LABEL_STUDIO_URL": "{url}", "LABEL_STUDIO_API_KEY": token},
-        is_up=lambda url: _answers(f"{url}/health"),
+        is_up=_answers_at("/health"),
         patience=300,
+        port=port,
     )
 
 
-def dagster_server(logs: Path, environment: Mapping[str, str]) -> Server:
-    """Give Dagster: webserver, daemon and our definitions, with this environment."""
-    module = ["-m", "ls_pipeline.definitions"]
+def dagster_server(
+    logs: Path, environment: Mapping[str, str], module: str = "ls_pipeline.definitions"
+) -> Server:
+    """Give Dagster: webserver, daemon and a module's definitions, with this environment."""
     return Server(
         "Dagster",
-        [sys.executable, "-m", "dagster", "dev", *module, "-h", HOST, "-p", "{port}"],
+        [sys.executable, "-m", "dagster", "dev", "-m", module, "-h", HOST, "-p", "{port}"],
         logs / "dagster.log",
         environment={"DO_NOT_TRACK": "1", "DAGSTER_DISABLE_TELEMETRY": "1", **environment},
         is_up=_daemons_are_up,
@@ -210,24 +259,28 @@ def running(
 
     ``tell`` hears ``starting``, ``ready`` and ``stopped`` of each.
     """
+    try:
+        for server in servers:
+            tell(server, "starting")
+            server.launch()
+        _wait_for_all(servers, tell)
+        yield
+    finally:
+        for server in servers:
+            server.ask_to_stop()
+        for server in servers:
+            server.stop()
+            tell(server, "stopped")
 
-    def start(server: Server) -> None:
-        tell(server, "starting")
-        server.start()
-        tell(server, "ready")
 
-    def stop(server: Server) -> None:
-        server.stop()
-        tell(server, "stopped")
-
-    with ThreadPoolExecutor(len(servers)) as workers:
-        try:
-            list(workers.map(start, servers))
-            yield
-        finally:
-            # A start that is interrupted ends when its server does: so stop first, then wait.
-            for server in servers:
-                stop(server)
+def _wait_for_all(servers: Sequence[Server], tell: Callable[[Server, str], None]) -> None:
+    """Wait, in one thread, so that the first failure and Ctrl-C are seen at once."""
+    waiting = list(servers)
+    while waiting:
+        for server in [one for one in waiting if one.is_ready()]:
+            waiting.remove(server)
+            tell(server, "ready")
+        time.sleep(PAUSE)
 
 
 def _kept_secret(file: Path, wanted: str) -> str:
@@ -246,17 +299,25 @@ def _require(*modules: str) -> None:
         )
 
 
-def _daemons_are_up(url: str) -> bool:
-    """Tell whether the webserver answers and every daemon it needs is healthy."""
-    query = "{ instance { daemonHealth { allDaemonStatuses { required healthy } } } }"
+def _daemons_are_up(server: Server) -> bool:
+    """Tell whether the webserver answers and every daemon it needs is healthy.
+
+    A heartbeat from before the launch is an earlier daemon's, on the same DAGSTER_HOME.
+    """
+    daemons = "allDaemonStatuses { required healthy lastHeartbeatTime }"
+    query = f"{{ instance {{ daemonHealth {{ {daemons} }} }} }}"
     request = urllib.request.Request(  # noqa: S310 - our own server's address
-        f"{url}/graphql",
+        f"{server.url}/graphql",
         json.dumps({"query": query}).encode(),
         {"Content-Type": "application/json"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with _OPENER.open(request, timeout=5) as answer:
             health = json.load(answer)["data"]["instance"]["daemonHealth"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return all(one["healthy"] for one in health["allDaemonStatuses"] if one["required"])
+    return all(
+        one["healthy"] and one["lastHeartbeatTime"] > server.launched
+        for one in health["allDaemonStatuses"]
+        if one["required"]
+    )

@@ -23,6 +23,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
 
+
 class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Amazon S3, or any store that speaks its protocol.
 

@@ -46,7 +46,7 @@ class MemoryBucket:
             raise ObjectChangedError(self.uri(key))
         return body
 
-    def put(self, key, body, content_type):  # noqa: ARG002 - as the protocol has it
+    def put(self, key, body, content_type):
         self._check()
         self.objects[key] = bytes(body)
         return StoredObject(key, _version(body), len(body))

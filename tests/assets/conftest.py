@@ -1,0 +1,85 @@
+"""A connection on parts in memory, and a ledger on disk: everything but the network."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ls_pipeline.assets.exporting import export, refresh_table
+from ls_pipeline.assets.loading import load, project_of
+from ls_pipeline.connections import connection
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.progress import Silent
+from tests.contracts.memory_bucket import MemoryBucket
+from tests.contracts.memory_labeling_app import MemoryLabelingApp
+
+CONFIG = """<View><Text name="t" value="$text"/>
+<Choices name="c" toName="t"><Choice value="A"/><Choice value="B"/></Choices></View>"""
+RESULT = [{"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": ["A"]}}]
+
+
+class Bench:
+    """One connection, and what a test does to its world."""
+
+    def __init__(self, url, name="reviews", **params):
+        self.ledger = Ledger(url)
+        self.bucket, self.target = MemoryBucket("bucket"), MemoryBucket("labels")
+        self.app = MemoryLabelingApp()
+        self.name = name
+        self.set(**params)
+
+    def set(self, target=None, **params):
+        one = connection(
+            self.name,
+            source={"type": "s3", "path": "bucket", "params": params},
+            target={"type": "s3-completions", "path": "labels", "params": target or {}},
+            project="Reviews",
+            label_config=CONFIG,
+        )
+        self.ledger.save(one, "test")
+        self.account = self.ledger.account(self.name)
+
+    def put(self, key, content):
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.bucket.put(key, body, "application/json")
+
+    def load(self, account=None, bucket=None, app=None):
+        account = account or self.account
+        with account.lease() as lease:
+            settings = account.revision().connection
+            bucket, app = bucket or self.bucket, app or self.app
+            return load(account, lease, settings, bucket, app, Silent())
+
+    def export(self, account=None, target=None, app=None):
+        account, app = account or self.account, app or self.app
+        bucket = target or self.target
+        with account.lease() as lease:
+            settings = account.revision().connection
+            project = project_of(account, lease, settings, app)
+            done = export(account, lease, project, settings.target, bucket, app, Silent())
+            refresh_table(account, lease, project, settings.target, bucket, app)
+            return done
+
+    @property
+    def tasks(self):
+        """Give (key, row) → data of every task in the app; fails on a doubled one."""
+        found = {}
+        for task in self.app.tasks.values():
+            mine = task["meta"]["ls_pipeline"]
+            place = mine["uri"].removeprefix("s3://bucket/"), mine["row"]
+            assert place not in found, f"doubled: {place}"
+            found[place] = task["data"]
+        return found
+
+    @property
+    def reasons(self):
+        return {(one.key, one.row): one.reason for one in self.account.quarantined()}
+
+    def task_id(self, key, row=0):
+        return self.account.rows_of(key)[row].task_id
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(f"sqlite:///{tmp_path}/ledger.db")

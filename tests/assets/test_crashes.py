@@ -1,0 +1,119 @@
+"""Stop a pass at every call that leaves the process, before and after it; then run it again."""
+
+import pytest
+
+from tests.assets.conftest import RESULT, Bench
+
+READS = {"lease", "revision", "ledger", "name", "id", "health", "uri", "scheme"}
+
+
+class Killed(BaseException):
+    """No `except` of ours may catch it, as none catches SIGKILL."""
+
+
+class Doom:
+    """Counts calls, and ends everything at one of them."""
+
+    def __init__(self, at=None):
+        self.at = at
+        self.calls = 0
+
+    def step(self):
+        self.calls += 1
+        if self.calls == self.at:
+            raise Killed
+
+    def over(self, part):
+        return _Doomed(part, self)
+
+
+class _Doomed:
+    def __init__(self, part, doom):
+        self._part, self._doom = part, doom
+
+    def __getattr__(self, name):
+        found = getattr(self._part, name)
+        if name in READS or not callable(found):
+            return found
+
+        def call(*args, **how):
+            self._doom.step()
+            answer = found(*args, **how)
+            self._doom.step()
+            return answer
+
+        return call
+
+
+def first_load(bench, doom):
+    bench.load(doom.over(bench.account), doom.over(bench.bucket), doom.over(bench.app))
+
+
+def first_export(bench, doom):
+    bench.export(doom.over(bench.account), doom.over(bench.target), doom.over(bench.app))
+
+
+def fill(bench):
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    bench.put("b.json", b"not json")
+    bench.put("c.json", {"text": "c"})
+
+
+def change(bench):
+    fill(bench)
+    bench.put("d.json", {"text": "old"})
+    bench.load()
+    bench.put("d.json", {"text": "new"})
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}, {"text": "2"}])
+    bench.bucket.delete("c.json")
+
+
+def label(bench):
+    fill(bench)
+    bench.load()
+    for key in ("a.json", "c.json"):
+        bench.app.annotate(bench.task_id(key), RESULT)
+
+
+def relabel(bench):
+    label(bench)
+    bench.export()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+
+
+CASES = {
+    "first load": (fill, first_load),
+    "changes and removals": (change, first_load),
+    "first export": (label, first_export),
+    "relabeled": (relabel, first_export),
+}
+
+
+def world(bench):
+    rows = {key: bench.account.rows_of(key) for key in ("a.json", "b.json", "c.json", "d.json")}
+    ledger = {(key, row) for key, found in rows.items() for row in found}
+    assert ledger == set(bench.tasks)
+    return bench.tasks, set(bench.reasons), set(bench.target.objects)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pass_stopped_anywhere_and_run_again_ends_as_if_never_stopped(case, tmp_path):
+    prepare, run = CASES[case]
+
+    def prepared(name):
+        bench = Bench(f"sqlite:///{tmp_path}/{name}.db")
+        prepare(bench)
+        return bench
+
+    undisturbed = prepared("undisturbed")
+    doom = Doom()
+    run(undisturbed, doom)
+    expected = world(undisturbed)
+
+    assert doom.calls > 10
+    for at in range(1, doom.calls + 1):
+        bench = prepared(f"killed-{at}")
+        with pytest.raises(Killed):
+            run(bench, Doom(at))
+        run(bench, Doom())
+        assert world(bench) == expected, f"stopped at call {at}"

@@ -1,0 +1,132 @@
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from ls_pipeline.domain.errors import BucketUnavailableError
+from tests.assets.conftest import RESULT
+from tests.assets.test_loading import Wrapped
+
+TABLE = "training_data/annotations.parquet"
+
+
+@pytest.fixture
+def labeled(bench):
+    for key in ("a", "b", "c"):
+        bench.put(f"{key}.json", {"text": key})
+    bench.load()
+    for key in ("a", "b"):
+        bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
+    return bench
+
+
+def documents(bench):
+    return {key: json.loads(body) for key, body in bench.target.objects.items() if key != TABLE}
+
+
+def rows(bench):
+    return pq.read_table(io.BytesIO(bench.target.objects[TABLE])).to_pylist()
+
+
+def test_completions_are_written_one_file_a_task(labeled):
+    labeled.export()
+    a, b = labeled.task_id("a.json"), labeled.task_id("b.json")
+
+    assert set(documents(labeled)) == {f"{a}.json", f"{b}.json"}
+    assert documents(labeled)[f"{a}.json"]["annotations"][0]["result"] == RESULT
+
+
+def test_exporting_twice_writes_once(labeled):
+    labeled.export()
+    again = labeled.export(target=Wrapped(labeled.target, put=None))
+
+    assert (again.written, again.unchanged) == (0, 0)
+
+
+def test_another_annotation_is_written_again(labeled):
+    labeled.export()
+    labeled.app.annotate(labeled.task_id("a.json"), RESULT)
+    done = labeled.export()
+
+    assert (done.written, len(rows(labeled))) == (1, 3)
+
+
+def test_deleted_annotation_empties_the_document_and_leaves_the_table(labeled):
+    labeled.export()
+    number = labeled.task_id("a.json")
+    labeled.app.delete_annotation(labeled.app.tasks[number]["annotations"][0]["id"])
+    done = labeled.export()
+
+    assert (done.emptied, documents(labeled)[f"{number}.json"]["annotations"]) == (1, [])
+    assert {row["task_id"] for row in rows(labeled)} == {labeled.task_id("b.json")}
+
+
+def test_new_target_prefix_writes_everything_there(labeled):
+    labeled.export()
+    labeled.set(target={"prefix": "v2"})
+    done = labeled.export()
+
+    assert (done.written, "v2/" + TABLE in labeled.target.objects) == (2, True)
+
+
+def test_target_regex_selects_what_is_written(labeled):
+    number = labeled.task_id("a.json")
+    labeled.set(target={"regex": rf"{number}\.json"})
+    labeled.export()
+
+    assert set(documents(labeled)) == {f"{number}.json"}
+    assert len(rows(labeled)) == 1
+
+
+def test_failed_upload_is_not_counted_and_written_next_time(labeled):
+    def fail(*_):
+        raise BucketUnavailableError("s3://labels/1.json", "down")
+
+    with pytest.raises(BucketUnavailableError):
+        labeled.export(target=Wrapped(labeled.target, put=fail))
+    done = labeled.export()
+
+    assert done.written == 2
+
+
+def test_tasks_that_another_connection_loaded_are_not_exported(labeled):
+    task = labeled.app.tasks[labeled.task_id("a.json")]
+    task["meta"]["ls_pipeline"]["connection"] = "other"
+    labeled.export()
+
+    assert set(documents(labeled)) == {f"{labeled.task_id('b.json')}.json"}
+
+
+def test_task_made_by_hand_is_exported_too(labeled):
+    (number,) = labeled.app.import_tasks(1, [{"data": {"text": "by hand"}}])
+    labeled.app.annotate(number, RESULT)
+    labeled.export()
+
+    assert f"{number}.json" in documents(labeled)
+
+
+def test_deleted_table_is_written_again(labeled):
+    labeled.export()
+    labeled.target.delete(TABLE)
+    labeled.export()
+
+    assert len(rows(labeled)) == 2
+
+
+def test_target_without_labels_gets_a_table_without_rows(bench):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.export()
+
+    assert rows(bench) == []
+
+
+def test_exported_document_can_be_loaded_again(labeled):
+    labeled.export()
+    number = labeled.task_id("a.json")
+    labeled.put("again.json", labeled.target.objects[f"{number}.json"])
+    labeled.load()
+    again = labeled.app.tasks[labeled.task_id("again.json")]
+
+    assert again["annotations"][0]["result"] == RESULT

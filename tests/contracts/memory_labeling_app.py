@@ -1,0 +1,137 @@
+"""A labeling app in memory: honest, and held to the same suite as Label Studio."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from datetime import datetime, timezone
+
+from ls_pipeline.domain.completions import TaskState, completion
+from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
+from ls_pipeline.domain.tasks import data_keys, origin_of
+from ls_pipeline.resources.label_studio import Project
+
+
+class MemoryLabelingApp:
+    def __init__(self):
+        self.projects = {}
+        self.tasks = {}
+        self.opened = set()
+        self._numbers = itertools.count(1)
+
+    # -- LabelingApp ----------------------------------------------------------------------
+
+    def project(self, project_id):
+        if project_id not in self.projects:
+            raise ProjectNotFoundError(f"there is no project {project_id}")
+        title, label_config = self.projects[project_id]
+        count = len(self._of(project_id))
+        return Project(project_id, title, label_config, count, f"memory:{project_id}")
+
+    def project_titled(self, title, label_config):
+        same = [number for number, (name, _) in self.projects.items() if name == title]
+        if same:
+            return self.project(min(same))
+        if not label_config:
+            raise ProjectNotFoundError(f"there is no project {title!r} and no label config")
+        number = len(self.projects) + 1
+        self.projects[number] = (title, label_config)
+        return self.project(number)
+
+    def highest_task_id(self, project_id):
+        return max((task["id"] for task in self._of(project_id)), default=0)
+
+    def import_tasks(self, project_id, tasks):
+        required = data_keys(self.project(project_id).label_config)
+        reasons = {
+            n: "a key is missing"
+            for n, task in enumerate(tasks)
+            if not all(key in task["data"] for key in required)
+        }
+        if reasons or not tasks:
+            raise TasksRefusedError("refused", reasons)
+        return [self._store(project_id, task) for task in tasks]
+
+    def origins_above(self, project_id, task_id):
+        for task in self._of(project_id):
+            if task["id"] > task_id and (origin := origin_of(task["meta"])):
+                yield task["id"], origin
+
+    def update_task(self, task_id, body):
+        self.tasks[task_id].update(copy.deepcopy(dict(body)))
+        self._touch(task_id)
+
+    def states(self, project_id, since=""):
+        for task in self._of(project_id):
+            if task["updated_at"] >= since:
+                yield TaskState(
+                    task["id"],
+                    task["updated_at"],
+                    len(task["annotations"]),
+                    origin_of(task["meta"]),
+                )
+
+    def now(self):
+        return _moment().replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def completions(self, project_id, task_ids):
+        for task in self._of(project_id):
+            if task["id"] in task_ids:
+                yield completion(copy.deepcopy(task))
+
+    def count_annotated(self, project_id):
+        return sum(bool(task["annotations"]) for task in self._of(project_id))
+
+    def open_bucket(self, project_id, scheme, bucket):
+        self.opened.add((project_id, scheme, bucket))
+
+    # -- what annotators do ---------------------------------------------------------------
+
+    def annotate(self, task_id, result):
+        number = next(self._numbers)
+        annotation = {"id": number, "result": result, "was_cancelled": False, "completed_by": 1}
+        self.tasks[task_id]["annotations"].append(annotation)
+        self._touch(task_id)
+        return number
+
+    def delete_annotation(self, annotation_id):
+        for task in self.tasks.values():
+            left = [one for one in task["annotations"] if one["id"] != annotation_id]
+            if len(left) < len(task["annotations"]):
+                task["annotations"] = left
+                self._touch(task["id"])
+
+    def delete_task(self, task_id):
+        del self.tasks[task_id]
+
+    def _of(self, project_id):
+        self.project_exists(project_id)
+        return [task for _, task in sorted(self.tasks.items()) if task["project"] == project_id]
+
+    def project_exists(self, project_id):
+        if project_id not in self.projects:
+            raise ProjectNotFoundError(f"there is no project {project_id}")
+
+    def _store(self, project_id, body):
+        number = next(self._numbers)
+        annotations = [
+            {"was_cancelled": False, **one, "id": next(self._numbers)}
+            for one in body.get("annotations", ())
+        ]
+        self.tasks[number] = {
+            "id": number,
+            "project": project_id,
+            "data": copy.deepcopy(body["data"]),
+            "meta": copy.deepcopy(body.get("meta", {})),
+            "predictions": list(body.get("predictions", ())),
+            "annotations": annotations,
+        }
+        self._touch(number)
+        return number
+
+    def _touch(self, task_id):
+        self.tasks[task_id]["updated_at"] = _moment().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _moment():
+    return datetime.now(timezone.utc)

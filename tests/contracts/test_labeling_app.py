@@ -1,0 +1,245 @@
+"""One suite for every LabelingApp: in memory, and the real Label Studio."""
+
+import itertools
+import os
+
+import pytest
+
+from ls_pipeline.domain.errors import (
+    LabelStudioAccessError,
+    LabelStudioError,
+    LabelStudioUnavailableError,
+    ProjectNotFoundError,
+    TasksRefusedError,
+)
+from ls_pipeline.domain.tasks import Origin, Task
+from ls_pipeline.resources.label_studio import LabelStudio, prediction_faults
+from tests.contracts.memory_labeling_app import MemoryLabelingApp
+
+CONFIG = """<View><Text name="t" value="$text"/>
+<Choices name="c" toName="t"><Choice value="A"/><Choice value="B"/></Choices></View>"""
+RESULT = [{"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": ["A"]}}]
+
+numbers = itertools.count()
+
+
+class RealApp(LabelStudio):
+    """Label Studio, with what annotators do."""
+
+    def annotate(self, task_id, result):
+        path = f"api/tasks/{task_id}/annotations/"
+        return self._json("POST", path, json={"result": result})["id"]
+
+    def delete_annotation(self, annotation_id):
+        self._json("DELETE", f"api/annotations/{annotation_id}/")
+
+    def delete_task(self, task_id):
+        self._json("DELETE", f"api/tasks/{task_id}/")
+
+
+@pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.server)])
+def app(request):
+    if request.param == "memory":
+        return MemoryLabelingApp()
+    request.getfixturevalue("world")
+    return RealApp()
+
+
+@pytest.fixture
+def project(app):
+    return app.project_titled(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+
+
+def body(text="a", row=0, **more):
+    origin = Origin("c", "s3://b/k", "v", row)
+    return {**Task(row, {"text": text}).as_import(origin), **more}
+
+
+def test_project_is_made_once_and_found_by_its_exact_title(app, project):
+    assert app.project_titled(project.title, CONFIG).id == project.id
+    assert app.project_titled(project.title.lower(), CONFIG).id != project.id
+
+
+def test_project_keeps_its_label_config(app, project):
+    again = app.project_titled(project.title, "<View/>")
+
+    assert again.label_config.split() == CONFIG.split()
+
+
+def test_absent_project_without_a_label_config_is_refused(app):
+    with pytest.raises(ProjectNotFoundError, match="no label config"):
+        app.project_titled("Nowhere to be found", "")
+
+
+def test_absent_project_is_told(app):
+    with pytest.raises(ProjectNotFoundError):
+        app.project(10**6)
+
+
+def test_import_gives_ids_in_order(app, project):
+    ids = app.import_tasks(project.id, [body(str(n), n) for n in range(5)])
+    origins = dict(app.origins_above(project.id, 0))
+
+    assert [origins[number].row for number in ids] == list(range(5))
+    assert app.project(project.id).tasks == 5
+
+
+def test_import_is_all_or_nothing_and_names_the_culprit(app, project):
+    with pytest.raises(TasksRefusedError) as caught:
+        app.import_tasks(project.id, [body(), body() | {"data": {"x": 1}}, body()])
+
+    assert list(caught.value.reasons) == [1]
+    assert app.highest_task_id(project.id) == 0
+
+
+def test_origins_above_an_id_are_those_that_came_later(app, project):
+    app.import_tasks(project.id, [body(row=0)])
+    above = app.highest_task_id(project.id)
+    app.import_tasks(project.id, [body(row=1)])
+
+    assert [origin.row for _, origin in app.origins_above(project.id, above)] == [1]
+
+
+def test_origin_comes_back_as_it_went(app, project):
+    origin = Origin("c", "s3://b/ä b+%2F\u2028.json", "v", 7)
+    app.import_tasks(project.id, [Task(7, {"text": "s3://b/x"}).as_import(origin)])
+
+    assert [found for _, found in app.origins_above(project.id, 0)] == [origin]
+
+
+def test_annotating_moves_the_state_and_its_time(app, project):
+    (number,) = app.import_tasks(project.id, [body()])
+    before = next(iter(app.states(project.id)))
+    app.annotate(number, RESULT)
+    after = next(iter(app.states(project.id)))
+
+    assert (before.annotations, after.annotations) == (0, 1)
+    assert after.updated_at > before.updated_at
+
+
+def test_deleting_an_annotation_moves_the_state(app, project):
+    (number,) = app.import_tasks(project.id, [body()])
+    annotation = app.annotate(number, RESULT)
+    before = next(iter(app.states(project.id)))
+    app.delete_annotation(annotation)
+    (after,) = app.states(project.id, before.updated_at)
+
+    assert after.annotations == 0
+
+
+def test_states_since_a_time_leave_earlier_ones_out(app, project):
+    first, _ = app.import_tasks(project.id, [body(row=0), body(row=1)])
+    app.annotate(first, RESULT)
+    since = max(state.updated_at for state in app.states(project.id))
+
+    assert [state.id for state in app.states(project.id, since)] == [first]
+
+
+def test_now_is_not_ahead_of_what_is_written_next(app, project):
+    now = app.now()
+    app.import_tasks(project.id, [body()])
+
+    assert next(iter(app.states(project.id))).updated_at >= now
+
+
+def test_completion_has_the_annotation_and_the_raw_data(app, project):
+    (number,) = app.import_tasks(project.id, [body("s3://b/k")])
+    app.annotate(number, RESULT)
+    (one,) = app.completions(project.id, [number])
+
+    assert (one.task_id, one.origin.uri, one.document["data"]) == (
+        number,
+        "s3://b/k",
+        {"text": "s3://b/k"},
+    )
+    assert one.annotations[0]["result"] == RESULT
+
+
+def test_completions_leave_out_what_is_gone(app, project):
+    ids = app.import_tasks(project.id, [body(row=n) for n in range(3)])
+    app.delete_task(ids[1])
+
+    assert [one.task_id for one in app.completions(project.id, ids)] == [ids[0], ids[2]]
+
+
+def test_imported_annotations_count(app, project):
+    app.import_tasks(project.id, [body(annotations=[{"result": RESULT}]), body(row=1)])
+
+    assert app.count_annotated(project.id) == 1
+
+
+def test_update_replaces_data_and_meta(app, project):
+    (number,) = app.import_tasks(project.id, [body()])
+    origin = Origin("c", "s3://b/k", "v2", 0)
+    app.update_task(number, Task(0, {"text": "new"}).as_import(origin))
+    (one,) = app.completions(project.id, [number])
+
+    assert (one.document["data"], one.origin) == ({"text": "new"}, origin)
+
+
+# -- Label Studio alone -------------------------------------------------------------------
+
+
+@pytest.mark.server
+def test_wrong_key_says_which_variable(world):
+    world.setenv("LABEL_STUDIO_API_KEY", "wrong-token")
+
+    with pytest.raises(LabelStudioAccessError, match="refuses LABEL_STUDIO_API_KEY"):
+        LabelStudio().project(1)
+
+
+@pytest.mark.server
+def test_personal_access_token_is_taken_too(world):
+    app = RealApp()
+    world.setenv("LABEL_STUDIO_API_KEY", app._json("POST", "api/token/", json={})["token"])
+
+    assert RealApp().now()
+
+
+def test_no_key_says_which_variable():
+    with pytest.raises(LabelStudioAccessError, match="set LABEL_STUDIO_API_KEY"):
+        LabelStudio().project(1)
+
+
+def test_no_server_says_which_variable(environment):
+    environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    environment.setenv("LABEL_STUDIO_API_KEY", "token")
+
+    with pytest.raises(LabelStudioUnavailableError, match="LABEL_STUDIO_URL"):
+        LabelStudio().project(1)
+
+
+@pytest.mark.server
+def test_another_server_is_told_from_label_studio(world, s3_server):
+    world.setenv("LABEL_STUDIO_URL", s3_server.url)
+
+    with pytest.raises(LabelStudioError):
+        LabelStudio().project(1)
+
+
+@pytest.mark.server
+def test_task_that_crashes_label_studio_is_told_from_an_outage(world):
+    app = RealApp()
+    project = app.project_titled("Crashes", CONFIG)
+
+    with pytest.raises(TasksRefusedError) as caught:
+        app.import_tasks(project.id, [body(predictions=5)])
+
+    assert caught.value.crashed
+
+
+@pytest.mark.server
+def test_bucket_that_label_studio_can_not_reach_is_told(world):
+    app = RealApp()
+    project = app.project_titled("No bucket", CONFIG)
+
+    with pytest.raises(LabelStudioError, match="can't open objects of s3://absent"):
+        app.open_bucket(project.id, "s3", "absent")
+
+
+def test_bad_prediction_is_found_out():
+    faults = prediction_faults(CONFIG)
+    wrong = [{**RESULT[0], "value": {"choices": ["C"]}}]
+
+    assert faults({"result": RESULT}) == []
+    assert faults({"result": wrong})

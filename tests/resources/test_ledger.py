@@ -1,0 +1,183 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ls_pipeline.connections import connection
+from ls_pipeline.domain.changes import KnownObject, State
+from ls_pipeline.domain.errors import (
+    ConnectionFaults,
+    LeaseError,
+    LeaseLostError,
+    UnknownConnectionError,
+)
+from ls_pipeline.resources.ledger import LEASE_SECONDS, Ledger, LoadedRow, retry_delay
+
+
+class Clock:
+    now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path, clock):
+    return Ledger(f"sqlite:///{tmp_path}/deep/ledger.db", clock)
+
+
+def make(name="c", bucket="b", project="Cats", **params):
+    source = {"type": "s3", "path": bucket, "params": params}
+    return connection(name, source=source, target=None, project=project)
+
+
+@pytest.fixture
+def account(ledger):
+    ledger.save(make(), "test")
+    return ledger.account("c")
+
+
+def test_saved_connection_comes_back(ledger):
+    ledger.save(make(prefix="a"), "me")
+
+    assert ledger.connection("c") == make(prefix="a")
+
+
+def test_same_settings_are_no_new_revision(ledger):
+    numbers = [ledger.save(make(prefix=prefix), "me") for prefix in ("a", "a", "b")]
+
+    assert numbers == [1, 1, 2]
+
+
+def test_revision_says_who_and_when(account, clock):
+    revision = account.revision()
+
+    assert (revision.saved_by, revision.saved_at) == ("test", clock.now)
+
+
+def test_unknown_connection_names_those_that_exist(ledger, account):
+    with pytest.raises(UnknownConnectionError, match="no connection 'x'; there are: c"):
+        ledger.account("x")
+
+
+def test_removed_connection_is_gone_from_the_list(ledger, account):
+    ledger.remove("c")
+
+    assert ledger.names() == []
+
+
+def test_removed_connection_that_comes_back_has_its_account(ledger, account):
+    ledger.remove("c")
+    ledger.save(make(prefix="other"), "test")
+
+    assert ledger.account("c").id == account.id
+
+
+def test_removed_name_for_another_bucket_is_a_new_account(ledger, account):
+    ledger.remove("c")
+    ledger.save(make(bucket="other"), "test")
+
+    assert ledger.account("c").id != account.id
+
+
+def test_connection_in_use_can_not_move_to_another_bucket(ledger, account):
+    with pytest.raises(ConnectionFaults, match="another source bucket"):
+        ledger.save(make(bucket="other"), "test")
+    assert ledger.connection("c").source.path == "b"
+
+
+def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
+    keys = ["a/é", "a/z", "a/Z", "a/\U0001f600", "a/\uffee", "ab", "b/1"]
+    with account.lease() as lease:
+        some = [KnownObject(key, "v", 1, State.LOADED) for key in keys]
+        account.record(lease, finished=some)
+
+    within = sorted((key for key in keys if key.startswith("a/")), key=str.encode)
+    assert [one.key for one in account.known("a/")] == within
+    assert [one.key for one in account.known("a/", within[0], within[2])] == within[1:3]
+
+
+def test_attempt_is_open_until_its_outcome_is_recorded(account):
+    with account.lease() as lease:
+        attempt = account.open_attempt(lease, 7, 40, [LoadedRow("a", 0, "v", "d")])
+        opened = account.open_attempts()
+        account.record(lease, attempt=attempt, loaded=[LoadedRow("a", 0, "v", "d", 41)])
+
+    assert (opened, account.open_attempts()) == ([attempt], [])
+    assert account.rows_of("a")[0].task_id == 41
+
+
+def test_second_holder_is_refused(account):
+    with account.lease(), pytest.raises(LeaseError, match="worked on by"), account.lease():
+        pass
+
+
+def test_lease_is_free_after_its_block(account):
+    with account.lease():
+        pass
+    with account.lease() as lease:
+        assert lease.fence == 2
+
+
+def test_expired_lease_is_taken_over_and_fences_its_holder_off(account, clock):
+    with account.lease() as slept:
+        clock.now += LEASE_SECONDS + 1
+        with account.lease(), pytest.raises(LeaseLostError):
+            account.record(slept, loaded=[LoadedRow("a", 0, "v", "d", 1)])
+
+    assert account.rows_of("a") == {}
+
+
+def test_lease_of_a_dead_process_is_taken_over_at_once(tmp_path, account):
+    script = (
+        "import os, sys\n"
+        "from ls_pipeline.resources.ledger import Ledger\n"
+        "import time\n"
+        "account = Ledger(sys.argv[1], lambda: 1_000_000.0).account('c')\n"
+        "with account.lease():\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    url = f"sqlite:///{tmp_path}/deep/ledger.db"
+    subprocess.run([sys.executable, "-c", script, url], check=False, env=dict(os.environ))
+
+    with account.lease() as lease:
+        assert lease.fence == 2
+
+
+def test_failures_wait_longer_each_time_and_recovery_forgets_them(account, clock):
+    waits = [account.failed("tasks", "down").retry_at - clock.now for _ in range(3)]
+    account.recovered("tasks")
+
+    assert (waits, account.health("tasks").failures) == ([30.0, 60.0, 120.0], 0)
+
+
+def test_work_of_one_kind_does_not_hide_the_failures_of_another(account):
+    account.failed("completions", "down")
+    account.recovered("tasks")
+
+    assert account.health("completions").failure == "down"
+
+
+def test_nobody_waits_longer_than_an_hour():
+    assert retry_delay(1000) == 3600.0
+
+
+def test_another_target_means_looking_at_all_completions_again(ledger):
+    def with_target(prefix):
+        target = {"type": "s3-completions", "path": "l", "params": {"prefix": prefix}}
+        return connection("t", source=None, target=target, project="Cats")
+
+    ledger.save(with_target("a"), "test")
+    account = ledger.account("t")
+    with account.lease() as lease:
+        account.record_exports(lease, [], polled_to="2026")
+    kept = account.polled_to()
+    ledger.save(with_target("b"), "test")
+
+    assert (kept, account.polled_to()) == ("2026", "")
