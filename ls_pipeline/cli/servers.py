@@ -67,18 +67,14 @@ def _is_free(port: int) -> bool:
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy leads to loopback
 
 
-def _answers(url: str) -> bool:
+def _answers(server: Server) -> bool:
     try:
-        with _OPENER.open(url, timeout=5):
+        with _OPENER.open(server.url + server.health, timeout=5):
             return True
     except urllib.error.HTTPError as error:
         return error.code < 500  # noqa: PLR2004
     except OSError:
         return False
-
-
-def _answers_at(path: str) -> Callable[[Server], bool]:
-    return lambda server: _answers(server.url + path)
 
 
 @dataclass
@@ -87,7 +83,7 @@ class Server:
 
     ``command`` holds ``{port}`` where the port goes, a free one from the begin;
     ``environment`` is what the process gets beyond `INHERITED`, ``clients`` what a client of
-    it needs, with ``{url}`` for the address.
+    it needs, with ``{url}`` for the address; ``health`` is the path that answers once it is up.
     """
 
     name: str
@@ -95,11 +91,13 @@ class Server:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
-    is_up: Callable[[Server], bool] = _answers_at("/")
+    health: str = "/"
+    is_up: Callable[[Server], bool] = _answers
     patience: float = 60.0
     port: int = field(default_factory=_free_port)
-    launched: float = 0.0
-    _process: subprocess.Popen[bytes] | None = None
+    launched: float = field(default=0.0, init=False)
+    _deadline: float = field(default=0.0, init=False)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def url(self) -> str:
@@ -127,6 +125,7 @@ class Server:
         command = [part.format(port=self.port) for part in self.command]
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.launched = time.time()
+        self._deadline = time.monotonic() + self.patience
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ls_pipeline.cli.guard", *command],
@@ -142,10 +141,11 @@ class Server:
         """Tell whether it answers. Raises ``ServerFailedError`` when it never will."""
         code = self._process.poll() if self._process else 0
         if code is not None:
+            self.stop()
             raise ServerFailedError(self.name, f"ended with {code}", self.log)
         if self.is_up(self):
             return True
-        if time.time() > self.launched + self.patience:
+        if time.monotonic() > self._deadline:
             self.stop()
             raise ServerFailedError(
                 self.name, f"does not answer after {self.patience:.0f} s", self.log
@@ -190,7 +190,7 @@ def gcs_server(logs: Path) -> Server:
         [*emulator, "--host", HOST, "--port", "{port}"],
         logs / "gcs.log",
         clients={"STORAGE_EMULATOR_HOST": "{url}", "GOOGLE_CLOUD_PROJECT": "demo"},
-        is_up=_answers_at("/storage/v1/b?project=demo"),
+        health="/storage/v1/b?project=demo",
     )
 
 
@@ -231,7 +231,7 @@ def label_studio_server(
         logs / "label-studio.log",
         environment=environment,
         clients={"LABEL_STUDIO_URL": "{url}", "LABEL_STUDIO_API_KEY": token},
-        is_up=_answers_at("/health"),
+        health="/health",
         patience=300,
         port=port,
     )
