@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.changes import WORK, diff
@@ -36,16 +37,15 @@ def look_for_changes(
     }
     at, after = json.loads(context.cursor) if context.cursor else ("", "")
     tick = Tick()
-    for name in in_turn(list(accounts), at):
-        after = after if name == at else ""
+    rest = deque(in_turn(list(accounts), at))
+    while rest:
+        name = rest.popleft()
+        begin = after if name == at else ""
+        at, after = name, _look(context, accounts[name], cloud, open_bucket, begin, tick)
         if tick.over:
-            at = name
             break
-        stopped = _look(context, accounts[name], cloud, open_bucket, after, tick)
-        if stopped:
-            at, after = name, stopped
-            break
-        at, after = name, ""
+    if rest and not after:
+        at = rest[0]
     return tick.result(context, accounts, json.dumps([at, after]))
 
 

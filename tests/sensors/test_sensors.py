@@ -1,0 +1,199 @@
+import dagster as dg
+import pytest
+
+from ls_pipeline.domain.errors import BucketNotFoundError
+from ls_pipeline.sensors import watching
+from ls_pipeline.sensors.completions import look_for_labels
+from ls_pipeline.sensors.objects import look_for_changes
+from tests.assets.conftest import RESULT, Bench
+from tests.assets.test_loading import Wrapped
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(f"sqlite:///{tmp_path}/ledger.db")
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def look(bench, instance, cursor=None, bucket=None):
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    return look_for_changes(context, bench.ledger, "s3", lambda _: bucket or bench.bucket)
+
+
+def look_at_labels(bench, instance, cursor=None):
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    return look_for_labels(context, bench.ledger, bench.app)
+
+
+def wanted(result):
+    return [request.partition_key for request in result.run_requests]
+
+
+def test_new_object_asks_for_a_run_of_its_connection(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    (request,) = look(bench, instance).run_requests
+
+    assert (request.partition_key, request.tags["ls_pipeline/connection"]) == (
+        "reviews",
+        "reviews",
+    )
+
+
+def test_nothing_new_is_said_in_the_skip_reason(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+
+    assert look(bench, instance).skip_reason.skip_message == "reviews: nothing new."
+
+
+def test_no_connection_is_said_in_the_skip_reason(bench, instance):
+    bench.ledger.remove("reviews")
+
+    assert look(bench, instance).skip_reason.skip_message == "Nothing to watch yet."
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_changed_and_removed_objects_ask_for_a_run(bench, instance, change):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    if change == "replaced":
+        bench.put("a.json", {"text": "b"})
+    else:
+        bench.bucket.delete("a.json")
+
+    assert wanted(look(bench, instance)) == ["reviews"]
+
+
+def test_filtered_and_quarantined_objects_ask_for_nothing(bench, instance):
+    bench.set(regex="a")
+    bench.put("a.json", b"not json")
+    bench.put("b.json", {"text": "b"})
+    bench.load()
+
+    assert wanted(look(bench, instance)) == []
+
+
+def test_open_attempt_asks_for_a_run(bench, instance):
+    with bench.account.lease() as lease:
+        bench.account.open_attempt(lease, 1, 0, [])
+
+    assert wanted(look(bench, instance)) == ["reviews"]
+
+
+def test_run_under_way_asks_for_no_second_one(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    tags = {watching.RUN_TAG: "reviews"}
+    run = dg.DagsterRun("job", run_id="1", tags=tags, status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+
+    assert "a run is under way" in look(bench, instance).skip_reason.skip_message
+
+
+def test_failing_connection_waits_and_says_why_and_until_when(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.account.failed("tasks", "Label Studio is down.")
+    reason = look(bench, instance).skip_reason.skip_message
+
+    assert "Label Studio is down. Trying again at " in reason
+
+
+def test_missing_bucket_is_said_and_stops_no_other(bench, instance):
+    other = Bench(str(bench.ledger.engine.url), name="absent")
+    bench.put("a.json", {"text": "a"})
+    calls = []
+
+    def open_bucket(_name):
+        calls.append(_name)
+        return bench.bucket if len(calls) > 1 else missing
+
+    def fail(*_):
+        raise BucketNotFoundError("s3://absent/")
+
+    missing = Wrapped(other.bucket, pages=fail)
+    context = dg.build_sensor_context(instance=instance)
+    result = look_for_changes(context, bench.ledger, "s3", open_bucket)
+
+    assert wanted(result) == ["reviews"]
+
+
+def test_missing_bucket_alone_is_the_skip_reason(bench, instance):
+    bench.bucket.exists = False
+
+    assert "the bucket does not exist" in look(bench, instance).skip_reason.skip_message
+
+
+def test_tick_that_runs_out_of_time_is_continued_by_the_next(bench, instance, monkeypatch):
+    for n in range(2500):
+        bench.put(f"{n:04}.json", {"text": "a"})
+    bench.load()
+    bench.put("2499.json", {"text": "changed"})
+    monkeypatch.setattr(watching, "TICK_SECONDS", 1e-6)
+    cursors, result = [], look(bench, instance)
+    while not wanted(result) and len(cursors) < 5:
+        cursors.append(result.cursor)
+        result = look(bench, instance, cursors[-1])
+
+    assert cursors == ['["reviews", "0999.json"]', '["reviews", "1999.json"]']
+
+
+def test_unknown_partition_is_added_with_the_run(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    (request,) = look(bench, instance).dynamic_partitions_requests
+
+    assert request.partition_keys == ["reviews"]
+
+
+def test_sensor_changes_nothing(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    look(bench, instance)
+
+    assert (bench.app.tasks, list(bench.account.known())) == ({}, [])
+
+
+def test_new_label_asks_for_a_run(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+
+    assert wanted(look_at_labels(bench, instance)) == ["reviews"]
+
+
+def test_exported_label_asks_for_nothing_more(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+
+    result = look_at_labels(bench, instance)
+    assert result.skip_reason.skip_message == "reviews: no new labels."
+
+
+def test_deleted_label_asks_for_a_run(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    number = bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+    bench.app.delete_annotation(number)
+
+    assert wanted(look_at_labels(bench, instance)) == ["reviews"]
+
+
+def test_cursor_of_the_labels_moves_only_over_quiet_ticks(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    quiet = look_at_labels(bench, instance)
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    busy = look_at_labels(bench, instance, quiet.cursor)
+
+    assert (quiet.cursor > "2026", busy.cursor) == (True, quiet.cursor)
+
+
+def test_labels_wait_until_tasks_are_loaded(bench, instance):
+    reason = look_at_labels(bench, instance).skip_reason.skip_message
+
+    assert reason == "reviews: no tasks were loaded yet."

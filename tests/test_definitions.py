@@ -1,0 +1,58 @@
+"""What Dagster is given."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from ls_pipeline.definitions import defs
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def repository():
+    return defs().get_repository_def()
+
+
+def test_definitions_load_with_no_credential_set():
+    dg.Definitions.validate_loadable(defs())
+
+
+def test_loading_the_definitions_imports_no_cloud_client():
+    script = (
+        "import sys, ls_pipeline.definitions as d; d.defs(); "
+        "heavy = {'boto3', 'google.cloud.storage', 'pandas', 'pyarrow', 'label_studio_sdk'}; "
+        "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)"
+    )
+
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+
+def test_assets_are_one_chain(repository):
+    graph = repository.asset_graph
+    chain = {key.to_user_string(): graph.get(key).parent_keys for key in graph.get_all_asset_keys()}
+
+    assert {name: {key.to_user_string() for key in keys} for name, keys in chain.items()} == {
+        "tasks": set(),
+        "completions": {"tasks"},
+        "training_data": {"completions"},
+    }
+
+
+def test_sensors_run_by_default_and_look_as_often_as_is_set(environment):
+    environment.setenv("LS_PIPELINE_POLL_SECONDS", "7")
+    sensors = defs().get_repository_def().sensor_defs
+
+    assert {
+        (one.name, one.minimum_interval_seconds, one.default_status.value) for one in sensors
+    } == {(name, 7, "RUNNING") for name in ("s3_objects", "gcs_objects", "completions")}
+
+
+def test_workspace_names_the_definitions():
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())
+
+    assert workspace == {"load_from": [{"python_module": "ls_pipeline.definitions"}]}
