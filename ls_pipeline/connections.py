@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import dagster as dg
 import re2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ls_pipeline.domain.errors import ConnectionFaults, NotATaskError
 from ls_pipeline.domain.objects import Filter, compile_regex, overlap, uri
@@ -43,6 +43,15 @@ class Params(_Frozen):
             return {name: value for name, value in given.items() if value is not None}
         return given
 
+    @field_validator("regex")
+    @classmethod
+    def _is_re2(cls, regex: str) -> str:
+        try:
+            compile_regex(regex)
+        except re2.error as error:
+            raise ValueError(f"regex {regex!r} is not RE2: {_reason(error)}") from None
+        return regex
+
     @property
     def filter(self) -> Filter:
         return Filter(self.prefix, self.regex)
@@ -67,11 +76,24 @@ class TargetParams(Params):
     """Where completions go; ``regex`` selects the keys that are written."""
 
 
-class Source(_Frozen):
+class _Place(_Frozen):
+    path: str = Field(description="The bucket's name.")
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_bucket(cls, path: str) -> str:
+        if not path or "/" in path:
+            raise ValueError(
+                f"path is the bucket's name alone, as in my-bucket; {path!r} is not; a folder "
+                "goes into the prefix param"
+            )
+        return path
+
+
+class Source(_Place):
     """Where tasks come from."""
 
     type: Literal["s3", "gcs"] = Field(description="The cloud.")
-    path: str = Field(description="The bucket's name.")
     params: SourceParams = SourceParams()
 
     @property
@@ -79,11 +101,10 @@ class Source(_Frozen):
         return self.type
 
 
-class Target(_Frozen):
+class Target(_Place):
     """Where completions go."""
 
     type: Literal["s3-completions", "gcs-completions"] = Field(description="The cloud.")
-    path: str = Field(description="The bucket's name.")
     params: TargetParams = TargetParams()
 
     @property
@@ -168,11 +189,6 @@ def _part(
     except ValidationError as error:
         faults += [_sentence(model, side, one) for one in error.errors()]
         return None
-    faults += _bucket_faults(side, part.path)
-    try:
-        compile_regex(part.params.regex)
-    except re2.error as error:
-        faults.append(f"The {side} regex {part.params.regex!r} is not RE2: {_reason(error)}.")
     return part
 
 
@@ -184,6 +200,8 @@ def _reason(error: Exception) -> str:
 def _sentence(model: type[Source | Target], side: str, error: Any) -> str:
     """Say what pydantic found, in the words of the command line."""
     *_, field = error["loc"]
+    if error["type"] == "value_error":
+        return f"The {side} {error['ctx']['error']}."
     given = json.dumps(error["input"], default=str)
     if error["type"] == "extra_forbidden":
         known = list(model.model_fields["params"].annotation.model_fields)  # type: ignore[union-attr]
@@ -202,14 +220,6 @@ def _sentence(model: type[Source | Target], side: str, error: Any) -> str:
 def _name_faults(name: str) -> Iterator[str]:
     if not NAME.fullmatch(name):
         yield "A name has 1 to 63 letters, digits, - and _, and begins with a letter or digit."
-
-
-def _bucket_faults(side: str, path: str) -> Iterator[str]:
-    if not path or "/" in path:
-        yield (
-            f"The {side} path is the bucket's name alone, as in my-bucket; {path!r} is not; "
-            "a folder goes into the prefix param."
-        )
 
 
 def _project_faults(project: str, label_config: str) -> Iterator[str]:

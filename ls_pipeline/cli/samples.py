@@ -39,7 +39,8 @@ _OPINIONS = {
     "Negative": ("broke after a week", "came without its screws", "is a disappointment"),
     "Neutral": ("does what it says", "is what I ordered", "came on a Tuesday"),
 }
-_COLOURS = {"Circle": "#d1495b", "Square": "#00798c", "Triangle": "#edae49"}
+BACKGROUND = "#f4f1ea"
+COLOURS = {"Circle": "#d1495b", "Square": "#00798c", "Triangle": "#edae49"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def shapes(number: int) -> list[Shape]:
         size = chance.randint(80, 160)
         x = column * WIDTH // 3 + chance.randint(10, WIDTH // 3 - size - 10)
         found.append(
-            Shape(chance.choice(list(_COLOURS)), x, chance.randint(20, HEIGHT - size - 20), size)
+            Shape(chance.choice(list(COLOURS)), x, chance.randint(20, HEIGHT - size - 20), size)
         )
     return found
 
@@ -116,12 +117,12 @@ def _region(control: str, shown: str, kind: str, value: dict[str, Any]) -> dict[
 def _draw(number: int) -> bytes:
     from PIL import Image, ImageDraw  # noqa: PLC0415 - comes with the demo's servers
 
-    picture = Image.new("RGB", (WIDTH, HEIGHT), "#f4f1ea")
+    picture = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
     pen = ImageDraw.Draw(picture)
     for shape in shapes(number):
         left, top = shape.x, shape.y
         right, bottom = left + shape.size, top + shape.size
-        colour = _COLOURS[shape.kind]
+        colour = COLOURS[shape.kind]
         if shape.kind == "Circle":
             pen.ellipse((left, top, right, bottom), colour)
         elif shape.kind == "Square":

@@ -1,0 +1,89 @@
+"""The command line as a person runs it, against the real servers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ls_pipeline.cli import samples
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.resources.s3 import S3Buckets
+
+PROGRAM = str(Path(sys.executable).with_name("ls-pipeline"))
+numbers = itertools.count()
+
+
+class Stage:
+    """Buckets, the program and an annotator, on the real servers."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.number = f"{os.getpid()}-{next(numbers)}"
+
+    def name(self, what):
+        return f"{what}-{self.number}"
+
+    def s3(self, what):
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket=self.name(what))
+        return S3Buckets().open(self.name(what))
+
+    def gcs(self, what):
+        from google.cloud import storage
+
+        storage.Client().create_bucket(self.name(what))
+        return GCSBuckets().open(self.name(what))
+
+    def run(self, *words, code=0):
+        done = subprocess.run(
+            [PROGRAM, *words], capture_output=True, text=True, check=False, cwd=self.folder
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def add(self, name, config, source, target, source_params=None, target_params=None):
+        """Add a connection; source and target are buckets."""
+        file = self.folder / f"{name}.xml"
+        file.write_text(config)
+        words = ["--project", self.name(name), "--label-config", str(file)]
+        sides = (
+            ("source", source, "", source_params),
+            ("target", target, "-completions", target_params),
+        )
+        for side, bucket, ending, params in sides:
+            if bucket:
+                cloud = {"s3": "s3", "gs": "gcs"}[bucket.scheme]
+                words += [f"--{side}", f"{cloud}{ending}", f"--{side}-path", bucket.name]
+                words += [f"--{side}-params", json.dumps(params or {})]
+        self.run("connections", "add", name, *words)
+
+    def sync(self, *names, code=0):
+        return json.loads(self.run("sync", *names, "--json", code=code).stdout)["connections"]
+
+    def tasks(self, name):
+        app = LabelStudio()
+        project = app.project_titled(self.name(name), "")
+        return list(app.completions(project.id, [one.id for one in app.states(project.id)]))
+
+    def label_all(self, name):
+        app = LabelStudio()
+        for task in self.tasks(name):
+            body = {"result": samples.label(task.document["data"]), "lead_time": 3.0}
+            app._json("POST", f"api/tasks/{task.task_id}/annotations/", json=body)
+
+
+@pytest.fixture
+def stage(world, tmp_path):
+    return Stage(tmp_path)
+
+
+def keys(bucket):
+    return [one.key for page in bucket.pages() for one in page]

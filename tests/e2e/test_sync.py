@@ -1,0 +1,139 @@
+"""The whole circle by `ls-pipeline sync`, one for each cloud, through real servers."""
+
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from ls_pipeline.cli import samples
+from tests.e2e.conftest import keys
+
+pytestmark = pytest.mark.server
+
+
+def put(bucket, objects):
+    for key, body in objects:
+        bucket.put(key, body, "application/octet-stream")
+
+
+def test_json_tasks_go_round_on_s3(stage):
+    source, target = stage.s3("in"), stage.s3("out")
+    put(source, samples.texts(3))
+    put(source, [("reviews/bad.json", b"not json"), ("elsewhere/x.json", b"{}")])
+    folders = {"prefix": "reviews"}, {"prefix": "labels"}
+    stage.add("reviews", samples.TEXT_CONFIG, source, target, *folders)
+    loaded = stage.sync("reviews")["reviews"]
+    stage.label_all("reviews")
+    exported = stage.sync()["reviews"]
+
+    assert loaded == {
+        "objects": 4,
+        "tasks": 3,
+        "completions": 0,
+        "json_files": 0,
+        "parquet_rows": 0,
+        "quarantined": 1,
+        "removed": 0,
+    }
+    assert exported == loaded | {"completions": 3, "json_files": 3, "parquet_rows": 3}
+
+    # What is in the target is what Label Studio has.
+    tasks = {f"labels/{task.task_id}.json": task for task in stage.tasks("reviews")}
+    files = {key: json.loads(target.get(key)) for key in tasks}
+    assert files == {key: task.document for key, task in tasks.items()}
+    table = pq.read_table(io.BytesIO(target.get("labels/training_data/annotations.parquet")))
+    uris = {row["object_uri"] for row in table.to_pylist()}
+    assert uris == {source.uri(key) for key, _ in samples.texts(3)}
+
+    # A third pass finds nothing to do; a removal is counted, its task stays.
+    before = [one.version for page in target.pages() for one in page]
+    source.delete("reviews/review-000.json")
+    again = stage.sync()["reviews"]
+    assert again == exported | {"objects": 3, "removed": 1}
+    assert [one.version for page in target.pages() for one in page] == before
+
+
+def test_pictures_go_round_on_gcs_with_the_target_on_s3(stage):
+    source, target = stage.gcs("in"), stage.s3("out")
+    put(source, samples.pictures(2))
+    stage.add("shapes", samples.PICTURE_CONFIG, source, target, {"use_blob_urls": True})
+    stage.sync("shapes")
+    stage.label_all("shapes")
+    counts = stage.sync("shapes")["shapes"]
+
+    assert (counts["tasks"], counts["json_files"], counts["parquet_rows"]) == (2, 2, 2)
+    assert [task.document["data"] for task in stage.tasks("shapes")] == [
+        {"image": source.uri(key)} for key, _ in samples.pictures(2)
+    ]
+
+
+def test_json_tasks_from_s3_and_labels_to_gcs(stage):
+    source, target = stage.s3("in"), stage.gcs("out")
+    put(source, samples.texts(1))
+    stage.add("reviews", samples.TEXT_CONFIG, source, target)
+    stage.sync()
+    stage.label_all("reviews")
+    stage.sync()
+
+    assert len(keys(target)) == 2
+
+
+def test_two_connections_share_a_project_and_count_their_own(stage):
+    one, two = stage.s3("one"), stage.gcs("two")
+    put(one, samples.texts(2))
+    put(two, samples.texts(3))
+    labels = stage.s3("labels")
+    for name, source in (("one", one), ("two", two)):
+        stage.add(name, samples.TEXT_CONFIG, source, labels, target_params={"prefix": name})
+    title = ["--project", stage.name("one"), "--label-config", str(stage.folder / "one.xml")]
+    stage.run("connections", "remove", "two")
+    stage.run(
+        *("connections", "add", "two", "--source", "gcs", "--source-path", two.name),
+        *("--target", "s3-completions", "--target-path", labels.name),
+        *("--target-params", '{"prefix": "two"}', *title),
+    )
+    stage.sync()
+    stage.label_all("one")
+    counts = stage.sync()
+
+    assert {name: (one["tasks"], one["json_files"]) for name, one in counts.items()} == {
+        "one": (2, 2),
+        "two": (3, 3),
+    }
+
+
+def test_target_alone_exports_a_project_that_was_filled_by_hand(stage, world):
+    source, target = stage.s3("in"), stage.s3("out")
+    put(source, samples.texts(2))
+    stage.add("filled", samples.TEXT_CONFIG, source, None)
+    stage.sync()
+    stage.label_all("filled")
+    stage.run("connections", "remove", "filled")
+    stage.add("filled", samples.TEXT_CONFIG, None, target)
+    world.setenv("LS_PIPELINE_HOME", str(stage.folder / "another"))
+    stage.add("filled", samples.TEXT_CONFIG, None, target)
+
+    assert stage.sync()["filled"]["json_files"] == 2
+
+
+def test_failing_connections_say_why_and_stop_no_other(stage, world):
+    source, target = stage.s3("in"), stage.s3("out")
+    put(source, samples.texts(1))
+    stage.add("good", samples.TEXT_CONFIG, source, target)
+    missing = ("--source", "s3", "--source-path", "no-such-bucket", "--project", "Missing")
+    stage.run("connections", "add", "bad", *missing, "--label-config", "good.xml")
+    reports = stage.sync(code=1)
+
+    assert "s3://no-such-bucket/: the bucket does not exist" in reports["bad"]["error"]
+    assert (reports["bad"]["objects"], reports["good"]["tasks"]) == (None, 1)
+
+
+def test_refused_key_is_one_sentence(stage, world):
+    source = stage.s3("in")
+    stage.add("cats", samples.TEXT_CONFIG, source, None)
+    world.setenv("LABEL_STUDIO_API_KEY", "wrong")
+    failed = stage.run("sync", code=1)
+
+    assert "refuses LABEL_STUDIO_API_KEY" in failed.stderr
+    assert "Traceback" not in failed.stderr + failed.stdout
