@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import time
 import urllib.request
 
@@ -90,6 +89,15 @@ def dagster(tmp_path_factory):
         yield server
 
 
+def starting(command, log, patience=60):
+    """Give a program that starts a server, says so, and waits for a line."""
+    return (
+        "from pathlib import Path; from ls_pipeline.cli.servers import Server\n"
+        f"server = Server('other', {command!r}, Path({str(log)!r}), patience={patience})\n"
+        "server.start(); print('up', flush=True); input(); server.stop()"
+    )
+
+
 def listens(port, host=HOST):
     with socket.socket() as probe:
         return probe.connect_ex((host, port)) == 0
@@ -124,17 +132,13 @@ def whoami(server):
         return client.get("/api/current-user/whoami").json()["email"]
 
 
-def heartbeats(server):
-    """Ask Dagster when each daemon that it needs last gave a sign, if it is healthy."""
-    status = "daemonType required healthy lastHeartbeatTime"
+def health(server):
+    """Ask Dagster whether each daemon that it needs is healthy."""
+    status = "daemonType required healthy"
     query = f"{{ instance {{ daemonHealth {{ allDaemonStatuses {{ {status} }} }} }} }}"
     answer = httpx.post(f"{server.url}/graphql", json={"query": query}).json()
     daemons = answer["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
-    return {
-        one["daemonType"]: one["healthy"] and one["lastHeartbeatTime"]
-        for one in daemons
-        if one["required"]
-    }
+    return {one["daemonType"]: one["healthy"] for one in daemons if one["required"]}
 
 
 # One server
@@ -157,11 +161,12 @@ def test_server_gets_no_stray_variable(server, environment):
     assert ("USERNAME" in told, told["OURS"]) == (False, "1")
 
 
-def test_server_is_found_without_the_environments_proxy(server, environment):
+def test_server_is_found_without_the_environments_proxy(tmp_path, environment):
     environment.setenv("http_proxy", "http://127.0.0.1:9")
-    started = server(ANSWERING, patience=10)
+    program = starting(ANSWERING, tmp_path / "log", patience=5)
+    done = subprocess.run([sys.executable, "-c", program], input=b"\n", check=False)
 
-    started.start()
+    assert done.returncode == 0
 
 
 def test_stopped_server_leaves_no_process(server, stubborn):
@@ -184,16 +189,9 @@ def test_server_can_start_again_where_it_was(server):
 
 
 def test_server_ends_when_its_parent_is_killed(tmp_path, stubborn):
-    program = f"""
-        from pathlib import Path
-        from ls_pipeline.cli.servers import Server
-        server = Server("orphan", {stubborn!r}, Path({str(tmp_path / "log")!r}))
-        server.start()
-        print("up", flush=True)
-        input()
-    """
+    program = starting(stubborn, tmp_path / "log")
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as parent:
@@ -343,17 +341,26 @@ def test_label_studio_links_lead_to_itself(s3_server, label_studio_server):
 
 
 def test_dagster_is_ready_when_every_daemon_is(dagster):
-    daemons = heartbeats(dagster)
+    daemons = health(dagster)
 
     assert daemons["SENSOR"]
     assert all(daemons.values())
 
 
-def test_dagster_on_a_used_home_waits_for_the_new_daemon(dagster):
+def test_dagster_whose_daemon_is_an_earlier_ones_is_not_ready(server, dagster):
     dagster.stop()
+    webserver = [sys.executable, "-m", "dagster_webserver", "-m", "tiny_definitions"]
+    alone = server(
+        [*webserver, "-h", HOST, "-p", "{port}"],
+        environment=dagster.environment,
+        is_up=dagster.is_up,
+        patience=15,
+    )
+    with pytest.raises(ServerFailedError, match="does not answer"):
+        alone.start()
     dagster.start()
 
-    assert min(heartbeats(dagster).values()) > dagster.launched
+    assert "Serving dagster-webserver" in alone.log.read_text()
 
 
 def test_stopped_dagster_leaves_no_process(dagster):
