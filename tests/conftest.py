@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from ls_pipeline.cli import servers
+from ls_pipeline.cli.signing import service_account
 
 CLEAN = (
     "AWS_PROFILE",
@@ -20,6 +21,7 @@ CLEAN = (
     "GOOGLE_APPLICATION_CREDENTIALS",
     "LABEL_STUDIO_URL",
     "LABEL_STUDIO_API_KEY",
+    "LABEL_STUDIO_GOOGLE_CREDENTIALS",
     "LS_PIPELINE_DATABASE_URL",
     "LS_PIPELINE_POLL_SECONDS",
     "DAGSTER_HOME",
@@ -70,9 +72,17 @@ def label_studio_server(logs, s3_server, gcs_server, tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="session")
+def signing(tmp_path_factory):
+    with service_account(tmp_path_factory.mktemp("google") / "key.json") as environment:
+        yield environment
+
+
 @pytest.fixture
-def world(environment, s3_server, gcs_server, label_studio_server):
+def world(environment, s3_server, gcs_server, label_studio_server, signing):
     """Point every client at the real servers; give the environment to change."""
+    for name, value in signing.items():
+        environment.setenv(name, value)
     for server in (s3_server, gcs_server, label_studio_server):
         for name, value in server.client_environment.items():
             environment.setenv(name, value)

@@ -24,6 +24,7 @@ from ls_pipeline.cli.servers import (
     running,
     s3_server,
 )
+from ls_pipeline.cli.signing import service_account
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.errors import PipelineError
 
@@ -88,31 +89,28 @@ def _stage() -> Iterator[Stage]:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ls-pipeline-demo-") as place:
         home = Path(place)
-        stage = _stage_in(home)
-        with running(stage.all, _tell):
-            yield stage
+        with service_account(home / "google.json") as signing:
+            stage = _stage_in(home, signing)
+            with running(stage.all, _tell):
+                yield stage
 
 
-def _stage_in(home: Path) -> Stage:
+def _stage_in(home: Path, signing: Mapping[str, str]) -> Stage:
     logs = home / "logs"
     s3, gcs = s3_server(logs), gcs_server(logs)
     buckets = {**s3.client_environment, **gcs.client_environment}
     labels = label_studio_server(home / "label-studio", logs, buckets, PASSWORD)
-    os.environ.update(
-        buckets,
-        **labels.client_environment,
-        LS_PIPELINE_HOME=str(home / "pipeline"),
-        LS_PIPELINE_POLL_SECONDS=POLL_SECONDS,
-        DAGSTER_HOME=str(home / "pipeline" / "dagster"),
-    )
-    os.environ.pop("LS_PIPELINE_DATABASE_URL", None)
-    dagster_home()
-    ours = ("LS_PIPELINE_HOME", "LS_PIPELINE_POLL_SECONDS", "DAGSTER_HOME")
     environment = {
         **buckets,
         **labels.client_environment,
-        **{name: os.environ[name] for name in ours},
+        **signing,
+        "LS_PIPELINE_HOME": str(home / "pipeline"),
+        "LS_PIPELINE_POLL_SECONDS": POLL_SECONDS,
+        "DAGSTER_HOME": str(home / "pipeline" / "dagster"),
     }
+    os.environ.pop("LS_PIPELINE_DATABASE_URL", None)
+    os.environ.update(environment)
+    dagster_home()
     return Stage(s3, gcs, labels, dagster_server(logs, environment))
 
 

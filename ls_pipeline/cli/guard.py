@@ -29,7 +29,8 @@ def main() -> int:
 
 
 def _end_with_stdin(group: int) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):  # unbuffered: a lock held here would abort the exit
+        pass
     _signal(group, signal.SIGTERM)
     time.sleep(GRACE)
     _signal(group, signal.SIGKILL)

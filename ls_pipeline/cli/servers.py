@@ -184,7 +184,7 @@ def s3_server(logs: Path) -> Server:
 def gcs_server(logs: Path) -> Server:
     """Give the GCS emulator, in memory."""
     _require("gcp_storage_emulator")
-    emulator = [sys.executable, "-m", "gcp_storage_emulator", "start", "--in-memory"]
+    emulator = [sys.executable, "-m", "ls_pipeline.cli.gcs_emulator"]
     return Server(
         "GCS (emulator)",
         [*emulator, "--host", HOST, "--port", "{port}"],

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
@@ -133,6 +134,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         default="",
         description="Legacy token or personal access token. Empty: LABEL_STUDIO_API_KEY.",
     )
+    google_credentials: str = Field(
+        default="",
+        description="File with a service account's key for Label Studio to sign gs:// URLs with. "
+        "Empty: LABEL_STUDIO_GOOGLE_CREDENTIALS, else Label Studio's own credentials serve.",
+    )
 
     def project(self, project_id: int) -> Project:
         return self._project(self._json("GET", f"api/projects/{project_id}/"))
@@ -249,16 +255,18 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         existing = self._json("GET", path, params={"project": project_id})
         if any(one["bucket"] == bucket for one in existing):
             return
-        # Against a GCS emulator there is no key to sign with: Label Studio hands on the bytes.
-        presign = scheme == "s3" or not os.environ.get("STORAGE_EMULATOR_HOST")
+        signing_key = self._google_credentials() if scheme == "gs" else ""
         body = {
             "project": project_id,
             "bucket": bucket,
             "title": f"ls_pipeline {scheme}://{bucket} (opens objects, never syncs)",
             "synchronizable": False,
             "use_blob_urls": True,
-            "presign": presign,
+            # On GCS only a service account's key can sign: without one, Label Studio fetches
+            # the bytes with the credentials of its server, and hands them on.
+            "presign": scheme == "s3" or bool(signing_key),
             "presign_ttl": URL_LIFETIME_MINUTES,
+            **({"google_application_credentials": signing_key} if signing_key else {}),
         }
         answer = self._send("POST", path, json=body)
         if answer.status_code in {400, 500}:
@@ -267,6 +275,16 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 f"{_detail(answer)} Give its server credentials and the endpoint of the bucket."
             )
         self._content(answer)
+
+    def _google_credentials(self) -> str:
+        file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
+        try:
+            return Path(file).read_text(encoding="utf-8") if file else ""
+        except OSError as error:
+            raise LabelStudioError(
+                f"The service account key for Label Studio can't be read ({error}); correct "
+                "LABEL_STUDIO_GOOGLE_CREDENTIALS."
+            ) from error
 
     # -- transport ------------------------------------------------------------------------
 

@@ -1,0 +1,51 @@
+"""The demo, as the README shows it: sensors, daemon and all."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from ls_pipeline.cli.demo import PICTURES, REVIEWS, SHAPES, TEXTS
+from tests.e2e.conftest import PROGRAM
+
+pytestmark = pytest.mark.server
+
+
+def counted(number):
+    names = ("objects", "tasks", "completions", "json_files", "parquet_rows")
+    return dict.fromkeys(names, number)
+
+
+def left_over(place):
+    """List the processes whose environment or command names a folder."""
+    found = subprocess.run(["ps", "axeww"], capture_output=True, text=True, check=True)
+    return [
+        line for line in found.stdout.splitlines() if str(place) in line and "ps axe" not in line
+    ]
+
+
+def test_demo_runs_the_whole_circle_unattended_and_leaves_nothing(environment, tmp_path):
+    environment.setenv("TMPDIR", str(tmp_path))
+    done = subprocess.run(
+        [PROGRAM, "demo", "--once", "--json"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "connections": {REVIEWS: counted(TEXTS), SHAPES: counted(PICTURES)}
+    }
+    assert (list(tmp_path.iterdir()), left_over(tmp_path)) == ([], [])
+
+
+def test_demo_that_is_interrupted_leaves_nothing(environment, tmp_path):
+    environment.setenv("TMPDIR", str(tmp_path))
+    with subprocess.Popen([PROGRAM, "demo"], stderr=subprocess.PIPE, text=True) as demo:
+        while "GCS (emulator): ready" not in demo.stderr.readline():
+            assert demo.poll() is None
+        os.kill(demo.pid, signal.SIGINT)
+        demo.stderr.read()
+
+    assert demo.returncode == 0
+    assert (list(tmp_path.iterdir()), left_over(tmp_path)) == ([], [])
