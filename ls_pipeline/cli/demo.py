@@ -220,25 +220,28 @@ def _label_project(name: str, outside: Outside, shown: Bars) -> int:
 
 
 def _say_where(stage: Stage) -> None:
-    out.print(f"Dagster       {stage.dagster.url}", highlight=False)
-    out.print(
-        f"Label Studio  {stage.label_studio.url}  (login {USERNAME}, password {PASSWORD})",
-        highlight=False,
-    )
+    login = f"(login {USERNAME}, password {PASSWORD})"
+    _say(f"Dagster       {stage.dagster.url}", f"Label Studio  {stage.label_studio.url}  {login}")
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+_SIGNED = "--user demo:demo --aws-sigv4 aws:amz:us-east-1:s3 -H 'Content-Type: application/json'"
 
 
 def _say_what_to_try(stage: Stage) -> None:
     task = '{"text": "The kettle sings."}'
     shape = f"{stage.gcs.url}/upload/storage/v1/b/{SHAPES}/o?uploadType=media&name=shapes/mine.png"
-    lines = (
+    _say(
         "",
         "Drop an object into a bucket, and see it appear as a task within seconds:",
-        f"  curl -X PUT {stage.s3.url}/{REVIEWS}/mine.json -d '{task}'",
+        f"  curl {_SIGNED} -X PUT {stage.s3.url}/{REVIEWS}/mine.json -d '{task}'",
         f"  curl -X POST --data-binary @picture.png '{shape}'",
         "Label a task, and find the completion in the target bucket:",
-        f"  curl {stage.s3.url}/{REVIEWS}-labels",
+        f"  curl {_SIGNED} {stage.s3.url}/{REVIEWS}-labels",
         "",
         "Ctrl-C stops everything.",
     )
-    for line in lines:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)

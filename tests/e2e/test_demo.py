@@ -20,7 +20,7 @@ def counted(number):
 
 def left_over(place):
     """List the processes whose environment or command names a folder."""
-    found = subprocess.run(["ps", "axeww"], capture_output=True, text=True, check=True)
+    found = subprocess.run(["/bin/ps", "axeww"], capture_output=True, text=True, check=True)
     return [
         line for line in found.stdout.splitlines() if str(place) in line and "ps axe" not in line
     ]
