@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ls_pipeline.assets.loading import project_of
-from ls_pipeline.domain.errors import LeaseError, PipelineError
+from ls_pipeline.domain.errors import LeaseError, PipelineError, UnknownConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,10 @@ def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
     Raises ``dagster.Failure`` with one sentence for what ls_pipeline reports; the ledger
     then knows when to try again.
     """
-    account = ledger.account(name)
+    try:
+        account = ledger.account(name)
+    except UnknownConnectionError as error:  # a partition that outlived its connection
+        raise dg.Failure(str(error), allow_retries=False) from error
     try:
         with account.lease(PATIENCE) as lease:
             yield Pass(account, lease, account.revision().connection)

@@ -1,6 +1,7 @@
 import dagster as dg
 import pytest
 
+from ls_pipeline.assets.passes import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.sensors import watching
 from ls_pipeline.sensors.completions import look_for_labels
@@ -197,3 +198,11 @@ def test_labels_wait_until_tasks_are_loaded(bench, instance):
     reason = look_at_labels(bench, instance).skip_reason.skip_message
 
     assert reason == "reviews: no tasks were loaded yet."
+
+
+def test_run_of_a_removed_connection_says_so(bench, instance):
+    with (
+        pytest.raises(dg.Failure, match="no connection 'gone'"),
+        one_pass(bench.ledger, "gone", "t"),
+    ):
+        pass
