@@ -53,7 +53,7 @@ def main() -> None:
     """Turn objects of S3 and GCS buckets into Label Studio tasks, and write the labels back."""
 
 
-@main.group()
+@main.group(short_help="Which bucket feeds which project, and where its labels go.")
 def connections() -> None:
     """Manage connections: which bucket feeds which project, and where its labels go."""
 
@@ -108,11 +108,19 @@ def add(  # noqa: PLR0913, PLR0917 - one for each flag
         source=_part("source", source, source_path, source_params, faults),
         target=_part("target", target, target_path, target_params, faults),
         project=name if project is None else project,
-        label_config=label_config.read_text(encoding="utf-8") if label_config else "",
+        label_config=_text(label_config, faults) if label_config else "",
         faults=faults,
     )
     number = Outside().ledger.save(one, getpass.getuser())
     out.print(f"Connection {name!r} is stored, revision {number}.", highlight=False)
+
+
+def _text(file: Path, faults: list[str]) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"--label-config {file} can't be read: {error}.")
+        return ""
 
 
 def _part(
@@ -185,7 +193,7 @@ Examples:
 """
 
 
-@main.command(epilog=SYNC_EPILOG)
+@main.command(epilog=SYNC_EPILOG, short_help="One complete pass, in the foreground.")
 @click.argument("names", metavar="[CONNECTION]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.pass_context
@@ -220,7 +228,7 @@ Examples:
 """
 
 
-@main.command(epilog=DEMO_EPILOG)
+@main.command(epilog=DEMO_EPILOG, short_help="The whole circle, on servers of its own.")
 @click.option("--once", is_flag=True, help="Label everything by script, count, and end.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: the counts as last line.")
 def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - flags

@@ -18,6 +18,7 @@
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
     │       ├── ProjectNotFoundError
     │       └── TasksRefusedError      Label Studio refused a batch; says which tasks
+    ├── LedgerError                our own record can't be opened
     └── LeaseError                 another run holds the connection
         └── LeaseLostError         this run held it, and was overtaken
 
@@ -136,6 +137,10 @@ class TasksRefusedError(LabelStudioError):
         self.reasons = dict(reasons)
         self.crashed = crashed
         super().__init__(message)
+
+
+class LedgerError(PipelineError):
+    """The ledger's database can't be opened."""
 
 
 class LeaseError(PipelineError):

@@ -8,12 +8,9 @@ was paused and wakes, changes nothing.
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
-import sys
+import re
 import threading
 import time
-import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +25,10 @@ from ls_pipeline.domain.errors import (
     ConnectionFaults,
     LeaseError,
     LeaseLostError,
+    LedgerError,
     UnknownConnectionError,
 )
+from ls_pipeline.resources.lease_holder import holder, is_dead
 from ls_pipeline.resources.ledger_tables import (
     attempts,
     completions,
@@ -135,14 +134,24 @@ def retry_delay(failures: int) -> float:
 
 
 class Ledger:
-    """Our own durable record of all connections. Safe to use from several processes."""
+    """Our own durable record of all connections. Safe to use from several processes.
+
+    Raises ``LedgerError`` when the database can't be opened.
+    """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
-        self.engine = sa.create_engine(url)
-        if self.engine.dialect.name == "sqlite":
-            _tune_sqlite(self.engine)
-        metadata.create_all(self.engine)
+        try:
+            self.engine = sa.create_engine(url)
+            if self.engine.dialect.name == "sqlite":
+                _tune_sqlite(self.engine)
+            metadata.create_all(self.engine)
+        except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+            place = re.sub("//.*@", "//***@", url)
+            raise LedgerError(
+                f"The ledger {place} can't be opened ({_first_line(error)}); set LS_PIPELINE_HOME "
+                "to a folder of yours, or correct LS_PIPELINE_DATABASE_URL."
+            ) from error
 
     def names(self) -> list[str]:
         """List the connections, in the order of their names."""
@@ -234,6 +243,10 @@ class Ledger:
         return int(key[0])
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def _last_revision(number: int) -> sa.Select[Any]:
     mine = revisions.c.connection == number
     return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)
@@ -318,10 +331,10 @@ class Account:
                 time.sleep(0.2)
 
     def _take(self) -> Lease:
-        now, me = self.ledger.clock(), _holder()
+        now, me = self.ledger.clock(), holder()
         with self.ledger.engine.begin() as db:
             row = db.execute(sa.select(connections).where(connections.c.id == self.id)).one()
-            if row.leased_until > now and not _is_dead(row.holder):
+            if row.leased_until > now and not is_dead(row.holder):
                 raise LeaseError(self.name, row.holder)
             taken = db.execute(
                 connections.update()
@@ -618,32 +631,3 @@ def _plain(value: Any) -> dict[str, Any]:
         name: item.value if isinstance(item := getattr(value, name), State) else item
         for name in value.__dataclass_fields__
     }
-
-
-# -- who holds a lease --------------------------------------------------------------------
-
-
-def _holder() -> str:
-    return f"{_machine()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
-
-
-def _machine() -> str:
-    """Name what process ids mean something within: the host and its PID namespace."""
-    namespace = Path("/proc/self/ns/pid")
-    inside = namespace.readlink().name if namespace.is_symlink() else ""
-    return f"{socket.gethostname()}{inside}"
-
-
-def _is_dead(holder: str) -> bool:
-    """Tell whether a lease's holder certainly lives no more; doubt counts as life."""
-    machine, _, rest = holder.partition("/")
-    pid = rest.partition("/")[0]
-    if machine != _machine() or not pid.isdigit() or sys.platform == "win32":
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

@@ -98,3 +98,29 @@ def test_every_command_has_help(run, words):
 
 def test_demo_counts_only_the_unattended_circle(run):
     assert run("demo", "--json").exit_code == 2
+
+
+def test_label_config_that_is_no_text_is_a_fault(run, tmp_path):
+    file = tmp_path / "config.xml"
+    file.write_bytes(b"\xff\xfe")
+    refused = add(run, str(file))
+
+    assert (refused.exit_code, "can't be read" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LS_PIPELINE_HOME", "/dev/null/home"),
+        ("LS_PIPELINE_DATABASE_URL", "nonsense"),
+        ("LS_PIPELINE_DATABASE_URL", "nodb://me:s3cret@host/ledger"),
+    ],
+)
+def test_ledger_that_can_not_be_opened_is_one_sentence_without_secrets(
+    run, environment, variable, value
+):
+    environment.setenv(variable, value)
+    failed = run("connections", "list")
+
+    assert (failed.exit_code, "can't be opened" in failed.stderr) == (1, True)
+    assert "s3cret" not in failed.stderr

@@ -1,0 +1,36 @@
+"""Who holds a lease, and whether that process still lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import uuid
+from pathlib import Path
+
+
+def holder() -> str:
+    """Name this process, and this use of a lease, as no other is named."""
+    return f"{_machine()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+
+
+def _machine() -> str:
+    """Name what process ids mean something within: the host and its PID namespace."""
+    namespace = Path("/proc/self/ns/pid")
+    inside = namespace.readlink().name if namespace.is_symlink() else ""
+    return f"{socket.gethostname()}{inside}"
+
+
+def is_dead(who: str) -> bool:
+    """Tell whether a lease's holder certainly lives no more; doubt counts as life."""
+    machine, _, rest = who.partition("/")
+    pid = rest.partition("/")[0]
+    if machine != _machine() or not pid.isdigit() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
