@@ -86,7 +86,8 @@ def run_until_stopped() -> None:
 @contextmanager
 def _stage() -> Iterator[Stage]:
     """Start the servers in a home of their own; leave nothing behind."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ls-pipeline-demo-") as place:
         home = Path(place)
         with service_account(home / "google.json") as signing:
@@ -111,7 +112,9 @@ def _stage_in(home: Path, signing: Mapping[str, str]) -> Stage:
     os.environ.pop("LS_PIPELINE_DATABASE_URL", None)
     os.environ.update(environment)
     dagster_home()
-    return Stage(s3, gcs, labels, dagster_server(logs, environment))
+    # Dagster leaves sockets in its temporary folder when it is stopped.
+    dagster = dagster_server(logs, {**environment, "TMPDIR": str(home)})
+    return Stage(s3, gcs, labels, dagster)
 
 
 def _tell(server: Server, state: str) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,13 @@ from ls_pipeline.cli.demo import PICTURES, REVIEWS, SHAPES, TEXTS
 from tests.e2e.conftest import PROGRAM
 
 pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def place():
+    """A temporary folder with a name short enough for Dagster's sockets."""
+    with tempfile.TemporaryDirectory() as place:
+        yield Path(place)
 
 
 def counted(number):
@@ -26,8 +35,8 @@ def left_over(place):
     ]
 
 
-def test_demo_runs_the_whole_circle_unattended_and_leaves_nothing(environment, tmp_path):
-    environment.setenv("TMPDIR", str(tmp_path))
+def test_demo_runs_the_whole_circle_unattended_and_leaves_nothing(environment, place):
+    environment.setenv("TMPDIR", str(place))
     done = subprocess.run(
         [PROGRAM, "demo", "--once", "--json"], capture_output=True, text=True, check=False
     )
@@ -36,11 +45,11 @@ def test_demo_runs_the_whole_circle_unattended_and_leaves_nothing(environment, t
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "connections": {REVIEWS: counted(TEXTS), SHAPES: counted(PICTURES)}
     }
-    assert (list(tmp_path.iterdir()), left_over(tmp_path)) == ([], [])
+    assert (list(place.iterdir()), left_over(place)) == ([], [])
 
 
-def test_demo_that_is_interrupted_leaves_nothing(environment, tmp_path):
-    environment.setenv("TMPDIR", str(tmp_path))
+def test_demo_that_is_interrupted_leaves_nothing(environment, place):
+    environment.setenv("TMPDIR", str(place))
     with subprocess.Popen([PROGRAM, "demo"], stderr=subprocess.PIPE, text=True) as demo:
         while "GCS (emulator): ready" not in demo.stderr.readline():
             assert demo.poll() is None
@@ -48,4 +57,4 @@ def test_demo_that_is_interrupted_leaves_nothing(environment, tmp_path):
         demo.stderr.read()
 
     assert demo.returncode == 0
-    assert (list(tmp_path.iterdir()), left_over(tmp_path)) == ([], [])
+    assert (list(place.iterdir()), left_over(place)) == ([], [])
