@@ -69,4 +69,10 @@ def show_counts(reports: Mapping[str, Mapping[str, Any]]) -> None:
     out.print(table)
     for connection, report in reports.items():
         if "error" in report:
-            err.print(f"{connection}: {report['error']}", style="red", soft_wrap=True, markup=False)
+            err.print(
+                f"{connection}: {report['error']}",
+                style="red",
+                soft_wrap=True,
+                markup=False,
+                highlight=False,
+            )
