@@ -31,12 +31,6 @@ run_coordinator:
   class: QueuedRunCoordinator
   config:
     dequeue_interval_seconds: 1
-    tag_concurrency_limits:
-      # One run at a time for each connection.
-      - key: ls_pipeline/connection
-        value:
-          applyLimitPerUniqueValue: true
-        limit: 1
 run_monitoring:
   enabled: true
   max_resume_run_attempts: 0

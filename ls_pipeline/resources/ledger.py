@@ -310,6 +310,15 @@ class Account:
             with self.ledger.engine.begin() as db:
                 db.execute(self._mine(lease).values(holder="", leased_until=0.0))
 
+    def held_by(self) -> str:
+        """Name the living holder of the connection's lease; empty when it is free."""
+        c = connections.c
+        query = sa.select(c.holder, c.leased_until).where(c.id == self.id)
+        with self.ledger.engine.connect() as db:
+            row = db.execute(query).one()
+        free = row.leased_until <= self.ledger.clock() or is_dead(row.holder)
+        return "" if free else str(row.holder)
+
     def _beat(self, lease: Lease, done: threading.Event) -> None:
         """Keep the lease while the process lives; a paused one loses it."""
         while not done.wait(LEASE_SECONDS / 4):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,15 +20,15 @@ TICK_SECONDS = 10.0
 """What a tick may take. Dagster gives up after 60 s, without stopping the function."""
 
 RUN_TAG = "ls_pipeline/connection"
-"""Of every run of ours: the connection it works on; one run at a time for each."""
+"""Of every run of ours: the connection it works on."""
 
-_UNDERWAY = [
+_ABOUT_TO_WORK = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
 ]
+_TO_TAKE_THE_LEASE = timedelta(minutes=1)
+"""What a run may take from its start until it holds its connection."""
 
 
 @dataclass
@@ -67,14 +67,32 @@ def _is_partition(instance: dg.DagsterInstance, name: str) -> bool:
 
 def must_wait(instance: dg.DagsterInstance, account: Account, work: str) -> str:
     """Say why a connection must not get a run now; empty when it may."""
-    underway = dg.RunsFilter(statuses=_UNDERWAY, tags={RUN_TAG: account.name})
-    if instance.get_runs(underway, limit=1):
+    if holder := account.held_by():
+        return f"{account.name}: {holder} is working on it."
+    if _is_coming(instance, account.name):
         return f"{account.name}: a run is under way."
     health = account.health(work)
     if health.retry_at > account.ledger.clock():
         again = datetime.fromtimestamp(health.retry_at, timezone.utc)
         return f"{account.name}: {health.failure} Trying again at {again:%H:%M:%S} UTC."
     return ""
+
+
+def _is_coming(instance: dg.DagsterInstance, name: str) -> bool:
+    """Tell whether a run will soon hold the connection.
+
+    A run that started long ago either holds the lease or was killed: after a crash of the
+    machine Dagster goes on calling it started.
+    """
+    mine = {RUN_TAG: name}
+    lately = datetime.now(timezone.utc) - _TO_TAKE_THE_LEASE
+    started = [dg.DagsterRunStatus.STARTED]
+    return bool(
+        instance.get_runs(dg.RunsFilter(statuses=_ABOUT_TO_WORK, tags=mine), limit=1)
+        or instance.get_runs(
+            dg.RunsFilter(statuses=started, tags=mine, created_after=lately), limit=1
+        )
+    )
 
 
 def in_turn(names: Sequence[str], first: str) -> list[str]:

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import dagster as dg
 import pytest
 
@@ -86,13 +88,33 @@ def test_open_attempt_asks_for_a_run(bench, instance):
     assert wanted(look(bench, instance)) == ["reviews"]
 
 
-def test_run_under_way_asks_for_no_second_one(bench, instance):
-    bench.put("a.json", {"text": "a"})
-    tags = {watching.RUN_TAG: "reviews"}
-    run = dg.DagsterRun("job", run_id="1", tags=tags, status=dg.DagsterRunStatus.STARTED)
+def add_run(instance, status):
+    run = dg.DagsterRun("job", run_id="1", tags={watching.RUN_TAG: "reviews"}, status=status)
     instance.add_run(run)
 
+
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED"])
+def test_run_under_way_asks_for_no_second_one(bench, instance, status):
+    bench.put("a.json", {"text": "a"})
+    add_run(instance, dg.DagsterRunStatus[status])
+
     assert "a run is under way" in look(bench, instance).skip_reason.skip_message
+
+
+def test_connection_that_is_held_asks_for_no_run(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    with bench.account.lease():
+        reason = look(bench, instance).skip_reason.skip_message
+
+    assert "is working on it" in reason
+
+
+def test_run_that_was_killed_long_ago_holds_nobody_up(bench, instance, monkeypatch):
+    bench.put("a.json", {"text": "a"})
+    add_run(instance, dg.DagsterRunStatus.STARTED)
+    monkeypatch.setattr(watching, "_TO_TAKE_THE_LEASE", timedelta(0))
+
+    assert wanted(look(bench, instance)) == ["reviews"]
 
 
 def test_failing_connection_waits_and_says_why_and_until_when(bench, instance):
