@@ -1,6 +1,8 @@
 """Google Cloud Storage buckets, over the client of dagster-gcp's ``GCSResource``."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
+import base64
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +44,7 @@ class GCSBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
     def open(self, name: str) -> Bucket:
         """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``."""
         with _translated(uri("gs", name, "")):
-            emulated = "STORAGE_EMULATOR_HOST" in os.environ
+            emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
             return GCSBucket(name, self._client, self._retry, emulated=emulated)
 
     @cached_property
@@ -95,9 +97,10 @@ class GCSBucket:
                 yield found[start : start + PAGE]
 
     def get(self, key: str, version: str = "") -> bytes:
-        blob = self.client.bucket(self.name).blob(key, generation=int(version) if version else None)
+        generation = int(version) if version else None
         try:
             with _translated(self.uri(key)):
+                blob = self.client.bucket(self.name).blob(key, generation=generation)
                 body: bytes = blob.download_as_bytes(
                     raw_download=True, timeout=TIMEOUT, retry=self.retry, checksum="auto"
                 )
@@ -109,10 +112,15 @@ class GCSBucket:
         return body
 
     def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
-        blob = self.client.bucket(self.name).blob(key)
         with _translated(self.uri(key)):
+            blob = self.client.bucket(self.name).blob(key)
             blob.upload_from_string(
                 body, content_type=content_type, checksum="md5", timeout=TIMEOUT, retry=self.retry
+            )
+        # The service refuses what doesn't match its checksum; what answered may be a proxy.
+        if blob.md5_hash != _md5(body):
+            raise BucketUnavailableError(
+                self.uri(key), "the store did not confirm what was sent; try again."
             )
         return StoredObject(key, str(blob.generation), len(body))
 
@@ -147,6 +155,10 @@ class GCSBucket:
         return str(blob.generation) if blob else ""
 
 
+def _md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
 def _listed(blob: Any) -> StoredObject:
     return StoredObject(blob.name, str(blob.generation), blob.size, blob.updated)
 
@@ -173,32 +185,61 @@ def _translated(place: str) -> Iterator[None]:
     except api.NotFound as error:
         raise BucketNotFoundError(place) from error
     except (api.Forbidden, api.Unauthorized) as error:
-        said = str(error.message).rstrip(".")
         raise BucketAccessError(
-            place, f"access is refused ({said}); check the credentials and their roles."
+            place, f"access is refused ({_words(error)}); check the credentials and their roles."
         ) from error
-    except auth.DefaultCredentialsError as error:
-        raise BucketAccessError(
-            place, f"there are no Google credentials; {_CREDENTIALS}"
-        ) from error
-    except auth.RefreshError as error:
-        raise BucketAccessError(place, f"the credentials are refused; {_CREDENTIALS}") from error
-    except (api.TooManyRequests, api.ServerError, DataCorruption) as error:
-        raise BucketUnavailableError(
-            place, f"GCS can't answer now ({error}); try again."
-        ) from error
+    except DataCorruption as error:
+        raise BucketUnavailableError(place, "the answer came damaged; try again.") from error
     except (
         api.RetryError,
+        api.TooManyRequests,
+        api.ServerError,
         auth.TransportError,
         requests.RequestException,
         ConnectionError,
     ) as error:
-        raise BucketUnavailableError(
-            place, f"GCS does not answer ({error}); check the network."
+        raise _unavailable(place, error) from error
+    except auth.RefreshError as error:
+        if error.retryable:
+            raise _unavailable(place, error) from error
+        raise BucketAccessError(
+            place, f"the credentials are refused ({_words(error)}); {_CREDENTIALS}"
+        ) from error
+    except auth.GoogleAuthError as error:
+        raise BucketAccessError(
+            place, f"there are no usable Google credentials ({_words(error)}); {_CREDENTIALS}"
         ) from error
     except api.GoogleAPICallError as error:
-        raise BucketError(place, f"GCS refused ({error.message}).") from error
+        raise BucketError(place, f"GCS refused ({_words(error)}).") from error
     except OSError as error:  # "Project was not passed and could not be determined"
         raise BucketAccessError(
             place, f"{str(error).rstrip('.')}; set GOOGLE_CLOUD_PROJECT."
         ) from error
+    except ValueError as error:  # of a name that is none
+        raise BucketError(place, f"{str(error).rstrip('.')}; correct it.") from error
+
+
+def _unavailable(place: str, error: Exception) -> BucketUnavailableError:
+    cause = getattr(error, "cause", None) or error  # what a retry gave up on
+    if getattr(cause, "response", None) is None:
+        what = f"GCS does not answer ({_words(cause)}); check the network."
+    else:
+        what = f"GCS can't answer now ({_words(cause)}); try again."
+    return BucketUnavailableError(place, what)
+
+
+def _words(error: BaseException) -> str:
+    """Give the service's own words, or the reason for none.
+
+    Never the request's URL: that of an upload lets anyone go on with it.
+    """
+    response = getattr(error, "response", None)
+    if response is not None:
+        try:
+            return str(response.json()["error"]["message"]).rstrip(".")
+        except (ValueError, KeyError, TypeError):
+            return f"status {response.status_code}"
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    reason = getattr(error, "reason", None) or (error.args[0] if error.args else error)
+    return str(reason).rstrip(".")

@@ -74,6 +74,11 @@ class S3Bucket:
                 page = next(listing, None)
             if page is None:
                 return
+            if not _is_whole(page):
+                raise BucketUnavailableError(
+                    self.uri(),
+                    "the answer is no whole listing; check AWS_ENDPOINT_URL and any proxy on the way.",
+                )
             if found := [_listed(one) for one in page.get("Contents", ())]:
                 yield found
 
@@ -94,15 +99,36 @@ class S3Bucket:
                 ContentType=content_type,
                 ChecksumSHA256=checksum,  # the store refuses what does not match it
             )
-        if answer.get("ChecksumSHA256", checksum) != checksum:
+        version = answer.get("ETag", "").strip('"')
+        if not version or not self._has(key, body, version, answer.get("ChecksumSHA256"), checksum):
             raise BucketUnavailableError(
-                self.uri(key), "the store confirmed another checksum than was sent; try again."
+                self.uri(key), "the store did not confirm what was sent; try again."
             )
-        return StoredObject(key, answer["ETag"].strip('"'), len(body))
+        return StoredObject(key, version, len(body))
 
     def delete(self, key: str) -> None:
         with _translated(self.uri(key), self.name):
             self.client.delete_object(Bucket=self.name, Key=key)
+
+    def _has(self, key: str, body: bytes, version: str, told: str | None, checksum: str) -> bool:  # noqa: PLR0913, PLR0917
+        """Tell whether the store holds what was sent.
+
+        Its own checksum says so; where it tells none, its ETag; where that is no MD5 (of an
+        encrypted object it is none), reading the object back.
+        """
+        if told:
+            return told == checksum
+        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        return version == md5 or self.get(key, version) == body
+
+
+def _is_whole(page: dict[str, Any]) -> bool:
+    """Tell a page of a listing from what a proxy says, or a store that is cut off.
+
+    botocore takes an empty answer, a web page, or a missing token for the end of the listing;
+    objects that are merely not listed would pass for removed.
+    """
+    return not page.get("IsTruncated", True) or bool(page.get("NextContinuationToken"))
 
 
 def _listed(one: dict[str, Any]) -> StoredObject:
@@ -111,7 +137,16 @@ def _listed(one: dict[str, Any]) -> StoredObject:
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _CHANGED = {"PreconditionFailed", "412"}
-_LATER = {"SlowDown", "Throttling", "RequestTimeout", "RequestTimeTooSkewed", "503", "500"}
+_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "301"}
+_EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
+"""Refusals of credentials that S3 sends with status 400."""
+_LATER = {"Throttling", "RequestTimeout", "OperationAborted", "BadDigest", "IncompleteBody"}
+"""Codes to try again after that don't show it by their status."""
+_TOO_MANY, _SERVER_ERROR = 429, 500
+_ADVICE = {
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "InvalidObjectState": "restore the object from its archive",
+}
 _CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role."
 )
@@ -119,7 +154,7 @@ _CREDENTIALS = (
 
 @contextmanager
 def _translated(place: str, bucket: str = "") -> Iterator[None]:
-    """Turn what botocore raises about a place into our errors."""
+    """Turn what botocore raises about a place into our errors; ``bucket`` is an object's."""
     import botocore.exceptions as aws  # noqa: PLC0415 - half a second
     from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
@@ -127,49 +162,65 @@ def _translated(place: str, bucket: str = "") -> Iterator[None]:
         yield
     except aws.ClientError as error:
         raise _from_answer(place, bucket, error) from error
-    except (aws.NoCredentialsError, aws.PartialCredentialsError) as error:
+    except aws.NoCredentialsError as error:
         raise BucketAccessError(place, f"there are no AWS credentials; {_CREDENTIALS}") from error
-    except (aws.ProfileNotFound, aws.CredentialRetrievalError, aws.TokenRetrievalError) as error:
-        raise BucketAccessError(place, f"{error}; {_CREDENTIALS}") from error
-    except (aws.ParamValidationError, aws.NoRegionError, aws.InvalidRegionError) as error:
-        raise BucketError(place, f"{str(error).strip()}; correct it.") from error
     except (
-        aws.HTTPClientError,
-        aws.ConnectionError,
-        aws.IncompleteReadError,
-        ResponseParserError,
+        aws.PartialCredentialsError,
+        aws.ProfileNotFound,
+        aws.CredentialRetrievalError,
+        aws.TokenRetrievalError,
+        aws.SSOError,
+        aws.InvalidConfigError,
+        aws.ConfigParseError,
     ) as error:
+        raise BucketAccessError(place, f"{_words(error)}; {_CREDENTIALS}") from error
+    except (aws.HTTPClientError, aws.ConnectionError) as error:
         raise BucketUnavailableError(
             place, f"S3 does not answer ({error}); check the network and AWS_ENDPOINT_URL."
         ) from error
+    except (
+        aws.IncompleteReadError,
+        aws.FlexibleChecksumError,
+        aws.PaginationError,
+        ResponseParserError,
+    ) as error:
+        raise BucketUnavailableError(
+            place, f"the answer came damaged ({_words(error)}); try again."
+        ) from error
+    except aws.BotoCoreError as error:
+        raise BucketError(place, f"{_words(error)}; correct it.") from error
     except ValueError as error:  # botocore's word for a malformed endpoint
         raise BucketError(place, f"{error}; correct AWS_ENDPOINT_URL.") from error
+
+
+def _words(error: Exception) -> str:
+    """Give botocore's words on one line, without the regular expression that a name must match."""
+    return " ".join(str(error).partition(": Bucket name must")[0].split()).rstrip(".")
 
 
 def _from_answer(  # noqa: PLR0911 - a table of answers
     place: str, bucket: str, error: Any
 ) -> BucketError:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = error.response.get("Error", {}).get("Message") or code
-    if code == "NoSuchBucket":
+    told = error.response.get("Error", {})
+    meta = error.response.get("ResponseMetadata", {})
+    code = str(told.get("Code", ""))
+    status = meta.get("HTTPStatusCode", 0)
+    said = (told.get("Message") or code or f"status {status}").rstrip(".")
+    if code == "NoSuchBucket" or (code in _ABSENT and not bucket):
         return BucketNotFoundError(uri("s3", bucket, "") if bucket else place)
     if code in _ABSENT:
         return ObjectNotFoundError(place)
     if code in _CHANGED:
         return ObjectChangedError(place)
-    if code in {"PermanentRedirect", "AuthorizationHeaderMalformed", "301"}:
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = headers.get("x-amz-bucket-region", "the bucket's")
+    if code in _ELSEWHERE:
+        headers = meta.get("HTTPHeaders", {})
+        region = headers.get("x-amz-bucket-region") or told.get("Region", "the bucket's")
         return BucketError(
             place, f"the bucket is in another region; set AWS_DEFAULT_REGION to {region}."
         )
-    if status in {401, 403}:
-        return BucketAccessError(
-            place,
-            f"access is refused ({code}: {said.rstrip('.')}); check the credentials and "
-            "their policy.",
-        )
-    if code in _LATER or status >= 500:  # noqa: PLR2004
+    if status in {401, 403} or code in _EXPIRED:
+        advice = _ADVICE.get(code, "check the credentials and their policy")
+        return BucketAccessError(place, f"access is refused ({code}: {said}); {advice}.")
+    if code in _LATER or status == _TOO_MANY or status >= _SERVER_ERROR:
         return BucketUnavailableError(place, f"S3 can't answer now ({code or status}); try again.")
-    return BucketError(place, f"S3 refused ({code}: {said.rstrip('.')}).")
+    return BucketError(place, f"S3 refused ({code}: {said}).")
