@@ -19,7 +19,7 @@ from ls_pipeline.domain.exports import (
     completion_key,
     json_document,
 )
-from ls_pipeline.resources.ledger import Exported, ExportedTable
+from ls_pipeline.resources.ledger_records import Exported, ExportedTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

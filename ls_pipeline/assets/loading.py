@@ -34,7 +34,7 @@ from ls_pipeline.domain.tasks import (
     too_large,
 )
 from ls_pipeline.resources.label_studio import prediction_faults
-from ls_pipeline.resources.ledger import LoadedRow, Quarantined
+from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.label_studio import LabelingApp, Project
-    from ls_pipeline.resources.ledger import Account, Attempt, Lease
+    from ls_pipeline.resources.ledger import Account, Lease
+    from ls_pipeline.resources.ledger_records import Attempt
     from ls_pipeline.resources.progress import Progress
 
 BATCH_ROWS = 1000

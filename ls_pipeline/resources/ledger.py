@@ -29,6 +29,15 @@ from ls_pipeline.domain.errors import (
     UnknownConnectionError,
 )
 from ls_pipeline.resources.lease_holder import holder, is_dead
+from ls_pipeline.resources.ledger_records import (
+    Attempt,
+    Exported,
+    ExportedTable,
+    Health,
+    LoadedRow,
+    Quarantined,
+    Revision,
+)
 from ls_pipeline.resources.ledger_tables import (
     attempts,
     completions,
@@ -56,76 +65,6 @@ RETRY_AT_MOST = 3600.0
 
 WHOLE_OBJECT = -1
 """The ``row`` of a quarantined object, as against one row of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedRow:
-    """One (object, row) and the task that it became."""
-
-    key: str
-    row: int
-    version: str
-    digest: str
-    task_id: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """One object, or with ``row`` one row of it, that can't become a task."""
-
-    key: str
-    row: int | None
-    version: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An import that was begun: these rows may have become tasks with ids over ``above``."""
-
-    id: int
-    project_id: int
-    above: int
-    rows: tuple[LoadedRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What was last written to the target for a task."""
-
-    task_id: int
-    updated_at: str
-    digest: str
-    uri: str
-    annotations: int
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedTable:
-    """The Parquet table last written: of which exports, where, and as which version."""
-
-    digest: str
-    uri: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the last passes of a connection went; times are in seconds since 1970."""
-
-    failures: int
-    retry_at: float
-    failure: str
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One stored state of a connection's settings."""
-
-    number: int
-    connection: Connection
-    saved_at: float
-    saved_by: str
 
 
 def retry_delay(failures: int) -> float:

@@ -12,7 +12,8 @@ from ls_pipeline.domain.errors import (
     LeaseLostError,
     UnknownConnectionError,
 )
-from ls_pipeline.resources.ledger import LEASE_SECONDS, Ledger, LoadedRow, retry_delay
+from ls_pipeline.resources.ledger import LEASE_SECONDS, Ledger, retry_delay
+from ls_pipeline.resources.ledger_records import LoadedRow
 
 
 class Clock:

@@ -1,0 +1,79 @@
+"""What the ledger remembers, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ls_pipeline.connections import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRow:
+    """One (object, row) and the task that it became."""
+
+    key: str
+    row: int
+    version: str
+    digest: str
+    task_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One object, or with ``row`` one row of it, that can't become a task."""
+
+    key: str
+    row: int | None
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An import that was begun: these rows may have become tasks with ids over ``above``."""
+
+    id: int
+    project_id: int
+    above: int
+    rows: tuple[LoadedRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was last written to the target for a task."""
+
+    task_id: int
+    updated_at: str
+    digest: str
+    uri: str
+    annotations: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedTable:
+    """The Parquet table last written: of which exports, where, and as which version."""
+
+    digest: str
+    uri: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the last passes of a connection went; times are in seconds since 1970."""
+
+    failures: int
+    retry_at: float
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One stored state of a connection's settings."""
+
+    number: int
+    connection: Connection
+    saved_at: float
+    saved_by: str
