@@ -199,16 +199,8 @@ def _translated(place: str) -> Iterator[None]:
         ConnectionError,
     ) as error:
         raise _unavailable(place, error) from error
-    except auth.RefreshError as error:
-        if error.retryable:
-            raise _unavailable(place, error) from error
-        raise BucketAccessError(
-            place, f"the credentials are refused ({_words(error)}); {_CREDENTIALS}"
-        ) from error
     except auth.GoogleAuthError as error:
-        raise BucketAccessError(
-            place, f"there are no usable Google credentials ({_words(error)}); {_CREDENTIALS}"
-        ) from error
+        raise _unauthenticated(place, error) from error
     except api.GoogleAPICallError as error:
         raise BucketError(place, f"GCS refused ({_words(error)}).") from error
     except OSError as error:  # "Project was not passed and could not be determined"
@@ -217,6 +209,14 @@ def _translated(place: str) -> Iterator[None]:
         ) from error
     except ValueError as error:  # of a name that is none
         raise BucketError(place, f"{str(error).rstrip('.')}; correct it.") from error
+
+
+def _unauthenticated(place: str, error: Any) -> BucketError:
+    if error.retryable:  # the service that gives tokens failed
+        return _unavailable(place, error)
+    return BucketAccessError(
+        place, f"there are no usable Google credentials ({_words(error)}); {_CREDENTIALS}"
+    )
 
 
 def _unavailable(place: str, error: Exception) -> BucketUnavailableError:

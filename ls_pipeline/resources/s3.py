@@ -77,7 +77,7 @@ class S3Bucket:
             if not _is_whole(page):
                 raise BucketUnavailableError(
                     self.uri(),
-                    "the answer is no whole listing; check AWS_ENDPOINT_URL and any proxy on the way.",
+                    "the answer is no whole listing; check AWS_ENDPOINT_URL and the proxy, if any.",
                 )
             if found := [_listed(one) for one in page.get("Contents", ())]:
                 yield found
@@ -100,7 +100,8 @@ class S3Bucket:
                 ChecksumSHA256=checksum,  # the store refuses what does not match it
             )
         version = answer.get("ETag", "").strip('"')
-        if not version or not self._has(key, body, version, answer.get("ChecksumSHA256"), checksum):
+        told = answer.get("ChecksumSHA256")
+        if not version or not (told == checksum if told else self._holds(key, body, version)):
             raise BucketUnavailableError(
                 self.uri(key), "the store did not confirm what was sent; try again."
             )
@@ -110,14 +111,11 @@ class S3Bucket:
         with _translated(self.uri(key), self.name):
             self.client.delete_object(Bucket=self.name, Key=key)
 
-    def _has(self, key: str, body: bytes, version: str, told: str | None, checksum: str) -> bool:  # noqa: PLR0913, PLR0917
-        """Tell whether the store holds what was sent.
+    def _holds(self, key: str, body: bytes, version: str) -> bool:
+        """Tell whether a store that tells no checksum holds these bytes.
 
-        Its own checksum says so; where it tells none, its ETag; where that is no MD5 (of an
-        encrypted object it is none), reading the object back.
+        Mostly its ETag is their MD5; where it is not, as of an encrypted object, read them back.
         """
-        if told:
-            return told == checksum
         md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
         return version == md5 or self.get(key, version) == body
 
@@ -205,7 +203,7 @@ def _from_answer(  # noqa: PLR0911 - a table of answers
     meta = error.response.get("ResponseMetadata", {})
     code = str(told.get("Code", ""))
     status = meta.get("HTTPStatusCode", 0)
-    said = (told.get("Message") or code or f"status {status}").rstrip(".")
+    said = ": ".join(filter(None, (code, told.get("Message")))).rstrip(".") or f"status {status}"
     if code == "NoSuchBucket" or (code in _ABSENT and not bucket):
         return BucketNotFoundError(uri("s3", bucket, "") if bucket else place)
     if code in _ABSENT:
@@ -220,7 +218,7 @@ def _from_answer(  # noqa: PLR0911 - a table of answers
         )
     if status in {401, 403} or code in _EXPIRED:
         advice = _ADVICE.get(code, "check the credentials and their policy")
-        return BucketAccessError(place, f"access is refused ({code}: {said}); {advice}.")
+        return BucketAccessError(place, f"access is refused ({said}); {advice}.")
     if code in _LATER or status == _TOO_MANY or status >= _SERVER_ERROR:
         return BucketUnavailableError(place, f"S3 can't answer now ({code or status}); try again.")
-    return BucketError(place, f"S3 refused ({code}: {said}).")
+    return BucketError(place, f"S3 refused ({said}).")
