@@ -1,0 +1,74 @@
+"""A server that gives the answers that real ones give on bad days."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+
+@dataclass
+class Answer:
+    """What is answered to every request, whatever it asks.
+
+    ``announced`` is the length that the headers promise; by default the body's.
+    """
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    announced: int | None = None
+
+
+def s3_refusal(code, status, **headers):
+    body = f"<Error><Code>{code}</Code><Message>Said so.</Message></Error>"
+    return Answer(
+        body.encode(), status, {name.replace("_", "-"): headers[name] for name in headers}
+    )
+
+
+def gcs_refusal(status, message):
+    body = {"error": {"code": status, "message": message}}
+    return Answer(json.dumps(body).encode(), status, {"content-type": "application/json"})
+
+
+class BadDay(http.server.ThreadingHTTPServer):
+    answer = Answer()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # or botocore waits a second for "100 Continue"
+
+    def _answer(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        answer = self.server.answer
+        length = len(answer.body) if answer.announced is None else answer.announced
+        self.send_response(answer.status)
+        for name, value in {**answer.headers, "content-length": length}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(answer.body)
+        self.close_connection = True
+
+    do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the standard library's names
+
+    def log_message(self, *_args):
+        """Say nothing."""
+
+
+@pytest.fixture
+def bad_day():
+    """Give a server whose ``answer`` a test sets."""
+    with BadDay(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
