@@ -5,15 +5,25 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dagster as dg
 import re2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ls_pipeline.domain.errors import ConnectionFaults, NotATaskError
 from ls_pipeline.domain.objects import Filter, compile_regex, overlap, uri
 from ls_pipeline.domain.tasks import data_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CONNECTIONS = dg.DynamicPartitionsDefinition(name="connections")
 """A connection is a partition of every asset."""
@@ -26,15 +36,37 @@ PREFIX = "Folder in the bucket: images and images/ both mean images/…; empty i
 REGEX = "RE2 expression, matched from the start of the full object key; empty takes every object."
 
 
+SECRETS = re.compile(r"secret|password|token|credential|access_key|api_key", re.IGNORECASE)
+"""Of a param's name: what a person would put a secret under."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Params(_Frozen):
-    """What may change while running, for source and target alike."""
+    """What may change while running, for source and target alike.
+
+    ``endpoint_url``, ``region_name``, ``role_arn`` and ``external_id`` are for S3 alone; what
+    is empty is found as every AWS tool finds it.
+    """
 
     prefix: str = Field(default="", description=PREFIX)
     regex: str = Field(default="", description=REGEX)
+    create_local_copy: bool = Field(
+        default=False,
+        description="True: keep a copy of these objects in a folder below the home.",
+    )
+    endpoint_url: str = Field(
+        default="", description="S3: another store than Amazon's; empty means AWS_ENDPOINT_URL."
+    )
+    region_name: str = Field(
+        default="", description="S3: the bucket's region; empty means AWS_DEFAULT_REGION."
+    )
+    role_arn: str = Field(default="", description="S3: a role to take on for this bucket.")
+    external_id: str = Field(
+        default="", description="S3: what the role's owner asks for besides; no secret."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -51,6 +83,25 @@ class Params(_Frozen):
         except re2.error as error:
             raise ValueError(f"regex {regex!r} is not RE2: {_reason(error)}") from None
         return regex
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^/@\s?#]+/?", url):
+            raise ValueError(
+                "endpoint_url is an address without path or credentials, as in "
+                "https://s3.example.com"
+            )
+        return url
+
+    @field_validator("role_arn")
+    @classmethod
+    def _is_a_role(cls, arn: str) -> str:
+        if arn and not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+", arn):
+            raise ValueError(
+                f"role_arn {arn!r} is no role, as in arn:aws:iam::123456789012:role/labels"
+            )
+        return arn
 
     @property
     def filter(self) -> Filter:
@@ -70,14 +121,39 @@ class SourceParams(Params):
         description="True: each object is a blob, shown by its URL. False: each object holds "
         "tasks as JSON.",
     )
+    on_change: Literal["update", "new_task", "ignore"] = Field(
+        default="update",
+        description="A replaced object updates its task unless it is labeled, becomes a new "
+        "task beside the old one, or is ignored.",
+    )
+    on_delete: Literal["keep", "delete"] = Field(
+        default="keep",
+        description="The tasks of a removed object are kept, or deleted unless they are labeled.",
+    )
+
+    @property
+    def reading(self) -> str:
+        """Give what decides how an object is read; quarantine holds under one such alone."""
+        return f"blob {self.data_key}" if self.use_blob_urls else "json"
 
 
 class TargetParams(Params):
     """Where completions go; ``regex`` selects the keys that are written."""
 
+    kms_key_id: str = Field(
+        default="",
+        description="S3: the KMS key (id, ARN or alias) that encrypts what is written; empty "
+        "means the bucket's own setting.",
+    )
+
+
+S3_ONLY = ("endpoint_url", "region_name", "role_arn", "external_id", "kms_key_id")
+"""Params that have no meaning on GCS."""
+
 
 class _Place(_Frozen):
     path: str = Field(description="The bucket's name.")
+    params: Params
 
     @field_validator("path")
     @classmethod
@@ -88,6 +164,26 @@ class _Place(_Frozen):
                 "goes into the prefix param"
             )
         return path
+
+    @model_validator(mode="after")
+    def _fits_the_cloud(self) -> "Self":
+        if self.cloud != "s3":
+            for name in S3_ONLY:
+                if getattr(self.params, name, ""):
+                    raise ValueError(f"param {name!r} is for S3 alone; leave it out")
+        if self.params.external_id and not self.params.role_arn:
+            raise ValueError("param 'external_id' goes with role_arn")
+        return self
+
+    @property
+    def cloud(self) -> str:
+        """``s3`` or ``gcs``."""
+        raise NotImplementedError
+
+    @property
+    def root(self) -> str:
+        """Give the bucket's URI."""
+        return uri("s3" if self.cloud == "s3" else "gs", self.path, "")
 
 
 class Source(_Place):
@@ -113,7 +209,7 @@ class Target(_Place):
 
     def uri(self, key: str) -> str:
         """Give the URI of an object in the target."""
-        return uri("s3" if self.cloud == "s3" else "gs", self.path, key)
+        return self.root + key
 
 
 class Connection(_Frozen):
@@ -124,6 +220,7 @@ class Connection(_Frozen):
     target: Target | None = None
     project: str = Field(description="The Label Studio project's title; made if absent.")
     label_config: str = Field(default="", description="What a new project is made with: XML.")
+    enabled: bool = Field(default=True, description="False: no sensor and no pass works on it.")
 
 
 def connection(  # noqa: PLR0913 - one for each part of a connection
@@ -133,6 +230,7 @@ def connection(  # noqa: PLR0913 - one for each part of a connection
     target: Mapping[str, Any] | None,
     project: str,
     label_config: str = "",
+    enabled: bool = True,
     faults: Sequence[str] = (),
 ) -> Connection:
     """Check a connection as a person gave it; ``faults`` are those found on the way here.
@@ -160,6 +258,7 @@ def connection(  # noqa: PLR0913 - one for each part of a connection
         target=checked_target,
         project=project,
         label_config=label_config,
+        enabled=enabled,
     )
 
 
@@ -199,22 +298,33 @@ def _reason(error: Exception) -> str:
 
 def _sentence(model: type[Source | Target], side: str, error: Any) -> str:
     """Say what pydantic found, in the words of the command line."""
-    *_, field = error["loc"]
+    field = str(error["loc"][-1]) if error["loc"] else ""
     if error["type"] == "value_error":
         return f"The {side} {error['ctx']['error']}."
-    given = json.dumps(error["input"], default=str)
     if error["type"] == "extra_forbidden":
-        known = list(model.model_fields["params"].annotation.model_fields)  # type: ignore[union-attr]
-        close = difflib.get_close_matches(str(field), known, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"There is no {side} param {field!r}{hint}; there are: {', '.join(known)}."
-    if error["type"] == "bool_type":
-        return f"The {side} param {field!r} is true or false, not {given}."
-    if error["type"] == "string_type":
-        return f"The {side} param {field!r} is a string, not {given}."
-    if error["type"] == "literal_error":
-        return f"The {side} {field} is {error['ctx']['expected']}, not {given}."
+        return _unknown_param(model, side, field)
+    given = json.dumps(error["input"], default=str)
+    param = " param" if "params" in error["loc"] else ""
+    wanted = {
+        "bool_type": "true or false",
+        "string_type": "a string",
+        "literal_error": error.get("ctx", {}).get("expected"),
+    }.get(error["type"])
+    if wanted:
+        return f"The {side}{param} {field!r} is {wanted}, not {given}."
     return f"The {side} {field} {given}: {error['msg']}."
+
+
+def _unknown_param(model: type[Source | Target], side: str, field: str) -> str:
+    if SECRETS.search(field):
+        return (
+            f"There is no {side} param {field!r}: credentials are no settings; give them in the "
+            "environment, as AWS_ACCESS_KEY_ID and so on, or use role_arn."
+        )
+    known = list(model.model_fields["params"].annotation.model_fields)  # type: ignore[union-attr]
+    close = difflib.get_close_matches(field, known, 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"There is no {side} param {field!r}{hint}; there are: {', '.join(known)}."
 
 
 def _name_faults(name: str) -> Iterator[str]:
@@ -237,8 +347,10 @@ def _project_faults(project: str, label_config: str) -> Iterator[str]:
 
 
 def _overlap_faults(source: Source, target: Target) -> Iterator[str]:
-    one_bucket = (source.cloud, source.path) == (target.cloud, target.path)
-    if one_bucket and overlap(source.params.prefix, target.params.prefix):
+    one_bucket = source.root == target.root
+    one, other = source.params.endpoint_url, target.params.endpoint_url
+    two_stores = one and other and one != other
+    if one_bucket and not two_stores and overlap(source.params.prefix, target.params.prefix):
         yield (
             f"Source and target overlap in bucket {source.path!r}: exports would come back as "
             "tasks; give each its own prefix, neither inside the other."

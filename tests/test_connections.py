@@ -34,6 +34,13 @@ def test_defaults_are_the_seeds():
         "regex": "",
         "data_key": "",
         "use_blob_urls": False,
+        "create_local_copy": False,
+        "on_change": "update",
+        "on_delete": "keep",
+        "endpoint_url": "",
+        "region_name": "",
+        "role_arn": "",
+        "external_id": "",
     }
 
 
@@ -58,15 +65,38 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         (source(regex=r"(a)\1"), "is not RE2"),
         (source(use_blob_urls="yes"), "'use_blob_urls' is true or false, not \"yes\""),
         (source(prefix=7), "'prefix' is a string, not 7"),
-        ({"type": "azure", "path": "b"}, "The source type is 's3' or 'gcs', not \"azure\""),
+        ({"type": "azure", "path": "b"}, "The source 'type' is 's3' or 'gcs', not \"azure\""),
         ({"type": "s3", "path": "s3://b"}, "the bucket's name alone"),
         ({"type": "s3", "path": ""}, "the bucket's name alone"),
+        (source(on_change="replace"), "'on_change' is 'update', 'new_task' or 'ignore'"),
+        (source(endpoint_url="s3.example.com"), "endpoint_url is an address"),
+        (source(role_arn="labels"), "role_arn 'labels' is no role"),
+        (source(external_id="7"), "'external_id' goes with role_arn"),
+        (
+            {"type": "gcs", "path": "b", "params": {"region_name": "eu"}},
+            "'region_name' is for S3 alone",
+        ),
     ],
 )
 def test_a_fault_is_one_clear_sentence(given, said):
     (fault,) = faults(given)
 
     assert said in fault
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"aws_secret_access_key": "hunter2"},
+        {"google_application_credentials": "hunter2"},
+        {"endpoint_url": "https://me:hunter2@s3.example.com"},
+    ],
+)
+def test_secrets_are_refused_and_never_repeated(params):
+    (fault,) = faults(source(**params))
+
+    assert "credentials" in fault
+    assert "hunter2" not in fault
 
 
 def test_all_faults_are_said_at_once():
@@ -84,6 +114,13 @@ def test_overlapping_source_and_target_are_refused(one, other):
 
 def test_neighbouring_folders_of_one_bucket_do_not_overlap():
     assert make(source(prefix="in"), target("bucket", prefix="in-labels"))
+
+
+def test_buckets_of_one_name_on_two_stores_do_not_overlap():
+    assert make(
+        source(endpoint_url="https://one.example.com"),
+        target("bucket", endpoint_url="https://two.example.com"),
+    )
 
 
 def test_neither_source_nor_target_is_refused():
