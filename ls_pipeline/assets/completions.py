@@ -3,7 +3,7 @@
 import dagster as dg
 
 from ls_pipeline.assets.exporting import export
-from ls_pipeline.assets.passes import bucket_of, one_pass
+from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.objects import folder
@@ -38,8 +38,8 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     """Write the completions that changed to the target."""
     with one_pass(ledger, context.partition_key, "completions") as work:
         target = work.connection.target
-        if target is None:
-            return dg.MaterializeResult(metadata={"note": "The connection has no target."})
+        if target is None or not work.connection.enabled:
+            return nothing_to_do(work.connection, "target")
         bucket = bucket_of(target, s3, gcs)
         project = work.project(label_studio)
         done = export(work.account, work.lease, project, target, bucket, label_studio, progress)

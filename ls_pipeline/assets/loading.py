@@ -69,8 +69,10 @@ class Loading:
     changes: Counter[Change] = field(default_factory=Counter)
     tasks_created: int = 0
     tasks_updated: int = 0
+    tasks_deleted: int = 0
     tasks_kept: int = 0
-    """Tasks whose object changed after a human had labeled them: left as they are."""
+    """Tasks that stay as they are though their object changed or is gone: a human has worked
+    on them, or the source ignores changes."""
     first_new: list[StoredObject] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """Objects that could not be read this time, each a sentence."""
@@ -94,10 +96,12 @@ class _Batch:
     complaints: list[Quarantined] = field(default_factory=list)
     finished: list[KnownObject] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    dropped: list[LoadedRow] = field(default_factory=list)
 
     @property
     def full(self) -> bool:
-        ledger_rows = len(self.passed) + len(self.finished) + len(self.forgotten)
+        gone = len(self.forgotten) + len(self.dropped)
+        ledger_rows = len(self.passed) + len(self.finished) + gone
         return (
             len(self.rows) >= BATCH_ROWS
             or ledger_rows >= BATCH_ROWS
@@ -160,6 +164,7 @@ class _Loader:
         self._read_label_config()
         self._settle_attempts()
         self._adopt_tasks()
+        self._free_outlived()
         self._open_bucket()
         with ThreadPoolExecutor(READERS) as readers:
             for difference, found in self._read_ahead(readers, self._work()):
@@ -179,6 +184,11 @@ class _Loader:
     def _read_label_config(self) -> None:
         keys = data_keys(self.project.label_config)
         params = self.source.params
+        if not keys:
+            self.done.notes.append(
+                f"The project has no label config yet; set one up at {self.project.url}"
+                "/settings/labeling."
+            )
         self.required = keys
         self.data_key = params.data_key or next(iter(keys), "")
         if params.use_blob_urls and not self.data_key:
@@ -222,13 +232,18 @@ class _Loader:
         while waiting:
             yield from self._result(*waiting.popleft())
 
+    def _ignores(self, difference: Difference) -> bool:
+        was = difference.known
+        replaced = difference.change is Change.REPLACED and was and was.version
+        return bool(replaced) and self.source.params.on_change == "ignore"
+
     def _bytes(self, difference: Difference) -> int:
         blob = self.source.params.use_blob_urls or difference.listed is None
         return 0 if blob or difference.listed is None else difference.listed.size
 
     def _read(self, difference: Difference) -> list[Task | Complaint]:
         one = difference.listed
-        if one is None:
+        if one is None or self._ignores(difference):
             return []
         if self.source.params.use_blob_urls:
             return [blob_task(self.bucket.uri(one.key), self.data_key)]
@@ -259,6 +274,10 @@ class _Loader:
         if difference.change is Change.ADDED and len(self.done.first_new) < 10:  # noqa: PLR2004
             self.done.first_new.append(one)
         rows = self.account.rows_of(one.key)
+        if self._ignores(difference):
+            self.done.tasks_kept += len(rows)
+            self.batch.finished.append(KnownObject(one.key, one.version, one.size, State.LOADED))
+            return
         for item in found:
             if isinstance(item, Complaint):
                 self._complain(one, item)
@@ -269,6 +288,9 @@ class _Loader:
             if self.batch.full:
                 self._flush()
         whole = any(isinstance(item, Complaint) and item.row is None for item in found)
+        if not whole:
+            here = {item.row for item in found}
+            self._delete_tasks([row for row in rows.values() if row.row not in here])
         state = State.QUARANTINED if whole and not rows else State.LOADED
         self.batch.finished.append(KnownObject(one.key, one.version, one.size, state))
 
@@ -276,15 +298,47 @@ class _Loader:
         was = difference.known
         if was is None:
             return
-        if was.state is State.QUARANTINED:
+        rows = list(self.account.rows_of(was.key).values())
+        deleted = self._delete_tasks(rows)
+        if len(deleted) == len(rows):
             self.batch.forgotten.append(was.key)
         else:
             gone = KnownObject(was.key, was.version, was.size, State.REMOVED)
             self.batch.finished.append(gone)
 
+    def _delete_tasks(self, rows: Sequence[LoadedRow]) -> list[LoadedRow]:
+        """Delete the tasks of rows that are gone, if the source says so; give those deleted.
+
+        A task that a human has worked on stays, and is reported.
+        """
+        if self.source.params.on_delete != "delete" or not rows:
+            return []
+        ids = [row.task_id for row in rows]
+        there = {one.task_id: one for one in self.app.completions(self.project.id, ids)}
+        deleted = []
+        for row in rows:
+            now = there.get(row.task_id)
+            if now and now.is_worked_on:
+                self._keep(row, "is gone")
+                continue
+            if now:
+                self.app.delete_task(row.task_id)
+                self.done.tasks_deleted += 1
+            deleted.append(row)
+        self.batch.dropped += deleted
+        return deleted
+
+    def _keep(self, row: LoadedRow, what: str) -> None:
+        self.done.tasks_kept += 1
+        self.done.notes.append(
+            f"{self.bucket.uri(row.key)} {what}, and somebody works on task {row.task_id}: "
+            "the task was left as it is."
+        )
+
     def _complain(self, one: StoredObject, complaint: Complaint) -> None:
+        reading = self.source.params.reading
         self.batch.complaints.append(
-            Quarantined(one.key, complaint.row, one.version, complaint.reason)
+            Quarantined(one.key, complaint.row, one.version, complaint.reason, reading)
         )
 
     def _faults(self, task: Task) -> str:
@@ -305,21 +359,19 @@ class _Loader:
             self.batch.rows.append(_Row(row, body, len(text)))
         elif before.version == one.version or before.digest == content:
             self.batch.passed.append(row)
+        elif self.source.params.on_change == "new_task":
+            self.batch.rows.append(_Row(replace(row, task_id=0), body, len(text)))
         else:
             self._update(row, body)
 
     def _update(self, row: LoadedRow, body: dict[str, Any]) -> None:
-        """Bring the task of a replaced object up to date, unless a human has labeled it."""
+        """Bring the task of a replaced object up to date, unless a human has worked on it."""
         now = next(self.app.completions(self.project.id, [row.task_id]), None)
         if now is None:  # deleted in Label Studio: this version is a new task
             self.batch.rows.append(_Row(row, body, len(json.dumps(body))))
             return
-        if now.annotations:
-            self.done.tasks_kept += 1
-            self.done.notes.append(
-                f"{self.bucket.uri(row.key)} changed, and task {row.task_id} is labeled already: "
-                "the task was left as it is."
-            )
+        if now.is_worked_on:
+            self._keep(row, "changed")
         else:
             self.app.update_task(row.task_id, {"data": body["data"], "meta": body["meta"]})
             self.done.tasks_updated += 1
@@ -340,6 +392,7 @@ class _Loader:
             complaints=batch.complaints,
             finished=[one for one in batch.finished if one.key not in open_keys],
             forgotten=batch.forgotten,
+            dropped=batch.dropped,
         )
         self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
 
@@ -371,7 +424,7 @@ class _Loader:
         reasons = error.reasons
         if len(rows) == 1 and not error.crashed:
             reasons = reasons or {0: str(error)}
-        culprits = [_quarantined(rows[n], reason) for n, reason in reasons.items()]
+        culprits = [self._quarantined(rows[n], reason) for n, reason in reasons.items()]
         self.account.record(self.lease, attempt=attempt, complaints=culprits)
         if reasons:
             self._import([row for n, row in enumerate(rows) if n not in reasons])
@@ -392,9 +445,13 @@ class _Loader:
             raise self.suspects[0][1]
         self.account.record(
             self.lease,
-            complaints=[_quarantined(row, str(error)) for row, error in self.suspects],
+            complaints=[self._quarantined(row, str(error)) for row, error in self.suspects],
             finished=self.withheld,
         )
+
+    def _quarantined(self, row: _Row, reason: str) -> Quarantined:
+        one, reading = row.loaded, self.source.params.reading
+        return Quarantined(one.key, one.row, one.version, reason, reading)
 
     # -- what earlier passes left ---------------------------------------------------------
 
@@ -424,6 +481,12 @@ class _Loader:
             self.account.record(self.lease, loaded=found.values())
             self.done.notes.append(f"{len(found)} tasks of an earlier ledger were taken up.")
 
+    def _free_outlived(self) -> None:
+        """Try what is in quarantine again, where it would now be read otherwise."""
+        keys = self.account.outlived_quarantine(self.source.params.reading)
+        if keys:
+            self.account.free(self.lease, keys)
+
     def _ours_above(self, project_id: int, above: int) -> Iterator[tuple[int, Origin]]:
         try:
             for number, origin in self.app.origins_above(project_id, above):
@@ -439,7 +502,3 @@ class _Loader:
             if error.transient:
                 raise
             self.done.notes.append(str(error))
-
-
-def _quarantined(row: _Row, reason: str) -> Quarantined:
-    return Quarantined(row.loaded.key, row.loaded.row, row.loaded.version, reason)

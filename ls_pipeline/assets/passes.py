@@ -66,3 +66,9 @@ def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
 def bucket_of(part: Source | Target, s3: S3Buckets, gcs: GCSBuckets) -> Bucket:
     """Open the bucket of a source or target."""
     return (s3 if part.cloud == "s3" else gcs).open(part.path)
+
+
+def nothing_to_do(connection: Connection, side: str) -> dg.MaterializeResult[None]:
+    """Say why a pass did nothing."""
+    why = f"it has no {side}" if connection.enabled else "it is disabled"
+    return dg.MaterializeResult(metadata={"note": f"Nothing to do: {why}."})

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets.loading import Loading, load
-from ls_pipeline.assets.passes import bucket_of, one_pass
+from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.changes import Change, State
 from ls_pipeline.domain.objects import StoredObject
@@ -19,8 +19,8 @@ from ls_pipeline.resources.s3 import S3Buckets
 DESCRIPTION = """
 Every object of the connection's source that its prefix and regex select, as one or more tasks
 in the Label Studio project, each exactly once. An object that can't become a task goes to
-quarantine with its reason; a replaced object updates its tasks unless they are labeled;
-removed objects keep their tasks.
+quarantine with its reason. What a replaced or removed object means for its tasks, `on_change`
+and `on_delete` say; a task that somebody has worked on is never overwritten or deleted.
 """
 
 
@@ -41,8 +41,8 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     """Bring the connection's tasks up to date with its source."""
     with one_pass(ledger, context.partition_key, "tasks") as work:
         source = work.connection.source
-        if source is None:
-            return dg.MaterializeResult(metadata={"note": "The connection has no source."})
+        if source is None or not work.connection.enabled:
+            return nothing_to_do(work.connection, "source")
         bucket = bucket_of(source, s3, gcs)
         done = load(work.account, work.lease, work.connection, bucket, label_studio, progress)
         project = work.project(label_studio)
@@ -65,6 +65,7 @@ def _metadata(
         "quarantined": dg.MetadataValue.int(account.count_quarantined()),
         "tasks_created": dg.MetadataValue.int(done.tasks_created),
         "tasks_updated": dg.MetadataValue.int(done.tasks_updated),
+        "tasks_deleted": dg.MetadataValue.int(done.tasks_deleted),
         "tasks_kept": dg.MetadataValue.int(done.tasks_kept),
         "dagster/row_count": dg.MetadataValue.int(project.tasks),
         "project": dg.MetadataValue.url(project.url),

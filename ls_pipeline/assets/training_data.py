@@ -6,7 +6,7 @@ import dagster as dg
 
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.exporting import refresh_table
-from ls_pipeline.assets.passes import bucket_of, one_pass
+from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.exports import annotations_schema
 from ls_pipeline.resources.gcs import GCSBuckets
@@ -38,8 +38,8 @@ def training_data(
     """Refresh the Parquet table when any completion changed."""
     with one_pass(ledger, context.partition_key, "completions") as work:
         target = work.connection.target
-        if target is None:
-            return dg.MaterializeResult(metadata={"note": "The connection has no target."})
+        if target is None or not work.connection.enabled:
+            return nothing_to_do(work.connection, "target")
         bucket = bucket_of(target, s3, gcs)
         project = work.project(label_studio)
         table = refresh_table(work.account, work.lease, project, target, bucket, label_studio)

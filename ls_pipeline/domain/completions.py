@@ -54,6 +54,13 @@ class Completion:
     updated_at: str
     origin: Origin | None
     document: Mapping[str, Any]
+    drafts: int = 0
+    """What annotators have begun and not finished; no part of the document."""
+
+    @property
+    def is_worked_on(self) -> bool:
+        """Tell whether a human's work is in it, finished or not."""
+        return bool(self.annotations or self.drafts)
 
     @property
     def annotations(self) -> list[dict[str, Any]]:
@@ -81,7 +88,8 @@ def completion(task: Mapping[str, Any]) -> Completion:
     ]
     document["total_annotations"] = sum(not one["was_cancelled"] for one in annotations)
     document["cancelled_annotations"] = sum(bool(one["was_cancelled"]) for one in annotations)
-    return Completion(task["id"], task["updated_at"], origin_of(task.get("meta")), document)
+    origin, drafts = origin_of(task.get("meta")), len(task.get("drafts") or ())
+    return Completion(task["id"], task["updated_at"], origin, document, drafts)
 
 
 def is_for(connection: str, origin: Origin | None) -> bool:

@@ -6,6 +6,7 @@ they do not know, and cost more than the request.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,8 +73,9 @@ class LabelingApp(Protocol):
     def project_titled(self, title: str, label_config: str) -> Project:
         """Give the project of that title, the oldest of several; make it if absent.
 
-        Raises ``ProjectNotFoundError`` when it is absent and ``label_config`` is empty, and
-        ``LabelStudioError`` when Label Studio refuses the label config.
+        Without a label config it is made empty, for a person to set one up in Label Studio.
+
+        Raises ``LabelStudioError`` when Label Studio refuses the label config.
         """
         ...
 
@@ -94,6 +96,10 @@ class LabelingApp(Protocol):
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         """Replace a task's ``data`` and ``meta``."""
+        ...
+
+    def delete_task(self, task_id: int) -> None:
+        """Delete a task; an absent one is fine."""
         ...
 
     def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
@@ -146,12 +152,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def project_titled(self, title: str, label_config: str) -> Project:
         if found := self._titled(title):
             return found
-        if not label_config:
-            raise ProjectNotFoundError(
-                f"Label Studio at {self.base_url} has no project {title!r}, and the connection "
-                "has no label config to make one with; add the connection with --label-config."
-            )
-        body = {"title": title, "label_config": label_config}
+        body = {"title": title, "label_config": label_config or "<View></View>"}
         made = self._project(self._json("POST", "api/projects/", json=body))
         first = self._titled(title) or made
         if first.id != made.id:  # another run made one at the same moment: the older one stays
@@ -205,6 +206,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         self._json("PATCH", f"api/tasks/{task_id}/", json=dict(body))
+
+    def delete_task(self, task_id: int) -> None:
+        with contextlib.suppress(ProjectNotFoundError):  # gone already
+            self._json("DELETE", f"api/tasks/{task_id}/")
 
     def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         touched = _is("updated_at", "greater_or_equal", since, "Datetime")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ls_pipeline.connections import Connection
+from ls_pipeline.connections import Connection, Source
 from ls_pipeline.domain.changes import KnownObject, State
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
@@ -126,8 +126,8 @@ class Ledger:
         with the same source bucket and project takes up its old account, so that nothing
         is loaded twice.
 
-        Raises ``ConnectionFaults`` when a connection in use would get another source bucket
-        or project: what its account says would no longer be true.
+        Raises ``ConnectionFaults`` when a connection with loaded tasks would get another
+        source bucket or project: what its account says would no longer be true.
         """
         document = connection.model_dump(mode="json")
         with self.engine.begin() as db:
@@ -164,22 +164,44 @@ class Ledger:
             )
 
     def _number_for(self, db: sa.Connection, connection: Connection) -> int:
-        named = sa.select(connections.c.id, connections.c.removed).where(
-            connections.c.name == connection.name
-        )
+        named = sa.select(connections).where(connections.c.name == connection.name)
         for row in db.execute(named.order_by(connections.c.id.desc())):
-            last = db.execute(_last_revision(row.id)).one()
-            if _identity(Connection(**last.document)) == _identity(connection):
+            moved = self._moved(db, row.id, connection)
+            if not row.removed and moved:
+                self._start_afresh(db, row, connection.name)
+            if not row.removed or not moved:
                 return int(row.id)
-            if not row.removed:
-                fault = (
-                    "It exists with another source bucket or project, whose tasks are loaded; "
-                    "give this one another name, or remove that one first."
-                )
-                raise ConnectionFaults(connection.name, [fault])
         result = db.execute(connections.insert().values(name=connection.name))
         key: Any = result.inserted_primary_key
         return int(key[0])
+
+    def _moved(self, db: sa.Connection, number: int, connection: Connection) -> bool:
+        """Tell whether a connection has another source bucket or project than its account.
+
+        A source that was taken away and comes back is the same source.
+        """
+        mine = sa.select(revisions.c.document).where(revisions.c.connection == number)
+        documents = db.scalars(mine.order_by(revisions.c.number.desc()))
+        before = [Connection(**document) for document in documents]
+        sources = [one.source for one in before if one.source]
+        if sources and connection.source and _place(sources[0]) != _place(connection.source):
+            return True
+        return before[0].project != connection.project
+
+    def _start_afresh(self, db: sa.Connection, row: sa.Row[Any], name: str) -> None:
+        """Let an account with nothing in it move; fence off a run that is about to fill it."""
+        filled = (
+            db.execute(sa.select(table).where(table.c.connection == row.id).limit(1)).first()
+            for table in (objects, tasks, attempts, completions)
+        )
+        if any(filled):
+            fault = (
+                "It exists with another source bucket or project, whose tasks are loaded; "
+                "give this one another name, or remove that one first."
+            )
+            raise ConnectionFaults(name, [fault])
+        mine = connections.update().where(connections.c.id == row.id)
+        db.execute(mine.values(project_id=None, fence=row.fence + 1))
 
 
 def _first_line(error: Exception) -> str:
@@ -191,9 +213,8 @@ def _last_revision(number: int) -> sa.Select[Any]:
     return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)
 
 
-def _identity(connection: Connection) -> object:
-    source = connection.source
-    return (source.type, source.path) if source else None, connection.project
+def _place(source: Source) -> object:
+    return source.type, source.path, source.params.endpoint_url
 
 
 def _tune_sqlite(engine: sa.Engine) -> None:
@@ -399,13 +420,35 @@ class Account:
     def quarantined(self, limit: int | None = None) -> list[Quarantined]:
         """List what is in quarantine, in key order."""
         c = quarantine.c
-        query = sa.select(c.key, c.row, c.version, c.reason).where(c.connection == self.id)
+        query = sa.select(c.key, c.row, c.version, c.reason, c.reading)
+        mine = query.where(c.connection == self.id)
         with self.ledger.engine.connect() as db:
-            rows = db.execute(query.order_by(c.key, c.row).limit(limit)).all()
+            rows = db.execute(mine.order_by(c.key, c.row).limit(limit)).all()
         return [
-            Quarantined(key, None if row == WHOLE_OBJECT else row, version, reason)
-            for key, row, version, reason in rows
+            Quarantined(key, None if row == WHOLE_OBJECT else row, version, reason, reading)
+            for key, row, version, reason, reading in rows
         ]
+
+    def outlived_quarantine(self, reading: str) -> list[str]:
+        """List the keys that are in quarantine because they were read otherwise."""
+        c = quarantine.c
+        query = sa.select(c.key).where(c.connection == self.id, c.reading != reading).distinct()
+        with self.ledger.engine.connect() as db:
+            return list(db.scalars(query.order_by(c.key)))
+
+    def free(self, lease: Lease, keys: Sequence[str]) -> None:
+        """Take objects out of quarantine: the next comparison finds them changed."""
+        with self._write(lease) as db:
+            for start in range(0, len(keys), PAGE):
+                self._free(db, keys[start : start + PAGE])
+
+    def _free(self, db: sa.Connection, keys: Sequence[str]) -> None:
+        held = sa.and_(quarantine.c.connection == self.id, quarantine.c.key.in_(keys))
+        mine = sa.and_(objects.c.connection == self.id, objects.c.key.in_(keys))
+        db.execute(quarantine.delete().where(held))
+        db.execute(objects.delete().where(mine, objects.c.state == State.QUARANTINED.value))
+        # Some rows of the others are loaded: these stay known, in a version that no bucket lists.
+        db.execute(objects.update().where(mine).values(version=""))
 
     def count_quarantined(self) -> int:
         """Count what is in quarantine: objects, and single rows of others."""
@@ -448,11 +491,13 @@ class Account:
         complaints: Iterable[Quarantined] = (),
         finished: Iterable[KnownObject] = (),
         forgotten: Iterable[str] = (),
+        dropped: Iterable[LoadedRow] = (),
     ) -> None:
         """Record what became of rows and objects, and close the attempt, all at once.
 
         ``finished`` objects are dealt with, in that version: complaints about their other
-        versions are dropped. ``forgotten`` are keys that are gone and left no tasks.
+        versions are dropped. ``forgotten`` are keys that are gone and left no tasks;
+        ``dropped`` are rows whose tasks are deleted.
         """
         finished, forgotten = list(finished), list(forgotten)
         with self._write(lease) as db:
@@ -462,6 +507,10 @@ class Account:
             for table in (objects, quarantine):
                 mine = table.c.connection == self.id
                 db.execute(table.delete().where(mine, table.c.key.in_(forgotten)))
+            for row in dropped:
+                c = tasks.c
+                where = (c.connection == self.id, c.key == row.key, c.row == row.row)
+                db.execute(tasks.delete().where(*where))
             self._upsert(db, tasks, ({**_plain(row)} for row in loaded))
             self._upsert(db, objects, ({**_plain(one)} for one in finished))
             self._upsert(

@@ -22,12 +22,16 @@ class LoadedRow:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One object, or with ``row`` one row of it, that can't become a task."""
+    """One object, or with ``row`` one row of it, that can't become a task.
+
+    ``reading`` is how it was read, `SourceParams.reading`: read otherwise, it may become one.
+    """
 
     key: str
     row: int | None
     version: str
     reason: str
+    reading: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ quarantine = sa.Table(
     sa.Column("row", sa.Integer, primary_key=True),
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reading", sa.Text, nullable=False),
 )
 attempts = sa.Table(
     "attempts",

@@ -85,7 +85,7 @@ def _differs(
     account: Account, source: Source, bucket: Bucket, after: str, tick: Tick
 ) -> tuple[bool, str]:
     """Tell whether anything differs, else how far the time sufficed (empty: to the end)."""
-    if account.open_attempts():
+    if account.open_attempts() or account.outlived_quarantine(source.params.reading):
         return True, ""
     select = source.params.filter
     for page in bucket.pages(select.folder, after):

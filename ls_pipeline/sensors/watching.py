@@ -102,6 +102,6 @@ def in_turn(names: Sequence[str], first: str) -> list[str]:
 
 
 def watched(ledger: Ledger, select: Callable[[Account], bool]) -> list[Account]:
-    """List the accounts of the connections that a sensor looks after, by name."""
+    """List the accounts of the enabled connections that a sensor looks after, by name."""
     accounts = [ledger.account(name) for name in ledger.names()]
-    return [account for account in accounts if select(account)]
+    return [one for one in accounts if one.revision().connection.enabled and select(one)]

@@ -68,6 +68,18 @@ def change(bench):
     bench.bucket.delete("c.json")
 
 
+def deletion(bench):
+    change(bench)
+    bench.set(on_delete="delete")
+    bench.put("a.json", [{"text": "0"}])
+
+
+def otherwise(bench):
+    fill(bench)
+    bench.load()
+    bench.set(use_blob_urls=True)
+
+
 def label(bench):
     fill(bench)
     bench.load()
@@ -84,6 +96,8 @@ def relabel(bench):
 CASES = {
     "first load": (fill, first_load),
     "changes and removals": (change, first_load),
+    "tasks deleted": (deletion, first_load),
+    "quarantine freed": (otherwise, first_load),
     "first export": (label, first_export),
     "relabeled": (relabel, first_export),
 }

@@ -1,6 +1,7 @@
 import pytest
 
 from ls_pipeline.assets import loading
+from ls_pipeline.connections import connection
 from ls_pipeline.domain.changes import Change, State
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -11,6 +12,8 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from tests.assets.conftest import RESULT, Bench
+
+SOURCE = {"type": "s3", "path": "bucket"}
 
 
 class Wrapped:
@@ -197,6 +200,87 @@ def test_removed_object_keeps_its_tasks_and_is_counted(bench):
     bench.load()
 
     assert (len(bench.tasks), bench.account.count_objects()[State.REMOVED]) == (1, 1)
+
+
+@pytest.mark.parametrize("work", ["annotate", "draft"])
+def test_tasks_of_removed_objects_are_deleted_on_demand_but_never_a_humans_work(bench, work):
+    bench.set(on_delete="delete")
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    bench.put("b.json", {"text": "b"})
+    bench.load()
+    getattr(bench.app, work)(bench.task_id("a.json", 1), RESULT)
+    for key in ("a.json", "b.json"):
+        bench.bucket.delete(key)
+    done = bench.load()
+
+    assert (list(bench.tasks), done.tasks_deleted) == ([("a.json", 1)], 2)
+    assert "somebody works on task" in done.notes[0]
+
+
+def test_object_that_comes_back_after_its_task_was_deleted_is_a_new_task(bench):
+    bench.set(on_delete="delete")
+    for _ in range(2):
+        bench.put("a.json", {"text": "a"})
+        bench.load()
+        counted = len(bench.tasks)
+        bench.bucket.delete("a.json")
+        bench.load()
+
+    assert (counted, bench.tasks) == (1, {})
+
+
+def test_rows_that_a_new_version_lacks_are_deleted_on_demand(bench):
+    bench.set(on_delete="delete")
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    bench.load()
+    bench.put("a.json", [{"text": "0"}])
+    bench.load()
+    kept = list(bench.tasks)
+    bench.put("a.json", b"not json")
+    bench.load()
+
+    assert kept == list(bench.tasks) == [("a.json", 0)]
+
+
+def test_replaced_object_becomes_a_new_task_beside_the_old_one_on_demand(bench):
+    bench.set(on_change="new_task")
+    bench.put("a.json", {"text": "old"})
+    bench.load()
+    bench.put("a.json", {"text": "new"})
+    bench.load()
+    bench.load()
+
+    assert [task["data"]["text"] for task in bench.app.tasks.values()] == ["old", "new"]
+
+
+def test_replaced_object_is_ignored_on_demand(bench):
+    bench.set(on_change="ignore")
+    bench.put("a.json", {"text": "old"})
+    bench.load()
+    bench.put("a.json", {"text": "new"})
+    counts = [bench.load(bucket=Wrapped(bench.bucket, get=None)).tasks_kept for _ in range(2)]
+
+    assert (bench.tasks, counts) == ({("a.json", 0): {"text": "old"}}, [1, 0])
+
+
+def test_quarantine_is_tried_again_once_objects_are_read_otherwise(bench):
+    bench.put("a.png", b"\x89PNG")
+    bench.load()
+    before = bench.reasons
+    bench.set(use_blob_urls=True)
+    bench.load()
+
+    assert list(before) == [("a.png", None)]
+    assert (bench.reasons, list(bench.tasks)) == ({}, [("a.png", 0)])
+
+
+def test_project_without_a_label_config_takes_tasks_and_says_so(bench):
+    bench.ledger.save(connection("bare", source=SOURCE, target=None, project="Bare"), "test")
+    bench.put("a.json", {"text": "a"})
+    done = bench.load(account=bench.ledger.account("bare"))
+
+    assert done.tasks_created == 1
+    assert "no label config yet" in done.notes[0]
 
 
 def test_object_that_comes_back_unchanged_makes_no_second_task(bench):

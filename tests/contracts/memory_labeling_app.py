@@ -32,10 +32,8 @@ class MemoryLabelingApp:
         same = [number for number, (name, _) in self.projects.items() if name == title]
         if same:
             return self.project(min(same))
-        if not label_config:
-            raise ProjectNotFoundError(f"there is no project {title!r} and no label config")
         number = len(self.projects) + 1
-        self.projects[number] = (title, label_config)
+        self.projects[number] = (title, label_config or "<View></View>")
         return self.project(number)
 
     def highest_task_id(self, project_id):
@@ -60,6 +58,9 @@ class MemoryLabelingApp:
     def update_task(self, task_id, body):
         self.tasks[task_id].update(copy.deepcopy(dict(body)))
         self._touch(task_id)
+
+    def delete_task(self, task_id):
+        self.tasks.pop(task_id, None)
 
     def states(self, project_id, since=""):
         for task in self._of(project_id):
@@ -94,15 +95,15 @@ class MemoryLabelingApp:
         self._touch(task_id)
         return number
 
+    def draft(self, task_id, result):
+        self.tasks[task_id].setdefault("drafts", []).append({"result": result})
+
     def delete_annotation(self, annotation_id):
         for task in self.tasks.values():
             left = [one for one in task["annotations"] if one["id"] != annotation_id]
             if len(left) < len(task["annotations"]):
                 task["annotations"] = left
                 self._touch(task["id"])
-
-    def delete_task(self, task_id):
-        del self.tasks[task_id]
 
     def _of(self, project_id):
         self.project_exists(project_id)

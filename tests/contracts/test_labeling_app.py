@@ -33,8 +33,8 @@ class RealApp(LabelStudio):
     def delete_annotation(self, annotation_id):
         self._json("DELETE", f"api/annotations/{annotation_id}/")
 
-    def delete_task(self, task_id):
-        self._json("DELETE", f"api/tasks/{task_id}/")
+    def draft(self, task_id, result):
+        self._json("POST", f"api/tasks/{task_id}/drafts", json={"result": result})
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.server)])
@@ -66,9 +66,11 @@ def test_project_keeps_its_label_config(app, project):
     assert again.label_config.split() == CONFIG.split()
 
 
-def test_absent_project_without_a_label_config_is_refused(app):
-    with pytest.raises(ProjectNotFoundError, match="no label config"):
-        app.project_titled("Nowhere to be found", "")
+def test_project_without_a_label_config_is_made_empty_and_takes_tasks(app):
+    project = app.project_titled(f"Empty {os.getpid()} {next(numbers)}", "")
+    app.import_tasks(project.id, [body()])
+
+    assert app.project(project.id).tasks == 1
 
 
 def test_absent_project_is_told(app):
@@ -160,6 +162,23 @@ def test_completions_leave_out_what_is_gone(app, project):
     app.delete_task(ids[1])
 
     assert [one.task_id for one in app.completions(project.id, ids)] == [ids[0], ids[2]]
+
+
+def test_deleting_a_task_twice_is_fine(app, project):
+    (number,) = app.import_tasks(project.id, [body()])
+    app.delete_task(number)
+    app.delete_task(number)
+
+    assert list(app.states(project.id)) == []
+
+
+def test_draft_is_a_humans_work_and_no_completion(app, project):
+    (number,) = app.import_tasks(project.id, [body()])
+    (before,) = app.completions(project.id, [number])
+    app.draft(number, RESULT)
+    (after,) = app.completions(project.id, [number])
+
+    assert (before.is_worked_on, after.is_worked_on, after.annotations) == (False, True, [])
 
 
 def test_imported_annotations_count(app, project):

@@ -13,7 +13,7 @@ from ls_pipeline.domain.errors import (
     UnknownConnectionError,
 )
 from ls_pipeline.resources.ledger import LEASE_SECONDS, Ledger, retry_delay
-from ls_pipeline.resources.ledger_records import LoadedRow
+from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
 
 
 class Clock:
@@ -87,10 +87,49 @@ def test_removed_name_for_another_bucket_is_a_new_account(ledger, account):
     assert ledger.account("c").id != account.id
 
 
-def test_connection_in_use_can_not_move_to_another_bucket(ledger, account):
+def known(key, state=State.LOADED):
+    return KnownObject(key, "v", 1, state)
+
+
+def test_connection_with_tasks_can_not_move_to_another_bucket(ledger, account):
+    with account.lease() as lease:
+        account.record(lease, finished=[known("a")])
     with pytest.raises(ConnectionFaults, match="another source bucket"):
         ledger.save(make(bucket="other"), "test")
     assert ledger.connection("c").source.path == "b"
+
+
+def test_connection_that_loaded_nothing_moves_and_fences_the_run_that_would(ledger, account):
+    with account.lease() as lease:
+        ledger.save(make(bucket="other", project="Dogs"), "test")
+        with pytest.raises(LeaseLostError):
+            account.record(lease, finished=[known("a")])
+
+    assert (ledger.account("c").id, ledger.connection("c").source.path) == (account.id, "other")
+
+
+def test_source_that_was_taken_away_and_comes_back_is_the_same(ledger, account):
+    target = {"type": "s3-completions", "path": "labels"}
+    with account.lease() as lease:
+        account.record(lease, finished=[known("a")])
+    ledger.save(connection("c", source=None, target=target, project="Cats"), "test")
+    with pytest.raises(ConnectionFaults, match="another source bucket"):
+        ledger.save(make(bucket="other"), "test")
+    ledger.save(make(), "test")
+
+    assert ledger.account("c").id == account.id
+
+
+def test_freed_objects_leave_quarantine_and_look_changed(account):
+    complaints = [Quarantined(key, row, "v", "bad", "json") for key, row in (("a", None), ("b", 1))]
+    with account.lease() as lease:
+        objects = [known("a", State.QUARANTINED), known("b"), known("c")]
+        account.record(lease, complaints=complaints, finished=objects)
+        kept = account.outlived_quarantine("json")
+        account.free(lease, account.outlived_quarantine("blob image"))
+
+    assert (kept, account.quarantined()) == ([], [])
+    assert [(one.key, one.version) for one in account.known()] == [("b", ""), ("c", "v")]
 
 
 def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):

@@ -81,6 +81,23 @@ def test_filtered_and_quarantined_objects_ask_for_nothing(bench, instance):
     assert wanted(look(bench, instance)) == []
 
 
+def test_quarantine_that_would_be_read_otherwise_asks_for_a_run(bench, instance):
+    bench.put("a.png", b"not json")
+    bench.load()
+    quiet = wanted(look(bench, instance))
+    bench.set(use_blob_urls=True)
+
+    assert (quiet, wanted(look(bench, instance))) == ([], ["reviews"])
+
+
+def test_disabled_connection_asks_for_nothing(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    off = bench.account.revision().connection.model_copy(update={"enabled": False})
+    bench.ledger.save(off, "test")
+
+    assert look(bench, instance).skip_reason.skip_message == "Nothing to watch yet."
+
+
 def test_open_attempt_asks_for_a_run(bench, instance):
     with bench.account.lease() as lease:
         bench.account.open_attempt(lease, 1, 0, [])
