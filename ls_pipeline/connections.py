@@ -5,6 +5,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dagster as dg
@@ -260,6 +261,62 @@ def connection(  # noqa: PLR0913 - one for each part of a connection
         label_config=label_config,
         enabled=enabled,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One setting of a connection that a revision changes; ``setting`` is dotted."""
+
+    setting: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.before!r} → {self.after!r}"
+
+
+def changes(before: Connection | None, after: Connection) -> list[SettingChange]:
+    """List the settings in which two revisions of a connection differ."""
+    old = dict(_flat(before.model_dump(mode="json"))) if before else {}
+    new = dict(_flat(after.model_dump(mode="json")))
+    names = dict.fromkeys([*old, *new])
+    return [
+        SettingChange(name, old.get(name), new.get(name))
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _flat(document: Mapping[str, Any], root: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{root}{name}.")
+        else:
+            yield root + name, value
+
+
+def revised(name: str, side: str, before: Connection | None, form: Mapping[str, Any]) -> Connection:
+    """Give a connection with a form filled in for its ``source`` or ``target``.
+
+    The form is flat: ``type`` (``none`` takes the side away), ``path``, the params, and of the
+    whole connection ``project``, ``label_config`` and ``enabled``. What it leaves out stays.
+
+    Raises ``ConnectionFaults`` with every fault.
+    """
+    form = dict(form)
+    document: dict[str, Any] = before.model_dump(mode="json") if before else {"project": name}
+    part = document.get(side) or {"type": "none", "path": "", "params": {}}
+    for setting in ("project", "label_config", "enabled"):
+        document[setting] = form.pop(setting, document.get(setting, _default(setting)))
+    for setting in ("type", "path"):
+        part[setting] = form.pop(setting, part[setting])
+    part["params"] |= form
+    document[side] = None if part["type"] == "none" else part
+    return connection(**{"source": None, "target": None, **document, "name": name})
+
+
+def _default(setting: str) -> Any:
+    return Connection.model_fields[setting].default
 
 
 def params_from_json(option: str, text: str, faults: list[str]) -> Any:

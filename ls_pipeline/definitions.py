@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from ls_pipeline.assets.completions import completions
+from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
 from ls_pipeline.resources.gcs import GCSBuckets
@@ -63,8 +64,13 @@ def defs() -> dg.Definitions:
     """
     seconds = int(os.environ.get("LS_PIPELINE_POLL_SECONDS") or 30)
     return dg.Definitions(
-        assets=ASSETS,
-        jobs=[load_tasks, export_completions],
+        assets=[source_settings, target_settings, *ASSETS],
+        jobs=[
+            load_tasks,
+            export_completions,
+            save_settings("source", source_settings),
+            save_settings("target", target_settings),
+        ],
         sensors=[
             s3_objects(seconds),
             gcs_objects(seconds),

@@ -37,8 +37,10 @@ def test_assets_are_one_chain(repository):
     chain = {key.to_user_string(): graph.get(key).parent_keys for key in graph.get_all_asset_keys()}
 
     assert {name: {key.to_user_string() for key in keys} for name, keys in chain.items()} == {
-        "tasks": set(),
-        "completions": {"tasks"},
+        "source_settings": set(),
+        "target_settings": set(),
+        "tasks": {"source_settings"},
+        "completions": {"tasks", "target_settings"},
         "training_data": {"completions"},
     }
 

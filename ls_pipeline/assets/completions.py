@@ -4,6 +4,7 @@ import dagster as dg
 
 from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.objects import folder
@@ -22,7 +23,7 @@ changed is written, and a file counts once the bucket has confirmed its checksum
 
 @dg.asset(
     partitions_def=CONNECTIONS,
-    deps=[tasks],
+    deps=[target_settings, tasks],
     group_name="labeling",
     kinds={"json"},
     description=DESCRIPTION,

@@ -6,6 +6,7 @@ import dagster as dg
 
 from ls_pipeline.assets.loading import Loading, load
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.settings import source_settings
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.changes import Change, State
 from ls_pipeline.domain.objects import StoredObject
@@ -26,6 +27,7 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
 
 @dg.asset(
     partitions_def=CONNECTIONS,
+    deps=[source_settings],
     group_name="labeling",
     kinds={"labelstudio"},
     description=DESCRIPTION,

@@ -119,20 +119,29 @@ class Ledger:
         """
         return self.account(name).revision().connection
 
-    def save(self, connection: Connection, saved_by: str) -> int:
+    def save(self, connection: Connection, saved_by: str, onto: int | None = None) -> int:
         """Store a connection, new or changed, as its next revision; give its number.
 
         The same settings again are no new revision. A removed connection that comes back
         with the same source bucket and project takes up its old account, so that nothing
-        is loaded twice.
+        is loaded twice. ``onto`` is the revision that the change was made to, 0 for none.
 
         Raises ``ConnectionFaults`` when a connection with loaded tasks would get another
-        source bucket or project: what its account says would no longer be true.
+        source bucket or project: what its account says would no longer be true; and when
+        another change came first.
         """
+        try:
+            return self._save(connection, saved_by, onto)
+        except sa.exc.IntegrityError as error:
+            raise ConnectionFaults(connection.name, [_OVERTAKEN]) from error
+
+    def _save(self, connection: Connection, saved_by: str, onto: int | None) -> int:
         document = connection.model_dump(mode="json")
         with self.engine.begin() as db:
             number = self._number_for(db, connection)
             last = db.execute(_last_revision(number)).first()
+            if onto is not None and onto != (last.number if last else 0):
+                raise ConnectionFaults(connection.name, [_OVERTAKEN])
             mine = connections.update().where(connections.c.id == number)
             db.execute(mine.values(removed=False))
             if last and last.document["target"] != document["target"]:
@@ -204,6 +213,9 @@ class Ledger:
         db.execute(mine.values(project_id=None, fence=row.fence + 1))
 
 
+_OVERTAKEN = "Somebody else changed it meanwhile; look at its settings, and change them again."
+
+
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
@@ -249,6 +261,16 @@ class Account:
         with self.ledger.engine.connect() as db:
             row = db.execute(_last_revision(self.id)).one()
         return Revision(row.number, Connection(**row.document), row.saved_at, row.saved_by)
+
+    def history(self) -> list[Revision]:
+        """List all revisions of the settings, the newest first."""
+        mine = sa.select(revisions).where(revisions.c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            rows = db.execute(mine.order_by(revisions.c.number.desc())).all()
+        return [
+            Revision(row.number, Connection(**row.document), row.saved_at, row.saved_by)
+            for row in rows
+        ]
 
     # -- the lease ------------------------------------------------------------------------
 

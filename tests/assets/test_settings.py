@@ -1,0 +1,241 @@
+"""The settings assets, as a run of Dagster materializes them."""
+
+import dagster as dg
+import pytest
+
+from ls_pipeline.assets.settings import source_settings, target_settings
+from ls_pipeline.connections import CONNECTIONS
+from ls_pipeline.definitions import defs
+from ls_pipeline.domain.errors import BucketAccessError
+from tests.assets.conftest import CONFIG, RESULT
+from tests.assets.test_loading import Wrapped
+from tests.contracts.memory_bucket import MemoryBucket
+
+
+class Buckets:
+    """Stands where `S3Buckets` does; a bucket that was never made does not exist."""
+
+    def __init__(self, *buckets):
+        self.buckets = {one.name: one for one in buckets}
+
+    def open(self, name, *_):
+        return self.buckets.get(name) or MemoryBucket(name, exists=False)
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def save(bench, instance):
+    """Give a function that materializes the settings of one side with a form."""
+
+    def run(asset=source_settings, name="reviews", buckets=None, **form):
+        instance.add_dynamic_partitions(CONNECTIONS.name, [name])
+        done = dg.materialize(
+            [asset],
+            partition_key=name,
+            instance=instance,
+            resources={
+                "ledger": bench.ledger,
+                "s3": buckets or Buckets(bench.bucket, bench.target),
+                "gcs": Buckets(),
+            },
+            run_config={"ops": {asset.key.path[0]: {"config": form}}},
+            raise_on_error=False,
+        )
+        failures = done.get_step_failure_events()
+        if failures:
+            return failures[0].step_failure_data.user_failure_data.description
+        (event,) = done.asset_materializations_for_node(asset.key.path[0])
+        return {
+            name: getattr(value, "records", value.value) for name, value in event.metadata.items()
+        }
+
+    return run
+
+
+def table(value):
+    return [record.data for record in value]
+
+
+def test_saved_form_is_in_force(bench, save):
+    save(prefix="in", regex=".*json", use_blob_urls=True)
+    params = bench.account.revision().connection.source.params
+
+    assert (params.prefix, params.regex, params.use_blob_urls) == ("in", ".*json", True)
+
+
+def test_what_a_form_leaves_out_stays(bench, save):
+    bench.set(prefix="in", on_delete="delete")
+    before = bench.account.revision()
+    saved = save()
+
+    assert bench.account.revision() == before
+    assert saved["saved"] == "nothing: these settings were in force already"
+
+
+def test_old_and_new_are_shown_and_who(bench, save):
+    saved = save(prefix="in", saved_by="Ada")
+
+    assert saved["changed"] == "source.params.prefix: '' → 'in'"
+    assert saved["saved"] == "revision 2, by Ada"
+    assert bench.account.revision().saved_by == "Ada"
+
+
+def test_preview_counts_and_shows_what_each_filter_takes(bench, save):
+    for n in range(30):
+        bench.put(f"in/{n:02}.json", {})
+    bench.put("in/picture.png", b"")
+    bench.put("in/", b"")
+    bench.put("out/a.json", {})
+    saved = save(prefix="in", regex=r".*\.json")
+    counts = {name: saved[name] for name in ("matching", "dropped_by_prefix", "dropped_by_regex")}
+
+    assert counts == {"matching": 30, "dropped_by_prefix": 1, "dropped_by_regex": 1}
+    assert [row["key"] for row in table(saved["first_matching"])] == [
+        f"in/{n:02}.json" for n in range(20)
+    ]
+    assert table(saved["first_dropped"]) == [
+        {"key": "in/", "left out by": "folder"},
+        {"key": "in/picture.png", "left out by": "regex"},
+        {"key": "out/a.json", "left out by": "prefix"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ({"regex": "("}, "is not RE2"),
+        ({"path": "s3://bucket"}, "the bucket's name alone"),
+        ({"path": "labels"}, "Source and target overlap"),
+        ({"type": "none", "path": ""}, None),
+        ({"path": "absent"}, "s3://absent/: the bucket does not exist"),
+    ],
+)
+def test_refused_form_says_why_and_changes_nothing(bench, save, form, said):
+    before = bench.account.revision()
+    if said is None:
+        bench.ledger.save(before.connection.model_copy(update={"target": None}), "test")
+        before, said = bench.account.revision(), "neither a source nor a target"
+    refusal = save(**form)
+
+    assert said in refusal
+    assert refusal.endswith("The old settings stay.")
+    assert bench.account.revision() == before
+
+
+def test_dry_run_shows_and_stores_nothing(bench, save):
+    before = bench.account.revision()
+    saved = save(prefix="in", dry_run=True)
+
+    assert saved["saved"] == "nothing: this was a dry run"
+    assert saved["changed"] == "source.params.prefix: '' → 'in'"
+    assert bench.account.revision() == before
+
+
+def test_narrower_filter_says_how_many_no_longer_match_and_keeps_their_tasks(bench, save):
+    for key in ("a.json", "b.json", "c.json"):
+        bench.put(key, {"text": key})
+    bench.load()
+    saved = save(regex="a")
+    bench.load()
+
+    assert (
+        saved["notes"] == "2 objects with tasks no longer match; their tasks stay in Label Studio."
+    )
+    assert len(bench.tasks) == 3
+
+
+def test_other_reading_says_what_becomes_of_tasks_and_quarantine(bench, save):
+    bench.put("a.json", {"text": "a"})
+    bench.put("b.png", b"\x89PNG")
+    bench.load()
+    saved = save(use_blob_urls=True, data_key="text", dry_run=True)
+
+    about_tasks, about_quarantine = saved["notes"].splitlines()
+    assert about_tasks.endswith("are read as blobs under 'text', not as JSON tasks.")
+    assert about_quarantine == "1 object in quarantine will be tried again."
+
+
+def test_bucket_that_can_not_be_listed_now_is_a_note(bench, save):
+    def refuse(*_):
+        raise BucketAccessError("s3://bucket/", "access is refused.")
+
+    buckets = Buckets(Wrapped(bench.bucket, pages=refuse))
+    saved = save(buckets=buckets, prefix="in")
+
+    assert saved["notes"] == "There is no preview: s3://bucket/: access is refused."
+    assert bench.account.revision().connection.source.params.prefix == "in"
+
+
+def test_connection_is_added_by_its_settings(bench, save):
+    save(name="cats", type="s3", path="bucket", project="Cats", label_config=CONFIG)
+    save(target_settings, name="cats", type="s3-completions", path="labels", prefix="cats")
+    cats = bench.ledger.connection("cats")
+
+    assert (cats.source.path, cats.target.params.prefix, cats.project) == ("bucket", "cats", "Cats")
+
+
+def test_new_partition_without_a_bucket_is_refused_in_words(save):
+    assert "path is the bucket's name alone" in save(name="cats", type="s3", path="")
+
+
+def test_side_that_is_taken_away_says_what_stays(bench, save):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    saved = save(type="none")
+
+    assert saved["notes"] == "Nothing more is loaded; the tasks that exist stay."
+    assert bench.account.revision().connection.source is None
+
+
+def test_target_preview_shows_the_keys_that_are_written(bench, save):
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    bench.load()
+    for row in (0, 1):
+        bench.app.annotate(bench.task_id("a.json", row), RESULT)
+    bench.export()
+    first, second = (bench.task_id("a.json", row) for row in (0, 1))
+    saved = save(target_settings, prefix="new", regex=f"new/{first}")
+
+    assert table(saved["first_matching"]) == [{"key": f"new/{first}.json"}]
+    assert table(saved["first_dropped"]) == [{"key": f"new/{second}.json", "left out by": "regex"}]
+    assert saved["notes"].startswith("All completions will be written to s3://labels/new/;")
+
+
+def prefilled(name, side="source"):
+    job = defs().resolve_job_def(f"save_{side}_settings")
+    config = job.partitioned_config.get_run_config_for_partition_key(name)
+    return config["ops"][f"{side}_settings"]["config"]
+
+
+def test_launchpad_opens_with_the_settings_in_force(bench, environment):
+    bench.set(prefix="in", on_change="ignore")
+    environment.setenv("LS_PIPELINE_DATABASE_URL", str(bench.ledger.engine.url))
+    form = prefilled("reviews")
+
+    assert (form["type"], form["path"], form["prefix"], form["on_change"], form["project"]) == (
+        *("s3", "bucket", "in", "ignore"),
+        "Reviews",
+    )
+
+
+def test_launchpad_of_a_new_connection_opens_with_the_defaults():
+    form = prefilled("cats")
+
+    assert (form["type"], form["path"], form["use_blob_urls"], form["project"]) == (
+        *("s3", "", False),
+        "cats",
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "asset"), [("source", source_settings), ("target", target_settings)]
+)
+def test_form_as_it_opens_saves_nothing(bench, save, environment, side, asset):
+    environment.setenv("LS_PIPELINE_DATABASE_URL", str(bench.ledger.engine.url))
+
+    assert save(asset, **prefilled("reviews", side))["saved"].startswith("nothing:")
