@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.cli import samples
 from ls_pipeline.cli.census import census
 from ls_pipeline.cli.outside import Outside, dagster_home
-from ls_pipeline.cli.screen import bars, err, out, show_counts
+from ls_pipeline.cli.screen import bars, err, say, show_counts
 from ls_pipeline.cli.servers import (
     USERNAME,
     Server,
@@ -224,12 +224,7 @@ def _label_project(name: str, outside: Outside, shown: Bars) -> int:
 
 def _say_where(stage: Stage) -> None:
     login = f"(login {USERNAME}, password {PASSWORD})"
-    _say(f"Dagster       {stage.dagster.url}", f"Label Studio  {stage.label_studio.url}  {login}")
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    say(f"Dagster       {stage.dagster.url}", f"Label Studio  {stage.label_studio.url}  {login}")
 
 
 _SIGNED = "--user demo:demo --aws-sigv4 aws:amz:us-east-1:s3 -H 'Content-Type: application/json'"
@@ -238,7 +233,7 @@ _SIGNED = "--user demo:demo --aws-sigv4 aws:amz:us-east-1:s3 -H 'Content-Type: a
 def _say_what_to_try(stage: Stage) -> None:
     task = '{"text": "The kettle sings."}'
     shape = f"{stage.gcs.url}/upload/storage/v1/b/{SHAPES}/o?uploadType=media&name=shapes/mine.png"
-    _say(
+    say(
         "",
         "Drop an object into a bucket, and see it appear as a task within seconds:",
         f"  curl {_SIGNED} -X PUT {stage.s3.url}/{REVIEWS}/mine.json -d '{task}'",

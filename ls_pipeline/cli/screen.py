@@ -19,6 +19,12 @@ out = Console()
 err = Console(stderr=True)
 
 
+def say(*lines: str) -> None:
+    """Print lines as they are."""
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 class Bars:
     """Progress bars, one for each connection and kind of work."""
 

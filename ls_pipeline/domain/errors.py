@@ -4,6 +4,7 @@
 
     PipelineError
     ├── ConnectionFaults           what a person asked for can't be stored; all faults at once
+    ├── ConnectionsFileError       a file of connections has faults; all at once
     ├── UnknownConnectionError     no connection of that name
     ├── NotATaskError              an object, or one row of it, can't become a task
     ├── OutsideError               an outside system refused or failed
@@ -47,6 +48,17 @@ class ConnectionFaults(PipelineError):  # noqa: N818 - it is a list of faults, a
         self.name = name
         self.faults = tuple(faults)
         super().__init__(f"Connection {name!r} was not stored: " + " ".join(self.faults))
+
+
+class ConnectionsFileError(PipelineError):
+    """Everything that is wrong with a file of connections, each fault a sentence."""
+
+    def __init__(
+        self, file: str, faults: Sequence[str], so_far: str = "nothing was stored"
+    ) -> None:
+        self.file = file
+        self.faults = tuple(faults)
+        super().__init__("\n  ".join((f"{file}: {so_far}.", *self.faults)))
 
 
 class UnknownConnectionError(PipelineError):

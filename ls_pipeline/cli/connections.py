@@ -1,0 +1,282 @@
+"""``ls-pipeline connections``: which bucket feeds which project, and where its labels go."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from ls_pipeline.assets.revising import Revising, revising
+from ls_pipeline.cli.connections_file import all_faults, json_schema, read
+from ls_pipeline.cli.outside import Outside
+from ls_pipeline.cli.screen import out, say
+from ls_pipeline.connections import Connection, changes, connection, params_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def side_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that tell source, target and project."""
+    for option in reversed(
+        [
+            click.option("--source", metavar="s3|gcs", help="Where tasks come from."),
+            click.option(
+                "--source-path", metavar="BUCKET", default="", help="The source bucket's name."
+            ),
+            click.option(
+                "--source-params", metavar="JSON", default="{}", help="How objects become tasks."
+            ),
+            click.option(
+                "--target", metavar="s3-completions|gcs-completions", help="Where labels go."
+            ),
+            click.option(
+                "--target-path", metavar="BUCKET", default="", help="The target bucket's name."
+            ),
+            click.option(
+                "--target-params", metavar="JSON", default="{}", help="Where in the target."
+            ),
+            click.option(
+                "--project", metavar="TITLE", help="Label Studio project, made if absent [NAME]."
+            ),
+            click.option(
+                "--label-config",
+                metavar="FILE",
+                type=FILE,
+                help="What a new project is made with: XML.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def from_flags(  # noqa: PLR0913 - one for each flag
+    name: str,
+    *,
+    source: str | None,
+    source_path: str,
+    source_params: str,
+    target: str | None,
+    target_path: str,
+    target_params: str,
+    project: str | None,
+    label_config: Path | None,
+    enabled: bool = True,
+) -> Connection:
+    """Make a connection of what the flags say. Raises ``ConnectionFaults`` with every fault."""
+    faults: list[str] = []
+    return connection(
+        name,
+        source=_part("source", source, source_path, source_params, faults),
+        target=_part("target", target, target_path, target_params, faults),
+        project=name if project is None else project,
+        label_config=_text(label_config, faults) if label_config else "",
+        enabled=enabled,
+        faults=faults,
+    )
+
+
+def _text(file: Path, faults: list[str]) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"--label-config {file} can't be read: {error}.")
+        return ""
+
+
+def _part(
+    side: str, kind: str | None, path: str, params: str, faults: list[str]
+) -> dict[str, Any] | None:
+    given = params_from_json(f"--{side}-params", params, faults)
+    if kind is None:
+        if path or given:
+            faults.append(f"--{side}-path and --{side}-params need --{side}.")
+        return None
+    return {"type": kind, "path": path, "params": given}
+
+
+@click.group(short_help="Which bucket feeds which project, and where its labels go.")
+def connections() -> None:
+    """Manage connections: which bucket feeds which project, and where its labels go."""
+
+
+ADD_EPILOG = """
+\b
+Examples:
+  JSON tasks from a folder, labels to another bucket:
+    ls-pipeline connections add reviews --project Reviews --label-config reviews.xml \\
+      --source s3 --source-path my-bucket --source-params '{"prefix": "incoming"}' \\
+      --target s3-completions --target-path my-labels
+  Pictures, shown by their URL, labels to another cloud:
+    ls-pipeline connections add cats --project Cats --label-config cats.xml \\
+      --source gcs --source-path my-pictures --source-params '{"use_blob_urls": true}' \\
+      --target s3-completions --target-path my-labels --target-params '{"prefix": "cats"}'
+\b
+Source params:  prefix, regex, data_key, use_blob_urls, create_local_copy, on_change, on_delete
+Target params:  prefix, regex, create_local_copy; on S3 kms_key_id
+Both, on S3:    endpoint_url, region_name, role_arn, external_id
+"""
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change, and store nothing.")
+
+
+@connections.command(epilog=ADD_EPILOG)
+@click.argument("name")
+@side_options
+@DRY_RUN
+def add(name: str, dry_run: bool, **flags: Any) -> None:  # noqa: FBT001 - a flag
+    """Store a connection, or other settings of one that exists."""
+    ledger = Outside().ledger
+    enabled = name not in ledger.names() or ledger.connection(name).enabled
+    change = revising(ledger, from_flags(name, **flags, enabled=enabled))
+    number = None if dry_run else change.save(ledger, getpass.getuser())
+    tell(change, number)
+
+
+def tell(change: Revising, number: int | None) -> None:
+    """Say what a change was, or with ``number`` None would be, and what follows from it."""
+    name = change.connection.name
+    if not change.changes:
+        say(f"Connection {name!r} is as it was, revision {change.onto}.")
+    elif number is None:
+        say(f"Connection {name!r} is not stored: this is a dry run.")
+    else:
+        say(f"Connection {name!r} is stored, revision {number}.")
+    if change.onto:
+        say(*(f"  {one}" for one in change.changes))
+    say(*(f"  {note}" for note in change.notes))
+
+
+APPLY_EPILOG = """
+\b
+The file:
+  connections:
+    reviews:
+      project: Reviews
+      label_config_file: reviews.xml
+      source: {type: s3, path: my-bucket, params: {prefix: incoming}}
+      target: {type: s3-completions, path: my-labels}
+\b
+Connections that the file does not name stay as they are. Editors check and complete it with the
+schema that `ls-pipeline connections schema` prints.
+"""
+
+
+@connections.command(epilog=APPLY_EPILOG, short_help="Store all connections of a YAML file.")
+@click.argument("file", type=FILE)
+@DRY_RUN
+def apply(file: Path, dry_run: bool) -> None:  # noqa: FBT001 - a flag
+    """Store all connections of a YAML file; apply it again, and nothing changes."""
+    apply_file(file, Outside(), dry_run=dry_run)
+
+
+def apply_file(file: Path, outside: Outside, *, dry_run: bool = False) -> None:
+    """Store all connections of a file, and say what changed.
+
+    Raises ``ConnectionFaults`` for all that can't be stored; the others are.
+    """
+    with all_faults(file, "the others were stored") as attempt:
+        for one in read(file):
+            with attempt(one.name):
+                change = revising(outside.ledger, one)
+                tell(change, None if dry_run else change.save(outside.ledger, getpass.getuser()))
+
+
+@connections.command(short_help="Print the JSON Schema of that file.")
+def schema() -> None:
+    """Print the JSON Schema of the file that `apply` takes, for editors."""
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@connections.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """List the connections."""
+    ledger = Outside().ledger
+    found = [ledger.connection(name) for name in ledger.names()]
+    if as_json:
+        click.echo(json.dumps({"connections": {one.name: _plain(one) for one in found}}))
+        return
+    table = Table("Connection", "Source", "Target", "Project", "Enabled")
+    for one in found:
+        enabled = "yes" if one.enabled else "no"
+        table.add_row(one.name, _place(one.source), _place(one.target), one.project, enabled)
+    out.print(table if found else "There are none yet; see ls-pipeline connections add --help.")
+
+
+def _place(part: Any) -> str:
+    return f"{part.type}: {part.path}/{part.params.prefix}".rstrip("/") if part else ""
+
+
+@connections.command(short_help="Show a connection as JSON.")
+@click.argument("name")
+def show(name: str) -> None:
+    """Show a connection as JSON: its params in force, who stored them, and how it goes."""
+    account = Outside().ledger.account(name)
+    revision = account.revision()
+    works = {work: account.health(work) for work in ("tasks", "completions")}
+    shown = {
+        **_plain(revision.connection),
+        "revision": revision.number,
+        "saved_by": revision.saved_by,
+        "failures": {work: health.failure for work, health in works.items() if health.failures},
+    }
+    click.echo(json.dumps(shown, indent=2))
+
+
+def _plain(one: Connection) -> dict[str, Any]:
+    return one.model_dump(mode="json")
+
+
+@connections.command(short_help="List the revisions of a connection's settings.")
+@click.argument("name")
+def history(name: str) -> None:
+    """List the revisions of a connection's settings: when, who, and old → new."""
+    revisions = Outside().ledger.account(name).history()
+    before = [*(one.connection for one in revisions[1:]), None]
+    for revision, earlier in zip(revisions, before, strict=True):
+        when = datetime.fromtimestamp(revision.saved_at, timezone.utc)
+        say(f"Revision {revision.number}, {when:%Y-%m-%d %H:%M:%S} UTC, by {revision.saved_by}")
+        if earlier:
+            say(*(f"  {one}" for one in changes(earlier, revision.connection)))
+
+
+@connections.command(short_help="Let sensors and passes work on it again.")
+@click.argument("name")
+def enable(name: str) -> None:
+    """Let sensors and passes work on a connection again."""
+    _switch(name, enabled=True)
+
+
+@connections.command(short_help="Let no sensor and no pass work on it.")
+@click.argument("name")
+def disable(name: str) -> None:
+    """Let no sensor and no pass work on a connection; everything stays as it is."""
+    _switch(name, enabled=False)
+
+
+def _switch(name: str, *, enabled: bool) -> None:
+    ledger = Outside().ledger
+    one = ledger.connection(name).model_copy(update={"enabled": enabled})
+    change = revising(ledger, one)
+    tell(change, change.save(ledger, getpass.getuser()))
+
+
+@connections.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Take a connection out of use.
+
+    Objects, tasks and labels stay as they are. Added again with the same source bucket and
+    project, it goes on where it stopped.
+    """
+    Outside().ledger.remove(name)
+    say(f"Connection {name!r} is removed.")
