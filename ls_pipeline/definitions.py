@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -45,14 +46,21 @@ def _progress(_context: dg.InitResourceContext) -> Silent:
     return Silent()
 
 
-def resources() -> dict[str, object]:
+def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefinition:
+    """Give a resource that the environment configures, and no launchpad."""
+    return dg.ResourceDefinition(lambda _context: resource(), description=description)
+
+
+def resources() -> dict[str, dg.ResourceDefinition]:
     """Give the outside world as the environment names it; nothing is opened yet."""
     return {
         "ledger": _ledger,
         "progress": _progress,
-        "s3": S3Buckets(),
-        "gcs": GCSBuckets(),
-        "label_studio": LabelStudio(),
+        "s3": _from_environment(S3Buckets, "Amazon S3: AWS_* variables, files, or a role."),
+        "gcs": _from_environment(GCSBuckets, "Google Cloud Storage: default credentials."),
+        "label_studio": _from_environment(
+            LabelStudio, "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else the home's own server."
+        ),
     }
 
 

@@ -15,7 +15,7 @@ from ls_pipeline.assets.revising import Revising, revising
 from ls_pipeline.cli.connections_file import all_faults, json_schema, read
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import out, say
-from ls_pipeline.connections import Connection, changes, connection, params_from_json
+from ls_pipeline.connections import TITLE_LENGTHS, Connection, changes, connection, params_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def from_flags(  # noqa: PLR0913 - one for each flag
         name,
         source=_part("source", source, source_path, source_params, faults),
         target=_part("target", target, target_path, target_params, faults),
-        project=name if project is None else project,
+        project=name[: TITLE_LENGTHS[-1]] if project is None else project,
         label_config=_text(label_config, faults) if label_config else "",
         enabled=enabled,
         faults=faults,

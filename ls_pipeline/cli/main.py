@@ -1,13 +1,14 @@
-"""``ls-pipeline``: connections, sync, demo."""
+"""``ls-pipeline``: start, connections, sync, demo."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ls_pipeline.cli.connections import connections
+from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import bars, err, out, show_counts
 from ls_pipeline.domain.errors import (
@@ -16,6 +17,9 @@ from ls_pipeline.domain.errors import (
     PipelineError,
     UnknownConnectionError,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAILED, MISUSED = 1, 2
 """Exit codes: something failed; the command line is wrong, and nothing was done."""
@@ -56,6 +60,70 @@ def main() -> None:
 
 
 main.add_command(connections)
+
+START_EPILOG = """
+\b
+Examples:
+  JSON tasks from a bucket:
+    ls-pipeline start --init --source s3 --source-path my-bucket
+  Pictures, sound or video, shown by their URL:
+    ls-pipeline start --init --source gcs --source-path my-bucket \\
+      --source-params '{"data_key": "image", "use_blob_urls": true}'
+  Labels written to a bucket:
+    ls-pipeline start --init --target s3-completions --target-path my-labels
+  Many connections, from a file kept in git:
+    ls-pipeline start --connections connections.yaml
+  Go on where it was:
+    ls-pipeline start
+"""
+
+
+@main.command(epilog=START_EPILOG, short_help="Run everything: Dagster, Label Studio, sensors.")
+@click.option("--init", is_flag=True, help="Make a connection, in a home that has none.")
+@side_options
+@click.option("--name", help="The connection's name [the bucket's].")
+@click.option("--connections", "file", metavar="FILE", type=FILE, help="YAML of connections.")
+@click.option("--home", metavar="DIR", help="Where its state is kept [.ls_pipeline].")
+@click.option("--force", is_flag=True, help="With --init: put an existing state aside.")
+@click.option("--port", type=int, help="Dagster's port [3000, or a free one].")
+@click.option("--label-studio-port", type=int, help="Label Studio's [8080, or a free one].")
+def start(  # noqa: PLR0913 - one for each flag
+    *,
+    init: bool,
+    name: str | None,
+    file: Path | None,
+    home: str | None,
+    force: bool,
+    port: int | None,
+    label_studio_port: int | None,
+    **flags: Any,
+) -> None:
+    """Run Dagster with its sensors, and a Label Studio unless LABEL_STUDIO_URL points at one.
+
+    Everything is bound to loopback, and runs until Ctrl-C. A connection that exists is changed
+    in Dagster, or with `ls-pipeline connections add`.
+    """
+    from ls_pipeline.cli import start as starting  # noqa: PLC0415 - slow
+
+    sides = flags["source"] or flags["target"]
+    if sides and not init:
+        raise click.UsageError(
+            "--source and --target go with --init; a connection that exists is changed in "
+            "Dagster, or with `ls-pipeline connections add`."
+        )
+    if init and not sides and not file:
+        raise click.UsageError("--init needs --source, --target or --connections.")
+    if force and not init:
+        raise click.UsageError("--force goes with --init.")
+    if home:
+        os.environ["LS_PIPELINE_HOME"] = home
+    bucket = flags["source_path"] or flags["target_path"]
+    one = from_flags(name or bucket.replace(".", "-"), **flags) if sides else None
+    try:
+        starting.start(starting.Wanted(init, force, one, file, port, label_studio_port))
+    except KeyboardInterrupt:
+        err.print("Everything is stopped.")
+
 
 SYNC_EPILOG = """
 \b

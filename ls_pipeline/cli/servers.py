@@ -53,6 +53,18 @@ def _free_port() -> int:
     return port
 
 
+def chosen_port(wanted: int | None, usual: int) -> int:
+    """Give the port that was asked for, else the usual one or, where it is taken, a free one.
+
+    Raises ``PipelineError`` when the one that was asked for is taken.
+    """
+    if wanted is None:
+        return usual if _is_free(usual) else _free_port()
+    if not _is_free(wanted):
+        raise PipelineError(f"Port {wanted} is taken; choose another, or leave it out.")
+    return wanted
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         # As the servers do: connections that an earlier server closed don't count.
@@ -139,10 +151,7 @@ class Server:
 
     def is_ready(self) -> bool:
         """Tell whether it answers. Raises ``ServerFailedError`` when it never will."""
-        code = self._process.poll() if self._process else 0
-        if code is not None:
-            self.stop()
-            raise ServerFailedError(self.name, f"ended with {code}", self.log)
+        self.check()
         if self.is_up(self):
             return True
         if time.monotonic() > self._deadline:
@@ -151,6 +160,13 @@ class Server:
                 self.name, f"does not answer after {self.patience:.0f} s", self.log
             )
         return False
+
+    def check(self) -> None:
+        """See that the process lives. Raises ``ServerFailedError`` when it ended by itself."""
+        code = self._process.poll() if self._process else 0
+        if code is not None:
+            self.stop()
+            raise ServerFailedError(self.name, f"ended with {code}", self.log)
 
     def stop(self) -> None:
         """End the process and all its children; fine when it is not running."""
@@ -198,7 +214,11 @@ USERNAME = "demo@example.com"
 
 
 def label_studio_server(
-    home: Path, logs: Path, buckets: Mapping[str, str], password: str = ""
+    home: Path,
+    logs: Path,
+    buckets: Mapping[str, str],
+    password: str = "",
+    port: int | None = None,
 ) -> Server:
     """Give Label Studio on its own SQLite below ``home``.
 
@@ -209,7 +229,7 @@ def label_studio_server(
     home.mkdir(parents=True, exist_ok=True)
     token = _kept_secret(home / "token", "")
     script = Path(sys.executable).with_name("label-studio")
-    port = _free_port()
+    port = port or _free_port()
     environment = {
         "LABEL_STUDIO_HOST": f"http://{HOST}:{port}",  # the links it gives to its clients
         "LABEL_STUDIO_BASE_DATA_DIR": str(home),
@@ -238,7 +258,10 @@ def label_studio_server(
 
 
 def dagster_server(
-    logs: Path, environment: Mapping[str, str], module: str = "ls_pipeline.definitions"
+    logs: Path,
+    environment: Mapping[str, str],
+    module: str = "ls_pipeline.definitions",
+    port: int | None = None,
 ) -> Server:
     """Give Dagster: webserver, daemon and a module's definitions, with this environment."""
     return Server(
@@ -248,6 +271,7 @@ def dagster_server(
         environment={"DO_NOT_TRACK": "1", "DAGSTER_DISABLE_TELEMETRY": "1", **environment},
         is_up=_daemons_are_up,
         patience=180,
+        port=port or _free_port(),
     )
 
 

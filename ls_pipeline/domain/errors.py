@@ -19,6 +19,7 @@
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
     │       ├── ProjectNotFoundError
     │       └── TasksRefusedError      Label Studio refused a batch; says which tasks
+    ├── HomeError                  the home is in use, or not in the state that was asked for
     ├── LedgerError                our own record can't be opened
     └── LeaseError                 another run holds the connection
         └── LeaseLostError         this run held it, and was overtaken
@@ -149,6 +150,14 @@ class TasksRefusedError(LabelStudioError):
         self.reasons = dict(reasons)
         self.crashed = crashed
         super().__init__(message)
+
+
+class HomeError(PipelineError):
+    """The home is in use, or not in the state that was asked for."""
+
+    def __init__(self, home: str, what: str) -> None:
+        self.home = home
+        super().__init__(f"{home}: {what}")
 
 
 class LedgerError(PipelineError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -16,3 +18,34 @@ def database_url() -> str:
     if url := os.environ.get("LS_PIPELINE_DATABASE_URL"):
         return url
     return f"sqlite:///{(home() / 'ledger.db').as_posix()}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLabelStudio:
+    """The Label Studio that runs in the home, for whoever else works on it."""
+
+    url: str
+    api_key: str = field(repr=False)
+
+
+def local_label_studio() -> LocalLabelStudio | None:
+    """Give the Label Studio that `ls-pipeline start` runs here, None when it runs none."""
+    try:
+        told = json.loads(_address_file().read_text(encoding="utf-8"))
+        return LocalLabelStudio(told["url"], told["api_key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def tell_local_label_studio(told: LocalLabelStudio | None) -> None:
+    """Let others know where the Label Studio of this home runs; None: nowhere any more."""
+    file = _address_file()
+    if told is None:
+        file.unlink(missing_ok=True)
+        return
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({"url": told.url, "api_key": told.api_key}), encoding="utf-8")
+
+
+def _address_file() -> Path:
+    return home() / "label-studio.json"

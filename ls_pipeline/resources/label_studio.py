@@ -29,6 +29,7 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, origin_of
+from ls_pipeline.resources.home import LocalLabelStudio, local_label_studio
 
 if TYPE_CHECKING:
     import httpx
@@ -135,7 +136,11 @@ class LabelingApp(Protocol):
 class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The Label Studio server, Community edition, 1.23."""
 
-    url: str = Field(default="", description="Empty: LABEL_STUDIO_URL, else http://localhost:8080.")
+    url: str = Field(
+        default="",
+        description="Empty: LABEL_STUDIO_URL, else the one that `ls-pipeline start` runs in the "
+        "home, else http://localhost:8080.",
+    )
     api_key: str = Field(
         default="",
         description="Legacy token or personal access token. Empty: LABEL_STUDIO_API_KEY.",
@@ -296,7 +301,16 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def base_url(self) -> str:
         """Give the server's address, without a slash at its end."""
-        return (self.url or os.environ.get("LABEL_STUDIO_URL") or DEFAULT_URL).rstrip("/")
+        return self._server.url.rstrip("/")
+
+    @cached_property
+    def _server(self) -> LocalLabelStudio:
+        """Find the server: as configured, as the environment says, or the one in the home."""
+        url = self.url or os.environ.get("LABEL_STUDIO_URL")
+        key = self.api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
+        if not url and (local := local_label_studio()):
+            return local
+        return LocalLabelStudio(url or DEFAULT_URL, key)
 
     @cached_property
     def _http(self) -> Any:
@@ -304,7 +318,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         from label_studio_sdk.client import LabelStudio as Client  # noqa: PLC0415
         from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415
 
-        key = self.api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
+        key = self._server.api_key
         if not key:
             raise LabelStudioAccessError(
                 "There is no API key for Label Studio; set LABEL_STUDIO_API_KEY to a token from "

@@ -431,6 +431,12 @@ class Account:
         with self.ledger.engine.connect() as db:
             return db.scalar(query) is not None
 
+    def count_tasks(self) -> int:
+        """Count the rows of objects that are tasks."""
+        query = sa.select(sa.func.count()).where(tasks.c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            return db.scalar(query) or 0
+
     def count_objects(self) -> dict[State, int]:
         """Count the known objects by their state."""
         c = objects.c

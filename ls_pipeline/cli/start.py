@@ -1,0 +1,215 @@
+"""``ls-pipeline start``: Dagster, a local Label Studio where there is none, and connections."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from ls_pipeline.assets.revising import revising
+from ls_pipeline.cli.connections import apply_file, tell
+from ls_pipeline.cli.outside import Outside, dagster_home
+from ls_pipeline.cli.screen import err, say
+from ls_pipeline.cli.servers import (
+    USERNAME,
+    Server,
+    chosen_port,
+    dagster_server,
+    label_studio_server,
+    running,
+)
+from ls_pipeline.domain.errors import HomeError
+from ls_pipeline.resources.home import LocalLabelStudio, home, tell_local_label_studio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ls_pipeline.connections import Connection
+    from ls_pipeline.resources.ledger import Account
+
+DAGSTER_PORT, LABEL_STUDIO_PORT = 3000, 8080
+"""Where the two usually are; another free port where these are taken."""
+
+OURS = ("ledger.db*", "dagster", "label-studio", "logs", "copies")
+"""What a home holds, and what beginning anew puts aside."""
+
+FOR_BUCKETS = ("AWS_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "S3_ENDPOINT")
+FOR_NETWORKS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
+"""Begins of the variables that a local Label Studio gets, so that it can open objects."""
+
+LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asked `start` for."""
+
+    init: bool
+    force: bool
+    connection: Connection | None
+    file: Path | None
+    port: int | None
+    label_studio_port: int | None
+
+
+def start(wanted: Wanted) -> None:
+    """Run everything until Ctrl-C.
+
+    Raises ``HomeError`` when the home is in use, or not in the state that was asked for, and
+    ``PipelineError`` when something does not come up.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
+    with _only_one():
+        _prepare(wanted)
+        outside = Outside()
+        with _label_studio(wanted) as labels:
+            _store(wanted, outside)
+            dagster = _dagster(wanted)
+            with running([dagster], _tell):
+                _say_where(dagster, labels, outside)
+                _watch([dagster, *labels], outside)
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Keep a second `start` out of the home."""
+    home().mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home() / "start.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise HomeError(
+            str(home()), "another `ls-pipeline start` runs in it; stop that one, or use --home."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _prepare(wanted: Wanted) -> None:
+    """See that the home is as asked for; begin anew only where that was said."""
+    names = Outside().ledger.names()
+    if not wanted.init and not wanted.file and not names:
+        raise HomeError(
+            str(home()), "there is no connection yet; use --init with --source or --target."
+        )
+    if not wanted.init or not names:
+        return
+    if not wanted.force:
+        raise HomeError(
+            str(home()),
+            f"it holds connections already ({', '.join(names)}). Leave out --init to go on with "
+            "them, use --home for another place, or --force to put the old state aside and begin "
+            "anew.",
+        )
+    _put_aside()
+
+
+def _put_aside() -> None:
+    if os.environ.get("LS_PIPELINE_DATABASE_URL"):
+        raise HomeError(
+            str(home()),
+            "the ledger is in LS_PIPELINE_DATABASE_URL, and --force begins anew only in a home; "
+            "use another database.",
+        )
+    aside = home() / f"before-{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%S}"
+    aside.mkdir()
+    for pattern in OURS:
+        for old in home().glob(pattern):
+            shutil.move(old, aside / old.name)
+    say(f"The old state is in {aside}.")
+
+
+@contextmanager
+def _label_studio(wanted: Wanted) -> Iterator[list[Server]]:
+    """Run a local Label Studio, unless LABEL_STUDIO_URL points at one that answers."""
+    if os.environ.get("LABEL_STUDIO_URL"):
+        Outside().label_studio.now()
+        yield []
+        return
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(FOR_BUCKETS) or name.upper() in FOR_NETWORKS
+    }
+    port = chosen_port(wanted.label_studio_port, LABEL_STUDIO_PORT)
+    labels = label_studio_server(home() / "label-studio", home() / "logs", given, port=port)
+    with running([labels], _tell):
+        key = labels.client_environment["LABEL_STUDIO_API_KEY"]
+        tell_local_label_studio(LocalLabelStudio(labels.url, key))
+        try:
+            yield [labels]
+        finally:
+            tell_local_label_studio(None)
+
+
+def _dagster(wanted: Wanted) -> Server:
+    os.environ["DAGSTER_HOME"] = str(home() / "dagster")
+    dagster_home()
+    # Dagster leaves sockets in its temporary folder when it is stopped.
+    scratch = home() / "dagster" / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": str(scratch)}
+    port = chosen_port(wanted.port, DAGSTER_PORT)
+    return dagster_server(home() / "logs", environment, port=port)
+
+
+def _store(wanted: Wanted, outside: Outside) -> None:
+    if wanted.connection:
+        change = revising(outside.ledger, wanted.connection)
+        tell(change, change.save(outside.ledger, getpass.getuser()))
+    if wanted.file:
+        apply_file(wanted.file, outside)
+
+
+def _tell(server: Server, state: str) -> None:
+    usual = " (usually 10 to 60 seconds)" if state == "starting" else ""
+    err.print(f"{server.name}: {state}{usual}", highlight=False)
+
+
+def _say_where(dagster: Server, labels: list[Server], outside: Outside) -> None:
+    say(f"Dagster       {dagster.url}")
+    for server in labels:
+        password = server.environment["LABEL_STUDIO_PASSWORD"]
+        say(f"Label Studio  {server.url}  (login {USERNAME}, password {password})")
+    if not labels:
+        say(f"Label Studio  {outside.label_studio.base_url}")
+    say(f"Home          {home()}", "Ctrl-C stops everything; `ls-pipeline start` goes on.")
+
+
+def _watch(servers: list[Server], outside: Outside) -> None:
+    """Say how each connection comes on, for as long as all servers live."""
+    said: dict[str, list[str]] = {}
+    while True:
+        for name in outside.ledger.names():
+            now = _state(outside.ledger.account(name))
+            if now != said.get(name):
+                say(*(f"{name}: {line}" for line in now if line not in said.get(name, ())))
+                said[name] = now
+        for server in servers:
+            server.check()
+        time.sleep(LOOK_SECONDS)
+
+
+def _state(account: Account) -> list[str]:
+    tasks, files = account.count_tasks(), len(account.exported_ids())
+    counts = {
+        "loaded as tasks": tasks,
+        "in quarantine": account.count_quarantined(),
+        "written as completions": files,
+    }
+    found = [f"{count} {what}." for what, count in counts.items() if count]
+    failures = (account.health(work).failure for work in ("tasks", "completions"))
+    return found + list(dict.fromkeys(filter(None, failures)))
