@@ -1,12 +1,17 @@
 """What an annotator and an operator see, in a real browser."""
 
 import io
+import os
 import shutil
+import time
 
 import pytest
+import yaml
 from PIL import Image
 
 from ls_pipeline.cli import samples
+from ls_pipeline.cli.outside import Outside, dagster_home
+from ls_pipeline.cli.servers import dagster_server, running
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
@@ -60,6 +65,84 @@ def test_annotator_sees_the_pictures_pixels(stage, page, label_studio_server, cl
     expected = {samples.BACKGROUND, *(samples.COLOURS[one.kind] for one in samples.shapes(0))}
 
     assert all(seen.get(rgb(colour), 0) > 1000 for colour in expected)
+
+
+def launch(page, dagster, job, name, settings, *, new=False):
+    """Fill in the launchpad of a job as a person does: pick a partition, edit, launch."""
+    page.goto(f"{dagster.url}/locations/ls_pipeline.definitions/jobs/{job}/playground")
+    page.get_by_placeholder("Partition").click()
+    if new:
+        page.get_by_text("Add a partition").click()
+        page.get_by_placeholder("name").fill(name)
+        page.get_by_role("button", name="Save").click()
+    else:
+        page.get_by_text(name, exact=True).click()
+    page.wait_for_function("() => document.querySelector('.CodeMirror').innerText.includes('ops:')")
+    shown = page.evaluate("document.querySelector('.CodeMirror').CodeMirror.getValue()")
+    form = yaml.safe_load(shown)
+    side = job.split("_")[1]
+    form["ops"][f"{side}_settings"]["config"] |= settings
+    page.evaluate(
+        "text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", yaml.dump(form)
+    )
+    page.get_by_role("button", name="Launch Run").click()
+    page.wait_for_url("**/runs/**", timeout=60_000)
+    return yaml.safe_load(shown)["ops"][f"{side}_settings"]["config"]
+
+
+@pytest.fixture
+def dagster(stage, world):
+    """Give Dagster with its sensors, on a home of its own."""
+    world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
+    world.setenv("DAGSTER_HOME", str(stage.folder / "dagster"))
+    dagster_home()
+    server = dagster_server(stage.folder / "logs", dict(os.environ))
+    with running([server]):
+        yield server
+
+
+def wait_for_tasks(stage, name, expected):
+    deadline = time.monotonic() + 90
+    while (data := [one.document["data"] for one in stage.tasks(name)]) != expected:
+        assert time.monotonic() < deadline, data
+        time.sleep(1)
+
+
+def test_prefix_changed_in_the_launchpad_brings_in_what_the_old_one_hid(stage, page, dagster):
+    source = stage.s3("in")
+    source.put("old/a.json", b'{"text": "shown before"}', "application/json")
+    source.put("new/b.json", b'{"text": "hidden by the old prefix"}', "application/json")
+    stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
+    wait_for_tasks(stage, "reviews", [{"text": "shown before"}])
+    in_force = launch(page, dagster, "save_source_settings", "reviews", {"prefix": "new"})
+    wait_for_tasks(
+        stage, "reviews", [{"text": "shown before"}, {"text": "hidden by the old prefix"}]
+    )
+    page.goto(f"{dagster.url}/assets/source_settings?partition=reviews&view=partitions")
+    page.get_by_text("source.params.prefix: 'old' → 'new'").wait_for(timeout=30_000)
+    page.get_by_text("new/b.json").wait_for()
+
+    assert (in_force["prefix"], in_force["path"]) == ("old", source.name)
+
+
+def test_refused_settings_are_told_in_the_launchpads_run_and_change_nothing(stage, page, dagster):
+    source = stage.s3("in")
+    stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
+    Outside().instance.add_dynamic_partitions("connections", ["reviews"])
+    launch(page, dagster, "save_source_settings", "reviews", {"regex": "("})
+    page.get_by_text("is not RE2").first.wait_for(timeout=60_000)
+
+    assert Outside().ledger.connection("reviews").source.params.regex == ""
+
+
+def test_connection_is_added_in_the_ui(stage, page, dagster):
+    source = stage.gcs("in")
+    source.put("a.json", b'{"text": "a"}', "application/json")
+    name = stage.name("added")
+    form = {"type": "gcs", "path": source.name, "label_config": samples.TEXT_CONFIG}
+    launch(page, dagster, "save_source_settings", name, form, new=True)
+
+    wait_for_tasks(stage, "added", [{"text": "a"}])
 
 
 def rgb(colour):

@@ -1,0 +1,210 @@
+"""`ls-pipeline start`: the seed's own commands, and what a home goes through."""
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from ls_pipeline.cli import samples
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.resources.s3 import S3Buckets
+from tests.e2e.conftest import PROGRAM, keys
+
+pytestmark = pytest.mark.server
+
+BUCKET = "my-bucket-name"
+S3 = f"ls-pipeline start --init --source s3 --source-path {BUCKET}"
+GCS = f"ls-pipeline start --init --source gcs --source-path {BUCKET}"
+BLOBS = r""" --source-params "{\"data_key\": \"my-data-key\", \"use_blob_urls\": true}" """
+TO_S3 = f"ls-pipeline start --init --target s3-completions --target-path {BUCKET}"
+TO_GCS = f"ls-pipeline start --init --target gcs-completions --target-path {BUCKET}"
+"""The commands of the seed, with only the program's name changed."""
+
+PATIENCE = 90.0
+TYPED_BY_HAND = {"text": "The keyboard made my day."}
+
+
+def run(command):
+    words = [PROGRAM, *shlex.split(command)[1:]]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(world, tmp_path):
+    """Give a working folder without a home."""
+    world.chdir(tmp_path)
+    world.delenv("LS_PIPELINE_HOME")
+    world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
+    return tmp_path
+
+
+@contextmanager
+def started(command, folder):
+    """Run a command until the block ends, as Ctrl-C ends it; give its log."""
+    _, *words = shlex.split(command)
+    log = folder / "start.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [PROGRAM, *words], stdout=file, stderr=subprocess.STDOUT, cwd=folder
+        )
+    try:
+        wait_for(lambda: "Ctrl-C stops" in log.read_text() or process.poll() is not None)
+        yield log
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(60)
+    assert code == 0, log.read_text()
+
+
+def wait_for(look):
+    """Give what a look finds, once that is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s"
+        time.sleep(0.5)
+    return found
+
+
+@pytest.fixture
+def buckets(folder):
+    """Give the seed's bucket on both clouds, empty."""
+    import boto3
+    from google.cloud import storage
+
+    boto3.client("s3").create_bucket(Bucket=BUCKET)
+    if not storage.Client().lookup_bucket(BUCKET):
+        storage.Client().create_bucket(BUCKET)
+    found = {"s3": S3Buckets().open(BUCKET), "gs": GCSBuckets().open(BUCKET)}
+    for bucket in found.values():
+        for key in keys(bucket):
+            bucket.delete(key)
+    return found
+
+
+@pytest.fixture
+def project(folder):
+    """Give the project that the commands make, and leave none of that title behind."""
+    app = LabelStudio()
+
+    def titled():
+        found = app._json("GET", "api/projects/", params={"title": BUCKET})["results"]
+        return [one["id"] for one in found]
+
+    yield lambda: titled()[0]
+    for number in titled():
+        app._json("DELETE", f"api/projects/{number}/")
+
+
+def loaded(project):
+    """Give the data of all tasks."""
+    app = LabelStudio()
+    ids = [one.id for one in app.states(project())]
+    return [one.document["data"] for one in app.completions(project(), ids)]
+
+
+@pytest.mark.parametrize(("command", "cloud"), [(S3, "s3"), (GCS, "gs")])
+def test_seed_reads_a_bucket_for_json_tasks(folder, buckets, project, command, cloud):
+    for key, body in samples.texts(3):
+        buckets[cloud].put(key, body, "application/json")
+    with started(command, folder) as log:
+        wait_for(lambda: "3 loaded as tasks" in log.read_text())
+        buckets[cloud].put("later.json", b'{"text": "uploaded later"}', "application/json")
+        wait_for(lambda: "4 loaded as tasks" in log.read_text())
+
+    assert {"text": "uploaded later"} in loaded(project)
+
+
+@pytest.mark.parametrize(
+    ("command", "cloud"), [(S3 + BLOBS, "s3"), (GCS + BLOBS, "gs")], ids=["s3", "gcs"]
+)
+def test_seed_reads_a_bucket_with_blobs(folder, buckets, project, command, cloud):
+    buckets[cloud].put("my-blob.ext", b"blob", "application/octet-stream")
+    with started(command, folder) as log:
+        wait_for(lambda: "1 loaded as tasks" in log.read_text())
+
+    assert loaded(project) == [{"my-data-key": f"{cloud}://{BUCKET}/my-blob.ext"}]
+
+
+@pytest.mark.parametrize(("command", "cloud"), [(TO_S3, "s3"), (TO_GCS, "gs")])
+def test_seed_writes_results_to_a_bucket(folder, buckets, project, command, cloud):
+    app = LabelStudio()
+    made = app.project_titled(BUCKET, samples.TEXT_CONFIG)
+    (number,) = app.import_tasks(made.id, [{"data": TYPED_BY_HAND}])
+    result = samples.label(TYPED_BY_HAND)
+    app._json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
+    with started(command, folder) as log:
+        wait_for(lambda: "1 written as completions" in log.read_text())
+    document = json.loads(buckets[cloud].get(f"{number}.json"))
+
+    assert document["data"] == TYPED_BY_HAND
+    assert document["annotations"][0]["result"][0]["value"] == result[0]["value"]
+
+
+def test_home_is_kept_and_init_refuses_to_overwrite_it(folder, buckets, project):
+    buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
+    with started(S3, folder) as log:
+        wait_for(lambda: "1 loaded as tasks" in log.read_text())
+        second = run("ls-pipeline start")
+        dagster = re.search(r"http://127.0.0.1:\d+", log.read_text()).group()
+        query = {"query": "{ instance { daemonHealth { id allDaemonStatuses { healthy } } } }"}
+        health = requests.post(f"{dagster}/graphql", json=query, timeout=10)
+    again = run(S3)
+    with started("ls-pipeline start", folder) as log:
+        wait_for(lambda: "1 loaded as tasks" in log.read_text())
+
+    assert health.ok
+    assert (second.returncode, again.returncode) == (1, 1)
+    assert "another `ls-pipeline start` runs in it" in second.stderr
+    assert f"it holds connections already ({BUCKET}). Leave out --init to go on" in again.stderr
+    assert len(loaded(project)) == 1
+
+
+def test_force_puts_the_old_state_aside(folder, buckets, project):
+    buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
+    run("ls-pipeline connections add old --source s3 --source-path old-bucket")
+    with started(S3 + " --force", folder) as log:
+        wait_for(lambda: "1 loaded as tasks" in log.read_text())
+    listed = json.loads(run("ls-pipeline connections list --json").stdout)
+
+    assert list(listed["connections"]) == [BUCKET]
+    assert len(list((folder / ".ls_pipeline").glob("before-*/ledger.db"))) == 1
+
+
+def test_connections_of_a_file_are_started(folder, buckets, project):
+    buckets["gs"].put("a.json", b'{"text": "a"}', "application/json")
+    (folder / "connections.yaml").write_text(
+        f"connections:\n  {BUCKET}:\n    source: {{type: gcs, path: {BUCKET}}}\n"
+    )
+    with started("ls-pipeline start --connections connections.yaml", folder) as log:
+        wait_for(lambda: "1 loaded as tasks" in log.read_text())
+
+    assert loaded(project) == [{"text": "a"}]
+
+
+def test_label_studio_that_does_not_answer_is_told_before_anything_starts(folder, world):
+    world.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    done = run(S3)
+
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_an_address_a_label_studio_of_its_own_is_started(folder, buckets, world):
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
+        world.delenv(name)
+    buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
+    with started(S3, folder) as log:
+        wait_for(lambda: "1 loaded as tasks" in log.read_text())
+        # Another terminal in the same folder finds it without being told.
+        synced = run("ls-pipeline sync --json")
+
+    assert json.loads(synced.stdout)["connections"][BUCKET]["tasks"] == 1
+    assert not (folder / ".ls_pipeline" / "label-studio.json").exists()
