@@ -46,6 +46,10 @@ URL_LIFETIME_MINUTES = 60
 """How long a signed URL opens; Label Studio's default of 1 is shorter than a look."""
 
 
+OURS = "ls_pipeline "
+"""How the title of a storage connection begins that `open_bucket` made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """One project; ``tasks`` is the server's own count."""
@@ -115,11 +119,14 @@ class LabelingApp(Protocol):
         """Count the tasks that have a finished annotation, skipped ones included."""
         ...
 
-    def open_bucket(self, project_id: int, scheme: str, bucket: str) -> None:
+    def open_bucket(
+        self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
+    ) -> None:
         """Let the project's annotators open the objects of a bucket.
 
         Registers a storage connection that never syncs, once: Label Studio signs the
-        ``s3://`` and ``gs://`` URLs of tasks with it.
+        ``s3://`` and ``gs://`` URLs of tasks with it. Called again with another endpoint or
+        region, it changes that; a storage connection that a person made stays as it is.
 
         Raises ``LabelStudioError`` when Label Studio can't reach the bucket.
         """
@@ -250,16 +257,33 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         total: int = self._json("GET", "api/tasks/", params=params)["total"]
         return total
 
-    def open_bucket(self, project_id: int, scheme: str, bucket: str) -> None:
+    def open_bucket(
+        self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
+    ) -> None:
         path = f"api/storages/{'s3' if scheme == 's3' else 'gcs'}/"
         existing = self._json("GET", path, params={"project": project_id})
-        if any(one["bucket"] == bucket for one in existing):
+        same = [one for one in existing if one["bucket"] == bucket]
+        where = {"s3_endpoint": endpoint, "region_name": region} if scheme == "s3" else {}
+        if not same:
+            answer = self._store("POST", path, self._storage(project_id, scheme, bucket), where)
+        elif not same[0]["title"].startswith(OURS) or _is_at(same[0], where):
             return
+        else:
+            # With its bucket, or Label Studio would not try whether it can be reached there.
+            answer = self._store("PATCH", f"{path}{same[0]['id']}", {"bucket": bucket}, where)
+        if answer.status_code in {400, 500}:
+            raise LabelStudioError(
+                f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
+                f"{_detail(answer)} Give its server credentials and the endpoint of the bucket."
+            )
+        self._content(answer)
+
+    def _storage(self, project_id: int, scheme: str, bucket: str) -> dict[str, Any]:
         signing_key = self._google_credentials() if scheme == "gs" else ""
-        body = {
+        return {
             "project": project_id,
             "bucket": bucket,
-            "title": f"ls_pipeline {scheme}://{bucket} (opens objects, never syncs)",
+            "title": f"{OURS}{scheme}://{bucket} (opens objects, never syncs)",
             "synchronizable": False,
             "use_blob_urls": True,
             # On GCS only a service account's key can sign: without one, Label Studio fetches
@@ -268,13 +292,18 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "presign_ttl": URL_LIFETIME_MINUTES,
             **({"google_application_credentials": signing_key} if signing_key else {}),
         }
-        answer = self._send("POST", path, json=body)
-        if answer.status_code in {400, 500}:
-            raise LabelStudioError(
-                f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
-                f"{_detail(answer)} Give its server credentials and the endpoint of the bucket."
-            )
-        self._content(answer)
+
+    def _store(
+        self, method: str, path: str, body: Mapping[str, Any], where: Mapping[str, str]
+    ) -> "httpx.Response":
+        try:
+            return self._send(method, path, json={**body, **where})
+        except LabelStudioAccessError:
+            if not where.get("s3_endpoint"):
+                raise
+            # An address in an inner network is forbidden: only the S3_ENDPOINT of its server
+            # may lead there, and does so where none is given.
+            return self._send(method, path, json={**body, **where, "s3_endpoint": ""})
 
     def _google_credentials(self) -> str:
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
@@ -455,6 +484,11 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
     crashed = answer.status_code == 500  # noqa: PLR2004
     said = f"Label Studio refused {count} tasks: {_detail(answer)}"
     return TasksRefusedError(said, reasons, crashed=crashed)
+
+
+def _is_at(storage: Mapping[str, Any], where: Mapping[str, str]) -> bool:
+    """Tell whether a storage connection leads to this endpoint and region already."""
+    return all((storage.get(name) or "") == value for name, value in where.items())
 
 
 def _is_own_error(answer: "httpx.Response") -> bool:
