@@ -6,6 +6,7 @@ they do not know, and cost more than the request.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
+import base64
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,6 +60,28 @@ class Project:
     label_config: str
     tasks: int
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What answers, and as whom it knows us."""
+
+    version: str
+    token: str
+    """``legacy token`` or ``personal access token``."""
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How a browser fares with the URL of a task's object."""
+
+    status: int
+    """0: no answer."""
+    host: str
+    """Where Label Studio sent it; empty when it hands the bytes on itself."""
+    allowed: bool
+    """Label Studio's pages may use the answer: it is their own, or CORS lets them."""
 
 
 class LabelingApp(Protocol):
@@ -151,7 +174,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._project(self._json("GET", f"api/projects/{project_id}/"))
 
     def project_titled(self, title: str, label_config: str) -> Project:
-        if found := self._titled(title):
+        if found := self.titled(title):
             return found
         if not label_config:
             raise ProjectNotFoundError(
@@ -160,12 +183,13 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         body = {"title": title, "label_config": label_config}
         made = self._project(self._json("POST", "api/projects/", json=body))
-        first = self._titled(title) or made
+        first = self.titled(title) or made
         if first.id != made.id:  # another run made one at the same moment: the older one stays
             self._json("DELETE", f"api/projects/{made.id}/")
         return first
 
-    def _titled(self, title: str) -> Project | None:
+    def titled(self, title: str) -> Project | None:
+        """Give the project of that title, the oldest of several, if there is one."""
         # The server's filter is a substring match that ignores case.
         params = {"title": title, "page_size": 1000, "ordering": "id"}
         found = self._json("GET", "api/projects/", params=params)["results"]
@@ -305,6 +329,43 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             # may lead there, and does so where none is given.
             return self._send(method, path, json={**body, **where, "s3_endpoint": ""})
 
+    def about(self) -> About:
+        """Say what answers, and as whom it knows us."""
+        try:
+            version = self._json("GET", "api/version")["release"]
+            user = self._json("GET", "api/current-user/whoami")["email"]
+        except (KeyError, TypeError):
+            raise LabelStudioError(
+                f"What answers at {self.base_url} is not Label Studio's API; correct "
+                "LABEL_STUDIO_URL."
+            ) from None
+        is_jwt = self._key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
+        return About(version, "personal access token" if is_jwt else "legacy token", user)
+
+    def open_as_browser(self, task_id: int, uri: str) -> Opened:
+        """Open an object of a task the way that its page in Label Studio does."""
+        import httpx  # noqa: PLC0415
+
+        own = httpx.URL(self.base_url)
+        port = f":{own.port}" if own.port else ""
+        origin = f"{own.scheme}://{own.host}{port}"
+        try:
+            answer = self._http.request(
+                f"tasks/{task_id}/resolve/",
+                method="GET",
+                params={"fileuri": base64.urlsafe_b64encode(uri.encode()).decode()},
+                headers={"Origin": origin, "Range": "bytes=0-0"},
+                request_options={"max_retries": 0},
+            )
+        except httpx.HTTPError as error:
+            if error.request.url.netloc == own.netloc:
+                raise self._unavailable(error) from error
+            return Opened(0, error.request.url.host, allowed=False)
+        if not answer.history:
+            return Opened(answer.status_code, "", allowed=True)
+        allowed = answer.headers.get("access-control-allow-origin") in {"*", origin}
+        return Opened(answer.status_code, answer.url.host, allowed)
+
     def _google_credentials(self) -> str:
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
         try:
@@ -322,14 +383,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Give the server's address, without a slash at its end."""
         return (self.url or os.environ.get("LABEL_STUDIO_URL") or DEFAULT_URL).rstrip("/")
 
+    @property
+    def _key(self) -> str:
+        return self.api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
+
     @cached_property
     def _http(self) -> Any:
         import httpx  # noqa: PLC0415 - heavy, and not needed to load the definitions
         from label_studio_sdk.client import LabelStudio as Client  # noqa: PLC0415
         from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415
 
-        key = self.api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
-        if not key:
+        if not self._key:
             raise LabelStudioAccessError(
                 "There is no API key for Label Studio; set LABEL_STUDIO_API_KEY to a token from "
                 f"{self.base_url}/user/account."
@@ -344,11 +408,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         try:
             client = Client(  # type: ignore[no-untyped-call]
-                base_url=self.base_url, api_key=key, httpx_client=transport
+                base_url=self.base_url, api_key=self._key, httpx_client=transport
             )
         except ApiError as error:  # an expired personal access token
             raise self._access_error() from error
         return client._client_wrapper.httpx_client  # noqa: SLF001 - see the module's docstring
+
+    def _unavailable(self, error: Exception) -> LabelStudioUnavailableError:
+        return LabelStudioUnavailableError(
+            f"Label Studio at {self.base_url} does not answer ({_why(error)}); check that it "
+            "runs and that LABEL_STUDIO_URL is its address."
+        )
 
     def _access_error(self) -> LabelStudioAccessError:
         return LabelStudioAccessError(
@@ -365,10 +435,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             answer: httpx.Response = self._http.request(path, method=method, **options)
         except httpx.HTTPError as error:
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} does not answer ({_why(error)}); check that it "
-                "runs and that LABEL_STUDIO_URL is its address."
-            ) from error
+            raise self._unavailable(error) from error
         except ApiError as error:  # the refresh of a personal access token
             if error.status_code and error.status_code >= 500:  # noqa: PLR2004
                 raise LabelStudioUnavailableError(
