@@ -85,7 +85,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def _serving():
+def serving():
+    """Run a server whose ``answer`` a test sets."""
     with BadDay(("127.0.0.1", 0), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
@@ -97,12 +98,12 @@ def _serving():
 @pytest.fixture
 def bad_day():
     """Give a server whose ``answer`` a test sets."""
-    with _serving() as server:
+    with serving() as server:
         yield server
 
 
 @pytest.fixture
 def sts():
     """Give a second such server."""
-    with _serving() as server:
+    with serving() as server:
         yield server
