@@ -16,7 +16,6 @@ from tests.assets.test_loading import Wrapped
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
 
 ROLE = "arn:aws:iam::123456789012:role/labels"
-PICTURE = '<View><Image name="i" value="$image"/></View>'
 
 
 class App(MemoryLabelingApp):
@@ -57,14 +56,7 @@ def findings(bench, target=None):
 
 def blobs(bench, opened):
     """Load a blob, and have it open so."""
-    one = connection(
-        "reviews",
-        source={"type": "s3", "path": "bucket", "params": {"use_blob_urls": True}},
-        target=None,
-        project="Pictures",
-        label_config=PICTURE,
-    )
-    bench.ledger.save(one, "test")
+    bench.set(use_blob_urls=True)
     bench.put("a.png", b"picture")
     bench.load()
     bench.app.opened_as = opened
@@ -112,8 +104,8 @@ def test_object_that_is_no_task_is_a_warning_with_its_reason(bench):
 
 
 def test_label_config_that_shows_other_data_fails(bench):
-    bench.set(data_key="image")
-    bench.app.projects[1] = ("Reviews", '<View><Text name="t" value="$text"/></View>')
+    bench.set(data_key="text")
+    bench.app.projects[1] = ("Reviews", '<View><Image name="i" value="$image"/></View>')
 
     assert findings(bench)[1]["label config"].state == "failed"
 
