@@ -250,7 +250,7 @@ def connection(  # noqa: PLR0913 - one for each part of a connection
     if checked_source and checked_target:
         found += _overlap_faults(checked_source, checked_target)
     if checked_source and label_config:
-        found += _data_key_faults(checked_source.params, label_config)
+        found += data_key_faults(checked_source.params, label_config)
     if found:
         raise ConnectionFaults(name, found)
     return Connection(
@@ -414,7 +414,8 @@ def _overlap_faults(source: Source, target: Target) -> Iterator[str]:
         )
 
 
-def _data_key_faults(params: SourceParams, label_config: str) -> Iterator[str]:
+def data_key_faults(params: SourceParams, label_config: str) -> Iterator[str]:
+    """Say where a label config shows other data than these params fill."""
     try:
         keys = data_keys(label_config)
     except NotATaskError:

@@ -496,8 +496,11 @@ class _Loader:
             return  # it was deleted, and its tasks with it
 
     def _open_bucket(self) -> None:
+        scheme, name, params = self.bucket.scheme, self.bucket.name, self.source.params
         try:
-            self.app.open_bucket(self.project.id, self.bucket.scheme, self.bucket.name)
+            self.app.open_bucket(
+                self.project.id, scheme, name, params.endpoint_url, params.region_name
+            )
         except LabelStudioError as error:
             if error.transient:
                 raise

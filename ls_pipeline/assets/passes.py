@@ -64,8 +64,8 @@ def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
 
 
 def bucket_of(part: Source | Target, s3: S3Buckets, gcs: GCSBuckets) -> Bucket:
-    """Open the bucket of a source or target."""
-    return (s3 if part.cloud == "s3" else gcs).open(part.path)
+    """Open the bucket of a source or target, with its params."""
+    return (s3 if part.cloud == "s3" else gcs).bucket_of(part)
 
 
 def nothing_to_do(connection: Connection, side: str) -> dg.MaterializeResult[None]:

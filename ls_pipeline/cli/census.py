@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.passes import bucket_of
 from ls_pipeline.domain.completions import is_for
-from ls_pipeline.domain.errors import ObjectNotFoundError
 from ls_pipeline.domain.exports import annotations_key, is_completion_key
 from ls_pipeline.domain.objects import folder
 
 if TYPE_CHECKING:
     from ls_pipeline.cli.outside import Outside
     from ls_pipeline.connections import Connection, Source, Target
-    from ls_pipeline.resources.bucket import Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +39,8 @@ def census(name: str, outside: Outside) -> Census:
     """Count a connection's things. Raises ``OutsideError``."""
     connection = outside.ledger.connection(name)
     tasks, completions = _tasks(connection, outside)
-    target = connection.target
-    bucket = bucket_of(target, outside.s3, outside.gcs) if target else None
-    return Census(
-        _objects(connection.source, outside),
-        tasks,
-        completions,
-        _json_files(target, bucket),
-        _parquet_rows(target, bucket),
-    )
+    objects = _objects(connection.source, outside)
+    return Census(objects, tasks, completions, *_exports(connection.target, outside))
 
 
 def _objects(source: Source | None, outside: Outside) -> int:
@@ -76,22 +67,25 @@ def _shares_project(connection: Connection, outside: Outside) -> bool:
     return any(one.project == connection.project and one.name != connection.name for one in others)
 
 
-def _json_files(target: Target | None, bucket: Bucket | None) -> int:
-    if target is None or bucket is None:
-        return 0
+def _exports(target: Target | None, outside: Outside) -> tuple[int, int]:
+    """Count JSON files and Parquet rows."""
+    if target is None:
+        return 0, 0
     prefix = target.params.prefix
-    pages = bucket.pages(folder(prefix))
-    return sum(is_completion_key(prefix, one.key) for page in pages for one in page)
+    table = annotations_key(prefix)
+    bucket = bucket_of(target, outside.s3, outside.gcs)
+    files = rows = 0
+    for page in bucket.pages(folder(prefix)):
+        for one in page:
+            files += is_completion_key(prefix, one.key)
+            # Not asked for before it is there: S3 refuses an absent object to those who may
+            # list a folder of the bucket only.
+            rows += _parquet_rows(bucket.get(table)) if one.key == table else 0
+    return files, rows
 
 
-def _parquet_rows(target: Target | None, bucket: Bucket | None) -> int:
-    if target is None or bucket is None:
-        return 0
+def _parquet_rows(body: bytes) -> int:
     import pyarrow.parquet as pq  # noqa: PLC0415 - half a second
 
-    try:
-        body = bucket.get(annotations_key(target.params.prefix))
-    except ObjectNotFoundError:
-        return 0
     rows: int = pq.read_metadata(io.BytesIO(body)).num_rows  # type: ignore[no-untyped-call]
     return rows

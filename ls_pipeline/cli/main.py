@@ -1,4 +1,4 @@
-"""``ls-pipeline``: start, connections, sync, demo."""
+"""``ls-pipeline``: start, connections, sync, doctor, demo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
 from ls_pipeline.cli.outside import Outside
-from ls_pipeline.cli.screen import bars, err, out, show_counts
+from ls_pipeline.cli.screen import bars, err, out, show_counts, show_findings
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
     ConnectionsFileError,
@@ -157,6 +157,37 @@ def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # 
     else:
         out.print("There are no connections yet; see ls-pipeline connections add --help.")
     if any("error" in report for report in reports.values()):
+        ctx.exit(FAILED)
+
+
+DOCTOR_EPILOG = """
+\b
+Examples:
+  ls-pipeline doctor                 what is in general, and all connections
+  ls-pipeline doctor reviews --json  one of them, one JSON object on standard output
+\b
+It writes one small object to each target, and deletes it again.
+"""
+
+
+@main.command(epilog=DOCTOR_EPILOG, short_help="Try everything, and say what to do.")
+@click.argument("names", metavar="[CONNECTION]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a listing.")
+@click.pass_context
+def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+    """Try what connections need, and say what to do where it fails.
+
+    Label Studio, sources, targets and blobs in the browser; with the smallest permissions that
+    each connection needs. The exit code is 1 when anything failed.
+    """
+    from ls_pipeline.cli.doctor import examine  # noqa: PLC0415 - seconds of imports
+
+    report = examine(names, Outside.impatient())
+    if as_json:
+        click.echo(json.dumps(report.as_json()))
+    else:
+        show_findings(report)
+    if report.failed:
         ctx.exit(FAILED)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from ls_pipeline.connections import Source, Target
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketError,
@@ -46,6 +47,10 @@ class GCSBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         with _translated(uri("gs", name, "")):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
             return GCSBucket(name, self._client, self._retry, emulated=emulated)
+
+    def bucket_of(self, part: Source | Target) -> Bucket:
+        """Open the bucket of a source or target."""
+        return self.open(part.path)
 
     @cached_property
     def _client(self) -> Any:

@@ -6,6 +6,7 @@ they do not know, and cost more than the request.
 """
 
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
+import base64
 import contextlib
 import json
 import os
@@ -48,6 +49,10 @@ URL_LIFETIME_MINUTES = 60
 """How long a signed URL opens; Label Studio's default of 1 is shorter than a look."""
 
 
+OURS = "ls_pipeline "
+"""How the title of a storage connection begins that `open_bucket` made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """One project; ``tasks`` is the server's own count."""
@@ -57,6 +62,28 @@ class Project:
     label_config: str
     tasks: int
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What answers, and as whom it knows us."""
+
+    version: str
+    token: str
+    """``legacy token`` or ``personal access token``."""
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How a browser fares with the URL of a task's object."""
+
+    status: int
+    """0: no answer."""
+    host: str
+    """Where Label Studio sent it; empty when it hands the bytes on itself."""
+    allowed: bool
+    """Label Studio's pages may use the answer: it is their own, or CORS lets them."""
 
 
 class LabelingApp(Protocol):
@@ -122,11 +149,14 @@ class LabelingApp(Protocol):
         """Count the tasks that have a finished annotation, skipped ones included."""
         ...
 
-    def open_bucket(self, project_id: int, scheme: str, bucket: str) -> None:
+    def open_bucket(
+        self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
+    ) -> None:
         """Let the project's annotators open the objects of a bucket.
 
         Registers a storage connection that never syncs, once: Label Studio signs the
-        ``s3://`` and ``gs://`` URLs of tasks with it.
+        ``s3://`` and ``gs://`` URLs of tasks with it. Called again with another endpoint or
+        region, it changes that; a storage connection that a person made stays as it is.
 
         Raises ``LabelStudioError`` when Label Studio can't reach the bucket.
         """
@@ -155,16 +185,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._project(self._json("GET", f"api/projects/{project_id}/"))
 
     def project_titled(self, title: str, label_config: str) -> Project:
-        if found := self._titled(title):
+        if found := self.titled(title):
             return found
         body = {"title": title, "label_config": label_config or "<View></View>"}
         made = self._project(self._json("POST", "api/projects/", json=body))
-        first = self._titled(title) or made
+        first = self.titled(title) or made
         if first.id != made.id:  # another run made one at the same moment: the older one stays
             self._json("DELETE", f"api/projects/{made.id}/")
         return first
 
-    def _titled(self, title: str) -> Project | None:
+    def titled(self, title: str) -> Project | None:
+        """Give the project of that title, the oldest of several, if there is one."""
         # The server's filter is a substring match that ignores case.
         params = {"title": title, "page_size": 1000, "ordering": "id"}
         found = self._json("GET", "api/projects/", params=params)["results"]
@@ -260,16 +291,33 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         total: int = self._json("GET", "api/tasks/", params=params)["total"]
         return total
 
-    def open_bucket(self, project_id: int, scheme: str, bucket: str) -> None:
+    def open_bucket(
+        self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
+    ) -> None:
         path = f"api/storages/{'s3' if scheme == 's3' else 'gcs'}/"
         existing = self._json("GET", path, params={"project": project_id})
-        if any(one["bucket"] == bucket for one in existing):
+        same = [one for one in existing if one["bucket"] == bucket]
+        where = {"s3_endpoint": endpoint, "region_name": region} if scheme == "s3" else {}
+        if not same:
+            answer = self._store("POST", path, self._storage(project_id, scheme, bucket), where)
+        elif not same[0]["title"].startswith(OURS) or _is_at(same[0], where):
             return
+        else:
+            # With its bucket, or Label Studio would not try whether it can be reached there.
+            answer = self._store("PATCH", f"{path}{same[0]['id']}", {"bucket": bucket}, where)
+        if answer.status_code in {400, 500}:
+            raise LabelStudioError(
+                f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
+                f"{_detail(answer)} Give its server credentials and the endpoint of the bucket."
+            )
+        self._content(answer)
+
+    def _storage(self, project_id: int, scheme: str, bucket: str) -> dict[str, Any]:
         signing_key = self._google_credentials() if scheme == "gs" else ""
-        body = {
+        return {
             "project": project_id,
             "bucket": bucket,
-            "title": f"ls_pipeline {scheme}://{bucket} (opens objects, never syncs)",
+            "title": f"{OURS}{scheme}://{bucket} (opens objects, never syncs)",
             "synchronizable": False,
             "use_blob_urls": True,
             # On GCS only a service account's key can sign: without one, Label Studio fetches
@@ -278,13 +326,55 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "presign_ttl": URL_LIFETIME_MINUTES,
             **({"google_application_credentials": signing_key} if signing_key else {}),
         }
-        answer = self._send("POST", path, json=body)
-        if answer.status_code in {400, 500}:
+
+    def _store(
+        self, method: str, path: str, body: Mapping[str, Any], where: Mapping[str, str]
+    ) -> "httpx.Response":
+        try:
+            return self._send(method, path, json={**body, **where})
+        except LabelStudioAccessError:
+            if not where.get("s3_endpoint"):
+                raise
+            # An address in an inner network is forbidden: only the S3_ENDPOINT of its server
+            # may lead there, and does so where none is given.
+            return self._send(method, path, json={**body, **where, "s3_endpoint": ""})
+
+    def about(self) -> About:
+        """Say what answers, and as whom it knows us."""
+        try:
+            version = self._json("GET", "api/version")["release"]
+            user = self._json("GET", "api/current-user/whoami")["email"]
+        except (KeyError, TypeError):
             raise LabelStudioError(
-                f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
-                f"{_detail(answer)} Give its server credentials and the endpoint of the bucket."
+                f"What answers at {self.base_url} is not Label Studio's API; correct "
+                "LABEL_STUDIO_URL."
+            ) from None
+        is_jwt = self._key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
+        return About(version, "personal access token" if is_jwt else "legacy token", user)
+
+    def open_as_browser(self, task_id: int, uri: str) -> Opened:
+        """Open an object of a task the way that its page in Label Studio does."""
+        import httpx  # noqa: PLC0415
+
+        own = httpx.URL(self.base_url)
+        port = f":{own.port}" if own.port else ""
+        origin = f"{own.scheme}://{own.host}{port}"
+        try:
+            answer = self._http.request(
+                f"tasks/{task_id}/resolve/",
+                method="GET",
+                params={"fileuri": base64.urlsafe_b64encode(uri.encode()).decode()},
+                headers={"Origin": origin, "Range": "bytes=0-0"},
+                request_options={"max_retries": 0},
             )
-        self._content(answer)
+        except httpx.HTTPError as error:
+            if error.request.url.netloc == own.netloc:
+                raise self._unavailable(error) from error
+            return Opened(0, error.request.url.host, allowed=False)
+        if not answer.history:
+            return Opened(answer.status_code, "", allowed=True)
+        allowed = answer.headers.get("access-control-allow-origin") in {"*", origin}
+        return Opened(answer.status_code, answer.url.host, allowed)
 
     def _google_credentials(self) -> str:
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
@@ -312,14 +402,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             return local
         return LocalLabelStudio(url or DEFAULT_URL, key)
 
+    @property
+    def _key(self) -> str:
+        return self._server.api_key
+
     @cached_property
     def _http(self) -> Any:
         import httpx  # noqa: PLC0415 - heavy, and not needed to load the definitions
         from label_studio_sdk.client import LabelStudio as Client  # noqa: PLC0415
         from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415
 
-        key = self._server.api_key
-        if not key:
+        if not self._key:
             raise LabelStudioAccessError(
                 "There is no API key for Label Studio; set LABEL_STUDIO_API_KEY to a token from "
                 f"{self.base_url}/user/account."
@@ -334,11 +427,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         try:
             client = Client(  # type: ignore[no-untyped-call]
-                base_url=self.base_url, api_key=key, httpx_client=transport
+                base_url=self.base_url, api_key=self._key, httpx_client=transport
             )
         except ApiError as error:  # an expired personal access token
             raise self._access_error() from error
         return client._client_wrapper.httpx_client  # noqa: SLF001 - see the module's docstring
+
+    def _unavailable(self, error: Exception) -> LabelStudioUnavailableError:
+        return LabelStudioUnavailableError(
+            f"Label Studio at {self.base_url} does not answer ({_why(error)}); check that it "
+            "runs and that LABEL_STUDIO_URL is its address."
+        )
 
     def _access_error(self) -> LabelStudioAccessError:
         return LabelStudioAccessError(
@@ -355,10 +454,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             answer: httpx.Response = self._http.request(path, method=method, **options)
         except httpx.HTTPError as error:
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} does not answer ({_why(error)}); check that it "
-                "runs and that LABEL_STUDIO_URL is its address."
-            ) from error
+            raise self._unavailable(error) from error
         except ApiError as error:  # the refresh of a personal access token
             if error.status_code and error.status_code >= 500:  # noqa: PLR2004
                 raise LabelStudioUnavailableError(
@@ -474,6 +570,11 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
     crashed = answer.status_code == 500  # noqa: PLR2004
     said = f"Label Studio refused {count} tasks: {_detail(answer)}"
     return TasksRefusedError(said, reasons, crashed=crashed)
+
+
+def _is_at(storage: Mapping[str, Any], where: Mapping[str, str]) -> bool:
+    """Tell whether a storage connection leads to this endpoint and region already."""
+    return all((storage.get(name) or "") == value for name, value in where.items())
 
 
 def _is_own_error(answer: "httpx.Response") -> bool:

@@ -1,17 +1,22 @@
-"""S3 buckets, over the client of dagster-aws's ``S3Resource``."""
+"""S3 buckets, over the client of dagster-aws's ``S3Resource``.
+
+A bucket with a role has a client of botocore's own: ``S3Resource`` takes a profile or fixed
+keys, and those of a role expire within the hour.
+"""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from ls_pipeline.connections import Source, Target, TargetParams
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketError,
@@ -22,6 +27,22 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
+from ls_pipeline.resources.s3_role import RoleError, session_in_role
+
+
+@dataclass(frozen=True)
+class S3Options:
+    """What a connection says of one bucket beyond its name; what is empty, the resource says."""
+
+    endpoint_url: str = ""
+    region_name: str = ""
+    role_arn: str = ""
+    external_id: str = ""
+    kms_key_id: str = ""
+    """Encrypts what is written."""
+
+
+_NO_OPTIONS = S3Options()
 
 
 class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -37,21 +58,73 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     max_attempts: int = Field(default=5, ge=1, description="Tries of each request.")
 
-    def open(self, name: str) -> Bucket:
-        """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``."""
-        with _translated(uri("s3", name, "")):
-            return S3Bucket(name, self._client)
+    _clients: "_Clients" = PrivateAttr(default_factory=lambda: _Clients())  # noqa: PLW0108
 
-    @cached_property
-    def _client(self) -> Any:
+    def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
+        """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``.
+
+        Buckets that differ in nothing but name and key share a client, and its connections.
+        """
+        with _translated(uri("s3", name, "")):
+            client = self._clients.get(replace(options, kms_key_id=""), self._client)
+            return S3Bucket(name, client, options.kms_key_id)
+
+    def bucket_of(self, part: Source | Target) -> Bucket:
+        """Open the bucket of a source or target, with its params."""
+        params = part.params
+        return self.open(
+            part.path,
+            S3Options(
+                params.endpoint_url,
+                params.region_name,
+                params.role_arn,
+                params.external_id,
+                params.kms_key_id if isinstance(params, TargetParams) else "",
+            ),
+        )
+
+    def _client(self, options: S3Options) -> Any:
+        region = options.region_name or self.region_name
+        endpoint = options.endpoint_url or self.endpoint_url
+        if options.role_arn:
+            return self._client_in_role(options, region, endpoint)
         from dagster_aws.s3 import S3Resource  # noqa: PLC0415 - it takes two seconds
 
         return S3Resource(
-            region_name=self.region_name or None,
-            endpoint_url=self.endpoint_url or None,
+            region_name=region or None,
+            endpoint_url=endpoint or None,
             profile_name=self.profile_name or None,
             max_attempts=self.max_attempts,
         ).get_client()
+
+    def _client_in_role(self, options: S3Options, region: str, endpoint: str) -> Any:
+        from botocore.session import Session  # noqa: PLC0415 - half a second
+        from dagster_aws.utils import construct_boto_client_retry_config  # noqa: PLC0415
+
+        # As S3Resource has it.
+        config = construct_boto_client_retry_config(self.max_attempts)  # type: ignore[no-untyped-call]
+        own = Session(profile=self.profile_name or None)
+        session = session_in_role(own, options.role_arn, options.external_id, region, config)
+        return session.create_client(
+            "s3", region_name=region or None, endpoint_url=endpoint or None, config=config
+        )
+
+
+class _Clients:
+    """Makes one client for the same options, whichever thread asks first."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._made: dict[S3Options, Any] = {}
+
+    def get(self, options: S3Options, make: Callable[[S3Options], Any]) -> Any:
+        with self._lock:
+            if options not in self._made:
+                self._made[options] = make(options)
+            return self._made[options]
+
+
+KMS = "aws:kms"
 
 
 @dataclass(frozen=True)
@@ -60,6 +133,7 @@ class S3Bucket:
 
     name: str
     client: Any = field(repr=False)
+    kms_key_id: str = ""
     scheme: str = "s3"
 
     def uri(self, key: str = "") -> str:
@@ -98,6 +172,7 @@ class S3Bucket:
                 Body=body,
                 ContentType=content_type,
                 ChecksumSHA256=checksum,  # the store refuses what does not match it
+                **self._encryption,
             )
         version = answer.get("ETag", "").strip('"')
         told = answer.get("ChecksumSHA256")
@@ -105,7 +180,19 @@ class S3Bucket:
             raise BucketUnavailableError(
                 self.uri(key), "the store did not confirm what was sent; try again."
             )
+        if self.kms_key_id and answer.get("ServerSideEncryption") != KMS:
+            raise BucketError(
+                self.uri(key),
+                "the store took it without encrypting it with kms_key_id; use a store that can, "
+                "or leave kms_key_id out.",
+            )
         return StoredObject(key, version, len(body))
+
+    @property
+    def _encryption(self) -> dict[str, str]:
+        if not self.kms_key_id:
+            return {}
+        return {"ServerSideEncryption": KMS, "SSEKMSKeyId": self.kms_key_id}
 
     def delete(self, key: str) -> None:
         with _translated(self.uri(key), self.name):
@@ -138,12 +225,25 @@ _CHANGED = {"PreconditionFailed", "412"}
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "301"}
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 """Refusals of credentials that S3 sends with status 400."""
-_LATER = {"Throttling", "RequestTimeout", "OperationAborted", "BadDigest", "IncompleteBody"}
+_LATER = {
+    "Throttling",
+    "RequestTimeout",
+    "OperationAborted",
+    "BadDigest",
+    "IncompleteBody",
+    "KMS.ThrottlingException",
+    "KMS.KMSInternalException",
+}
 """Codes to try again after that don't show it by their status."""
-_TOO_MANY, _SERVER_ERROR = 429, 500
+_FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 403, 429, 500
 _ADVICE = {
     "RequestTimeTooSkewed": "set this machine's clock",
     "InvalidObjectState": "restore the object from its archive",
+}
+_KMS_ADVICE = {
+    "KMS.NotFoundException": "correct kms_key_id; a key serves buckets of its own region alone",
+    "KMS.DisabledException": "have the key enabled, or set kms_key_id to another",
+    "AccessDenied": "allow the credentials kms:GenerateDataKey and kms:Decrypt on it",
 }
 _CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role."
@@ -158,6 +258,8 @@ def _translated(place: str, bucket: str = "") -> Iterator[None]:
 
     try:
         yield
+    except RoleError as error:
+        raise error.kind(place, str(error)) from error
     except aws.ClientError as error:
         raise _from_answer(place, bucket, error) from error
     except aws.NoCredentialsError as error:
@@ -174,7 +276,9 @@ def _translated(place: str, bucket: str = "") -> Iterator[None]:
         raise BucketAccessError(place, f"{_words(error)}; {_CREDENTIALS}") from error
     except (aws.HTTPClientError, aws.ConnectionError) as error:
         raise BucketUnavailableError(
-            place, f"S3 does not answer ({error}); check the network and AWS_ENDPOINT_URL."
+            place,
+            f"S3 does not answer ({error}); check the network, and endpoint_url or "
+            "AWS_ENDPOINT_URL.",
         ) from error
     except (
         aws.IncompleteReadError,
@@ -188,7 +292,7 @@ def _translated(place: str, bucket: str = "") -> Iterator[None]:
     except aws.BotoCoreError as error:
         raise BucketError(place, f"{_words(error)}; correct it.") from error
     except ValueError as error:  # botocore's word for a malformed endpoint
-        raise BucketError(place, f"{error}; correct AWS_ENDPOINT_URL.") from error
+        raise BucketError(place, f"{error}; correct endpoint_url or AWS_ENDPOINT_URL.") from error
 
 
 def _words(error: Exception) -> str:
@@ -214,8 +318,14 @@ def _from_answer(  # noqa: PLR0911 - a table of answers
         headers = meta.get("HTTPHeaders", {})
         region = headers.get("x-amz-bucket-region") or told.get("Region", "the bucket's")
         return BucketError(
-            place, f"the bucket is in another region; set AWS_DEFAULT_REGION to {region}."
+            place,
+            f"the bucket is in another region; set region_name or AWS_DEFAULT_REGION to {region}.",
         )
+    if code not in _LATER and (code.startswith("KMS.") or "kms:" in str(told.get("Message"))):
+        # The objects are readable to these credentials, their key is not.
+        kind = BucketAccessError if status == _FORBIDDEN else BucketError
+        advice = _KMS_ADVICE.get(code, "have the key put in order, or set kms_key_id to another")
+        return kind(place, f"KMS refuses the encryption key ({said}); {advice}.")
     if status in {401, 403} or code in _EXPIRED:
         advice = _ADVICE.get(code, "check the credentials and their policy")
         return BucketAccessError(place, f"access is refused ({said}); {advice}.")

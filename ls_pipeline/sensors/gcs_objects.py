@@ -21,6 +21,6 @@ def gcs_objects(seconds: int) -> dg.SensorDefinition:
     def look(
         context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], gcs: GCSBuckets
     ) -> dg.SensorResult:
-        return look_for_changes(context, ledger, "gcs", gcs.open)
+        return look_for_changes(context, ledger, "gcs", gcs.bucket_of)
 
     return look

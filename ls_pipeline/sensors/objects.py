@@ -24,7 +24,7 @@ def look_for_changes(
     context: dg.SensorEvaluationContext,
     ledger: Ledger,
     cloud: str,
-    open_bucket: Callable[[str], Bucket],
+    open_bucket: Callable[[Source], Bucket],
 ) -> dg.SensorResult:
     """Compare the buckets of one cloud with the ledger; ask for a run where they differ.
 
@@ -58,7 +58,7 @@ def _look(  # noqa: PLR0913, PLR0917 - a step of `look_for_changes`
     context: dg.SensorEvaluationContext,
     account: Account,
     cloud: str,
-    open_bucket: Callable[[str], Bucket],
+    open_bucket: Callable[[Source], Bucket],
     after: str,
     tick: Tick,
 ) -> str:
@@ -70,7 +70,7 @@ def _look(  # noqa: PLR0913, PLR0917 - a step of `look_for_changes`
         tick.reasons.append(reason)
         return ""
     try:
-        differs, reached = _differs(account, source, open_bucket(source.path), after, tick)
+        differs, reached = _differs(account, source, open_bucket(source), after, tick)
     except BucketError as error:
         tick.reasons.append(f"{account.name}: {error}")
         return ""

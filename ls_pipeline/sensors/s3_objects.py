@@ -21,6 +21,6 @@ def s3_objects(seconds: int) -> dg.SensorDefinition:
     def look(
         context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], s3: S3Buckets
     ) -> dg.SensorResult:
-        return look_for_changes(context, ledger, "s3", s3.open)
+        return look_for_changes(context, ledger, "s3", s3.bucket_of)
 
     return look

@@ -376,7 +376,7 @@ def test_annotators_can_open_the_bucket(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
 
-    assert bench.app.opened == {(1, "s3", "bucket")}
+    assert bench.app.opened == {(1, "s3", "bucket"): ("", "")}
 
 
 def test_bucket_that_annotators_can_not_open_is_a_note_and_tasks_load(bench):
@@ -387,3 +387,10 @@ def test_bucket_that_annotators_can_not_open_is_a_note_and_tasks_load(bench):
     done = bench.load(app=Wrapped(bench.app, open_bucket=refuse))
 
     assert (done.notes, len(bench.tasks)) == (["Label Studio can't open it."], 1)
+
+
+def test_annotators_open_the_bucket_at_the_endpoint_of_the_connection(bench):
+    bench.set(endpoint_url="https://s3.example.com", region_name="eu-west-3")
+    bench.load()
+
+    assert set(bench.app.opened.values()) == {("https://s3.example.com", "eu-west-3")}

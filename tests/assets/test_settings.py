@@ -18,8 +18,8 @@ class Buckets:
     def __init__(self, *buckets):
         self.buckets = {one.name: one for one in buckets}
 
-    def open(self, name, *_):
-        return self.buckets.get(name) or MemoryBucket(name, exists=False)
+    def bucket_of(self, part):
+        return self.buckets.get(part.path) or MemoryBucket(part.path, exists=False)
 
 
 @pytest.fixture

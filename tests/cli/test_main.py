@@ -91,7 +91,9 @@ def test_sync_without_connections_says_how_to_add_one(run):
     assert "connections add" in run("sync").stdout
 
 
-@pytest.mark.parametrize("words", [[], ["connections"], ["connections", "add"], ["sync"], ["demo"]])
+@pytest.mark.parametrize(
+    "words", [[], ["connections"], ["connections", "add"], ["sync"], ["doctor"], ["demo"]]
+)
 def test_every_command_has_help(run, words):
     assert run(*words, "--help").exit_code == 0
 

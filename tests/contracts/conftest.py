@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import threading
@@ -35,8 +36,24 @@ def gcs_refusal(status, message):
     return Answer(json.dumps(body).encode(), status, {"content-type": "application/json"})
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a client sent."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
 class BadDay(http.server.ThreadingHTTPServer):
+    """Answers ``answer``, or what it gives for the request; keeps all ``requests``."""
+
     answer = Answer()
+
+    def __init__(self, *address):
+        super().__init__(*address)
+        self.requests = []
 
     @property
     def url(self):
@@ -47,8 +64,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # or botocore waits a second for "100 Continue"
 
     def _answer(self):
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, self.path, headers, body)
+        self.server.requests.append(request)
         answer = self.server.answer
+        answer = answer(request) if callable(answer) else answer
         length = len(answer.body) if answer.announced is None else answer.announced
         self.send_response(answer.status)
         for name, value in {**answer.headers, "content-length": length}.items():
@@ -63,12 +84,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def bad_day():
-    """Give a server whose ``answer`` a test sets."""
+@contextlib.contextmanager
+def serving():
+    """Run a server whose ``answer`` a test sets."""
     with BadDay(("127.0.0.1", 0), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def bad_day():
+    """Give a server whose ``answer`` a test sets."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def sts():
+    """Give a second such server."""
+    with serving() as server:
+        yield server

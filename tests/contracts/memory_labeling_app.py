@@ -16,7 +16,7 @@ class MemoryLabelingApp:
     def __init__(self):
         self.projects = {}
         self.tasks = {}
-        self.opened = set()
+        self.opened = {}
         self._numbers = itertools.count(1)
 
     # -- LabelingApp ----------------------------------------------------------------------
@@ -83,8 +83,8 @@ class MemoryLabelingApp:
     def count_annotated(self, project_id):
         return sum(bool(task["annotations"]) for task in self._of(project_id))
 
-    def open_bucket(self, project_id, scheme, bucket):
-        self.opened.add((project_id, scheme, bucket))
+    def open_bucket(self, project_id, scheme, bucket, endpoint="", region=""):
+        self.opened[project_id, scheme, bucket] = (endpoint, region)
 
     # -- what annotators do ---------------------------------------------------------------
 

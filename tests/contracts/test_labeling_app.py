@@ -256,6 +256,62 @@ def test_bucket_that_label_studio_can_not_reach_is_told(world):
         app.open_bucket(project.id, "s3", "absent")
 
 
+@pytest.fixture
+def opened(world):
+    """Give an app, its project and a bucket, registered once, with what tells its storages."""
+    import boto3
+
+    app = RealApp()
+    project = app.project_titled("Storages", CONFIG)
+    boto3.client("s3").create_bucket(Bucket="storages")
+    for one in _storages(app, project):
+        app._json("DELETE", f"api/storages/s3/{one['id']}")
+    return app, project
+
+
+def _storages(app, project):
+    return app._json("GET", "api/storages/s3/", params={"project": project.id})
+
+
+@pytest.mark.server
+def test_region_of_a_bucket_that_annotators_open_can_change(opened):
+    app, project = opened
+    app.open_bucket(project.id, "s3", "storages")
+    app.open_bucket(project.id, "s3", "storages", region="eu-west-3")
+    (one,) = _storages(app, project)
+
+    assert one["region_name"] == "eu-west-3"
+
+
+@pytest.mark.server
+def test_inner_endpoint_that_label_studio_refuses_is_left_to_its_own(opened, s3_server):
+    app, project = opened
+    app.open_bucket(project.id, "s3", "storages", s3_server.url, "eu-west-3")
+    (one,) = _storages(app, project)
+
+    assert (one["s3_endpoint"] or "", one["region_name"]) == ("", "eu-west-3")
+
+
+@pytest.mark.server
+def test_endpoint_that_does_not_lead_to_the_bucket_is_told(opened):
+    app, project = opened
+    app.open_bucket(project.id, "s3", "storages")
+
+    with pytest.raises(LabelStudioError, match="can't open objects of s3://storages"):
+        app.open_bucket(project.id, "s3", "storages", "https://s3.invalid")
+
+
+@pytest.mark.server
+def test_storage_that_a_person_made_stays_as_it_is(opened):
+    app, project = opened
+    body = {"project": project.id, "bucket": "storages", "title": "Mine"}
+    app._json("POST", "api/storages/s3/", json=body)
+    app.open_bucket(project.id, "s3", "storages", region="eu-west-3")
+    (one,) = _storages(app, project)
+
+    assert (one["title"], one["region_name"]) == ("Mine", None)
+
+
 def test_bad_prediction_is_found_out():
     faults = prediction_faults(CONFIG)
     wrong = [{**RESULT[0], "value": {"choices": ["C"]}}]

@@ -15,6 +15,7 @@ from ls_pipeline.cli import samples
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.label_studio import LabelStudio
 from ls_pipeline.resources.s3 import S3Buckets
+from tests.contracts.conftest import s3_refusal, serving
 
 PROGRAM = str(Path(sys.executable).with_name("ls-pipeline"))
 numbers = itertools.count()
@@ -87,3 +88,11 @@ def stage(world, tmp_path):
 
 def keys(bucket):
     return [one.key for page in bucket.pages() for one in page]
+
+
+@pytest.fixture
+def bad_day_store():
+    """Give an S3 store that refuses everything."""
+    with serving() as server:
+        server.answer = s3_refusal("AccessDenied", 403)
+        yield server

@@ -1,0 +1,141 @@
+"""A session of botocore that takes on a role: its credentials renew themselves."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ls_pipeline.domain.errors import BucketAccessError, BucketError, BucketUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SESSION = "ls_pipeline"
+"""The name under which AWS's own log shows what was done in the role."""
+
+
+class RoleError(Exception):
+    """The role could not be taken on; ``kind`` is what it means for the bucket at hand.
+
+    The message is the part of a sentence that follows the bucket's URI.
+    """
+
+    def __init__(self, kind: type[BucketError], what: str) -> None:
+        self.kind = kind
+        super().__init__(what)
+
+
+def session_in_role(own: Any, role_arn: str, external_id: str, region: str, config: Any) -> Any:
+    """Give a botocore session in a role; ``own`` is the session that asks STS for it.
+
+    STS is asked at the first request, and again well before the credentials expire; a failure
+    to do so raises ``RoleError`` from that request. STS is found as every AWS tool finds it
+    (AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL, else Amazon's).
+    """
+    from botocore import credentials  # noqa: PLC0415 - half a second
+    from botocore.session import Session  # noqa: PLC0415
+
+    def ask() -> dict[str, str]:
+        asked = {"ExternalId": external_id} if external_id else {}
+        with _translated(role_arn):
+            sts = own.create_client("sts", region_name=region or None, config=config)
+            answer = sts.assume_role(RoleArn=role_arn, RoleSessionName=SESSION, **asked)
+        given = answer["Credentials"]
+        return {
+            "access_key": given["AccessKeyId"],
+            "secret_key": given["SecretAccessKey"],
+            "token": given["SessionToken"],
+            "expiry_time": given["Expiration"].isoformat(),
+        }
+
+    session = Session(profile=own.profile)
+    chain = credentials.CredentialResolver([_provider(ask)])
+    session.register_component("credential_provider", chain)
+    return session
+
+
+def _provider(ask: Callable[[], dict[str, str]]) -> Any:
+    from botocore import credentials  # noqa: PLC0415
+
+    class Role(credentials.CredentialProvider):  # type: ignore[misc]
+        METHOD = "assume-role"
+
+        def load(self) -> Any:
+            return credentials.DeferredRefreshableCredentials(ask, self.METHOD)
+
+    return Role()
+
+
+@contextmanager
+def _translated(role: str) -> Iterator[None]:
+    """Turn what botocore raises about STS into a ``RoleError``."""
+    import botocore.exceptions as aws  # noqa: PLC0415
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
+
+    try:
+        yield
+    except aws.ClientError as error:
+        raise _refusal(role, error) from error
+    except (aws.HTTPClientError, aws.ConnectionError, ResponseParserError, KeyError) as error:
+        raise RoleError(
+            BucketUnavailableError,
+            f"STS gives no answer about role {role} ({error}); check the network and "
+            "AWS_ENDPOINT_URL_STS.",
+        ) from error
+    except aws.NoRegionError as error:
+        raise RoleError(
+            BucketError,
+            f"no region is known to ask STS for role {role} in; set region_name or "
+            "AWS_DEFAULT_REGION.",
+        ) from error
+    except aws.ParamValidationError as error:
+        raise RoleError(
+            BucketError,
+            f"STS would not take role {role} ({_line(error)}); correct role_arn and external_id.",
+        ) from error
+    except aws.BotoCoreError as error:
+        raise RoleError(
+            BucketAccessError,
+            f"there are no AWS credentials to take on role {role} with ({_line(error)}); set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role.",
+        ) from error
+    except ValueError as error:  # botocore's word for a malformed endpoint
+        raise RoleError(
+            BucketError, f"STS can't be asked ({error}); correct AWS_ENDPOINT_URL_STS."
+        ) from error
+
+
+_WRONG_CREDENTIALS = {
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "UnrecognizedClientException",
+    "IncompleteSignature",
+}
+_LATER = {"Throttling", "ThrottlingException", "RequestLimitExceeded"}
+_SERVER_ERROR = 500
+
+
+def _refusal(role: str, error: Any) -> RoleError:
+    told = error.response.get("Error", {})
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = str(told.get("Code", ""))
+    if code in _LATER or status >= _SERVER_ERROR:
+        what = f"STS can't answer about role {role} now ({code or status}); try again."
+        return RoleError(BucketUnavailableError, what)
+    said = ": ".join(filter(None, (code, told.get("Message")))).rstrip(".") or f"status {status}"
+    if code in _WRONG_CREDENTIALS:
+        advice = "correct the AWS credentials that ask for it, or this machine's clock."
+    elif code == "RegionDisabledException":
+        advice = "have STS enabled in this region, or set region_name to another."
+    else:
+        advice = (
+            "allow these credentials sts:AssumeRole on it, have its trust policy name them, and "
+            "check external_id."
+        )
+    return RoleError(BucketAccessError, f"AWS refuses role {role} ({said}); {advice}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

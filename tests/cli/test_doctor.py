@@ -1,0 +1,203 @@
+"""What the doctor makes of what it finds, on parts in memory."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from ls_pipeline.cli.doctor import examine, policies
+from ls_pipeline.cli.main import main
+from ls_pipeline.connections import connection
+from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
+from ls_pipeline.resources.label_studio import About, Opened
+from tests.assets.conftest import Bench
+from tests.assets.test_loading import Wrapped
+from tests.contracts.memory_labeling_app import MemoryLabelingApp
+
+ROLE = "arn:aws:iam::123456789012:role/labels"
+
+
+class App(MemoryLabelingApp):
+    """What the doctor asks of Label Studio besides."""
+
+    base_url = "http://labels"
+    version = "1.23.2"
+    opened_as = Opened(200, "store", allowed=True)
+
+    def titled(self, title):
+        return self.project_titled(title, "") if self.projects else None
+
+    def about(self):
+        return About(self.version, "legacy token", "me@example.com")
+
+    def open_as_browser(self, _task_id, _uri):
+        return self.opened_as
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
+    bench.app = App()
+    return bench
+
+
+def outside(bench, target=None):
+    stores = {"bucket": bench.bucket, "labels": target or bench.target}
+    s3 = SimpleNamespace(bucket_of=lambda part: stores[part.path])
+    return SimpleNamespace(ledger=bench.ledger, label_studio=bench.app, s3=s3, gcs=None)
+
+
+def findings(bench, target=None):
+    report = examine((), outside(bench, target))
+    checks = [*report.general, *report.connections["reviews"].checks]
+    return report, {one.check: one for one in checks}
+
+
+def blobs(bench, opened):
+    """Load a blob, and have it open so."""
+    bench.set(use_blob_urls=True)
+    bench.put("a.png", b"picture")
+    bench.load()
+    bench.app.opened_as = opened
+    return findings(bench)
+
+
+def refuse(*_):
+    raise BucketAccessError("s3://labels/k", "access is refused; check the credentials.")
+
+
+def test_all_is_well(bench):
+    bench.put("a.json", {"text": "a"})
+    report, checks = findings(bench)
+
+    assert {one.state for one in checks.values()} == {"ok"}
+    assert (report.failed, bench.target.objects) == (False, {})
+
+
+def test_unknown_connection_is_refused_before_anything_is_tried(bench):
+    with pytest.raises(UnknownConnectionError):
+        examine(("absent",), outside(bench))
+
+
+def test_other_version_is_a_warning(bench):
+    bench.app.version = "1.21.0"
+
+    assert findings(bench)[1]["version"].state == "warning"
+
+
+def test_regex_that_selects_nothing_is_a_warning(bench):
+    bench.set(regex="x")
+    bench.put("a.json", {"text": "a"})
+    report, checks = findings(bench)
+
+    assert (checks["source: list"].state, report.failed) == ("warning", False)
+    assert "0 of 1 objects" in checks["source: list"].says
+
+
+def test_object_that_is_no_task_is_a_warning_with_its_reason(bench):
+    bench.put("a.json", {"txt": "a"})
+    checks = findings(bench)[1]
+
+    assert checks["source: read"].state == "warning"
+    assert "'text'" in checks["source: read"].says
+
+
+def test_label_config_that_shows_other_data_fails(bench):
+    bench.set(data_key="text")
+    bench.app.projects[1] = ("Reviews", '<View><Image name="i" value="$image"/></View>')
+
+    assert findings(bench)[1]["label config"].state == "failed"
+
+
+def test_deleting_refused_is_a_warning_that_names_what_is_left(bench):
+    report, checks = findings(bench, Wrapped(bench.target, delete=refuse))
+    (left,) = bench.target.objects
+
+    assert (checks["target: delete"].state, report.failed) == ("warning", False)
+    assert left in checks["target: delete"].do
+
+
+@pytest.mark.parametrize("method", ["put", "get", "pages"])
+def test_target_that_refuses_fails_and_nothing_is_left(bench, method):
+    report, checks = findings(bench, Wrapped(bench.target, **{method: refuse}))
+    check = {"put": "write", "get": "read", "pages": "list"}[method]
+
+    assert (report.failed, checks[f"target: {check}"].do) == (True, "Check the credentials.")
+    assert bench.target.objects == {}
+
+
+def test_fault_of_our_own_stops_no_other_connection(bench):
+    Bench(str(bench.ledger.engine.url), name="other")
+
+    def break_off(*_):
+        raise KeyError("x")
+
+    report = examine((), outside(bench, Wrapped(bench.target, put=break_off)))
+
+    broken = [one.checks[-1] for one in report.connections.values()]
+    assert [(one.check, one.state) for one in broken] == [("doctor", "failed")] * 2
+
+
+def test_blob_that_opens_is_well(bench):
+    checks = blobs(bench, Opened(206, "store", allowed=True))[1]
+
+    assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "ok")
+
+
+def test_bucket_without_a_cors_rule_fails(bench):
+    checks = blobs(bench, Opened(200, "store", allowed=False))[1]
+
+    assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "failed")
+    assert "http://labels" in checks["blobs: CORS"].do
+
+
+@pytest.mark.parametrize(
+    ("status", "host", "advice"),
+    [
+        (403, "store", "credentials"),
+        (404, "store", "removed"),
+        (0, "store", "reachable"),
+        (403, "", "LABEL_STUDIO_API_KEY"),
+        (404, "", "ls-pipeline sync"),
+    ],
+)
+def test_blob_that_does_not_open_says_what_to_do(bench, status, host, advice):
+    check = blobs(bench, Opened(status, host, allowed=False))[1]["blobs: open"]
+
+    assert (check.state, advice in check.do) == ("failed", True)
+
+
+def test_role_shows_in_the_policies():
+    params = {"role_arn": ROLE, "prefix": "in"}
+    one = connection(
+        "c",
+        source={"type": "s3", "path": "a", "params": params},
+        target={"type": "gcs-completions", "path": "b", "params": {}},
+        project="Project",
+    )
+
+    assert [one.whom for one in policies(one)] == [
+        ROLE,
+        "those who take on the role",
+        "the pipeline's Google account",
+    ]
+
+
+def test_without_connections_and_label_studio_it_says_what_is_in_general(environment):
+    environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    environment.setenv("LABEL_STUDIO_API_KEY", "secret-of-ours")
+    done = CliRunner().invoke(main, ["doctor", "--json"])
+    report = json.loads(done.stdout)
+
+    assert (done.exit_code, report["ok"], report["connections"]) == (1, False, {})
+    assert [one["state"] for one in report["general"]] == ["ok", "failed"]
+    assert "LABEL_STUDIO_URL" in report["general"][1]["do"]
+    assert "secret-of-ours" not in done.output
+
+
+def test_ledger_that_can_not_be_opened_is_a_finding(environment):
+    environment.setenv("LS_PIPELINE_DATABASE_URL", "nonsense")
+    done = CliRunner().invoke(main, ["doctor"])
+
+    assert (done.exit_code, "ledger" in done.stdout) == (1, True)

@@ -1,0 +1,112 @@
+import shlex
+
+import pytest
+
+from ls_pipeline.domain.permissions import (
+    Use,
+    gcs_commands,
+    opening_policy,
+    partition,
+    role_policy,
+    s3_policy,
+)
+
+KEY = "arn:aws:kms:eu-west-3:123456789012:key/k"
+
+
+def allowed(policy):
+    return {(action, one["Resource"]) for one in policy["Statement"] for action in one["Action"]}
+
+
+def test_source_may_be_listed_and_read_below_its_folder_alone():
+    policy = s3_policy([Use("b", "in/")])
+
+    assert allowed(policy) == {
+        ("s3:ListBucket", "arn:aws:s3:::b"),
+        ("s3:GetObject", "arn:aws:s3:::b/in/*"),
+    }
+    assert policy["Statement"][0]["Condition"] == {"StringLike": {"s3:prefix": "in/*"}}
+
+
+def test_whole_bucket_needs_no_condition():
+    assert "Condition" not in s3_policy([Use("b", "")])["Statement"][0]
+
+
+def test_target_may_be_written_too_and_nothing_deleted():
+    actions = {action for action, _ in allowed(s3_policy([Use("b", "out/", writes=True)]))}
+
+    assert actions == {"s3:ListBucket", "s3:GetObject", "s3:PutObject"}
+
+
+def test_source_and_target_share_a_policy():
+    policy = s3_policy([Use("a", ""), Use("b", "", writes=True)])
+
+    assert ("s3:GetObject", "arn:aws:s3:::a/*") in allowed(policy)
+    assert ("s3:PutObject", "arn:aws:s3:::b/*") in allowed(policy)
+
+
+@pytest.mark.parametrize(
+    ("given", "resource"),
+    [
+        (KEY, KEY),
+        ("k", "arn:aws:kms:*:*:key/k"),
+        ("alias/labels", "arn:aws:kms:*:*:key/*"),
+        ("arn:aws:kms:eu-west-3:1:alias/labels", "arn:aws:kms:eu-west-3:1:key/*"),
+    ],
+)
+def test_key_may_encrypt_and_decrypt(given, resource):
+    policy = s3_policy([Use("b", "", writes=True, kms_key_id=given)])
+
+    assert allowed(policy) >= {("kms:GenerateDataKey", resource), ("kms:Decrypt", resource)}
+    condition = policy["Statement"][-1].get("Condition")
+    assert condition == (
+        {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/labels"}}
+        if "alias" in given
+        else None
+    )
+
+
+def test_wildcards_in_a_prefix_stand_for_themselves():
+    policy = s3_policy([Use("b", "a*$?/")])
+
+    assert policy["Statement"][1]["Resource"] == "arn:aws:s3:::b/a${*}${$}${?}/*"
+
+
+def test_role_may_be_taken_on():
+    role = "arn:aws:iam::123456789012:role/labels"
+
+    assert allowed(role_policy(role)) == {("sts:AssumeRole", role)}
+
+
+def test_label_studio_may_look_for_the_bucket():
+    assert "Condition" not in opening_policy(Use("b", "in/"))["Statement"][0]
+
+
+@pytest.mark.parametrize(
+    ("region", "role", "name"),
+    [
+        ("", "", "aws"),
+        ("eu-west-3", "", "aws"),
+        ("cn-north-1", "", "aws-cn"),
+        ("us-gov-west-1", "", "aws-us-gov"),
+        ("", "arn:aws-cn:iam::123456789012:role/labels", "aws-cn"),
+    ],
+)
+def test_partition_is_told_by_region_or_role(region, role, name):
+    assert partition(region, role) == name
+
+
+def test_gcs_whole_bucket_takes_one_role():
+    (command,) = gcs_commands(Use("b", ""))
+
+    assert "--role=roles/storage.objectViewer" in command
+    assert "--condition" not in command
+
+
+def test_gcs_folder_is_a_condition_and_its_listing_a_role_of_its_own():
+    objects, listing = (shlex.split(one) for one in gcs_commands(Use("b", "it's/", writes=True)))
+    below = 'resource.name.startsWith("projects/_/buckets/b/objects/it\'s/")'
+
+    assert "--role=roles/storage.objectUser" in objects
+    assert f"--condition=title=ls_pipeline,expression={below}" in objects
+    assert "--role=roles/storage.legacyBucketReader" in listing
