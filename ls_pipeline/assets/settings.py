@@ -21,8 +21,8 @@ PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Tar
 DESCRIPTION = """
 {what} Change them in the launchpad of the job `save_{side}_settings`: pick a connection, and the
 form opens with the values in force. The next tick uses what is saved. What is refused, or left
-out of the form, stays as it was. To make a new connection, add a partition, and fill in type,
-path and project.
+out of the form, stays as it was. To make a new connection, add a partition here (Materialize…,
+Add a partition, Cancel); then pick it there, and fill in type, path and project.
 """
 
 

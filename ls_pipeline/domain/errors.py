@@ -20,6 +20,7 @@
     │       ├── ProjectNotFoundError
     │       └── TasksRefusedError      Label Studio refused a batch; says which tasks
     ├── HomeError                  the home is in use, or not in the state that was asked for
+    ├── LocalCopyError             the disk refuses a local copy
     ├── LedgerError                our own record can't be opened
     └── LeaseError                 another run holds the connection
         └── LeaseLostError         this run held it, and was overtaken
@@ -158,6 +159,16 @@ class HomeError(PipelineError):
     def __init__(self, home: str, what: str) -> None:
         self.home = home
         super().__init__(f"{home}: {what}")
+
+
+class LocalCopyError(PipelineError):
+    """The disk refuses a local copy."""
+
+    transient = True
+
+    def __init__(self, place: str, what: str) -> None:
+        self.place = place
+        super().__init__(f"{place}: {what}")
 
 
 class LedgerError(PipelineError):

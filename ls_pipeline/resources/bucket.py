@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,13 @@ class Bucket(Protocol):
         Raises ``ObjectNotFoundError`` when the key is gone and ``ObjectChangedError`` when
         another version has taken its place. A body shorter than announced is an error, never
         a short answer. The bytes are as stored: no decompression.
+        """
+        ...
+
+    def download(self, one: StoredObject, file: BinaryIO) -> None:
+        """Write exactly this version of an object to ``file``, in pieces; raises as `get` does.
+
+        After an error, what is in ``file`` is worthless.
         """
         ...
 

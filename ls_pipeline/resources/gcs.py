@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 import dagster as dg
 from pydantic import Field
@@ -102,19 +102,36 @@ class GCSBucket:
                 yield found[start : start + PAGE]
 
     def get(self, key: str, version: str = "") -> bytes:
+        with self._reading(key, version) as blob:
+            body: bytes = blob.download_as_bytes(**self._how)
+        return body
+
+    def download(self, one: StoredObject, file: BinaryIO) -> None:
+        with self._reading(one.key, one.version) as blob:
+            blob.download_to_file(file, **self._how)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        """Give the bytes as stored, checked, with patience."""
+        return {
+            "raw_download": True,
+            "timeout": TIMEOUT,
+            "retry": self.retry,
+            "checksum": "auto",
+        }
+
+    @contextmanager
+    def _reading(self, key: str, version: str) -> Iterator[Any]:
+        """Give the blob of a version, and see that this was what was read."""
         generation = int(version) if version else None
         try:
             with _translated(self.uri(key)):
-                blob = self.client.bucket(self.name).blob(key, generation=generation)
-                body: bytes = blob.download_as_bytes(
-                    raw_download=True, timeout=TIMEOUT, retry=self.retry, checksum="auto"
-                )
+                yield self.client.bucket(self.name).blob(key, generation=generation)
         except BucketNotFoundError as error:
             raise self._missing(key, version) from error
         # An emulator answers any version with whatever is there now.
         if self.emulated and version and self._version(key) != version:
             raise ObjectChangedError(self.uri(key))
-        return body
 
     def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
         with _translated(self.uri(key)):

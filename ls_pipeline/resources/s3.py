@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
@@ -43,6 +43,10 @@ class S3Options:
 
 
 _NO_OPTIONS = S3Options()
+
+
+PIECE = 2**20
+"""Bytes of a download that are in memory at once."""
 
 
 class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -157,11 +161,17 @@ class S3Bucket:
                 yield found
 
     def get(self, key: str, version: str = "") -> bytes:
-        match = {"IfMatch": f'"{version}"'} if version else {}
         with _translated(self.uri(key), self.name):
-            answer = self.client.get_object(Bucket=self.name, Key=key, **match)
-            body: bytes = answer["Body"].read()  # botocore refuses a body cut short
+            body: bytes = self._open(key, version).read()  # botocore refuses a body cut short
         return body
+
+    def download(self, one: StoredObject, file: BinaryIO) -> None:
+        with _translated(self.uri(one.key), self.name):
+            file.writelines(self._open(one.key, one.version).iter_chunks(PIECE))
+
+    def _open(self, key: str, version: str) -> Any:
+        match = {"IfMatch": f'"{version}"'} if version else {}
+        return self.client.get_object(Bucket=self.name, Key=key, **match)["Body"]
 
     def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()

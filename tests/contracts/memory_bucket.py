@@ -46,6 +46,9 @@ class MemoryBucket:
             raise ObjectChangedError(self.uri(key))
         return body
 
+    def download(self, one, file):
+        file.write(self.get(one.key, one.version))
+
     def put(self, key, body, content_type):
         self._check()
         self.objects[key] = bytes(body)

@@ -1,6 +1,7 @@
 """One suite for every Bucket: in memory, on S3, on GCS."""
 
 import gzip
+import io
 import itertools
 import json
 import time
@@ -203,6 +204,38 @@ def test_bytes_of_any_length_come_back(bucket, size):
     stored = bucket.put("a", body, "application/octet-stream")
 
     assert (bucket.get("a", stored.version) == body, stored.size) == (True, size)
+
+
+def test_download_writes_the_version_that_was_listed(bucket):
+    body = bytes(range(256)) * 2**13
+    stored = bucket.put("a", body, "application/octet-stream")
+    file = io.BytesIO()
+    bucket.download(stored, file)
+
+    assert file.getvalue() == body
+
+
+def test_download_of_an_empty_object_writes_nothing(bucket):
+    file = io.BytesIO()
+    bucket.download(bucket.put("a", b"", "text/plain"), file)
+
+    assert file.getvalue() == b""
+
+
+def test_download_of_a_replaced_version_says_changed(bucket):
+    stored = bucket.put("a", b"one", "text/plain")
+    bucket.put("a", b"two", "text/plain")
+
+    with pytest.raises(ObjectChangedError):
+        bucket.download(stored, io.BytesIO())
+
+
+def test_download_of_what_is_gone_says_so(bucket):
+    stored = bucket.put("a", b"one", "text/plain")
+    bucket.delete("a")
+
+    with pytest.raises(ObjectNotFoundError):
+        bucket.download(stored, io.BytesIO())
 
 
 def test_bucket_takes_32_threads(bucket):

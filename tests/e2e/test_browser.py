@@ -67,27 +67,34 @@ def test_annotator_sees_the_pictures_pixels(stage, page, label_studio_server, cl
     assert all(seen.get(rgb(colour), 0) > 1000 for colour in expected)
 
 
-def launch(page, dagster, job, name, settings, *, new=False):
-    """Fill in the launchpad of a job as a person does: pick a partition, edit, launch."""
+def launch(page, dagster, name, settings):
+    """Change a source's settings as a person does: pick the connection, edit, launch.
+
+    Gives the settings that the form opened with.
+    """
+    job = "save_source_settings"
     page.goto(f"{dagster.url}/locations/ls_pipeline.definitions/jobs/{job}/playground")
     page.get_by_placeholder("Partition").click()
-    if new:
-        page.get_by_text("Add a partition").click()
-        page.get_by_placeholder("name").fill(name)
-        page.get_by_role("button", name="Save").click()
-    else:
-        page.get_by_text(name, exact=True).click()
-    page.wait_for_function("() => document.querySelector('.CodeMirror').innerText.includes('ops:')")
-    shown = page.evaluate("document.querySelector('.CodeMirror').CodeMirror.getValue()")
-    form = yaml.safe_load(shown)
-    side = job.split("_")[1]
-    form["ops"][f"{side}_settings"]["config"] |= settings
-    page.evaluate(
-        "text => document.querySelector('.CodeMirror').CodeMirror.setValue(text)", yaml.dump(form)
-    )
+    page.get_by_text(name, exact=True).click()
+    editor = "document.querySelector('.CodeMirror').CodeMirror"
+    page.wait_for_function(f"() => {editor}.getValue().includes('saved_by')", timeout=30_000)
+    form = yaml.safe_load(page.evaluate(f"{editor}.getValue()"))
+    shown = dict(form["ops"]["source_settings"]["config"])
+    form["ops"]["source_settings"]["config"] |= settings
+    page.evaluate(f"text => {editor}.setValue(text)", yaml.dump(form))
     page.get_by_role("button", name="Launch Run").click()
     page.wait_for_url("**/runs/**", timeout=60_000)
-    return yaml.safe_load(shown)["ops"][f"{side}_settings"]["config"]
+    return shown
+
+
+def add_partition(page, dagster, name):
+    page.goto(f"{dagster.url}/assets/source_settings")
+    page.get_by_role("button", name="Materialize…").click()
+    page.get_by_role("button", name="Add a partition").click()
+    page.get_by_placeholder("name").fill(name)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Launch 1 run").wait_for()
+    page.get_by_role("button", name="Cancel").click()
 
 
 @pytest.fixture
@@ -114,7 +121,7 @@ def test_prefix_changed_in_the_launchpad_brings_in_what_the_old_one_hid(stage, p
     source.put("new/b.json", b'{"text": "hidden by the old prefix"}', "application/json")
     stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
     wait_for_tasks(stage, "reviews", [{"text": "shown before"}])
-    in_force = launch(page, dagster, "save_source_settings", "reviews", {"prefix": "new"})
+    in_force = launch(page, dagster, "reviews", {"prefix": "new"})
     wait_for_tasks(
         stage, "reviews", [{"text": "shown before"}, {"text": "hidden by the old prefix"}]
     )
@@ -129,7 +136,7 @@ def test_refused_settings_are_told_in_the_launchpads_run_and_change_nothing(stag
     source = stage.s3("in")
     stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
     Outside().instance.add_dynamic_partitions("connections", ["reviews"])
-    launch(page, dagster, "save_source_settings", "reviews", {"regex": "("})
+    launch(page, dagster, "reviews", {"regex": "("})
     page.get_by_text("is not RE2").first.wait_for(timeout=60_000)
 
     assert Outside().ledger.connection("reviews").source.params.regex == ""
@@ -140,7 +147,8 @@ def test_connection_is_added_in_the_ui(stage, page, dagster):
     source.put("a.json", b'{"text": "a"}', "application/json")
     name = stage.name("added")
     form = {"type": "gcs", "path": source.name, "label_config": samples.TEXT_CONFIG}
-    launch(page, dagster, "save_source_settings", name, form, new=True)
+    add_partition(page, dagster, name)
+    launch(page, dagster, name, form)
 
     wait_for_tasks(stage, "added", [{"text": "a"}])
 
