@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import dagster as dg
 import re2
@@ -193,6 +193,8 @@ class Source(_Place):
     type: Literal["s3", "gcs"] = Field(description="The cloud.")
     params: SourceParams = SourceParams()
 
+    side: ClassVar = "source"
+
     @property
     def cloud(self) -> str:
         return self.type
@@ -203,6 +205,8 @@ class Target(_Place):
 
     type: Literal["s3-completions", "gcs-completions"] = Field(description="The cloud.")
     params: TargetParams = TargetParams()
+
+    side: ClassVar = "target"
 
     @property
     def cloud(self) -> str:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from ls_pipeline.assets.copying import begin_copy
 from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
@@ -43,6 +44,7 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
             return nothing_to_do(work.connection, "target")
         bucket = bucket_of(target, s3, gcs)
         project = work.project(label_studio)
+        begin_copy(work.account, work.lease, target)
         done = export(work.account, work.lease, project, target, bucket, label_studio, progress)
         exported = len(work.account.exported_ids())
         return dg.MaterializeResult(

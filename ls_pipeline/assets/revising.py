@@ -33,14 +33,14 @@ class Revising:
 
     connection: Connection
     onto: int
-    """The revision that it changes, 0 for a new connection."""
+    """The revision that it changes, 0 for a connection that is new or comes back."""
     changes: list[SettingChange]
     notes: list[str]
     """What it means for the tasks and files that exist, each a sentence."""
 
     def save(self, ledger: Ledger, saved_by: str) -> int:
         """Store it; give the revision's number. Raises ``ConnectionFaults``."""
-        return ledger.save(self.connection, saved_by, self.onto)
+        return ledger.save(self.connection, saved_by, self.onto or None)
 
 
 def revising(ledger: Ledger, connection: Connection) -> Revising:

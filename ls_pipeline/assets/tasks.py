@@ -4,11 +4,13 @@ from typing import Any
 
 import dagster as dg
 
+from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.loading import Loading, load
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import source_settings
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.changes import Change, State
+from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.label_studio import LabelingApp, Project
@@ -46,11 +48,20 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         if source is None or not work.connection.enabled:
             return nothing_to_do(work.connection, "source")
         bucket = bucket_of(source, s3, gcs)
-        done = load(work.account, work.lease, work.connection, bucket, label_studio, progress)
+        begin_copy(work.account, work.lease, source)
+        try:
+            done = load(work.account, work.lease, work.connection, bucket, label_studio, progress)
+        except OutsideError:  # what can be read is copied all the same
+            keep_copy(work.account, work.lease, source, bucket, progress)
+            raise
+        copied = keep_copy(work.account, work.lease, source, bucket, progress)
         project = work.project(label_studio)
         for note in done.notes:
             context.log.warning(note)
-        return dg.MaterializeResult(metadata=_metadata(done, work.account, project))
+        metadata = _metadata(done, work.account, project)
+        return dg.MaterializeResult(
+            metadata={**metadata, **copy_metadata(work.connection.name, source, copied)}
+        )
 
 
 def _metadata(

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets.completions import completions
+from ls_pipeline.assets.copying import copy_metadata, keep_copy
 from ls_pipeline.assets.exporting import refresh_table
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.connections import CONNECTIONS
@@ -12,6 +13,7 @@ from ls_pipeline.domain.exports import annotations_schema
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.label_studio import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3 import S3Buckets
 
 DESCRIPTION = """
@@ -28,12 +30,13 @@ holds the annotation verbatim. The file is replaced whole, and only when a compl
     kinds={"parquet"},
     description=DESCRIPTION,
 )
-def training_data(
+def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,
     ledger: dg.ResourceParam[Ledger],
     s3: S3Buckets,
     gcs: GCSBuckets,
     label_studio: dg.ResourceParam[LabelingApp],
+    progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Refresh the Parquet table when any completion changed."""
     with one_pass(ledger, context.partition_key, "completions") as work:
@@ -43,9 +46,11 @@ def training_data(
         bucket = bucket_of(target, s3, gcs)
         project = work.project(label_studio)
         table = refresh_table(work.account, work.lease, project, target, bucket, label_studio)
+        copied = keep_copy(work.account, work.lease, target, bucket, progress)
         metadata: dict[str, dg.MetadataValue[Any] | dg.TableSchema] = {
             "dagster/uri": dg.MetadataValue.text(table.uri),
             "dagster/column_schema": _column_schema(),
+            **copy_metadata(work.connection.name, target, copied),
         }
         if table.rows is None:
             metadata["note"] = dg.MetadataValue.text("Up to date: no completion changed.")

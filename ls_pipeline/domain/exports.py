@@ -34,6 +34,11 @@ def is_completion_key(prefix: str, key: str) -> bool:
     return key.startswith(root) and bool(_DOCUMENT.fullmatch(key[len(root) :]))
 
 
+def is_written_key(prefix: str, key: str) -> bool:
+    """Tell whether ``key`` is one under which something is written to a target."""
+    return is_completion_key(prefix, key) or key == annotations_key(prefix)
+
+
 def annotations_key(prefix: str) -> str:
     """Name the object that holds the Parquet table of all annotations."""
     return f"{folder(prefix)}training_data/annotations.parquet"

@@ -124,7 +124,7 @@ class Ledger:
 
         The same settings again are no new revision. A removed connection that comes back
         with the same source bucket and project takes up its old account, so that nothing
-        is loaded twice. ``onto`` is the revision that the change was made to, 0 for none.
+        is loaded twice. ``onto`` is the revision that the change was made to, where that is to be seen to.
 
         Raises ``ConnectionFaults`` when a connection with loaded tasks would get another
         source bucket or project: what its account says would no longer be true; and when
@@ -140,7 +140,7 @@ class Ledger:
         with self.engine.begin() as db:
             number = self._number_for(db, connection)
             last = db.execute(_last_revision(number)).first()
-            if onto is not None and onto != (last.number if last else 0):
+            if onto is not None and not (last and last.number == onto):
                 raise ConnectionFaults(connection.name, [_OVERTAKEN])
             mine = connections.update().where(connections.c.id == number)
             db.execute(mine.values(removed=False))
@@ -390,6 +390,19 @@ class Account:
         """Remember the project."""
         with self._write(lease) as db:
             db.execute(self._mine(lease).values(project_id=project_id))
+
+    # -- local copies ---------------------------------------------------------------------
+
+    def copied(self, side: str) -> str:
+        """Tell what the local copy of a side was finished with; empty while it is not."""
+        column = connections.c[f"{side}_copy"]
+        with self.ledger.engine.connect() as db:
+            return db.scalar(sa.select(column).where(connections.c.id == self.id)) or ""
+
+    def set_copied(self, lease: Lease, side: str, what: str) -> None:
+        """Record what the local copy of a side is finished with, or with nothing that it is not."""
+        with self._write(lease) as db:
+            db.execute(self._mine(lease).values({f"{side}_copy": what}))
 
     # -- objects and tasks ----------------------------------------------------------------
 

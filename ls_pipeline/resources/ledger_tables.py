@@ -25,6 +25,8 @@ connections = sa.Table(
     sa.Column("holder", sa.Text, nullable=False, default=""),
     sa.Column("fence", sa.Integer, nullable=False, default=0),
     sa.Column("leased_until", sa.Float, nullable=False, default=0.0),
+    sa.Column("source_copy", sa.Text, nullable=False, default=""),
+    sa.Column("target_copy", sa.Text, nullable=False, default=""),
     sa.Column("table_digest", sa.Text, nullable=False, default=""),
     sa.Column("table_uri", sa.Text, nullable=False, default=""),
     sa.Column("table_version", sa.Text, nullable=False, default=""),

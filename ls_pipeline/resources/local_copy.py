@@ -40,7 +40,7 @@ READERS = 8
 AHEAD = 32
 """Objects fetched at once, and those that may wait for their turn."""
 
-UNREADABLE_AT_MOST = 20
+REFUSED_AT_MOST = 20
 """Objects that may not be read, before it is the bucket's fault."""
 
 
@@ -53,8 +53,10 @@ class Copied:
     kept: int = 0
     bytes: int = 0
     """Of what was fetched."""
-    unread: list[str] = field(default_factory=list)
-    """Objects that could not be read this time, each a sentence."""
+    passed_over: list[str] = field(default_factory=list)
+    """Objects that changed or went while they were read, each a sentence."""
+    refused: list[str] = field(default_factory=list)
+    """Objects that may not be read, each a sentence."""
 
 
 class LocalCopy:
@@ -188,19 +190,25 @@ class LocalCopy:
         try:
             place = fetched.result()
         except ObjectNotFoundError as error:
-            done.unread.append(str(error))
+            done.passed_over.append(str(error))
             self._remove(difference.key)
-        except (ObjectChangedError, BucketAccessError) as error:
-            done.unread.append(str(error))
-            if len(done.unread) >= UNREADABLE_AT_MOST and isinstance(error, BucketAccessError):
+        except ObjectChangedError as error:
+            done.passed_over.append(str(error))
+            yield from self._as_before(was)
+        except BucketAccessError as error:
+            done.refused.append(str(error))
+            if len(done.refused) >= REFUSED_AT_MOST:
                 raise
-            if was and self._has(was.key, was.size):
-                yield _Line(_entry(was.key, was.version, was.size))
+            yield from self._as_before(was)
         else:
             done.fetched += 1
             done.bytes += one.size
             entry = _entry(one.key, one.version, one.size)
             yield _Line(entry, lambda: self._place(place, one.key))
+
+    def _as_before(self, was: KnownObject | None) -> Iterator[_Line]:
+        if was and self._has(was.key, was.size):
+            yield _Line(_entry(was.key, was.version, was.size))
 
     # -- files ----------------------------------------------------------------------------
 

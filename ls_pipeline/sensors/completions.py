@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from ls_pipeline.assets.copying import is_due
 from ls_pipeline.assets.exporting import OVERLAP, differs, earlier
 from ls_pipeline.domain.errors import LabelStudioError
 from ls_pipeline.resources.label_studio import LabelingApp
@@ -74,7 +75,9 @@ def _look(
             tick.wanted.append(account.name)
         return
     since = account.polled_to() and max(account.polled_to(), seen_to)
-    if differs(account, project_id, connection.target, app, since):
+    if is_due(account, connection.target) or differs(
+        account, project_id, connection.target, app, since
+    ):
         tick.wanted.append(account.name)
     else:
         tick.reasons.append(f"{account.name}: no new labels.")

@@ -6,6 +6,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ls_pipeline.assets.copying import is_due
 from ls_pipeline.domain.changes import WORK, diff
 from ls_pipeline.domain.errors import BucketError
 from ls_pipeline.sensors.watching import Tick, in_turn, must_wait, watched
@@ -85,7 +86,9 @@ def _differs(
     account: Account, source: Source, bucket: Bucket, after: str, tick: Tick
 ) -> tuple[bool, str]:
     """Tell whether anything differs, else how far the time sufficed (empty: to the end)."""
-    if account.open_attempts() or account.outlived_quarantine(source.params.reading):
+    if account.open_attempts() or is_due(account, source):
+        return True, ""
+    if account.outlived_quarantine(source.params.reading):
         return True, ""
     select = source.params.filter
     for page in bucket.pages(select.folder, after):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from ls_pipeline.assets.copying import begin_copy, keep_copy
 from ls_pipeline.assets.exporting import export, refresh_table
 from ls_pipeline.assets.loading import load, project_of
 from ls_pipeline.connections import connection
@@ -60,6 +61,14 @@ class Bench:
             done = export(account, lease, project, settings.target, bucket, app, Silent())
             refresh_table(account, lease, project, settings.target, bucket, app)
             return done
+
+    def copy(self, side="source", bucket=None):
+        """Do what the assets do for a local copy."""
+        part = getattr(self.account.revision().connection, side)
+        bucket = bucket or {"source": self.bucket, "target": self.target}[side]
+        with self.account.lease() as lease:
+            begin_copy(self.account, lease, part)
+            return keep_copy(self.account, lease, part, bucket, Silent())
 
     @property
     def tasks(self):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -101,6 +103,25 @@ def test_two_connections_share_a_project_and_count_their_own(stage):
         "one": (2, 2),
         "two": (3, 3),
     }
+
+
+def test_local_copies_of_both_sides_are_kept(stage, world):
+    source, target = stage.gcs("in"), stage.s3("out")
+    put(source, [*samples.texts(2), ("//Odd Name.json", b'{"text": "The lamp made my day."}')])
+    both = {"create_local_copy": True}, {"create_local_copy": True, "prefix": "labels"}
+    stage.add("copied", samples.TEXT_CONFIG, source, target, *both)
+    stage.sync()
+    stage.label_all("copied")
+    source.delete("reviews/review-001.json")
+    stage.sync()
+    copies = Path(os.environ["LS_PIPELINE_HOME"]) / "copies" / "copied"
+
+    for side, bucket in (("source", source), ("target", target)):
+        lines = (copies / side / "index.jsonl").read_text().splitlines()
+        index = {one["key"]: one["file"] for one in map(json.loads, lines)}
+        assert set(index) == set(keys(bucket))
+        for key, file in index.items():
+            assert (copies / side / file).read_bytes() == bucket.get(key)
 
 
 def test_target_alone_exports_a_project_that_was_filled_by_hand(stage, world):

@@ -115,7 +115,7 @@ def test_object_that_changes_while_it_is_read_keeps_its_old_file(copy, bucket):
     done = copy.follow(Wrapped(bucket, download=changed), seen)
 
     assert contents(copy) == {"a.txt": b"old", "b.txt": b"b"}
-    assert len(done.unread) == 1
+    assert len(done.passed_over) == 1
 
 
 def test_object_that_vanished_meanwhile_is_left_out(copy, bucket):
@@ -124,7 +124,7 @@ def test_object_that_vanished_meanwhile_is_left_out(copy, bucket):
     bucket.delete("a.txt")
     done = copy.follow(bucket, seen)
 
-    assert (contents(copy), len(done.unread)) == ({"b.txt": b"b"}, 1)
+    assert (contents(copy), len(done.passed_over)) == ({"b.txt": b"b"}, 1)
 
 
 def test_object_that_may_not_be_read_stops_no_other(copy, bucket):
@@ -137,7 +137,7 @@ def test_object_that_may_not_be_read_stops_no_other(copy, bucket):
 
     done = follow(copy, bucket, Wrapped(bucket, download=refuse))
 
-    assert (contents(copy), done.unread) == (
+    assert (contents(copy), done.refused) == (
         {"b.txt": b"b"},
         ["s3://bucket/a.txt: access is refused."],
     )

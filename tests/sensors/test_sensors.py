@@ -90,6 +90,17 @@ def test_quarantine_that_would_be_read_otherwise_asks_for_a_run(bench, instance)
     assert (quiet, wanted(look(bench, instance))) == ([], ["reviews"])
 
 
+def test_local_copy_that_is_due_asks_for_a_run(bench, instance):
+    bench.load()
+    bench.set(create_local_copy=True, target={"create_local_copy": True})
+    asked = wanted(look(bench, instance)), wanted(look_at_labels(bench, instance))
+    bench.copy()
+    bench.copy("target")
+
+    assert asked == (["reviews"], ["reviews"])
+    assert (wanted(look(bench, instance)), wanted(look_at_labels(bench, instance))) == ([], [])
+
+
 def test_disabled_connection_asks_for_nothing(bench, instance):
     bench.put("a.json", {"text": "a"})
     off = bench.account.revision().connection.model_copy(update={"enabled": False})
