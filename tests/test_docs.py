@@ -25,6 +25,8 @@ def test_commands_of_the_readme_work(environment, tmp_path):
     environment.chdir(tmp_path)
     (tmp_path / "reviews.xml").write_text(samples.TEXT_CONFIG)
     (tmp_path / "cats.xml").write_text(samples.PICTURE_CONFIG)
+    (document,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "connections.yaml").write_text(document)
     added = [words for words in commands() if words[1] == "connections"]
     for words in added:
         done = CliRunner().invoke(main, words[1:])

@@ -124,7 +124,7 @@ class Ledger:
 
         The same settings again are no new revision. A removed connection that comes back
         with the same source bucket and project takes up its old account, so that nothing
-        is loaded twice. ``onto`` is the revision that the change was made to, where that is to be seen to.
+        is loaded twice. ``onto`` is the revision that the change was made to, if one was.
 
         Raises ``ConnectionFaults`` when a connection with loaded tasks would get another
         source bucket or project: what its account says would no longer be true; and when
