@@ -13,15 +13,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.assets.settling import Settling, ours_above
 from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, diff
 from ls_pipeline.domain.completions import digest
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     LabelStudioError,
+    LeaseLostError,
     ObjectChangedError,
     ObjectNotFoundError,
     OutsideError,
-    ProjectNotFoundError,
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import (
@@ -157,6 +158,8 @@ class _Loader:
         self.batch = _Batch()
         self.suspects: list[tuple[_Row, TasksRefusedError]] = []
         self.withheld: list[KnownObject] = []
+        one_task = self.source.params.on_change != "new_task"
+        self.settling = Settling(account, lease, bucket, app, one_task_a_row=one_task)
 
     def run(self) -> Loading:
         self._list_one_page()
@@ -322,6 +325,7 @@ class _Loader:
                 self._keep(row, "is gone")
                 continue
             if now:
+                self.account.renew(self.lease)
                 self.app.delete_task(row.task_id)
                 self.done.tasks_deleted += 1
             deleted.append(row)
@@ -373,6 +377,7 @@ class _Loader:
         if now.is_worked_on:
             self._keep(row, "changed")
         else:
+            self.account.renew(self.lease)
             self.app.update_task(row.task_id, {"data": body["data"], "meta": body["meta"]})
             self.done.tasks_updated += 1
         self.batch.passed.append(row)
@@ -415,7 +420,11 @@ class _Loader:
         loaded = [
             replace(row.loaded, task_id=number) for row, number in zip(rows, ids, strict=True)
         ]
-        self.account.record(self.lease, attempt=attempt, loaded=loaded)
+        try:
+            self.account.record(self.lease, attempt=attempt, loaded=loaded)
+        except LeaseLostError:
+            self.settling.take_back(self.project.id, loaded)
+            raise
         self.done.tasks_created += len(loaded)
         self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
 
@@ -457,15 +466,14 @@ class _Loader:
 
     def _settle_attempts(self) -> None:
         """Find out what became of imports that a crash or a lost reply left open."""
-        for attempt in self.account.open_attempts():
-            wanted = {(self.bucket.uri(row.key), row.row, row.version): row for row in attempt.rows}
-            arrived: dict[tuple[str, int], LoadedRow] = {}
-            for number, origin in self._ours_above(attempt.project_id, attempt.above):
-                row = wanted.get((origin.uri, origin.row, origin.version))
-                if row:
-                    arrived.setdefault((row.key, row.row), replace(row, task_id=number))
-            self.account.record(self.lease, attempt=attempt, loaded=arrived.values())
-            self.done.tasks_created += len(arrived)
+        self.settling.settle()
+        self.done.tasks_created += self.settling.arrived
+        self.done.notes += self.settling.notes
+        if self.settling.doubled:
+            self.done.notes.append(
+                f"{self.settling.doubled} tasks had arrived twice, after a reply was lost: of "
+                "each two one was deleted."
+            )
 
     def _adopt_tasks(self) -> None:
         """Take up the tasks that this connection loaded before its ledger was lost."""
@@ -473,7 +481,7 @@ class _Loader:
             return
         root = self.bucket.uri()
         found: dict[tuple[str, int], LoadedRow] = {}
-        for number, origin in self._ours_above(self.project.id, 0):
+        for number, origin in ours_above(self.app, self.account, self.project.id, 0):
             if origin.uri.startswith(root):
                 key = origin.uri[len(root) :]
                 found[key, origin.row] = LoadedRow(key, origin.row, origin.version, "", number)
@@ -486,14 +494,6 @@ class _Loader:
         keys = self.account.outlived_quarantine(self.source.params.reading)
         if keys:
             self.account.free(self.lease, keys)
-
-    def _ours_above(self, project_id: int, above: int) -> Iterator[tuple[int, Origin]]:
-        try:
-            for number, origin in self.app.origins_above(project_id, above):
-                if origin.connection == self.connection.name:
-                    yield number, origin
-        except ProjectNotFoundError:
-            return  # it was deleted, and its tasks with it
 
     def _open_bucket(self) -> None:
         scheme, name, params = self.bucket.scheme, self.bucket.name, self.source.params

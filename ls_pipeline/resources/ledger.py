@@ -63,6 +63,9 @@ RETRY_AT_FIRST = 30.0
 RETRY_AT_MOST = 3600.0
 """Seconds a failing connection waits; doubled with every failure in a row."""
 
+LOOKS = (30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
+"""Seconds between looks for tasks that arrive late; a pass that runs anyway looks, too."""
+
 WHOLE_OBJECT = -1
 """The ``row`` of a quarantined object, as against one row of it."""
 
@@ -78,8 +81,13 @@ class Ledger:
     Raises ``LedgerError`` when the database can't be opened.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self.clock = clock
+    def __init__(
+        self,
+        url: str,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.clock, self.sleep = clock, sleep
         try:
             self.engine = sa.create_engine(url)
             if self.engine.dialect.name == "sqlite":
@@ -499,29 +507,61 @@ class Account:
 
     # -- the attempt protocol -------------------------------------------------------------
 
-    def open_attempts(self) -> list[Attempt]:
-        """List the imports whose outcome is not recorded, oldest first."""
+    def attempts(self) -> list[Attempt]:
+        """List the imports whose outcome is not recorded or in doubt, oldest first."""
         query = sa.select(attempts).where(attempts.c.connection == self.id)
         with self.ledger.engine.connect() as db:
             found = db.execute(query.order_by(attempts.c.id)).all()
         return [
-            Attempt(one.id, one.project_id, one.above, tuple(LoadedRow(*row) for row in one.rows))
+            Attempt(
+                one.id,
+                one.project_id,
+                one.above,
+                tuple(LoadedRow(*row) for row in one.rows),
+                one.opened_at,
+                one.looks,
+                one.look_at,
+            )
             for one in found
         ]
+
+    def has_attempt_due(self) -> bool:
+        """Tell whether an attempt is open, or one in doubt is to be looked at again."""
+        c = attempts.c
+        due = sa.select(c.id).where(c.connection == self.id, c.look_at <= self.ledger.clock())
+        with self.ledger.engine.connect() as db:
+            return db.scalar(due.limit(1)) is not None
 
     def open_attempt(
         self, lease: Lease, project_id: int, above: int, rows: Sequence[LoadedRow]
     ) -> Attempt:
         """Record that these rows are about to be imported."""
         plain = [[row.key, row.row, row.version, row.digest] for row in rows]
+        now = self.ledger.clock()
         with self._write(lease) as db:
             result = db.execute(
                 attempts.insert().values(
-                    connection=self.id, project_id=project_id, above=above, rows=plain
+                    connection=self.id,
+                    project_id=project_id,
+                    above=above,
+                    rows=plain,
+                    opened_at=now,
                 )
             )
             key: Any = result.inserted_primary_key
-        return Attempt(int(key[0]), project_id, above, tuple(rows))
+        return Attempt(int(key[0]), project_id, above, tuple(rows), now)
+
+    def doubt(self, lease: Lease, attempt: Attempt) -> None:
+        """Keep an attempt under watch, of which tasks may still arrive; in the end let it go."""
+        now, mine = self.ledger.clock(), attempts.c.id == attempt.id
+        if now < attempt.look_at:
+            return
+        with self._write(lease) as db:
+            if attempt.looks == len(LOOKS):
+                db.execute(attempts.delete().where(mine))
+            else:
+                values = {"looks": attempt.looks + 1, "look_at": now + LOOKS[attempt.looks]}
+                db.execute(attempts.update().where(mine).values(values))
 
     def record(  # noqa: PLR0913 - one transaction, whatever belongs into it
         self,

@@ -36,12 +36,19 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An import that was begun: these rows may have become tasks with ids over ``above``."""
+    """An import that was begun: these rows may have become tasks with ids over ``above``.
+
+    With ``looks`` it is in doubt: that often somebody looked for tasks that were missing, and
+    will again at ``look_at``. Times are in seconds since 1970.
+    """
 
     id: int
     project_id: int
     above: int
     rows: tuple[LoadedRow, ...]
+    opened_at: float
+    looks: int = 0
+    look_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,9 @@ attempts = sa.Table(
     sa.Column("connection", sa.ForeignKey("connections.id"), nullable=False, index=True),
     sa.Column("project_id", sa.Integer, nullable=False),
     sa.Column("above", sa.BigInteger, nullable=False),
+    sa.Column("opened_at", sa.Float, nullable=False),
+    sa.Column("looks", sa.Integer, nullable=False, default=0),
+    sa.Column("look_at", sa.Float, nullable=False, default=0.0),
     sa.Column("rows", sa.JSON, nullable=False),
 )
 completions = sa.Table(

@@ -86,7 +86,7 @@ def _differs(
     account: Account, source: Source, bucket: Bucket, after: str, tick: Tick
 ) -> tuple[bool, str]:
     """Tell whether anything differs, else how far the time sufficed (empty: to the end)."""
-    if account.open_attempts() or is_due(account, source):
+    if account.has_attempt_due() or is_due(account, source):
         return True, ""
     if account.outlived_quarantine(source.params.reading):
         return True, ""

@@ -317,7 +317,7 @@ def test_lost_reply_of_an_import_doubles_nothing(bench):
         bench.load(app=Wrapped(bench.app, import_tasks=lose_the_reply))
     bench.load()
 
-    assert (len(bench.tasks), bench.account.open_attempts()) == (2, [])
+    assert (len(bench.tasks), bench.account.attempts()) == (2, [])
 
 
 def test_lost_ledger_takes_up_the_tasks_that_exist(bench, tmp_path):

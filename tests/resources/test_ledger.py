@@ -12,7 +12,7 @@ from ls_pipeline.domain.errors import (
     LeaseLostError,
     UnknownConnectionError,
 )
-from ls_pipeline.resources.ledger import LEASE_SECONDS, Ledger, retry_delay
+from ls_pipeline.resources.ledger import LEASE_SECONDS, LOOKS, Ledger, retry_delay
 from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
 
 
@@ -146,11 +146,27 @@ def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
 def test_attempt_is_open_until_its_outcome_is_recorded(account):
     with account.lease() as lease:
         attempt = account.open_attempt(lease, 7, 40, [LoadedRow("a", 0, "v", "d")])
-        opened = account.open_attempts()
+        opened = account.attempts()
         account.record(lease, attempt=attempt, loaded=[LoadedRow("a", 0, "v", "d", 41)])
 
-    assert (opened, account.open_attempts()) == ([attempt], [])
+    assert (opened, account.attempts()) == ([attempt], [])
     assert account.rows_of("a")[0].task_id == 41
+
+
+def test_attempt_in_doubt_is_looked_at_again_and_let_go_in_the_end(account, clock):
+    with account.lease() as lease:
+        account.open_attempt(lease, 7, 40, [LoadedRow("a", 0, "v", "d")])
+        waits = []
+        while account.attempts():
+            assert account.has_attempt_due()
+            account.doubt(lease, account.attempts()[0])
+            account.doubt(lease, (account.attempts() or [None])[0]) if waits == [] else None
+            began = clock.now
+            while account.attempts() and not account.has_attempt_due():
+                clock.now += 10
+            waits.append(clock.now - began)
+
+    assert waits == [*LOOKS, 0]
 
 
 def test_second_holder_is_refused(account):
