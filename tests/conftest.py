@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
+import httpx
 import pytest
 
 from ls_pipeline.cli import servers
@@ -29,6 +30,15 @@ CLEAN = (
     "LS_PIPELINE_POLL_SECONDS",
     "DAGSTER_HOME",
 )
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--kills",
+        type=int,
+        default=30,
+        help="How often tests/crash kills each pass, spread over its steps; 10000: at every one.",
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +89,19 @@ def label_studio_server(logs, s3_server, gcs_server, tmp_path_factory):
 def signing(tmp_path_factory):
     with service_account(tmp_path_factory.mktemp("google") / "key.json") as environment:
         yield environment
+
+
+@pytest.fixture(scope="session")
+def personal_access_token(label_studio_server):
+    """Give the user's one token of this kind; Label Studio makes no second."""
+    told = label_studio_server.client_environment
+    answer = httpx.post(
+        f"{told['LABEL_STUDIO_URL']}/api/token/",
+        json={},
+        headers={"Authorization": f"Token {told['LABEL_STUDIO_API_KEY']}"},
+        timeout=60,
+    )
+    return answer.json()["token"]
 
 
 @pytest.fixture

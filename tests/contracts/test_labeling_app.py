@@ -208,9 +208,8 @@ def test_wrong_key_says_which_variable(world):
 
 
 @pytest.mark.server
-def test_personal_access_token_is_taken_too(world):
-    app = RealApp()
-    world.setenv("LABEL_STUDIO_API_KEY", app._json("POST", "api/token/", json={})["token"])
+def test_personal_access_token_is_taken_too(world, personal_access_token):
+    world.setenv("LABEL_STUDIO_API_KEY", personal_access_token)
 
     assert RealApp().now()
 

@@ -124,12 +124,9 @@ def test_blob_that_does_not_open_fails(stage):
     assert "Signature" not in json.dumps(report)
 
 
-def test_personal_access_token_is_told_from_a_legacy_one(stage, world):
-    from ls_pipeline.resources.label_studio import LabelStudio
-
-    token = LabelStudio()._json("POST", "api/token/", json={})["token"]
+def test_personal_access_token_is_told_from_a_legacy_one(stage, world, personal_access_token):
     legacy = examined(stage)
-    world.setenv("LABEL_STUDIO_API_KEY", token)
+    world.setenv("LABEL_STUDIO_API_KEY", personal_access_token)
     personal = examined(stage)
 
     assert "legacy token" in json.dumps(legacy["general"])

@@ -1,0 +1,134 @@
+"""A process that makes passes and is killed in them: ``python -m tests.crash.victim``.
+
+Reads a JSON object a line: ``{"name": …, "kill_at": 17 | null}``, and makes one pass over that
+connection in a child of its own, which at step ``kill_at`` sends itself SIGKILL. Answers
+``{"steps": …, "killed": …, "error": …}``.
+
+A step is taken before and after all that leaves the process: each send to a socket, each
+receipt, each commit of the ledger, each change of a file's name. Nobody lists the calls, so
+that no new one can be forgotten.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from sqlalchemy.engine.default import DefaultDialect
+
+from ls_pipeline.assets import settling
+from ls_pipeline.assets.copying import begin_copy, keep_copy
+from ls_pipeline.assets.exporting import export, refresh_table
+from ls_pipeline.assets.loading import load, project_of
+from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.s3 import S3Buckets
+
+settling.PATIENCE = 1.0  # what arrives later than that must not be doubled either
+
+
+class Steps:
+    """Counts steps in all threads, and ends the process at one of them."""
+
+    def __init__(self, kill_at: int | None) -> None:
+        self.kill_at, self.taken = kill_at, 0
+        self._numbers = itertools.count(1)
+
+    def take(self) -> None:
+        self.taken = next(self._numbers)
+        if self.taken == self.kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+            threading.Event().wait()
+
+    def around(self, owner: Any, name: str) -> None:
+        """Take a step before and after each call of a method."""
+        call = getattr(owner, name)
+
+        def stepped(*args: Any, **how: Any) -> Any:
+            self.take()
+            found = call(*args, **how)
+            self.take()
+            return found
+
+        setattr(owner, name, stepped)
+
+    def everywhere(self) -> None:
+        for name in ("send", "sendall", "recv_into", "recv"):
+            self.around(socket.socket, name)
+        self.around(DefaultDialect, "do_commit")
+        names = {"os.rename", "os.remove"}
+        sys.addaudithook(lambda event, _args: self.take() if event in names else None)
+
+
+def one_pass(name: str) -> None:
+    ledger = Ledger(database_url())
+    account, app = ledger.account(name), LabelStudio()
+    s3, gcs, silent = S3Buckets(), GCSBuckets(), Silent()
+    with account.lease(5) as lease:
+        connection = account.revision().connection
+        if source := connection.source:
+            bucket = bucket_of(source, s3, gcs)
+            begin_copy(account, lease, source)
+            load(account, lease, connection, bucket, app, silent)
+            keep_copy(account, lease, source, bucket, silent)
+        if target := connection.target:
+            bucket = bucket_of(target, s3, gcs)
+            project = project_of(account, lease, connection, app)
+            begin_copy(account, lease, target)
+            export(account, lease, project, target, bucket, app, silent)
+            refresh_table(account, lease, project, target, bucket, app)
+            keep_copy(account, lease, target, bucket, silent)
+
+
+def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        os.environ.update(order.get("environment", {}))
+        steps = Steps(order["kill_at"])
+        steps.everywhere()
+        error = ""
+        try:
+            one_pass(order["name"])
+        except PipelineError as failure:
+            error = str(failure)
+        except BaseException as failure:  # noqa: BLE001 - told, and a failure of the test
+            error = repr(failure)
+        os.write(write, json.dumps({"steps": steps.taken, "error": error}).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as answer:
+        told = answer.read()
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return {"killed": killed, **(json.loads(told) if told else {})}
+
+
+def main() -> None:
+    import boto3  # noqa: F401 - once, not in each child
+    import dagster_aws.s3  # noqa: F401
+    import dagster_gcp.gcs  # noqa: F401
+    import google.cloud.storage.retry  # noqa: F401
+    import label_studio_sdk.client
+    import label_studio_sdk.label_interface.interface  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(in_a_child(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
