@@ -74,6 +74,12 @@ class Loading:
     tasks_kept: int = 0
     """Tasks that stay as they are though their object changed or is gone: a human has worked
     on them, or the source ignores changes."""
+    listed: int = 0
+    """Objects below the prefix."""
+    filtered: int = 0
+    """Of these, not known and left out by the filter."""
+    pending: int = 0
+    """Of these, not known and not read this time: they changed meanwhile, or went."""
     first_new: list[StoredObject] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """Objects that could not be read this time, each a sentence."""
@@ -217,8 +223,15 @@ class _Loader:
         listed = (one for page in self.bucket.pages(select.folder) for one in page)
         for difference in diff(self.account.known(select.folder), listed, select):
             self.done.changes[difference.change] += 1
+            self._count(difference)
             if difference.change in WORK:
                 yield difference
+
+    def _count(self, difference: Difference) -> None:
+        was = difference.known
+        unknown = was is None or was.state is State.REMOVED
+        self.done.listed += difference.listed is not None
+        self.done.filtered += difference.change is Change.FILTERED and unknown
 
     def _read_ahead(
         self, readers: ThreadPoolExecutor, work: Iterator[Difference]
@@ -262,6 +275,7 @@ class _Loader:
             yield difference, future.result()
         except (ObjectChangedError, ObjectNotFoundError) as error:
             self.done.notes.append(str(error))  # the next pass sees what it is by then
+            self.done.pending += difference.change is Change.ADDED
         except BucketAccessError as error:
             self.done.unread.append(str(error))
             if len(self.done.unread) >= UNREADABLE_AT_MOST:

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from ls_pipeline.assets.checks import BALANCE, balance, nothing_to_balance
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.loading import Loading, load
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
@@ -33,6 +34,7 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
     group_name="labeling",
     kinds={"labelstudio"},
     description=DESCRIPTION,
+    check_specs=[BALANCE],
 )
 def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,
@@ -46,7 +48,8 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     with one_pass(ledger, context.partition_key, "tasks") as work:
         source = work.connection.source
         if source is None or not work.connection.enabled:
-            return nothing_to_do(work.connection, "source")
+            why = nothing_to_do(work.connection, "source")
+            return why._replace(check_results=[nothing_to_balance()])
         bucket = bucket_of(source, s3, gcs)
         begin_copy(work.account, work.lease, source)
         try:
@@ -60,7 +63,8 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
             context.log.warning(note)
         metadata = _metadata(done, work.account, project)
         return dg.MaterializeResult(
-            metadata={**metadata, **copy_metadata(work.connection.name, source, copied)}
+            metadata={**metadata, **copy_metadata(work.connection.name, source, copied)},
+            check_results=[balance(work.account, source.params.filter.folder, done)],
         )
 
 

@@ -10,13 +10,17 @@ import click
 
 from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
 from ls_pipeline.cli.outside import Outside
+from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.screen import bars, err, out, show_counts, show_findings
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
     ConnectionsFileError,
+    NotInQuarantineError,
     PipelineError,
     UnknownConnectionError,
 )
+
+MISUSES = (ConnectionFaults, ConnectionsFileError, NotInQuarantineError, UnknownConnectionError)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +46,7 @@ class Cli(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (ConnectionFaults, ConnectionsFileError, UnknownConnectionError) as error:
+        except MISUSES as error:
             _fail(ctx, error, MISUSED)
         except PipelineError as error:
             _fail(ctx, error, FAILED)
@@ -60,6 +64,7 @@ def main() -> None:
 
 
 main.add_command(connections)
+main.add_command(quarantine)
 
 START_EPILOG = """
 \b

@@ -6,6 +6,7 @@
     ├── ConnectionFaults           what a person asked for can't be stored; all faults at once
     ├── ConnectionsFileError       a file of connections has faults; all at once
     ├── UnknownConnectionError     no connection of that name
+    ├── NotInQuarantineError       an object that is to be tried again is not in quarantine
     ├── NotATaskError              an object, or one row of it, can't become a task
     ├── OutsideError               an outside system refused or failed
     │   ├── BucketError
@@ -70,6 +71,18 @@ class UnknownConnectionError(PipelineError):
         self.name = name
         have = ", ".join(known) if known else "none yet"
         super().__init__(f"There is no connection {name!r}; there are: {have}.")
+
+
+class NotInQuarantineError(PipelineError):
+    """An object that is to be tried again is not in quarantine."""
+
+    def __init__(self, connection: str, keys: Sequence[str]) -> None:
+        self.connection = connection
+        self.keys = tuple(keys)
+        super().__init__(
+            f"Not in quarantine of {connection!r}: {', '.join(map(repr, keys))}; see "
+            f"ls-pipeline quarantine list {connection}."
+        )
 
 
 class NotATaskError(PipelineError):

@@ -458,10 +458,13 @@ class Account:
         with self.ledger.engine.connect() as db:
             return db.scalar(query) or 0
 
-    def count_objects(self) -> dict[State, int]:
-        """Count the known objects by their state."""
+    def count_objects(self, prefix: str = "") -> dict[State, int]:
+        """Count the known objects whose key starts with ``prefix``, by their state."""
         c = objects.c
         query = sa.select(c.state, sa.func.count()).where(c.connection == self.id)
+        if prefix:
+            starts = sa.func.substr(c.key, 1, len(prefix)) == prefix
+            query = query.where(c.key >= prefix, starts)
         with self.ledger.engine.connect() as db:
             counted = {State(state): n for state, n in db.execute(query.group_by(c.state))}
         return {state: counted.get(state, 0) for state in State}

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from ls_pipeline.connections import connection
-from ls_pipeline.domain.tasks import origin_of
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.s3 import S3Buckets
-from tests.assets.conftest import CONFIG, RESULT
-from tests.e2e.conftest import keys
+from tests.crash.scene import Scene
 
 pytestmark = pytest.mark.server
 
 ROOT = Path(__file__).parents[2]
-numbers = itertools.count()
 
 
 class Victim:
@@ -64,97 +53,6 @@ def kills(request):
     return request.config.getoption("--kills")
 
 
-class Scene:
-    """One connection on real servers, with everything that can happen to it."""
-
-    def __init__(self, victim, cloud):
-        import boto3
-        from google.cloud import storage
-
-        self.victim, self.app = victim, LabelStudio()
-        self.name = f"crash-{os.getpid()}-{next(numbers)}"
-        self.source, self.target = f"{self.name}-in", f"{self.name}-out"
-        for bucket in (self.source, self.target):
-            if cloud == "s3":
-                boto3.client("s3").create_bucket(Bucket=bucket)
-            else:
-                storage.Client().create_bucket(bucket)
-        self.buckets = S3Buckets() if cloud == "s3" else GCSBuckets()
-        self.bucket, self.labels = map(self.buckets.open, (self.source, self.target))
-        params = {"on_delete": "delete", "create_local_copy": True}
-        self.connection = connection(
-            self.name,
-            source={"type": cloud, "path": self.source, "params": params},
-            target={
-                "type": f"{cloud}-completions",
-                "path": self.target,
-                "params": {"create_local_copy": True},
-            },
-            project=self.name,
-            label_config=CONFIG,
-        )
-        self.ledger = Ledger(database_url())
-        self.ledger.save(self.connection, "test")
-        self.account = self.ledger.account(self.name)
-
-    def put(self, key, *texts):
-        body = json.dumps([{"text": text} for text in texts]).encode() if texts else b"not json"
-        self.bucket.put(key, body, "application/json")
-
-    def fill(self):
-        self.put("a.json", "a0", "a1")
-        self.put("b.json", "b0")
-        self.put("c.json", "c0")
-        self.put("bad.json")
-
-    def change(self):
-        """Load and export everything, then let all kinds of things happen."""
-        self.fill()
-        assert self.run() == ""
-        self.annotate("a.json", 0)
-        self.annotate("c.json", 0)
-        assert self.run() == ""
-        self.annotate("a.json", 0)
-        self.annotate("b.json", 0)
-        self.put("a.json", "a0", "a1 changed", "a2")
-        self.put("bad.json", "good")
-        self.put("d.json", "d0")
-        self.bucket.delete("b.json")
-        self.bucket.delete("c.json")
-
-    def annotate(self, key, row):
-        number = self.account.rows_of(key)[row].task_id
-        self.app._json("POST", f"api/tasks/{number}/annotations/", json={"result": RESULT})
-
-    def run(self):
-        return self.victim.run(self.name)["error"]
-
-    def outcome(self):
-        """Give what there is, after seeing that the ledger and the target agree with it."""
-        project = self.account.project_id()
-        tasks = list(self.app.completions(project, [one.id for one in self.app.states(project)]))
-        origins = [origin_of(task.document["meta"]) for task in tasks]
-        places = Counter((one.uri.rpartition("/")[2], one.row) for one in origins)
-        assert max(places.values()) == 1, f"doubled: {places}"
-        ids = {
-            place: self.account.rows_of(place[0])[place[1]].task_id
-            for place in places
-            if place[1] in self.account.rows_of(place[0])
-        }
-        known = {
-            place: task.task_id for place, task in zip(places, tasks, strict=True) if place in ids
-        }
-        assert ids == known
-        files = {key for key in keys(self.labels) if key[0] != "t"}
-        annotated = [task for task in tasks if task.annotations]
-        for task in annotated:
-            assert json.loads(self.labels.get(f"{task.task_id}.json")) == task.document
-        data = [task.document["data"]["text"] for task in tasks]
-        texts = dict(zip(places, data, strict=True))
-        reasons = {(one.key, one.row) for one in self.account.quarantined()}
-        return texts, len(files) - len(annotated), reasons, self.account.attempts() == []
-
-
 def first_load(scene):
     scene.fill()
 
@@ -171,7 +69,10 @@ def all_kinds_of_changes(scene):
 def test_process_killed_at_any_step_and_run_again_ends_as_if_never_killed(
     world, victim, kills, prepare, cloud
 ):
-    undisturbed = Scene(victim, cloud)
+    def make_pass(name):
+        return victim.run(name)["error"]
+
+    undisturbed = Scene(make_pass, cloud)
     prepare(undisturbed)
     told = victim.run(undisturbed.name)
     assert told["error"] == ""
@@ -179,7 +80,7 @@ def test_process_killed_at_any_step_and_run_again_ends_as_if_never_killed(
 
     assert told["steps"] > 50
     for at in range(1, told["steps"] + 1, max(1, told["steps"] // kills)):
-        scene = Scene(victim, cloud)
+        scene = Scene(make_pass, cloud)
         prepare(scene)
         killed = victim.run(scene.name, at)["killed"]
         assert scene.run() == ""

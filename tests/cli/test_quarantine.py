@@ -1,0 +1,65 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ls_pipeline.cli.main import main
+from tests.assets.conftest import Bench
+
+
+@pytest.fixture
+def bench(tmp_path, environment):
+    environment.setenv("COLUMNS", "200")
+    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
+    environment.setenv("LS_PIPELINE_DATABASE_URL", str(bench.ledger.engine.url))
+    bench.put("a.json", b"not json")
+    bench.put("b\n.json", [{"text": "0"}, {"no": "text"}])
+    bench.load()
+    return bench
+
+
+def run(*words):
+    return CliRunner().invoke(main, ["quarantine", *words])
+
+
+def test_what_is_in_quarantine_is_listed_with_its_reason(bench):
+    shown = run("list").stdout
+
+    assert "Not JSON: Expecting value (line 1, column 1)." in shown
+    assert r"b\n.json" in shown
+
+
+def test_list_is_json_on_demand(bench):
+    found = json.loads(run("list", "reviews", "--json").stdout)["connections"]["reviews"]
+
+    assert [(one["key"], one["row"]) for one in found] == [("a.json", None), ("b\n.json", 1)]
+
+
+def test_retried_object_is_tried_by_the_next_pass_and_its_good_rows_are_not_doubled(bench):
+    done = run("retry", "reviews")
+    bench.app.projects[1] = (bench.app.projects[1][0], '<View><Text name="n" value="$no"/></View>')
+    freed = bench.reasons
+    bench.load()
+
+    assert "2 objects of 'reviews' will be tried again" in done.stdout
+    assert freed == {}
+    assert list(bench.tasks) == [("b\n.json", 0), ("b\n.json", 1)]
+
+
+def test_one_object_is_retried_alone(bench):
+    run("retry", "reviews", "a.json")
+
+    assert list(bench.reasons) == [("b\n.json", 1)]
+
+
+def test_object_that_is_not_in_quarantine_is_told(bench):
+    done = run("retry", "reviews", "c.json")
+
+    assert done.exit_code == 2
+    assert "Not in quarantine of 'reviews': 'c.json'" in done.stderr
+
+
+def test_empty_quarantine_is_told(bench):
+    run("retry", "reviews")
+
+    assert run("list").stdout == "Nothing is in quarantine.\n"

@@ -1,0 +1,164 @@
+"""A proxy on loopback that spoils chosen answers, as networks and servers do on bad days."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import re
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Forwards to ``upstream``; `spoiling` says which requests fare how."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = urlsplit(upstream)
+        self.pattern, self.spoil, self.left, self.spoiled = None, None, 0, 0
+        self.late = []
+        self._lock = threading.Lock()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @contextmanager
+    def spoiling(self, pattern, spoil, times=1):
+        """Let ``spoil(handler, forward)`` answer the next requests that look like ``pattern``."""
+        self.pattern, self.spoil, self.left, self.spoiled = re.compile(pattern), spoil, times, 0
+        try:
+            yield
+        finally:
+            self.left = 0
+
+    def turn(self, request):
+        with self._lock:
+            if self.left > 0 and self.pattern.search(request):
+                self.left -= 1
+                self.spoiled += 1
+                return self.spoil
+        return None
+
+    def deliver_late(self):
+        """Wait for what was held back to arrive."""
+        while self.late:
+            self.late.pop().join()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def _any(self):
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+
+        def forward():
+            return _forwarded(self.server.upstream, self.command, self.path, self.headers, body)
+
+        spoil = self.server.turn(f"{self.command} {self.path}")
+        if spoil is None:
+            self.answer(*forward())
+        else:
+            spoil(self, forward)
+            self.close_connection = True
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = _any  # noqa: N815
+
+    def answer(self, status, headers, body, cut=None):
+        """Send an answer, or with ``cut`` only so many bytes of its body."""
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() not in HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body if cut is None else body[:cut])
+            self.wfile.flush()
+
+    def reset(self):
+        """End the connection as a crash does."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+        self.rfile = self.wfile = open("/dev/null", "r+b", buffering=0)  # noqa: SIM115, PTH123
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def _forwarded(upstream, method, path, headers, body):
+    link = http.client.HTTPConnection(upstream.hostname, upstream.port, timeout=60)
+    # The Host stays as the client signed it.
+    passed = {name: value for name, value in headers.items() if name.lower() not in HOP}
+    link.request(method, path, body=body, headers=passed)
+    answer = link.getresponse()
+    found = answer.status, answer.getheaders(), answer.read()
+    link.close()
+    return found
+
+
+# -- what can go wrong ------------------------------------------------------------------------
+
+
+def reply_lost(handler, forward):
+    forward()
+    handler.reset()
+
+
+def bad_gateway_after(handler, forward):
+    forward()
+    handler.answer(502, [], b"<html>Bad Gateway</html>")
+
+
+def bad_gateway_before(handler, _forward):
+    handler.answer(502, [], b"<html>Bad Gateway</html>")
+
+
+def reset_in_mid_body(handler, forward):
+    status, headers, body = forward()
+    handler.answer(status, headers, body, cut=len(body) // 2)
+    handler.reset()
+
+
+def too_many_requests(handler, _forward):
+    handler.answer(429, [("Retry-After", "1")], b'{"detail": "Request was throttled."}')
+
+
+def committed_late(handler, forward):
+    """Never answer, and let the server have the request when nobody waits any more."""
+
+    def later():
+        time.sleep(3)
+        forward()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    handler.server.late.append(thread)
+    time.sleep(1.5)
+    handler.reset()
+
+
+def s3_error(status, code):
+    body = f"<Error><Code>{code}</Code><Message>Said so.</Message></Error>".encode()
+
+    def spoil(handler, _forward):
+        handler.answer(status, [("Content-Type", "application/xml")], body)
+
+    spoil.__name__ = f"{status}_{code}"
+    return spoil
+
+
+def cut_short(handler, forward):
+    status, headers, body = forward()
+    handler.answer(status, headers, body, cut=len(body) // 2)
+    handler.wfile.flush()
+    handler.connection.shutdown(socket.SHUT_RDWR)
