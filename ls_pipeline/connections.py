@@ -146,6 +146,11 @@ class TargetParams(Params):
         description="S3: the KMS key (id, ARN or alias) that encrypts what is written; empty "
         "means the bucket's own setting.",
     )
+    delete: bool = Field(
+        default=False,
+        description="What becomes of the file when a task or its last annotation is deleted. "
+        "True: it is deleted; false: it stays, without annotations.",
+    )
 
 
 S3_ONLY = ("endpoint_url", "region_name", "role_arn", "external_id", "kms_key_id")

@@ -52,6 +52,7 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 "written": dg.MetadataValue.int(done.written),
                 "unchanged": dg.MetadataValue.int(done.unchanged),
                 "emptied": dg.MetadataValue.int(done.emptied),
+                "deleted": dg.MetadataValue.int(done.deleted),
                 "dagster/row_count": dg.MetadataValue.int(exported),
                 "folder": dg.MetadataValue.text(bucket.uri(folder(target.params.prefix))),
                 "project": dg.MetadataValue.url(project.url),

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.completions import Completion, TaskState, is_for
 from ls_pipeline.domain.exports import (
+    TOMBSTONE,
     annotations_key,
     annotations_parquet,
     completion_key,
     json_document,
+    tombstone,
 )
 from ls_pipeline.resources.ledger_records import Exported, ExportedTable
 
@@ -47,7 +49,9 @@ class Exporting:
     written: int = 0
     unchanged: int = 0
     emptied: int = 0
-    """Documents written again without annotations, because the task lost its last one."""
+    """Tasks that lost their last annotation: their documents have none, or are deleted."""
+    deleted: int = 0
+    """Tasks that were deleted in Label Studio: tombstones, or their documents are deleted."""
     first_written: list[StoredObject] = field(default_factory=list)
 
 
@@ -80,6 +84,8 @@ def differs(
     account: Account, project_id: int, target: Target, app: LabelingApp, since: str
 ) -> bool:
     """Tell whether any completion is to be exported; changes nothing, ends at the first."""
+    if app.count_annotated(project_id) != account.annotated():
+        return True  # a deleted task touches nothing
     states = app.states(project_id, since)
     while page := list(islice(states, 1000)):
         exported = account.exported([state.id for state in page])
@@ -116,8 +122,35 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
             )
             account.record_exports(lease, _tally(found, written, target, done))
             progress.advance(account.name, "completions", start + len(found), len(wanted))
-    account.record_exports(lease, (), polled_to=upto)
+    annotated = app.count_annotated(project.id)
+    if annotated != len(account.exported_ids()):
+        _bury(account, lease, project, target, bucket, app, done)
+    account.record_exported(lease, upto, annotated)
     return done
+
+
+def _bury(  # noqa: PLR0913, PLR0917 - as `export`
+    account: Account,
+    lease: Lease,
+    project: Project,
+    target: Target,
+    bucket: Bucket,
+    app: LabelingApp,
+    done: Exporting,
+) -> None:
+    """Leave a tombstone, or nothing, of each exported task that was deleted in Label Studio."""
+    living = account.living()
+    for state in app.states(project.id):
+        living.pop(state.id, None)
+    for last in living.values():
+        key = completion_key(target.params.prefix, last.task_id)
+        if target.params.delete:
+            bucket.delete(key)
+        elif not target.params.filter.rejects(key):
+            bucket.put(key, tombstone(last.task_id), "application/json")
+        done.deleted += 1
+        dead = Exported(last.task_id, last.updated_at, TOMBSTONE, bucket.uri(key), 0)
+        account.record_exports(lease, [dead])
 
 
 def refresh_table(  # noqa: PLR0913, PLR0917 - as `export`
@@ -161,6 +194,9 @@ def _write(
 ) -> StoredObject | None:
     """Write a completion, unless the target has it already."""
     key = completion_key(target.params.prefix, completion.task_id)
+    if target.params.delete and not completion.annotations:
+        bucket.delete(key)
+        return None
     if last and (last.digest, last.uri) == (completion.digest, target.uri(key)):
         return None
     return bucket.put(key, json_document(completion), "application/json")
@@ -177,7 +213,7 @@ def _tally(
         count = len(one.annotations)
         done.written += stored is not None
         done.unchanged += stored is None
-        done.emptied += stored is not None and not count
+        done.emptied += not count
         if stored and len(done.first_written) < 10:  # noqa: PLR2004
             done.first_written.append(stored)
         uri = target.uri(completion_key(target.params.prefix, one.task_id))

@@ -18,6 +18,7 @@ from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, St
 from ls_pipeline.domain.completions import digest
 from ls_pipeline.domain.errors import (
     BucketAccessError,
+    BucketUnavailableError,
     LabelStudioError,
     LeaseLostError,
     ObjectChangedError,
@@ -266,6 +267,10 @@ class _Loader:
         if complaint := too_large(one.size):
             return [complaint]
         body = self.bucket.get(one.key, one.version)
+        if len(body) != one.size:
+            raise BucketUnavailableError(
+                self.bucket.uri(one.key), f"{len(body)} of its {one.size} bytes came; try again."
+            )
         return list(tasks_in(one.key, body, self.required))
 
     def _result(

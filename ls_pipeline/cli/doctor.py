@@ -388,7 +388,7 @@ def _gone(bucket: Bucket, key: str, *, unwritten: bool) -> Check:
             do = f"Should {bucket.uri(key)} be there, delete it."
             return Check("target: delete", "skipped", "Writing failed.", do)
         what = _from_error("target: delete", error).says
-        do = f"Nothing else needs this. Delete {bucket.uri(key)} yourself."
+        do = f"Only a target with `delete` needs this. Delete {bucket.uri(key)} yourself."
         return Check("target: delete", "warning", what, do)
     if unwritten:
         return Check("target: delete", "skipped", "Nothing was written.")
@@ -448,4 +448,5 @@ def _use(part: Source | Target, region: str) -> permissions.Use:
         isinstance(params, TargetParams),
         permissions.partition(params.region_name or region, params.role_arn),
         params.kms_key_id if isinstance(params, TargetParams) else "",
+        isinstance(params, TargetParams) and params.delete,
     )

@@ -49,6 +49,17 @@ def json_document(completion: Completion) -> bytes:
     return (json.dumps(completion.document, ensure_ascii=False, indent=1) + "\n").encode()
 
 
+TOMBSTONE = "deleted"
+"""What stands for the digest of a task that was deleted in Label Studio."""
+
+
+def tombstone(task_id: int) -> bytes:
+    """Write what is left of a completion when its task was deleted in Label Studio."""
+    return (
+        json.dumps({"id": task_id, "deleted": True, "annotations": []}, indent=1) + "\n"
+    ).encode()
+
+
 def annotations_schema() -> pa.Schema:
     """Give the columns of the annotations table; they never depend on the labels.
 

@@ -27,6 +27,7 @@ class Use:
     writes: bool = False
     partition: str = "aws"
     kms_key_id: str = ""
+    deletes: bool = False
 
 
 def partition(region: str, role_arn: str = "") -> str:
@@ -40,10 +41,7 @@ def partition(region: str, role_arn: str = "") -> str:
 
 
 def s3_policy(uses: Sequence[Use]) -> dict[str, Any]:
-    """Give the IAM policy for these uses of S3 buckets, as JSON.
-
-    Nothing is ever deleted, so nothing needs to be.
-    """
+    """Give the IAM policy for these uses of S3 buckets, as JSON."""
     return _policy([one for use in uses for one in _statements(use)])
 
 
@@ -89,7 +87,8 @@ def _statements(use: Use) -> list[dict[str, Any]]:
     listing = _allow(["s3:ListBucket"], _bucket(use))
     if use.folder:
         listing["Condition"] = {"StringLike": {"s3:prefix": f"{_literal(use.folder)}*"}}
-    actions = ["s3:GetObject", "s3:PutObject"] if use.writes else ["s3:GetObject"]
+    actions = ["s3:GetObject", *(["s3:PutObject"] if use.writes else [])]
+    actions += ["s3:DeleteObject"] if use.deletes else []
     key = [_key_statement(use)] if use.kms_key_id else []
     return [listing, _allow(actions, _objects(use)), *key]
 

@@ -28,6 +28,7 @@ from ls_pipeline.domain.errors import (
     LedgerError,
     UnknownConnectionError,
 )
+from ls_pipeline.domain.exports import TOMBSTONE
 from ls_pipeline.resources.lease_holder import holder, is_dead
 from ls_pipeline.resources.ledger_records import (
     Attempt,
@@ -663,6 +664,20 @@ class Account:
         with self.ledger.engine.connect() as db:
             return db.scalar(query) or ""
 
+    def annotated(self) -> int:
+        """Give the count of annotated tasks in the project when they were last exported."""
+        query = sa.select(connections.c.annotated).where(connections.c.id == self.id)
+        with self.ledger.engine.connect() as db:
+            return db.scalar(query) or 0
+
+    def living(self) -> dict[int, Exported]:
+        """Give what was last written for all tasks that are not known to be deleted, by id."""
+        c = completions.c
+        query = sa.select(c.task_id, c.updated_at, c.digest, c.uri, c.annotations)
+        mine = query.where(c.connection == self.id, c.digest != TOMBSTONE)
+        with self.ledger.engine.connect() as db:
+            return {row.task_id: Exported(*row) for row in db.execute(mine)}
+
     def exported_ids(self) -> list[int]:
         """List the tasks that have annotations in the target, by id."""
         c = completions.c
@@ -697,14 +712,15 @@ class Account:
         with self._write(lease) as db:
             db.execute(self._mine(lease).values(values))
 
-    def record_exports(
-        self, lease: Lease, exported: Iterable[Exported], polled_to: str | None = None
-    ) -> None:
-        """Record what was written to the target and, at the end, how far that reaches."""
+    def record_exports(self, lease: Lease, exported: Iterable[Exported]) -> None:
+        """Record what was written to the target."""
         with self._write(lease) as db:
             self._upsert(db, completions, ({**_plain(one)} for one in exported))
-            if polled_to is not None:
-                db.execute(self._mine(lease).values(polled_to=polled_to))
+
+    def record_exported(self, lease: Lease, polled_to: str, annotated: int) -> None:
+        """Record that all is exported: up to which Label Studio time, of how many tasks."""
+        with self._write(lease) as db:
+            db.execute(self._mine(lease).values(polled_to=polled_to, annotated=annotated))
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -171,7 +171,16 @@ class S3Bucket:
 
     def _open(self, key: str, version: str) -> Any:
         match = {"IfMatch": f'"{version}"'} if version else {}
-        return self.client.get_object(Bucket=self.name, Key=key, **match)["Body"]
+        answer = self.client.get_object(Bucket=self.name, Key=key, **match)
+        told = answer.get("ETag", "").strip('"')
+        if not told or (
+            version and told != version
+        ):  # an error, or a proxy's page, with status 200
+            raise BucketUnavailableError(
+                self.uri(key),
+                "the answer is not this object; try again, and check the proxy, if any.",
+            )
+        return answer["Body"]
 
     def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()

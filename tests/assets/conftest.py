@@ -41,6 +41,8 @@ class Bench:
         self.bucket, self.target = MemoryBucket("bucket"), MemoryBucket("labels")
         self.app = MemoryLabelingApp()
         self.name = name
+        self.deleted = set()
+        """(key, row) of tasks that a person deleted; the ledger remembers them."""
         self.set(**params)
 
     def set(self, target=None, **params):

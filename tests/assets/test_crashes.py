@@ -93,6 +93,12 @@ def relabel(bench):
     bench.app.annotate(bench.task_id("a.json"), RESULT)
 
 
+def unlabel(bench):
+    relabel(bench)
+    bench.app.delete_task(bench.task_id("c.json"))
+    bench.deleted = {("c.json", 0)}
+
+
 CASES = {
     "first load": (fill, first_load),
     "changes and removals": (change, first_load),
@@ -100,13 +106,14 @@ CASES = {
     "quarantine freed": (otherwise, first_load),
     "first export": (label, first_export),
     "relabeled": (relabel, first_export),
+    "task deleted by hand": (unlabel, first_export),
 }
 
 
 def world(bench):
     rows = {key: bench.account.rows_of(key) for key in ("a.json", "b.json", "c.json", "d.json")}
     ledger = {(key, row) for key, found in rows.items() for row in found}
-    assert ledger == set(bench.tasks)
+    assert ledger == set(bench.tasks) | bench.deleted
     return bench.tasks, set(bench.reasons), set(bench.target.objects)
 
 

@@ -4,7 +4,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from ls_pipeline.domain.errors import BucketUnavailableError
+from ls_pipeline.domain.errors import BucketUnavailableError, ProjectNotFoundError
 from tests.assets.conftest import RESULT
 from tests.assets.test_loading import Wrapped
 
@@ -60,6 +60,66 @@ def test_deleted_annotation_empties_the_document_and_leaves_the_table(labeled):
 
     assert (done.emptied, documents(labeled)[f"{number}.json"]["annotations"]) == (1, [])
     assert {row["task_id"] for row in rows(labeled)} == {labeled.task_id("b.json")}
+
+
+def test_deleted_task_becomes_a_tombstone_once_and_leaves_the_table(labeled):
+    labeled.export()
+    number = labeled.task_id("a.json")
+    labeled.app.delete_task(number)
+    done = labeled.export()
+    again = labeled.export(target=Wrapped(labeled.target, put=None))
+
+    assert (done.deleted, again.deleted) == (1, 0)
+    assert documents(labeled)[f"{number}.json"] == {
+        "id": number,
+        "deleted": True,
+        "annotations": [],
+    }
+    assert {row["task_id"] for row in rows(labeled)} == {labeled.task_id("b.json")}
+
+
+def test_deletion_beside_a_new_label_is_not_overlooked(labeled):
+    labeled.export()
+    number = labeled.task_id("a.json")
+    labeled.app.delete_task(number)
+    labeled.app.annotate(labeled.task_id("c.json"), RESULT)
+    done = labeled.export()
+
+    assert (done.deleted, done.written) == (1, 1)
+
+
+def test_task_that_was_never_exported_leaves_no_tombstone(labeled):
+    labeled.export()
+    number = labeled.task_id("c.json")
+    labeled.app.delete_task(number)
+    labeled.export()
+
+    assert f"{number}.json" not in documents(labeled)
+
+
+@pytest.mark.parametrize("what", ["task", "annotation"])
+def test_with_delete_the_file_goes_with_the_task_or_its_last_annotation(labeled, what):
+    labeled.set(target={"delete": True})
+    labeled.export()
+    number = labeled.task_id("a.json")
+    if what == "task":
+        labeled.app.delete_task(number)
+    else:
+        labeled.app.delete_annotation(labeled.app.tasks[number]["annotations"][0]["id"])
+    labeled.export()
+    labeled.export(target=Wrapped(labeled.target, put=None))
+
+    assert set(documents(labeled)) == {f"{labeled.task_id('b.json')}.json"}
+
+
+def test_deleted_project_fails_the_pass_and_touches_no_file(labeled):
+    labeled.export()
+    before = dict(labeled.target.objects)
+    labeled.app.projects.clear()
+    with pytest.raises(ProjectNotFoundError):
+        labeled.export()
+
+    assert labeled.target.objects == before
 
 
 def test_new_target_prefix_writes_everything_there(labeled):

@@ -346,14 +346,22 @@ def test_s3_that_does_not_answer_is_unavailable(environment):
 
 
 def test_s3_body_cut_short_is_no_answer(s3_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b"abc", announced=10)
+    bad_day.answer = Answer(b"abc", headers={"ETag": '"e"'}, announced=10)
 
     with pytest.raises(BucketUnavailableError):
         s3_on_a_bad_day.get("k")
 
 
+@pytest.mark.parametrize("headers", [{}, {"ETag": '"another"'}])
+def test_s3_error_with_status_200_is_no_object(s3_on_a_bad_day, bad_day, headers):
+    bad_day.answer = Answer(b"<Error><Code>InternalError</Code></Error>", headers=headers)
+
+    with pytest.raises(BucketUnavailableError, match="something else came"):
+        s3_on_a_bad_day.get("k", "version")
+
+
 def test_s3_body_that_fails_its_checksum_is_no_answer(s3_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b"abc", headers={"x-amz-checksum-crc32": "AAAAAA=="})
+    bad_day.answer = Answer(b"abc", headers={"ETag": '"e"', "x-amz-checksum-crc32": "AAAAAA=="})
 
     with pytest.raises(BucketUnavailableError, match="damaged"):
         s3_on_a_bad_day.get("k")

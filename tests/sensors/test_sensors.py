@@ -234,6 +234,18 @@ def test_deleted_label_asks_for_a_run(bench, instance):
     assert wanted(look_at_labels(bench, instance)) == ["reviews"]
 
 
+def test_task_deleted_by_hand_asks_for_a_run_once(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+    bench.app.delete_task(bench.task_id("a.json"))
+    asked = wanted(look_at_labels(bench, instance))
+    bench.export()
+
+    assert (asked, wanted(look_at_labels(bench, instance))) == (["reviews"], [])
+
+
 def test_cursor_of_the_labels_moves_only_over_quiet_ticks(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()
