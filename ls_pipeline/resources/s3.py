@@ -173,14 +173,13 @@ class S3Bucket:
         match = {"IfMatch": f'"{version}"'} if version else {}
         answer = self.client.get_object(Bucket=self.name, Key=key, **match)
         told = answer.get("ETag", "").strip('"')
-        if not told or (
-            version and told != version
-        ):  # an error, or a proxy's page, with status 200
-            raise BucketUnavailableError(
-                self.uri(key),
-                "the answer is not this object; try again, and check the proxy, if any.",
-            )
-        return answer["Body"]
+        if told and told == (version or told):
+            return answer["Body"]
+        # An error with status 200, or a proxy's page.
+        answer["Body"].close()
+        raise BucketUnavailableError(
+            self.uri(key), "something else came than this object; try again."
+        )
 
     def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()

@@ -20,6 +20,7 @@ from tests.contracts.conftest import Answer, s3_refusal
 
 ROLE = "arn:aws:iam::123456789012:role/labels"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1"
+TOLD = {"ETag": '"e"'}
 EMPTY = Answer(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
 
 
@@ -105,7 +106,7 @@ def test_what_options_leave_empty_the_resource_says(own_credentials, store):
 
 
 def test_two_endpoints_at_once_are_two_stores(own_credentials, bad_day, sts):
-    bad_day.answer, sts.answer = Answer(b"one"), Answer(b"two")
+    bad_day.answer, sts.answer = (Answer(body, headers=TOLD) for body in (b"one", b"two"))
     resource = S3Buckets()
     one, two = (resource.open("b", S3Options(endpoint_url=at.url)) for at in (bad_day, sts))
 
@@ -125,7 +126,7 @@ def test_params_of_source_and_target_are_options(own_credentials, store):
     store.answer = lambda request: (
         Answer(headers={"ETag": '"e"', "x-amz-server-side-encryption": "aws:kms"})
         if request.method == "PUT"
-        else Answer(b"abc")
+        else Answer(b"abc", headers=TOLD)
     )
     params = {"endpoint_url": store.url, "region_name": "eu-west-3"}
     source = Source(type="s3", path="b", params=params)
@@ -278,7 +279,8 @@ def test_store_that_does_not_encrypt_is_told(with_key, store):
 @pytest.mark.parametrize("held", [b"abc", b"other"], ids=["these bytes", "others"])
 def test_encrypted_object_is_read_back_where_no_checksum_is_told(with_key, store, held):
     told = Answer(headers={"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"})
-    store.answer = lambda request: told if request.method == "PUT" else Answer(held)
+    read = Answer(held, headers={"ETag": '"of-the-cipher"'})
+    store.answer = lambda request: told if request.method == "PUT" else read
 
     if held == b"abc":
         assert with_key.put("k", b"abc", "text/plain").version == "of-the-cipher"
