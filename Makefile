@@ -22,7 +22,7 @@ test: setup
 
 # The tests that need no server: seconds.
 fast: setup
-	$(BIN)/python -m pytest -m "not server and not browser"
+	$(BIN)/python -m pytest -m "not server and not browser and not machine"
 
 check: setup
 	$(BIN)/ruff check .

@@ -36,8 +36,14 @@ def pytest_addoption(parser):
     parser.addoption(
         "--kills",
         type=int,
-        default=30,
+        default=12,
         help="How often tests/crash kills each pass, spread over its steps; 10000: at every one.",
+    )
+    parser.addoption(
+        "--machine-steps",
+        type=int,
+        default=10_000,
+        help="How many steps tests/machine takes.",
     )
 
 

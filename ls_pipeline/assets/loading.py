@@ -250,9 +250,11 @@ class _Loader:
             yield from self._result(*waiting.popleft())
 
     def _ignores(self, difference: Difference) -> bool:
+        """Tell whether a replaced object stays unread; what is in quarantine is tried again."""
         was = difference.known
-        replaced = difference.change is Change.REPLACED and was and was.version
-        return bool(replaced) and self.source.params.on_change == "ignore"
+        if self.source.params.on_change != "ignore" or difference.change is not Change.REPLACED:
+            return False
+        return bool(was and was.version) and not self.account.is_quarantined(difference.key)
 
     def _bytes(self, difference: Difference) -> int:
         blob = self.source.params.use_blob_urls or difference.listed is None
@@ -381,6 +383,9 @@ class _Loader:
         if before is None:
             self.batch.rows.append(_Row(row, body, len(text)))
         elif before.version == one.version or before.digest == content:
+            self.batch.passed.append(row)
+        elif self.source.params.on_change == "ignore":
+            self.done.tasks_kept += 1
             self.batch.passed.append(row)
         elif self.source.params.on_change == "new_task":
             self.batch.rows.append(_Row(replace(row, task_id=0), body, len(text)))

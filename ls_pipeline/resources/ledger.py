@@ -482,6 +482,13 @@ class Account:
             for key, row, version, reason, reading in rows
         ]
 
+    def is_quarantined(self, key: str) -> bool:
+        """Tell whether an object, or a row of it, is in quarantine."""
+        c = quarantine.c
+        query = sa.select(c.key).where(c.connection == self.id, c.key == key).limit(1)
+        with self.ledger.engine.connect() as db:
+            return db.scalar(query) is not None
+
     def outlived_quarantine(self, reading: str) -> list[str]:
         """List the keys that are in quarantine because they were read otherwise."""
         c = quarantine.c

@@ -263,6 +263,25 @@ def test_replaced_object_is_ignored_on_demand(bench):
     assert (bench.tasks, counts) == ({("a.json", 0): {"text": "old"}}, [1, 0])
 
 
+def test_ignoring_changes_does_not_keep_an_object_in_quarantine(bench):
+    bench.set(on_change="ignore")
+    bench.put("a.json", b"not json")
+    bench.put("b.json", [{"text": "b0"}, {"wrong": "b1"}])
+    bench.load()
+    bench.put("a.json", {"text": "a"})
+    bench.put("b.json", [{"text": "b0 changed"}, {"text": "b1"}])
+    bench.load()
+
+    assert (bench.reasons, bench.tasks) == (
+        {},
+        {
+            ("a.json", 0): {"text": "a"},
+            ("b.json", 0): {"text": "b0"},
+            ("b.json", 1): {"text": "b1"},
+        },
+    )
+
+
 def test_quarantine_is_tried_again_once_objects_are_read_otherwise(bench):
     bench.put("a.png", b"\x89PNG")
     bench.load()

@@ -20,6 +20,25 @@ from tests.e2e.conftest import keys
 numbers = itertools.count()
 
 
+AFTER_FILLING = (
+    {("a.json", 0): "a0", ("a.json", 1): "a1", ("b.json", 0): "b0", ("c.json", 0): "c0"},
+    0,
+    {("bad.json", None)},
+)
+AFTER_CHANGES = (
+    {
+        ("a.json", 0): "a0",
+        ("a.json", 1): "a1 changed",
+        ("a.json", 2): "a2",
+        ("bad.json", 0): "good",
+        ("c.json", 0): "c0",  # labeled, so that it outlives its object
+        ("d.json", 0): "d0",
+    },
+    0,
+    set(),
+)
+
+
 class Scene:
     """One connection on real servers, with everything that can happen to it."""
 
@@ -86,7 +105,11 @@ class Scene:
         return self.make_pass(self.name)
 
     def outcome(self):
-        """Give what there is, after seeing that the ledger and the target agree with it."""
+        """Give what there is, after seeing that the ledger and the target agree with it.
+
+        That is: the text of each (key, row), how many files without annotations, and what is
+        in quarantine.
+        """
         project = self.account.project_id()
         tasks = list(self.app.completions(project, [one.id for one in self.app.states(project)]))
         origins = [origin_of(task.document["meta"]) for task in tasks]
@@ -108,4 +131,4 @@ class Scene:
         data = [task.document["data"]["text"] for task in tasks]
         texts = dict(zip(places, data, strict=True))
         reasons = {(one.key, one.row) for one in self.account.quarantined()}
-        return texts, len(files) - len(annotated), reasons, self.account.attempts() == []
+        return texts, len(files) - len(annotated), reasons

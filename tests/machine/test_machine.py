@@ -1,0 +1,265 @@
+"""The real passes, in any order, against the model; killed anywhere, with replies lost.
+
+A failing example is printed with its steps; Hypothesis keeps it in ``.hypothesis`` and replays
+it at the next run. ``--machine-steps 200000`` makes a long run of it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+
+from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
+from ls_pipeline.resources.ledger import LEASE_SECONDS
+from ls_pipeline.sensors.objects import _differs
+from ls_pipeline.sensors.watching import Tick
+from tests.assets.conftest import RESULT, Bench
+from tests.assets.test_crashes import Doom, Killed
+from tests.assets.test_loading import Wrapped
+from tests.machine.model import BAD, Model
+
+pytestmark = pytest.mark.machine
+
+KEYS = st.sampled_from(["a.json", "b.json", "c.json"])
+CONTENTS = st.one_of(st.just(BAD), st.lists(st.sampled_from("xyz"), min_size=1, max_size=3))
+NUMBERS = st.integers(0, 30)
+STEPS_AN_EXAMPLE = 40
+
+taken = Counter()
+
+
+class World(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.bench = Bench(f"sqlite:///{self.folder.name}/ledger.db")
+        sa.event.listen(self.bench.ledger.engine, "checkout", _hurry)
+        self.model = Model()
+        self.late = []
+
+    def teardown(self):
+        self.deliver_late()
+        self.load()
+        self.export()
+        self.export_changes_nothing_again()
+        self.bench.ledger.engine.dispose()
+        self.folder.cleanup()
+
+    # -- people and buckets -----------------------------------------------------------------
+
+    @rule(key=KEYS, content=CONTENTS)
+    def put(self, key, content):
+        self.model.bucket[key] = content
+        body = BAD.encode() if content == BAD else [{"text": text} for text in content]
+        self.bench.put(key, body)
+
+    @rule(key=KEYS)
+    def delete(self, key):
+        self.model.bucket.pop(key, None)
+        self.bench.bucket.delete(key)
+
+    @precondition(lambda self: self.model.tasks)
+    @rule(number=NUMBERS, draft=st.booleans())
+    def work(self, number, draft):
+        task_id, task = self.pick(number)
+        task.worked_on = True
+        (self.bench.app.draft if draft else self.bench.app.annotate)(task_id, RESULT)
+
+    @precondition(lambda self: self.model.tasks)
+    @rule(number=NUMBERS)
+    def undo_work(self, number):
+        task_id, task = self.pick(number)
+        task.worked_on = False
+        self.bench.app.tasks[task_id]["drafts"] = []
+        for one in list(self.bench.app.tasks[task_id]["annotations"]):
+            self.bench.app.delete_annotation(one["id"])
+
+    @precondition(lambda self: self.model.tasks)
+    @rule(number=NUMBERS)
+    def delete_task_by_hand(self, number):
+        task_id, task = self.pick(number)
+        self.model.tasks.remove(task)
+        self.bench.app.delete_task(task_id)
+
+    def pick(self, number):
+        """Give one of the tasks, in the app and in the model."""
+        found = sorted(self.bench.app.tasks.items())
+        task_id, body = found[number % len(found)]
+        place = _place(body)
+        same = [
+            one
+            for one in self.model.tasks
+            if (one.key, one.row, one.text, one.worked_on) == (*place, *_state(body))
+        ]
+        # Of several that are alike, the ledger knows one: the newest.
+        alike = [n for n, one in found if (_place(one), _state(one)) == (place, _state(body))]
+        return task_id, same[alike.index(task_id)]
+
+    @rule(
+        select=st.sampled_from(["", "a", "ab", "c"]),
+        on_change=st.sampled_from(["update", "new_task", "ignore"]),
+        on_delete=st.sampled_from(["keep", "delete"]),
+    )
+    def set(self, select, on_change, on_delete):
+        self.settle()  # what was found under the old policy is done under it
+        model = self.model
+        model.select, model.on_change, model.on_delete = select, on_change, on_delete
+        regex = f"[{select}]" if select else ""
+        self.bench.set(regex=regex, on_change=on_change, on_delete=on_delete)
+
+    @rule(seconds=st.sampled_from([1, 120, 4000]))
+    def wait(self, seconds):
+        self.bench.time.sleep(seconds)
+
+    # -- passes -----------------------------------------------------------------------------
+
+    @rule()
+    def load(self):
+        self.settle()
+        done = self.bench.load()
+        assert (done.tasks_created, done.tasks_updated, done.tasks_deleted) == (0, 0, 0)
+        source = self.bench.account.revision().connection.source
+        if not self.bench.account.attempts():
+            assert not _differs(self.bench.account, source, self.bench.bucket, "", Tick())[0]
+
+    def settle(self):
+        self.bench.load()
+        self.model.load()
+        self.agrees()
+
+    @rule(key=KEYS, content=CONTENTS, at=NUMBERS)
+    def load_killed(self, key, content, at):
+        self.put(key, content)
+        bench, doom = self.bench, Doom(at + 1)
+        try:
+            bench.load(doom.over(bench.account), doom.over(bench.bucket), doom.over(bench.app))
+        except Killed:
+            taken["killed"] += 1
+        self.settle()
+
+    @rule(key=KEYS, content=CONTENTS, arrives=st.sampled_from(["at once", "late", "never"]))
+    def load_with_a_reply_lost(self, key, content, arrives):
+        self.put(key, content)
+
+        def lose(project_id, tasks):
+            if arrives == "at once":
+                self.bench.app.import_tasks(project_id, tasks)
+            elif arrives == "late":
+                self.late.append((project_id, tasks))
+            raise LabelStudioUnavailableError("no reply")
+
+        try:
+            self.bench.load(app=Wrapped(self.bench.app, import_tasks=lose))
+        except PipelineError:
+            taken["reply lost"] += 1
+        self.settle()
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def deliver_late(self):
+        """Let an import arrive that nobody waits for any more; the next pass undoes it."""
+        while self.late:
+            self.bench.app.import_tasks(*self.late.pop())
+            taken["late"] += 1
+        self.settle()
+
+    @rule(key=KEYS, content=CONTENTS, at=NUMBERS)
+    def load_overtaken(self, key, content, at):
+        """Pause a run past its lease at some call, let another one do the work, and wake it."""
+        self.put(key, content)
+        bench = self.bench
+
+        class Paused(Doom):
+            def step(self):
+                self.calls += 1
+                if self.calls == self.at:
+                    bench.time.sleep(LEASE_SECONDS + 1)
+                    bench.load()
+
+        doom = Paused(at + 1)
+        try:
+            bench.load(doom.over(bench.account), doom.over(bench.bucket), doom.over(bench.app))
+        except PipelineError:
+            taken["overtaken"] += 1
+        self.settle()
+
+    @rule()
+    def export(self):
+        self.bench.export()
+        self.exported()
+
+    @rule(at=NUMBERS)
+    def export_killed(self, at):
+        bench, doom = self.bench, Doom(at + 1)
+        try:
+            bench.export(doom.over(bench.account), doom.over(bench.target), doom.over(bench.app))
+        except Killed:
+            taken["killed"] += 1
+        self.export()
+
+    def export_changes_nothing_again(self):
+        before = dict(self.bench.target.objects)
+        self.bench.export()
+        assert self.bench.target.objects == before
+
+    # -- what must be true ------------------------------------------------------------------
+
+    def agrees(self):
+        found = Counter((*_place(task), *_state(task)) for task in self.bench.app.tasks.values())
+        wanted = Counter((one.key, one.row, one.text, one.worked_on) for one in self.model.tasks)
+        assert found == wanted
+        assert {key for key, _ in self.bench.reasons} == self.model.quarantine
+
+    def exported(self):
+        app, target = self.bench.app, self.bench.target.objects
+        files = {key: json.loads(body) for key, body in target.items() if key.endswith("json")}
+        project = self.bench.account.project_id()
+        for one in app.completions(project, list(app.tasks)):
+            if one.annotations:
+                assert files[f"{one.task_id}.json"] == one.document
+        for key, document in files.items():
+            alive = app.tasks.get(int(key.removesuffix(".json")))
+            assert alive or not document["annotations"]
+            assert not (alive and document.get("deleted"))
+
+    @invariant()
+    def count(self):
+        taken["steps"] += 1
+
+
+def _hurry(connection, *_):
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+def _place(task):
+    mine = task["meta"]["ls_pipeline"]
+    return mine["uri"].removeprefix("s3://bucket/"), mine["row"]
+
+
+def _state(task):
+    return task["data"]["text"], bool(task["annotations"] or task.get("drafts"))
+
+
+def test_any_order_of_events_ends_as_the_model_says(request):
+    steps = request.config.getoption("--machine-steps")
+    taken.clear()
+    run_machine(
+        World,
+        settings=settings(
+            max_examples=steps // STEPS_AN_EXAMPLE + 1,
+            stateful_step_count=STEPS_AN_EXAMPLE,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert taken["steps"] >= steps
+    assert min(taken[name] for name in ("killed", "reply lost", "late", "overtaken")) > 0, taken
