@@ -29,8 +29,10 @@ def clock():
 
 
 @pytest.fixture
-def ledger(tmp_path, clock):
-    return Ledger(f"sqlite:///{tmp_path}/deep/ledger.db", clock)
+def ledger(database_url, clock):
+    ledger = Ledger(database_url, clock)
+    yield ledger
+    ledger.engine.dispose()
 
 
 def make(name="c", bucket="b", project="Cats", **params):
@@ -174,7 +176,7 @@ def test_expired_lease_is_taken_over_and_fences_its_holder_off(account, clock):
     assert account.rows_of("a") == {}
 
 
-def test_lease_of_a_dead_process_is_taken_over_at_once(tmp_path, account):
+def test_lease_of_a_dead_process_is_taken_over_at_once(database_url, account):
     script = (
         "import os, sys\n"
         "from ls_pipeline.resources.ledger import Ledger\n"
@@ -183,8 +185,7 @@ def test_lease_of_a_dead_process_is_taken_over_at_once(tmp_path, account):
         "with account.lease():\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    url = f"sqlite:///{tmp_path}/deep/ledger.db"
-    subprocess.run([sys.executable, "-c", script, url], check=False, env=dict(os.environ))
+    subprocess.run([sys.executable, "-c", script, database_url], check=False, env=dict(os.environ))
 
     with account.lease() as lease:
         assert lease.fence == 2
