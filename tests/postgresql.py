@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: as an unprivileged user, on loopback, in a folder aside."""
+"""A PostgreSQL server of the tests' own: unprivileged, on loopback, in a folder aside."""
 
 from __future__ import annotations
 
@@ -59,6 +59,13 @@ class PostgreSQL:
         place = self.url("postgres").replace("+psycopg", "")
         with psycopg.connect(place, autocommit=True) as db:
             return [db.execute(one).rowcount for one in statements]
+
+    def throw_out(self, database):
+        """Close all connections to a database, as a restart of the server does."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "  # noqa: S608
+            f"WHERE datname = '{database}'"
+        )
 
     @contextmanager
     def database(self):
