@@ -24,7 +24,7 @@ class Bench:
     """One connection, and what a test does to its world."""
 
     def __init__(self, url, name="reviews", **params):
-        self.ledger = Ledger(url)
+        self.url, self.ledger = url, Ledger(url)
         self.bucket, self.target = MemoryBucket("bucket"), MemoryBucket("labels")
         self.app = MemoryLabelingApp()
         self.name = name
@@ -90,5 +90,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(f"sqlite:///{tmp_path}/ledger.db")
+def bench(database_url):
+    bench = Bench(database_url)
+    yield bench
+    bench.ledger.engine.dispose()
