@@ -15,9 +15,10 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ls-pipeline demo
 
-# All tests; the browser comes from Debian's chromium package where there is apt and root.
+# All tests; Chromium and PostgreSQL come from Debian's packages where there is apt and root.
 test: setup
 	scripts/chromium
+	scripts/postgresql
 	$(BIN)/python -m pytest
 
 # The tests that need no server: seconds.

@@ -9,6 +9,8 @@ import pytest
 
 from ls_pipeline.cli import servers
 from ls_pipeline.cli.signing import service_account
+from tests.postgresql import NoPostgreSQL
+from tests.postgresql import postgresql as postgresql_of_our_own
 
 CLEAN = (
     "AWS_PROFILE",
@@ -81,6 +83,31 @@ def s3_server(logs):
 def gcs_server(logs):
     with _running(servers.gcs_server(logs)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(logs):
+    pytest.importorskip("psycopg", reason="no psycopg; the extra postgresql brings it")
+    try:
+        with postgresql_of_our_own(logs) as server:
+            yield server
+    except NoPostgreSQL as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def postgresql(postgresql_server):
+    """Give the URL of an empty PostgreSQL database."""
+    with postgresql_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
+def database_url(request, tmp_path):
+    """Give the URL of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/deep/ledger.db"
+    return request.getfixturevalue("postgresql")
 
 
 @pytest.fixture(scope="session")

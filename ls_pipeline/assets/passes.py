@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ls_pipeline.assets.loading import project_of
-from ls_pipeline.domain.errors import LeaseError, PipelineError, UnknownConnectionError
+from ls_pipeline.domain.errors import (
+    LeaseError,
+    LedgerError,
+    PipelineError,
+    UnknownConnectionError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +51,8 @@ def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
     """
     try:
         account = ledger.account(name)
-    except UnknownConnectionError as error:  # a partition that outlived its connection
+    except (UnknownConnectionError, LedgerError) as error:
+        # A partition that outlived its connection, or nowhere to look.
         raise dg.Failure(str(error), allow_retries=False) from error
     try:
         with account.lease(PATIENCE) as lease:
@@ -55,12 +61,17 @@ def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
         # Another run does the work: nothing is wrong with the connection.
         raise dg.Failure(str(error), allow_retries=False) from error
     except PipelineError as error:
-        account.failed(work, str(error))
+        _remember(account, work, str(error))
         raise dg.Failure(str(error), allow_retries=False) from error
     except Exception as error:
-        account.failed(work, f"{type(error).__name__}: {error}")
+        _remember(account, work, f"{type(error).__name__}: {error}")
         raise
     account.recovered(work)
+
+
+def _remember(account: Account, work: str, failure: str) -> None:
+    with suppress(LedgerError):  # it may be the ledger that failed
+        account.failed(work, failure)
 
 
 def bucket_of(part: Source | Target, s3: S3Buckets, gcs: GCSBuckets) -> Bucket:

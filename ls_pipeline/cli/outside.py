@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url, home
 from ls_pipeline.resources.label_studio import LabelStudio
@@ -65,8 +67,10 @@ class Outside:
         """Give Dagster's instance, so that a pass shows in its UI like any other run."""
         import dagster as dg  # noqa: PLC0415 - a second that `connections` needn't pay
 
-        os.environ["DAGSTER_HOME"] = str(dagster_home())
-        return dg.DagsterInstance.get()
+        place = dagster_home()
+        os.environ["DAGSTER_HOME"] = str(place)
+        with FileLock(place / "opening.lock"):  # of two that make its databases, one fails
+            return dg.DagsterInstance.get()
 
 
 def dagster_home() -> Path:

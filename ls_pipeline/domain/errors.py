@@ -23,6 +23,7 @@
     ├── HomeError                  the home is in use, or not in the state that was asked for
     ├── LocalCopyError             the disk refuses a local copy
     ├── LedgerError                our own record can't be opened
+    │   └── LedgerUnavailableError its database failed meanwhile; try again
     └── LeaseError                 another run holds the connection
         └── LeaseLostError         this run held it, and was overtaken
 
@@ -188,6 +189,19 @@ class LedgerError(PipelineError):
     """The ledger's database can't be opened."""
 
 
+class LedgerUnavailableError(LedgerError):
+    """The ledger's database did not answer, or refused: what was to be written is not, or all."""
+
+    transient = True
+
+    def __init__(self, place: str, what: str) -> None:
+        self.place = place
+        super().__init__(
+            f"The ledger {place} failed ({what}); see to its database. "
+            "The next pass takes up what this one left."
+        )
+
+
 class LeaseError(PipelineError):
     """Another run is working on the connection."""
 
@@ -204,3 +218,12 @@ class LeaseError(PipelineError):
 
 class LeaseLostError(LeaseError):
     """The run held the connection and was overtaken; what it still wanted to do is void."""
+
+    def __init__(self, connection: str) -> None:
+        self.connection = connection
+        self.holder = "a newer run"
+        PipelineError.__init__(
+            self,
+            f"Connection {connection!r} was taken over by a newer run, as this one was not heard "
+            "of for too long; it changed nothing more. Look at the newer run.",
+        )

@@ -15,10 +15,15 @@ def holder() -> str:
 
 
 def _machine() -> str:
-    """Name what process ids mean something within: the host and its PID namespace."""
+    """Name what process ids mean something within: the host since its start, a PID namespace.
+
+    Hosts that share a ledger may have the same name, and namespaces the same number.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    since = f"-{boot.read_text()[:8]}" if boot.is_file() else ""
     namespace = Path("/proc/self/ns/pid")
     inside = namespace.readlink().name if namespace.is_symlink() else ""
-    return f"{socket.gethostname()}{inside}"
+    return f"{socket.gethostname()}{since}{inside}"
 
 
 def is_dead(who: str) -> bool:

@@ -1,6 +1,6 @@
 """The ledger: which object version became which task, which completion was exported.
 
-SQLAlchemy Core over SQLite, or any database by URL. Every write of a run goes through its
+SQLAlchemy Core over SQLite or PostgreSQL. Every write of a run goes through its
 lease, in one transaction that fails when the lease was lost: a run that was overtaken, or
 was paused and wakes, changes nothing.
 """
@@ -8,12 +8,10 @@ was paused and wakes, changes nothing.
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -30,6 +28,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.exports import TOMBSTONE
 from ls_pipeline.resources.lease_holder import holder, is_dead
+from ls_pipeline.resources.ledger_database import open_database
 from ls_pipeline.resources.ledger_records import (
     Attempt,
     Exported,
@@ -44,7 +43,6 @@ from ls_pipeline.resources.ledger_tables import (
     completions,
     connections,
     health,
-    metadata,
     objects,
     quarantine,
     revisions,
@@ -79,7 +77,8 @@ def retry_delay(failures: int) -> float:
 class Ledger:
     """Our own durable record of all connections. Safe to use from several processes.
 
-    Raises ``LedgerError`` when the database can't be opened.
+    Raises ``LedgerError`` when the database can't be opened, and any method of it or of an
+    `Account` when the database fails.
     """
 
     def __init__(
@@ -89,17 +88,7 @@ class Ledger:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.clock, self.sleep = clock, sleep
-        try:
-            self.engine = sa.create_engine(url)
-            if self.engine.dialect.name == "sqlite":
-                _tune_sqlite(self.engine)
-            metadata.create_all(self.engine)
-        except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
-            place = re.sub("//.*@", "//***@", url)
-            raise LedgerError(
-                f"The ledger {place} can't be opened ({_first_line(error)}); set LS_PIPELINE_HOME "
-                "to a folder of yours, or correct LS_PIPELINE_DATABASE_URL."
-            ) from error
+        self.engine = open_database(url)
 
     def names(self) -> list[str]:
         """List the connections, in the order of their names."""
@@ -141,12 +130,14 @@ class Ledger:
         """
         try:
             return self._save(connection, saved_by, onto)
-        except sa.exc.IntegrityError as error:
-            raise ConnectionFaults(connection.name, [_OVERTAKEN]) from error
+        except sa.exc.IntegrityError:
+            # Somebody made a connection of that name at the same moment: now it is there.
+            return self._save(connection, saved_by, onto)
 
     def _save(self, connection: Connection, saved_by: str, onto: int | None) -> int:
         document = connection.model_dump(mode="json")
         with self.engine.begin() as db:
+            self._wait_for_others(db, connection.name)
             number = self._number_for(db, connection)
             last = db.execute(_last_revision(number)).first()
             if onto is not None and not (last and last.number == onto):
@@ -181,9 +172,17 @@ class Ledger:
                 connections.update().where(connections.c.id == account.id).values(removed=True)
             )
 
+    def _wait_for_others(self, db: sa.Connection, name: str) -> None:
+        """Let who is writing come to an end, and nobody else write until we do.
+
+        PostgreSQL locks the rows, SQLite everything; what is read from now on is the newest.
+        """
+        db.execute(connections.update().where(connections.c.name == name).values(name=name))
+
     def _number_for(self, db: sa.Connection, connection: Connection) -> int:
-        named = sa.select(connections).where(connections.c.name == connection.name)
-        for row in db.execute(named.order_by(connections.c.id.desc())):
+        c = connections.c
+        named = sa.select(connections).where(c.name == connection.name)
+        for row in db.execute(named.order_by(c.removed, c.id.desc())).all():
             moved = self._moved(db, row.id, connection)
             if not row.removed and moved:
                 self._start_afresh(db, row, connection.name)
@@ -225,10 +224,6 @@ class Ledger:
 _OVERTAKEN = "Somebody else changed it meanwhile; look at its settings, and change them again."
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
 def _last_revision(number: int) -> sa.Select[Any]:
     mine = revisions.c.connection == number
     return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)
@@ -236,16 +231,6 @@ def _last_revision(number: int) -> sa.Select[Any]:
 
 def _place(source: Source) -> object:
     return source.type, source.path, source.params.endpoint_url
-
-
-def _tune_sqlite(engine: sa.Engine) -> None:
-    Path(engine.url.database or ".").parent.mkdir(parents=True, exist_ok=True)
-
-    @sa.event.listens_for(engine, "connect")
-    def _tune(db: Any, _record: object) -> None:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.execute("PRAGMA busy_timeout=30000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +283,7 @@ class Account:
         finally:
             done.set()
             heart.join()
-            with self.ledger.engine.begin() as db:
+            with suppress(LedgerError), self.ledger.engine.begin() as db:  # it also runs out
                 db.execute(self._mine(lease).values(holder="", leased_until=0.0))
 
     def held_by(self) -> str:
@@ -317,7 +302,7 @@ class Account:
                 self.renew(lease)
             except LeaseLostError:  # noqa: PERF203 - it waits anyway
                 return  # the run finds out at its next write
-            except sa.exc.OperationalError:
+            except LedgerError:
                 continue  # a busy database; there is time for another try
 
     def _take_within(self, patience: float) -> Lease:
@@ -356,7 +341,7 @@ class Account:
         until = self.ledger.clock() + LEASE_SECONDS
         with self.ledger.engine.begin() as db:
             if db.execute(self._mine(lease).values(leased_until=until)).rowcount != 1:
-                raise LeaseLostError(self.name, "a newer run")
+                raise LeaseLostError(self.name)
             yield db
 
     def renew(self, lease: Lease) -> None:

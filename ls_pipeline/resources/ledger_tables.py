@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-# PostgreSQL orders text by locale unless told; keys are compared by their bytes.
-_Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+class _Key(sa.TypeDecorator[str]):
+    """An object's key, which is compared by its bytes.
+
+    PostgreSQL orders text by locale unless told, and has no NUL: there it is escaped in a
+    way that keeps order and prefixes.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        collation = "C" if dialect.name == "postgresql" else None
+        return dialect.type_descriptor(sa.Text(collation=collation))
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\x01", "\x01\x02").replace("\x00", "\x01\x01")
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\x01\x01", "\x00").replace("\x01\x02", "\x01")
+
+
+class _Prose(sa.TypeDecorator[str]):
+    """Text for people, which may quote what no database takes: NUL, and halves of characters."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.encode(errors="backslashreplace").decode().replace("\x00", "\\x00")
 
 
 def _connection_id() -> sa.Column[int]:
@@ -32,6 +68,14 @@ connections = sa.Table(
     sa.Column("table_uri", sa.Text, nullable=False, default=""),
     sa.Column("table_version", sa.Text, nullable=False, default=""),
 )
+_in_use = ~connections.c.removed
+sa.Index(
+    "connections_in_use",
+    connections.c.name,
+    unique=True,
+    sqlite_where=_in_use,
+    postgresql_where=_in_use,
+)
 health = sa.Table(
     "health",
     metadata,
@@ -39,7 +83,7 @@ health = sa.Table(
     sa.Column("work", sa.Text, primary_key=True),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("retry_at", sa.Float, nullable=False),
-    sa.Column("failure", sa.Text, nullable=False),
+    sa.Column("failure", _Prose, nullable=False),
 )
 revisions = sa.Table(
     "revisions",
@@ -48,7 +92,7 @@ revisions = sa.Table(
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("document", sa.JSON, nullable=False),
     sa.Column("saved_at", sa.Float, nullable=False),
-    sa.Column("saved_by", sa.Text, nullable=False),
+    sa.Column("saved_by", _Prose, nullable=False),
 )
 objects = sa.Table(
     "objects",
@@ -76,7 +120,7 @@ quarantine = sa.Table(
     sa.Column("key", _Key, primary_key=True),
     sa.Column("row", sa.Integer, primary_key=True),
     sa.Column("version", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", _Prose, nullable=False),
     sa.Column("reading", sa.Text, nullable=False),
 )
 attempts = sa.Table(

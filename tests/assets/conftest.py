@@ -37,7 +37,7 @@ class Bench:
 
     def __init__(self, url, name="reviews", **params):
         self.time = Time()
-        self.ledger = Ledger(url, self.time, self.time.sleep)
+        self.url, self.ledger = url, Ledger(url, self.time, self.time.sleep)
         self.bucket, self.target = MemoryBucket("bucket"), MemoryBucket("labels")
         self.app = MemoryLabelingApp()
         self.name = name
@@ -105,5 +105,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(f"sqlite:///{tmp_path}/ledger.db")
+def bench(database_url):
+    bench = Bench(database_url)
+    yield bench
+    bench.ledger.engine.dispose()

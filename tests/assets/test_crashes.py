@@ -1,5 +1,7 @@
 """Stop a pass at every call that leaves the process, before and after it; then run it again."""
 
+from contextlib import contextmanager
+
 import pytest
 
 from tests.assets.conftest import RESULT, Bench
@@ -118,23 +120,25 @@ def world(bench):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pass_stopped_anywhere_and_run_again_ends_as_if_never_stopped(case, tmp_path):
+def test_pass_stopped_anywhere_and_run_again_ends_as_if_never_stopped(case, database_url):
     prepare, run = CASES[case]
 
+    @contextmanager
     def prepared(name):
-        bench = Bench(f"sqlite:///{tmp_path}/{name}.db")
+        bench = Bench(database_url, name)
         prepare(bench)
-        return bench
+        yield bench
+        bench.ledger.engine.dispose()
 
-    undisturbed = prepared("undisturbed")
     doom = Doom()
-    run(undisturbed, doom)
-    expected = world(undisturbed)
+    with prepared("undisturbed") as undisturbed:
+        run(undisturbed, doom)
+        expected = world(undisturbed)
 
     assert doom.calls > 10
     for at in range(1, doom.calls + 1):
-        bench = prepared(f"killed-{at}")
-        with pytest.raises(Killed):
-            run(bench, Doom(at))
-        run(bench, Doom())
-        assert world(bench) == expected, f"stopped at call {at}"
+        with prepared(f"killed-{at}") as bench:
+            with pytest.raises(Killed):
+                run(bench, Doom(at))
+            run(bench, Doom())
+            assert world(bench) == expected, f"stopped at call {at}"

@@ -214,7 +214,7 @@ def prefilled(name, side="source"):
 
 def test_launchpad_opens_with_the_settings_in_force(bench, environment):
     bench.set(prefix="in", on_change="ignore")
-    environment.setenv("LS_PIPELINE_DATABASE_URL", str(bench.ledger.engine.url))
+    environment.setenv("LS_PIPELINE_DATABASE_URL", bench.url)
     form = prefilled("reviews")
 
     assert (form["type"], form["path"], form["prefix"], form["on_change"], form["project"]) == (
@@ -236,6 +236,6 @@ def test_launchpad_of_a_new_connection_opens_with_the_defaults():
     ("side", "asset"), [("source", source_settings), ("target", target_settings)]
 )
 def test_form_as_it_opens_saves_nothing(bench, save, environment, side, asset):
-    environment.setenv("LS_PIPELINE_DATABASE_URL", str(bench.ledger.engine.url))
+    environment.setenv("LS_PIPELINE_DATABASE_URL", bench.url)
 
     assert save(asset, **prefilled("reviews", side))["saved"].startswith("nothing:")

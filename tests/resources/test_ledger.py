@@ -1,8 +1,12 @@
+import itertools
 import os
 import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
 
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.changes import KnownObject, State
@@ -10,10 +14,12 @@ from ls_pipeline.domain.errors import (
     ConnectionFaults,
     LeaseError,
     LeaseLostError,
+    LedgerError,
     UnknownConnectionError,
 )
 from ls_pipeline.resources.ledger import LEASE_SECONDS, LOOKS, Ledger, retry_delay
 from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
+from ls_pipeline.resources.ledger_tables import objects
 
 
 class Clock:
@@ -29,8 +35,10 @@ def clock():
 
 
 @pytest.fixture
-def ledger(tmp_path, clock):
-    return Ledger(f"sqlite:///{tmp_path}/deep/ledger.db", clock)
+def ledger(database_url, clock):
+    ledger = Ledger(database_url, clock)
+    yield ledger
+    ledger.engine.dispose()
 
 
 def make(name="c", bucket="b", project="Cats", **params):
@@ -87,6 +95,16 @@ def test_removed_name_for_another_bucket_is_a_new_account(ledger, account):
     assert ledger.account("c").id != account.id
 
 
+def test_removed_account_does_not_come_back_beside_the_one_in_use(ledger, account):
+    ledger.remove("c")
+    ledger.save(make(bucket="other"), "test")
+    ledger.remove("c")
+    ledger.save(make(), "test")
+    ledger.save(make(bucket="other"), "test")
+
+    assert (ledger.names(), ledger.account("c").id) == (["c"], account.id)
+
+
 def known(key, state=State.LOADED):
     return KnownObject(key, "v", 1, state)
 
@@ -123,13 +141,51 @@ def test_source_that_was_taken_away_and_comes_back_is_the_same(ledger, account):
 def test_freed_objects_leave_quarantine_and_look_changed(account):
     complaints = [Quarantined(key, row, "v", "bad", "json") for key, row in (("a", None), ("b", 1))]
     with account.lease() as lease:
-        objects = [known("a", State.QUARANTINED), known("b"), known("c")]
-        account.record(lease, complaints=complaints, finished=objects)
+        some = [known("a", State.QUARANTINED), known("b"), known("c")]
+        account.record(lease, complaints=complaints, finished=some)
         kept = account.outlived_quarantine("json")
         account.free(lease, account.outlived_quarantine("blob image"))
 
     assert (kept, account.quarantined()) == ([], [])
     assert [(one.key, one.version) for one in account.known()] == [("b", ""), ("c", "v")]
+
+
+@given(st.lists(st.text(st.sampled_from("\x00\x01\x02ab"), max_size=5), max_size=5))
+def test_keys_keep_their_order_and_prefixes_where_nul_is_escaped(keys):
+    dialect, kept = postgresql.dialect(), objects.c.key.type
+    stored = {key: kept.process_bind_param(key, dialect) for key in keys}
+
+    assert [kept.process_result_value(one, dialect) for one in stored.values()] == list(stored)
+    assert "\x00" not in "".join(stored.values())
+    assert sorted(stored, key=stored.get) == sorted(stored)
+    for one, other in itertools.product(stored, stored):
+        assert one.startswith(other) == stored[one].startswith(stored[other])
+
+
+def test_keys_with_control_characters_are_like_any_other(account):
+    keys = ["a\x00", "a\x00b", "a\x01", "a\x02", "a\x7f", "a\u2028", "b"]
+    rows = [LoadedRow(key, 0, "v", "d") for key in keys]
+    with account.lease() as lease:
+        account.open_attempt(lease, 1, 0, rows)
+        account.record(lease, loaded=rows, finished=map(known, keys))
+        account.record(lease, forgotten=["a\x00b"])
+
+    assert [one.key for one in account.known("a\x00")] == ["a\x00"]
+    assert [one.key for one in account.known("", "a\x00")] == keys[2:]
+    assert account.rows_of("a\x00")[0] == rows[0]
+    assert account.attempts()[0].rows == tuple(rows)
+
+
+def test_key_that_no_utf_8_can_say_is_refused_in_a_sentence(account):
+    with account.lease() as lease, pytest.raises(LedgerError, match="surrogates not allowed"):
+        account.record(lease, finished=[known("a\ud800")])
+
+
+def test_reason_that_quotes_what_no_database_takes_is_kept_readable(account):
+    with account.lease() as lease:
+        account.record(lease, complaints=[Quarantined("a", 0, "v", "no \x00, no \ud800", "json")])
+
+    assert account.quarantined()[0].reason == r"no \x00, no \ud800"
 
 
 def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
@@ -190,7 +246,7 @@ def test_expired_lease_is_taken_over_and_fences_its_holder_off(account, clock):
     assert account.rows_of("a") == {}
 
 
-def test_lease_of_a_dead_process_is_taken_over_at_once(tmp_path, account):
+def test_lease_of_a_dead_process_is_taken_over_at_once(database_url, account):
     script = (
         "import os, sys\n"
         "from ls_pipeline.resources.ledger import Ledger\n"
@@ -199,8 +255,7 @@ def test_lease_of_a_dead_process_is_taken_over_at_once(tmp_path, account):
         "with account.lease():\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    url = f"sqlite:///{tmp_path}/deep/ledger.db"
-    subprocess.run([sys.executable, "-c", script, url], check=False, env=dict(os.environ))
+    subprocess.run([sys.executable, "-c", script, database_url], check=False, env=dict(os.environ))
 
     with account.lease() as lease:
         assert lease.fence == 2

@@ -1,0 +1,125 @@
+"""The ledger's database, SQLite or PostgreSQL: opened with its tables, its failures sentences."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
+from ls_pipeline.resources.ledger_tables import metadata
+
+MAKING_TABLES = 1_818_456_420
+"""The number of PostgreSQL's lock on making tables; any will do that nobody else takes."""
+
+POSTGRESQL_SESSION = (
+    # A process that is paused within a transaction must not keep the others out for ever.
+    "SET idle_in_transaction_session_timeout = '20s'",
+    "SET lock_timeout = '40s'",
+)
+
+
+def open_database(url: str) -> sa.Engine:
+    """Open a database by its URL; make the ledger's tables where they are not there yet.
+
+    From then on a failure of the database is raised as ``LedgerUnavailableError``; only
+    ``sqlalchemy.exc.IntegrityError`` stays what it is, as it tells of another writer.
+
+    Raises ``LedgerError`` when it can't be opened.
+    """
+    try:
+        engine = _engine(sa.make_url(url))
+        _make_tables(engine)
+    except (sa.exc.SQLAlchemyError, ImportError, OSError, UnicodeError) as error:
+        raise LedgerError(
+            f"The ledger {_without_secrets(url)} can't be opened ({_reason(error, url)}); "
+            f"{_advice(error, url)}"
+        ) from error
+    _tell_failures(engine, url)
+    return engine
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() != "postgresql":
+        engine = sa.create_engine(url)
+        if engine.dialect.name == "sqlite":
+            _tune_sqlite(engine)
+        return engine
+    # What fences runs off relies on seeing what was committed while it waited for a row.
+    engine = sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def _set(db: Any, _record: object) -> None:
+        with db.cursor() as cursor:
+            for statement in POSTGRESQL_SESSION:
+                cursor.execute(statement)
+        db.commit()
+
+    return engine
+
+
+def _tune_sqlite(engine: sa.Engine) -> None:
+    Path(engine.url.database or ".").parent.mkdir(parents=True, exist_ok=True)
+
+    @sa.event.listens_for(engine, "connect")
+    def _tune(db: Any, _record: object) -> None:
+        db.execute("PRAGMA busy_timeout=30000")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+
+
+def _make_tables(engine: sa.Engine) -> None:
+    """Make what is missing; of several processes that come at once, one does."""
+    if metadata.tables.keys() <= set(sa.inspect(engine).get_table_names()):
+        return
+    with engine.begin() as db:
+        if engine.dialect.name == "postgresql":
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(MAKING_TABLES)))
+        elif engine.dialect.name == "sqlite":
+            db.exec_driver_sql("BEGIN IMMEDIATE")
+        metadata.create_all(db)
+
+
+def _tell_failures(engine: sa.Engine, url: str) -> None:
+    @sa.event.listens_for(engine, "handle_error")
+    def _tell(context: sa.engine.ExceptionContext) -> LedgerError | None:
+        error = context.sqlalchemy_exception or context.original_exception
+        told = isinstance(error, (sa.exc.StatementError, UnicodeError))
+        if context.is_pre_ping or not told or isinstance(error, sa.exc.IntegrityError):
+            return None  # a connection that went stale in the pool is simply replaced
+        return LedgerUnavailableError(_without_secrets(url), _reason(error, url))
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub("//.*@", "//***@", url).partition("?")[0]
+
+
+def _reason(error: BaseException, url: str) -> str:
+    """Give the first line of what the driver says, which may quote the URL."""
+    said = str(getattr(error, "orig", None) or error).partition("\n")[0].rstrip(" .;")
+    for secret in _secrets(url):
+        said = said.replace(secret, "***")
+    return said
+
+
+def _secrets(url: str) -> list[str]:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        return []
+    found = [parsed.password, *parsed.normalized_query.get("password", ())]
+    return [secret for secret in map(str, filter(None, found)) if secret]
+
+
+def _advice(error: Exception, url: str) -> str:
+    driver_is_missing = isinstance(error, (ImportError, sa.exc.NoSuchModuleError))
+    if driver_is_missing and url.startswith("postgres"):
+        return (
+            "PostgreSQL needs a driver: run pip install 'ls-pipeline[postgresql]', and begin "
+            "LS_PIPELINE_DATABASE_URL with postgresql+psycopg://."
+        )
+    if url.startswith("postgresql"):
+        return "see that its server runs, or correct LS_PIPELINE_DATABASE_URL."
+    return "set LS_PIPELINE_HOME to a folder of yours, or correct LS_PIPELINE_DATABASE_URL."
