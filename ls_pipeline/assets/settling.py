@@ -123,11 +123,11 @@ class Settling:
                 f"{self.bucket.uri(double.key)} has two tasks, {ids[0]} and {ids[1]}, and both "
                 "are worked on: delete the one that you don't want."
             )
-        elif worked == [double.task_id] or keep.task_id not in there:
+        elif worked == [double.task_id]:
             self.account.record(self.lease, loaded=[double])
             self.app.delete_task(keep.task_id)
             self.doubled += keep.task_id in there
-        else:
+        else:  # also where a person deleted the other one meanwhile
             self.app.delete_task(double.task_id)
             self.doubled += 1
 

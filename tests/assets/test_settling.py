@@ -134,6 +134,15 @@ def test_task_that_a_person_deleted_is_not_made_again_by_the_watch(bench, slow):
     assert places(bench) == [("a.json", 1)]
 
 
+def test_late_import_does_not_bring_back_a_task_that_a_person_deleted(bench, slow):
+    bench.load()
+    bench.app.delete_task(bench.task_id("a.json", 0))
+    slow.catch_up()
+    bench.load()
+
+    assert places(bench) == [("a.json", 1)]
+
+
 def test_run_that_was_overtaken_in_mid_import_takes_its_tasks_back(bench):
     """It pauses between its last look at the lease and its import, and wakes an hour later."""
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
