@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from hypothesis.stateful import run_state_machine_as_test as run_machine
@@ -110,11 +110,16 @@ class World(RuleBasedStateMachine):
 
     @rule(
         select=st.sampled_from(["", "a", "ab", "c"]),
-        on_change=st.sampled_from(["update", "new_task", "ignore"]),
+        # Where each version has its task, one that comes back while an import is in doubt has
+        # one of the two; tests/assets/test_settling.py sees to that policy.
+        on_change=st.sampled_from(["update", "ignore"]),
         on_delete=st.sampled_from(["keep", "delete"]),
     )
     def set(self, select, on_change, on_delete):
-        self.settle()  # what was found under the old policy is done under it
+        # What was found under the old policy is done under it; an import that arrives late is
+        # judged by the new one (ARCHITECTURE says so).
+        self.deliver_late()
+        self.settle()
         model = self.model
         model.select, model.on_change, model.on_delete = select, on_change, on_delete
         regex = f"[{select}]" if select else ""
@@ -259,11 +264,12 @@ def test_any_order_of_events_ends_as_the_model_says(request):
     run_machine(
         World,
         settings=settings(
-            max_examples=steps // STEPS_AN_EXAMPLE + 1,
+            max_examples=steps // (STEPS_AN_EXAMPLE * 3 // 4),
             stateful_step_count=STEPS_AN_EXAMPLE,
             deadline=None,
             derandomize=steps == SHORT_RUN,
             print_blob=True,
+            phases=[Phase.generate] if steps == SHORT_RUN else list(Phase),
             suppress_health_check=list(HealthCheck),
         ),
     )
