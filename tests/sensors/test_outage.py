@@ -1,0 +1,88 @@
+"""An hour in which Label Studio or a bucket is down, tick by tick, on a clock of its own."""
+
+import re
+
+import dagster as dg
+import pytest
+
+from ls_pipeline.assets.loading import load
+from ls_pipeline.assets.passes import one_pass
+from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
+from ls_pipeline.resources.progress import Silent
+from ls_pipeline.sensors.objects import look_for_changes
+from tests.assets.conftest import Bench
+from tests.assets.test_loading import Wrapped
+
+TICK = 30
+HOUR = 3600
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
+    bench.put("a.json", {"text": "a"})
+    yield bench
+    bench.ledger.engine.dispose()
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def is_down(*_):
+    raise LabelStudioUnavailableError("Label Studio does not answer.")
+
+
+def can_not_be_read(*_):
+    raise BucketUnavailableError("s3://bucket/a.json", "no answer.")
+
+
+def tick(bench, instance, app, bucket):
+    """Do what Dagster does every 30 s; give the skip reason, or what became of the run."""
+    context = dg.build_sensor_context(instance=instance)
+    result = look_for_changes(context, bench.ledger, "s3", lambda _: bucket)
+    bench.time.sleep(TICK)
+    if not result.run_requests:
+        return result.skip_reason.skip_message
+    try:
+        with one_pass(bench.ledger, bench.name, "tasks") as work:
+            load(work.account, work.lease, work.connection, bucket, app, Silent())
+    except dg.Failure as failure:
+        return f"failed: {failure.description}"
+    return "loaded"
+
+
+@pytest.mark.parametrize("what", ["Label Studio", "reads of the bucket", "the bucket"])
+def test_outage_of_an_hour_makes_few_runs_says_why_and_ends_by_itself(bench, instance, what):
+    app, bucket = bench.app, bench.bucket
+    if what == "Label Studio":
+        app = Wrapped(app, project_titled=is_down, project=is_down)
+    elif what == "reads of the bucket":
+        bucket = Wrapped(bucket, get=can_not_be_read)
+    else:
+        bucket = Wrapped(bucket, pages=can_not_be_read)
+    said = [tick(bench, instance, app, bucket) for _ in range(HOUR // TICK)]
+    after = [tick(bench, instance, bench.app, bench.bucket) for _ in range(HOUR // TICK)]
+
+    assert sum(one.startswith("failed") for one in said) <= 8
+    for one in said:
+        if not one.startswith("failed"):
+            assert re.search(r"no(t)? answer.*", one)
+            assert what == "the bucket" or re.search(r"Trying again at \d\d:\d\d:\d\d UTC\.", one)
+    assert after.count("loaded") == 1
+    assert list(bench.tasks) == [("a.json", 0)]
+
+
+def test_failing_connection_holds_up_no_other(bench, instance):
+    other = Bench(bench.url, name="other")
+    other.bucket.put("a.json", b'{"text": "a"}', "application/json")
+    other.app, other.bucket = Wrapped(other.app, project_titled=is_down), bench.bucket
+    tick(other, instance, other.app, other.bucket)
+
+    assert "other: Label Studio does not answer." in " ".join(
+        tick(bench, instance, bench.app, bench.bucket) for _ in range(2)
+    )
+    assert list(bench.tasks) == [("a.json", 0)]
+    other.ledger.engine.dispose()
