@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.objects import StoredObject
 
 
+class Readable(Protocol):
+    """What can be listed and read: a bucket, or a folder of a disk that holds the same."""
+
+    def uri(self, key: str = "") -> str: ...
+    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]: ...
+    def get(self, key: str, version: str = "") -> bytes: ...
+
+
 class Bucket(Protocol):
     """One bucket on S3 or GCS.
 
@@ -61,11 +69,21 @@ class Bucket(Protocol):
         """
         ...
 
-    def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
+    def put(
+        self, key: str, body: bytes, content_type: str, onto: str | None = None
+    ) -> StoredObject:
         """Write a whole object, replacing what was there; give it as a listing would.
 
         Returns only when the store has confirmed the content by its checksum. Readers see
-        the old object or the new one, never a part.
+        the old object or the new one, never a part. With ``onto`` it replaces this version
+        alone, empty means: none at all; else raises ``ObjectChangedError``.
+        """
+        ...
+
+    def copy(self, key: str, to: str) -> None:
+        """Copy an object inside the bucket, without its bytes passing by here.
+
+        Raises ``ObjectNotFoundError``.
         """
         ...
 

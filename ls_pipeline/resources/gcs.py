@@ -133,11 +133,21 @@ class GCSBucket:
         if self.emulated and version and self._version(key) != version:
             raise ObjectChangedError(self.uri(key))
 
-    def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
+    def put(
+        self, key: str, body: bytes, content_type: str, onto: str | None = None
+    ) -> StoredObject:
+        # An emulator knows no conditions.
+        if self.emulated and onto is not None and self._version(key) != onto:
+            raise ObjectChangedError(self.uri(key))
         with _translated(self.uri(key)):
             blob = self.client.bucket(self.name).blob(key)
             blob.upload_from_string(
-                body, content_type=content_type, checksum="md5", timeout=TIMEOUT, retry=self.retry
+                body,
+                content_type=content_type,
+                checksum="md5",
+                timeout=TIMEOUT,
+                retry=self.retry,
+                if_generation_match=None if onto is None else int(onto or 0),
             )
         # The service refuses what doesn't match its checksum; what answered may be a proxy.
         if blob.md5_hash != _md5(body):
@@ -145,6 +155,15 @@ class GCSBucket:
                 self.uri(key), "the store did not confirm what was sent; try again."
             )
         return StoredObject(key, str(blob.generation), len(body))
+
+    def copy(self, key: str, to: str) -> None:
+        bucket = self.client.bucket(self.name)
+        try:
+            with _translated(self.uri(key)):
+                blob = bucket.blob(key)
+                bucket.copy_blob(blob, bucket, to, timeout=TIMEOUT, retry=self.retry)
+        except BucketNotFoundError as error:
+            raise self._missing(key) from error
 
     def delete(self, key: str) -> None:
         try:
@@ -206,6 +225,8 @@ def _translated(place: str) -> Iterator[None]:
         yield
     except api.NotFound as error:
         raise BucketNotFoundError(place) from error
+    except api.PreconditionFailed as error:
+        raise ObjectChangedError(place) from error
     except (api.Forbidden, api.Unauthorized) as error:
         raise BucketAccessError(
             place, f"access is refused ({_words(error)}); check the credentials and their roles."

@@ -181,17 +181,27 @@ class S3Bucket:
             self.uri(key), "something else came than this object; try again."
         )
 
-    def put(self, key: str, body: bytes, content_type: str) -> StoredObject:
+    def put(
+        self, key: str, body: bytes, content_type: str, onto: str | None = None
+    ) -> StoredObject:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        with _translated(self.uri(key), self.name):
-            answer = self.client.put_object(
-                Bucket=self.name,
-                Key=key,
-                Body=body,
-                ContentType=content_type,
-                ChecksumSHA256=checksum,  # the store refuses what does not match it
-                **self._encryption,
-            )
+        try:
+            with _translated(self.uri(key), self.name):
+                answer = self.client.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=body,
+                    ContentType=content_type,
+                    ChecksumSHA256=checksum,  # the store refuses what does not match it
+                    **_only_onto(onto),
+                    **self._encryption,
+                )
+        except ObjectNotFoundError as error:  # what it was to replace is gone
+            raise ObjectChangedError(self.uri(key)) from error
+        except BucketUnavailableError as error:
+            if onto is None or "NotImplemented" not in str(error):
+                raise
+            return self.put(key, body, content_type)  # a store that knows no conditions
         version = answer.get("ETag", "").strip('"')
         told = answer.get("ChecksumSHA256")
         if not version or not (told == checksum if told else self._holds(key, body, version)):
@@ -205,6 +215,15 @@ class S3Bucket:
                 "or leave kms_key_id out.",
             )
         return StoredObject(key, version, len(body))
+
+    def copy(self, key: str, to: str) -> None:
+        with _translated(self.uri(key), self.name):
+            self.client.copy_object(
+                Bucket=self.name,
+                Key=to,
+                CopySource={"Bucket": self.name, "Key": key},
+                **self._encryption,
+            )
 
     @property
     def _encryption(self) -> dict[str, str]:
@@ -225,6 +244,13 @@ class S3Bucket:
         return version == md5 or self.get(key, version) == body
 
 
+def _only_onto(version: str | None) -> dict[str, str]:
+    """Give the condition under which a put may replace what is there."""
+    if version is None:
+        return {}
+    return {"IfMatch": f'"{version}"'} if version else {"IfNoneMatch": "*"}
+
+
 def _is_whole(page: dict[str, Any]) -> bool:
     """Tell a page of a listing from what a proxy says, or a store that is cut off.
 
@@ -239,7 +265,7 @@ def _listed(one: dict[str, Any]) -> StoredObject:
 
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
-_CHANGED = {"PreconditionFailed", "412"}
+_CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "301"}
 _EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
 """Refusals of credentials that S3 sends with status 400."""

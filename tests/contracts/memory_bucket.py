@@ -49,10 +49,16 @@ class MemoryBucket:
     def download(self, one, file):
         file.write(self.get(one.key, one.version))
 
-    def put(self, key, body, content_type):
+    def put(self, key, body, content_type, onto=None):
         self._check()
+        there = _version(self.objects[key]) if key in self.objects else ""
+        if onto is not None and onto != there:
+            raise ObjectChangedError(self.uri(key))
         self.objects[key] = bytes(body)
         return StoredObject(key, _version(body), len(body))
+
+    def copy(self, key, to):
+        self.objects[to] = self.get(key)
 
     def delete(self, key):
         self._check()

@@ -260,6 +260,39 @@ def test_get_of_an_absent_object_says_so(bucket):
         bucket.get("nowhere")
 
 
+def test_put_onto_a_version_replaces_that_alone(bucket):
+    first = bucket.put("a", b"1", "text/plain", onto="")
+    second = bucket.put("a", b"2", "text/plain", onto=first.version)
+    for stale in ("", first.version):
+        with pytest.raises(ObjectChangedError, match="a"):
+            bucket.put("a", b"3", "text/plain", onto=stale)
+
+    assert bucket.get("a", second.version) == b"2"
+
+
+def test_put_onto_a_version_that_is_gone_says_changed(bucket):
+    stored = bucket.put("a", b"1", "text/plain")
+    bucket.delete("a")
+    with pytest.raises(ObjectChangedError, match="a"):
+        bucket.put("a", b"2", "text/plain", onto=stored.version)
+
+    assert listed(bucket) == []
+
+
+@pytest.mark.parametrize("key", ["a", "ü b/+%20#?.json"])
+def test_copy_is_the_same_under_another_key(bucket, key):
+    bucket.put(key, b"1", "text/plain")
+    bucket.copy(key, f"{key}-copy")
+    bucket.put(key, b"2", "text/plain")
+
+    assert (bucket.get(f"{key}-copy"), listed(bucket)) == (b"1", [key, f"{key}-copy"])
+
+
+def test_copy_of_an_absent_object_says_so(bucket):
+    with pytest.raises(ObjectNotFoundError, match="nowhere"):
+        bucket.copy("nowhere", "there")
+
+
 def test_delete_removes_an_object_and_takes_an_absent_one(bucket):
     put(bucket, "a", "b")
     bucket.delete("a")
@@ -274,9 +307,11 @@ def test_delete_removes_an_object_and_takes_an_absent_one(bucket):
         lambda bucket: list(bucket.pages()),
         lambda bucket: bucket.get("a"),
         lambda bucket: bucket.put("a", b"", "text/plain"),
+        lambda bucket: bucket.put("a", b"", "text/plain", onto="1"),
+        lambda bucket: bucket.copy("a", "b"),
         lambda bucket: bucket.delete("a"),
     ],
-    ids=["pages", "get", "put", "delete"],
+    ids=["pages", "get", "put", "put onto", "copy", "delete"],
 )
 def test_missing_bucket_is_told_from_a_missing_object(absent, use):
     with pytest.raises(BucketNotFoundError, match="the bucket does not exist"):
