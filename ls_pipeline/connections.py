@@ -20,7 +20,9 @@ from pydantic import (
 )
 
 from ls_pipeline.domain.errors import ConnectionFaults, NotATaskError
+from ls_pipeline.domain.formats import FORMATS
 from ls_pipeline.domain.objects import Filter, compile_regex, overlap, uri
+from ls_pipeline.domain.splits import Shares
 from ls_pipeline.domain.tasks import data_keys
 
 if TYPE_CHECKING:
@@ -149,8 +151,79 @@ class TargetParams(Params):
     delete: bool = Field(
         default=False,
         description="What becomes of the file when a task or its last annotation is deleted. "
-        "True: it is deleted; false: it stays, without annotations.",
+        "True: it is deleted; false: it stays, without annotations. True also lets old snapshots "
+        "go.",
     )
+    snapshot_minutes: int = Field(
+        default=10,
+        ge=0,
+        description="Training data: when completions changed, a snapshot follows, at most one in "
+        "so many minutes.",
+    )
+    snapshot_cron: str = Field(
+        default="",
+        description="Training data: when to make a snapshot if completions changed, as in "
+        "0 6 * * 1-5 (UTC); empty means by snapshot_minutes.",
+    )
+    snapshots_kept: int = Field(
+        default=30, ge=1, description="Training data: keep at least so many snapshots."
+    )
+    snapshots_kept_days: int = Field(
+        default=30,
+        ge=0,
+        description="Training data: keep all snapshots for so many days. Older ones go only "
+        "where delete is true.",
+    )
+    validation_share: float = Field(
+        default=0.1, ge=0, lt=1, description="Training data: the share of the validation split."
+    )
+    test_share: float = Field(
+        default=0.1, ge=0, lt=1, description="Training data: the share of the test split."
+    )
+    skipped_at_most: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Training data: warn when annotators skipped a greater share.",
+    )
+    agreement_at_least: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Training data: warn when annotators of the same tasks agree less.",
+    )
+    formats: list[str] = Field(
+        default=[],
+        description="Training data: what each snapshot is also converted to, as in COCO, YOLO, "
+        "VOC, CONLL2003, CSV.",
+    )
+
+    @field_validator("snapshot_cron")
+    @classmethod
+    def _is_cron(cls, cron: str) -> str:
+        from croniter import croniter  # noqa: PLC0415
+
+        if cron and not croniter.is_valid(cron):
+            raise ValueError(f"snapshot_cron {cron!r} is no cron expression, as in 0 6 * * 1-5")
+        return cron
+
+    @field_validator("formats")
+    @classmethod
+    def _are_formats(cls, formats: list[str]) -> list[str]:
+        unknown = [one for one in formats if one not in FORMATS]
+        if unknown:
+            raise ValueError(f"format {unknown[0]!r} is none of {', '.join(FORMATS)}")
+        return formats
+
+    @model_validator(mode="after")
+    def _leaves_some_to_train_on(self) -> "Self":
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on")
+        return self
+
+    @property
+    def shares(self) -> Shares:
+        return Shares(self.validation_share, self.test_share)
 
 
 S3_ONLY = ("endpoint_url", "region_name", "role_arn", "external_id", "kms_key_id")

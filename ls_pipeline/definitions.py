@@ -19,6 +19,7 @@ from ls_pipeline.resources.s3 import S3Buckets
 from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.gcs_objects import gcs_objects
 from ls_pipeline.sensors.s3_objects import s3_objects
+from ls_pipeline.sensors.training_data import training_data as training_data_sensor
 
 ASSETS = [tasks, completions, training_data]
 
@@ -27,8 +28,8 @@ load_tasks = dg.define_asset_job(
 )
 export_completions = dg.define_asset_job(
     "export_completions",
-    [completions, training_data],
-    description="Writes a connection's changed completions to its target, and the Parquet table.",
+    [completions],
+    description="Writes a connection's changed completions to its target.",
 )
 
 
@@ -83,6 +84,7 @@ def defs() -> dg.Definitions:
             s3_objects(seconds),
             gcs_objects(seconds),
             completions_sensor(seconds),
+            training_data_sensor(seconds),
         ],
         resources=resources(),
         executor=dg.in_process_executor,

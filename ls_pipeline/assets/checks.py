@@ -1,9 +1,14 @@
 """What a pass must be able to say of itself."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from ls_pipeline.assets.loading import Loading
+from ls_pipeline.assets.snapshotting import Snapshotting
+from ls_pipeline.connections import TargetParams
 from ls_pipeline.domain.changes import State
+from ls_pipeline.domain.snapshots import Tally
 from ls_pipeline.resources.ledger import Account
 
 BALANCE = dg.AssetCheckSpec(
@@ -43,4 +48,91 @@ def nothing_to_balance() -> dg.AssetCheckResult:
     """Pass, because nothing was listed."""
     return dg.AssetCheckResult(
         check_name=BALANCE.name, passed=True, description="Nothing was listed."
+    )
+
+
+_BLOCKING = {
+    "rows_as_exported": "The snapshot has exactly the tasks and annotations that the ledger says "
+    "are exported, and no task that Label Studio lacks.",
+    "no_orphans": "Every result has its annotation, every annotation its task.",
+    "no_duplicates": "No task, annotation or result is there twice.",
+    "schema_as_declared": "Every file has the declared schema.",
+    "no_split_leak": "Every row is in the split that its object belongs to, so that no object is "
+    "in two.",
+}
+_WARNING = {
+    "no_class_vanished": "Every label that the snapshot before had is still given.",
+    "few_skipped": "Annotators skipped no more than the target's skipped_at_most.",
+    "annotators_agree": "Where several people labeled a task, they agree at least as much as the "
+    "target's agreement_at_least.",
+}
+OF_TRAINING_DATA = [
+    dg.AssetCheckSpec(name, asset="training_data", description=what)
+    for name, what in {**_BLOCKING, **_WARNING}.items()
+]
+"""The first five keep a snapshot from being published; the others warn."""
+
+
+def of_no_snapshot() -> Iterator[dg.AssetCheckResult]:
+    """Pass all, because there is nothing to check."""
+    for name in (*_BLOCKING, *_WARNING):
+        yield dg.AssetCheckResult(check_name=name, passed=True, description="Nothing to check.")
+
+
+def of_snapshot(done: Snapshotting, params: TargetParams) -> Iterator[dg.AssetCheckResult]:
+    """Tell how a snapshot fared."""
+    for name in _BLOCKING:
+        fault = done.failed.get(name, "")
+        counted = done.counts if name == "rows_as_exported" else {}
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=not fault,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=fault or _well(done),
+            metadata=counted,
+        )
+    tally = done.manifest.tally if done.manifest else Tally()
+    before = done.before.tally if done.before else Tally()
+    for name, warning in (
+        ("no_class_vanished", _vanished(tally, before) if done.manifest else ""),
+        ("few_skipped", _skipped(tally, params.skipped_at_most)),
+        ("annotators_agree", _disagreement(tally, params.agreement_at_least)),
+    ):
+        yield dg.AssetCheckResult(
+            check_name=name,
+            passed=not warning,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=warning or _well(done),
+        )
+
+
+def _well(done: Snapshotting) -> str:
+    if done.failed:
+        return "Nothing was published, because another check failed."
+    return "As it should be." if done.is_new else "No completion changed since it was checked."
+
+
+def _vanished(tally: Tally, before: Tally) -> str:
+    gone = [
+        f"{label} ({control})"
+        for control, labels in before.labels.items()
+        for label in labels
+        if label not in tally.labels.get(control, {})
+    ]
+    return f"No result has these labels any more: {', '.join(gone)}." if gone else ""
+
+
+def _skipped(tally: Tally, at_most: float) -> str:
+    whole = tally.annotations + tally.skipped
+    if not whole or tally.skipped / whole <= at_most:
+        return ""
+    return f"Annotators skipped {tally.skipped / whole:.0%} of what they saw."
+
+
+def _disagreement(tally: Tally, at_least: float) -> str:
+    if not tally.compared or tally.agreement / tally.compared >= at_least:
+        return ""
+    return (
+        f"Of the {tally.compared} tasks with several annotations, annotators agree in "
+        f"{tally.agreement / tally.compared:.0%} of what they gave."
     )

@@ -1,7 +1,6 @@
 """One pass over a project's completions: write those that changed to the target.
 
-Two things are written, each whole and only when it differs: a JSON document a task, and one
-Parquet table of all annotations.
+Each is a JSON document, written whole, and only when it differs.
 """
 
 from __future__ import annotations
@@ -15,16 +14,14 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.completions import Completion, TaskState, is_for
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
-    annotations_key,
-    annotations_parquet,
     completion_key,
     json_document,
     tombstone,
 )
-from ls_pipeline.resources.ledger_records import Exported, ExportedTable
+from ls_pipeline.resources.ledger_records import Exported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ls_pipeline.connections import Target
     from ls_pipeline.domain.objects import StoredObject
@@ -53,14 +50,6 @@ class Exporting:
     deleted: int = 0
     """Tasks that were deleted in Label Studio: tombstones, or their documents are deleted."""
     first_written: list[StoredObject] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """What became of the Parquet table; ``rows`` is None when it was left as it is."""
-
-    uri: str
-    rows: int | None
 
 
 def to_read(
@@ -114,16 +103,12 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     exported = account.exported([state.id for state in states])
     wanted = to_read(states, exported, account.name, target)
     done.looked_at = len(wanted)
-    with ThreadPoolExecutor(WRITERS) as writers:
-        for start in range(0, len(wanted), BATCH):
-            found = list(app.completions(project.id, wanted[start : start + BATCH]))
-            written = writers.map(
-                lambda one: _write(one, target, bucket, exported.get(one.task_id)), found
-            )
-            account.record_exports(lease, _tally(found, written, target, done))
-            progress.advance(account.name, "completions", start + len(found), len(wanted))
+    for start in range(0, len(wanted), BATCH):
+        found = list(app.completions(project.id, wanted[start : start + BATCH]))
+        write(account, lease, target, bucket, found, done)
+        progress.advance(account.name, "completions", start + len(found), len(wanted))
     annotated = app.count_annotated(project.id)
-    if annotated != len(account.exported_ids()):
+    if annotated != account.count_exported()[0]:
         _bury(account, lease, project, target, bucket, app, done)
     account.record_exported(lease, upto, annotated)
     return done
@@ -153,40 +138,27 @@ def _bury(  # noqa: PLR0913, PLR0917 - as `export`
         account.record_exports(lease, [dead])
 
 
-def refresh_table(  # noqa: PLR0913, PLR0917 - as `export`
+def write(  # noqa: PLR0913, PLR0917 - as `export`
     account: Account,
     lease: Lease,
-    project: Project,
     target: Target,
     bucket: Bucket,
-    app: LabelingApp,
-) -> Table:
-    """Write the Parquet table of all exported annotations, unless it is up to date."""
-    key = annotations_key(target.params.prefix)
-    uri = bucket.uri(key)
-    digest = account.exports_digest()
-    last = account.table()
-    stored = _stored(bucket, key)
-    if stored and last == ExportedTable(digest, uri, stored.version):
-        return Table(uri, None)
-    ids = account.exported_ids()
-    rows = 0
-
-    def counted() -> Iterator[Completion]:
-        nonlocal rows
-        for completion in app.completions(project.id, ids):
-            rows += len(completion.annotations)
-            yield completion
-
-    body = annotations_parquet(counted())
-    written = bucket.put(key, body, "application/vnd.apache.parquet")
-    account.record_table(lease, ExportedTable(digest, uri, written.version))
-    return Table(uri, rows)
+    found: Sequence[Completion],
+    done: Exporting,
+) -> None:
+    """Write those of some completions that differ from what is in the target, and record it."""
+    exported = account.exported([one.task_id for one in found])
+    with ThreadPoolExecutor(WRITERS) as writers:
+        written = writers.map(
+            lambda one: _write(one, target, bucket, exported.get(one.task_id)), found
+        )
+        records = _tally(found, written, target, done)
+    moved = [one for one in records if not _same(one, exported.get(one.task_id))]
+    account.record_exports(lease, records, moved=bool(moved))
 
 
-def _stored(bucket: Bucket, key: str) -> StoredObject | None:
-    page = next(bucket.pages(key), [])
-    return next((one for one in page if one.key == key), None)
+def _same(one: Exported, last: Exported | None) -> bool:
+    return last is not None and (one.digest, one.uri) == (last.digest, last.uri)
 
 
 def _write(

@@ -32,6 +32,8 @@ def _field(annotation: Any, description: str) -> dg.Field:
     if typing.get_origin(annotation) is Literal:
         values = typing.get_args(annotation)
         kind = dg.Enum("_or_".join(values).replace("-", "_"), [dg.EnumValue(one) for one in values])
+    elif typing.get_origin(annotation) is list:
+        kind = dg.Array(*typing.get_args(annotation))
     return dg.Field(kind, is_required=False, description=description)
 
 

@@ -1,26 +1,67 @@
-"""The ``training_data`` asset: all annotations of a connection, as one Parquet table."""
+"""The ``training_data`` asset: snapshots of all annotations, as Parquet tables."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
+from ls_pipeline.assets import checks
+from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.completions import completions
-from ls_pipeline.assets.copying import copy_metadata, keep_copy
-from ls_pipeline.assets.exporting import refresh_table
+from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.assets.formats import convert_snapshot
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.snapshotting import Snapshotting, is_due, snapshot
 from ls_pipeline.connections import CONNECTIONS
-from ls_pipeline.domain.exports import annotations_schema
+from ls_pipeline.domain.errors import SnapshotError
+from ls_pipeline.domain.tables import COLUMNS, TABLES
 from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.home import database_url
 from ls_pipeline.resources.label_studio import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.snapshots import Snapshots
 
 DESCRIPTION = """
-One row an annotation, of every completion in the target, as
-`<prefix>/training_data/annotations.parquet`. The columns never depend on the labels; `result`
-holds the annotation verbatim. The file is replaced whole, and only when a completion changed.
+All completions in the target as three Parquet tables (`tasks`, `annotations`, `results`), in a
+folder of its own that never changes: `<prefix>/training_data/snapshots/<name>/`. The columns
+never depend on the labels. `<prefix>/training_data/latest.json` names the newest snapshot, and
+moves when it is complete and has passed its checks. A new one is made when completions changed,
+by the target's `snapshot_minutes` or `snapshot_cron`.
 """
+
+
+class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
+    """Holds for connections whose completions changed since their snapshot, once one is due."""
+
+    @property
+    def description(self) -> str:
+        return "completions changed since the last snapshot, and the target's settings say now"
+
+    def evaluate(
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        ledger = Ledger(database_url())
+        try:
+            due = {name for name in ledger.names() if _is_due(ledger, name)}
+        finally:
+            ledger.engine.dispose()
+        known = context.candidate_subset.expensively_compute_partition_keys()
+        subset = context.asset_graph_view.get_subset_from_partition_keys(
+            context.key, CONNECTIONS, due & set(known)
+        )
+        return dg.AutomationResult(context, true_subset=subset)
+
+
+def _is_due(ledger: Ledger, name: str) -> bool:
+    account, now = ledger.account(name), ledger.clock()
+    connection = account.revision().connection
+    if connection.target is None or not connection.enabled or account.held_by():
+        return False
+    return account.health("training_data").retry_at <= now and is_due(
+        account, connection.target, now
+    )
 
 
 @dg.asset(
@@ -29,6 +70,8 @@ holds the annotation verbatim. The file is replaced whole, and only when a compl
     group_name="labeling",
     kinds={"parquet"},
     description=DESCRIPTION,
+    check_specs=checks.OF_TRAINING_DATA,
+    automation_condition=CompletionsChanged() & ~dg.AutomationCondition.in_progress(),
 )
 def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,
@@ -37,33 +80,73 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     gcs: GCSBuckets,
     label_studio: dg.ResourceParam[LabelingApp],
     progress: dg.ResourceParam[Progress],
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Refresh the Parquet table when any completion changed."""
-    with one_pass(ledger, context.partition_key, "completions") as work:
+) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:  # type: ignore[type-arg]
+    """Make a snapshot of the completions in the target, when any changed."""
+    with one_pass(ledger, context.partition_key, "training_data") as work:
         target = work.connection.target
         if target is None or not work.connection.enabled:
-            return nothing_to_do(work.connection, "target")
+            yield from checks.of_no_snapshot()
+            yield nothing_to_do(work.connection, "target")
+            return
         bucket = bucket_of(target, s3, gcs)
         project = work.project(label_studio)
-        table = refresh_table(work.account, work.lease, project, target, bucket, label_studio)
+        begin_copy(work.account, work.lease, target)
+        revision = work.account.revision()
+        done = snapshot(work.account, work.lease, revision, project, bucket, label_studio, progress)
+        yield from checks.of_snapshot(done, target.params)
+        if done.failed:
+            raise SnapshotError("The snapshot was not published: " + " ".join(done.failed.values()))
+        snapshots = Snapshots(bucket, target.params.prefix)
+        formats = convert_snapshot(bucket, snapshots, done.newest, target.params.formats)
         copied = keep_copy(work.account, work.lease, target, bucket, progress)
-        metadata: dict[str, dg.MetadataValue[Any] | dg.TableSchema] = {
-            "dagster/uri": dg.MetadataValue.text(table.uri),
-            "dagster/column_schema": _column_schema(),
-            **copy_metadata(work.connection.name, target, copied),
-        }
-        if table.rows is None:
-            metadata["note"] = dg.MetadataValue.text("Up to date: no completion changed.")
-        else:
-            metadata["dagster/row_count"] = dg.MetadataValue.int(table.rows)
-        return dg.MaterializeResult(metadata=metadata)
+        metadata = _metadata(done, snapshots)
+        if formats:
+            lines = [f"- {name}: {what}" for name, what in formats.items()]
+            metadata["formats"] = dg.MetadataValue.md("\n".join(lines))
+        copies = copy_metadata(work.connection.name, target, copied)
+        yield dg.MaterializeResult(metadata={**metadata, **copies})
 
 
-def _column_schema() -> dg.TableSchema:
-    columns = [
-        dg.TableColumn(
-            column.name, str(column.type), constraints=dg.TableColumnConstraints(column.nullable)
-        )
-        for column in annotations_schema()
-    ]
+def _metadata(
+    done: Snapshotting, snapshots: Snapshots
+) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema]:
+    manifest = done.newest
+    tally, uri = manifest.tally, snapshots.uri(manifest.snapshot)
+    metadata: dict[str, dg.MetadataValue[Any] | dg.TableSchema] = {
+        "snapshot": dg.MetadataValue.text(manifest.snapshot),
+        "dagster/uri": dg.MetadataValue.text(uri),
+        "dagster/row_count": dg.MetadataValue.int(manifest.rows["results"]),
+        "dagster/column_schema": _column_schema("results"),
+        **{f"{name}_columns": _schema_value(name) for name in TABLES if name != "results"},
+        **{f"{name}_rows": dg.MetadataValue.int(manifest.rows[name]) for name in TABLES},
+        "bytes": dg.MetadataValue.int(manifest.bytes),
+        "new": dg.MetadataValue.int(manifest.changes.new if done.is_new else 0),
+        "changed": dg.MetadataValue.int(manifest.changes.changed if done.is_new else 0),
+        "removed": dg.MetadataValue.int(manifest.changes.removed if done.is_new else 0),
+        "skipped": dg.MetadataValue.int(tally.skipped),
+        "labels": label_chart(tally),
+        "class_balance": balance_table(tally),
+        "files_written": dg.MetadataValue.int(done.written),
+        "files_copied": dg.MetadataValue.int(done.copied),
+    }
+    if tally.compared:
+        metadata["agreement"] = dg.MetadataValue.float(tally.agreement / tally.compared)
+        metadata["tasks_compared"] = dg.MetadataValue.int(tally.compared)
+    if done.removed:
+        metadata["snapshots_removed"] = dg.MetadataValue.text(", ".join(done.removed))
+    if not done.is_new:
+        metadata["note"] = dg.MetadataValue.text("Up to date: no completion changed.")
+    return metadata
+
+
+def _schema_value(table: str) -> dg.MetadataValue[Any]:
+    return dg.MetadataValue.table_schema(_column_schema(table))
+
+
+def _column_schema(table: str) -> dg.TableSchema:
+    columns = []
+    for name, (kind, what) in COLUMNS[table].items():
+        plain = kind.removesuffix(" not null")
+        constraints = dg.TableColumnConstraints(nullable=plain == kind)
+        columns.append(dg.TableColumn(name, plain, what, constraints))
     return dg.TableSchema(columns)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.passes import bucket_of
 from ls_pipeline.domain.completions import is_for
-from ls_pipeline.domain.exports import annotations_key, is_completion_key
+from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.domain.objects import folder
+from ls_pipeline.resources.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from ls_pipeline.cli.outside import Outside
@@ -29,7 +29,7 @@ class Census:
     json_files: int
     """In the target."""
     parquet_rows: int
-    """In the target's Parquet table: annotations."""
+    """In the newest snapshot's table of annotations."""
 
     def as_json(self) -> dict[str, int]:
         return asdict(self)
@@ -72,20 +72,10 @@ def _exports(target: Target | None, outside: Outside) -> tuple[int, int]:
     if target is None:
         return 0, 0
     prefix = target.params.prefix
-    table = annotations_key(prefix)
     bucket = bucket_of(target, outside.s3, outside.gcs)
-    files = rows = 0
-    for page in bucket.pages(folder(prefix)):
-        for one in page:
-            files += is_completion_key(prefix, one.key)
-            # Not asked for before it is there: S3 refuses an absent object to those who may
-            # list a folder of the bucket only.
-            rows += _parquet_rows(bucket.get(table)) if one.key == table else 0
-    return files, rows
-
-
-def _parquet_rows(body: bytes) -> int:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - half a second
-
-    rows: int = pq.read_metadata(io.BytesIO(body)).num_rows  # type: ignore[no-untyped-call]
-    return rows
+    files = sum(
+        is_completion_key(prefix, one.key) for page in bucket.pages(folder(prefix)) for one in page
+    )
+    snapshots = Snapshots(bucket, prefix)
+    latest, _ = snapshots.latest()
+    return files, snapshots.manifest(latest.snapshot).rows["annotations"] if latest else 0

@@ -1,4 +1,4 @@
-"""``ls-pipeline``: start, connections, sync, doctor, demo."""
+"""``ls-pipeline``: start, connections, sync, export, doctor, demo."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
+from ls_pipeline.cli.export import export
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.screen import bars, err, out, show_counts, show_findings
@@ -65,6 +66,7 @@ def main() -> None:
 
 main.add_command(connections)
 main.add_command(quarantine)
+main.add_command(export)
 
 START_EPILOG = """
 \b

@@ -20,6 +20,8 @@
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
     │       ├── ProjectNotFoundError
     │       └── TasksRefusedError      Label Studio refused a batch; says which tasks
+    ├── SnapshotError              training data is absent, incomplete, damaged, or fails a check
+    ├── FormatError                training data can't be converted to a format
     ├── HomeError                  the home is in use, or not in the state that was asked for
     ├── LocalCopyError             the disk refuses a local copy
     ├── LedgerError                our own record can't be opened
@@ -165,6 +167,14 @@ class TasksRefusedError(LabelStudioError):
         self.reasons = dict(reasons)
         self.crashed = crashed
         super().__init__(message)
+
+
+class SnapshotError(PipelineError):
+    """A snapshot of training data is absent, incomplete, damaged, or fails a check."""
+
+
+class FormatError(PipelineError):
+    """Training data can't be converted to a format."""
 
 
 class HomeError(PipelineError):

@@ -149,6 +149,10 @@ class LabelingApp(Protocol):
         """Count the tasks that have a finished annotation, skipped ones included."""
         ...
 
+    def version(self) -> str:
+        """Give the version of Label Studio, as in 1.23.2."""
+        ...
+
     def open_bucket(
         self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
     ) -> None:
@@ -339,18 +343,23 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             # may lead there, and does so where none is given.
             return self._send(method, path, json={**body, **where, "s3_endpoint": ""})
 
+    def version(self) -> str:
+        return self._told("api/version", "release")
+
     def about(self) -> About:
         """Say what answers, and as whom it knows us."""
+        version, user = self.version(), self._told("api/current-user/whoami", "email")
+        is_jwt = self._key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
+        return About(version, "personal access token" if is_jwt else "legacy token", user)
+
+    def _told(self, path: str, name: str) -> str:
         try:
-            version = self._json("GET", "api/version")["release"]
-            user = self._json("GET", "api/current-user/whoami")["email"]
+            return str(self._json("GET", path)[name])
         except (KeyError, TypeError):
             raise LabelStudioError(
                 f"What answers at {self.base_url} is not Label Studio's API; correct "
                 "LABEL_STUDIO_URL."
             ) from None
-        is_jwt = self._key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
-        return About(version, "personal access token" if is_jwt else "legacy token", user)
 
     def open_as_browser(self, task_id: int, uri: str) -> Opened:
         """Open an object of a task the way that its page in Label Studio does."""

@@ -7,7 +7,6 @@ was paused and wakes, changes nothing.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -32,11 +31,11 @@ from ls_pipeline.resources.ledger_database import open_database
 from ls_pipeline.resources.ledger_records import (
     Attempt,
     Exported,
-    ExportedTable,
     Health,
     LoadedRow,
     Quarantined,
     Revision,
+    Training,
 )
 from ls_pipeline.resources.ledger_tables import (
     attempts,
@@ -146,7 +145,8 @@ class Ledger:
             db.execute(mine.values(removed=False))
             if last and last.document["target"] != document["target"]:
                 # Another place or filter for completions: look at all of them again.
-                db.execute(mine.values(polled_to=""))
+                moved = connections.c.exports_moved + 1
+                db.execute(mine.values(polled_to="", exports_moved=moved))
             if last and last.document == document:
                 return int(last.number)
             revision = last.number + 1 if last else 1
@@ -672,42 +672,52 @@ class Account:
 
     def exported_ids(self) -> list[int]:
         """List the tasks that have annotations in the target, by id."""
-        c = completions.c
-        mine = sa.select(c.task_id).where(c.connection == self.id, c.annotations > 0)
-        with self.ledger.engine.connect() as db:
-            return list(db.scalars(mine.order_by(c.task_id)))
+        return [task_id for task_id, _ in self.exported_contents()]
 
-    def exports_digest(self) -> str:
-        """Hash what was exported of all tasks: it moves when any completion does."""
+    def count_exported(self) -> tuple[int, int]:
+        """Count the tasks that have annotations in the target, and the annotations."""
         c = completions.c
-        query = sa.select(c.task_id, c.digest, c.uri).where(c.connection == self.id)
-        found = hashlib.sha256()
+        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(c.annotations), 0))
         with self.ledger.engine.connect() as db:
-            for row in db.execute(query.order_by(c.task_id)):
-                found.update(repr(tuple(row)).encode())
-        return found.hexdigest()
+            row = db.execute(query.where(c.connection == self.id, c.annotations > 0)).one()
+        return int(row[0]), int(row[1])
 
-    def table(self) -> ExportedTable:
-        """Give what is known of the Parquet table that was last written."""
+    def exported_contents(self, first: int = 0, last: int = 2**63 - 1) -> Iterator[tuple[int, str]]:
+        """Give (task id, digest) of the tasks that have annotations in the target, by id."""
+        c = completions.c
+        query = sa.select(c.task_id, c.digest).where(
+            c.connection == self.id, c.annotations > 0, c.task_id <= last
+        )
+        while True:
+            page = query.where(c.task_id >= first).order_by(c.task_id).limit(PAGE)
+            with self.ledger.engine.connect() as db:
+                rows = db.execute(page).all()
+            if not rows:
+                return
+            yield from ((row.task_id, row.digest) for row in rows)
+            first = rows[-1].task_id + 1
+
+    def training(self) -> Training:
+        """Tell how training data stands."""
         c = connections.c
-        query = sa.select(c.table_digest, c.table_uri, c.table_version).where(c.id == self.id)
+        query = sa.select(c.exports_moved, c.snapshot_of, c.snapshot_at, c.snapshot_uri)
         with self.ledger.engine.connect() as db:
-            return ExportedTable(*db.execute(query).one())
+            return Training(*db.execute(query.where(c.id == self.id)).one())
 
-    def record_table(self, lease: Lease, table: ExportedTable) -> None:
-        """Record which Parquet table was written."""
-        values = {
-            "table_digest": table.digest,
-            "table_uri": table.uri,
-            "table_version": table.version,
-        }
+    def record_snapshot(self, lease: Lease, moved: int, uri: str) -> None:
+        """Record that a snapshot holds all that had changed by count ``moved``."""
+        values = {"snapshot_of": moved, "snapshot_uri": uri, "snapshot_at": self.ledger.clock()}
         with self._write(lease) as db:
             db.execute(self._mine(lease).values(values))
 
-    def record_exports(self, lease: Lease, exported: Iterable[Exported]) -> None:
-        """Record what was written to the target."""
+    def record_exports(
+        self, lease: Lease, exported: Iterable[Exported], *, moved: bool = True
+    ) -> None:
+        """Record what is in the target; ``moved`` says whether any of it is new there."""
         with self._write(lease) as db:
             self._upsert(db, completions, ({**_plain(one)} for one in exported))
+            if moved:
+                db.execute(self._mine(lease).values(exports_moved=connections.c.exports_moved + 1))
 
     def record_exported(self, lease: Lease, polled_to: str, annotated: int) -> None:
         """Record that all is exported: up to which Label Studio time, of how many tasks."""

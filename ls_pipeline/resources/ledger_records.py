@@ -63,12 +63,17 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportedTable:
-    """The Parquet table last written: of which exports, where, and as which version."""
+class Training:
+    """How training data stands.
 
-    digest: str
-    uri: str
-    version: str
+    ``moved`` counts the changes of completions; the last snapshot was made at count
+    ``snapshot_of``, at ``snapshot_at`` (seconds since 1970), and is ``snapshot_uri``.
+    """
+
+    moved: int
+    snapshot_of: int
+    snapshot_at: float
+    snapshot_uri: str
 
 
 @dataclass(frozen=True, slots=True)

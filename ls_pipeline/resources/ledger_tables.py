@@ -64,9 +64,10 @@ connections = sa.Table(
     sa.Column("leased_until", sa.Float, nullable=False, default=0.0),
     sa.Column("source_copy", sa.Text, nullable=False, default=""),
     sa.Column("target_copy", sa.Text, nullable=False, default=""),
-    sa.Column("table_digest", sa.Text, nullable=False, default=""),
-    sa.Column("table_uri", sa.Text, nullable=False, default=""),
-    sa.Column("table_version", sa.Text, nullable=False, default=""),
+    sa.Column("exports_moved", sa.Integer, nullable=False, default=0),
+    sa.Column("snapshot_of", sa.Integer, nullable=False, default=0),
+    sa.Column("snapshot_at", sa.Float, nullable=False, default=0.0),
+    sa.Column("snapshot_uri", sa.Text, nullable=False, default=""),
 )
 _in_use = ~connections.c.removed
 sa.Index(

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from ls_pipeline.assets.copying import begin_copy, keep_copy
-from ls_pipeline.assets.exporting import export, refresh_table
+from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.loading import load, project_of
+from ls_pipeline.assets.snapshotting import snapshot
 from ls_pipeline.connections import connection
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Silent
@@ -73,9 +74,15 @@ class Bench:
         with account.lease() as lease:
             settings = account.revision().connection
             project = project_of(account, lease, settings, app)
-            done = export(account, lease, project, settings.target, bucket, app, Silent())
-            refresh_table(account, lease, project, settings.target, bucket, app)
-            return done
+            return export(account, lease, project, settings.target, bucket, app, Silent())
+
+    def snapshot(self, account=None, target=None, app=None):
+        account, app = account or self.account, app or self.app
+        bucket = target or self.target
+        with account.lease() as lease:
+            revision = account.revision()
+            project = project_of(account, lease, revision.connection, app)
+            return snapshot(account, lease, revision, project, bucket, app, Silent())
 
     def copy(self, side="source", bucket=None):
         """Do what the assets do for a local copy."""

@@ -1,14 +1,10 @@
-import io
 import json
 
-import pyarrow.parquet as pq
 import pytest
 
 from ls_pipeline.domain.errors import BucketUnavailableError, ProjectNotFoundError
 from tests.assets.conftest import RESULT
 from tests.assets.test_loading import Wrapped
-
-TABLE = "training_data/annotations.parquet"
 
 
 @pytest.fixture
@@ -22,11 +18,7 @@ def labeled(bench):
 
 
 def documents(bench):
-    return {key: json.loads(body) for key, body in bench.target.objects.items() if key != TABLE}
-
-
-def rows(bench):
-    return pq.read_table(io.BytesIO(bench.target.objects[TABLE])).to_pylist()
+    return {key: json.loads(body) for key, body in bench.target.objects.items()}
 
 
 def test_completions_are_written_one_file_a_task(labeled):
@@ -49,20 +41,19 @@ def test_another_annotation_is_written_again(labeled):
     labeled.app.annotate(labeled.task_id("a.json"), RESULT)
     done = labeled.export()
 
-    assert (done.written, len(rows(labeled))) == (1, 3)
+    assert done.written == 1
 
 
-def test_deleted_annotation_empties_the_document_and_leaves_the_table(labeled):
+def test_deleted_annotation_empties_the_document(labeled):
     labeled.export()
     number = labeled.task_id("a.json")
     labeled.app.delete_annotation(labeled.app.tasks[number]["annotations"][0]["id"])
     done = labeled.export()
 
     assert (done.emptied, documents(labeled)[f"{number}.json"]["annotations"]) == (1, [])
-    assert {row["task_id"] for row in rows(labeled)} == {labeled.task_id("b.json")}
 
 
-def test_deleted_task_becomes_a_tombstone_once_and_leaves_the_table(labeled):
+def test_deleted_task_becomes_a_tombstone_once(labeled):
     labeled.export()
     number = labeled.task_id("a.json")
     labeled.app.delete_task(number)
@@ -75,7 +66,6 @@ def test_deleted_task_becomes_a_tombstone_once_and_leaves_the_table(labeled):
         "deleted": True,
         "annotations": [],
     }
-    assert {row["task_id"] for row in rows(labeled)} == {labeled.task_id("b.json")}
 
 
 def test_deletion_beside_a_new_label_is_not_overlooked(labeled):
@@ -127,7 +117,8 @@ def test_new_target_prefix_writes_everything_there(labeled):
     labeled.set(target={"prefix": "v2"})
     done = labeled.export()
 
-    assert (done.written, "v2/" + TABLE in labeled.target.objects) == (2, True)
+    number = labeled.task_id("a.json")
+    assert (done.written, f"v2/{number}.json" in labeled.target.objects) == (2, True)
 
 
 def test_target_regex_selects_what_is_written(labeled):
@@ -136,7 +127,6 @@ def test_target_regex_selects_what_is_written(labeled):
     labeled.export()
 
     assert set(documents(labeled)) == {f"{number}.json"}
-    assert len(rows(labeled)) == 1
 
 
 def test_failed_upload_is_not_counted_and_written_next_time(labeled):
@@ -164,22 +154,6 @@ def test_task_made_by_hand_is_exported_too(labeled):
     labeled.export()
 
     assert f"{number}.json" in documents(labeled)
-
-
-def test_deleted_table_is_written_again(labeled):
-    labeled.export()
-    labeled.target.delete(TABLE)
-    labeled.export()
-
-    assert len(rows(labeled)) == 2
-
-
-def test_target_without_labels_gets_a_table_without_rows(bench):
-    bench.put("a.json", {"text": "a"})
-    bench.load()
-    bench.export()
-
-    assert rows(bench) == []
 
 
 def test_exported_document_can_be_loaded_again(labeled):

@@ -24,9 +24,10 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from ls_pipeline.assets import settling
 from ls_pipeline.assets.copying import begin_copy, keep_copy
-from ls_pipeline.assets.exporting import export, refresh_table
+from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.loading import load, project_of
 from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.assets.snapshotting import snapshot
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url
@@ -87,7 +88,7 @@ def one_pass(name: str) -> None:
             project = project_of(account, lease, connection, app)
             begin_copy(account, lease, target)
             export(account, lease, project, target, bucket, app, silent)
-            refresh_table(account, lease, project, target, bucket, app)
+            snapshot(account, lease, account.revision(), project, bucket, app, silent)
             keep_copy(account, lease, target, bucket, silent)
 
 

@@ -1,0 +1,109 @@
+"""``ls-pipeline export``: a snapshot in another format."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.cli.outside import Outside
+from ls_pipeline.cli.screen import bars, say
+from ls_pipeline.connections import Source
+from ls_pipeline.domain.errors import UnknownConnectionError
+from ls_pipeline.domain.formats import FORMATS
+from ls_pipeline.domain.objects import folder
+from ls_pipeline.domain.splits import SPLITS
+from ls_pipeline.reading import open_snapshot
+from ls_pipeline.resources.converting import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ls_pipeline.reading import Snapshot
+
+EPILOG = """
+\b
+Examples:
+  The newest snapshot of a connection, as COCO:
+    ls-pipeline export cats --format COCO --output cats-coco
+  One snapshot for ever, its training part, with the images:
+    ls-pipeline export s3://my-bucket/labels/training_data/snapshots/00000007-3f2a9c41d0b2 \\
+      --format YOLO --split train --images --output cats-yolo
+"""
+
+
+@click.command(epilog=EPILOG, short_help="A snapshot of training data in another format.")
+@click.argument("snapshot", metavar="SNAPSHOT")
+@click.option("--format", "name", type=click.Choice(FORMATS), required=True, help="What to write.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--split", type=click.Choice(SPLITS), help="This part of it alone.")
+@click.option("--images", is_flag=True, help="Fetch the images, too, from their buckets.")
+def export(
+    snapshot: str,
+    name: str,
+    output: Path,
+    split: str | None,
+    images: bool,  # noqa: FBT001 - a flag
+) -> None:
+    """Convert a snapshot by label-studio-sdk's converter.
+
+    SNAPSHOT is a connection's name, whose newest one is taken, a target's folder (s3://…, gs://…
+    or on this disk), likewise, or the folder of one snapshot.
+    """
+    outside = Outside()
+    found = _opened(snapshot, outside)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise click.UsageError(f"{output} is there already; give a new folder.")
+    with bars() as shown, _whole(output) as aside:
+        count = 0
+
+        def fetch(uri: str, file: Path) -> None:
+            nonlocal count
+            _fetch(outside, uri, file)
+            count += 1
+            shown.advance(found.manifest.connection, "images", count)
+
+        documents = found.documents(split)
+        convert(documents, found.manifest.label_config, name, aside, fetch if images else None)
+    say(f"{found.uri} is in {output}, as {name}.")
+
+
+def _opened(where: str, outside: Outside) -> Snapshot:
+    if "://" in where or "/" in where or Path(where).is_dir():
+        return open_snapshot(where)
+    target = outside.ledger.connection(where).target
+    if target is None:
+        raise UnknownConnectionError(where, _with_targets(outside))
+    place = target.uri(folder(target.params.prefix))
+    return open_snapshot(place, params=target.params.model_dump())
+
+
+def _with_targets(outside: Outside) -> list[str]:
+    names = outside.ledger.names()
+    return [name for name in names if outside.ledger.connection(name).target]
+
+
+def _fetch(outside: Outside, uri: str, file: Path) -> None:
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    source = Source(type="s3" if scheme == "s3" else "gcs", path=bucket)
+    file.write_bytes(bucket_of(source, outside.s3, outside.gcs).get(key))
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[Path]:
+    """Give a folder to fill, which takes its name when it is filled, or goes."""
+    aside = output.with_name(output.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        if output.exists():
+            output.rmdir()
+        aside.rename(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,18 @@
+"""The formats that training data can be converted to."""
+
+FORMATS = (
+    "JSON",
+    "JSON_MIN",
+    "CSV",
+    "TSV",
+    "CONLL2003",
+    "COCO",
+    "YOLO",
+    "YOLO_OBB",
+    "VOC",
+    "BRUSH_TO_NUMPY",
+    "BRUSH_TO_PNG",
+    "BRUSH_TO_COCO",
+    "ASR_MANIFEST",
+)
+"""Those of label-studio-sdk's converter that need no downloads of their own."""

@@ -1,0 +1,61 @@
+import json
+import shutil
+
+from click.testing import CliRunner
+
+from ls_pipeline.cli.main import main
+from tests.test_reading import folder, labeled  # noqa: F401 - fixtures
+
+
+def run(*words):
+    return CliRunner().invoke(main, ["export", *map(str, words)])
+
+
+def test_snapshot_is_written_in_another_format(folder, tmp_path):  # noqa: F811
+    done = run(folder, "--format", "JSON_MIN", "--output", tmp_path / "out")
+    rows = json.loads((tmp_path / "out/result.json").read_text())
+
+    assert done.exit_code == 0, done.output
+    assert "as JSON_MIN." in done.output.replace("\n", " ")
+    assert len(rows) == 41
+
+
+def test_split_is_chosen(folder, tmp_path):  # noqa: F811
+    run(folder, "--format", "JSON", "--output", tmp_path / "out", "--split", "test")
+
+    assert 0 < len(json.loads((tmp_path / "out/result.json").read_text())) < 20
+
+
+def test_output_that_is_there_is_left_alone(folder, tmp_path):  # noqa: F811
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine").write_text("mine")
+    done = run(folder, "--format", "JSON", "--output", tmp_path / "out")
+
+    assert (done.exit_code, [one.name for one in (tmp_path / "out").iterdir()]) == (2, ["mine"])
+    assert "is there already" in done.stderr
+
+
+def test_failure_leaves_nothing_behind(folder, tmp_path):  # noqa: F811
+    done = run(folder, "--format", "COCO", "--output", tmp_path / "out")
+
+    assert done.exit_code == 1
+    assert "COCO has no form for what this label config labels" in done.stderr
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_folder_without_snapshots_is_told(folder, tmp_path):  # noqa: F811
+    shutil.rmtree(folder / "training_data")
+    done = run(folder, "--format", "JSON", "--output", tmp_path / "out")
+
+    assert (done.exit_code, "There is no training data in" in done.stderr) == (1, True)
+
+
+def test_unknown_connection_is_told(environment, tmp_path):
+    environment.chdir(tmp_path)
+    done = run("absent", "--format", "JSON", "--output", "out")
+
+    assert (done.exit_code, "no connection" in done.stderr) == (2, True)
+
+
+def test_formats_are_in_the_help():
+    assert "CONLL2003" in run("--help").output
