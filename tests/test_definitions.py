@@ -45,13 +45,19 @@ def test_assets_are_one_chain(repository):
     }
 
 
+SENSORS = ("s3_objects", "gcs_objects", "completions", "training_data")
+
+
 def test_sensors_run_by_default_and_look_as_often_as_is_set(environment):
     environment.setenv("LS_PIPELINE_POLL_SECONDS", "7")
     sensors = defs().get_repository_def().sensor_defs
 
     assert {
         (one.name, one.minimum_interval_seconds, one.default_status.value) for one in sensors
-    } == {(name, 7, "RUNNING") for name in ("s3_objects", "gcs_objects", "completions")}
+    } == {
+        (name, 7, "RUNNING")
+        for name in ("s3_objects", "gcs_objects", "completions", "training_data")
+    }
 
 
 def test_workspace_names_the_definitions():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import json
 import re
 import socket
 import struct
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -23,7 +25,7 @@ class Proxy(http.server.ThreadingHTTPServer):
     def __init__(self, upstream):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream)
-        self.pattern, self.spoil, self.left, self.spoiled = None, None, 0, 0
+        self.spoil, self.left, self.spoiled = None, {}, Counter()
         self.late = []
         self._lock = threading.Lock()
 
@@ -32,20 +34,22 @@ class Proxy(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     @contextmanager
-    def spoiling(self, pattern, spoil, times=1):
-        """Let ``spoil(handler, forward)`` answer the next requests that look like ``pattern``."""
-        self.pattern, self.spoil, self.left, self.spoiled = re.compile(pattern), spoil, times, 0
+    def spoiling(self, patterns, spoil, times=1):
+        """Let ``spoil(handler, forward)`` answer so many requests that look like each pattern."""
+        self.spoil, self.spoiled = spoil, Counter()
+        self.left = {re.compile(pattern): times for pattern in patterns}
         try:
             yield
         finally:
-            self.left = 0
+            self.left = {}
 
     def turn(self, request):
         with self._lock:
-            if self.left > 0 and self.pattern.search(request):
-                self.left -= 1
-                self.spoiled += 1
-                return self.spoil
+            for pattern, left in self.left.items():
+                if left > 0 and pattern.search(request):
+                    self.left[pattern] -= 1
+                    self.spoiled[pattern.pattern] += 1
+                    return self.spoil
         return None
 
     def deliver_late(self):
@@ -155,6 +159,20 @@ def s3_error(status, code):
 
     spoil.__name__ = f"{status}_{code}"
     return spoil
+
+
+def gcs_error(status):
+    body = json.dumps({"error": {"code": status, "message": "Said so."}}).encode()
+
+    def spoil(handler, _forward):
+        handler.answer(status, [("Content-Type", "application/json")], body)
+
+    spoil.__name__ = str(status)
+    return spoil
+
+
+def web_page(handler, _forward):
+    handler.answer(200, [("Content-Type", "text/html")], b"<html>Please sign in.</html>")
 
 
 def cut_short(handler, forward):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import tempfile
 from collections import Counter
 
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.tasks import origin_of
+from ls_pipeline.reading import open_snapshot
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url
 from ls_pipeline.resources.label_studio import LabelStudio
@@ -42,7 +44,7 @@ AFTER_CHANGES = (
 class Scene:
     """One connection on real servers, with everything that can happen to it."""
 
-    def __init__(self, make_pass, cloud):
+    def __init__(self, make_pass, cloud, **params):
         import boto3
         from google.cloud import storage
 
@@ -56,7 +58,7 @@ class Scene:
                 storage.Client().create_bucket(bucket)
         self.buckets = S3Buckets() if cloud == "s3" else GCSBuckets()
         self.bucket, self.labels = map(self.buckets.open, (self.source, self.target))
-        params = {"on_delete": "delete", "create_local_copy": True}
+        params = {"on_delete": "delete", "create_local_copy": True, **params}
         self.connection = connection(
             self.name,
             source={"type": cloud, "path": self.source, "params": params},
@@ -100,6 +102,13 @@ class Scene:
         number = self.account.rows_of(key)[row].task_id
         self.app._json("POST", f"api/tasks/{number}/annotations/", json={"result": RESULT})
 
+    def agrees_with_snapshot(self, annotated):
+        """See that the newest snapshot is whole, and holds what is annotated."""
+        with tempfile.TemporaryDirectory() as cache:
+            snapshot = open_snapshot(self.labels.uri(), cache=cache)
+            found = {one["id"]: one["annotations"] for one in snapshot.documents()}
+        assert found == {task.task_id: task.annotations for task in annotated}
+
     def run(self):
         """Make a pass; give what went wrong, if anything did."""
         return self.make_pass(self.name)
@@ -124,8 +133,9 @@ class Scene:
             place: task.task_id for place, task in zip(places, tasks, strict=True) if place in ids
         }
         assert ids == known
-        files = {key for key in keys(self.labels) if key[0] != "t"}
+        files = {key for key in keys(self.labels) if not key.startswith("training_data/")}
         annotated = [task for task in tasks if task.annotations]
+        self.agrees_with_snapshot(annotated)
         for task in annotated:
             assert json.loads(self.labels.get(f"{task.task_id}.json")) == task.document
         data = [task.document["data"]["text"] for task in tasks]
