@@ -48,3 +48,14 @@ def test_links_lead_somewhere(file):
     links = re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text())
 
     assert all(link.startswith("https://") or (ROOT / link).exists() for link in links)
+
+
+def test_every_guarantee_names_a_test_that_is_there():
+    text = (ROOT / "docs/guarantees.md").read_text()
+    named = re.findall(r"`(tests/\S+)::(\w+)`", text)
+    lines = [line for line in text.splitlines() if line.startswith("| ") and "`tests/" not in line]
+
+    assert len(named) > 30
+    assert set(lines) == {"| promise | shown by |", "| --- | --- |"}
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"

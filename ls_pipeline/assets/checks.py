@@ -39,16 +39,15 @@ def balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult
         check_name=BALANCE.name,
         passed=off == 0,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=said,
+        description=f"{account.name}: {said}",  # Dagster shows no partition of a check
         metadata={"listed": done.listed, **parts},
     )
 
 
-def nothing_to_balance() -> dg.AssetCheckResult:
+def nothing_to_balance(connection: str) -> dg.AssetCheckResult:
     """Pass, because nothing was listed."""
-    return dg.AssetCheckResult(
-        check_name=BALANCE.name, passed=True, description="Nothing was listed."
-    )
+    said = f"{connection}: nothing was listed."
+    return dg.AssetCheckResult(check_name=BALANCE.name, passed=True, description=said)
 
 
 _BLOCKING = {
@@ -67,20 +66,28 @@ _WARNING = {
     "target's agreement_at_least.",
 }
 OF_TRAINING_DATA = [
-    dg.AssetCheckSpec(name, asset="training_data", description=what)
+    dg.AssetCheckSpec(
+        name,
+        asset="training_data",
+        description=what,
+        blocking=name in _BLOCKING,
+    )
     for name, what in {**_BLOCKING, **_WARNING}.items()
 ]
 """The first five keep a snapshot from being published; the others warn."""
 
 
-def of_no_snapshot() -> Iterator[dg.AssetCheckResult]:
+def of_no_snapshot(connection: str) -> Iterator[dg.AssetCheckResult]:
     """Pass all, because there is nothing to check."""
     for name in (*_BLOCKING, *_WARNING):
-        yield dg.AssetCheckResult(check_name=name, passed=True, description="Nothing to check.")
+        said = f"{connection}: nothing to check."
+        yield dg.AssetCheckResult(check_name=name, passed=True, description=said)
 
 
-def of_snapshot(done: Snapshotting, params: TargetParams) -> Iterator[dg.AssetCheckResult]:
-    """Tell how a snapshot fared."""
+def of_snapshot(
+    connection: str, done: Snapshotting, params: TargetParams
+) -> Iterator[dg.AssetCheckResult]:
+    """Tell how a connection's snapshot fared."""
     for name in _BLOCKING:
         fault = done.failed.get(name, "")
         counted = done.counts if name == "rows_as_exported" else {}
@@ -88,21 +95,27 @@ def of_snapshot(done: Snapshotting, params: TargetParams) -> Iterator[dg.AssetCh
             check_name=name,
             passed=not fault,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=fault or _well(done),
+            description=f"{connection}: {fault or _well(done)}",
             metadata=counted,
         )
     tally = done.manifest.tally if done.manifest else Tally()
     before = done.before.tally if done.before else Tally()
-    for name, warning in (
-        ("no_class_vanished", _vanished(tally, before) if done.manifest else ""),
-        ("few_skipped", _skipped(tally, params.skipped_at_most)),
-        ("annotators_agree", _disagreement(tally, params.agreement_at_least)),
-    ):
+    skipped, agreement = _share_skipped(tally), _agreement(tally)
+    warnings: dict[str, tuple[str, dict[str, float]]] = {
+        "no_class_vanished": (_vanished(tally, before) if done.manifest else "", {}),
+        "few_skipped": (_skipped(tally, params.skipped_at_most), {"skipped": skipped}),
+        "annotators_agree": (
+            _disagreement(tally, params.agreement_at_least),
+            {} if agreement is None else {"agreement": agreement},
+        ),
+    }
+    for name, (warning, figures) in warnings.items():
         yield dg.AssetCheckResult(
             check_name=name,
             passed=not warning,
             severity=dg.AssetCheckSeverity.WARN,
-            description=warning or _well(done),
+            description=f"{connection}: {warning or _well(done)}",
+            metadata=figures,
         )
 
 
@@ -122,17 +135,25 @@ def _vanished(tally: Tally, before: Tally) -> str:
     return f"No result has these labels any more: {', '.join(gone)}." if gone else ""
 
 
-def _skipped(tally: Tally, at_most: float) -> str:
+def _share_skipped(tally: Tally) -> float:
     whole = tally.annotations + tally.skipped
-    if not whole or tally.skipped / whole <= at_most:
-        return ""
-    return f"Annotators skipped {tally.skipped / whole:.0%} of what they saw."
+    return tally.skipped / whole if whole else 0.0
+
+
+def _agreement(tally: Tally) -> float | None:
+    return tally.agreement / tally.compared if tally.compared else None
+
+
+def _skipped(tally: Tally, at_most: float) -> str:
+    share = _share_skipped(tally)
+    return f"Annotators skipped {share:.0%} of what they saw." if share > at_most else ""
 
 
 def _disagreement(tally: Tally, at_least: float) -> str:
-    if not tally.compared or tally.agreement / tally.compared >= at_least:
+    agreement = _agreement(tally)
+    if agreement is None or agreement >= at_least:
         return ""
     return (
         f"Of the {tally.compared} tasks with several annotations, annotators agree in "
-        f"{tally.agreement / tally.compared:.0%} of what they gave."
+        f"{agreement:.0%} of what they gave."
     )

@@ -49,7 +49,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         source = work.connection.source
         if source is None or not work.connection.enabled:
             why = nothing_to_do(work.connection, "source")
-            return why._replace(check_results=[nothing_to_balance()])
+            return why._replace(check_results=[nothing_to_balance(work.connection.name)])
         bucket = bucket_of(source, s3, gcs)
         begin_copy(work.account, work.lease, source)
         try:

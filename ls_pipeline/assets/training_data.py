@@ -85,7 +85,7 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     with one_pass(ledger, context.partition_key, "training_data") as work:
         target = work.connection.target
         if target is None or not work.connection.enabled:
-            yield from checks.of_no_snapshot()
+            yield from checks.of_no_snapshot(work.connection.name)
             yield nothing_to_do(work.connection, "target")
             return
         bucket = bucket_of(target, s3, gcs)
@@ -93,7 +93,7 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         begin_copy(work.account, work.lease, target)
         revision = work.account.revision()
         done = snapshot(work.account, work.lease, revision, project, bucket, label_studio, progress)
-        yield from checks.of_snapshot(done, target.params)
+        yield from checks.of_snapshot(work.connection.name, done, target.params)
         if done.failed:
             raise SnapshotError("The snapshot was not published: " + " ".join(done.failed.values()))
         snapshots = Snapshots(bucket, target.params.prefix)
@@ -113,6 +113,8 @@ def _metadata(
     manifest = done.newest
     tally, uri = manifest.tally, snapshots.uri(manifest.snapshot)
     metadata: dict[str, dg.MetadataValue[Any] | dg.TableSchema] = {
+        "labels": label_chart(tally),
+        "class_balance": balance_table(tally),
         "snapshot": dg.MetadataValue.text(manifest.snapshot),
         "dagster/uri": dg.MetadataValue.text(uri),
         "dagster/row_count": dg.MetadataValue.int(manifest.rows["results"]),
@@ -124,8 +126,6 @@ def _metadata(
         "changed": dg.MetadataValue.int(manifest.changes.changed if done.is_new else 0),
         "removed": dg.MetadataValue.int(manifest.changes.removed if done.is_new else 0),
         "skipped": dg.MetadataValue.int(tally.skipped),
-        "labels": label_chart(tally),
-        "class_balance": balance_table(tally),
         "files_written": dg.MetadataValue.int(done.written),
         "files_copied": dg.MetadataValue.int(done.copied),
     }

@@ -66,7 +66,7 @@ class Tally(_Document):
     splits: dict[str, int] = {}
     """Split → tasks."""
     labels: dict[str, dict[str, dict[str, int]]] = {}
-    """Control → label → split → results."""
+    """Control → label → split → results, those of skipped tasks left out."""
     agreement: float = 0.0
     """The sum over the tasks that several annotators finished."""
     compared: int = 0
@@ -254,9 +254,10 @@ def tally_of(tables: Mapping[str, pa.Table]) -> Tally:
     """Count what is in a part."""
     tasks, annotations, results = (tables[name] for name in TABLES)
     labels: dict[str, dict[str, dict[str, int]]] = {}
-    columns = [results[name].to_pylist() for name in ("from_name", "labels", "split")]
-    for control, found, split in zip(*columns, strict=True):
-        for label in found or ():
+    names = ("from_name", "labels", "split", "was_cancelled")
+    columns = [results[name].to_pylist() for name in names]
+    for control, found, split, skipped in zip(*columns, strict=True):
+        for label in () if skipped else found or ():
             counts = labels.setdefault(control or "", {}).setdefault(label, {})
             counts[split] = counts.get(split, 0) + 1
     compared = [one for one in tasks["agreement"].to_pylist() if one is not None]

@@ -137,5 +137,5 @@ def test_accounts_that_do_not_balance_are_told(bench):
     check = balance(bench.account, "", done)
 
     assert not check.passed
-    assert check.description.startswith("The ledger has 1 too few")
+    assert check.description.startswith("reviews: The ledger has 1 too few")
     assert bench.account.count_objects()[State.LOADED] == 1

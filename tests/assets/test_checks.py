@@ -1,0 +1,102 @@
+import pytest
+
+from ls_pipeline.assets.charts import balance_table, label_chart
+from ls_pipeline.assets.checks import of_no_snapshot, of_snapshot
+from ls_pipeline.connections import TargetParams
+from ls_pipeline.domain.snapshots import Tally
+from tests.assets.conftest import RESULT
+
+OTHER = [{**RESULT[0], "value": {"choices": ["B"]}}]
+
+
+@pytest.fixture
+def labeled(bench):
+    """Give two labeled tasks: an A and a B."""
+    for key, result in (("a", RESULT), ("b", OTHER)):
+        bench.put(f"{key}.json", {"text": key})
+        bench.load()
+        bench.app.annotate(bench.task_id(f"{key}.json"), result)
+    bench.export()
+    return bench
+
+
+def checked(done, **params):
+    return {one.check_name: one for one in of_snapshot("reviews", done, TargetParams(**params))}
+
+
+def failed(done, **params):
+    return {name for name, one in checked(done, **params).items() if not one.passed}
+
+
+def test_sound_snapshot_passes_all(labeled):
+    done = labeled.snapshot()
+
+    assert failed(done) == set()
+    assert {one.check_name for one in of_no_snapshot("reviews")} == checked(done).keys()
+
+
+def test_rows_are_compared_with_ledger_and_label_studio(labeled):
+    counted = checked(labeled.snapshot())["rows_as_exported"].metadata
+
+    assert {name: value.value for name, value in counted.items()} == {
+        "tasks": 2,
+        "tasks_in_ledger": 2,
+        "annotated_in_label_studio": 2,
+        "annotations": 2,
+        "annotations_in_ledger": 2,
+    }
+
+
+def test_failed_check_is_an_error(labeled):
+    labeled.app.delete_task(labeled.task_id("a.json"))
+    one = checked(labeled.snapshot())["rows_as_exported"]
+
+    assert (one.passed, one.severity.value) == (False, "ERROR")
+
+
+def test_class_that_vanished_is_a_warning(labeled):
+    labeled.snapshot()
+    labeled.app.delete_task(labeled.task_id("b.json"))
+    labeled.export()
+    one = checked(labeled.snapshot())["no_class_vanished"]
+
+    assert (one.passed, one.severity.value) == (False, "WARN")
+    assert one.description == "reviews: No result has these labels any more: B (c)."
+
+
+def test_many_skipped_tasks_are_a_warning(labeled):
+    number = labeled.task_id("a.json")
+    labeled.app.annotate(number, [])
+    labeled.app.tasks[number]["annotations"][-1]["was_cancelled"] = True
+    labeled.export()
+    done = labeled.snapshot()
+
+    assert failed(done) == {"few_skipped"}
+    assert failed(done, skipped_at_most=0.5) == set()
+
+
+def test_annotators_who_disagree_are_a_warning(labeled):
+    labeled.app.annotate(labeled.task_id("a.json"), OTHER)
+    labeled.export()
+    done = labeled.snapshot()
+
+    assert failed(done) == {"annotators_agree"}
+    assert failed(done, agreement_at_least=0.0) == set()
+
+
+def test_chart_is_a_picture_and_names_what_it_leaves_out():
+    few = Tally(labels={"c": {"A": {"train": 3}, "$B": {"test": 1}}})
+    many = Tally(labels={"c": {str(number): {"train": number} for number in range(30)}})
+
+    assert label_chart(few).value.startswith("![labels by split](data:image/png;base64,")
+    assert label_chart(many).value.endswith("10 rarer labels are left out.")
+    assert label_chart(Tally()).value == "No labels yet."
+
+
+def test_balance_is_a_share_of_each_split():
+    tally = Tally(labels={"c": {"A": {"train": 3, "test": 1}, "B|": {"train": 1}}})
+
+    assert balance_table(tally).value.splitlines()[2:] == [
+        "| c: A | 75% | - | 100% |",
+        r"| c: B\| | 25% | - | 0% |",
+    ]
