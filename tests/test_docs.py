@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli import samples
 from ls_pipeline.cli.main import main
+from ls_pipeline.connections import SourceParams, TargetParams
+from tests.test_reading import folder, labeled  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,11 +46,14 @@ def test_make_targets_of_the_readme_exist(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("file", ["README.md", "ARCHITECTURE.md"])
-def test_links_lead_somewhere(file):
-    links = re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text())
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-    assert all(link.startswith("https://") or (ROOT / link).exists() for link in links)
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+
+    assert all(link.startswith("https://") or (page.parent / link).exists() for link in links)
 
 
 def test_every_guarantee_names_a_test_that_is_there():
@@ -59,3 +65,29 @@ def test_every_guarantee_names_a_test_that_is_there():
     assert set(lines) == {"| promise | shown by |", "| --- | --- |"}
     for file, name in named:
         assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
+def test_reference_is_what_the_code_says(monkeypatch):
+    written = runpy.run_path(str(ROOT / "scripts/reference"))["parquet_schema"]()
+
+    assert (ROOT / "docs/parquet-schema.md").read_text() == written
+
+
+def test_snippets_of_training_data_run(folder, environment, tmp_path, capsys):  # noqa: F811
+    environment.setenv("HF_HOME", str(tmp_path))
+    environment.setenv("HF_DATASETS_OFFLINE", "1")
+    text = (ROOT / "docs/training-data.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block.replace("s3://my-bucket/labels", str(folder)), names)  # noqa: S102
+
+    assert len(blocks) == 3
+    assert names["again"].name == names["snapshot"].name == capsys.readouterr().out.strip()
+
+
+def test_params_of_training_data_are_in_its_docs():
+    text = (ROOT / "docs/training-data.md").read_text() + README
+    params = [*SourceParams.model_fields, *TargetParams.model_fields]
+
+    assert [name for name in params if f"`{name}`" not in text] == []

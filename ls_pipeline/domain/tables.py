@@ -79,7 +79,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {
         "to_name": ("string", "the name of what was labeled"),
         "item_index": ("int64", "which of several images or pages, from 0"),
         "origin": ("string", "manual, prediction, or prediction-changed"),
-        "score": ("double", ""),
+        "score": ("double", "of a prediction that was taken over, 0 to 1"),
         "labels": (
             "list<string>",
             "labels, choices, or the selected side; a taxonomy's levels are joined by ' / '",
