@@ -2,8 +2,11 @@
 
 import pytest
 
+from ls_pipeline import open_snapshot
 from ls_pipeline.assets.copying import is_due
 from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, OutsideError
+from ls_pipeline.resources.home import home
+from ls_pipeline.resources.local_copy import LocalCopy
 from tests.assets.conftest import RESULT
 from tests.assets.test_loading import Wrapped
 
@@ -11,8 +14,6 @@ from tests.assets.test_loading import Wrapped
 @pytest.fixture
 def files(environment, tmp_path):
     """Give key → body of what is in the home of a side's copy."""
-    from ls_pipeline.resources.home import home
-    from ls_pipeline.resources.local_copy import LocalCopy
 
     def read(side="source"):
         copy = LocalCopy(home() / "copies" / "reviews" / side)
@@ -63,12 +64,13 @@ def test_target_copy_has_what_was_written_and_nothing_else(bench, files):
     bench.load()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     bench.export()
+    bench.snapshot()
+    written = dict(bench.target.objects)
     bench.target.put("somebody-elses.txt", b"", "text/plain")
     bench.copy("target")
-    written = {key: body for key, body in bench.target.objects.items() if key[0] != "s"}
 
-    assert len(written) == 2
     assert files("target") == written
+    assert len(open_snapshot(home() / "copies/reviews/target/files").frame("results")) == 1
 
 
 def test_copy_is_due_until_it_is_kept_and_again_with_another_filter(bench):
