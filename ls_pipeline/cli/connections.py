@@ -16,6 +16,7 @@ from ls_pipeline.cli.connections_file import all_faults, json_schema, read
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import out, say
 from ls_pipeline.connections import TITLE_LENGTHS, Connection, changes, connection, params_from_json
+from ls_pipeline.resources.ledger_records import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +223,7 @@ def show(name: str) -> None:
     """Show a connection as JSON: its params in force, who stored them, and how it goes."""
     account = Outside().ledger.account(name)
     revision = account.revision()
-    works = {work: account.health(work) for work in ("tasks", "completions")}
+    works = {work: account.health(work) for work in WORKS}
     shown = {
         **_plain(revision.connection),
         "revision": revision.number,

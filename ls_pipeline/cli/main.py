@@ -1,4 +1,4 @@
-"""``ls-pipeline``: start, connections, sync, export, doctor, demo."""
+"""``ls-pipeline``: start, connections, sync, status, export, doctor, demo."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ls_pipeline.cli.export import export
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.screen import bars, err, out, show_counts, show_findings
+from ls_pipeline.cli.status import status
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
     ConnectionsFileError,
@@ -67,6 +68,7 @@ def main() -> None:
 main.add_command(connections)
 main.add_command(quarantine)
 main.add_command(export)
+main.add_command(status)
 
 START_EPILOG = """
 \b

@@ -28,6 +28,7 @@ from ls_pipeline.cli.servers import (
 )
 from ls_pipeline.domain.errors import HomeError
 from ls_pipeline.resources.home import LocalLabelStudio, home, tell_local_label_studio
+from ls_pipeline.resources.ledger_records import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,5 +212,5 @@ def _state(account: Account) -> list[str]:
         "written as completions": files,
     }
     found = [f"{count} {what}." for what, count in counts.items() if count]
-    failures = (account.health(work).failure for work in ("tasks", "completions"))
+    failures = (account.health(work).failure for work in WORKS)
     return found + list(dict.fromkeys(filter(None, failures)))

@@ -352,26 +352,28 @@ class Account:
     # -- health ---------------------------------------------------------------------------
 
     def health(self, work: str) -> Health:
-        """Tell how the last passes of some work (``tasks``, ``completions``) went."""
+        """Tell how the last passes of some work (one of `WORKS`) went."""
         c = health.c
-        query = sa.select(c.failures, c.retry_at, c.failure)
+        query = sa.select(c.failures, c.retry_at, c.failure, c.passed_at)
         with self.ledger.engine.connect() as db:
             row = db.execute(query.where(c.connection == self.id, c.work == work)).first()
-        return Health(*row) if row else Health(0, 0.0, "")
+        return Health(*row) if row else Health()
 
     def failed(self, work: str, failure: str) -> Health:
         """Record that a pass failed, and when the next one is due."""
-        failures = self.health(work).failures + 1
-        new = Health(failures, self.ledger.clock() + retry_delay(failures), failure)
-        with self.ledger.engine.begin() as db:
-            self._upsert(db, health, [{"work": work, **_plain(new)}])
-        return new
+        before = self.health(work)
+        failures = before.failures + 1
+        again = self.ledger.clock() + retry_delay(failures)
+        return self._record_health(work, Health(failures, again, failure, before.passed_at))
 
     def recovered(self, work: str) -> None:
         """Record that a pass went well."""
-        c = health.c
+        self._record_health(work, Health(passed_at=self.ledger.clock()))
+
+    def _record_health(self, work: str, new: Health) -> Health:
         with self.ledger.engine.begin() as db:
-            db.execute(health.delete().where(c.connection == self.id, c.work == work))
+            self._upsert(db, health, [{"work": work, **_plain(new)}])
+        return new
 
     # -- the project ----------------------------------------------------------------------
 

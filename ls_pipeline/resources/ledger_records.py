@@ -76,13 +76,18 @@ class Training:
     snapshot_uri: str
 
 
+WORKS = ("tasks", "completions", "training_data")
+"""What passes do, each with a health of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the last passes of a connection went; times are in seconds since 1970."""
+    """How the last passes of some work went; times are in seconds since 1970, 0: never."""
 
-    failures: int
-    retry_at: float
-    failure: str
+    failures: int = 0
+    retry_at: float = 0.0
+    failure: str = ""
+    passed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ health = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("retry_at", sa.Float, nullable=False),
     sa.Column("failure", _Prose, nullable=False),
+    sa.Column("passed_at", sa.Float, nullable=False),
 )
 revisions = sa.Table(
     "revisions",

@@ -1,0 +1,161 @@
+"""``ls-pipeline status``: all connections at a glance, from the ledger alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import click
+from rich.live import Live
+from rich.table import Table
+
+from ls_pipeline.cli.outside import Outside
+from ls_pipeline.cli.screen import out
+from ls_pipeline.domain.changes import State
+from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.ledger_records import WORKS
+
+if TYPE_CHECKING:
+    from ls_pipeline.resources.ledger import Account
+
+SECONDS = 2.0
+"""Between two looks of ``--watch``."""
+
+EPILOG = """
+\b
+Examples:
+  ls-pipeline status           all connections
+  ls-pipeline status --watch   the same, refreshed until Ctrl-C
+  ls-pipeline status --json    one JSON object; times in seconds since 1970
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the ledger says of a connection."""
+
+    enabled: bool
+    objects: int
+    """Loaded."""
+    tasks: int
+    labeled: int
+    """Tasks with a finished annotation, as of the last export."""
+    exported: int
+    quarantined: int
+    snapshot: str
+    """The URI of the newest; empty before the first."""
+    passed_at: float
+    """When a pass last went well; 0: never."""
+    working: str
+    """Who is at work on it now."""
+    failures: dict[str, str]
+    """Work → what is wrong, where passes fail."""
+    retry_at: float
+    """When the first of these is tried again; 0: none fails."""
+    project: str
+    """Its address in Label Studio; empty before the first pass."""
+
+
+def status_of(account: Account, label_studio: str) -> Status:
+    """Look at one connection."""
+    works = {work: account.health(work) for work in WORKS}
+    failing = {work: health for work, health in works.items() if health.failures}
+    project = account.project_id()
+    return Status(
+        enabled=account.revision().connection.enabled,
+        objects=account.count_objects()[State.LOADED],
+        tasks=account.count_tasks(),
+        labeled=account.annotated(),
+        exported=account.count_exported()[0],
+        quarantined=account.count_quarantined(),
+        snapshot=account.training().snapshot_uri,
+        passed_at=max(health.passed_at for health in works.values()),
+        working=account.held_by(),
+        failures={work: health.failure for work, health in failing.items()},
+        retry_at=min((health.retry_at for health in failing.values()), default=0.0),
+        project=f"{label_studio}/projects/{project}/data" if project and label_studio else "",
+    )
+
+
+@click.command(epilog=EPILOG, short_help="All connections at a glance.")
+@click.argument("names", metavar="[CONNECTION]...", nargs=-1)
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
+    """Show how connections stand: what is loaded, labeled, exported, and what is wrong.
+
+    Reads the ledger alone: no bucket is listed, and nothing is changed.
+    """
+    if watch and as_json:
+        raise click.UsageError("--json shows one look; leave out --watch.")
+    outside = Outside()
+    found = _look(names, outside)
+    if as_json:
+        told = {name: asdict(one) for name, one in found.items()}
+        click.echo(json.dumps({"connections": told}))
+    elif not found:
+        out.print("There are no connections yet; see ls-pipeline connections add --help.")
+    elif watch:
+        _watch(names, outside)
+    else:
+        out.print(_table(found, time.time()))
+
+
+def _look(names: tuple[str, ...], outside: Outside) -> dict[str, Status]:
+    ledger = outside.ledger
+    try:
+        address = outside.label_studio.base_url
+    except PipelineError:  # nobody has said where it is
+        address = ""
+    return {name: status_of(ledger.account(name), address) for name in names or ledger.names()}
+
+
+def _watch(names: tuple[str, ...], outside: Outside) -> None:
+    try:
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                live.update(_table(_look(names, outside), time.time()), refresh=True)
+                time.sleep(SECONDS)
+    except KeyboardInterrupt:
+        return
+
+
+COUNTS = ("objects", "tasks", "labeled", "exported", "quarantined")
+
+
+def _table(found: dict[str, Status], now: float) -> Table:
+    table = Table("Connection")
+    for name in COUNTS:
+        table.add_column(name.capitalize(), justify="right")
+    for title in ("Last pass", "State", "Label Studio"):
+        table.add_column(title, overflow="fold")
+    for name, one in found.items():
+        counts = [f"{getattr(one, count):,}" for count in COUNTS]
+        table.add_row(name, *counts, _ago(one.passed_at, now), _state(one, now), one.project)
+    return table
+
+
+def _state(one: Status, now: float) -> str:
+    if not one.enabled:
+        return "[dim]disabled[/]"
+    if one.working:
+        return "[cyan]at work[/]"
+    if not one.failures:
+        return "[green]well[/]" if one.passed_at else "[dim]waits for its first pass[/]"
+    what = " ".join(dict.fromkeys(one.failures.values())).replace("[", r"\[")
+    at = datetime.fromtimestamp(one.retry_at, timezone.utc)
+    again = f"Trying again at {at:%H:%M:%S} UTC." if one.retry_at > now else "Trying again now."
+    return f"[red]{what}[/] {again}"
+
+
+def _ago(then: float, now: float) -> str:
+    if not then:
+        return "never"
+    seconds = max(now - then, 0.0)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,115 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ls_pipeline.cli import status as module
+from ls_pipeline.cli.main import main
+from ls_pipeline.resources.home import database_url
+from tests.assets.conftest import RESULT, Bench
+
+
+@pytest.fixture
+def bench(environment):
+    environment.setenv("COLUMNS", "200")
+    environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    bench = Bench(database_url())
+    yield bench
+    bench.ledger.engine.dispose()
+
+
+def run(*words):
+    return CliRunner().invoke(main, ["status", *words])
+
+
+def told(name="reviews"):
+    return json.loads(run("--json").stdout)["connections"][name]
+
+
+def test_connections_are_counted(bench):
+    for key in "abc":
+        bench.put(f"{key}.json", {"text": key})
+    bench.put("bad.json", b"not json")
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+    bench.snapshot()
+    found = told()
+
+    assert {name: found[name] for name in module.COUNTS} == {
+        "objects": 3,
+        "tasks": 3,
+        "labeled": 1,
+        "exported": 1,
+        "quarantined": 1,
+    }
+    assert found["snapshot"].startswith("s3://labels/training_data/snapshots/00000001-")
+    assert found["project"] == "http://127.0.0.1:9/projects/1/data"
+
+
+def test_new_connection_waits_for_its_first_pass(bench):
+    assert "waits for its first pass" in run().stdout
+    assert "never" in run().stdout
+
+
+def test_pass_that_went_well_is_told_with_its_time(bench):
+    bench.account.recovered("tasks")
+    bench.account.recovered("completions")
+
+    assert told()["passed_at"] == bench.time.now
+    assert "well" in run().stdout
+
+
+def test_failure_is_told_with_its_next_try(bench):
+    bench.account.recovered("tasks")
+    bench.account.failed("tasks", "Label Studio is down.")
+    shown = " ".join(run().stdout.split())
+
+    assert told()["failures"] == {"tasks": "Label Studio is down."}
+    assert told()["passed_at"] == bench.time.now
+    assert "Label Studio is down." in shown
+    assert "Trying again at" in shown
+
+
+def test_who_is_at_work_is_told(bench):
+    with bench.account.lease():
+        assert told()["working"]
+        assert "at work" in run().stdout
+
+
+def test_disabled_connection_is_told(bench):
+    off = bench.account.revision().connection.model_copy(update={"enabled": False})
+    bench.ledger.save(off, "test")
+
+    assert "disabled" in run().stdout
+
+
+def test_no_connection_is_told(environment, tmp_path):
+    assert "There are no connections yet" in run().stdout
+
+
+def test_unknown_connection_is_told(bench):
+    done = run("reviewz")
+
+    assert (done.exit_code, "'reviewz'" in done.stderr) == (2, True)
+
+
+def test_watching_looks_again_until_it_is_interrupted(bench, monkeypatch):
+    looks = []
+
+    def sleep(_seconds):
+        looks.append(1)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+
+    assert (run("--watch").exit_code, len(looks)) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(5, "5 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (200_000, "2 d ago"), (-5, "0 s ago")],
+)
+def test_times_are_told_as_people_say_them(seconds, said):
+    assert module._ago(1000.0, 1000.0 + seconds) == said
