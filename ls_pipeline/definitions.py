@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets.completions import completions
+from ls_pipeline.assets.outside import OUTSIDE
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
@@ -73,7 +74,7 @@ def defs() -> dg.Definitions:
     """
     seconds = int(os.environ.get("LS_PIPELINE_POLL_SECONDS") or 30)
     return dg.Definitions(
-        assets=[source_settings, target_settings, *ASSETS],
+        assets=[source_settings, target_settings, *ASSETS, *OUTSIDE],
         jobs=[
             load_tasks,
             export_completions,

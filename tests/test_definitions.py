@@ -39,9 +39,12 @@ def test_assets_are_one_chain(repository):
     assert {name: {key.to_user_string() for key in keys} for name, keys in chain.items()} == {
         "source_settings": set(),
         "target_settings": set(),
-        "tasks": {"source_settings"},
-        "completions": {"tasks", "target_settings"},
+        "source_bucket": set(),
+        "tasks": {"source_settings", "source_bucket"},
+        "labels": {"tasks"},
+        "completions": {"tasks", "target_settings", "labels"},
         "training_data": {"completions"},
+        "target_bucket": {"completions", "training_data"},
     }
 
 

@@ -4,6 +4,7 @@ import dagster as dg
 
 from ls_pipeline.assets.copying import begin_copy
 from ls_pipeline.assets.exporting import export
+from ls_pipeline.assets.outside import labels
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.assets.tasks import tasks
@@ -24,7 +25,7 @@ changed is written, and a file counts once the bucket has confirmed its checksum
 
 @dg.asset(
     partitions_def=CONNECTIONS,
-    deps=[target_settings, tasks],
+    deps=[target_settings, tasks, labels],
     group_name="labeling",
     kinds={"json"},
     description=DESCRIPTION,

@@ -7,6 +7,7 @@ import dagster as dg
 from ls_pipeline.assets.checks import BALANCE, balance, nothing_to_balance
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.loading import Loading, load
+from ls_pipeline.assets.outside import source_bucket
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import source_settings
 from ls_pipeline.connections import CONNECTIONS
@@ -30,7 +31,7 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
 
 @dg.asset(
     partitions_def=CONNECTIONS,
-    deps=[source_settings],
+    deps=[source_settings, source_bucket],
     group_name="labeling",
     kinds={"labelstudio"},
     description=DESCRIPTION,

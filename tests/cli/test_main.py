@@ -126,3 +126,18 @@ def test_ledger_that_can_not_be_opened_is_one_sentence_without_secrets(
 
     assert (failed.exit_code, "can't be opened" in failed.stderr) == (1, True)
     assert "s3cret" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["statsu"], "'status'"),
+        (["sync", "--jsn"], "--json"),
+        (["connections", "lst"], "'list'"),
+        (["quarantine", "rety"], "'retry'"),
+    ],
+)
+def test_mistake_proposes_what_may_have_been_meant(words, meant):
+    done = CliRunner().invoke(main, words)
+
+    assert (done.exit_code, "Did you mean" in done.stderr, meant in done.stderr) == (2, True, True)
