@@ -42,7 +42,7 @@ def test_assets_are_one_chain(repository):
         "source_bucket": set(),
         "tasks": {"source_settings", "source_bucket"},
         "labels": {"tasks"},
-        "completions": {"tasks", "target_settings", "labels"},
+        "completions": {"target_settings", "labels"},
         "training_data": {"completions"},
         "target_bucket": {"completions", "training_data"},
     }

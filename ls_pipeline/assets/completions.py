@@ -7,7 +7,6 @@ from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.outside import labels
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
-from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.gcs import GCSBuckets
@@ -25,7 +24,7 @@ changed is written, and a file counts once the bucket has confirmed its checksum
 
 @dg.asset(
     partitions_def=CONNECTIONS,
-    deps=[target_settings, tasks, labels],
+    deps=[target_settings, labels],
     group_name="labeling",
     kinds={"json"},
     description=DESCRIPTION,

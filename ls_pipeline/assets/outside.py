@@ -7,7 +7,7 @@ from ls_pipeline.connections import CONNECTIONS
 source_bucket = dg.AssetSpec(
     "source_bucket",
     partitions_def=CONNECTIONS,
-    group_name="outside",
+    group_name="labeling",
     kinds={"s3", "gcs"},
     description="The bucket that a connection takes tasks from. The sensors `s3_objects` and "
     "`gcs_objects` compare it with the ledger.",
@@ -16,7 +16,7 @@ labels = dg.AssetSpec(
     "labels",
     deps=["tasks"],
     partitions_def=CONNECTIONS,
-    group_name="outside",
+    group_name="labeling",
     kinds={"labelstudio"},
     description="What annotators make of the tasks, in Label Studio. The sensor `completions` "
     "compares it with the ledger.",
@@ -25,7 +25,7 @@ target_bucket = dg.AssetSpec(
     "target_bucket",
     deps=["completions", "training_data"],
     partitions_def=CONNECTIONS,
-    group_name="outside",
+    group_name="labeling",
     kinds={"s3", "gcs"},
     description="The bucket that completions and training data are written to. Training jobs read "
     "it with `ls_pipeline.open_snapshot`.",

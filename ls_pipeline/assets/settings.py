@@ -162,7 +162,7 @@ def _metadata(change: Revising, saved: str, found: Preview) -> dict[str, dg.Meta
 
 @dg.asset(
     partitions_def=CONNECTIONS,
-    group_name="settings",
+    group_name="labeling",
     kinds={"yaml"},
     config_schema=_form("source"),
     description=DESCRIPTION.format(side="source", what="Where a connection's tasks come from."),
@@ -179,7 +179,7 @@ def source_settings(
 
 @dg.asset(
     partitions_def=CONNECTIONS,
-    group_name="settings",
+    group_name="labeling",
     kinds={"yaml"},
     config_schema=_form("target"),
     description=DESCRIPTION.format(side="target", what="Where a connection's completions go."),
