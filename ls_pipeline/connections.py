@@ -155,7 +155,7 @@ class TargetParams(Params):
         "go.",
     )
     snapshot_minutes: int = Field(
-        default=10,
+        default=60,
         ge=0,
         description="Training data: when completions changed, a snapshot follows, at most one in "
         "so many minutes.",

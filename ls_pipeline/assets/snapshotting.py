@@ -179,9 +179,16 @@ class _Snapshotter:
         if latest is None:
             return None
         try:
-            return self.snapshots.manifest(latest.snapshot)
+            found = self.snapshots.manifest(latest.snapshot)
         except SnapshotError:
             return None
+        if found.connection != self.account.name:
+            key = latest_key(self.target.params.prefix)
+            raise SnapshotError(
+                f"{self.bucket.uri(key)} is connection {found.connection!r}'s training data; give "
+                "this target a prefix of its own, or remove that object."
+            )
+        return found
 
     def _wanted(self) -> Iterator[tuple[int, str]]:
         """Give (first task id, digest) of each part; one without tasks when there is nothing."""

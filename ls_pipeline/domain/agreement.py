@@ -47,50 +47,64 @@ class Box(NamedTuple):
 def disagreeing(annotations: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[list[int]]]:
     """Tell for each result of each annotation which other annotations lack its like.
 
-    An annotation is the rows of its results, as `tables.result_rows` gives them. The answer has
+    An annotation is the rows of its results, as `tables.result_row` gives them. The answer has
     a list for each annotation, of a list for each result, of the others' indices.
     """
+    found = [[_Found(row) for row in rows] for rows in annotations]
+    alike = [_by_kind(rows) for rows in found]
     return [
         [
             [
                 n
-                for n, other in enumerate(annotations)
-                if n != number and not any(agree(row, its) for its in other)
+                for n, others in enumerate(alike)
+                if n != number and not any(one.agrees(its) for its in others.get(one.kind, ()))
             ]
-            for row in rows
+            for one in rows
         ]
-        for number, rows in enumerate(annotations)
+        for number, rows in enumerate(found)
     ]
 
 
-def agreement(annotations: Sequence[Sequence[Mapping[str, Any]]]) -> float | None:
+def agreement(lacking: Sequence[Sequence[Sequence[int]]]) -> float | None:
     """Give the share of results that pairs of annotations have in common, 0 to 1.
 
-    The mean over all pairs; None of fewer than two annotations. Two empty ones agree.
+    ``lacking`` is what `disagreeing` gives. The mean over all pairs; None of fewer than two
+    annotations. Two empty ones agree.
     """
     shares = []
-    for one, other in itertools.combinations(annotations, 2):
-        total = len(one) + len(other)
-        common = sum(any(agree(row, its) for its in other) for row in one)
-        common += sum(any(agree(row, its) for its in one) for row in other)
+    for one, other in itertools.combinations(range(len(lacking)), 2):
+        total = len(lacking[one]) + len(lacking[other])
+        common = sum(other not in who for who in lacking[one])
+        common += sum(one not in who for who in lacking[other])
         shares.append(common / total if total else 1.0)
     return sum(shares) / len(shares) if shares else None
 
 
-def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether two rows of results say the same."""
-    origin = ("type", "from_name", "to_name", "item_index")
-    if any(one[name] != other[name] for name in origin):
-        return False
-    if sorted(one["labels"] or ()) != sorted(other["labels"] or ()):
-        return False
-    labeled = one["labels"] is not None
-    here, there = _box(one), _box(other)
-    if here and there:
-        typed = ("text", "number")
-        same = labeled or all(one[name] == other[name] for name in typed)
-        return same and here.overlap(there) >= ENOUGH
-    return labeled or bool(one["value"] == other["value"])
+class _Found:
+    """A result, as far as others may agree with it."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        labels = row["labels"]
+        self.kind = (
+            *(row[name] for name in ("type", "from_name", "to_name", "item_index")),
+            None if labels is None else tuple(sorted(labels)),
+        )
+        self.said = None if labels is not None else (row["text"], row["number"])
+        self.value = None if labels is not None else row["value"]
+        self.box = _box(row)
+
+    def agrees(self, other: _Found) -> bool:
+        """Tell whether another result of the same kind says the same."""
+        if self.box and other.box:
+            return self.said == other.said and self.box.overlap(other.box) >= ENOUGH
+        return self.value == other.value
+
+
+def _by_kind(rows: Sequence[_Found]) -> dict[object, list[_Found]]:
+    found: dict[object, list[_Found]] = {}
+    for one in rows:
+        found.setdefault(one.kind, []).append(one)
+    return found
 
 
 def _box(row: Mapping[str, Any]) -> Box | None:

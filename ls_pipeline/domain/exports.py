@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.snapshots import training_folder
+from ls_pipeline.domain.tables import as_json
 
 if TYPE_CHECKING:
     from ls_pipeline.domain.completions import Completion
@@ -33,7 +34,7 @@ def is_written_key(prefix: str, key: str) -> bool:
 
 def json_document(completion: Completion) -> bytes:
     """Write a completion as one JSON document, UTF-8, same input same bytes."""
-    return (json.dumps(completion.document, ensure_ascii=False, indent=1) + "\n").encode()
+    return (as_json(completion.document, indent=1) + "\n").encode()
 
 
 TOMBSTONE = "deleted"

@@ -154,8 +154,8 @@ def _add(found: dict[str, list[dict[str, Any]]], completion: Completion, shares:
     }
     annotations = [_Annotation(one) for one in completion.annotations]
     finished = [one for one in annotations if not one.columns["was_cancelled"]]
-    disagree = disagreeing([one.results for one in finished])
-    for one, missing in zip(finished, disagree, strict=True):
+    lacking = disagreeing([one.results for one in finished])
+    for one, missing in zip(finished, lacking, strict=True):
         one.compare(finished, missing)
     document = dict(completion.document)
     document.pop("updated_at", None)  # moves when nothing else does
@@ -169,7 +169,7 @@ def _add(found: dict[str, list[dict[str, Any]]], completion: Completion, shares:
             "created_at": _moment(document.get("created_at")),
             "annotations": len(finished),
             "skipped": len(annotations) - len(finished),
-            "agreement": agreement([one.results for one in finished]),
+            "agreement": agreement(lacking),
             "digest": completion.digest,
         }
     )
@@ -182,7 +182,8 @@ class _Annotation:
     """One annotation's part of the tables."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        result = document["result"]
+        result = document.get("result")
+        items = result if isinstance(result, list) else []
         self.columns = {
             "annotation_id": document["id"],
             "completed_by": _annotator(document.get("completed_by")),
@@ -193,11 +194,11 @@ class _Annotation:
         self.rest = {
             "created_at": _moment(document.get("created_at")),
             "updated_at": _moment(document.get("updated_at")),
-            "results": len(result or ()),
+            "results": len(items),
             "result": as_json(result),
             "fields": as_json({key: document[key] for key in document if key != "result"}),
         }
-        self.results = [result_row(number, one) for number, one in enumerate(result or ())]
+        self.results = [result_row(number, one) for number, one in enumerate(items)]
 
     def compare(self, finished: Sequence[_Annotation], missing: Sequence[Sequence[int]]) -> None:
         """Note who has nothing like each result."""
@@ -274,15 +275,16 @@ def document_of(
 # -- from JSON to typed columns -----------------------------------------------------------------
 
 
-def as_json(value: object) -> str:
-    """Write JSON that reads back as the same, in text that Parquet takes.
+def as_json(value: object, indent: int | None = None) -> str:
+    """Write JSON that reads back as the same, in text that UTF-8 can hold.
 
     Halves of characters, which JSON can hold and UTF-8 can't, stay escaped.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    separators = (",", ": " if indent else ":")
+    text = json.dumps(value, ensure_ascii=False, separators=separators, indent=indent)
     if _is_unicode(text):
         return text
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return json.dumps(value, ensure_ascii=True, separators=separators, indent=indent)
 
 
 def _is_unicode(text: str) -> bool:

@@ -225,6 +225,16 @@ def test_numbers_go_on_where_latest_was_removed(labeled):
     assert labeled.snapshot().manifest.number == 2
 
 
+def test_two_connections_do_not_share_a_training_set(labeled):
+    labeled.snapshot()
+    body = labeled.target.objects[latest(labeled).manifest]
+    other = body.replace(b'"connection": "reviews"', b'"connection": "cats"')
+    labeled.target.objects[latest(labeled).manifest] = other
+
+    with pytest.raises(SnapshotError, match=r"connection 'cats'.* a prefix of its own"):
+        labeled.snapshot()
+
+
 def test_damaged_latest_is_told(labeled):
     labeled.snapshot()
     labeled.target.objects[LATEST] = b"{"
@@ -331,6 +341,7 @@ def due(bench):
 
 
 def test_snapshot_is_due_when_completions_changed_at_most_every_so_many_minutes(labeled):
+    labeled.set(target={"snapshot_minutes": 10})
     at_first = due(labeled)
     labeled.snapshot()
     unchanged = due(labeled)

@@ -62,19 +62,23 @@ def span(start, end, label="PER"):
     ],
 )
 def test_results_agree_when_they_say_the_same_about_the_same_place(one, other, agree):
-    assert (disagreeing([[one], [other]]) == [[[]], [[]]]) is agree
-    assert agreement([[one], [other]]) == float(agree)
+    lacking = disagreeing([[one], [other]])
+
+    assert (lacking == [[[]], [[]]]) is agree
+    assert agreement(lacking) == float(agree)
 
 
 def test_result_that_others_lack_lowers_agreement():
-    assert agreement([[box(0), box(50)], [box(0)]]) == pytest.approx(2 / 3)
-    assert disagreeing([[box(0), box(50)], [box(0)]]) == [[[], [1]], [[]]]
+    lacking = disagreeing([[box(0), box(50)], [box(0)]])
+
+    assert lacking == [[[], [1]], [[]]]
+    assert agreement(lacking) == pytest.approx(2 / 3)
 
 
 def test_two_who_saw_nothing_agree():
-    assert agreement([[], []]) == 1.0
+    assert agreement(disagreeing([[], []])) == 1.0
 
 
 @pytest.mark.parametrize("annotations", [[], [[box(0)]]])
 def test_one_alone_has_no_agreement(annotations):
-    assert agreement(annotations) is None
+    assert agreement(disagreeing(annotations)) is None

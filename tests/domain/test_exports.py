@@ -23,6 +23,12 @@ def test_other_keys_are_no_completions():
     assert not any(is_completion_key("a", key) for key in keys)
 
 
+def test_half_of_a_character_comes_back_from_the_document():
+    one = labeled(1, [], data={"text": "\ud800 ä"})
+
+    assert json.loads(json_document(one)) == one.document
+
+
 def test_training_data_is_written_too():
     assert is_written_key("a", "a/training_data/snapshots/1/tasks/part-0.parquet")
     assert not is_written_key("a", "training_data/latest.json")
