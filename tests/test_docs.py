@@ -91,3 +91,12 @@ def test_params_of_training_data_are_in_its_docs():
     params = [*SourceParams.model_fields, *TargetParams.model_fields]
 
     assert [name for name in params if f"`{name}`" not in text] == []
+
+
+def test_messages_that_are_explained_are_ours():
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    source = "".join(path.read_text() for path in (ROOT / "ls_pipeline").rglob("*.py"))
+
+    assert len(messages) == 5
+    assert [message for message in messages if message not in source] == []
