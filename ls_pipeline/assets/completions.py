@@ -4,6 +4,7 @@ import dagster as dg
 
 from ls_pipeline.assets.copying import begin_copy
 from ls_pipeline.assets.exporting import export
+from ls_pipeline.assets.links import folder_link
 from ls_pipeline.assets.outside import labels
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
@@ -54,7 +55,7 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 "emptied": dg.MetadataValue.int(done.emptied),
                 "deleted": dg.MetadataValue.int(done.deleted),
                 "dagster/row_count": dg.MetadataValue.int(exported),
-                "folder": dg.MetadataValue.text(bucket.uri(folder(target.params.prefix))),
+                "folder": folder_link(target, folder(target.params.prefix)),
                 "project": dg.MetadataValue.url(project.url),
             }
         )

@@ -10,10 +10,12 @@ from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.formats import convert_snapshot
+from ls_pipeline.assets.links import folder_link
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.snapshotting import Snapshotting, is_due, snapshot
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.errors import SnapshotError
+from ls_pipeline.domain.snapshots import snapshot_folder
 from ls_pipeline.domain.tables import COLUMNS, TABLES
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url
@@ -100,6 +102,8 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         formats = convert_snapshot(bucket, snapshots, done.newest, target.params.formats)
         copied = keep_copy(work.account, work.lease, target, bucket, progress)
         metadata = _metadata(done, snapshots)
+        place = snapshot_folder(target.params.prefix, done.newest.snapshot)
+        metadata["folder"] = folder_link(target, place)
         if formats:
             lines = [f"- {name}: {what}" for name, what in formats.items()]
             metadata["formats"] = dg.MetadataValue.md("\n".join(lines))
