@@ -22,6 +22,7 @@ from ls_pipeline.resources.ledger_records import Exported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from concurrent.futures import Executor
 
     from ls_pipeline.connections import Target
     from ls_pipeline.domain.objects import StoredObject
@@ -103,10 +104,11 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     exported = account.exported([state.id for state in states])
     wanted = to_read(states, exported, account.name, target)
     done.looked_at = len(wanted)
-    for start in range(0, len(wanted), BATCH):
-        found = list(app.completions(project.id, wanted[start : start + BATCH]))
-        write(account, lease, target, bucket, found, done)
-        progress.advance(account.name, "completions", start + len(found), len(wanted))
+    with ThreadPoolExecutor(WRITERS) as writers:
+        for start in range(0, len(wanted), BATCH):
+            found = list(app.completions(project.id, wanted[start : start + BATCH]))
+            write(account, lease, target, bucket, writers, found, done)
+            progress.advance(account.name, "completions", start + len(found), len(wanted))
     annotated = app.count_annotated(project.id)
     if annotated != account.count_exported()[0]:
         _bury(account, lease, project, target, bucket, app, done)
@@ -143,16 +145,14 @@ def write(  # noqa: PLR0913, PLR0917 - as `export`
     lease: Lease,
     target: Target,
     bucket: Bucket,
+    writers: Executor,
     found: Sequence[Completion],
     done: Exporting,
 ) -> None:
     """Write those of some completions that differ from what is in the target, and record it."""
     exported = account.exported([one.task_id for one in found])
-    with ThreadPoolExecutor(WRITERS) as writers:
-        written = writers.map(
-            lambda one: _write(one, target, bucket, exported.get(one.task_id)), found
-        )
-        records = _tally(found, written, target, done)
+    written = writers.map(lambda one: _write(one, target, bucket, exported.get(one.task_id)), found)
+    records = _tally(found, written, target, done)
     moved = [one for one in records if not _same(one, exported.get(one.task_id))]
     account.record_exports(lease, records, moved=bool(moved))
 

@@ -105,16 +105,17 @@ class _Batch:
     finished: list[KnownObject] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     dropped: list[LoadedRow] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, row: _Row) -> None:
+        self.rows.append(row)
+        self.bytes += row.size
 
     @property
     def full(self) -> bool:
         gone = len(self.forgotten) + len(self.dropped)
         ledger_rows = len(self.passed) + len(self.finished) + gone
-        return (
-            len(self.rows) >= BATCH_ROWS
-            or ledger_rows >= BATCH_ROWS
-            or sum(row.size for row in self.rows) >= BATCH_BYTES
-        )
+        return max(len(self.rows), ledger_rows) >= BATCH_ROWS or self.bytes >= BATCH_BYTES
 
 
 def load(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
@@ -381,14 +382,14 @@ class _Loader:
         content = digest([task.data, task.meta, list(task.annotations), list(task.predictions)])
         row = LoadedRow(one.key, task.row, one.version, content, before.task_id if before else 0)
         if before is None:
-            self.batch.rows.append(_Row(row, body, len(text)))
+            self.batch.add(_Row(row, body, len(text)))
         elif before.version == one.version or before.digest == content:
             self.batch.passed.append(row)
         elif self.source.params.on_change == "ignore":
             self.done.tasks_kept += 1
             self.batch.passed.append(row)
         elif self.source.params.on_change == "new_task":
-            self.batch.rows.append(_Row(replace(row, task_id=0), body, len(text)))
+            self.batch.add(_Row(replace(row, task_id=0), body, len(text)))
         else:
             self._update(row, body)
 
@@ -396,7 +397,7 @@ class _Loader:
         """Bring the task of a replaced object up to date, unless a human has worked on it."""
         now = next(self.app.completions(self.project.id, [row.task_id]), None)
         if now is None:  # deleted in Label Studio: this version is a new task
-            self.batch.rows.append(_Row(row, body, len(json.dumps(body))))
+            self.batch.add(_Row(row, body, len(json.dumps(body))))
             return
         if now.is_worked_on:
             self._keep(row, "changed")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.assets.exporting import BATCH, Exporting, write
+from ls_pipeline.assets.exporting import BATCH, WRITERS, Exporting, write
 from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectChangedError,
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger_records import Revision
     from ls_pipeline.resources.progress import Progress
 
-COPIERS = 16
 PARQUET = "application/vnd.apache.parquet"
 JSON = "application/json"
 
@@ -292,10 +291,13 @@ class _Snapshotter:
 
     def _completions(self, task_ids: Sequence[int]) -> Iterator[Completion]:
         """Read completions; those that are newer than the target's are exported on the way."""
-        for start in range(0, len(task_ids), BATCH):
-            found = list(self.app.completions(self.project.id, task_ids[start : start + BATCH]))
-            write(self.account, self.lease, self.target, self.bucket, found, Exporting())
-            yield from (one for one in found if one.annotations)
+        with ThreadPoolExecutor(WRITERS) as writers:
+            for start in range(0, len(task_ids), BATCH):
+                some = task_ids[start : start + BATCH]
+                found = list(self.app.completions(self.project.id, some))
+                where = (self.account, self.lease, self.target, self.bucket, writers)
+                write(*where, found, Exporting())
+                yield from (one for one in found if one.annotations)
 
     # -- the whole ------------------------------------------------------------------------
 
