@@ -26,7 +26,7 @@ def balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult
         "loaded": states[State.LOADED],
         "filtered": done.filtered,
         "quarantined": states[State.QUARANTINED],
-        "pending": done.pending,
+        "pending": done.pending + states[State.BEGUN],
     }
     off = done.listed - sum(parts.values())
     said = "Every listed object is accounted for."

@@ -96,14 +96,31 @@ class Settling:
     def _take_up(self, attempt: Attempt, arrived: dict[LoadedRow, list[int]]) -> None:
         found = [replace(row, task_id=ids[0]) for row, ids in arrived.items()]
         if attempt.looks:  # its rows were loaded again meanwhile, but for those nobody got to
-            found = [row for row in found if row.row not in self.account.rows_of(row.key)]
+            found = [row for row in found if not self._is_dealt_with(row)]
         self.account.record(self.lease, loaded=found)
         self.arrived += len(found)
+
+    def _is_dealt_with(self, row: LoadedRow) -> bool:
+        """Tell whether a pass came to this row meanwhile: it has a task, or is gone."""
+        there = row.row in self.account.rows_of(row.key)
+        return there or self.account.is_finished(row.key)
+
+    def _remove_outlived(self, attempt: Attempt, row: LoadedRow, ids: Sequence[int]) -> None:
+        """Remove the late tasks of a row that its object has no more."""
+        for one in self.app.completions(attempt.project_id, ids):
+            if one.is_worked_on:
+                self.account.record(self.lease, loaded=[replace(row, task_id=one.task_id)])
+            else:
+                self.app.delete_task(one.task_id)
+                self.doubled += 1
 
     def _remove_doubles(self, attempt: Attempt, arrived: dict[LoadedRow, list[int]]) -> None:
         for row, ids in arrived.items():
             known = self.account.rows_of(row.key).get(row.row)
-            keep = known if known and self._is_double(row, known) else replace(row, task_id=ids[0])
+            if known is None:  # what is not known after `_take_up` is gone
+                self._remove_outlived(attempt, row, ids)
+                continue
+            keep = known if self._is_double(row, known) else replace(row, task_id=ids[0])
             for number in ids:
                 if number != keep.task_id:
                     self._remove(attempt.project_id, replace(row, task_id=number), keep)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class State(str, Enum):
     """What became of an object's version that the ledger knows."""
 
+    BEGUN = "begun"
+    """Some of its rows are tasks, and no pass has finished it; known in a version of no bucket."""
     LOADED = "loaded"
     QUARANTINED = "quarantined"
     REMOVED = "removed"

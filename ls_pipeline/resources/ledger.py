@@ -469,6 +469,14 @@ class Account:
             for key, row, version, reason, reading in rows
         ]
 
+    def is_finished(self, key: str) -> bool:
+        """Tell whether some pass came to an end with an object, and it is still there."""
+        c = objects.c
+        done = (State.LOADED.value, State.QUARANTINED.value)
+        query = sa.select(c.key).where(c.connection == self.id, c.key == key, c.state.in_(done))
+        with self.ledger.engine.connect() as db:
+            return db.scalar(query) is not None
+
     def is_quarantined(self, key: str) -> bool:
         """Tell whether an object, or a row of it, is in quarantine."""
         c = quarantine.c
@@ -574,11 +582,12 @@ class Account:
     ) -> None:
         """Record what became of rows and objects, and close the attempt, all at once.
 
-        ``finished`` objects are dealt with, in that version: complaints about their other
-        versions are dropped. ``forgotten`` are keys that are gone and left no tasks;
-        ``dropped`` are rows whose tasks are deleted.
+        An object with loaded rows is known from then on, so that its removal is seen even when
+        nobody comes to finish it. ``finished`` objects are dealt with, in that version:
+        complaints about their other versions are dropped. ``forgotten`` are keys that are gone
+        and left no tasks; ``dropped`` are rows whose tasks are deleted.
         """
-        finished, forgotten = list(finished), list(forgotten)
+        loaded, finished, forgotten = list(loaded), list(finished), list(forgotten)
         with self._write(lease) as db:
             if attempt:
                 db.execute(attempts.delete().where(attempts.c.id == attempt.id))
@@ -591,6 +600,8 @@ class Account:
                 where = (c.connection == self.id, c.key == row.key, c.row == row.row)
                 db.execute(tasks.delete().where(*where))
             self._upsert(db, tasks, ({**_plain(row)} for row in loaded))
+            begun = (KnownObject(key, "", 0, State.BEGUN) for key in {row.key for row in loaded})
+            self._upsert(db, objects, ({**_plain(one)} for one in begun), replace=False)
             self._upsert(db, objects, ({**_plain(one)} for one in finished))
             self._upsert(
                 db,
@@ -620,7 +631,14 @@ class Account:
                 ],
             )
 
-    def _upsert(self, db: sa.Connection, table: sa.Table, rows: Iterable[dict[str, Any]]) -> None:
+    def _upsert(
+        self,
+        db: sa.Connection,
+        table: sa.Table,
+        rows: Iterable[dict[str, Any]],
+        *,
+        replace: bool = True,
+    ) -> None:
         values = [{"connection": self.id, **row} for row in rows]
         if not values:
             return
@@ -631,12 +649,12 @@ class Account:
             for column in table.columns
             if not column.primary_key
         }
-        db.execute(
-            statement.on_conflict_do_update(
-                index_elements=list(table.primary_key.columns), set_=change
-            ),
-            values,
-        )
+        key = list(table.primary_key.columns)
+        if replace:
+            statement = statement.on_conflict_do_update(index_elements=key, set_=change)
+        else:
+            statement = statement.on_conflict_do_nothing(index_elements=key)
+        db.execute(statement, values)
 
     # -- completions ----------------------------------------------------------------------
 

@@ -113,6 +113,7 @@ def test_object_of_many_rows_is_loaded_whole_after_a_failure_in_its_middle(bench
         with pytest.raises(LabelStudioUnavailableError):
             bench.load(app=app)
         assert bench.account.count_objects()[State.LOADED] == 0
+        assert bench.account.count_objects()[State.BEGUN] == 1
     bench.load(app=app)
 
     assert sorted(row for _, row in bench.tasks) == list(range(rows))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from ls_pipeline.assets import loading
+from ls_pipeline.domain.changes import Change
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, LeaseLostError
 from ls_pipeline.resources.ledger import LEASE_SECONDS, LOOKS
 from tests.assets.conftest import RESULT
@@ -195,3 +197,73 @@ def test_run_that_was_overtaken_overwrites_no_task(bench):
         bench.load(app=Wrapped(bench.app, completions=pause))
 
     assert bench.tasks == {("a.json", 0): {"text": "newest"}}
+
+
+# -- objects that are gone by then ----------------------------------------------------------------
+
+
+def test_late_import_of_an_object_that_is_removed_meanwhile_is_undone(bench, slow):
+    bench.set(on_delete="delete")
+    bench.load()
+    bench.bucket.delete("a.json")
+    bench.load()
+    slow.catch_up()
+    bench.load()
+
+    assert places(bench) == []
+
+
+def test_late_import_of_a_row_that_a_new_version_lacks_is_undone(bench, slow):
+    bench.set(on_delete="delete")
+    bench.load()
+    bench.put("a.json", [{"text": "0"}])
+    bench.load()
+    slow.catch_up()
+    bench.load()
+
+    assert places(bench) == [("a.json", 0)]
+
+
+def test_late_task_of_a_gone_row_that_somebody_works_on_stays(bench, slow):
+    bench.set(on_delete="delete")
+    bench.load()
+    bench.put("a.json", [{"text": "0"}])
+    bench.load()
+    slow.catch_up()
+    late = max(bench.app.tasks)
+    bench.app.annotate(late, RESULT)
+    bench.load()
+
+    assert places(bench) == ONCE
+    assert bench.task_id("a.json", 1) == late
+
+
+@pytest.mark.parametrize(("policy", "left"), [("delete", []), ("keep", ONCE)])
+def test_object_that_is_removed_before_anybody_finished_it_is_not_forgotten(
+    bench, slow, policy, left
+):
+    bench.set(on_delete=policy)
+    slow.catch_up()
+    bench.bucket.delete("a.json")
+    done = bench.load()
+
+    assert (places(bench), done.changes[Change.REMOVED]) == (left, 1)
+
+
+def test_object_with_more_rows_than_a_batch_is_not_forgotten_either(bench, monkeypatch):
+    monkeypatch.setattr(loading, "BATCH_ROWS", 2)
+    bench.set(on_delete="delete")
+    bench.put("a.json", [{"text": str(row)} for row in range(5)])
+    slow = Slow(bench.app)
+
+    def one_batch(project_id, tasks):
+        if bench.app.tasks:
+            slow.import_tasks(project_id, tasks)
+        return bench.app.import_tasks(project_id, tasks)
+
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=one_batch))
+    bench.bucket.delete("a.json")
+    bench.load()
+
+    assert places(bench) == []
