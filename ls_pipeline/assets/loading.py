@@ -164,6 +164,7 @@ class _Loader:
         self.bucket, self.app, self.progress = bucket, app, progress
         self.done = Loading()
         self.batch = _Batch()
+        self.rows: dict[str, dict[int, LoadedRow]] = {}
         self.suspects: list[tuple[_Row, TasksRefusedError]] = []
         self.withheld: list[KnownObject] = []
         one_task = self.source.params.on_change != "new_task"
@@ -246,9 +247,17 @@ class _Loader:
             ahead += self._bytes(difference)
             while len(waiting) > 2 * READERS or ahead > READ_AHEAD_BYTES:
                 ahead -= self._bytes(waiting[0][0])
+                self._look_up(waiting)
                 yield from self._result(*waiting.popleft())
         while waiting:
+            self._look_up(waiting)
             yield from self._result(*waiting.popleft())
+
+    def _look_up(self, waiting: Sequence[tuple[Difference, object]]) -> None:
+        """Get the known rows of the first, and of all that wait with it, in one query."""
+        if waiting[0][0].key not in self.rows:
+            keys = [difference.key for difference, _ in waiting]
+            self.rows = self.account.rows_of_all(keys)
 
     def _ignores(self, difference: Difference) -> bool:
         """Tell whether a replaced object stays unread; what is in quarantine is tried again."""
@@ -298,7 +307,7 @@ class _Loader:
             return
         if difference.change is Change.ADDED and len(self.done.first_new) < 10:  # noqa: PLR2004
             self.done.first_new.append(one)
-        rows = self.account.rows_of(one.key)
+        rows = self.rows[one.key]
         if self._ignores(difference):
             self.done.tasks_kept += len(rows)
             self.batch.finished.append(KnownObject(one.key, one.version, one.size, State.LOADED))
@@ -323,7 +332,7 @@ class _Loader:
         was = difference.known
         if was is None:
             return
-        rows = list(self.account.rows_of(was.key).values())
+        rows = list(self.rows[was.key].values())
         deleted = self._delete_tasks(rows)
         if len(deleted) == len(rows):
             self.batch.forgotten.append(was.key)

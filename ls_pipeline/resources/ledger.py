@@ -426,13 +426,19 @@ class Account:
             after = page[-1].key
 
     def rows_of(self, key: str) -> dict[int, LoadedRow]:
-        """Give the tasks that an object's rows became, by row."""
+        """Give the tasks that an object became, by row."""
+        return self.rows_of_all([key])[key]
+
+    def rows_of_all(self, keys: Sequence[str]) -> dict[str, dict[int, LoadedRow]]:
+        """Give the tasks that some objects became, by key and row."""
         c = tasks.c
-        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id).where(
-            c.connection == self.id, c.key == key
-        )
+        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id)
+        mine = query.where(c.connection == self.id, c.key.in_(keys))
+        found: dict[str, dict[int, LoadedRow]] = {key: {} for key in keys}
         with self.ledger.engine.connect() as db:
-            return {row.row: LoadedRow(*row) for row in db.execute(query)}
+            for row in db.execute(mine):
+                found[row.key][row.row] = LoadedRow(*row)
+        return found
 
     def has_tasks(self) -> bool:
         """Tell whether any task was recorded yet."""
