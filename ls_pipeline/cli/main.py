@@ -10,6 +10,7 @@ import click
 
 from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
 from ls_pipeline.cli.export import export
+from ls_pipeline.cli.ledger import ledger
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.screen import bars, err, out, show_counts, show_findings
@@ -68,6 +69,7 @@ def main() -> None:
 main.add_command(connections)
 main.add_command(quarantine)
 main.add_command(export)
+main.add_command(ledger)
 main.add_command(status)
 
 START_EPILOG = """
