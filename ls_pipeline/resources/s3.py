@@ -27,7 +27,9 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
+from ls_pipeline.resources.listing import Page
 from ls_pipeline.resources.s3_role import RoleError, session_in_role
+from ls_pipeline.resources.s3_wire import Wire
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     max_attempts: int = Field(default=5, ge=1, description="Tries of each request.")
 
-    _clients: "_Clients" = PrivateAttr(default_factory=lambda: _Clients())  # noqa: PLW0108
+    _wires: "_Wires" = PrivateAttr(default_factory=lambda: _Wires())  # noqa: PLW0108
 
     def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
         """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``.
@@ -70,8 +72,8 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         Buckets that differ in nothing but name and key share a client, and its connections.
         """
         with _translated(uri("s3", name, "")):
-            client = self._clients.get(replace(options, kms_key_id=""), self._client)
-            return S3Bucket(name, client, options.kms_key_id)
+            wire = self._wires.get(replace(options, kms_key_id=""), self._wire)
+            return S3Bucket(name, wire, options.kms_key_id)
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target, with its params."""
@@ -86,6 +88,12 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
                 params.kms_key_id if isinstance(params, TargetParams) else "",
             ),
         )
+
+    def _wire(self, options: S3Options) -> Wire:
+        from botocore.session import Session  # noqa: PLC0415 - half a second
+
+        own = Session(profile=self.profile_name or None)
+        return Wire(self._client(options), own.get_config_variable("ca_bundle"))
 
     def _client(self, options: S3Options) -> Any:
         region = options.region_name or self.region_name
@@ -114,14 +122,14 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
 
-class _Clients:
-    """Makes one client for the same options, whichever thread asks first."""
+class _Wires:
+    """Makes one for the same options, whichever thread asks first."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._made: dict[S3Options, Any] = {}
+        self._made: dict[S3Options, Wire] = {}
 
-    def get(self, options: S3Options, make: Callable[[S3Options], Any]) -> Any:
+    def get(self, options: S3Options, make: Callable[[S3Options], Wire]) -> Wire:
         with self._lock:
             if options not in self._made:
                 self._made[options] = make(options)
@@ -136,29 +144,41 @@ class S3Bucket:
     """One S3 bucket; keeps the promises of ``Bucket``."""
 
     name: str
-    client: Any = field(repr=False)
+    wire: Wire = field(repr=False)
     kms_key_id: str = ""
     scheme: str = "s3"
 
     def uri(self, key: str = "") -> str:
         return uri(self.scheme, self.name, key)
 
+    @property
+    def client(self) -> Any:
+        return self.wire.client
+
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
-        paginator = self.client.get_paginator("list_objects_v2")
-        start = {"StartAfter": after} if after else {}
-        listing = iter(paginator.paginate(Bucket=self.name, Prefix=prefix, **start))
+        token = ""
         while True:
-            with _translated(self.uri()):
-                page = next(listing, None)
-            if page is None:
+            page = self._page(prefix, after, token)
+            if page.objects:
+                yield page.objects
+            if not page.token:
                 return
-            if not _is_whole(page):
-                raise BucketUnavailableError(
-                    self.uri(),
-                    "the answer is no whole listing; check AWS_ENDPOINT_URL and the proxy, if any.",
-                )
-            if found := [_listed(one) for one in page.get("Contents", ())]:
-                yield found
+            token = page.token
+
+    def _page(self, prefix: str, after: str, token: str) -> Page:
+        asked = {"StartAfter": after, "ContinuationToken": token}
+        with _translated(self.uri()):
+            page = self.wire.page(
+                Bucket=self.name,
+                Prefix=prefix,
+                **{name: asked[name] for name in asked if asked[name]},
+            )
+        if page is None or (token and token == page.token):
+            raise BucketUnavailableError(
+                self.uri(),
+                "the answer is no whole listing; check AWS_ENDPOINT_URL and the proxy, if any.",
+            )
+        return page
 
     def get(self, key: str, version: str = "") -> bytes:
         with _translated(self.uri(key), self.name):
@@ -249,19 +269,6 @@ def _only_onto(version: str | None) -> dict[str, str]:
     if version is None:
         return {}
     return {"IfMatch": f'"{version}"'} if version else {"IfNoneMatch": "*"}
-
-
-def _is_whole(page: dict[str, Any]) -> bool:
-    """Tell a page of a listing from what a proxy says, or a store that is cut off.
-
-    botocore takes an empty answer, a web page, or a missing token for the end of the listing;
-    objects that are merely not listed would pass for removed.
-    """
-    return not page.get("IsTruncated", True) or bool(page.get("NextContinuationToken"))
-
-
-def _listed(one: dict[str, Any]) -> StoredObject:
-    return StoredObject(one["Key"], one["ETag"].strip('"'), one["Size"], one["LastModified"])
 
 
 _ABSENT = {"NoSuchKey", "404", "NotFound"}

@@ -45,6 +45,8 @@ HOSTILE = [
     "é" * 512,
 ]
 
+EMPTY = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+
 numbers = itertools.count()
 
 
@@ -417,6 +419,23 @@ def test_s3_answer_that_is_no_listing_is_no_empty_bucket(s3_on_a_bad_day, bad_da
 
     with pytest.raises(BucketUnavailableError):
         list(s3_on_a_bad_day.pages())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Answer(EMPTY[:-9]),
+        Answer(b"<Error><Code>InternalError</Code></Error>"),
+        s3_refusal("SlowDown", 503),
+    ],
+    ids=["cut off", "error with status 200", "slow down"],
+)
+def test_s3_listing_that_fails_is_asked_for_again(s3_on_a_bad_day, bad_day, first):
+    answers = iter([first, Answer(EMPTY)])
+    bad_day.answer = lambda _request: next(answers)
+    patient = S3Buckets(endpoint_url=bad_day.url, max_attempts=2).open("b")
+
+    assert list(patient.pages()) == []
 
 
 @pytest.mark.parametrize(

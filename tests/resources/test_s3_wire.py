@@ -1,0 +1,79 @@
+"""Listings of S3 as they come over the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from urllib.parse import quote_plus
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.resources.s3_wire import page_in
+
+AMAZON = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+END = "<IsTruncated>false</IsTruncated>"
+URL = "<EncodingType>url</EncodingType>"
+
+
+def answer(*keys, frame=END, space=AMAZON, modified="2026-01-02T03:04:05.678Z"):
+    rows = "".join(
+        f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified>"
+        f"<ETag>&quot;e&quot;</ETag><Size>7</Size><Owner><ID>me</ID></Owner></Contents>"
+        for key in keys
+    )
+    return f"<ListBucketResult{space}>{frame}{rows}</ListBucketResult>".encode()
+
+
+def test_object_is_read_whole():
+    when = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
+
+    assert page_in(answer("a")).objects == [StoredObject("a", "e", 7, when)]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1)))
+def test_any_key_that_is_quoted_comes_back(keys):
+    page = page_in(answer(*map(quote_plus, keys), frame=END + URL))
+
+    assert [one.key for one in page.objects] == keys
+
+
+def test_key_that_is_not_quoted_is_taken_as_it_is():
+    assert page_in(answer("a+b%20c")).objects[0].key == "a+b%20c"
+
+
+def test_store_without_a_namespace_is_read():
+    assert len(page_in(answer("a", space="")).objects) == 1
+
+
+def test_time_that_is_written_otherwise_hides_no_object():
+    (one,) = page_in(answer("a", modified="Fri, 02 Jan 2026 03:04:05 GMT")).objects
+
+    assert (one.key, one.modified) == ("a", None)
+
+
+def test_token_tells_that_more_follows():
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+
+    assert page_in(answer("a", frame=more)).token == "t"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html/>",
+        answer("a")[:-30],
+        answer("a", frame=""),
+        answer("a", frame="<IsTruncated>true</IsTruncated>"),
+        answer("a").replace(b"<Size>7</Size>", b""),
+        answer("a").replace(b"<Size>7", b"<Size>seven"),
+        b'<!DOCTYPE l [<!ENTITY k "x">]>' + answer("a").replace(b">7<", b">&k;<"),
+    ],
+    ids=["nothing", "web page", "cut", "no end", "no token", "no size", "odd size", "entity"],
+)
+def test_what_is_no_whole_listing_is_refused(body):
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever is wrong with it
+        page_in(body)
