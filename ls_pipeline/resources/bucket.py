@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ls_pipeline.domain.objects import StoredObject
 
@@ -44,12 +44,16 @@ class Bucket(Protocol):
         """Give ``scheme://name/key``."""
         ...
 
-    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
+    def pages(
+        self, prefix: str = "", after: str = "", milestones: Iterable[str] = ()
+    ) -> Iterator[list[StoredObject]]:
         """List the keys that start with ``prefix`` and are greater than ``after``.
 
-        In the order of the keys' UTF-8 bytes, each key once, in pages of up to 1,000, one
-        request a page, fetched when asked for. An empty listing yields no page. Folder
-        markers are listed like any other object.
+        In the order of the keys' UTF-8 bytes, each key once, in pages of up to 1,000. The
+        first is one request, made when it is asked for; later ones are asked for some ahead,
+        and many at once where ascending keys are given as ``milestones``, best a page apart:
+        they change how fast a listing is, never what it says. An empty listing yields no
+        page. Folder markers are listed like any other object.
         """
         ...
 

@@ -7,9 +7,10 @@ keys, and those of a role expire within the hour.
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any, BinaryIO
 
@@ -27,7 +28,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.listing import Page
+from ls_pipeline.resources.listing import Page, in_order
 from ls_pipeline.resources.s3_role import RoleError, session_in_role
 from ls_pipeline.resources.s3_wire import Wire
 
@@ -155,15 +156,10 @@ class S3Bucket:
     def client(self) -> Any:
         return self.wire.client
 
-    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
-        token = ""
-        while True:
-            page = self._page(prefix, after, token)
-            if page.objects:
-                yield page.objects
-            if not page.token:
-                return
-            token = page.token
+    def pages(
+        self, prefix: str = "", after: str = "", milestones: Iterable[str] = ()
+    ) -> Iterator[list[StoredObject]]:
+        return in_order(partial(self._page, prefix), after, milestones)
 
     def _page(self, prefix: str, after: str, token: str) -> Page:
         asked = {"StartAfter": after, "ContinuationToken": token}

@@ -26,7 +26,7 @@ class MemoryBucket:
     def uri(self, key=""):
         return uri(self.scheme, self.name, key)
 
-    def pages(self, prefix="", after=""):
+    def pages(self, prefix="", after="", milestones=()):
         self._check()
         listed = [
             StoredObject(key, _version(body), len(body))

@@ -144,6 +144,7 @@ def test_listing_goes_on_over_pages(bucket):
         list(writers.map(lambda key: put(bucket, key), keys))
 
     assert [len(page) for page in bucket.pages()] == [1000, 5]
+    assert listed(bucket, milestones=["", "a/", keys[3], keys[1003], "z"]) == keys
     assert [len(page) for page in bucket.pages("a/", after=keys[1])] == [1000, 3]
     assert listed(bucket) == keys
 
