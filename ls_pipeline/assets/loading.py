@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.assets.settling import Settling, ours_above
-from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, diff
+from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, compare
 from ls_pipeline.domain.completions import digest
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -37,6 +37,7 @@ from ls_pipeline.domain.tasks import (
 )
 from ls_pipeline.resources.label_studio import prediction_faults
 from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
+from ls_pipeline.resources.listing import noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -223,12 +224,20 @@ class _Loader:
 
     def _work(self) -> Iterator[Difference]:
         select = self.source.params.filter
-        listed = (one for page in self.bucket.pages(select.folder) for one in page)
-        for difference in diff(self.account.known(select.folder), listed, select):
-            self.done.changes[difference.change] += 1
-            self._count(difference)
-            if difference.change in WORK:
-                yield difference
+        before = self.account.milestones(select.folder)
+        milestones: list[str] = []
+        pages = self.bucket.pages(select.folder, milestones=before)
+        known = self.account.known_pages(select.folder)
+        for stretch in compare(known, noting(milestones, pages), select):
+            self.done.changes[Change.UNCHANGED] += stretch.unchanged
+            self.done.listed += stretch.unchanged
+            for difference in stretch.differences:
+                self.done.changes[difference.change] += 1
+                self._count(difference)
+                if difference.change in WORK:
+                    yield difference
+        if milestones != before:
+            self.account.set_milestones(self.lease, milestones)
 
     def _count(self, difference: Difference) -> None:
         was = difference.known

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ls_pipeline.domain.objects import StoredObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from ls_pipeline.domain.objects import Filter, StoredObject
+    from ls_pipeline.domain.objects import Filter
 
 
 class State(str, Enum):
@@ -23,9 +27,8 @@ class State(str, Enum):
     """It was loaded, and is gone from the bucket; its tasks may remain."""
 
 
-@dataclass(frozen=True, slots=True)
-class KnownObject:
-    """One object as the ledger remembers it."""
+class KnownObject(NamedTuple):
+    """One object as the ledger remembers it. A tuple: there may be millions."""
 
     key: str
     version: str
@@ -56,6 +59,62 @@ class Difference:
     change: Change
     known: KnownObject | None
     listed: StoredObject | None
+
+
+class Stretch(NamedTuple):
+    """How two sides stand to each other after the last stretch, up to a key."""
+
+    upto: str
+    unchanged: int
+    """Keys at which nothing changed."""
+    differences: list[Difference]
+    """The others, in order."""
+
+
+def compare(
+    known: Iterable[Sequence[KnownObject]],
+    listed: Iterable[Sequence[StoredObject]],
+    select: Filter,
+) -> Iterator[Stretch]:
+    """Compare two streams of pages as `diff` does, and as fast as can be where nothing changed.
+
+    Of each stream a page is held at a time.
+    """
+    for upto, was, now in _stretches(iter(known), iter(listed)):
+        there = {one[:3] for one in was if one.state is not State.REMOVED}
+        same = there.intersection([one[:3] for one in now])
+        differences: list[Difference] = []
+        if not len(same) == len(was) == len(now):
+            known_else = (one for one in was if one[:3] not in same)
+            listed_else = (one for one in now if one[:3] not in same)
+            differences = list(diff(known_else, listed_else, select))
+        yield Stretch(upto, len(same), differences)
+
+
+def _stretches(
+    known: Iterator[Sequence[KnownObject]], listed: Iterator[Sequence[StoredObject]]
+) -> Iterator[tuple[str, Sequence[KnownObject], Sequence[StoredObject]]]:
+    """Cut two streams of pages at the same keys."""
+    was, now = next(known, ()), next(listed, ())
+    while was or now:
+        upto = min(page[-1].key for page in (was, now) if page)
+        ends = [bisect_right(page, upto, key=attrgetter("key")) for page in (was, now)]
+        yield upto, was[: ends[0]], now[: ends[1]]
+        was = was[ends[0] :] or _next(known, upto)
+        now = now[ends[1] :] or _next(listed, upto)
+
+
+_One = TypeVar("_One", KnownObject, StoredObject)
+
+
+def _next(pages: Iterator[Sequence[_One]], after: str) -> Sequence[_One]:
+    """Give the next page, without what a page delivered twice repeats."""
+    for page in pages:
+        if page[0].key > after:
+            return page
+        if rest := [one for one in page if one.key > after]:
+            return rest
+    return ()
 
 
 def diff(

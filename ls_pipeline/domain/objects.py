@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import re2
 
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """One object of a bucket, as a listing tells it.
+class StoredObject(NamedTuple):
+    """One object of a bucket, as a listing tells it. A tuple: there may be millions.
 
     ``version`` is the ETag on S3 (without quotes) and the generation on GCS: the same key
     with the same version has the same content. ``size`` is in bytes. ``modified`` informs

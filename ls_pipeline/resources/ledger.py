@@ -42,6 +42,7 @@ from ls_pipeline.resources.ledger_tables import (
     completions,
     connections,
     health,
+    milestones,
     objects,
     quarantine,
     revisions,
@@ -402,28 +403,48 @@ class Account:
 
     # -- objects and tasks ----------------------------------------------------------------
 
-    def known(self, prefix: str = "", after: str = "", upto: str = "") -> Iterator[KnownObject]:
-        """List the known objects whose key starts with ``prefix``, in byte order.
+    def known(self, prefix: str = "", after: str = "") -> Iterator[KnownObject]:
+        """List the known objects whose key starts with ``prefix``, after ``after``, by key."""
+        return (one for page in self.known_pages(prefix, after) for one in page)
 
-        Those after ``after`` and, unless it is empty, not after ``upto``. Reads page by
-        page, so what is written behind the place it has reached changes nothing.
+    def known_pages(self, prefix: str = "", after: str = "") -> Iterator[list[KnownObject]]:
+        """List the known objects as a bucket lists its own: in byte order, up to 1,000 a page.
+
+        Reads page by page, so what is written behind the place it has reached changes nothing.
         """
         c = objects.c
+        query = sa.select(c.key, c.version, c.size, c.state).where(c.connection == self.id)
+        query, begin = query.order_by(c.key).limit(PAGE), c.key >= prefix
         while True:
-            query = sa.select(c.key, c.version, c.size, c.state).where(
-                c.connection == self.id, c.key > after, c.key >= prefix
-            )
-            if upto:
-                query = query.where(c.key <= upto)
+            # One bound alone: SQLite might search by the other.
+            bounded = query.where(c.key > after if after >= prefix else begin)
             with self.ledger.engine.connect() as db:
-                page = db.execute(query.order_by(c.key).limit(PAGE)).all()
-            for key, version, size, state in page:
-                if not key.startswith(prefix):
-                    return
-                yield KnownObject(key, version, size, State(state))
+                rows = db.execute(bounded).all()
+            page = [KnownObject(key, version, size, _STATES[at]) for key, version, size, at in rows]
+            if page and not page[-1].key.startswith(prefix):
+                page = [one for one in page if one.key.startswith(prefix)]
+            if page:
+                yield page
             if len(page) < PAGE:
                 return
             after = page[-1].key
+
+    def milestones(self, prefix: str = "", after: str = "") -> list[str]:
+        """List the keys at which a listing may be cut, of those with ``prefix`` after ``after``."""
+        c = milestones.c
+        mine = sa.select(c.key).where(c.connection == self.id, c.key > max(prefix, after))
+        with self.ledger.engine.connect() as db:
+            found = db.scalars(mine.order_by(c.key)).all()
+        return [key for key in found if key.startswith(prefix)]
+
+    def set_milestones(self, lease: Lease, keys: Sequence[str]) -> None:
+        """Remember where to cut the next listing."""
+        with self._write(lease) as db:
+            db.execute(milestones.delete().where(milestones.c.connection == self.id))
+            if keys:
+                db.execute(
+                    milestones.insert(), [{"connection": self.id, "key": key} for key in keys]
+                )
 
     def rows_of(self, key: str) -> dict[int, LoadedRow]:
         """Give the tasks that an object became, by row."""
@@ -607,8 +628,8 @@ class Account:
                 db.execute(tasks.delete().where(*where))
             self._upsert(db, tasks, ({**_plain(row)} for row in loaded))
             begun = (KnownObject(key, "", 0, State.BEGUN) for key in {row.key for row in loaded})
-            self._upsert(db, objects, ({**_plain(one)} for one in begun), replace=False)
-            self._upsert(db, objects, ({**_plain(one)} for one in finished))
+            self._upsert(db, objects, map(_of_object, begun), replace=False)
+            self._upsert(db, objects, map(_of_object, finished))
             self._upsert(
                 db,
                 quarantine,
@@ -751,8 +772,12 @@ class Account:
             db.execute(self._mine(lease).values(polled_to=polled_to, annotated=annotated))
 
 
+_STATES = {state.value: state for state in State}
+
+
+def _of_object(one: KnownObject) -> dict[str, Any]:
+    return {**one._asdict(), "state": one.state.value}
+
+
 def _plain(value: Any) -> dict[str, Any]:
-    return {
-        name: item.value if isinstance(item := getattr(value, name), State) else item
-        for name in value.__dataclass_fields__
-    }
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

@@ -9,29 +9,32 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 
-class _Key(sa.TypeDecorator[str]):
-    """An object's key, which is compared by its bytes.
+class _EscapedKey(sa.TypeDecorator[str]):
+    """An object's key on PostgreSQL.
 
-    PostgreSQL orders text by locale unless told, and has no NUL: there it is escaped in a
-    way that keeps order and prefixes.
+    PostgreSQL orders text by locale unless told, and has no NUL: it is escaped in a way that
+    keeps order and prefixes.
     """
 
     impl = sa.Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        collation = "C" if dialect.name == "postgresql" else None
-        return dialect.type_descriptor(sa.Text(collation=collation))
+        return dialect.type_descriptor(sa.Text(collation="C"))
 
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        if value is None or dialect.name != "postgresql":
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        if value is None:
             return value
         return value.replace("\x01", "\x01\x02").replace("\x00", "\x01\x01")
 
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:
-        if value is None or dialect.name != "postgresql":
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        if value is None:
             return value
         return value.replace("\x01\x01", "\x00").replace("\x01\x02", "\x01")
+
+
+_KEY = sa.Text().with_variant(_EscapedKey(), "postgresql")
+"""An object's key, which is compared by its bytes."""
 
 
 class _Prose(sa.TypeDecorator[str]):
@@ -100,26 +103,35 @@ objects = sa.Table(
     "objects",
     metadata,
     _connection_id(),
-    sa.Column("key", _Key, primary_key=True),
+    sa.Column("key", _KEY, primary_key=True),
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+    sqlite_with_rowid=False,  # a key is stored once, not in an index, too
+)
+milestones = sa.Table(
+    "milestones",
+    metadata,
+    _connection_id(),
+    sa.Column("key", _KEY, primary_key=True),
+    sqlite_with_rowid=False,
 )
 tasks = sa.Table(
     "tasks",
     metadata,
     _connection_id(),
-    sa.Column("key", _Key, primary_key=True),
+    sa.Column("key", _KEY, primary_key=True),
     sa.Column("row", sa.Integer, primary_key=True),
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("task_id", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 quarantine = sa.Table(
     "quarantine",
     metadata,
     _connection_id(),
-    sa.Column("key", _Key, primary_key=True),
+    sa.Column("key", _KEY, primary_key=True),
     sa.Column("row", sa.Integer, primary_key=True),
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("reason", _Prose, nullable=False),

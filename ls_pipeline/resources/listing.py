@@ -76,6 +76,18 @@ def in_order(
         yield from _ahead(fetch, _ranges(at, Range(after, first.token, ""), milestones))
 
 
+def noting(
+    milestones: list[str], pages: Iterable[list[StoredObject]]
+) -> Iterator[list[StoredObject]]:
+    """Pass pages on, and append the keys at which such a listing is best cut next time."""
+    listed = 0
+    for page in pages:
+        first = MILESTONE_EVERY - 1 - listed % MILESTONE_EVERY
+        milestones += [one.key for one in page[first::MILESTONE_EVERY]]
+        listed += len(page)
+        yield page
+
+
 def _ranges(at: str, current: Range, milestones: Iterable[str]) -> Iterator[Range]:
     """Cut what is left of a listing, of which the keys up to ``at`` are known, at milestones."""
     for milestone in milestones:

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.copying import is_due
-from ls_pipeline.domain.changes import WORK, diff
+from ls_pipeline.domain.changes import WORK, compare
 from ls_pipeline.domain.errors import BucketError
 from ls_pipeline.sensors.watching import Tick, in_turn, must_wait, watched
 
@@ -91,13 +91,11 @@ def _differs(
     if account.outlived_quarantine(source.params.reading):
         return True, ""
     select = source.params.filter
-    for page in bucket.pages(select.folder, after):
-        upto = page[-1].key
-        known = account.known(select.folder, after, upto)
-        if any(one.change in WORK for one in diff(known, page, select)):
+    known = account.known_pages(select.folder, after)
+    pages = bucket.pages(select.folder, after, account.milestones(select.folder, after))
+    for stretch in compare(known, pages, select):
+        if any(one.change in WORK for one in stretch.differences):
             return True, ""
-        after = upto
         if tick.over:
-            return False, after
-    gone = diff(account.known(select.folder, after), (), select)
-    return any(one.change in WORK for one in gone), ""
+            return False, stretch.upto
+    return False, ""

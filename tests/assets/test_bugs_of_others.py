@@ -169,7 +169,7 @@ def test_listing_that_fails_is_no_removal(bench):
     put(bench, *(f"{number:04}" for number in range(1500)))
     bench.load()
 
-    def one_page(prefix="", after=""):
+    def one_page(prefix="", after="", milestones=()):
         yield next(bench.bucket.pages(prefix, after))
         raise BucketUnavailableError("s3://bucket/", "no answer")
 

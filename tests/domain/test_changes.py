@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.changes import Change, KnownObject, State, diff
+from ls_pipeline.domain.changes import Change, KnownObject, State, compare, diff
 from ls_pipeline.domain.objects import Filter, StoredObject
 
 ALL = Filter()
@@ -98,3 +98,25 @@ def test_diff_equals_the_difference_of_two_dictionaries(was, now):
     assert by_change[Change.ADDED] == plain - set(was)
     assert by_change[Change.REMOVED] == set(was) - set(now)
     assert by_change[Change.REPLACED] == {k for k in plain if k in was and was[k] != now[k]}
+
+
+def paged(items, size):
+    return [items[at : at + size] for at in range(0, len(items), size)]
+
+
+states = st.dictionaries(keys, st.tuples(st.sampled_from("12"), st.sampled_from(State)))
+sizes = st.integers(1, 5)
+
+
+@given(states, versions, sizes, sizes, st.sampled_from(["", "[a-z]"]), st.booleans())
+def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, regex, twice):
+    was = [known(key, *was[key]) for key in sorted(was)]
+    now = [listed(key, now[key]) for key in sorted(now)]
+    pages = [page for page in paged(now, listed_size) for _ in range(1 + twice)]
+    stretches = list(compare(paged(was, known_size), pages, Filter("", regex)))
+    by_object = list(diff(was, now, Filter("", regex)))
+    changed = [one for one in by_object if one.change is not Change.UNCHANGED]
+
+    assert [one for stretch in stretches for one in stretch.differences] == changed
+    assert sum(stretch.unchanged for stretch in stretches) == len(by_object) - len(changed)
+    assert [stretch.upto for stretch in stretches] == sorted({one.upto for one in stretches})

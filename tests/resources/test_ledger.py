@@ -152,7 +152,8 @@ def test_freed_objects_leave_quarantine_and_look_changed(account):
 
 @given(st.lists(st.text(st.sampled_from("\x00\x01\x02ab"), max_size=5), max_size=5))
 def test_keys_keep_their_order_and_prefixes_where_nul_is_escaped(keys):
-    dialect, kept = postgresql.dialect(), objects.c.key.type
+    dialect = postgresql.dialect()
+    kept = objects.c.key.type.dialect_impl(dialect)
     stored = {key: kept.process_bind_param(key, dialect) for key in keys}
 
     assert [kept.process_result_value(one, dialect) for one in stored.values()] == list(stored)
@@ -196,7 +197,7 @@ def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
 
     within = sorted((key for key in keys if key.startswith("a/")), key=str.encode)
     assert [one.key for one in account.known("a/")] == within
-    assert [one.key for one in account.known("a/", within[0], within[2])] == within[1:3]
+    assert [one.key for one in account.known("a/", within[0])] == within[1:]
 
 
 def test_attempt_is_open_until_its_outcome_is_recorded(account):

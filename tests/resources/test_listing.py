@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.listing import LANES, PAGES_AHEAD, Page, in_order
+from ls_pipeline.resources.listing import LANES, PAGES_AHEAD, Page, in_order, noting
 
 keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=4)
 few = st.text("ab/\x00é😀", min_size=1, max_size=3)
@@ -101,3 +101,13 @@ def test_pages_before_a_failure_are_given():
             found += page
 
     assert [one.key for one in found] == store.keys[:3000]
+
+
+@given(st.integers(0, 5000), st.integers(1, 1500))
+def test_noted_milestones_lie_a_page_apart(count, size):
+    names = [f"{n:06}" for n in range(count)]
+    milestones = []
+    passed = list(noting(milestones, in_order(Store(names, size).fetch)))
+
+    assert [one.key for page in passed for one in page] == names
+    assert milestones == names[998::999]
