@@ -1,5 +1,6 @@
 """The one place where things are put together. Loads with no credential set."""
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -73,6 +74,7 @@ def defs() -> dg.Definitions:
     LS_PIPELINE_POLL_SECONDS is the pause between two looks of a sensor, 30 unless set.
     """
     seconds = int(os.environ.get("LS_PIPELINE_POLL_SECONDS") or 30)
+    gc.freeze()  # what is imported stays: to look through it for garbage took a third of a sweep
     return dg.Definitions(
         assets=[source_settings, target_settings, *ASSETS, *OUTSIDE],
         jobs=[

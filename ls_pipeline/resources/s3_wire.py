@@ -100,19 +100,20 @@ def page_in(body: bytes) -> Page:
 
 def _objects(root: Any, space: str, *, quoted: bool) -> list[StoredObject]:
     """Read the objects, field by field: that takes half the time of object by object."""
-    keys, versions, sizes, times = (
+    keys, tags, sizes, times = (
         [one.text or "" for one in root.iter(space + name)]
         for name in ("Key", "ETag", "Size", "LastModified")
     )
     if quoted:
         keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
-    fields = zip(keys, versions, sizes, times, strict=True)
-    return [StoredObject(k, v.strip('"'), int(size), _time(t)) for k, v, size, t in fields]
+    versions = [tag.strip('"') for tag in tags]
+    fields = zip(keys, versions, map(int, sizes), _times(times), strict=True)
+    return list(map(StoredObject._make, fields))
 
 
-def _time(text: str) -> datetime | None:
-    """Read Amazon's way of writing a time; of another way, None: a time only informs people."""
+def _times(texts: list[str]) -> list[datetime | None]:
+    """Read times as Amazon writes them; written otherwise, None: they only inform people."""
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return [datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts]
     except ValueError:
-        return None
+        return [None] * len(texts)
