@@ -81,14 +81,15 @@ def compare(
     Of each stream a page is held at a time.
     """
     for upto, was, now in _stretches(iter(known), iter(listed)):
-        there = {one[:3] for one in was if one.state is not State.REMOVED}
-        same = there.intersection([one[:3] for one in now])
-        differences: list[Difference] = []
-        if not len(same) == len(was) == len(now):
-            known_else = (one for one in was if one[:3] not in same)
-            listed_else = (one for one in now if one[:3] not in same)
-            differences = list(diff(known_else, listed_else, select))
-        yield Stretch(upto, len(same), differences)
+        there = [one[:3] for one in was if one.state is not State.REMOVED]
+        here = [one[:3] for one in now]
+        if there == here and len(there) == len(was):
+            yield Stretch(upto, len(here), [])
+            continue
+        same = set(there).intersection(here)
+        known_else = (one for one in was if one[:3] not in same)
+        listed_else = (one for one in now if one[:3] not in same)
+        yield Stretch(upto, len(same), list(diff(known_else, listed_else, select)))
 
 
 def _stretches(
