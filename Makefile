@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test fast check format constraints clean
+.PHONY: setup demo test fast bench check format constraints clean
 
 setup: .venv/ready
 
@@ -24,6 +24,12 @@ test: setup
 # The tests that need no server: seconds.
 fast: setup
 	$(BIN)/python -m pytest -m "not server and not browser and not machine"
+
+# Against peers, in minutes; docs/benchmarks.md says with which sizes it was last written.
+OBJECTS ?= 50000
+REPEATS ?= 3
+bench: setup
+	$(BIN)/python -m benchmarks --objects $(OBJECTS) --repeats $(REPEATS)
 
 check: setup
 	$(BIN)/ruff check .

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAGE = 1000
+OLD, NEW = "2026-01-02T03:04:05.000Z", "2026-02-03T04:05:06.000Z"
+"""When the objects were modified, and when the extra ones."""
+
 PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*").fullmatch
 """Whether a key is the same when it is quoted, as most are: `quote` takes its time."""
 
@@ -35,15 +38,15 @@ PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*").fullmatch
 class Numbered(Sequence[str]):
     """The keys ``objects/000000000.json``, ``objects/000000001.json`` and so on, in order."""
 
-    count: int
+    size: int
 
     def __len__(self) -> int:
-        return self.count
+        return self.size
 
     def __getitem__(self, at):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
         if isinstance(at, slice):
-            return [f"objects/{n:09}.json" for n in range(*at.indices(self.count))]
-        if at >= self.count:
+            return [f"objects/{n:09}.json" for n in range(*at.indices(self.size))]
+        if at >= self.size:
             raise IndexError(at)
         return f"objects/{at:09}.json"
 
@@ -57,7 +60,7 @@ class Store:
 
     def page(self, prefix: str, after: str, limit: int) -> tuple[list[str], bool]:
         """Give the next ``limit`` keys with ``prefix`` after ``after``, and whether more follow."""
-        found = []
+        found: list[str] = []
         for keys in (self.keys, self.extra):
             first = bisect.bisect_right(keys, after)
             if after < prefix:
@@ -88,11 +91,14 @@ def listing(store: Store, asked: dict[str, str]) -> bytes:
     quoting = asked.get("encoding-type") == "url"
     as_xml = _quoted if quoting else escape
     rows = "".join(
-        f"<Contents><Key>{as_xml(key)}</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
+        f"<Contents><Key>{as_xml(key)}</Key><LastModified>{OLD}</LastModified>"
         f"<ETag>&quot;{etag(key)}&quot;</ETag><Size>{len(quoted(key)) + 10}</Size>"
         "<StorageClass>STANDARD</StorageClass></Contents>"
         for key in keys
     )
+    for key in store.extra:
+        row = f"<Key>{as_xml(key)}</Key><LastModified>"
+        rows = rows.replace(row + OLD, row + NEW)
     token = f"<NextContinuationToken>{escape(keys[-1])}</NextContinuationToken>" if more else ""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'

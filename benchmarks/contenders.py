@@ -1,0 +1,145 @@
+"""What is measured, each in a process of its own: ``python -m benchmarks.contenders NAME {…}``.
+
+A contender is a function that sets up and gives another, whose time, processor and result count.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.list_server import Numbered, etag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUCKET = "b"
+NAME = "benchmark"
+
+
+NEWEST = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+"""When everything in a made-up bucket was modified, except for what is new."""
+
+Result = dict[str, Any]
+
+
+def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
+    """Fill a ledger with all that a list server of so many objects lists. No contender."""
+    from ls_pipeline.connections import connection  # noqa: PLC0415
+    from ls_pipeline.domain.changes import KnownObject, State  # noqa: PLC0415
+    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+
+    def work() -> Result:
+        made, keys = Ledger(ledger), Numbered(objects)
+        source = {"type": "s3", "path": BUCKET, "params": {}}
+        settings = connection(NAME, source=source, target=None, project=NAME, label_config="")
+        made.save(settings, "benchmarks")
+        account = made.account(NAME)
+        with account.lease() as lease:
+            for begin in range(0, objects, 10_000):
+                known = [
+                    KnownObject(key, etag(key), len(key) + 12, State.LOADED)
+                    for key in keys[begin : begin + 10_000]
+                ]
+                account.record(lease, finished=known)
+        return {"objects": sum(1 for _ in account.known())}
+
+    return work
+
+
+def sensor(url: str, ledger: str, objects: int, parallel: int) -> Callable[[], Result]:
+    """Let our sensor look at a bucket, tick by tick, until it knows whether anything differs."""
+    import dagster as dg  # noqa: PLC0415
+
+    from ls_pipeline.definitions import defs  # noqa: PLC0415
+    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+    from ls_pipeline.resources.listing import MILESTONE_EVERY  # noqa: PLC0415
+    from ls_pipeline.resources.s3 import S3Buckets  # noqa: PLC0415
+    from ls_pipeline.sensors.objects import look_for_changes  # noqa: PLC0415
+
+    defs()
+    known = Ledger(ledger)
+    account = known.account(NAME)
+    with account.lease() as lease:  # what a pass over this bucket leaves
+        milestones = Numbered(objects)[MILESTONE_EVERY - 1 :: MILESTONE_EVERY]
+        account.set_milestones(lease, milestones if parallel else [])
+    bucket = S3Buckets(endpoint_url=url).open(BUCKET)
+    instance = dg.DagsterInstance.ephemeral()
+
+    def work() -> Result:
+        cursor, ticks = None, 0
+        while True:
+            context = dg.build_sensor_context(instance=instance, cursor=cursor)
+            told = look_for_changes(context, known, "s3", lambda _source: bucket)
+            cursor, ticks = told.cursor, ticks + 1
+            if told.run_requests or not json.loads(cursor or "")[1]:
+                return {"new": len(told.run_requests or ()), "ticks": ticks}
+
+    return work
+
+
+def get_objects(url: str) -> Callable[[], Result]:
+    """Do what a Dagster team does today: dagster-aws's helper, with a time as the cursor."""
+    from dagster_aws.s3 import S3Resource  # noqa: PLC0415
+    from dagster_aws.s3.sensor import get_objects as helper  # noqa: PLC0415
+
+    client = S3Resource(endpoint_url=url).get_client()
+    return lambda: {"new": len(helper(BUCKET, since_last_modified=NEWEST, client=client))}
+
+
+def raw_listing(url: str) -> Callable[[], Result]:
+    """List over plain HTTP and count the keys: what no client can do without."""
+    import httpx  # noqa: PLC0415
+
+    def work() -> Result:
+        found, token = 0, ""
+        with httpx.Client() as client:
+            while True:
+                asked = {"list-type": "2", "continuation-token": token}
+                body = client.get(f"{url}/{BUCKET}", params=asked).content
+                found += body.count(b"<Key>")
+                _, more, rest = body.partition(b"<NextContinuationToken>")
+                if not more:
+                    return {"objects": found}
+                token = rest.partition(b"<")[0].decode()
+
+    return work
+
+
+CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
+    one.__name__: one for one in (made_up_ledger, sensor, get_objects, raw_listing)
+}
+
+
+def processor() -> float:
+    """Give the seconds of processor time that this process took, its ended children included."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def peak_megabytes() -> float:
+    """Give the most memory that this process had, its libraries included."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def main() -> None:
+    """Run one contender; print what it found and what it took, as JSON."""
+    work = CONTENDERS[sys.argv[1]](**json.loads(sys.argv[2]))
+    used, began = processor(), time.perf_counter()
+    result = work()
+    took = {
+        "seconds": time.perf_counter() - began,
+        "processor": processor() - used,
+        "megabytes": peak_megabytes(),
+    }
+    sys.stdout.write("\n" + json.dumps({"result": result, **took}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Run contenders in turn, each in a process of its own; believe only those that are right."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "made-up",
+    "AWS_SECRET_ACCESS_KEY": "made-up",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+class WrongResultError(Exception):
+    """A contender did not do the work that it was measured at."""
+
+
+@dataclass
+class Contender:
+    """One way of doing some work, and what each of its runs took.
+
+    ``right`` is what its result must hold; ``runs`` have ``seconds`` by the clock, ``processor``
+    seconds, and ``megabytes`` at the peak.
+    """
+
+    title: str
+    name: str
+    asked: Mapping[str, Any]
+    right: Mapping[str, Any]
+    runs: list[dict[str, float]] = field(default_factory=list)
+
+    def run(self) -> None:
+        took = run(self.name, self.asked)
+        found = took.pop("result")
+        if not self.right.items() <= found.items():
+            raise WrongResultError(f"{self.title}: {found}, and not {self.right}")
+        self.runs.append(took)
+
+    def median(self, what: str) -> float:
+        return statistics.median(one[what] for one in self.runs)
+
+    def spread(self, what: str) -> tuple[float, float]:
+        values = [one[what] for one in self.runs]
+        return min(values), max(values)
+
+
+def run(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Run something of `contenders` once; give its result and what it took."""
+    command = [sys.executable, "-m", "benchmarks.contenders", name, json.dumps(asked)]
+    done = subprocess.run(
+        command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise WrongResultError(f"{name} failed:\n{done.stderr}")
+    took: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return took
+
+
+def in_turn(contenders: Sequence[Contender], repeats: int) -> None:
+    """Run all of them, one after the other, so often; begin with another each time."""
+    for n in range(repeats):
+        for at in range(len(contenders)):
+            one = contenders[(n + at) % len(contenders)]
+            one.run()
+            print(f"  {one.title}: {one.runs[-1]}", flush=True)  # noqa: T201
+
+
+@contextmanager
+def list_server(objects: int, latency: float = 0.0, extra: Sequence[str] = ()) -> Iterator[str]:
+    """Run a made-up bucket; give its URL."""
+    command = [sys.executable, "-m", "benchmarks.list_server", "--objects", str(objects)]
+    command += ["--latency", str(latency)]
+    for key in extra:
+        command += ["--extra", key]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None  # noqa: S101 - for the type alone
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
