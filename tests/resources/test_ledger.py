@@ -200,6 +200,17 @@ def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
     assert [one.key for one in account.known("a/", within[0])] == within[1:]
 
 
+def test_milestones_are_given_within_a_prefix_after_a_key(account):
+    keys = ["a/1", "a/2", "a/\x01", "b"]
+    with account.lease() as lease:
+        account.set_milestones(lease, ["gone"])
+        account.set_milestones(lease, keys)
+
+    assert account.milestones() == ["a/\x01", "a/1", "a/2", "b"]
+    assert account.milestones("a/") == ["a/\x01", "a/1", "a/2"]
+    assert account.milestones("a/", "a/1") == ["a/2"]
+
+
 def test_attempt_is_open_until_its_outcome_is_recorded(account):
     with account.lease() as lease:
         attempt = account.open_attempt(lease, 7, 40, [LoadedRow("a", 0, "v", "d")])
