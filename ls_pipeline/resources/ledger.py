@@ -413,13 +413,14 @@ class Account:
         Reads page by page, so what is written behind the place it has reached changes nothing.
         """
         c = objects.c
-        query = sa.select(c.key, c.version, c.size, c.state).where(c.connection == self.id)
-        query, begin = query.order_by(c.key).limit(PAGE), c.key >= prefix
+        mine = sa.select(c.key, c.version, c.size, c.state).where(c.connection == self.id)
+        mine = mine.order_by(c.key).limit(PAGE)
+        # One bound alone: SQLite might search by the other.
+        first, later = mine.where(c.key >= prefix), mine.where(c.key > sa.bindparam("after"))
+        query = first if after < prefix else later
         while True:
-            # One bound alone: SQLite might search by the other.
-            bounded = query.where(c.key > after if after >= prefix else begin)
             with self.ledger.engine.connect() as db:
-                rows = db.execute(bounded).all()
+                rows = db.execute(query, {"after": after}).all()
             page = [KnownObject(key, version, size, _STATES[at]) for key, version, size, at in rows]
             if page and not page[-1].key.startswith(prefix):
                 page = [one for one in page if one.key.startswith(prefix)]
@@ -427,7 +428,7 @@ class Account:
                 yield page
             if len(page) < PAGE:
                 return
-            after = page[-1].key
+            query, after = later, page[-1].key
 
     def milestones(self, prefix: str = "", after: str = "") -> list[str]:
         """List the keys at which a listing may be cut, of those with ``prefix`` after ``after``."""
