@@ -87,14 +87,14 @@ def table(work: Work) -> str:
     """Write one work's figures."""
     first = work.contenders[0]
     lines = [
-        "| | seconds | processor seconds | peak memory | processor, against ours |",
+        "| | seconds | processor seconds | peak memory | times our processor seconds |",
         "| --- | --- | --- | --- | --- |",
     ]
     for one in work.contenders:
         ratio = one.median("processor") / first.median("processor")
         told = [_told(one, what) for what in ("seconds", "processor")]
         megabytes = f"{one.median('megabytes'):.0f} MB"
-        lines.append(f"| {one.title} | {told[0]} | {told[1]} | {megabytes} | {ratio:.2g} × |")
+        lines.append(f"| {one.title} | {told[0]} | {told[1]} | {megabytes} | {ratio:.2g} |")
     return "\n".join(lines)
 
 
@@ -168,7 +168,7 @@ HEAD = """# Benchmarks
 Written by `make bench OBJECTS={objects} REPEATS={repeats}`, on {machine}.
 
 Each figure is the median of the runs, with the lowest and the highest. All take turns, each in a
-process of its own, and a run counts only when its result is right. The seconds begin when everything
+process of its own, and a run counts only when its result is right. The seconds begin when all
 is imported; the memory is all that the process had, its libraries included. The bucket is
 `benchmarks/list_server.py`, which makes up its objects: servers that keep them take longer to list
 them than anyone here to read the list.

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import loading
 from benchmarks.list_server import Numbered, etag
 
 if TYPE_CHECKING:
@@ -112,7 +113,16 @@ def raw_listing(url: str) -> Callable[[], Result]:
 
 
 CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
-    one.__name__: one for one in (made_up_ledger, sensor, get_objects, raw_listing)
+    one.__name__: one
+    for one in (
+        made_up_ledger,
+        sensor,
+        get_objects,
+        raw_listing,
+        loading.our_pass,
+        loading.label_studio_sync,
+        loading.import_alone,
+    )
 }
 
 

@@ -1,8 +1,8 @@
 """A bucket server that costs less than what is measured: it makes up its objects.
 
-S3's ListObjectsV2 (prefix, start-after, continuation-token, max-keys, encoding-type) and GetObject,
-over one bucket with any number of objects, which take no memory. Each answer waits for a latency,
-all at the same time. It checks no signature.
+S3's ListObjectsV2 (prefix, start-after, continuation-token, max-keys, encoding-type), what is alike
+in ListObjects, and GetObject, over one bucket with any number of objects. Each answer waits for a
+latency, all at the same time. It checks no signature.
 
     python -m benchmarks.list_server --objects 1000000 --latency 0.08
 
@@ -18,6 +18,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PAGE = 1000
+KEPT = 3000
+"""Pages, of 200 KB each, that are made up once: they cost nothing while others are measured."""
+
 OLD, NEW = "2026-01-02T03:04:05.000Z", "2026-02-03T04:05:06.000Z"
 """When the objects were modified, and when the extra ones."""
 
@@ -51,7 +55,7 @@ class Numbered(Sequence[str]):
         return f"objects/{at:09}.json"
 
 
-@dataclass
+@dataclass(eq=False)
 class Store:
     """The objects of one bucket: ``keys`` in the order of their bytes, and some ``extra`` ones."""
 
@@ -83,9 +87,11 @@ def etag(key: str) -> str:
     return f"{zlib.crc32(key.encode()):08x}" * 4
 
 
-def listing(store: Store, asked: dict[str, str]) -> bytes:
+@lru_cache(KEPT)
+def listing(store: Store, query: str) -> bytes:
     """Answer ListObjectsV2."""
-    after = asked.get("continuation-token") or asked.get("start-after", "")
+    asked = dict(parse_qsl(query, keep_blank_values=True))
+    after = asked.get("continuation-token") or asked.get("start-after") or asked.get("marker", "")
     limit = min(int(asked.get("max-keys", PAGE)), PAGE)
     keys, more = store.page(asked.get("prefix", ""), after, limit)
     quoting = asked.get("encoding-type") == "url"
@@ -118,8 +124,7 @@ def answer(store: Store, target: str) -> tuple[int, str, bytes]:
     path, _, query = target.partition("?")
     key = unquote(path).partition("/")[2].partition("/")[2]
     if not key:
-        asked = dict(parse_qsl(query, keep_blank_values=True))
-        return 200, "Content-Type: application/xml\r\n", listing(store, asked)
+        return 200, "Content-Type: application/xml\r\n", listing(store, query)
     body = store.body(key)
     if body is None:
         return 404, "", b"<Error><Code>NoSuchKey</Code></Error>"
@@ -143,13 +148,14 @@ class Link(asyncio.Protocol):
         self.read += data
         while b"\r\n\r\n" in self.read:
             head, _, self.read = self.read.partition(b"\r\n\r\n")
-            self.later(self.latency, self.answer, head.split(b" ", 2)[1].decode())
+            method, target, _rest = head.decode().split(" ", 2)
+            self.later(self.latency, self.answer, method, target)
 
-    def answer(self, target: str) -> None:
+    def answer(self, method: str, target: str) -> None:
         """Send the answer."""
         status, headers, body = answer(self.store, target)
         head = f"HTTP/1.1 {status} -\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
-        self.transport.write(head.encode() + body)
+        self.transport.write(head.encode() + (b"" if method == "HEAD" else body))
 
 
 async def serve(store: Store, latency: float, port: int) -> None:
