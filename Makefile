@@ -27,9 +27,10 @@ fast: setup
 
 # Against peers, in minutes; docs/benchmarks.md says with which sizes it was last written.
 OBJECTS ?= 50000
+TASKS ?= 1000
 REPEATS ?= 3
 bench: setup
-	$(BIN)/python -m benchmarks --objects $(OBJECTS) --repeats $(REPEATS)
+	$(BIN)/python -m benchmarks --objects $(OBJECTS) --tasks $(TASKS) --repeats $(REPEATS)
 
 check: setup
 	$(BIN)/ruff check .

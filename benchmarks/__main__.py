@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import tempfile
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Contender, in_turn, list_server, run
+from benchmarks.measuring import ENVIRONMENT, Contender, in_turn, list_server, run
+from ls_pipeline.cli.servers import label_studio_server, running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +85,42 @@ def measured(objects: int, latency: float, repeats: int, folder: Path) -> list[W
     return works
 
 
+def loaded(objects: int, repeats: int, folder: Path) -> list[Work]:
+    """Measure loading into a real Label Studio."""
+    works = []
+    with list_server(objects) as url:
+        at = {**ENVIRONMENT, "AWS_ENDPOINT_URL": url}
+        server = label_studio_server(folder / "label-studio", folder / "logs", at)
+        with running([server]):
+            os.environ.update(server.client_environment)
+            process = server._process.pid if server._process else 0  # noqa: SLF001
+
+            def contender(title: str, name: str, made: int, **asked: int) -> Contender:
+                right = {"made": made, "tasks": objects}
+                return Contender(title, name, {"url": url, **asked}, right, process)
+
+            for what, blobs in (("JSON objects", 0), ("blobs", 1)):
+                print(f"First load of {objects:,} {what}", flush=True)  # noqa: T201
+                contenders = [
+                    contender("our pass", "our_pass", objects, blobs=blobs, again=0),
+                    contender("its own sync", "label_studio_sync", objects, blobs=blobs, again=0),
+                    contender("its import alone", "import_alone", objects, objects=objects),
+                ]
+                in_turn(contenders, repeats)
+                about = "The import alone has its tasks in memory: no way to load them is faster."
+                works.append(Work(f"First load of {objects:,} {what}", about, contenders))
+            print("Again", flush=True)  # noqa: T201
+            contenders = [
+                contender("our pass", "our_pass", 0, blobs=0, again=1),
+                contender("its own sync", "label_studio_sync", 0, blobs=0, again=1),
+            ]
+            in_turn(contenders, repeats)
+            works.append(
+                Work(f"Again, nothing new among {objects:,}", "After a first load.", contenders)
+            )
+    return works
+
+
 def table(work: Work) -> str:
     """Write one work's figures."""
     first = work.contenders[0]
@@ -94,7 +132,7 @@ def table(work: Work) -> str:
         ratio = one.median("processor") / first.median("processor")
         told = [_told(one, what) for what in ("seconds", "processor")]
         megabytes = f"{one.median('megabytes'):.0f} MB"
-        lines.append(f"| {one.title} | {told[0]} | {told[1]} | {megabytes} | {ratio:.2g} |")
+        lines.append(f"| {one.title} | {told[0]} | {told[1]} | {megabytes} | {ratio:.3g} |")
     return "\n".join(lines)
 
 
@@ -144,18 +182,25 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=50_000)
+    parser.add_argument("--tasks", type=int, default=1000, help="To load; 0: none.")
     parser.add_argument("--latency", type=float, default=0.08, help="Seconds before an answer.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         works = measured(asked.objects, asked.latency, asked.repeats, Path(folder))
+        if asked.tasks:
+            works += loaded(asked.tasks, asked.repeats, Path(folder))
     picture = asked.output.with_suffix(".svg")
     chart(works, picture)
     parts = [f"## {work.title}\n\n{work.about}\n\n{table(work)}" for work in works]
     asked.output.write_text(
         HEAD.format(
-            machine=machine(), repeats=asked.repeats, objects=asked.objects, picture=picture.name
+            machine=machine(),
+            repeats=asked.repeats,
+            objects=asked.objects,
+            tasks=asked.tasks,
+            picture=picture.name,
         )
         + "\n\n".join(parts)
         + "\n",
@@ -165,7 +210,7 @@ def main() -> None:
 
 HEAD = """# Benchmarks
 
-Written by `make bench OBJECTS={objects} REPEATS={repeats}`, on {machine}.
+Written by `make bench OBJECTS={objects} TASKS={tasks} REPEATS={repeats}`, on {machine}.
 
 Each figure is the median of the runs, with the lowest and the highest. All take turns, each in a
 process of its own, and a run counts only when its result is right. The seconds begin when all
