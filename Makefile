@@ -27,7 +27,7 @@ fast: setup
 
 # Against peers, in minutes; docs/benchmarks.md says with which sizes it was last written.
 OBJECTS ?= 50000
-TASKS ?= 1000
+TASKS ?= 0
 REPEATS ?= 3
 bench: setup
 	$(BIN)/python -m benchmarks --objects $(OBJECTS) --tasks $(TASKS) --repeats $(REPEATS)

@@ -182,7 +182,7 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=50_000)
-    parser.add_argument("--tasks", type=int, default=1000, help="To load; 0: none.")
+    parser.add_argument("--tasks", type=int, default=0, help="To load; 0: none.")
     parser.add_argument("--latency", type=float, default=0.08, help="Seconds before an answer.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))
