@@ -155,7 +155,8 @@ class GCSBucket:
     ) -> StoredObject:
         # An emulator knows no conditions.
         if self.emulated and onto is not None and self._version(key) != onto:
-            raise ObjectChangedError(self.uri(key))
+            place = self.uri(key)
+            raise ObjectChangedError(place) if self._exists() else BucketNotFoundError(self.uri())
         with _translated(self.uri(key)):
             blob = self.client.bucket(self.name).blob(key)
             blob.upload_from_string(
