@@ -85,7 +85,7 @@ def origins(stage):
 def everything(database_url):
     """Give all that the ledger knows, but for who holds what."""
     ledger = Ledger(database_url)
-    passing = {"holder", "fence", "leased_until"}
+    passing = {"holder", "fence", "leased_until", "passed_at"}
     with ledger.engine.connect() as db:
         found = {
             table.name: sorted(
