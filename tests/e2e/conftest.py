@@ -8,10 +8,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
 from ls_pipeline.cli import samples
+from ls_pipeline.cli.main import main
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.label_studio import LabelStudio
 from ls_pipeline.resources.s3 import S3Buckets
@@ -19,6 +22,14 @@ from tests.contracts.conftest import s3_refusal, serving
 
 PROGRAM = str(Path(sys.executable).with_name("ls-pipeline"))
 numbers = itertools.count()
+
+
+class Done(NamedTuple):
+    """What became of a command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Stage:
@@ -44,11 +55,24 @@ class Stage:
         return GCSBuckets().open(self.name(what))
 
     def run(self, *words, code=0):
+        """Run a command in this process, which has imported everything already."""
+        before = Path.cwd()
+        os.chdir(self.folder)
+        try:
+            result = CliRunner().invoke(main, words)
+        finally:
+            os.chdir(before)
+        done = Done(result.exit_code, result.stdout, result.stderr)
+        assert code in (None, done.returncode), f"{done} {result.exc_info}"
+        return done
+
+    def run_program(self, *words, code=0):
+        """Run a command as a person does."""
         done = subprocess.run(
             [PROGRAM, *words], capture_output=True, text=True, check=False, cwd=self.folder
         )
         assert code in (None, done.returncode), done.stdout + done.stderr
-        return done
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def add(self, name, config, source, target, source_params=None, target_params=None):
         """Add a connection; source and target are buckets."""

@@ -49,7 +49,7 @@ def dagster(select, partition, folder):
 
 
 def test_no_secret_is_in_any_output_log_ledger_or_file(stage, canaries, world, tmp_path):
-    said = []
+    said, stage.run = [], stage.run_program
     source, target, other = stage.s3("in"), stage.s3("out"), stage.gcs("in")
     for key, body in samples.texts(1):
         source.put(key, body, "application/json")
@@ -62,7 +62,7 @@ def test_no_secret_is_in_any_output_log_ledger_or_file(stage, canaries, world, t
     stage.label_all("reviews")
     said.append(dagster("tasks,completions,training_data", "reviews", tmp_path))
     done = ["connections show reviews", "connections history reviews", "doctor", "quarantine list"]
-    said += [str(vars(stage.run(*words.split(), code=None))) for words in done]
+    said += [str(stage.run(*words.split(), code=None)) for words in done]
 
     # Everything that can fail, fails.
     with serving() as server:
@@ -77,11 +77,11 @@ def test_no_secret_is_in_any_output_log_ledger_or_file(stage, canaries, world, t
         for name, value in bad.items():
             with world.context() as worse:
                 worse.setenv(name, value)
-                said.append(str(vars(stage.run("sync", code=1))))
+                said.append(str(stage.run("sync", code=1)))
         with world.context() as worse:
             for name in ("AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"):
                 worse.setenv(name, server.url)
-            said.append(str(vars(stage.run("doctor", code=None))))
+            said.append(str(stage.run("doctor", code=None)))
             said.append(dagster("tasks", "reviews", tmp_path))
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     files += [target.get(key) for key in keys(target)]
