@@ -38,7 +38,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--kills",
         type=int,
-        default=6,
+        default=4,
         help="How often tests/crash kills each pass, spread over its steps; 10000: at every one.",
     )
     parser.addoption(

@@ -112,7 +112,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(database_url):
-    bench = Bench(database_url)
+def bench(tmp_path):
+    """Give a bench on SQLite; tests/resources holds PostgreSQL to the same promises."""
+    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
     yield bench
     bench.ledger.engine.dispose()

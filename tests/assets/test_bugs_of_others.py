@@ -15,12 +15,6 @@ from ls_pipeline.sensors.objects import look_for_changes
 from tests.assets.test_loading import Wrapped
 
 
-@pytest.fixture
-def database_url(tmp_path):
-    """Give one kind of database: this is about decisions."""
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
 def put(bench, *keys):
     for key in keys:
         bench.put(key, {"text": key})

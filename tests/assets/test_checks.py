@@ -10,12 +10,6 @@ OTHER = [{**RESULT[0], "value": {"choices": ["B"]}}]
 
 
 @pytest.fixture
-def database_url(tmp_path):
-    """Give one kind of database: this is about decisions."""
-    return f"sqlite:///{tmp_path}/ledger.db"
-
-
-@pytest.fixture
 def labeled(bench):
     """Give two labeled tasks: an A and a B."""
     for key, result in (("a", RESULT), ("b", OTHER)):

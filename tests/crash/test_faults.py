@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 
@@ -147,16 +146,6 @@ GCS_SPOILS = [
 ]
 
 
-@pytest.fixture
-def collected():
-    """Collect garbage while the test's own filter of warnings holds, not in the next test."""
-    yield
-    gc.collect()
-
-
-# Google's client leaves the connections of a failed request to the garbage collector.
-@pytest.mark.usefixtures("collected")
-@pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("spoil", GCS_SPOILS, ids=lambda spoil: spoil.__name__)
 def test_gcs_that_fails_at_every_kind_of_call_loses_and_doubles_nothing(
     world, between, impatient, spoil

@@ -67,11 +67,17 @@ class Stage:
         return done
 
     def run_program(self, *words, code=0):
-        """Run a command as a person does."""
+        """Run a command as a person does; it has to close what it opens."""
         done = subprocess.run(
-            [PROGRAM, *words], capture_output=True, text=True, check=False, cwd=self.folder
+            [PROGRAM, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONWARNINGS": "default::ResourceWarning"},
         )
         assert code in (None, done.returncode), done.stdout + done.stderr
+        assert "ResourceWarning" not in done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
     def add(self, name, config, source, target, source_params=None, target_params=None):

@@ -56,7 +56,7 @@ def test_annotator_sees_the_pictures_pixels(stage, page, label_studio_server, cl
     key, body = samples.pictures(1)[0]
     source.put(key, body, "image/png")
     stage.add("shapes", samples.PICTURE_CONFIG, source, None, {"use_blob_urls": True})
-    stage.sync()
+    stage.run_program("sync")  # Playwright's event loop runs in this process
     (task,) = stage.tasks("shapes")
     log_in(page, label_studio_server)
     project = task.document["project"]
