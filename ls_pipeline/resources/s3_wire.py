@@ -1,6 +1,6 @@
 """What a client of S3 sends and gets: over more connections than its ten, listings read fast.
 
-botocore takes 80 ms of a processor for a page of 1,000 keys, this 3 ms. It goes on building and
+botocore takes 80 ms of a processor for a page of 1,000 keys, this 1 to 4. It goes on building and
 signing requests, repeating them, finding a bucket's region, and understanding refusals: of a
 listing that came whole it is merely shown the frame, without the objects.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from contextlib import suppress
 from datetime import datetime
@@ -82,6 +83,56 @@ def page_in(body: bytes) -> Page:
     A store that is cut off, or a proxy that answers in its place, must not pass for the end of a
     listing: objects that are merely not listed would be taken for removed.
     """
+    frame, found = _usual(body)
+    root, space = _parsed(frame)
+    counted = root.findtext(space + "KeyCount")
+    if found and counted == str(len(found)):
+        keys, times, tags, sizes = map(list, zip(*found, strict=True))
+    else:
+        root, space = _parsed(body)
+        keys, times, tags, sizes = (
+            [one.text or "" for one in root.iter(space + name)]
+            for name in ("Key", "LastModified", "ETag", "Size")
+        )
+        tags = [tag.strip('"') for tag in tags]
+    if root.findtext(space + "EncodingType") == "url":
+        keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
+    fields = zip(keys, tags, map(int, sizes), _times(times), strict=True)
+    objects = list(map(StoredObject._make, fields))
+
+    more = root.findtext(space + "IsTruncated")
+    token = root.findtext(space + "NextContinuationToken") or ""
+    if not (more == "false" or (more == "true" and token)):
+        raise ValueError("no end")
+    return Page(objects, token if more == "true" else "")
+
+
+_CONTENTS = re.compile(
+    r"<Contents><Key>([^<&]*)</Key><LastModified>([^<&]*)</LastModified>"
+    r"<ETag>(?:&quot;|&#34;|\")?([^<&\"]*)(?:&quot;|&#34;|\")?</ETag>"
+    r"(?:<Checksum\w+>[^<]*</Checksum\w+>)*<Size>([0-9]+)</Size>"
+    r"(?:<StorageClass>[^<]*</StorageClass>)?</Contents>"
+)
+"""An object as Amazon and its like write it: read so, a page takes a third of the time."""
+
+
+def _usual(body: bytes) -> tuple[bytes, list[tuple[str, str, str, str]]]:
+    """Tell what an answer holds around its objects, and each one's key, time, tag and size.
+
+    Gives all of the answer and nothing else unless each object is written as usual; whether they
+    are all there, the answer's own count has to say.
+    """
+    begin, end = body.find(b"<Contents>"), body.rfind(b"</Contents>") + len(b"</Contents>")
+    if begin < 0 or end < begin:
+        return body, []
+    try:
+        return body[:begin] + body[end:], _CONTENTS.findall(body[begin:end].decode())
+    except UnicodeDecodeError:
+        return body, []
+
+
+def _parsed(body: bytes) -> tuple[Any, str]:
+    """Parse an answer; give its root and the namespace of its elements."""
     try:
         root = etree.fromstring(body, etree.XMLParser(resolve_entities=False, no_network=True))
     except etree.XMLSyntaxError as error:
@@ -89,26 +140,7 @@ def page_in(body: bytes) -> Page:
     space, end, name = root.tag.rpartition("}")
     if name != "ListBucketResult":
         raise ValueError(name)
-    space += end
-    more = root.findtext(space + "IsTruncated")
-    token = root.findtext(space + "NextContinuationToken") or ""
-    if not (more == "false" or (more == "true" and token)):
-        raise ValueError("no end")
-    quoted = root.findtext(space + "EncodingType") == "url"
-    return Page(_objects(root, space, quoted=quoted), token if more == "true" else "")
-
-
-def _objects(root: Any, space: str, *, quoted: bool) -> list[StoredObject]:
-    """Read the objects, field by field: that takes half the time of object by object."""
-    keys, tags, sizes, times = (
-        [one.text or "" for one in root.iter(space + name)]
-        for name in ("Key", "ETag", "Size", "LastModified")
-    )
-    if quoted:
-        keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
-    versions = [tag.strip('"') for tag in tags]
-    fields = zip(keys, versions, map(int, sizes), _times(times), strict=True)
-    return list(map(StoredObject._make, fields))
+    return root, space + end
 
 
 def _times(texts: list[str]) -> list[datetime | None]:

@@ -7,7 +7,7 @@ from urllib.parse import quote_plus
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.objects import StoredObject
@@ -15,13 +15,15 @@ from ls_pipeline.resources.s3_wire import page_in
 
 AMAZON = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 END = "<IsTruncated>false</IsTruncated>"
+OWNER = "<Owner><ID>me</ID></Owner>"
+STORAGE = "<StorageClass>STANDARD</StorageClass>"
 URL = "<EncodingType>url</EncodingType>"
 
 
-def answer(*keys, frame=END, space=AMAZON, modified="2026-01-02T03:04:05.678Z"):
+def answer(*keys, frame=END, space=AMAZON, modified="2026-01-02T03:04:05.678Z", more=OWNER):
     rows = "".join(
         f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified>"
-        f"<ETag>&quot;e&quot;</ETag><Size>7</Size><Owner><ID>me</ID></Owner></Contents>"
+        f"<ETag>&quot;e&quot;</ETag><Size>7</Size>{more}</Contents>"
         for key in keys
     )
     return f"<ListBucketResult{space}>{frame}{rows}</ListBucketResult>".encode()
@@ -42,6 +44,23 @@ def test_any_key_that_is_quoted_comes_back(keys):
 
 def test_key_that_is_not_quoted_is_taken_as_it_is():
     assert page_in(answer("a+b%20c")).objects[0].key == "a+b%20c"
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=1)))
+@example(["a<b"])
+@example(["a&b"])
+def test_page_is_read_the_same_by_its_usual_text_and_as_any_document(keys):
+    usual = {"frame": f"{END}<KeyCount>{len(keys)}</KeyCount>", "more": STORAGE}
+
+    assert page_in(answer(*keys, **usual)) == page_in(answer(*keys))
+
+
+def test_page_that_holds_less_than_it_counts_is_read_as_any_document():
+    counted = f"{END}<KeyCount>2</KeyCount>"
+    odd = answer("a", "b", frame=counted, more=STORAGE).replace(b"<Key>a</Key>", b"", 1)
+
+    with pytest.raises(ValueError, match="zip"):
+        page_in(odd)
 
 
 def test_store_without_a_namespace_is_read():
