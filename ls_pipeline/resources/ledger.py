@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ class Ledger:
     ) -> None:
         self.clock, self.sleep = clock, sleep
         self.engine = open_database(url)
+        weakref.finalize(self, self.engine.dispose)  # at the process's end, too
 
     def names(self) -> list[str]:
         """List the connections, in the order of their names."""
