@@ -28,7 +28,7 @@ PAGE = 1000
 MILESTONE_EVERY = PAGE - 1
 """Objects from one milestone to the next; on GCS a page begins with the milestone itself."""
 
-LANES = 16
+LANES = 32
 """Ranges asked for at once: 80 ms away they bring as many pages as one process can take in."""
 
 PAGES_AHEAD = 2
