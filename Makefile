@@ -27,10 +27,12 @@ fast: setup
 
 # Against peers, in minutes; docs/benchmarks.md says with which sizes it was last written.
 OBJECTS ?= 50000
-TASKS ?= 0
+GCS_OBJECTS ?= 1000
+TASKS ?= 500
 REPEATS ?= 3
 bench: setup
-	$(BIN)/python -m benchmarks --objects $(OBJECTS) --tasks $(TASKS) --repeats $(REPEATS)
+	$(BIN)/python -m benchmarks --objects $(OBJECTS) --gcs-objects $(GCS_OBJECTS) \
+		--tasks $(TASKS) --repeats $(REPEATS)
 
 check: setup
 	$(BIN)/ruff check .

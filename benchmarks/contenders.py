@@ -1,4 +1,4 @@
-"""What is measured, each in a process of its own: ``python -m benchmarks.contenders NAME {…}``.
+"""What is measured, each in a process of its own: ``python -m benchmarks.contenders NAME {…} PID``.
 
 A contender is a function that sets up and gives another, whose time, processor and result count.
 """
@@ -8,18 +8,23 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import loading
+from benchmarks import exporting, loading
 from benchmarks.list_server import Numbered, etag
+from benchmarks.loading import BUCKET
+from benchmarks.measuring import processor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BUCKET = "b"
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.ledger import Ledger
+
 NAME = "benchmark"
 
 
@@ -55,13 +60,10 @@ def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
 
 def sensor(url: str, ledger: str, objects: int, parallel: int) -> Callable[[], Result]:
     """Let our sensor look at a bucket, tick by tick, until it knows whether anything differs."""
-    import dagster as dg  # noqa: PLC0415
-
     from ls_pipeline.definitions import defs  # noqa: PLC0415
     from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
     from ls_pipeline.resources.listing import MILESTONE_EVERY  # noqa: PLC0415
     from ls_pipeline.resources.s3 import S3Buckets  # noqa: PLC0415
-    from ls_pipeline.sensors.objects import look_for_changes  # noqa: PLC0415
 
     defs()
     known = Ledger(ledger)
@@ -70,16 +72,78 @@ def sensor(url: str, ledger: str, objects: int, parallel: int) -> Callable[[], R
         milestones = Numbered(objects)[MILESTONE_EVERY - 1 :: MILESTONE_EVERY]
         account.set_milestones(lease, milestones if parallel else [])
     bucket = S3Buckets(endpoint_url=url).open(BUCKET)
+    return _ticks(known, "s3", bucket)
+
+
+def gcs_sensor(bucket: str) -> Callable[[], Result]:
+    """Let our sensor look at a bucket of the GCS emulator, all of which its ledger knows."""
+    from ls_pipeline.connections import connection  # noqa: PLC0415
+    from ls_pipeline.definitions import defs  # noqa: PLC0415
+    from ls_pipeline.domain.changes import KnownObject, State  # noqa: PLC0415
+    from ls_pipeline.resources.gcs import GCSBuckets  # noqa: PLC0415
+    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+
+    defs()
+    opened, known = GCSBuckets().open(bucket), Ledger(f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
+    source = {"type": "gcs", "path": bucket, "params": {}}
+    settings = connection(NAME, source=source, target=None, project=NAME, label_config="")
+    known.save(settings, "benchmarks")
+    account = known.account(NAME)
+    with account.lease() as lease:
+        for page in opened.pages():
+            loaded = [KnownObject(*one[:3], State.LOADED) for one in page]
+            account.record(lease, finished=loaded)
+    work = _ticks(known, "gcs", opened)
+    work()  # Google's client imports at its first page what it needs
+    return work
+
+
+def _ticks(known: Ledger, cloud: str, bucket: Bucket) -> Callable[[], Result]:
+    """Let a sensor tick until it knows whether anything differs."""
+    import dagster as dg  # noqa: PLC0415
+
+    from ls_pipeline.sensors.objects import look_for_changes  # noqa: PLC0415
+
     instance = dg.DagsterInstance.ephemeral()
 
     def work() -> Result:
         cursor, ticks = None, 0
         while True:
             context = dg.build_sensor_context(instance=instance, cursor=cursor)
-            told = look_for_changes(context, known, "s3", lambda _source: bucket)
+            told = look_for_changes(context, known, cloud, lambda _source: bucket)
             cursor, ticks = told.cursor, ticks + 1
             if told.run_requests or not json.loads(cursor or "")[1]:
                 return {"new": len(told.run_requests or ()), "ticks": ticks}
+
+    return work
+
+
+def get_gcs_keys(bucket: str) -> Callable[[], Result]:
+    """Do what a Dagster team does today: dagster-gcp's helper, with the last key as the cursor."""
+    from dagster_gcp.gcs import GCSResource  # noqa: PLC0415
+    from dagster_gcp.gcs.sensor import get_gcs_keys as helper  # noqa: PLC0415
+
+    client = GCSResource().get_client()
+
+    def keys(since: str | None = None) -> list[str]:
+        return list(helper(bucket, since_key=since, gcs_session=client))  # type: ignore[no-untyped-call]
+
+    last = keys()[-1]
+    return lambda: {"new": len(keys(last))}
+
+
+def filled_gcs_bucket(bucket: str, objects: int) -> Callable[[], Result]:
+    """Fill a bucket of the GCS emulator. No contender."""
+    from google.cloud import storage  # noqa: PLC0415
+
+    from ls_pipeline.resources.gcs import GCSBuckets  # noqa: PLC0415
+
+    def work() -> Result:
+        storage.Client().create_bucket(bucket)
+        opened = GCSBuckets().open(bucket)
+        for key in Numbered(objects)[:]:
+            opened.put(key, b"{}", "application/json")
+        return {"objects": objects}
 
     return work
 
@@ -119,9 +183,18 @@ CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
         sensor,
         get_objects,
         raw_listing,
+        gcs_sensor,
+        get_gcs_keys,
+        filled_gcs_bucket,
+        loading.filled_bucket,
         loading.our_pass,
         loading.label_studio_sync,
         loading.import_alone,
+        loading.list_and_import,
+        loading.reading_alone,
+        exporting.our_export,
+        exporting.our_snapshot,
+        exporting.label_studio_target_sync,
     )
 }
 
@@ -140,12 +213,13 @@ def peak_megabytes() -> float:
 
 def main() -> None:
     """Run one contender; print what it found and what it took, as JSON."""
-    work = CONTENDERS[sys.argv[1]](**json.loads(sys.argv[2]))
-    used, began = processor(), time.perf_counter()
+    name, asked, server = sys.argv[1:]
+    work = CONTENDERS[name](**json.loads(asked))
+    used, began = processor() + processor_of(int(server)), time.perf_counter()
     result = work()
     took = {
         "seconds": time.perf_counter() - began,
-        "processor": processor() - used,
+        "processor": processor() + processor_of(int(server)) - used,
         "megabytes": peak_megabytes(),
     }
     sys.stdout.write("\n" + json.dumps({"result": result, **took}) + "\n")

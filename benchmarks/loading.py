@@ -10,54 +10,71 @@ from uuid import uuid4
 from benchmarks.list_server import Numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     import httpx
 
-BUCKET = "b"
+    from ls_pipeline.resources.bucket import Bucket
+
+BUCKET = "bench"
 BATCH = 1000
 CONFIG = """
 <View>
   <Text name="text" value="$text"/>
-  <Choices name="topic" toName="text"><Choice value="any"/></Choices>
+  <Choices name="topic" toName="text"><Choice value="any"/><Choice value="other"/></Choices>
 </View>
 """
 
 Result = dict[str, Any]
 
+SOMEBODY = {"Authorization": "AWS made-up:unchecked"}
+"""moto gives nothing to nobody, and everything to anybody."""
+
 
 def our_pass(url: str, blobs: int, again: int) -> Callable[[], Result]:
-    """Make a pass of ours over an empty project; with ``again`` the one after it."""
+    """Make a pass of ours over an empty project; with ``again`` the one after it.
+
+    Another, over ten objects, comes before: it imports what is only imported when it is needed.
+    """
+    params = {"use_blob_urls": bool(blobs), "endpoint_url": url}
+    _pass(params | {"prefix": "objects/", "regex": "objects/00000000.*"})()
+    work = _pass(params | {"prefix": "objects"})
+    if again:
+        work()
+    return work
+
+
+def _pass(params: Mapping[str, Any]) -> Callable[[], Result]:
     from ls_pipeline.assets.loading import load  # noqa: PLC0415
     from ls_pipeline.connections import connection  # noqa: PLC0415
     from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415
     from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
     from ls_pipeline.resources.progress import Silent  # noqa: PLC0415
-    from ls_pipeline.resources.s3 import S3Buckets  # noqa: PLC0415
 
     name = f"ours-{uuid4().hex[:8]}"
-    params = {"use_blob_urls": bool(blobs), "endpoint_url": url, "prefix": "objects"}
     source = {"type": "s3", "path": BUCKET, "params": params}
     settings = connection(name, source=source, target=None, project=name, label_config=CONFIG)
     ledger = Ledger(f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
     ledger.save(settings, "benchmarks")
-    account, app = ledger.account(name), LabelStudio()
-    bucket = S3Buckets().bucket_of(settings.source)  # type: ignore[arg-type]
+    account, app, bucket = (
+        ledger.account(name),
+        LabelStudio(),
+        bucket_at(str(params["endpoint_url"])),
+    )
 
     def work() -> Result:
         with account.lease() as lease:
             done = load(account, lease, settings, bucket, app, Silent())
         return {"made": done.tasks_created, "tasks": app.project(account.project_id() or 0).tasks}
 
-    if again:
-        work()
     return work
 
 
 def label_studio_sync(url: str, blobs: int, again: int) -> Callable[[], Result]:
     """Let Label Studio sync its own S3 source storage; with ``again`` a second time."""
     del url  # Label Studio has it in its environment: it refuses addresses on loopback otherwise
-    client, project = _project()
+    client = client_of_label_studio()
+    project = new_project(client)
     storage = client.post(
         "/api/storages/s3/",
         json={
@@ -90,29 +107,105 @@ def label_studio_sync(url: str, blobs: int, again: int) -> Callable[[], Result]:
 def import_alone(url: str, objects: int) -> Callable[[], Result]:
     """Import as many tasks from memory: what no way to load them can do without."""
     del url
-    client, project = _project()
+    client = client_of_label_studio()
+    project = new_project(client)
     tasks = [{"data": {"text": key}} for key in Numbered(objects)[:]]
 
     def work() -> Result:
-        for begin in range(0, objects, BATCH):
-            batch = tasks[begin : begin + BATCH]
-            client.post(f"/api/projects/{project}/import", json=batch).raise_for_status()
+        _import(client, project, tasks)
         return {"made": objects, "tasks": _tasks(client, project)}
 
     return work
 
 
-def _project() -> tuple[httpx.Client, int]:
+def list_and_import(url: str, objects: int) -> Callable[[], Result]:
+    """List a bucket, then import a task for each object: what no way to load blobs can do without.
+
+    It remembers nothing, and doubles all of them when it is run again.
+    """
+    client, bucket = client_of_label_studio(), bucket_at(url)
+    project = new_project(client)
+
+    def work() -> Result:
+        keys = [one.key for page in bucket.pages("objects/") for one in page]
+        _import(client, project, [{"data": {"text": bucket.uri(key)}} for key in keys])
+        return {"made": objects, "tasks": _tasks(client, project)}
+
+    return work
+
+
+def reading_alone(url: str, objects: int) -> Callable[[], Result]:
+    """Read the same objects, eight at a time, and understand nothing."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    import urllib3  # noqa: PLC0415
+
+    lanes = 8
+    client = urllib3.PoolManager(maxsize=lanes)
+
+    def read(key: str) -> bool:
+        address = f"{url}/{BUCKET}/{key}"
+        return client.request("GET", address, headers=SOMEBODY).data.startswith(b"{")
+
+    def work() -> Result:
+        with ThreadPoolExecutor(lanes) as readers:
+            return {"objects": sum(readers.map(read, Numbered(objects)[:]))}
+
+    return work
+
+
+def filled_bucket(url: str, objects: int) -> Callable[[], Result]:
+    """Fill a bucket with what a list server makes up. No contender."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    import boto3  # noqa: PLC0415
+
+    from benchmarks.list_server import Store  # noqa: PLC0415
+
+    def work() -> Result:
+        store, bucket = Store(Numbered(objects)), bucket_at(url)
+        boto3.client("s3", endpoint_url=url).create_bucket(Bucket=BUCKET)
+
+        def put(key: str) -> None:
+            bucket.put(key, store.body(key) or b"", "application/json")
+
+        with ThreadPoolExecutor(8) as writers:
+            list(writers.map(put, store.keys[:]))
+        return {"objects": sum(len(page) for page in bucket.pages())}
+
+    return work
+
+
+def bucket_at(url: str) -> Bucket:
+    """Open the bucket that all of this is about."""
+    from ls_pipeline.resources.s3 import S3Buckets  # noqa: PLC0415
+
+    return S3Buckets(endpoint_url=url).open(BUCKET)
+
+
+def _import(client: httpx.Client, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
+    for begin in range(0, len(tasks), BATCH):
+        batch = tasks[begin : begin + BATCH]
+        client.post(f"/api/projects/{project}/import", json=batch).raise_for_status()
+
+
+def client_of_label_studio() -> httpx.Client:
+    """Give a client of the Label Studio that the environment names."""
     import httpx  # noqa: PLC0415
 
     token = f"Token {os.environ['LABEL_STUDIO_API_KEY']}"
     # Kept-alive connections wait 40 ms for each of its answers, which nobody shall pay here.
     headers = {"Authorization": token, "Connection": "close"}
-    client = httpx.Client(
+    return httpx.Client(
         base_url=os.environ["LABEL_STUDIO_URL"], headers=headers, timeout=3600, trust_env=False
     )
-    made = client.post("/api/projects/", json={"title": uuid4().hex, "label_config": CONFIG})
-    return client, int(made.raise_for_status().json()["id"])
+
+
+def new_project(client: httpx.Client, title: str = "") -> int:
+    """Make an empty project."""
+    body = {"title": title or uuid4().hex, "label_config": CONFIG}
+    made = client.post("/api/projects/", json=body).raise_for_status()
+    return int(made.json()["id"])
 
 
 def _tasks(client: httpx.Client, project: int) -> int:

@@ -1,0 +1,108 @@
+"""What was measured, for people: tables, a chart, and the machine."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from benchmarks.measuring import Contender
+
+
+@dataclass
+class Work:
+    """Some work, and those who do it."""
+
+    title: str
+    about: str
+    contenders: Sequence[Contender]
+
+
+HEAD = """# Benchmarks
+
+Written by `make bench OBJECTS={objects} GCS_OBJECTS={gcs_objects} TASKS={tasks} REPEATS={repeats}`,
+on {machine}.
+
+Each figure is the median of the runs, with the lowest and the highest. All take turns, each in a
+process of its own, and a run counts only when its result is right. The seconds begin when all
+is imported; the memory is all that the process had, its libraries included. Where Label Studio
+does a part of the work, its processor seconds count, too, whoever asks it.
+
+The made-up bucket is `benchmarks/list_server.py`, which makes up its objects: servers that keep
+them take longer to list them than anyone here to read the list.
+
+![chart]({picture})
+
+"""
+
+
+def write(works: Sequence[Work], asked: Namespace, file: Path) -> None:
+    """Write all that was measured, and a chart beside it."""
+    picture = file.with_suffix(".svg")
+    chart(works, picture)
+    head = HEAD.format(machine=machine(), picture=picture.name, **vars(asked))
+    parts = [f"## {work.title}\n\n{work.about}\n\n{table(work)}" for work in works]
+    file.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def table(work: Work) -> str:
+    """Write one work's figures, and how often the first one's seconds each of them took."""
+    first = work.contenders[0]
+    lines = [
+        "| | seconds | ratio | processor seconds | ratio | peak memory |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in work.contenders:
+        cells = [one.title]
+        for what in ("seconds", "processor"):
+            cells += [_told(one, what), f"{one.median(what) / first.median(what):.3g}"]
+        lines.append(f"| {' | '.join(cells)} | {one.median('megabytes'):.0f} MB |")
+    return "\n".join(lines)
+
+
+def _told(one: Contender, what: str) -> str:
+    low, high = one.spread(what)
+    return f"{one.median(what):.3g} ({low:.3g} to {high:.3g})"
+
+
+def chart(works: Sequence[Work], file: Path) -> None:
+    """Draw the medians of each work, on a scale where each step is ten times the last."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "ls_pipeline"
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, rows = plt.subplots(len(works), 1, figsize=(8, 1.9 * len(works)))
+    for axes, work in zip(rows, works, strict=True):
+        names = [one.title for one in work.contenders][::-1]
+        places = range(len(names))
+        for what, shift, colour in (("seconds", 0.2, "0.7"), ("processor", -0.2, "tab:blue")):
+            values = [one.median(what) for one in work.contenders][::-1]
+            at = [place + shift for place in places]
+            axes.barh(at, values, 0.38, color=colour, label=what)
+        axes.set_yticks(list(places), names)
+        axes.set_xscale("log")
+        axes.set_title(work.title, loc="left", fontsize=10)
+    rows[0].legend(["seconds", "processor seconds"], fontsize=8)
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
+
+
+def machine() -> str:
+    """Describe what was measured on."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = info.partition("model name")[2].partition(":")[2].partition("\n")[0].strip()
+    libraries = ", ".join(
+        f"{name} {version(name)}" for name in ("dagster", "dagster-aws", "boto3", "lxml")
+    )
+    return (
+        f"{info.count('processor	:')} cores of {model or 'an unnamed processor'}, "
+        f"{platform.system()}, Python {platform.python_version()}; {libraries}"
+    )
