@@ -21,7 +21,7 @@ from ls_pipeline.domain.exports import (
 from ls_pipeline.resources.ledger_records import Exported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from ls_pipeline.connections import Target
@@ -104,16 +104,30 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     exported = account.exported([state.id for state in states])
     wanted = to_read(states, exported, account.name, target)
     done.looked_at = len(wanted)
+    batches = (
+        list(app.completions(project.id, wanted[start : start + BATCH]))
+        for start in range(0, len(wanted), BATCH)
+    )
     with ThreadPoolExecutor(WRITERS) as writers:
-        for start in range(0, len(wanted), BATCH):
-            found = list(app.completions(project.id, wanted[start : start + BATCH]))
+        seen = 0
+        for found in _one_ahead(batches):
             write(account, lease, target, bucket, writers, found, done)
-            progress.advance(account.name, "completions", start + len(found), len(wanted))
+            seen += len(found)
+            progress.advance(account.name, "completions", seen, len(wanted))
     annotated = app.count_annotated(project.id)
     if annotated != account.count_exported()[0]:
         _bury(account, lease, project, target, bucket, app, done)
     account.record_exported(lease, upto, annotated)
     return done
+
+
+def _one_ahead(batches: Iterator[list[Completion]]) -> Iterator[list[Completion]]:
+    """Have each batch read, in a thread, while the one before it is written."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
 
 
 def _bury(  # noqa: PLR0913, PLR0917 - as `export`
