@@ -29,10 +29,11 @@ fast: setup
 OBJECTS ?= 50000
 GCS_OBJECTS ?= 1000
 TASKS ?= 500
+PUTS ?= 5
 REPEATS ?= 3
 bench: setup
 	$(BIN)/python -m benchmarks --objects $(OBJECTS) --gcs-objects $(GCS_OBJECTS) \
-		--tasks $(TASKS) --repeats $(REPEATS)
+		--tasks $(TASKS) --puts $(PUTS) --repeats $(REPEATS)
 
 check: setup
 	$(BIN)/ruff check .

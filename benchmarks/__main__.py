@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import report, works
+from benchmarks.growth import growth
+from benchmarks.latency import latency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def measured(asked: argparse.Namespace, folder: Path) -> Iterator[report.Work]:
+def measured(asked: argparse.Namespace, folder: Path) -> Iterator[report.Work | report.Section]:
     """Measure everything; what has size 0 is left out."""
     if asked.objects:
         yield from works.detection(asked.objects, asked.latency, asked.repeats, folder)
@@ -25,6 +27,10 @@ def measured(asked: argparse.Namespace, folder: Path) -> Iterator[report.Work]:
         with works.labels_on_moto(asked.tasks, folder) as labels:
             yield from labels.loading(asked.tasks, asked.repeats)
             yield from labels.exporting(asked.tasks, asked.repeats)
+            if asked.objects:
+                yield growth(asked.objects, asked.repeats, folder)
+            if asked.puts:
+                yield latency(labels.url, asked.puts, folder)
 
 
 def main() -> None:
@@ -33,6 +39,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=50_000, help="To look at on S3; 0: none.")
     parser.add_argument("--gcs-objects", type=int, default=1000, help="To look at on GCS; 0: none.")
     parser.add_argument("--tasks", type=int, default=500, help="To load and export; 0: none.")
+    parser.add_argument("--puts", type=int, default=5, help="To time the way of; 0: none.")
     parser.add_argument("--latency", type=float, default=0.08, help="Seconds before an answer.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))

@@ -43,7 +43,9 @@ def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
     def work() -> Result:
         made, keys = Ledger(ledger), Numbered(objects)
         source = {"type": "s3", "path": BUCKET, "params": {}}
-        settings = connection(NAME, source=source, target=None, project=NAME, label_config="")
+        settings = connection(
+            NAME, source=source, target=None, project=NAME, label_config=loading.CONFIG
+        )
         made.save(settings, "benchmarks")
         account = made.account(NAME)
         with account.lease() as lease:
@@ -63,7 +65,6 @@ def sensor(url: str, ledger: str, objects: int, parallel: int) -> Callable[[], R
     from ls_pipeline.definitions import defs  # noqa: PLC0415
     from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
     from ls_pipeline.resources.listing import MILESTONE_EVERY  # noqa: PLC0415
-    from ls_pipeline.resources.s3 import S3Buckets  # noqa: PLC0415
 
     defs()
     known = Ledger(ledger)
@@ -71,8 +72,26 @@ def sensor(url: str, ledger: str, objects: int, parallel: int) -> Callable[[], R
     with account.lease() as lease:  # what a pass over this bucket leaves
         milestones = Numbered(objects)[MILESTONE_EVERY - 1 :: MILESTONE_EVERY]
         account.set_milestones(lease, milestones if parallel else [])
-    bucket = S3Buckets(endpoint_url=url).open(BUCKET)
-    return _ticks(known, "s3", bucket)
+    return _ticks(known, "s3", loading.bucket_at(url))
+
+
+def pass_over_known(url: str, ledger: str) -> Callable[[], Result]:
+    """Make a pass over a bucket of which everything is known; the second of its process."""
+    from ls_pipeline.assets.loading import load  # noqa: PLC0415
+    from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415
+    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+    from ls_pipeline.resources.progress import Silent  # noqa: PLC0415
+
+    account = Ledger(ledger).account(NAME)
+    settings, bucket = account.revision().connection, loading.bucket_at(url)
+
+    def work() -> Result:
+        with account.lease() as lease:
+            done = load(account, lease, settings, bucket, LabelStudio(), Silent())
+        return {"new": done.tasks_created}
+
+    work()
+    return work
 
 
 def gcs_sensor(bucket: str) -> Callable[[], Result]:
@@ -181,6 +200,7 @@ CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
     for one in (
         made_up_ledger,
         sensor,
+        pass_over_known,
         get_objects,
         raw_listing,
         gcs_sensor,

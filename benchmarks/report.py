@@ -24,10 +24,18 @@ class Work:
     contenders: Sequence[Contender]
 
 
+@dataclass
+class Section:
+    """Something else that was measured, told in Markdown."""
+
+    title: str
+    text: str
+
+
 HEAD = """# Benchmarks
 
-Written by `make bench OBJECTS={objects} GCS_OBJECTS={gcs_objects} TASKS={tasks} REPEATS={repeats}`,
-on {machine}.
+Written by `make bench OBJECTS={objects} GCS_OBJECTS={gcs_objects} TASKS={tasks} PUTS={puts}
+REPEATS={repeats}`, on {machine}.
 
 Each figure is the median of the runs, with the lowest and the highest. All take turns, each in a
 process of its own, and a run counts only when its result is right. The seconds begin when all
@@ -42,12 +50,16 @@ them take longer to list them than anyone here to read the list.
 """
 
 
-def write(works: Sequence[Work], asked: Namespace, file: Path) -> None:
+def write(measured: Sequence[Work | Section], asked: Namespace, file: Path) -> None:
     """Write all that was measured, and a chart beside it."""
     picture = file.with_suffix(".svg")
-    chart(works, picture)
+    chart([one for one in measured if isinstance(one, Work)], picture)
     head = HEAD.format(machine=machine(), picture=picture.name, **vars(asked))
-    parts = [f"## {work.title}\n\n{work.about}\n\n{table(work)}" for work in works]
+    parts = [
+        f"## {one.title}\n\n"
+        + (one.text if isinstance(one, Section) else f"{one.about}\n\n{table(one)}")
+        for one in measured
+    ]
     file.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
 
 

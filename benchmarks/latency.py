@@ -1,0 +1,106 @@
+"""How long an object takes from its bucket into Label Studio, with everything running."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from benchmarks.loading import BUCKET, CONFIG, bucket_at
+from benchmarks.report import Section
+from ls_pipeline.cli.outside import Outside, dagster_home
+from ls_pipeline.cli.servers import dagster_server, running
+from ls_pipeline.connections import connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import dagster as dg
+
+POLL_SECONDS = 30
+"""Between two looks of a sensor, as it is unless it is set."""
+
+STEPS = (
+    "until a sensor looks and asks for a run",
+    "until the run's process has started",
+    "until the task is in Label Studio",
+    "in all",
+)
+
+
+def latency(url: str, puts: int, folder: Path) -> Section:
+    """Put objects, at any moment between two looks, and time each one's way.
+
+    ``url`` is the bucket server's; the environment names a Label Studio.
+    """
+    os.environ |= {"LS_PIPELINE_HOME": str(folder / "home"), "AWS_ENDPOINT_URL": url}
+    os.environ.pop("DAGSTER_HOME", None)
+    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    outside, name = Outside(), uuid4().hex
+    source = {"type": "s3", "path": BUCKET, "params": {"prefix": name}}
+    settings = connection(name, source=source, target=None, project=name, label_config=CONFIG)
+    outside.ledger.save(settings, "benchmarks")
+    bucket, chance, ways = bucket_at(url), random.Random(7), []  # noqa: S311
+    print(f"{puts} objects, one after the other, with the daemon running", flush=True)  # noqa: T201
+    with running([dagster_server(folder / "logs", dict(os.environ))]):
+        bucket.put(f"{name}/first.json", b'{"text": "first"}', "application/json")
+        _wait(outside, name, 1)
+        for number in range(2, puts + 2):
+            time.sleep(chance.uniform(0, POLL_SECONDS))
+            began = time.time()
+            bucket.put(f"{name}/{number}.json", b'{"text": "one"}', "application/json")
+            ended = _wait(outside, name, number)
+            run = _run_before(outside.instance, ended)
+            moments = [began, run.create_timestamp.timestamp(), run.start_time or 0.0, ended]
+            ways.append([*map(_between, moments, moments[1:]), ended - began])
+            print("  " + ", ".join(f"{one:.1f} s" for one in ways[-1]), flush=True)  # noqa: T201
+    rows = [
+        f"| {step} | {_share(took, 0.5):.1f} s | {_share(took, 0.95):.1f} s |"
+        for step, took in zip(STEPS, zip(*ways, strict=True), strict=True)
+    ]
+    about = (
+        f"{puts} objects, each put at any moment, with Dagster's daemon running as `ls-pipeline "
+        f"start` starts it: its sensors look every {POLL_SECONDS} seconds, unless "
+        "LS_PIPELINE_POLL_SECONDS says otherwise. Median and 95th percentile; each row begins "
+        "where the one above ends."
+    )
+    head = "| | p50 | p95 |\n| --- | --- | --- |\n"
+    return Section("From a bucket into Label Studio", f"{about}\n\n{head}" + "\n".join(rows))
+
+
+def _between(begin: float, end: float) -> float:
+    return end - begin
+
+
+def _share(values: tuple[float, ...], share: float) -> float:
+    """Give the value that such a share of all lies below."""
+    return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
+
+
+def _wait(outside: Outside, title: str, tasks: int) -> float:
+    """Wait until a project has so many tasks; give the time."""
+    deadline = time.monotonic() + 10 * POLL_SECONDS
+
+    def there() -> bool:
+        project = outside.label_studio.titled(title)
+        return project is not None and project.tasks >= tasks
+
+    _until(there, deadline)
+    return time.time()
+
+
+def _until(there: Callable[[], bool], deadline: float) -> None:
+    while not there():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the object never came to Label Studio")
+        time.sleep(0.2)
+
+
+def _run_before(instance: dg.DagsterInstance, moment: float) -> dg.RunRecord:
+    """Give the run that was created last before a moment: the one that loaded."""
+    records = instance.get_run_records(limit=5)
+    return next(one for one in records if one.create_timestamp.timestamp() < moment)
