@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -47,6 +49,7 @@ REVIEWS, SHAPES = "reviews", "shapes"
 class Stage:
     """The servers of the demo."""
 
+    home: Path
     s3: Server
     gcs: Server
     label_studio: Server
@@ -116,9 +119,18 @@ def _stage_in(home: Path, signing: Mapping[str, str]) -> Stage:
     os.environ.pop("LS_PIPELINE_DATABASE_URL", None)
     os.environ.update(environment)
     dagster_home()
+    _write_environment(home / "env", environment)
     # Dagster leaves sockets in its temporary folder when it is stopped.
     dagster = dagster_server(logs, {**environment, "TMPDIR": str(home)})
-    return Stage(s3, gcs, labels, dagster)
+    return Stage(home, s3, gcs, labels, dagster)
+
+
+def _write_environment(file: Path, environment: Mapping[str, str]) -> None:
+    """Write what leads a shell to the demo's servers, and to this program."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    file.write_text("\n".join(lines) + "\n")
+    file.chmod(0o600)
 
 
 def _tell(server: Server, state: str) -> None:
@@ -244,6 +256,8 @@ def _say_what_to_try(stage: Stage) -> None:
         f"  curl -X POST --data-binary @picture.png '{shape}'",
         "Label a task, and find the completion in the target bucket:",
         f"  curl {_SIGNED} {stage.s3.url}/{REVIEWS}-labels",
+        "Lead another terminal here, and look around:",
+        f"  . {stage.home / 'env'}; ls-pipeline status",
         "",
         "Ctrl-C stops everything.",
     )
