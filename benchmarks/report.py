@@ -84,25 +84,45 @@ def _told(one: Contender, what: str) -> str:
 
 
 def chart(works: Sequence[Work], file: Path) -> None:
-    """Draw the medians of each work, on a scale where each step is ten times the last."""
+    """Draw how often the first one's seconds each of the others took, all on one scale."""
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "ls_pipeline"
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, rows = plt.subplots(len(works), 1, figsize=(8, 1.9 * len(works)))
-    for axes, work in zip(rows, works, strict=True):
-        names = [one.title for one in work.contenders][::-1]
-        places = range(len(names))
+    heights = [len(work.contenders) for work in works]
+    figure, rows = plt.subplots(
+        len(works),
+        1,
+        sharex=True,
+        squeeze=False,
+        figsize=(8, 0.3 * sum(heights) + 0.5 * len(works)),
+        height_ratios=heights,
+    )
+    for (axes,), work in zip(rows, works, strict=True):
+        first, *others = work.contenders
+        names = [one.title for one in others] + [first.title]
         for what, shift, colour in (("seconds", 0.2, "0.7"), ("processor", -0.2, "tab:blue")):
-            values = [one.median(what) for one in work.contenders][::-1]
-            at = [place + shift for place in places]
-            axes.barh(at, values, 0.38, color=colour, label=what)
-        axes.set_yticks(list(places), names)
+            ratios = [one.median(what) / first.median(what) for one in [*others, first]]
+            places = [place + shift for place in range(len(ratios))]
+            axes.barh(places, [one - 1 for one in ratios], 0.38, left=1, color=colour)
+            for place, ratio in zip(places[:-1], ratios, strict=False):
+                side = "left" if ratio > 1 else "right"
+                axes.annotate(
+                    f" {ratio:.2g} " if ratio < 100 else f" {ratio:.0f} ",  # noqa: PLR2004
+                    (ratio, place),
+                    fontsize=7,
+                    ha=side,
+                    va="center",
+                )
+        axes.axvline(1, color="black", linewidth=1)
+        axes.set_yticks(range(len(names)), names)
         axes.set_xscale("log")
+        axes.margins(x=0.12)
         axes.set_title(work.title, loc="left", fontsize=10)
-    rows[0].legend(["seconds", "processor seconds"], fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    rows[-1][0].set_xlabel("times ours: grey seconds, blue processor seconds")
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
 
