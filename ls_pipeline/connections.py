@@ -4,6 +4,7 @@
 import difflib
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -255,9 +256,9 @@ class _Place(_Frozen):
         return self
 
     @property
+    @abstractmethod
     def cloud(self) -> str:
         """``s3`` or ``gcs``."""
-        raise NotImplementedError
 
     @property
     def root(self) -> str:

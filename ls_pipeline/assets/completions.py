@@ -11,7 +11,7 @@ from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.label_studio import LabelingApp
+from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3 import S3Buckets

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ls_pipeline.connections import Connection, Source, Target
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.gcs import GCSBuckets
-    from ls_pipeline.resources.label_studio import LabelingApp, Project
+    from ls_pipeline.resources.labeling_app import LabelingApp, Project
     from ls_pipeline.resources.ledger import Account, Lease, Ledger
     from ls_pipeline.resources.s3 import S3Buckets
 

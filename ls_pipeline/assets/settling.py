@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.tasks import Origin
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.label_studio import LabelingApp
+    from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger import Account, Lease
     from ls_pipeline.resources.ledger_records import Attempt, LoadedRow
 

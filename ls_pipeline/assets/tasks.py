@@ -15,7 +15,7 @@ from ls_pipeline.domain.changes import Change, State
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.label_studio import LabelingApp, Project
+from ls_pipeline.resources.labeling_app import LabelingApp, Project
 from ls_pipeline.resources.ledger import Account, Ledger
 from ls_pipeline.resources.ledger_records import Quarantined
 from ls_pipeline.resources.progress import Progress

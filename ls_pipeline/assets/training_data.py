@@ -19,7 +19,7 @@ from ls_pipeline.domain.snapshots import snapshot_folder
 from ls_pipeline.domain.tables import COLUMNS, TABLES
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.label_studio import LabelingApp
+from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3 import S3Buckets

@@ -16,7 +16,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -31,6 +31,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.tasks import Origin, origin_of
 from ls_pipeline.resources.home import LocalLabelStudio, local_label_studio
+from ls_pipeline.resources.labeling_app import Project
 
 if TYPE_CHECKING:
     import httpx
@@ -54,17 +55,6 @@ OURS = "ls_pipeline "
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
-    """One project; ``tasks`` is the server's own count."""
-
-    id: int
-    title: str
-    label_config: str
-    tasks: int
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
 class About:
     """What answers, and as whom it knows us."""
 
@@ -84,87 +74,6 @@ class Opened:
     """Where Label Studio sent it; empty when it hands the bytes on itself."""
     allowed: bool
     """Label Studio's pages may use the answer: it is their own, or CORS lets them."""
-
-
-class LabelingApp(Protocol):
-    """Where annotators work.
-
-    Every method may raise ``LabelStudioAccessError``, ``LabelStudioUnavailableError`` (no
-    answer, or a server error: whether a write was done is unknown) or
-    ``ProjectNotFoundError``.
-    """
-
-    def project(self, project_id: int) -> Project:
-        """Give a project as it is now."""
-        ...
-
-    def project_titled(self, title: str, label_config: str) -> Project:
-        """Give the project of that title, the oldest of several; make it if absent.
-
-        Without a label config it is made empty, for a person to set one up in Label Studio.
-
-        Raises ``LabelStudioError`` when Label Studio refuses the label config.
-        """
-        ...
-
-    def highest_task_id(self, project_id: int) -> int:
-        """Give the greatest task id in the project; 0 without tasks."""
-        ...
-
-    def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Import tasks, all or none, in one request that is never repeated; give their ids.
-
-        Raises ``TasksRefusedError`` when nothing was stored because of the tasks.
-        """
-        ...
-
-    def origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
-        """List (id, origin) of the tasks of ours with greater ids, in the order of their ids."""
-        ...
-
-    def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
-        """Replace a task's ``data`` and ``meta``."""
-        ...
-
-    def delete_task(self, task_id: int) -> None:
-        """Delete a task; an absent one is fine."""
-        ...
-
-    def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
-        """List the tasks that were touched at or after a Label Studio time, by id.
-
-        An annotation made, edited or deleted touches its task.
-        """
-        ...
-
-    def now(self) -> str:
-        """Give Label Studio's own time, to the second, as `states` takes it."""
-        ...
-
-    def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
-        """Read these tasks with their annotations, by id; those that are gone are left out."""
-        ...
-
-    def count_annotated(self, project_id: int) -> int:
-        """Count the tasks that have a finished annotation, skipped ones included."""
-        ...
-
-    def version(self) -> str:
-        """Give the version of Label Studio, as in 1.23.2."""
-        ...
-
-    def open_bucket(
-        self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
-    ) -> None:
-        """Let the project's annotators open the objects of a bucket.
-
-        Registers a storage connection that never syncs, once: Label Studio signs the
-        ``s3://`` and ``gs://`` URLs of tasks with it. Called again with another endpoint or
-        region, it changes that; a storage connection that a person made stays as it is.
-
-        Raises ``LabelStudioError`` when Label Studio can't reach the bucket.
-        """
-        ...
 
 
 class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from ls_pipeline.domain.completions import TaskState, completion
 from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
 from ls_pipeline.domain.tasks import data_keys, origin_of
-from ls_pipeline.resources.label_studio import Project
+from ls_pipeline.resources.labeling_app import Project
 
 
 class MemoryLabelingApp:

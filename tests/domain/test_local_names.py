@@ -58,7 +58,7 @@ def test_long_keys_have_names_that_every_disk_takes(key):
 
 @given(KEYS)
 def test_no_key_leads_out_of_the_folder(key):
-    name = f"/root/{local_name(key)}"
+    name = f"/folder/{local_name(key)}"
 
     assert os.path.normpath(name) == name
 
