@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import resource
 import sys
-import tempfile
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,10 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Ledger
-
-NAME = "benchmark"
-
+    from ls_pipeline.resources.ledger import Account, Ledger
 
 NEWEST = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 """When everything in a made-up bucket was modified, except for what is new."""
@@ -36,18 +32,11 @@ Result = dict[str, Any]
 
 def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
     """Fill a ledger with all that a list server of so many objects lists. No contender."""
-    from ls_pipeline.connections import connection  # noqa: PLC0415
     from ls_pipeline.domain.changes import KnownObject, State  # noqa: PLC0415
-    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
 
     def work() -> Result:
-        made, keys = Ledger(ledger), Numbered(objects)
-        source = {"type": "s3", "path": BUCKET, "params": {}}
-        settings = connection(
-            NAME, source=source, target=None, project=NAME, label_config=loading.CONFIG
-        )
-        made.save(settings, "benchmarks")
-        account = made.account(NAME)
+        keys = Numbered(objects)
+        account = loading.new_account({"type": "s3", "path": BUCKET, "params": {}}, ledger=ledger)
         with account.lease() as lease:
             for begin in range(0, objects, 10_000):
                 known = [
@@ -60,59 +49,49 @@ def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
     return work
 
 
+def _account_in(ledger: str) -> Account:
+    """Open the one connection of a made-up ledger."""
+    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+
+    opened = Ledger(ledger)
+    (name,) = opened.names()
+    return opened.account(name)
+
+
 def sensor(url: str, ledger: str, objects: int, parallel: int) -> Callable[[], Result]:
     """Let our sensor look at a bucket, tick by tick, until it knows whether anything differs."""
     from ls_pipeline.definitions import defs  # noqa: PLC0415
-    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
     from ls_pipeline.resources.listing import MILESTONE_EVERY  # noqa: PLC0415
 
     defs()
-    known = Ledger(ledger)
-    account = known.account(NAME)
+    account = _account_in(ledger)
     with account.lease() as lease:  # what a pass over this bucket leaves
         milestones = Numbered(objects)[MILESTONE_EVERY - 1 :: MILESTONE_EVERY]
         account.set_milestones(lease, milestones if parallel else [])
-    return _ticks(known, "s3", loading.bucket_at(url))
+    return _ticks(account.ledger, "s3", loading.bucket_at(url))
 
 
 def pass_over_known(url: str, ledger: str) -> Callable[[], Result]:
     """Make a pass over a bucket of which everything is known; the second of its process."""
-    from ls_pipeline.assets.loading import load  # noqa: PLC0415
-    from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415
-    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
-    from ls_pipeline.resources.progress import Silent  # noqa: PLC0415
-
-    account = Ledger(ledger).account(NAME)
-    settings, bucket = account.revision().connection, loading.bucket_at(url)
-
-    def work() -> Result:
-        with account.lease() as lease:
-            done = load(account, lease, settings, bucket, LabelStudio(), Silent())
-        return {"new": done.tasks_created}
-
+    work = loading.pass_over(_account_in(ledger), url)
     work()
     return work
 
 
 def gcs_sensor(bucket: str) -> Callable[[], Result]:
     """Let our sensor look at a bucket of the GCS emulator, all of which its ledger knows."""
-    from ls_pipeline.connections import connection  # noqa: PLC0415
     from ls_pipeline.definitions import defs  # noqa: PLC0415
     from ls_pipeline.domain.changes import KnownObject, State  # noqa: PLC0415
     from ls_pipeline.resources.gcs import GCSBuckets  # noqa: PLC0415
-    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
 
     defs()
-    opened, known = GCSBuckets().open(bucket), Ledger(f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
-    source = {"type": "gcs", "path": bucket, "params": {}}
-    settings = connection(NAME, source=source, target=None, project=NAME, label_config="")
-    known.save(settings, "benchmarks")
-    account = known.account(NAME)
+    opened = GCSBuckets().open(bucket)
+    account = loading.new_account({"type": "gcs", "path": bucket, "params": {}})
     with account.lease() as lease:
         for page in opened.pages():
             loaded = [KnownObject(*one[:3], State.LOADED) for one in page]
             account.record(lease, finished=loaded)
-    work = _ticks(known, "gcs", opened)
+    work = _ticks(account.ledger, "gcs", opened)
     work()  # Google's client imports at its first page what it needs
     return work
 

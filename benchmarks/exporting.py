@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from benchmarks.loading import BATCH, BUCKET, CONFIG, bucket_at, client_of_label_studio, new_project
+from benchmarks.loading import (
+    BUCKET,
+    CONFIG,
+    bucket_at,
+    client_of_label_studio,
+    import_tasks,
+    new_account,
+    new_project,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,23 +92,15 @@ class _Ours:
     """A connection without a source, on a project with labeled tasks."""
 
     def __init__(self, url: str, annotations: int) -> None:
-        from ls_pipeline.connections import connection  # noqa: PLC0415
         from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415
-        from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
 
-        name = f"ours-{uuid4().hex[:8]}"
-        self.prefix = f"labels/{name}"
+        self.prefix = f"labels/{uuid4().hex}"
         params = {"endpoint_url": url, "prefix": self.prefix}
         target = {"type": "s3-completions", "path": BUCKET, "params": params}
-        ledger = Ledger(f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
-        ledger.save(
-            connection(name, source=None, target=target, project=name, label_config=CONFIG),
-            "benchmarks",
-        )
-        self.account, self.app = ledger.account(name), LabelStudio()
+        self.account, self.app = new_account(None, target), LabelStudio()
         self.bucket = bucket_at(url)
         self.client = client_of_label_studio()
-        self.project = self.app.project_titled(name, CONFIG)
+        self.project = self.app.project_titled(self.account.name, CONFIG)
         import_labeled(self.client, self.project.id, annotations)
 
     def export(self) -> None:
@@ -135,12 +134,9 @@ class _Ours:
 
 def import_labeled(client: httpx.Client, project: int, annotations: int) -> None:
     """Import tasks, each with an annotation: the fastest way to a labeled project."""
-    for begin in range(0, annotations, BATCH):
-        tasks = [
-            {"data": {"text": f"text {n}"}, "annotations": [{"result": [_label("any")]}]}
-            for n in range(begin, min(begin + BATCH, annotations))
-        ]
-        client.post(f"/api/projects/{project}/import", json=tasks).raise_for_status()
+    labeled = [{"result": [_label("any")]}]
+    tasks = [{"data": {"text": f"text {n}"}, "annotations": labeled} for n in range(annotations)]
+    import_tasks(client, project, tasks)
 
 
 def _label(choice: str) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""What a look, a pass and a snapshot cost as a bucket grows."""
+"""What a look and a pass cost as a bucket grows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Contender, in_turn, list_server, run
+from benchmarks.measuring import Contender, in_turn, list_server, made_up_ledger
 from benchmarks.report import Section
 
 if TYPE_CHECKING:
@@ -22,14 +22,12 @@ def growth(objects: int, repeats: int, folder: Path) -> Section:
     ]
     for size in (objects // 100, objects // 10, objects):
         print(f"Looks and passes at {size:,} objects", flush=True)  # noqa: T201
-        file = folder / f"ledger-{size}.db"
-        ledger = f"sqlite:///{file}"
-        run("made_up_ledger", {"ledger": ledger, "objects": size})
+        file = made_up_ledger(size, folder)
         per_object = file.stat().st_size / size
         with list_server(size) as url:
-            at = {"url": url, "ledger": ledger}
+            at = {"url": url, "ledger": f"sqlite:///{file}"}
             look = Contender("a look", "sensor", {**at, "objects": size, "parallel": 0}, {"new": 0})
-            whole = Contender("a pass", "pass_over_known", at, {"new": 0})
+            whole = Contender("a pass", "pass_over_known", at, {"made": 0})
             in_turn([look, whole], repeats)
         cells = [f"{size:,}"]
         for one in (look, whole):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import random
-import statistics
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
+
+import numpy as np
 
 from benchmarks.loading import BUCKET, CONFIG, bucket_at
 from benchmarks.report import Section
@@ -16,7 +18,6 @@ from ls_pipeline.cli.servers import dagster_server, running
 from ls_pipeline.connections import connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import dagster as dg
@@ -37,7 +38,7 @@ def latency(url: str, puts: int, folder: Path) -> Section:
 
     ``url`` is the bucket server's; the environment names a Label Studio.
     """
-    os.environ |= {"LS_PIPELINE_HOME": str(folder / "home"), "AWS_ENDPOINT_URL": url}
+    os.environ["LS_PIPELINE_HOME"] = str(folder / "home")
     os.environ.pop("DAGSTER_HOME", None)
     os.environ["DAGSTER_HOME"] = str(dagster_home())
     outside, name = Outside(), uuid4().hex
@@ -56,10 +57,10 @@ def latency(url: str, puts: int, folder: Path) -> Section:
             ended = _wait(outside, name, number)
             run = _run_before(outside.instance, ended)
             moments = [began, run.create_timestamp.timestamp(), run.start_time or 0.0, ended]
-            ways.append([*map(_between, moments, moments[1:]), ended - began])
+            ways.append([*map(operator.sub, moments[1:], moments), ended - began])
             print("  " + ", ".join(f"{one:.1f} s" for one in ways[-1]), flush=True)  # noqa: T201
     rows = [
-        f"| {step} | {_share(took, 0.5):.1f} s | {_share(took, 0.95):.1f} s |"
+        f"| {step} | {np.quantile(took, 0.5):.1f} s | {np.quantile(took, 0.95):.1f} s |"
         for step, took in zip(STEPS, zip(*ways, strict=True), strict=True)
     ]
     about = (
@@ -72,32 +73,15 @@ def latency(url: str, puts: int, folder: Path) -> Section:
     return Section("From a bucket into Label Studio", f"{about}\n\n{head}" + "\n".join(rows))
 
 
-def _between(begin: float, end: float) -> float:
-    return end - begin
-
-
-def _share(values: tuple[float, ...], share: float) -> float:
-    """Give the value that such a share of all lies below."""
-    return statistics.quantiles(values, n=100, method="inclusive")[round(share * 100) - 1]
-
-
 def _wait(outside: Outside, title: str, tasks: int) -> float:
     """Wait until a project has so many tasks; give the time."""
     deadline = time.monotonic() + 10 * POLL_SECONDS
-
-    def there() -> bool:
+    while time.monotonic() < deadline:
         project = outside.label_studio.titled(title)
-        return project is not None and project.tasks >= tasks
-
-    _until(there, deadline)
-    return time.time()
-
-
-def _until(there: Callable[[], bool], deadline: float) -> None:
-    while not there():
-        if time.monotonic() > deadline:
-            raise TimeoutError("the object never came to Label Studio")
+        if project and project.tasks >= tasks:
+            return time.time()
         time.sleep(0.2)
+    raise TimeoutError("the object never came to Label Studio")
 
 
 def _run_before(instance: dg.DagsterInstance, moment: float) -> dg.RunRecord:

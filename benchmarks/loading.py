@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.ledger import Account
 
 BUCKET = "bench"
 BATCH = 1000
@@ -37,30 +38,22 @@ def our_pass(url: str, blobs: int, again: int) -> Callable[[], Result]:
     Another, over ten objects, comes before: it imports what is only imported when it is needed.
     """
     params = {"use_blob_urls": bool(blobs), "endpoint_url": url}
-    _pass(params | {"prefix": "objects/", "regex": "objects/00000000.*"})()
-    work = _pass(params | {"prefix": "objects"})
+    few = params | {"prefix": "objects/", "regex": "objects/00000000.*"}
+    pass_over(new_account({"type": "s3", "path": BUCKET, "params": few}), url)()
+    whole = params | {"prefix": "objects"}
+    work = pass_over(new_account({"type": "s3", "path": BUCKET, "params": whole}), url)
     if again:
         work()
     return work
 
 
-def _pass(params: Mapping[str, Any]) -> Callable[[], Result]:
+def pass_over(account: Account, url: str) -> Callable[[], Result]:
+    """Prepare a pass of a connection's source."""
     from ls_pipeline.assets.loading import load  # noqa: PLC0415
-    from ls_pipeline.connections import connection  # noqa: PLC0415
     from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415
-    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
     from ls_pipeline.resources.progress import Silent  # noqa: PLC0415
 
-    name = f"ours-{uuid4().hex[:8]}"
-    source = {"type": "s3", "path": BUCKET, "params": params}
-    settings = connection(name, source=source, target=None, project=name, label_config=CONFIG)
-    ledger = Ledger(f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
-    ledger.save(settings, "benchmarks")
-    account, app, bucket = (
-        ledger.account(name),
-        LabelStudio(),
-        bucket_at(str(params["endpoint_url"])),
-    )
+    settings, app, bucket = account.revision().connection, LabelStudio(), bucket_at(url)
 
     def work() -> Result:
         with account.lease() as lease:
@@ -68,6 +61,20 @@ def _pass(params: Mapping[str, Any]) -> Callable[[], Result]:
         return {"made": done.tasks_created, "tasks": app.project(account.project_id() or 0).tasks}
 
     return work
+
+
+def new_account(
+    source: Mapping[str, Any] | None, target: Mapping[str, Any] | None = None, ledger: str = ""
+) -> Account:
+    """Store a new connection, in a ledger of its own unless the URL of one is given."""
+    from ls_pipeline.connections import connection  # noqa: PLC0415
+    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+
+    opened = Ledger(ledger or f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
+    name = f"ours-{uuid4().hex[:8]}"
+    settings = connection(name, source=source, target=target, project=name, label_config=CONFIG)
+    opened.save(settings, "benchmarks")
+    return opened.account(name)
 
 
 def label_studio_sync(url: str, blobs: int, again: int) -> Callable[[], Result]:
@@ -112,7 +119,7 @@ def import_alone(url: str, objects: int) -> Callable[[], Result]:
     tasks = [{"data": {"text": key}} for key in Numbered(objects)[:]]
 
     def work() -> Result:
-        _import(client, project, tasks)
+        import_tasks(client, project, tasks)
         return {"made": objects, "tasks": _tasks(client, project)}
 
     return work
@@ -128,7 +135,7 @@ def list_and_import(url: str, objects: int) -> Callable[[], Result]:
 
     def work() -> Result:
         keys = [one.key for page in bucket.pages("objects/") for one in page]
-        _import(client, project, [{"data": {"text": bucket.uri(key)}} for key in keys])
+        import_tasks(client, project, [{"data": {"text": bucket.uri(key)}} for key in keys])
         return {"made": objects, "tasks": _tasks(client, project)}
 
     return work
@@ -183,7 +190,8 @@ def bucket_at(url: str) -> Bucket:
     return S3Buckets(endpoint_url=url).open(BUCKET)
 
 
-def _import(client: httpx.Client, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
+def import_tasks(client: httpx.Client, project: int, tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Import tasks over plain HTTP, batch by batch."""
     for begin in range(0, len(tasks), BATCH):
         batch = tasks[begin : begin + BATCH]
         client.post(f"/api/projects/{project}/import", json=batch).raise_for_status()

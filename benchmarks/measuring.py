@@ -110,3 +110,12 @@ def list_server(objects: int, latency: float = 0.0, extra: Sequence[str] = ()) -
             yield server.stdout.readline().strip()
         finally:
             server.terminate()
+
+
+def made_up_ledger(objects: int, folder: Path) -> Path:
+    """Give a ledger that knows all objects of a made-up bucket; made at the first call."""
+    file = folder / f"ledger-{objects}.db"
+    if not file.exists():
+        print(f"Filling a ledger with {objects:,} objects …", flush=True)  # noqa: T201
+        run("made_up_ledger", {"ledger": f"sqlite:///{file}", "objects": objects})
+    return file

@@ -23,6 +23,11 @@ class Work:
     about: str
     contenders: Sequence[Contender]
 
+    @property
+    def text(self) -> str:
+        """Tell it as a `Section` is told."""
+        return f"{self.about}\n\n{table(self)}"
+
 
 @dataclass
 class Section:
@@ -55,11 +60,7 @@ def write(measured: Sequence[Work | Section], asked: Namespace, file: Path) -> N
     picture = file.with_suffix(".svg")
     chart([one for one in measured if isinstance(one, Work)], picture)
     head = HEAD.format(machine=machine(), picture=picture.name, **vars(asked))
-    parts = [
-        f"## {one.title}\n\n"
-        + (one.text if isinstance(one, Section) else f"{one.about}\n\n{table(one)}")
-        for one in measured
-    ]
+    parts = [f"## {one.title}\n\n{one.text}" for one in measured]
     file.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -102,9 +103,9 @@ def chart(works: Sequence[Work], file: Path) -> None:
     )
     for (axes,), work in zip(rows, works, strict=True):
         first, *others = work.contenders
-        names = [one.title for one in others] + [first.title]
+        drawn = [*others, first]
         for what, shift, colour in (("seconds", 0.2, "0.7"), ("processor", -0.2, "tab:blue")):
-            ratios = [one.median(what) / first.median(what) for one in [*others, first]]
+            ratios = [one.median(what) / first.median(what) for one in drawn]
             places = [place + shift for place in range(len(ratios))]
             axes.barh(places, [one - 1 for one in ratios], 0.38, left=1, color=colour)
             for place, ratio in zip(places[:-1], ratios, strict=False):
@@ -117,7 +118,7 @@ def chart(works: Sequence[Work], file: Path) -> None:
                     va="center",
                 )
         axes.axvline(1, color="black", linewidth=1)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(drawn)), [one.title for one in drawn])
         axes.set_xscale("log")
         axes.margins(x=0.12)
         axes.set_title(work.title, loc="left", fontsize=10)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.loading import BUCKET
-from benchmarks.measuring import ENVIRONMENT, Contender, in_turn, list_server, run
+from benchmarks.measuring import ENVIRONMENT, Contender, in_turn, list_server, made_up_ledger, run
 from benchmarks.report import Work
 from ls_pipeline.cli.servers import gcs_server, label_studio_server, running, s3_server
 
@@ -34,9 +34,7 @@ def measure(title: str, about: str, contenders: Sequence[Contender], repeats: in
 
 def detection(objects: int, latency: float, repeats: int, folder: Path) -> Iterator[Work]:
     """Find what is new in a bucket on S3."""
-    ledger = f"sqlite:///{folder}/ledger.db"
-    print(f"Filling a ledger with {objects:,} objects …", flush=True)  # noqa: T201
-    run("made_up_ledger", {"ledger": ledger, "objects": objects})
+    ledger = f"sqlite:///{made_up_ledger(objects, folder)}"
 
     def ours(title: str, url: str, *, parallel: bool, new: int = 0) -> Contender:
         asked = {"url": url, "ledger": ledger, "objects": objects, "parallel": int(parallel)}

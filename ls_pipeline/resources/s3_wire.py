@@ -117,10 +117,10 @@ _CONTENTS = re.compile(
 
 
 def _usual(body: bytes) -> tuple[bytes, list[tuple[str, str, str, str]]]:
-    """Tell what an answer holds around its objects, and each one's key, time, tag and size.
+    """Cut an answer into what is around its objects, and key, time, tag and size of each.
 
-    Gives all of the answer and nothing else unless each object is written as usual; whether they
-    are all there, the answer's own count has to say.
+    Objects that are not written as usual are left out; whether there are any, the answer's own
+    count has to say.
     """
     begin, end = body.find(b"<Contents>"), body.rfind(b"</Contents>") + len(b"</Contents>")
     if begin < 0 or end < begin:

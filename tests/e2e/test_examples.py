@@ -22,11 +22,13 @@ def test_example_becomes_tasks_that_show_its_data(stage, file):
     ((name, settings),) = yaml.safe_load(file.read_text())["connections"].items()
     done = stage.sync(name)[name]
     app = LabelStudio()
-    tasks = [one.id for one in app.states(app.titled(settings["project"]).id)]
-    shown = [one.document for one in app.completions(app.titled(settings["project"]).id, tasks)]
+    project = app.titled(settings["project"]).id
+    tasks = [one.id for one in app.states(project)]
+    shown = [one.document for one in app.completions(project, tasks)]
 
     assert (done["tasks"], done["quarantined"]) == (3, 0)
-    assert all(f"Connection '{name}' is stored, revision 1." in one.stdout for one in said[:1])
+    assert f"Connection '{name}' is stored, revision 1." in said[0].stdout
+    assert f"Connection '{name}' is as it was, revision 1." in said[1].stdout
     assert len(shown) == 3
     assert all(bool(one["predictions"]) == (name == "example-predictions") for one in shown)
 
