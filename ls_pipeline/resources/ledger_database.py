@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from ls_pipeline.resources.ledger_tables import metadata
 
 MAKING_TABLES = 1_818_456_420
 """The number of PostgreSQL's lock on making tables; any will do that nobody else takes."""
+
+SQLITE_PATIENCE = 30.0
+"""Seconds to wait for another process's lock."""
 
 POSTGRESQL_SESSION = (
     # A process that is paused within a transaction must not keep the others out for ever.
@@ -65,9 +70,30 @@ def _tune_sqlite(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "connect")
     def _tune(db: Any, _record: object) -> None:
-        db.execute("PRAGMA busy_timeout=30000")
-        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA busy_timeout={SQLITE_PATIENCE * 1000:.0f}")
+        _turn_to_wal(db)
         db.execute("PRAGMA synchronous=FULL")
+
+
+def _turn_to_wal(db: Any) -> None:
+    """Have readers and a writer work at once; several processes may ask for it at once.
+
+    SQLite refuses a change of the journal's mode at once, however long the busy timeout:
+    waiting could be for ever where two wait for each other (https://sqlite.org/wal.html).
+    """
+    give_up = time.monotonic() + SQLITE_PATIENCE
+    while not _turned_to_wal(db) and time.monotonic() < give_up:
+        time.sleep(0.01)
+
+
+def _turned_to_wal(db: Any) -> bool:
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.args != ("database is locked",):
+            raise
+        return False
+    return True
 
 
 def _make_tables(engine: sa.Engine) -> None:

@@ -93,6 +93,14 @@ def test_ledger_is_made_once(at_once):
     assert at_once("Ledger(url).names()", "None") == [[]] * PROCESSES
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_sqlite_file_is_tuned_by_several_at_once(at_once, tmp_path):
+    for number in range(30):  # SQLite refuses about one in three such meetings
+        opened = at_once(f"Ledger('sqlite:///{tmp_path / str(number)}').names()", "None")
+
+        assert opened == [[]] * PROCESSES
+
+
 def test_same_new_connection_is_stored_once(at_once, ledger):
     numbers = at_once("ledger.save(make(), 'test')")
 
