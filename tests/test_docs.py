@@ -6,6 +6,7 @@ import runpy
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -16,21 +17,23 @@ from tests.test_reading import folder, labeled  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+CONNECTIONS = (ROOT / "docs/connections.md").read_text()
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def commands():
-    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+def commands(text):
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines if line.startswith("ls-pipeline ")]
 
 
-def test_commands_of_the_readme_work(environment, tmp_path):
+def test_commands_of_the_docs_work(environment, tmp_path):
     environment.chdir(tmp_path)
     (tmp_path / "reviews.xml").write_text(samples.TEXT_CONFIG)
     (tmp_path / "cats.xml").write_text(samples.PICTURE_CONFIG)
-    (document,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (document,) = re.findall(r"```yaml\n(.*?)```", CONNECTIONS, re.DOTALL)
     (tmp_path / "connections.yaml").write_text(document)
-    added = [words for words in commands() if words[1] == "connections"]
+    added = [words for words in commands(README + CONNECTIONS) if words[1] == "connections"]
     for words in added:
         done = CliRunner().invoke(main, words[1:])
         assert done.exit_code == 0, done.output
@@ -44,9 +47,6 @@ def test_commands_of_the_readme_work(environment, tmp_path):
 def test_make_targets_of_the_readme_exist(target):
     assert f"make {target}" in README
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -67,10 +67,24 @@ def test_every_guarantee_names_a_test_that_is_there():
         assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
 
 
-def test_reference_is_what_the_code_says(monkeypatch):
-    written = runpy.run_path(str(ROOT / "scripts/reference"))["parquet_schema"]()
+def test_reference_is_what_the_code_says():
+    pages = runpy.run_path(str(ROOT / "scripts/reference"))["PAGES"]
 
-    assert (ROOT / "docs/parquet-schema.md").read_text() == written
+    assert len(pages) == 3
+    for name, page in pages.items():
+        assert (ROOT / "docs" / name).read_text() == page()
+
+
+def test_commands_of_the_docs_have_flags_that_exist():
+    found = [words for page in PAGES for words in commands(page.read_text())]
+    for words in found:
+        command, rest = main, words[1:]
+        while isinstance(command, click.Group) and rest:
+            command, rest = command.commands[rest[0]], rest[1:]
+        flags = {flag for param in command.params for flag in param.opts}
+        assert [word for word in rest if word.startswith("--") and word not in flags] == []
+
+    assert len(found) > 20
 
 
 def test_snippets_of_training_data_run(folder, environment, tmp_path, capsys):  # noqa: F811
@@ -86,8 +100,9 @@ def test_snippets_of_training_data_run(folder, environment, tmp_path, capsys):  
     assert names["again"].name == names["snapshot"].name == capsys.readouterr().out.strip()
 
 
-def test_params_of_training_data_are_in_its_docs():
-    text = (ROOT / "docs/training-data.md").read_text() + README
+def test_params_are_explained():
+    pages = ("s3", "settings", "training-data")
+    text = README + "".join((ROOT / f"docs/{page}.md").read_text() for page in pages)
     params = [*SourceParams.model_fields, *TargetParams.model_fields]
 
     assert [name for name in params if f"`{name}`" not in text] == []
