@@ -158,6 +158,10 @@ def tell(change: Revising, number: int | None) -> None:
 
 APPLY_EPILOG = """
 \b
+Examples:
+  ls-pipeline connections apply connections.yaml --dry-run   what would change
+  ls-pipeline connections apply connections.yaml
+\b
 The file:
   connections:
     reviews:
@@ -191,13 +195,30 @@ def apply_file(file: Path, outside: Outside, *, dry_run: bool = False) -> None:
                 tell(change, None if dry_run else change.save(outside.ledger, getpass.getuser()))
 
 
-@connections.command(short_help="Print the JSON Schema of that file.")
+SCHEMA_EPILOG = """
+\b
+Example:
+  ls-pipeline connections schema > connections.schema.json
+  and as the first line of connections.yaml:
+  # yaml-language-server: $schema=connections.schema.json
+"""
+
+
+@connections.command(epilog=SCHEMA_EPILOG, short_help="Print the JSON Schema of that file.")
 def schema() -> None:
     """Print the JSON Schema of the file that `apply` takes, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@connections.command("list")
+LIST_EPILOG = """
+\b
+Examples:
+  ls-pipeline connections list          a table
+  ls-pipeline connections list --json   all of their settings, for scripts
+"""
+
+
+@connections.command("list", epilog=LIST_EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List the connections."""
@@ -217,7 +238,14 @@ def _place(part: Any) -> str:
     return f"{part.type}: {part.path}/{part.params.prefix}".rstrip("/") if part else ""
 
 
-@connections.command(short_help="Show a connection as JSON.")
+SHOW_EPILOG = """
+\b
+Example:
+  ls-pipeline connections show reviews
+"""
+
+
+@connections.command(epilog=SHOW_EPILOG, short_help="Show a connection as JSON.")
 @click.argument("name")
 def show(name: str) -> None:
     """Show a connection as JSON: its params in force, who stored them, and how it goes."""
@@ -237,7 +265,16 @@ def _plain(one: Connection) -> dict[str, Any]:
     return one.model_dump(mode="json")
 
 
-@connections.command(short_help="List the revisions of a connection's settings.")
+HISTORY_EPILOG = """
+\b
+Example:
+  ls-pipeline connections history reviews
+"""
+
+
+@connections.command(
+    epilog=HISTORY_EPILOG, short_help="List the revisions of a connection's settings."
+)
 @click.argument("name")
 def history(name: str) -> None:
     """List the revisions of a connection's settings: when, who, and old → new."""
@@ -250,14 +287,28 @@ def history(name: str) -> None:
             say(*(f"  {one}" for one in changes(earlier, revision.connection)))
 
 
-@connections.command(short_help="Let sensors and passes work on it again.")
+ENABLE_EPILOG = """
+\b
+Example:
+  ls-pipeline connections enable reviews
+"""
+
+
+@connections.command(epilog=ENABLE_EPILOG, short_help="Let sensors and passes work on it again.")
 @click.argument("name")
 def enable(name: str) -> None:
     """Let sensors and passes work on a connection again."""
     _switch(name, enabled=True)
 
 
-@connections.command(short_help="Let no sensor and no pass work on it.")
+DISABLE_EPILOG = """
+\b
+Example:
+  ls-pipeline connections disable reviews
+"""
+
+
+@connections.command(epilog=DISABLE_EPILOG, short_help="Let no sensor and no pass work on it.")
 @click.argument("name")
 def disable(name: str) -> None:
     """Let no sensor and no pass work on a connection; everything stays as it is."""
@@ -271,7 +322,14 @@ def _switch(name: str, *, enabled: bool) -> None:
     tell(change, change.save(ledger, getpass.getuser()))
 
 
-@connections.command()
+REMOVE_EPILOG = """
+\b
+Example:
+  ls-pipeline connections remove reviews
+"""
+
+
+@connections.command(epilog=REMOVE_EPILOG)
 @click.argument("name")
 def remove(name: str) -> None:
     """Take a connection out of use.

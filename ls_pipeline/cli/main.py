@@ -33,12 +33,20 @@ FAILED, MISUSED = 1, 2
 
 EPILOG = """
 \b
+Examples:
+  ls-pipeline demo             see it run, on servers of its own
+  ls-pipeline start --init --source s3 --source-path my-bucket
+  ls-pipeline status --watch   how all connections stand
+\b
 Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
 GCS:            GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST
 Own state:      LS_PIPELINE_HOME (.ls_pipeline here), LS_PIPELINE_DATABASE_URL
 \b
 Exit codes:     0 done; 1 something failed; 2 the command line is wrong, nothing was done
+\b
+Completion:     eval "$(_LS_PIPELINE_COMPLETE=bash_source ls-pipeline)" in ~/.bashrc; zsh_source
+                in ~/.zshrc
 """
 
 

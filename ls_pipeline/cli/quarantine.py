@@ -24,7 +24,15 @@ def quarantine() -> None:
     """
 
 
-@quarantine.command("list")
+LIST_EPILOG = """
+\b
+Examples:
+  ls-pipeline quarantine list            of all connections
+  ls-pipeline quarantine list cats --json
+"""
+
+
+@quarantine.command("list", epilog=LIST_EPILOG)
 @click.argument("names", metavar="[CONNECTION]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -46,7 +54,15 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
     say("Upload a correct version of an object, and it is tried by itself.")
 
 
-@quarantine.command()
+RETRY_EPILOG = """
+\b
+Examples:
+  ls-pipeline quarantine retry cats                      all of them
+  ls-pipeline quarantine retry cats incoming/one.json    one of them
+"""
+
+
+@quarantine.command(epilog=RETRY_EPILOG)
 @click.argument("name", metavar="CONNECTION")
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
 def retry(name: str, keys: tuple[str, ...]) -> None:

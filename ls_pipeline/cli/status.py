@@ -9,8 +9,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import out
@@ -30,6 +32,9 @@ Examples:
   ls-pipeline status           all connections
   ls-pipeline status --watch   the same, refreshed until Ctrl-C
   ls-pipeline status --json    one JSON object; times in seconds since 1970
+\b
+State: well; at work; fails, with the reason and the next try below; disabled; waits for its
+first pass.
 """
 
 
@@ -101,7 +106,7 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
     elif watch:
         _watch(names, outside)
     else:
-        out.print(_table(found, time.time()))
+        out.print(_shown(found, time.time()))
 
 
 def _look(names: tuple[str, ...], outside: Outside) -> dict[str, Status]:
@@ -117,7 +122,7 @@ def _watch(names: tuple[str, ...], outside: Outside) -> None:
     try:
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(_table(_look(names, outside), time.time()), refresh=True)
+                live.update(_shown(_look(names, outside), time.time()), refresh=True)
                 time.sleep(SECONDS)
     except KeyboardInterrupt:
         return
@@ -126,29 +131,41 @@ def _watch(names: tuple[str, ...], outside: Outside) -> None:
 COUNTS = ("objects", "tasks", "labeled", "exported", "quarantined")
 
 
-def _table(found: dict[str, Status], now: float) -> Table:
-    table = Table("Connection")
+def _shown(found: dict[str, Status], now: float) -> Group:
+    """Show a row for each connection, which 80 columns hold, and sentences below the table."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("Connection", overflow="fold", min_width=12)
     for name in COUNTS:
-        table.add_column(name.capitalize(), justify="right")
-    for title in ("Last pass", "State", "Label Studio"):
-        table.add_column(title, overflow="fold")
+        table.add_column(name.capitalize(), justify="right", no_wrap=True)
+    table.add_column("Last pass", no_wrap=True)
+    table.add_column("State", no_wrap=True)
+    below = []
     for name, one in found.items():
         counts = [f"{getattr(one, count):,}" for count in COUNTS]
-        table.add_row(name, *counts, _ago(one.passed_at, now), _state(one, now), one.project)
-    return table
+        state, colour = _state(one)
+        table.add_row(name, *counts, _ago(one.passed_at, now), Text(state, colour))
+        if one.enabled and one.failures:
+            below.append(Text(f"{name}: {_failing(one, now)}", "red"))
+        if one.project:
+            below.append(Text(f"{name}: {one.project}", "dim", no_wrap=True, overflow="ignore"))
+    return Group(table, *below)
 
 
-def _state(one: Status, now: float) -> str:
+def _state(one: Status) -> tuple[str, str]:
+    """Give a word for how a connection stands, and its colour."""
     if not one.enabled:
-        return "[dim]disabled[/]"
+        return "disabled", "dim"
     if one.working:
-        return "[cyan]at work[/]"
-    if not one.failures:
-        return "[green]well[/]" if one.passed_at else "[dim]waits for its first pass[/]"
-    what = " ".join(dict.fromkeys(one.failures.values())).replace("[", r"\[")
+        return "at work", "cyan"
+    if one.failures:
+        return "fails", "red"
+    return ("well", "green") if one.passed_at else ("waits", "dim")
+
+
+def _failing(one: Status, now: float) -> str:
+    what = " ".join(dict.fromkeys(one.failures.values()))
     at = datetime.fromtimestamp(one.retry_at, timezone.utc)
-    again = f"Trying again at {at:%H:%M:%S} UTC." if one.retry_at > now else "Trying again now."
-    return f"[red]{what}[/] {again}"
+    return f"{what} Trying again {f'at {at:%H:%M:%S} UTC' if one.retry_at > now else 'now'}."
 
 
 def _ago(then: float, now: float) -> str:
