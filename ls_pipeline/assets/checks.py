@@ -17,6 +17,12 @@ BALANCE = dg.AssetCheckSpec(
     description="Every object that the bucket listed is accounted for: loaded, filtered, in "
     "quarantine, or pending.",
 )
+QUARANTINE = dg.AssetCheckSpec(
+    "nothing_quarantined",
+    asset="tasks",
+    description="Every object and row that was read became a task.",
+)
+OF_TASKS = [BALANCE, QUARANTINE]
 
 
 def balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult:
@@ -44,10 +50,31 @@ def balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult
     )
 
 
-def nothing_to_balance(connection: str) -> dg.AssetCheckResult:
-    """Pass, because nothing was listed."""
+def nothing_quarantined(account: Account) -> dg.AssetCheckResult:
+    """Warn of objects and rows that are in quarantine, with the first one's reason."""
+    count = account.count_quarantined()
+    said = "Nothing is in quarantine."
+    for first in account.quarantined(limit=1):
+        said = (
+            f"{count} in quarantine; the first is {first.key!r}: {first.reason} Upload it anew, or "
+            f"see ls-pipeline quarantine list {account.name}."
+        )
+    return dg.AssetCheckResult(
+        check_name=QUARANTINE.name,
+        passed=count == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{account.name}: {said}",
+        metadata={"quarantined": count},
+    )
+
+
+def of_no_tasks(connection: str) -> list[dg.AssetCheckResult]:
+    """Pass all, because nothing was listed."""
     said = f"{connection}: nothing was listed."
-    return dg.AssetCheckResult(check_name=BALANCE.name, passed=True, description=said)
+    return [
+        dg.AssetCheckResult(check_name=spec.name, passed=True, description=said)
+        for spec in OF_TASKS
+    ]
 
 
 _BLOCKING = {

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.checks import BALANCE, balance, nothing_to_balance
+from ls_pipeline.assets.checks import OF_TASKS, balance, nothing_quarantined, of_no_tasks
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.loading import Loading, load
 from ls_pipeline.assets.outside import source_bucket
@@ -35,7 +35,7 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
     group_name="labeling",
     kinds={"labelstudio"},
     description=DESCRIPTION,
-    check_specs=[BALANCE],
+    check_specs=OF_TASKS,
 )
 def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,
@@ -50,7 +50,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         source = work.connection.source
         if source is None or not work.connection.enabled:
             why = nothing_to_do(work.connection, "source")
-            return why._replace(check_results=[nothing_to_balance(work.connection.name)])
+            return why._replace(check_results=of_no_tasks(work.connection.name))
         bucket = bucket_of(source, s3, gcs)
         begin_copy(work.account, work.lease, source)
         try:
@@ -65,7 +65,10 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         metadata = _metadata(done, work.account, project)
         return dg.MaterializeResult(
             metadata={**metadata, **copy_metadata(work.connection.name, source, copied)},
-            check_results=[balance(work.account, source.params.filter.folder, done)],
+            check_results=[
+                balance(work.account, source.params.filter.folder, done),
+                nothing_quarantined(work.account),
+            ],
         )
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ls_pipeline.assets.checks import balance
+from ls_pipeline.assets.checks import balance, nothing_quarantined
 from ls_pipeline.domain import tasks
 from ls_pipeline.domain.changes import State
 from ls_pipeline.domain.errors import ObjectChangedError
@@ -63,6 +63,23 @@ def test_good_neighbours_are_loaded_and_the_accounts_balance(full):
 
     assert sorted(key for key, _ in full.tasks) == sorted(f"{key}.good.json" for key in BAD)
     assert check.passed, check.description
+
+
+def test_quarantine_is_a_warning_that_names_the_first_and_what_to_do(full):
+    check = nothing_quarantined(full.account)
+
+    assert (check.passed, check.severity.value) == (False, "WARN")
+    assert check.metadata["quarantined"].value == len(BAD)
+    assert check.description.startswith(f"{full.account.name}: {len(BAD)} in quarantine")
+    assert f"{min(BAD)!r}: " in check.description
+    assert f"ls-pipeline quarantine list {full.account.name}" in check.description
+
+
+def test_empty_quarantine_is_no_warning(bench):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+
+    assert nothing_quarantined(bench.account).passed
 
 
 def test_object_over_the_cap_is_not_read(full):
