@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import bisect
+import hashlib
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -78,13 +78,18 @@ class Store:
         for keys in (self.keys, self.extra):
             at = bisect.bisect_left(keys, key)
             if at < len(keys) and keys[at] == key:
-                return f'{{"text": {quoted(key)}}}'.encode()
+                return content(key)
         return None
 
 
+def content(key: str) -> bytes:
+    """Give the bytes of the object of this key, if there is one."""
+    return f'{{"text": {quoted(key)}}}'.encode()
+
+
 def etag(key: str) -> str:
-    """Give the version of the one content that a key has here."""
-    return f"{zlib.crc32(key.encode()):08x}" * 4
+    """Give the version of an object as S3 does: the MD5 of its bytes."""
+    return hashlib.md5(content(key), usedforsecurity=False).hexdigest()
 
 
 @lru_cache(KEPT)

@@ -55,8 +55,10 @@ BATCH_BYTES = 8 * 2**20
 """Of one import call."""
 
 READERS = 16
+READ_AHEAD = BATCH_ROWS
 READ_AHEAD_BYTES = 64 * 2**20
-"""Objects read at once, and the bytes that may wait for their turn."""
+"""Objects read at once, and what may wait for its turn: while one batch is imported, the next is
+read."""
 
 SUSPECTS_AT_MOST = 20
 """Tasks that make Label Studio crash, one after the other, before it is Label Studio's fault."""
@@ -252,9 +254,9 @@ class _Loader:
         waiting: deque[tuple[Difference, Future[list[Task | Complaint]]]] = deque()
         ahead = 0
         for difference in work:
-            waiting.append((difference, readers.submit(self._read, difference)))
+            waiting.append((difference, self._begin(readers, difference)))
             ahead += self._bytes(difference)
-            while len(waiting) > 2 * READERS or ahead > READ_AHEAD_BYTES:
+            while len(waiting) > READ_AHEAD or ahead > READ_AHEAD_BYTES:
                 ahead -= self._bytes(waiting[0][0])
                 self._look_up(waiting)
                 yield from self._result(*waiting.popleft())
@@ -276,8 +278,18 @@ class _Loader:
         return bool(was and was.version) and not self.account.is_quarantined(difference.key)
 
     def _bytes(self, difference: Difference) -> int:
-        blob = self.source.params.use_blob_urls or difference.listed is None
+        blob = self.source.params.use_blob_urls
         return 0 if blob or difference.listed is None else difference.listed.size
+
+    def _begin(
+        self, readers: ThreadPoolExecutor, difference: Difference
+    ) -> Future[list[Task | Complaint]]:
+        """Read an object in another thread; a blob is not read, and needs none."""
+        if not self.source.params.use_blob_urls:
+            return readers.submit(self._read, difference)
+        known: Future[list[Task | Complaint]] = Future()
+        known.set_result(self._read(difference))
+        return known
 
     def _read(self, difference: Difference) -> list[Task | Complaint]:
         one = difference.listed
@@ -322,14 +334,14 @@ class _Loader:
             self.batch.finished.append(KnownObject(one.key, one.version, one.size, State.LOADED))
             return
         for item in found:
+            if self.batch.full:  # of the rows before: after the last one, the object is finished
+                self._flush()
             if isinstance(item, Complaint):
                 self._complain(one, item)
             elif faults := self._faults(item):
                 self._complain(one, Complaint(item.row, faults))
             else:
                 self._take_task(one, item, rows.get(item.row))
-            if self.batch.full:
-                self._flush()
         whole = any(isinstance(item, Complaint) and item.row is None for item in found)
         if not whole:
             here = {item.row for item in found}

@@ -53,6 +53,9 @@ URL_LIFETIME_MINUTES = 60
 OURS = "ls_pipeline "
 """How the title of a storage connection begins that `open_bucket` made."""
 
+INSTEAD_OF = ", at S3_ENDPOINT of this server instead of "
+"""What the title says of an endpoint that Label Studio refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class About:
@@ -134,7 +137,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "POST",
             f"api/projects/{project_id}/import",
             params={"return_task_ids": "true", "commit_to_project": "true"},
-            json=list(tasks),
+            # Written here: the SDK looks at each value of `json` first, for longer than it sends.
+            content=json.dumps(list(tasks)).encode(),
+            headers={"Content-Type": "application/json"},
             request_options={"max_retries": 0, "timeout_in_seconds": IMPORT_TIMEOUT},
         )
         if answer.status_code in {400, 413, 500}:
@@ -217,7 +222,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             return
         else:
             # With its bucket, or Label Studio would not try whether it can be reached there.
-            answer = self._store("PATCH", f"{path}{same[0]['id']}", {"bucket": bucket}, where)
+            body = {"bucket": bucket, "title": _title(scheme, bucket)}
+            answer = self._store("PATCH", f"{path}{same[0]['id']}", body, where)
         if answer.status_code in {400, 500}:
             raise LabelStudioError(
                 f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
@@ -230,7 +236,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return {
             "project": project_id,
             "bucket": bucket,
-            "title": f"{OURS}{scheme}://{bucket} (opens objects, never syncs)",
+            "title": _title(scheme, bucket),
             "synchronizable": False,
             "use_blob_urls": True,
             # On GCS only a service account's key can sign: without one, Label Studio fetches
@@ -250,7 +256,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 raise
             # An address in an inner network is forbidden: only the S3_ENDPOINT of its server
             # may lead there, and does so where none is given.
-            return self._send(method, path, json={**body, **where, "s3_endpoint": ""})
+            title = _title("s3", body["bucket"]) + INSTEAD_OF + where["s3_endpoint"]
+            return self._send(
+                method, path, json={**body, **where, "s3_endpoint": "", "title": title}
+            )
 
     def version(self) -> str:
         return self._told("api/version", "release")
@@ -490,9 +499,18 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
     return TasksRefusedError(said, reasons, crashed=crashed)
 
 
+def _title(scheme: str, bucket: str) -> str:
+    return f"{OURS}{scheme}://{bucket} (opens objects, never syncs)"
+
+
 def _is_at(storage: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    """Tell whether a storage connection leads to this endpoint and region already."""
-    return all((storage.get(name) or "") == value for name, value in where.items())
+    """Tell whether a storage connection leads to this endpoint and region already.
+
+    Of one that Label Studio refused, and would refuse each time, the title tells.
+    """
+    refused = storage["title"].partition(INSTEAD_OF)[2]
+    proposed = {**storage, **({"s3_endpoint": refused} if refused else {})}
+    return all((proposed.get(name) or "") == value for name, value in where.items())
 
 
 def _is_own_error(answer: "httpx.Response") -> bool:

@@ -21,6 +21,7 @@ from lxml import etree
 
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.listing import Page
+from ls_pipeline.resources.s3_objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,15 +40,18 @@ class Wire:
         from botocore.utils import get_environ_proxies  # noqa: PLC0415
 
         config = client.meta.config
+        authorities = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE", "")  # as botocore has it
         self.client = client
         self._session = URLLib3Session(
-            # As botocore has it.
-            verify=ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or True,
+            verify=authorities or True,
             proxies=get_environ_proxies(client.meta.endpoint_url),
             timeout=(config.connect_timeout, config.read_timeout),
             max_pool_connections=CONNECTIONS,
         )
         self._came = threading.local()
+        self._authorities = authorities
+        self._objects: dict[str, Objects | None] = {}
+        self._lock = threading.Lock()
         client.meta.events.register("before-send.s3", self._send)
 
     def page(self, **asked: str) -> Page | None:
@@ -56,6 +60,18 @@ class Wire:
         self.client.list_objects_v2(EncodingType="url", **asked)
         page: Page | None = self._came.page
         return page
+
+    def objects(self, bucket: str) -> Objects | None:
+        """Give a bucket's objects without botocore; None where only it can open them."""
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - half a second
+
+        with self._lock:
+            if bucket not in self._objects:
+                try:
+                    self._objects[bucket] = Objects(self.client, bucket, self._authorities)
+                except (BotoCoreError, OSError, ValueError):
+                    self._objects[bucket] = None
+            return self._objects[bucket]
 
     def _send(self, request: Any, event_name: str, **_: object) -> Any:
         answer = self._session.send(request)

@@ -289,6 +289,26 @@ def test_inner_endpoint_that_label_studio_refuses_is_left_to_its_own(opened, s3_
     (one,) = _storages(app, project)
 
     assert (one["s3_endpoint"] or "", one["region_name"]) == ("", "eu-west-3")
+    assert one["title"].endswith(f"instead of {s3_server.url}")
+
+
+@pytest.mark.server
+def test_endpoint_that_was_refused_is_not_proposed_at_every_pass(opened, s3_server, monkeypatch):
+    app, project = opened
+    app.open_bucket(project.id, "s3", "storages", s3_server.url)
+    monkeypatch.setattr(LabelStudio, "_store", None)
+
+    app.open_bucket(project.id, "s3", "storages", s3_server.url)
+
+
+@pytest.mark.server
+def test_endpoint_in_place_of_one_that_was_refused_is_taken(opened, s3_server):
+    app, project = opened
+    app.open_bucket(project.id, "s3", "storages", s3_server.url)
+    app.open_bucket(project.id, "s3", "storages")
+    (one,) = _storages(app, project)
+
+    assert "instead of" not in one["title"]
 
 
 @pytest.mark.server
