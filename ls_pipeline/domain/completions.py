@@ -31,6 +31,13 @@ _ANNOTATION_FIELDS = (
 )
 _PREDICTION_FIELDS = ("id", "result", "score", "model_version", "created_at", "updated_at", "task")
 
+WHOLE_FIELDS = sorted(
+    {*_TASK_FIELDS, "annotations", "predictions", "drafts"}
+    | {*_ANNOTATION_FIELDS}
+    | {*_PREDICTION_FIELDS}
+)
+"""What `completion` reads of a task, and of what is in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
