@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test fast bench docs check format constraints clean
+.PHONY: setup demo test fast bench docs screenshots check format constraints clean
 
 setup: .venv/ready
 
@@ -38,6 +38,11 @@ bench: setup
 # As a site in site/; a link that leads nowhere fails it.
 docs: setup
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+# The pictures in README.md and docs, of the demo, in headless Chromium.
+screenshots: setup
+	scripts/chromium
+	$(BIN)/python scripts/screenshots
 
 check: setup
 	$(BIN)/ruff check .

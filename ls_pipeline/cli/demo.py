@@ -64,8 +64,8 @@ AT_ONCE = {"snapshot_minutes": 0}
 """Nobody who looks on waits ten minutes for training data."""
 
 
-def run_once() -> dict[str, dict[str, int]]:
-    """Run the circle unattended; give the counts of each connection.
+def run_once(look: Callable[[Stage], None] = lambda _stage: None) -> dict[str, dict[str, int]]:
+    """Run the circle unattended, look at it, and end it; give the counts of each connection.
 
     Raises ``PipelineError`` when a step does not come to its end.
     """
@@ -74,6 +74,7 @@ def run_once() -> dict[str, dict[str, int]]:
         _label_everything(outside, shown)
         counts = {name: census(name, outside).as_json() for name in outside.ledger.names()}
         _say_where(stage)
+        look(stage)
     show_counts(counts)
     return counts
 
@@ -248,12 +249,14 @@ _SIGNED = "--user demo:demo --aws-sigv4 aws:amz:us-east-1:s3 -H 'Content-Type: a
 
 def _say_what_to_try(stage: Stage) -> None:
     task = '{"text": "The kettle sings."}'
+    picture = stage.home / "mine.png"
+    picture.write_bytes(samples.pictures(PICTURES + 1)[-1][1])
     shape = f"{stage.gcs.url}/upload/storage/v1/b/{SHAPES}/o?uploadType=media&name=shapes/mine.png"
     say(
         "",
         "Drop an object into a bucket, and see it appear as a task within seconds:",
         f"  curl {_SIGNED} -X PUT {stage.s3.url}/{REVIEWS}/mine.json -d '{task}'",
-        f"  curl -X POST --data-binary @picture.png '{shape}'",
+        f"  curl -X POST --data-binary @{picture} '{shape}'",
         "Label a task, and find the completion in the target bucket:",
         f"  curl {_SIGNED} {stage.s3.url}/{REVIEWS}-labels",
         "Lead another terminal here, and look around:",

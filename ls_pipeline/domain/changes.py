@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ls_pipeline.domain.objects import StoredObject
@@ -81,15 +81,21 @@ def compare(
     Of each stream a page is held at a time.
     """
     for upto, was, now in _stretches(iter(known), iter(listed)):
-        there = [one[:3] for one in was if one.state is not State.REMOVED]
-        here = [one[:3] for one in now]
-        if there == here and len(there) == len(was):
+        there, here = list(map(_identity, was)), list(map(_identity, now))
+        if there == here and State.REMOVED not in map(_state, was):
             yield Stretch(upto, len(here), [])
             continue
+        there = [_identity(one) for one in was if one.state is not State.REMOVED]
         same = set(there).intersection(here)
-        known_else = (one for one in was if one[:3] not in same)
-        listed_else = (one for one in now if one[:3] not in same)
+        known_else = (one for one in was if _identity(one) not in same)
+        listed_else = (one for one in now if _identity(one) not in same)
         yield Stretch(upto, len(same), list(diff(known_else, listed_else, select)))
+
+
+_identity = itemgetter(0, 1, 2)
+"""What two sides are compared by: key, version and size."""
+
+_state = attrgetter("state")
 
 
 def _stretches(

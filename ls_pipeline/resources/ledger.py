@@ -12,6 +12,7 @@ import time
 import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -423,7 +424,7 @@ class Account:
         while True:
             with self.ledger.engine.connect() as db:
                 rows = db.execute(query, {"after": after}).all()
-            page = [KnownObject(key, version, size, _STATES[at]) for key, version, size, at in rows]
+            page = _known(rows)
             if page and not page[-1].key.startswith(prefix):
                 page = [one for one in page if one.key.startswith(prefix)]
             if page:
@@ -776,6 +777,17 @@ class Account:
 
 
 _STATES = {state.value: state for state in State}
+
+_known_object = partial(tuple.__new__, KnownObject)
+"""As `KnownObject`, without a call in Python: there may be millions."""
+
+
+def _known(rows: Sequence[sa.Row[Any]]) -> list[KnownObject]:
+    if not rows:
+        return []
+    keys, versions, sizes, states = zip(*rows, strict=True)
+    fields = zip(keys, versions, sizes, map(_STATES.__getitem__, states), strict=True)
+    return list(map(_known_object, fields))
 
 
 def _of_object(one: KnownObject) -> dict[str, Any]:
