@@ -27,8 +27,8 @@ def measured(asked: argparse.Namespace, folder: Path) -> Iterator[report.Work | 
         with works.labels_on_moto(asked.tasks, folder) as labels:
             yield from labels.loading(asked.tasks, asked.repeats)
             yield from labels.exporting(asked.tasks, asked.repeats)
-            if asked.objects:
-                yield growth(asked.objects, asked.repeats, folder)
+            if asked.growth:
+                yield growth(asked.growth, asked.repeats, folder)
             if asked.puts:
                 yield latency(labels.url, asked.puts, folder)
 
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=50_000, help="To look at on S3; 0: none.")
     parser.add_argument("--gcs-objects", type=int, default=1000, help="To look at on GCS; 0: none.")
     parser.add_argument("--tasks", type=int, default=500, help="To load and export; 0: none.")
+    parser.add_argument("--growth", type=int, default=50_000, help="Up to which size; 0: none.")
     parser.add_argument("--puts", type=int, default=5, help="To time the way of; 0: none.")
     parser.add_argument("--latency", type=float, default=0.08, help="Seconds before an answer.")
     parser.add_argument("--repeats", type=int, default=3)
