@@ -295,7 +295,7 @@ def _blobs(account: Account, key: str, outside: Outside, *, answers: bool) -> It
         yield Check("blobs: CORS", "skipped", "The object does not open.")
         return
     yield Check("blobs: open", "ok", f"Task {number} opens {uri}, from {at}.")
-    yield _cors(outside.label_studio.base_url, opened.host, allowed=opened.allowed)
+    yield _cors(outside.label_studio.public_url, opened.host, allowed=opened.allowed)
 
 
 def _advice_on_opening(status: int, host: str) -> str:
@@ -313,16 +313,16 @@ def _advice_on_opening(status: int, host: str) -> str:
     )
 
 
-def _cors(base_url: str, host: str, *, allowed: bool) -> Check:
+def _cors(pages: str, host: str, *, allowed: bool) -> Check:
     if not host:
         return Check("blobs: CORS", "ok", "Label Studio hands on the bytes itself.")
     if allowed:
-        return Check("blobs: CORS", "ok", f"{host} lets pages of {base_url} read the object.")
+        return Check("blobs: CORS", "ok", f"{host} lets pages of {pages} read the object.")
     return Check(
         "blobs: CORS",
         "failed",
-        f"{host} does not let pages of {base_url} read the object, so that browsers don't show it.",
-        f"Give the bucket a CORS rule that allows GET from {base_url}.",
+        f"{host} does not let pages of {pages} read the object, so that browsers don't show it.",
+        f"Give the bucket a CORS rule that allows GET from {pages}.",
     )
 
 

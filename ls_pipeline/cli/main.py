@@ -38,7 +38,7 @@ Examples:
   ls-pipeline start --init --source s3 --source-path my-bucket
   ls-pipeline status --watch   how all connections stand
 \b
-Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY
+Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; LABEL_STUDIO_PUBLIC_URL for links
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
 GCS:            GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST
 Own state:      LS_PIPELINE_HOME (.ls_pipeline here), LS_PIPELINE_DATABASE_URL

@@ -112,7 +112,7 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
 def _look(names: tuple[str, ...], outside: Outside) -> dict[str, Status]:
     ledger = outside.ledger
     try:
-        address = outside.label_studio.base_url
+        address = outside.label_studio.public_url
     except PipelineError:  # nobody has said where it is
         address = ""
     return {name: status_of(ledger.account(name), address) for name in names or ledger.names()}

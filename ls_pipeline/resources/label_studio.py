@@ -124,7 +124,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             found["title"],
             found["label_config"],
             found["task_number"] or 0,
-            f"{self.base_url}/projects/{found['id']}",
+            f"{self.public_url}/projects/{found['id']}",
         )
 
     def highest_task_id(self, project_id: int) -> int:
@@ -286,9 +286,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         """Open an object of a task the way that its page in Label Studio does."""
         import httpx  # noqa: PLC0415
 
-        own = httpx.URL(self.base_url)
-        port = f":{own.port}" if own.port else ""
-        origin = f"{own.scheme}://{own.host}{port}"
+        own, public = httpx.URL(self.base_url), httpx.URL(self.public_url)
+        port = f":{public.port}" if public.port else ""
+        origin = f"{public.scheme}://{public.host}{port}"
         try:
             answer = self._http.request(
                 f"tasks/{task_id}/resolve/",
@@ -322,6 +322,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def base_url(self) -> str:
         """Give the server's address, without a slash at its end."""
         return self._server.url.rstrip("/")
+
+    @property
+    def public_url(self) -> str:
+        """Give the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else the same."""
+        return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or self.base_url).rstrip("/")
 
     @cached_property
     def _server(self) -> LocalLabelStudio:

@@ -21,7 +21,7 @@ ROLE = "arn:aws:iam::123456789012:role/labels"
 class App(MemoryLabelingApp):
     """What the doctor asks of Label Studio besides."""
 
-    base_url = "http://labels"
+    base_url = public_url = "http://labels"
     version = "1.23.2"
     opened_as = Opened(200, "store", allowed=True)
 

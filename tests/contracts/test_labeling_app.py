@@ -293,6 +293,14 @@ def test_inner_endpoint_that_label_studio_refuses_is_left_to_its_own(opened, s3_
 
 
 @pytest.mark.server
+def test_links_lead_to_where_people_open_it(opened, monkeypatch):
+    app, project = opened
+    monkeypatch.setenv("LABEL_STUDIO_PUBLIC_URL", "https://labels.example.com/")
+
+    assert app.project(project.id).url == f"https://labels.example.com/projects/{project.id}"
+
+
+@pytest.mark.server
 def test_endpoint_that_was_refused_is_not_proposed_at_every_pass(opened, s3_server, monkeypatch):
     app, project = opened
     app.open_bucket(project.id, "s3", "storages", s3_server.url)

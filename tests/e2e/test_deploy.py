@@ -1,0 +1,143 @@
+"""What deploy/ says, as far as it can be run without an engine for containers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ls_pipeline.cli import samples
+from ls_pipeline.cli.servers import HOST, Server, _daemons_are_up, running
+from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.ledger import Ledger
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+VARIABLE = r"\$\{(\w+)(?::[?-][^}]*)?\}"
+
+
+def lines(name, pattern):
+    """Find what a pattern finds in the lines of a file."""
+    return re.findall(pattern, (DEPLOY / name).read_text(), re.MULTILINE)
+
+
+def tool(*words):
+    program = Path(sys.executable).with_name(words[0])
+    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_file_keeps_the_specification():
+    tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
+
+
+def test_dockerfile_is_as_hadolint_wants_it():
+    tool("hadolint", DEPLOY / "Dockerfile")
+
+
+def test_image_gets_all_that_it_copies():
+    copied = lines("Dockerfile", r"^COPY (?:--\S+ )*(.+) \S+$")
+    sent = lines("Dockerfile.dockerignore", r"^!(.+)$")
+
+    assert sorted(" ".join(copied).split()) == sorted(sent)
+    assert all((DEPLOY.parent / name).exists() for name in sent)
+
+
+def test_every_variable_is_in_the_example():
+    wanted = lines("compose.yaml", VARIABLE)
+    told = lines(".env.example", r"^(\w+)=")
+
+    assert set(wanted) <= set(told)
+
+
+def test_ports_are_open_on_loopback_alone():
+    ports = [port for one in SERVICES.values() for port in one.get("ports", [])]
+
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.fixture
+def deployment(stage, world, postgresql_server, tmp_path):
+    """Run the services that are ours, each as the compose file says, on databases of its own."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    for name in ("dagster.yaml", "workspace.yaml"):
+        (home / name).write_text((DEPLOY / name).read_text())
+    chosen = {"POSTGRES_PASSWORD": postgresql_server.password}
+    environment = {
+        name: re.sub(VARIABLE, lambda found: chosen[found[1]], value)
+        for name, value in SERVICES["code"]["environment"].items()
+    }
+    database = f"postgres:{postgresql_server.password}@postgres:5432/ledger"
+    assert environment["LS_PIPELINE_DATABASE_URL"].endswith(database)
+    code = service("code", tmp_path, home)
+    code.is_up = lambda one: health_check(one, environment)
+    environment |= {
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_POSTGRES_HOST": HOST,
+        "DAGSTER_POSTGRES_PORT": str(postgresql_server.server.port),
+        "DAGSTER_POSTGRES_USER": "ledger",
+        "LS_PIPELINE_DATABASE_URL": postgresql_server.url("ledger"),
+        "LS_PIPELINE_CODE_HOST": HOST,
+        "LS_PIPELINE_CODE_PORT": str(code.port),
+        "LS_PIPELINE_HOME": str(tmp_path / "home"),
+        "LS_PIPELINE_POLL_SECONDS": "2",
+        "DO_NOT_TRACK": "1",
+    }
+    environment = {**os.environ, **environment, "LABEL_STUDIO_URL": os.environ["LABEL_STUDIO_URL"]}
+    world.setenv("LS_PIPELINE_DATABASE_URL", environment["LS_PIPELINE_DATABASE_URL"])
+    daemon = replace(service("daemon", tmp_path, home), is_up=lambda _: True)
+    webserver = replace(service("webserver", tmp_path, home), is_up=_daemons_are_up, patience=180)
+    for one in (code, daemon, webserver):
+        one.environment = environment
+    databases = lines("databases.sql", r"^CREATE DATABASE (\w+);$")
+    try:
+        postgresql_server.sql(*(f"CREATE DATABASE {name}" for name in databases))
+        with running([code]), running([daemon, webserver]):
+            yield stage
+    finally:
+        postgresql_server.sql(*(f"DROP DATABASE IF EXISTS {one} WITH (FORCE)" for one in databases))
+
+
+def service(name, folder, home):
+    """Give a service's command, at a free port on loopback."""
+    program, *words = shlex.split(SERVICES[name]["command"])
+    here = {"0.0.0.0": HOST, "4000": "{port}", "3000": "{port}"}  # noqa: S104 - in its place
+    words = [here.get(word, word) for word in words]
+    words = [str(home / word) if word == "workspace.yaml" else word for word in words]
+    return Server(name, [str(Path(sys.executable).with_name(program)), *words], folder / name)
+
+
+def health_check(code, environment):
+    """Ask as the compose file does."""
+    _cmd, program, *words = SERVICES["code"]["healthcheck"]["test"]
+    words = [str(code.port) if word == "4000" else word for word in words]
+    program = Path(sys.executable).with_name(program)
+    done = subprocess.run([program, *words], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.server
+def test_object_becomes_a_task_by_services_that_share_nothing_but_databases(deployment):
+    source = deployment.s3("in")
+    for key, body in samples.texts(2):
+        source.put(key, body, "application/json")
+    deployment.add("reviews", samples.TEXT_CONFIG, source, None)
+    ledger = Ledger(database_url())
+    deadline = time.monotonic() + 120
+
+    while ledger.account("reviews").count_tasks() < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+    assert len(deployment.tasks("reviews")) == 2
