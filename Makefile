@@ -29,11 +29,12 @@ fast: setup
 OBJECTS ?= 50000
 GCS_OBJECTS ?= 1000
 TASKS ?= 500
+GROWTH ?= $(OBJECTS)
 PUTS ?= 5
 REPEATS ?= 3
 bench: setup
 	$(BIN)/python -m benchmarks --objects $(OBJECTS) --gcs-objects $(GCS_OBJECTS) \
-		--tasks $(TASKS) --puts $(PUTS) --repeats $(REPEATS)
+		--tasks $(TASKS) --growth $(GROWTH) --puts $(PUTS) --repeats $(REPEATS)
 
 # As a site in site/; a link that leads nowhere fails it.
 docs: setup
