@@ -193,6 +193,11 @@ class TargetParams(Params):
         le=1,
         description="Training data: warn when annotators of the same tasks agree less.",
     )
+    labels_within_days: int = Field(
+        default=7,
+        ge=1,
+        description="Warn when tasks wait for labels, and none came for so many days.",
+    )
     formats: list[str] = Field(
         default=[],
         description="Training data: what each snapshot is also converted to, as in COCO, YOLO, "

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from ls_pipeline.assets.checks import labels_keep_coming
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.outside import OUTSIDE
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
@@ -80,6 +81,7 @@ def defs() -> dg.Definitions:
     gc.set_threshold(20_000)
     return dg.Definitions(
         assets=[source_settings, target_settings, *ASSETS, *OUTSIDE],
+        asset_checks=[labels_keep_coming],
         jobs=[
             load_tasks,
             export_completions,

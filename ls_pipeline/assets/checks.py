@@ -1,15 +1,17 @@
 """What a pass must be able to say of itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 
 from ls_pipeline.assets.loading import Loading
+from ls_pipeline.assets.outside import labels
 from ls_pipeline.assets.snapshotting import Snapshotting
 from ls_pipeline.connections import TargetParams
 from ls_pipeline.domain.changes import State
 from ls_pipeline.domain.snapshots import Tally
-from ls_pipeline.resources.ledger import Account
+from ls_pipeline.resources.ledger import Account, Ledger
 
 BALANCE = dg.AssetCheckSpec(
     "accounts_balance",
@@ -77,6 +79,55 @@ def of_no_tasks(connection: str) -> list[dg.AssetCheckResult]:
     ]
 
 
+COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
+
+
+@dg.asset_check(
+    asset=labels.key,
+    name=COMING.name,
+    description="Where tasks wait to be labeled, somebody has labeled one within the target's "
+    "labels_within_days. The sensor `completions` sees to it.",
+)
+def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
+    """Tell whether the tasks of all connections are being labeled."""
+    return dg.AssetCheckResult(**coming(without_labels(ledger)))
+
+
+def without_labels(ledger: Ledger) -> dict[str, str]:
+    """Say of each connection where labels don't keep coming since when they don't."""
+    return {name: said for name in ledger.names() if (said := _late(ledger.account(name)))}
+
+
+def coming(late: Mapping[str, str]) -> dict[str, Any]:
+    """Give the fields of the check's result."""
+    return {
+        "passed": not late,
+        "severity": dg.AssetCheckSeverity.WARN,
+        "description": " ".join(late.values()) or "Labels come wherever tasks wait for them.",
+        "metadata": {"connections_without_labels": len(late)},
+    }
+
+
+def _late(account: Account) -> str:
+    """Say since when no label came though tasks wait; empty where all is well.
+
+    An export passes when something was labeled; before the first one, the time since the
+    connection was made counts.
+    """
+    connection = account.revision().connection
+    waiting = account.count_tasks() - account.count_exported()[0]
+    if connection.target is None or not connection.enabled or waiting <= 0:
+        return ""
+    since = account.health("completions").passed_at or account.history()[-1].saved_at
+    days = int((account.ledger.clock() - since) / DAY)
+    if days < connection.target.params.labels_within_days:
+        return ""
+    return f"{account.name}: {waiting} tasks wait for a label, and none came for {days} days."
+
+
+DAY = 86_400.0
+"""Seconds."""
+
 _BLOCKING = {
     "rows_as_exported": "The snapshot has exactly the tasks and annotations that the ledger says "
     "are exported, and no task that Label Studio lacks.",
@@ -89,6 +140,7 @@ _BLOCKING = {
 _WARNING = {
     "no_class_vanished": "Every label that the snapshot before had is still given.",
     "few_skipped": "Annotators skipped no more than the target's skipped_at_most.",
+    "target_complete": "Every completion that was written to the target is still there.",
     "annotators_agree": "Where several people labeled a task, they agree at least as much as the "
     "target's agreement_at_least.",
 }
@@ -112,9 +164,9 @@ def of_no_snapshot(connection: str) -> Iterator[dg.AssetCheckResult]:
 
 
 def of_snapshot(
-    connection: str, done: Snapshotting, params: TargetParams
+    connection: str, done: Snapshotting, params: TargetParams, lost: Sequence[str] = ()
 ) -> Iterator[dg.AssetCheckResult]:
-    """Tell how a connection's snapshot fared."""
+    """Tell how a connection's snapshot fared; ``lost`` are files that are gone from the target."""
     for name in _BLOCKING:
         fault = done.failed.get(name, "")
         counted = done.counts if name == "rows_as_exported" else {}
@@ -130,6 +182,7 @@ def of_snapshot(
     skipped, agreement = _share_skipped(tally), _agreement(tally)
     warnings: dict[str, tuple[str, dict[str, float]]] = {
         "no_class_vanished": (_vanished(tally, before) if done.manifest else "", {}),
+        "target_complete": (_lost(lost), {"lost": len(lost)}),
         "few_skipped": (_skipped(tally, params.skipped_at_most), {"skipped": skipped}),
         "annotators_agree": (
             _disagreement(tally, params.agreement_at_least),
@@ -160,6 +213,15 @@ def _vanished(tally: Tally, before: Tally) -> str:
         if label not in tally.labels.get(control, {})
     ]
     return f"No result has these labels any more: {', '.join(gone)}." if gone else ""
+
+
+def _lost(files: Sequence[str]) -> str:
+    if not files:
+        return ""
+    return (
+        f"{len(files)} files of completions are gone from the target, the first is {files[0]}; the "
+        "next export writes them again."
+    )
 
 
 def _share_skipped(tally: Tally) -> float:

@@ -15,9 +15,11 @@ from ls_pipeline.domain.completions import Completion, TaskState, is_for
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
     completion_key,
+    is_completion_key,
     json_document,
     tombstone,
 )
+from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.ledger_records import Exported
 
 if TYPE_CHECKING:
@@ -119,6 +121,26 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
         _bury(account, lease, project, target, bucket, app, done)
     account.record_exported(lease, upto, annotated)
     return done
+
+
+def find_lost(account: Account, lease: Lease, target: Target, bucket: Bucket) -> list[str]:
+    """Find the completions whose files are gone from the target; give the URIs of the files.
+
+    They are forgotten, so that the next export writes them again.
+    """
+    root = folder(target.params.prefix)
+    there: set[int] = set()
+    for page in bucket.pages(root):
+        keys = [one.key for one in page if is_completion_key(root, one.key)]
+        there.update(int(key[len(root) :].partition(".")[0]) for key in keys)
+        if page[-1].key > f"{root}:":  # what follows the last digit
+            break
+    files = account.exported_files()
+    here = ((one, uri) for one, uri in files if uri == target.uri(completion_key(root, one)))
+    lost = {one: uri for one, uri in here if one not in there}
+    if lost:
+        account.forget_exports(lease, list(lost))
+    return list(lost.values())
 
 
 def _one_ahead(batches: Iterator[list[Completion]]) -> Iterator[list[Completion]]:

@@ -9,6 +9,7 @@ from ls_pipeline.assets import checks
 from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.assets.exporting import find_lost
 from ls_pipeline.assets.formats import convert_snapshot
 from ls_pipeline.assets.links import folder_link
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
@@ -95,7 +96,8 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         begin_copy(work.account, work.lease, target)
         revision = work.account.revision()
         done = snapshot(work.account, work.lease, revision, project, bucket, label_studio, progress)
-        yield from checks.of_snapshot(work.connection.name, done, target.params)
+        lost = find_lost(work.account, work.lease, target, bucket)
+        yield from checks.of_snapshot(work.connection.name, done, target.params, lost)
         if done.failed:
             raise SnapshotError("The snapshot was not published: " + " ".join(done.failed.values()))
         snapshots = Snapshots(bucket, target.params.prefix)

@@ -748,6 +748,28 @@ class Account:
             yield from ((row.task_id, row.digest) for row in rows)
             first = rows[-1].task_id + 1
 
+    def exported_files(self) -> Iterator[tuple[int, str]]:
+        """Give (task id, URI) of the tasks that have annotations in the target, by id."""
+        c, first = completions.c, 0
+        query = sa.select(c.task_id, c.uri).where(c.connection == self.id, c.annotations > 0)
+        while True:
+            page = query.where(c.task_id >= first).order_by(c.task_id).limit(PAGE)
+            with self.ledger.engine.connect() as db:
+                rows = db.execute(page).all()
+            if not rows:
+                return
+            yield from ((row.task_id, row.uri) for row in rows)
+            first = rows[-1].task_id + 1
+
+    def forget_exports(self, lease: Lease, task_ids: Sequence[int]) -> None:
+        """Forget what was written for some tasks: the next export looks at all, and writes them."""
+        c = completions.c
+        with self._write(lease) as db:
+            for start in range(0, len(task_ids), PAGE):
+                some = task_ids[start : start + PAGE]
+                db.execute(completions.delete().where(c.connection == self.id, c.task_id.in_(some)))
+            db.execute(self._mine(lease).values(polled_to=""))
+
     def training(self) -> Training:
         """Tell how training data stands."""
         c = connections.c

@@ -1,7 +1,10 @@
 """The ``completions`` sensor: looks for labels that were finished, edited or deleted."""
 
+import json
+
 import dagster as dg
 
+from ls_pipeline.assets.checks import COMING, coming, without_labels
 from ls_pipeline.assets.copying import is_due
 from ls_pipeline.assets.exporting import OVERLAP, differs, earlier
 from ls_pipeline.domain.errors import LabelStudioError
@@ -36,12 +39,13 @@ def look_for_labels(
 ) -> dg.SensorResult:
     """Compare Label Studio's annotations with the ledger; ask for a run where they differ.
 
-    The cursor is a Label Studio time before which nothing differs, so that tasks that were
-    merely loaded are not listed again and again. It moves only over ticks that found nothing.
+    The cursor holds a Label Studio time before which nothing differs, so that tasks that were
+    merely loaded are not listed again and again; it moves only over ticks that found nothing.
+    And it holds the connections to which no labels came: where these change, the check is told.
     """
     accounts = watched(ledger, lambda one: one.revision().connection.target is not None)
     tick = Tick()
-    seen_to = context.cursor or ""
+    seen_to, told = _remembered(context.cursor)
     try:
         now = earlier(app.now(), OVERLAP) if accounts else ""
         for account in accounts:
@@ -51,7 +55,21 @@ def look_for_labels(
         now = ""
     quiet = now and not tick.wanted and not tick.unsure
     names = [account.name for account in accounts]
-    return tick.result(context, names, now if quiet else seen_to)
+    late = without_labels(ledger)
+    if list(late) != told:
+        found = dg.AssetCheckEvaluation(COMING.asset_key, COMING.name, **coming(late))
+        tick.checked.append(found)
+    cursor = json.dumps([now if quiet else seen_to, list(late)])
+    return tick.result(context, names, cursor)
+
+
+def _remembered(cursor: str | None) -> tuple[str, list[str] | None]:
+    """Take a cursor apart; one of an earlier version is none."""
+    try:
+        seen_to, told = json.loads(cursor or "")
+    except (ValueError, TypeError):
+        return "", None
+    return seen_to, told
 
 
 def _look(

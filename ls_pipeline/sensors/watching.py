@@ -39,6 +39,8 @@ class Tick:
     reasons: list[str] = field(default_factory=list)
     unsure: bool = False
     """Whether a connection was passed over that may need a run."""
+    checked: list[dg.AssetCheckEvaluation] = field(default_factory=list)
+    """What it found of the assets' state."""
     deadline: float = field(default_factory=lambda: time.monotonic() + TICK_SECONDS)
 
     @property
@@ -58,6 +60,7 @@ class Tick:
             skip_reason=None if requests else " ".join(self.reasons) or "Nothing to watch yet.",
             dynamic_partitions_requests=[CONNECTIONS.build_add_request(missing)] if missing else [],
             cursor=cursor,
+            asset_events=self.checked,
         )
 
 

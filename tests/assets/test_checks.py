@@ -2,6 +2,7 @@ import pytest
 
 from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.checks import of_no_snapshot, of_snapshot
+from ls_pipeline.assets.exporting import find_lost
 from ls_pipeline.connections import TargetParams
 from ls_pipeline.domain.snapshots import Tally
 from tests.assets.conftest import RESULT
@@ -100,3 +101,29 @@ def test_balance_is_a_share_of_each_split():
         "| c: A | 75% | - | 100% |",
         r"| c: B\| | 25% | - | 0% |",
     ]
+
+
+def test_file_that_somebody_deleted_is_a_warning_and_is_written_again(labeled):
+    number = labeled.task_id("a.json")
+    labeled.target.delete(f"{number}.json")
+    with labeled.account.lease() as lease:
+        settings = labeled.account.revision().connection
+        lost = find_lost(labeled.account, lease, settings.target, labeled.target)
+    one = {
+        one.check_name: one
+        for one in of_snapshot("reviews", labeled.snapshot(), settings.target.params, lost)
+    }["target_complete"]
+    labeled.export()
+
+    assert lost == [f"s3://labels/{number}.json"]
+    assert (one.passed, one.severity.value) == (False, "WARN")
+    assert f"{number}.json" in labeled.target.objects
+
+
+def test_files_that_are_there_are_all_found(labeled):
+    for key in ("training_data/1.json", "0x.json", "9/1.json"):
+        labeled.target.put(key, b"", "application/json")
+    with labeled.account.lease() as lease:
+        target = labeled.account.revision().connection.target
+
+        assert find_lost(labeled.account, lease, target, labeled.target) == []

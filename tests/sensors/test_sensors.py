@@ -268,3 +268,35 @@ def test_run_of_a_removed_connection_says_so(bench, instance):
         one_pass(bench.ledger, "gone", "t"),
     ):
         pass
+
+
+def reported(result):
+    return [one.passed for one in result.asset_events]
+
+
+def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    first = look_at_labels(bench, instance)
+    bench.time.sleep(8 * 86_400)
+    late = look_at_labels(bench, instance, first.cursor)
+    again = look_at_labels(bench, instance, late.cursor)
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    with one_pass(bench.ledger, "reviews", "completions"):
+        pass
+    bench.export()
+    well = look_at_labels(bench, instance, again.cursor)
+
+    assert [reported(one) for one in (first, late, again, well)] == [
+        [True],
+        [False],
+        [],
+        [True],
+    ]
+    assert late.asset_events[0].description == (
+        "reviews: 1 tasks wait for a label, and none came for 8 days."
+    )
+
+
+def test_cursor_of_an_earlier_version_is_no_hindrance(bench, instance):
+    assert look_at_labels(bench, instance, "2026-01-02T03:04:05.000000Z").cursor
