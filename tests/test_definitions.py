@@ -63,6 +63,15 @@ def test_sensors_run_by_default_and_look_as_often_as_is_set(environment):
     }
 
 
+def test_everything_has_owners_and_a_description(repository):
+    graph = repository.asset_graph
+    assets = [graph.get(key) for key in graph.get_all_asset_keys()]
+    jobs = [one for one in repository.get_all_jobs() if not one.name.startswith("__")]
+
+    assert {tuple(one.owners) for one in assets} == {("team:labeling",)}
+    assert all(one.description for one in [*assets, *jobs, *repository.sensor_defs])
+
+
 def test_workspace_names_the_definitions():
     workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())
 

@@ -11,6 +11,7 @@ from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.home import owners
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Progress
@@ -27,6 +28,7 @@ changed is written, and a file counts once the bucket has confirmed its checksum
     partitions_def=CONNECTIONS,
     deps=[target_settings, labels],
     group_name="labeling",
+    owners=owners(),
     kinds={"json"},
     description=DESCRIPTION,
 )
@@ -57,5 +59,6 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 "dagster/row_count": dg.MetadataValue.int(exported),
                 "folder": folder_link(target, folder(target.params.prefix)),
                 "project": dg.MetadataValue.url(project.url),
+                **done.took.metadata(),
             }
         )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ls_pipeline.assets.took import Took
 from ls_pipeline.domain.completions import Completion, TaskState, is_for
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
@@ -53,6 +54,7 @@ class Exporting:
     deleted: int = 0
     """Tasks that were deleted in Label Studio: tombstones, or their documents are deleted."""
     first_written: list[StoredObject] = field(default_factory=list)
+    took: Took = field(default_factory=Took)
 
 
 def to_read(
@@ -112,8 +114,9 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     )
     with ThreadPoolExecutor(WRITERS) as writers:
         seen = 0
-        for found in _one_ahead(batches):
-            write(account, lease, target, bucket, writers, found, done)
+        for found in _one_ahead(batches, done.took):
+            with done.took.timing("writing"):
+                write(account, lease, target, bucket, writers, found, done)
             seen += len(found)
             progress.advance(account.name, "completions", seen, len(wanted))
     annotated = app.count_annotated(project.id)
@@ -143,11 +146,15 @@ def find_lost(account: Account, lease: Lease, target: Target, bucket: Bucket) ->
     return list(lost.values())
 
 
-def _one_ahead(batches: Iterator[list[Completion]]) -> Iterator[list[Completion]]:
+def _one_ahead(batches: Iterator[list[Completion]], took: Took) -> Iterator[list[Completion]]:
     """Have each batch read, in a thread, while the one before it is written."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
+        while True:
+            with took.timing("reading"):
+                batch = coming.result()
+            if batch is None:
+                return
             coming = reader.submit(next, batches, None)
             yield batch
 

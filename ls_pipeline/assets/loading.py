@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.assets.settling import Settling, ours_above
+from ls_pipeline.assets.took import Took
 from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, compare
 from ls_pipeline.domain.completions import digest
 from ls_pipeline.domain.errors import (
@@ -89,6 +90,7 @@ class Loading:
     """Objects that could not be read this time, each a sentence."""
     notes: list[str] = field(default_factory=list)
     """What a person should know, though the pass went well."""
+    took: Took = field(default_factory=Took)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +312,9 @@ class _Loader:
         self, difference: Difference, future: Future[list[Task | Complaint]]
     ) -> Iterator[tuple[Difference, list[Task | Complaint]]]:
         try:
-            yield difference, future.result()
+            with self.done.took.timing("reading"):
+                found = future.result()
+            yield difference, found
         except (ObjectChangedError, ObjectNotFoundError) as error:
             self.done.notes.append(str(error))  # the next pass sees what it is by then
             self.done.pending += difference.change is Change.ADDED
@@ -465,7 +469,8 @@ class _Loader:
             self.lease, self.project.id, above, [row.loaded for row in rows]
         )
         try:
-            ids = self.app.import_tasks(self.project.id, [row.body for row in rows])
+            with self.done.took.timing("importing"):
+                ids = self.app.import_tasks(self.project.id, [row.body for row in rows])
         except TasksRefusedError as error:
             self._refused(attempt, rows, error)
             return

@@ -11,7 +11,7 @@ from ls_pipeline.assets.revising import Preview, Revising, preview_source, previ
 from ls_pipeline.connections import CONNECTIONS, Connection, Source, Target, revised
 from ls_pipeline.domain.errors import BucketNotFoundError, ConnectionFaults, OutsideError
 from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.home import database_url, owners
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.s3 import S3Buckets
 
@@ -163,6 +163,7 @@ def _metadata(change: Revising, saved: str, found: Preview) -> dict[str, dg.Meta
 @dg.asset(
     partitions_def=CONNECTIONS,
     group_name="labeling",
+    owners=owners(),
     kinds={"yaml"},
     config_schema=_form("source"),
     description=DESCRIPTION.format(side="source", what="Where a connection's tasks come from."),
@@ -180,6 +181,7 @@ def source_settings(
 @dg.asset(
     partitions_def=CONNECTIONS,
     group_name="labeling",
+    owners=owners(),
     kinds={"yaml"},
     config_schema=_form("target"),
     description=DESCRIPTION.format(side="target", what="Where a connection's completions go."),

@@ -15,6 +15,7 @@ from ls_pipeline.domain.changes import Change, State
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.home import owners
 from ls_pipeline.resources.labeling_app import LabelingApp, Project
 from ls_pipeline.resources.ledger import Account, Ledger
 from ls_pipeline.resources.ledger_records import Quarantined
@@ -33,6 +34,7 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
     partitions_def=CONNECTIONS,
     deps=[source_settings, source_bucket],
     group_name="labeling",
+    owners=owners(),
     kinds={"labelstudio"},
     description=DESCRIPTION,
     check_specs=OF_TASKS,
@@ -90,6 +92,7 @@ def _metadata(
         "tasks_kept": dg.MetadataValue.int(done.tasks_kept),
         "dagster/row_count": dg.MetadataValue.int(project.tasks),
         "project": dg.MetadataValue.url(project.url),
+        **done.took.metadata(),
     }
     if done.first_new:
         metadata["first_new_objects"] = _new_table(done.first_new)

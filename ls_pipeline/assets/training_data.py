@@ -14,12 +14,13 @@ from ls_pipeline.assets.formats import convert_snapshot
 from ls_pipeline.assets.links import folder_link
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.snapshotting import Snapshotting, is_due, snapshot
+from ls_pipeline.assets.took import Took
 from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshots import snapshot_folder
 from ls_pipeline.domain.tables import COLUMNS, TABLES
 from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.home import database_url, owners
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Progress
@@ -71,6 +72,7 @@ def _is_due(ledger: Ledger, name: str) -> bool:
     partitions_def=CONNECTIONS,
     deps=[completions],
     group_name="labeling",
+    owners=owners(),
     kinds={"parquet"},
     description=DESCRIPTION,
     check_specs=checks.OF_TRAINING_DATA,
@@ -95,15 +97,19 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         project = work.project(label_studio)
         begin_copy(work.account, work.lease, target)
         revision = work.account.revision()
-        done = snapshot(work.account, work.lease, revision, project, bucket, label_studio, progress)
-        lost = find_lost(work.account, work.lease, target, bucket)
+        took, parts = Took(), (work.account, work.lease)
+        with took.timing("snapshot"):
+            done = snapshot(*parts, revision, project, bucket, label_studio, progress)
+        with took.timing("checking_target"):
+            lost = find_lost(*parts, target, bucket)
         yield from checks.of_snapshot(work.connection.name, done, target.params, lost)
         if done.failed:
             raise SnapshotError("The snapshot was not published: " + " ".join(done.failed.values()))
         snapshots = Snapshots(bucket, target.params.prefix)
-        formats = convert_snapshot(bucket, snapshots, done.newest, target.params.formats)
+        with took.timing("converting"):
+            formats = convert_snapshot(bucket, snapshots, done.newest, target.params.formats)
         copied = keep_copy(work.account, work.lease, target, bucket, progress)
-        metadata = _metadata(done, snapshots)
+        metadata = {**_metadata(done, snapshots), **took.metadata()}
         place = snapshot_folder(target.params.prefix, done.newest.snapshot)
         metadata["folder"] = folder_link(target, place)
         if formats:

@@ -8,8 +8,9 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,11 +70,12 @@ def run_once(look: Callable[[Stage], None] = lambda _stage: None) -> dict[str, d
 
     Raises ``PipelineError`` when a step does not come to its end.
     """
-    with _stage() as stage, bars() as shown:
-        outside = _fill(shown)
-        _label_everything(outside, shown)
+    with ExitStack() as servers:
+        with bars() as shown:
+            stage = servers.enter_context(_stage(shown))
+            outside = _fill(shown)
+            _label_everything(outside, shown)
         counts = {name: census(name, outside).as_json() for name in outside.ledger.names()}
-        _say_where(stage)
         look(stage)
     show_counts(counts)
     return counts
@@ -81,8 +83,9 @@ def run_once(look: Callable[[Stage], None] = lambda _stage: None) -> dict[str, d
 
 def run_until_stopped() -> None:
     """Run the demo until Ctrl-C."""
-    with _stage() as stage:
+    with ExitStack() as servers:
         with bars() as shown:
+            stage = servers.enter_context(_stage(shown))
             outside = _fill(shown)
         show_counts({name: census(name, outside).as_json() for name in outside.ledger.names()})
         _say_where(stage)
@@ -92,7 +95,7 @@ def run_until_stopped() -> None:
 
 
 @contextmanager
-def _stage() -> Iterator[Stage]:
+def _stage(shown: Bars) -> Iterator[Stage]:
     """Start the servers in a home of their own; leave nothing behind."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background ignores SIGINT
         signal.signal(number, signal.default_int_handler)
@@ -100,7 +103,7 @@ def _stage() -> Iterator[Stage]:
         home = Path(place)
         with service_account(home / "google.json") as signing:
             stage = _stage_in(home, signing)
-            with running(stage.all, _tell):
+            with running(stage.all, partial(_tell, shown)):
                 yield stage
 
 
@@ -134,10 +137,31 @@ def _write_environment(file: Path, environment: Mapping[str, str]) -> None:
     file.chmod(0o600)
 
 
-def _tell(server: Server, state: str) -> None:
-    if state != "stopped":
-        usual = " (takes up to a minute)" if server.name in {"Label Studio", "Dagster"} else ""
-        err.print(f"{server.name}: {state}{usual if state == 'starting' else ''}")
+USUALLY = {
+    "S3 (moto)": 2,
+    "GCS (emulator)": 2,
+    "Label Studio": 30,
+    "Dagster": 10,
+    "tasks": 15,
+    "labels": 5,
+    "JSON files": 15,
+    "Parquet rows": 15,
+}
+"""Seconds that a step takes on two cores; they go on side by side."""
+
+
+def _usual(what: str) -> str:
+    return f"(usually {USUALLY[what]} s)"
+
+
+def _tell(shown: Bars, server: Server, state: str) -> None:
+    step = f"starting {_usual(server.name)}"
+    if not shown.are_seen and state != "stopped":
+        err.print(f"{server.name}: {step if state == 'starting' else state}", highlight=False)
+    elif state == "starting":
+        shown.advance(server.name, step, 0)
+    elif state == "ready":
+        shown.advance(server.name, step, 1, 1)
 
 
 def _fill(shown: Bars) -> Outside:
@@ -203,7 +227,7 @@ def _wait_for(  # noqa: PLR0913, PLR0917 - what, where, how many
     deadline = time.monotonic() + PATIENCE
     while True:
         now = count(census(name, outside))
-        shown.advance(name, what, now, wanted)
+        shown.advance(name, f"{what} {_usual(what)}", now, wanted)
         if now >= wanted:
             return
         if time.monotonic() > deadline:
@@ -235,13 +259,17 @@ def _label_project(name: str, outside: Outside, shown: Bars) -> int:
     tasks: list[Any] = list(client.tasks.list(project=project_id, resolve_uri=False))
     for done, task in enumerate(tasks, 1):
         client.annotations.create(id=task.id, result=samples.label(task.data), lead_time=4.2)
-        shown.advance(name, "labels", done, len(tasks))
+        shown.advance(name, f"labels {_usual('labels')}", done, len(tasks))
     return len(tasks)
 
 
 def _say_where(stage: Stage) -> None:
     login = f"(login {USERNAME}, password {PASSWORD})"
-    say(f"Dagster       {stage.dagster.url}", f"Label Studio  {stage.label_studio.url}  {login}")
+    say(
+        f"Dagster        {stage.dagster.url}/asset-groups",
+        f"Label Studio   {stage.label_studio.url}  {login}",
+        f"Training data  {stage.dagster.url}/assets/training_data",
+    )
 
 
 _SIGNED = "--user demo:demo --aws-sigv4 aws:amz:us-east-1:s3 -H 'Content-Type: application/json'"
@@ -254,11 +282,12 @@ def _say_what_to_try(stage: Stage) -> None:
     shape = f"{stage.gcs.url}/upload/storage/v1/b/{SHAPES}/o?uploadType=media&name=shapes/mine.png"
     say(
         "",
+        "Label a task: open a project in Label Studio, click a row, answer, Submit. Its completion",
+        "is in the target bucket within seconds, and Dagster's asset completions says so:",
+        f"  curl {_SIGNED} {stage.s3.url}/{REVIEWS}-labels",
         "Drop an object into a bucket, and see it appear as a task within seconds:",
         f"  curl {_SIGNED} -X PUT {stage.s3.url}/{REVIEWS}/mine.json -d '{task}'",
         f"  curl -X POST --data-binary @{picture} '{shape}'",
-        "Label a task, and find the completion in the target bucket:",
-        f"  curl {_SIGNED} {stage.s3.url}/{REVIEWS}-labels",
         "Lead another terminal here, and look around:",
         f"  . {stage.home / 'env'}; ls-pipeline status",
         "",

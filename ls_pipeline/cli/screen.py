@@ -34,6 +34,7 @@ class Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
+        self.are_seen = not progress.disable
 
     def advance(self, connection: str, doing: str, done: int, total: int | None = None) -> None:
         """Show how far the work has come; without ``total`` the bar only moves."""

@@ -20,6 +20,12 @@ def database_url() -> str:
     return f"sqlite:///{(home() / 'ledger.db').as_posix()}"
 
 
+def owners() -> list[str]:
+    """Give the owners of assets: LS_PIPELINE_OWNERS, as in ``team:vision,me@example.com``."""
+    told = os.environ.get("LS_PIPELINE_OWNERS") or "team:labeling"
+    return [one.strip() for one in told.split(",")]
+
+
 @dataclass(frozen=True, slots=True)
 class LocalLabelStudio:
     """The Label Studio that runs in the home, for whoever else works on it."""
