@@ -124,3 +124,21 @@ def test_messages_that_are_explained_are_ours():
 
     assert len(messages) == 5
     assert [message for message in messages if message not in source] == []
+
+
+def test_rooms_of_the_architecture_are_those_of_the_code():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    drawn = re.search(r"## Rooms.*?```\n(.*?)```", text, re.DOTALL)[1]
+    rooms, room = {}, ""
+    for line in drawn.splitlines():
+        room = line[:13].strip() or room
+        names = re.split(r"\s{3,}", line[13:])[0]
+        rooms.setdefault(room, set()).update(re.findall(r"\w+", names))
+    code = {
+        place.name: {file.stem for file in place.glob("*.py")} - {"__init__"}
+        for place in (ROOT / "ls_pipeline").iterdir()
+        if (place / "__init__.py").exists()
+    }
+
+    assert {name: rooms[name] for name in code} == code
+    assert rooms.keys() - code.keys() == {"definitions", "reading", "connections"}
