@@ -23,7 +23,7 @@ test: setup
 
 # The tests that need no server: seconds.
 fast: setup
-	$(BIN)/python -m pytest -m "not server and not browser and not machine"
+	$(BIN)/python -m pytest -m "not server and not browser and not machine and not slow"
 
 # Against peers, in minutes; docs/benchmarks.md says with which sizes it was last written.
 OBJECTS ?= 50000

@@ -49,6 +49,12 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "bad_day" in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
     """No credential, no address, no home of the machine's."""

@@ -22,6 +22,7 @@ def test_definitions_load_with_no_credential_set():
     dg.Definitions.validate_loadable(defs())
 
 
+@pytest.mark.slow
 def test_loading_the_definitions_imports_no_cloud_client():
     script = (
         "import sys, ls_pipeline.definitions as d; d.defs(); "

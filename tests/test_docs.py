@@ -96,6 +96,7 @@ def test_commands_of_the_docs_have_flags_that_exist():
     assert len(found) > 20
 
 
+@pytest.mark.slow
 def test_snippets_of_training_data_run(folder, environment, tmp_path, capsys):  # noqa: F811
     environment.setenv("HF_HOME", str(tmp_path))
     environment.setenv("HF_DATASETS_OFFLINE", "1")

@@ -225,6 +225,7 @@ def test_datasets_reads_a_table(snapshot, tmp_path, environment):
     assert (len(found), found[0]["labels"]) == (41, ["B"])
 
 
+@pytest.mark.slow
 def test_example_trains_a_model_on_a_pinned_snapshot(folder, snapshot, tmp_path):
     words = [sys.executable, str(ROOT / "examples/train.py"), str(folder), "--output", "model"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -113,6 +113,7 @@ def test_object_of_many_rows_is_loaded_whole_after_a_failure_in_its_middle(bench
     assert sorted(row for _, row in bench.tasks) == list(range(rows))
 
 
+@pytest.mark.slow
 def test_history_has_no_cap(bench):
     """ClickHouse forgets all but 1,000 objects, Airbyte all but 10,000; then loads them again."""
     bench.set(use_blob_urls=True, data_key="text")
@@ -173,6 +174,7 @@ def test_listing_that_fails_is_no_removal(bench):
     assert (len(bench.tasks), bench.load().changes) == (1500, {Change.UNCHANGED: 1500})
 
 
+@pytest.mark.slow
 def test_tick_goes_on_after_a_key_that_was_deleted(bench, monkeypatch):
     """dagster-aws's ``get_objects`` raises then."""
     put(bench, *(f"{number:04}" for number in range(1500)))

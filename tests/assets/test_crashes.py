@@ -6,6 +6,8 @@ import pytest
 
 from tests.assets.conftest import RESULT, Bench
 
+pytestmark = pytest.mark.slow
+
 READS = {"lease", "revision", "ledger", "name", "id", "health", "uri", "scheme"}
 
 

@@ -94,6 +94,7 @@ def test_new_version_frees_each(full):
     assert (full.reasons, len(full.tasks)) == ({}, 2 * len(BAD))
 
 
+@pytest.mark.slow
 def test_one_bad_line_of_ten_thousand_is_named_and_all_others_are_tasks(bench):
     bench.put("a.jsonl", "\n".join([*LINES[:7000], "{oops", *LINES[7001:]]).encode())
     done = bench.load()

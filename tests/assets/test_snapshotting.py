@@ -196,6 +196,7 @@ def test_other_shares_make_a_new_snapshot_with_other_splits(labeled, tmp_path):
     holds_what_is_there(labeled, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["file", "manifest", "all", "damaged"])
 def test_what_a_person_removed_is_made_anew(labeled, tmp_path, what):
     first = labeled.snapshot().manifest.snapshot
@@ -276,6 +277,7 @@ def test_file_that_is_not_there_as_written_keeps_the_snapshot_back(labeled):
     assert LATEST not in labeled.target.objects
 
 
+@pytest.mark.slow
 def test_writer_killed_anywhere_leaves_the_old_snapshot_or_the_new(labeled, tmp_path):
     labeled.snapshot()
     old = opened(labeled, tmp_path)

@@ -184,6 +184,7 @@ def test_role_shows_in_the_policies():
     ]
 
 
+@pytest.mark.slow
 def test_without_connections_and_label_studio_it_says_what_is_in_general(environment):
     environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     environment.setenv("LABEL_STUDIO_API_KEY", "secret-of-ours")

@@ -536,6 +536,7 @@ def test_gcs_with_a_bad_key_says_so_and_keeps_it(environment, tmp_path):
     assert "secret-of-ours" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_gcs_that_does_not_answer_is_unavailable_soon(environment):
     environment.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     started = time.monotonic()

@@ -219,6 +219,7 @@ def test_no_key_says_which_variable():
         LabelStudio().project(1)
 
 
+@pytest.mark.slow
 def test_no_server_says_which_variable(environment):
     environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     environment.setenv("LABEL_STUDIO_API_KEY", "token")

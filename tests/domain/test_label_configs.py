@@ -34,6 +34,7 @@ def test_label_studio_ships_label_configs():
     assert len(TEMPLATES) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.parent.name)
 def test_results_of_a_shipped_label_config_come_back_as_they_went(template):
     try:

@@ -31,6 +31,7 @@ def tables(completions, shares=SHARES):
     return {name: table_of(name, rows[name]) for name in TABLES}
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.integers(0, 20), st.lists(st.sampled_from(RESULTS), max_size=2)),
     st.dictionaries(st.integers(0, 20), st.lists(st.sampled_from(RESULTS), max_size=2)),

@@ -97,6 +97,7 @@ SHAPED = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(SHAPED | JSON, max_size=3), max_size=3), st.dictionaries(st.text(), JSON))
 def test_annotations_come_back_from_parquet_as_they_went(results, data):
     one = labeled(1, *results, data=data)
@@ -105,6 +106,7 @@ def test_annotations_come_back_from_parquet_as_they_went(results, data):
     assert json.dumps(back, sort_keys=True) == json.dumps(without_time(one), sort_keys=True)
 
 
+@pytest.mark.slow
 @given(st.lists(SHAPED | JSON, max_size=4))
 def test_results_are_there_each_with_its_verbatim_value(result):
     rows = through_parquet(labeled(1, result))["results"]

@@ -258,6 +258,7 @@ def test_expired_lease_is_taken_over_and_fences_its_holder_off(account, clock):
     assert account.rows_of("a") == {}
 
 
+@pytest.mark.slow
 def test_lease_of_a_dead_process_is_taken_over_at_once(database_url, account):
     script = (
         "import os, sys\n"

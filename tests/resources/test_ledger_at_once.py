@@ -10,6 +10,8 @@ import pytest
 from ls_pipeline.connections import connection
 from ls_pipeline.resources.ledger import Ledger
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 4
 
 WORKER = """

@@ -227,6 +227,7 @@ def after(bucket):
     put(bucket, **{"b/x.txt": b"B", "c/y.txt": b"y", "z.txt": b"z"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False], ids=["first copy", "changes"])
 def test_copy_killed_anywhere_and_run_again_is_as_if_never_killed(tmp_path, first, monkeypatch):
     def run(name, doom):

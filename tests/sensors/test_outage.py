@@ -13,6 +13,8 @@ from ls_pipeline.sensors.objects import look_for_changes
 from tests.assets.conftest import Bench
 from tests.assets.test_loading import Wrapped
 
+pytestmark = pytest.mark.slow
+
 TICK = 30
 HOUR = 3600
 
