@@ -115,12 +115,14 @@ def _late(account: Account) -> str:
     connection was made counts.
     """
     connection = account.revision().connection
-    waiting = account.count_tasks() - account.count_exported()[0]
-    if connection.target is None or not connection.enabled or waiting <= 0:
+    if connection.target is None or not connection.enabled:
         return ""
     since = account.health("completions").passed_at or account.history()[-1].saved_at
     days = int((account.ledger.clock() - since) / DAY)
     if days < connection.target.params.labels_within_days:
+        return ""
+    waiting = account.count_tasks() - account.count_exported()[0]
+    if waiting <= 0:
         return ""
     return f"{account.name}: {waiting} tasks wait for a label, and none came for {days} days."
 
