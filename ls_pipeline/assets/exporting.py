@@ -16,7 +16,6 @@ from ls_pipeline.domain.completions import Completion, TaskState, is_for
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
     completion_key,
-    is_completion_key,
     json_document,
     tombstone,
 )
@@ -132,15 +131,13 @@ def find_lost(account: Account, lease: Lease, target: Target, bucket: Bucket) ->
     They are forgotten, so that the next export writes them again.
     """
     root = folder(target.params.prefix)
-    there: set[int] = set()
+    there: set[str] = set()
     for page in bucket.pages(root):
-        keys = [one.key for one in page if is_completion_key(root, one.key)]
-        there.update(int(key[len(root) :].partition(".")[0]) for key in keys)
+        there.update(one.key for one in page)
         if page[-1].key > f"{root}:":  # what follows the last digit
             break
-    files = account.exported_files()
-    here = ((one, uri) for one, uri in files if uri == target.uri(completion_key(root, one)))
-    lost = {one: uri for one, uri in here if one not in there}
+    keys = ((one, completion_key(root, one), uri) for one, uri in account.exported_files())
+    lost = {one: uri for one, key, uri in keys if uri == target.uri(key) and key not in there}
     if lost:
         account.forget_exports(lease, list(lost))
     return list(lost.values())

@@ -735,8 +735,15 @@ class Account:
 
     def exported_contents(self, first: int = 0, last: int = 2**63 - 1) -> Iterator[tuple[int, str]]:
         """Give (task id, digest) of the tasks that have annotations in the target, by id."""
+        return ((row.task_id, row.digest) for row in self._in_target(first, last))
+
+    def exported_files(self) -> Iterator[tuple[int, str]]:
+        """Give (task id, URI) of the tasks that have annotations in the target, by id."""
+        return ((row.task_id, row.uri) for row in self._in_target())
+
+    def _in_target(self, first: int = 0, last: int = 2**63 - 1) -> Iterator[sa.Row[Any]]:
         c = completions.c
-        query = sa.select(c.task_id, c.digest).where(
+        query = sa.select(c.task_id, c.digest, c.uri).where(
             c.connection == self.id, c.annotations > 0, c.task_id <= last
         )
         while True:
@@ -745,20 +752,7 @@ class Account:
                 rows = db.execute(page).all()
             if not rows:
                 return
-            yield from ((row.task_id, row.digest) for row in rows)
-            first = rows[-1].task_id + 1
-
-    def exported_files(self) -> Iterator[tuple[int, str]]:
-        """Give (task id, URI) of the tasks that have annotations in the target, by id."""
-        c, first = completions.c, 0
-        query = sa.select(c.task_id, c.uri).where(c.connection == self.id, c.annotations > 0)
-        while True:
-            page = query.where(c.task_id >= first).order_by(c.task_id).limit(PAGE)
-            with self.ledger.engine.connect() as db:
-                rows = db.execute(page).all()
-            if not rows:
-                return
-            yield from ((row.task_id, row.uri) for row in rows)
+            yield from rows
             first = rows[-1].task_id + 1
 
     def forget_exports(self, lease: Lease, task_ids: Sequence[int]) -> None:

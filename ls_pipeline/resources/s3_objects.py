@@ -65,8 +65,7 @@ class Objects:
         import obstore  # noqa: PLC0415
 
         asked: Any = {"if_match": f'"{version}"'}
-        read = lambda: obstore.get(self._store, key, options=asked).bytes().to_bytes()  # noqa: E731
-        body = self._tried(read)
+        body = self._tried(lambda: obstore.get(self._store, key, options=asked).bytes().to_bytes())
         return body if self._counted(body is not None and md5(body) == version) else None
 
     def put(self, key: str, body: bytes, content_type: str) -> str | None:
@@ -79,8 +78,9 @@ class Objects:
         if not _PLAIN.fullmatch(key):
             return None
         kind: Any = {"Content-Type": content_type}
-        write = lambda: obstore.put(self._store, key, body, attributes=kind, use_multipart=False)  # noqa: E731
-        told, version = self._tried(write), md5(body)
+        asked: Any = {"attributes": kind, "use_multipart": False}
+        told = self._tried(lambda: obstore.put(self._store, key, body, **asked))
+        version = md5(body)
         confirmed = told is not None and (told["e_tag"] or "").strip('"') == version
         return version if self._counted(confirmed) else None
 

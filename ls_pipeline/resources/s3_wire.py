@@ -68,15 +68,18 @@ class Wire:
 
     def objects(self, bucket: str) -> Objects | None:
         """Give a bucket's objects without botocore; None where only it can open them."""
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - half a second
-
         with self._lock:
             if bucket not in self._objects:
-                try:
-                    self._objects[bucket] = Objects(self.client, bucket, self._authorities)
-                except (BotoCoreError, OSError, ValueError):
-                    self._objects[bucket] = None
+                self._objects[bucket] = self._opened(bucket)
             return self._objects[bucket]
+
+    def _opened(self, bucket: str) -> Objects | None:
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - half a second
+
+        try:
+            return Objects(self.client, bucket, self._authorities)
+        except (BotoCoreError, OSError, ValueError):
+            return None
 
     def _send(self, request: Any, event_name: str, **_: object) -> Any:
         answer = self._session.send(request)

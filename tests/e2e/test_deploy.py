@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from ls_pipeline.cli import samples
+from ls_pipeline.cli.outside import DAGSTER_YAML
 from ls_pipeline.cli.servers import HOST, Server, _daemons_are_up, running
 from ls_pipeline.resources.home import database_url
 from ls_pipeline.resources.ledger import Ledger
@@ -64,6 +65,15 @@ def test_ports_are_open_on_loopback_alone():
 
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_settings_of_dagster_are_those_of_a_home_and_more():
+    deployed = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
+    home = yaml.safe_load(DAGSTER_YAML)
+
+    deployed["run_coordinator"]["config"].pop("max_concurrent_runs")
+    assert {name: deployed[name] for name in home} == home
+    assert deployed.keys() - home.keys() == {"storage"}
 
 
 @pytest.fixture
