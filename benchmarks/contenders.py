@@ -59,16 +59,23 @@ def _account_in(ledger: str) -> Account:
     return opened.account(name)
 
 
-def sensor(url: str, ledger: str, objects: int, parallel: int) -> Callable[[], Result]:
-    """Let our sensor look at a bucket, tick by tick, until it knows whether anything differs."""
+def sensor(url: str, ledger: str, new: list[str], parallel: int) -> Callable[[], Result]:
+    """Let our sensor look at a bucket, tick by tick, until it knows whether anything differs.
+
+    ``parallel`` after a pass over all but the ``new`` objects, else as if there had been none.
+    """
     from ls_pipeline.definitions import defs  # noqa: PLC0415
-    from ls_pipeline.resources.listing import MILESTONE_EVERY  # noqa: PLC0415
+    from ls_pipeline.domain.objects import Filter  # noqa: PLC0415
+    from ls_pipeline.domain.ranges import Cutting  # noqa: PLC0415
 
     defs()
     account = _account_in(ledger)
-    with account.lease() as lease:  # what a pass over this bucket leaves
-        milestones = Numbered(objects)[MILESTONE_EVERY - 1 :: MILESTONE_EVERY]
-        account.set_milestones(lease, milestones if parallel else [])
+    cutting = Cutting()
+    pieces = loading.bucket_at(url).pieces() if parallel else ()
+    for _ in cutting.through(pieces):
+        pass
+    with account.lease() as lease:
+        account.set_milestones(lease, Filter(), cutting.milestones(new))
     return _ticks(account.ledger, "s3", loading.bucket_at(url))
 
 

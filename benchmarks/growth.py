@@ -26,7 +26,7 @@ def growth(objects: int, repeats: int, folder: Path) -> Section:
         per_object = file.stat().st_size / size
         with list_server(size) as url:
             at = {"url": url, "ledger": f"sqlite:///{file}"}
-            look = Contender("a look", "sensor", {**at, "objects": size, "parallel": 0}, {"new": 0})
+            look = Contender("a look", "sensor", {**at, "new": [], "parallel": 1}, {"new": 0})
             whole = Contender("a pass", "pass_over_known", at, {"made": 0})
             in_turn([look, whole], repeats)
         cells = [f"{size:,}"]

@@ -36,9 +36,9 @@ def detection(objects: int, latency: float, repeats: int, folder: Path) -> Itera
     """Find what is new in a bucket on S3."""
     ledger = f"sqlite:///{made_up_ledger(objects, folder)}"
 
-    def ours(title: str, url: str, *, parallel: bool, new: int = 0) -> Contender:
-        asked = {"url": url, "ledger": ledger, "objects": objects, "parallel": int(parallel)}
-        return Contender(title, "sensor", asked, {"new": new})
+    def ours(title: str, url: str, *, parallel: bool, new: Sequence[str] = ()) -> Contender:
+        asked = {"url": url, "ledger": ledger, "new": list(new), "parallel": int(parallel)}
+        return Contender(title, "sensor", asked, {"new": len(new)})
 
     def peer(url: str, new: int = 0) -> Contender:
         return Contender("dagster-aws's get_objects", "get_objects", {"url": url}, {"new": new})
@@ -67,7 +67,7 @@ def detection(objects: int, latency: float, repeats: int, folder: Path) -> Itera
             yield measure(
                 f"One new object at the {where} of {objects:,}",
                 "It must be found; get_objects finds it by its time of modification.",
-                [ours(OURS, url, parallel=True, new=1), peer(url, new=1)],
+                [ours(OURS, url, parallel=True, new=[key]), peer(url, new=1)],
                 repeats,
             )
 

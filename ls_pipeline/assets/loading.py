@@ -10,7 +10,7 @@ import json
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.assets.settling import Settling, ours_above
@@ -27,6 +27,7 @@ from ls_pipeline.domain.errors import (
     OutsideError,
     TasksRefusedError,
 )
+from ls_pipeline.domain.ranges import Cutting
 from ls_pipeline.domain.tasks import (
     Complaint,
     Origin,
@@ -38,12 +39,12 @@ from ls_pipeline.domain.tasks import (
 )
 from ls_pipeline.resources.label_studio import prediction_faults
 from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
-from ls_pipeline.resources.listing import noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ls_pipeline.connections import Connection, Source
+    from ls_pipeline.domain.changes import Stretch
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp, Project
@@ -172,6 +173,9 @@ class _Loader:
         self.rows: dict[str, dict[int, LoadedRow]] = {}
         self.suspects: list[tuple[_Row, TasksRefusedError]] = []
         self.withheld: list[KnownObject] = []
+        self.cutting = Cutting()
+        self.unsettled: set[str] = set()
+        """Keys that differ, and are not recorded yet."""
         one_task = self.source.params.on_change != "new_task"
         self.settling = Settling(account, lease, bucket, app, one_task_a_row=one_task)
 
@@ -190,6 +194,7 @@ class _Loader:
                     self._flush()
         self._flush()
         self._blame_suspects()
+        self._note_milestones()
         if self.done.unread:
             raise OutsideError(" ".join(self.done.unread))
         return self.done
@@ -228,26 +233,40 @@ class _Loader:
 
     def _work(self) -> Iterator[Difference]:
         select = self.source.params.filter
-        before = self.account.milestones(select.folder)
-        milestones: list[str] = []
-        pages = self.bucket.pages(select.folder, milestones=before)
-        known = self.account.known_pages(select.folder)
-        for stretch in compare(known, noting(milestones, pages), select):
-            self.done.changes[Change.UNCHANGED] += stretch.unchanged
-            self.done.listed += stretch.unchanged
+        pieces = self.bucket.pieces(select.folder, milestones=self.account.milestones(select))
+        known = partial(self.account.known_pages, select.folder)
+        for stretch in compare(known, self.cutting.through(pieces), select):
+            self.cutting.saw(stretch)
+            self._count_alike(stretch)
             for difference in stretch.differences:
                 self.done.changes[difference.change] += 1
                 self._count(difference)
                 if difference.change in WORK:
+                    self.unsettled.add(difference.key)
                     yield difference
-        if milestones != before:
-            self.account.set_milestones(self.lease, milestones)
+
+    def _note_milestones(self) -> None:
+        """Remember how the bucket wrote what is now dealt with."""
+        select = self.source.params.filter
+        milestones = self.cutting.milestones(self.unsettled)
+        if milestones != self.account.milestones(select):
+            self.account.set_milestones(self.lease, select, milestones)
+
+    def _count_alike(self, stretch: Stretch) -> None:
+        self.done.changes[Change.UNCHANGED] += stretch.unchanged
+        if stretch.filtered:
+            self.done.changes[Change.FILTERED] += stretch.filtered
+        self.done.filtered += stretch.filtered
+        self.done.listed += stretch.unchanged + stretch.filtered
 
     def _count(self, difference: Difference) -> None:
         was = difference.known
         unknown = was is None or was.state is State.REMOVED
         self.done.listed += difference.listed is not None
-        self.done.filtered += difference.change is Change.FILTERED and unknown
+        if difference.change is Change.FILTERED:
+            self.done.filtered += unknown
+            if not unknown:  # it differs from what is known, and no pass will change that
+                self.unsettled.add(difference.key)
 
     def _read_ahead(
         self, readers: ThreadPoolExecutor, work: Iterator[Difference]
@@ -450,14 +469,16 @@ class _Loader:
         # An object with a suspect row is not finished: the row's fate is open.
         open_keys = {row.loaded.key for row, _ in self.suspects}
         self.withheld += [one for one in batch.finished if one.key in open_keys]
+        finished = [one for one in batch.finished if one.key not in open_keys]
         self.account.record(
             self.lease,
             loaded=batch.passed,
             complaints=batch.complaints,
-            finished=[one for one in batch.finished if one.key not in open_keys],
+            finished=finished,
             forgotten=batch.forgotten,
             dropped=batch.dropped,
         )
+        self.unsettled -= {*(one.key for one in finished), *batch.forgotten}
         self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
 
     def _import(self, rows: Sequence[_Row]) -> None:

@@ -6,14 +6,13 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
-
-from ls_pipeline.domain.objects import StoredObject
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ls_pipeline.domain.objects import Filter
+    from ls_pipeline.domain.objects import Filter, StoredObject
+    from ls_pipeline.domain.ranges import Piece
 
 
 class State(str, Enum):
@@ -69,17 +68,42 @@ class Stretch(NamedTuple):
     """Keys at which nothing changed."""
     differences: list[Difference]
     """The others, in order."""
+    filtered: int = 0
+    """Keys that the filter still leaves out, of a range that is listed as it was."""
 
 
 def compare(
+    known: Callable[[str, str], Iterable[Sequence[KnownObject]]],
+    listed: Iterable[Piece],
+    select: Filter,
+    after: str = "",
+) -> Iterator[Stretch]:
+    """Compare what is known with a listing as `diff` does, and as fast as can be where it is alike.
+
+    ``known(after, upto)`` gives pages of what is known between two keys, the second included and
+    empty for the end. A page of it, and a piece of the listing, are held at a time.
+    """
+    at = after
+    for piece in listed:
+        if piece.upto <= at:  # it was delivered twice
+            continue
+        if piece.same:
+            same = piece.same
+            yield Stretch(piece.upto, same.listed - same.filtered, [], same.filtered)
+        else:
+            objects = piece.objects
+            if objects[0].key <= at:
+                objects = [one for one in objects if one.key > at]
+            yield from _compared(known(at, piece.upto), [objects], select)
+        at = piece.upto
+    yield from _compared(known(at, ""), (), select)
+
+
+def _compared(
     known: Iterable[Sequence[KnownObject]],
     listed: Iterable[Sequence[StoredObject]],
     select: Filter,
 ) -> Iterator[Stretch]:
-    """Compare two streams of pages as `diff` does, and as fast as can be where nothing changed.
-
-    Of each stream a page is held at a time.
-    """
     for upto, was, now in _stretches(iter(known), iter(listed)):
         there, here = list(map(_identity, was)), list(map(_identity, now))
         if there == here and State.REMOVED not in map(_state, was):
@@ -107,21 +131,8 @@ def _stretches(
         upto = min(page[-1].key for page in (was, now) if page)
         ends = [bisect_right(page, upto, key=attrgetter("key")) for page in (was, now)]
         yield upto, was[: ends[0]], now[: ends[1]]
-        was = was[ends[0] :] or _next(known, upto)
-        now = now[ends[1] :] or _next(listed, upto)
-
-
-_One = TypeVar("_One", KnownObject, StoredObject)
-
-
-def _next(pages: Iterator[Sequence[_One]], after: str) -> Sequence[_One]:
-    """Give the next page, without what a page delivered twice repeats."""
-    for page in pages:
-        if page[0].key > after:
-            return page
-        if rest := [one for one in page if one.key > after]:
-            return rest
-    return ()
+        was = was[ends[0] :] or next(known, ())
+        now = now[ends[1] :] or next(listed, ())
 
 
 def diff(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.domain.ranges import Milestone, Piece
 
 
 class Readable(Protocol):
@@ -44,16 +45,23 @@ class Bucket(Protocol):
         """Give ``scheme://name/key``."""
         ...
 
-    def pages(
-        self, prefix: str = "", after: str = "", milestones: Iterable[str] = ()
-    ) -> Iterator[list[StoredObject]]:
+    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
         """List the keys that start with ``prefix`` and are greater than ``after``.
 
         In the order of the keys' UTF-8 bytes, each key once, in pages of up to 1,000. The
-        first is one request, made when it is asked for; later ones are asked for some ahead,
-        and many at once where ascending keys are given as ``milestones``, best a page apart:
-        they change how fast a listing is, never what it says. An empty listing yields no
-        page. Folder markers are listed like any other object.
+        first is one request, made when it is asked for; later ones are asked for some ahead.
+        An empty listing yields no page. Folder markers are listed like any other object.
+        """
+        ...
+
+    def pieces(
+        self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
+    ) -> Iterator[Piece]:
+        """List as `pages` does; many are asked for at once where milestones are given.
+
+        These are in ascending order, best a page apart: they change how fast a listing is,
+        never what it says. A range that is written as its milestone's fingerprint says is given
+        as that milestone, without its objects.
         """
         ...
 

@@ -23,8 +23,9 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
+from ls_pipeline.domain.ranges import PAGE, Milestone, Piece
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.listing import PAGE, Page, in_order
+from ls_pipeline.resources.listing import Answer, in_order
 
 TIMEOUT = (5.0, 60.0)
 """Seconds: to connect, and between two bytes."""
@@ -93,22 +94,25 @@ class GCSBucket:
     def uri(self, key: str = "") -> str:
         return uri(self.scheme, self.name, key)
 
-    def pages(
-        self, prefix: str = "", after: str = "", milestones: Iterable[str] = ()
-    ) -> Iterator[list[StoredObject]]:
-        for page in in_order(partial(self._page, prefix), after, milestones):
+    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
+        for piece in self.pieces(prefix, after):
             # The service's pages have 1,000 keys at most; an emulator's have all there are.
-            for start in range(0, len(page), PAGE):
-                yield page[start : start + PAGE]
+            for start in range(0, len(piece.objects), PAGE):
+                yield list(piece.objects[start : start + PAGE])
 
-    def _page(self, prefix: str, after: str, token: str) -> Page:
+    def pieces(
+        self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
+    ) -> Iterator[Piece]:
+        return in_order(partial(self._list, prefix), after, milestones)
+
+    def _list(self, prefix: str, after: str, token: str, limit: int) -> Answer:
         with _translated(self.uri()):
             listing = self.client.list_blobs(
                 self.name,
                 prefix=prefix or None,
                 start_offset=after or None,  # inclusive
                 page_token=token or None,
-                page_size=PAGE,
+                page_size=limit + 1,
                 fields=FIELDS,
                 timeout=TIMEOUT,
                 retry=self.retry,
@@ -116,7 +120,7 @@ class GCSBucket:
             found = [_listed(blob) for blob in next(listing.pages, ())]
             if found and found[0].key <= after:  # an emulator gives all there are
                 found = [one for one in found if one.key > after]
-            return Page(found, listing.next_page_token or "")
+            return Answer(listing.next_page_token or "", lambda: found)
 
     def get(self, key: str, version: str = "") -> bytes:
         with self._reading(key, version) as blob:

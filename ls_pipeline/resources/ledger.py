@@ -28,6 +28,7 @@ from ls_pipeline.domain.errors import (
     UnknownConnectionError,
 )
 from ls_pipeline.domain.exports import TOMBSTONE
+from ls_pipeline.domain.ranges import Milestone
 from ls_pipeline.resources.lease_holder import holder, is_dead
 from ls_pipeline.resources.ledger_database import open_database
 from ls_pipeline.resources.ledger_records import (
@@ -52,7 +53,9 @@ from ls_pipeline.resources.ledger_tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from ls_pipeline.domain.objects import Filter
 
 PAGE = 1000
 """Rows read at once."""
@@ -223,6 +226,10 @@ class Ledger:
             raise ConnectionFaults(name, [fault])
         mine = connections.update().where(connections.c.id == row.id)
         db.execute(mine.values(project_id=None, fence=row.fence + 1))
+
+
+def _told(select: Filter) -> str:
+    return f"{select.folder}\n{select.regex}"
 
 
 _OVERTAKEN = "Somebody else changed it meanwhile; look at its settings, and change them again."
@@ -410,14 +417,19 @@ class Account:
         """List the known objects whose key starts with ``prefix``, after ``after``, by key."""
         return (one for page in self.known_pages(prefix, after) for one in page)
 
-    def known_pages(self, prefix: str = "", after: str = "") -> Iterator[list[KnownObject]]:
+    def known_pages(
+        self, prefix: str = "", after: str = "", upto: str = ""
+    ) -> Iterator[list[KnownObject]]:
         """List the known objects as a bucket lists its own: in byte order, up to 1,000 a page.
 
-        Reads page by page, so what is written behind the place it has reached changes nothing.
+        To the end, or up to a key. Reads page by page, so what is written behind the place it has
+        reached changes nothing.
         """
         c = objects.c
         mine = sa.select(c.key, c.version, c.size, c.state).where(c.connection == self.id)
         mine = mine.order_by(c.key).limit(PAGE)
+        if upto:
+            mine = mine.where(c.key <= upto)
         # One bound alone: SQLite might search by the other.
         first, later = mine.where(c.key >= prefix), mine.where(c.key > sa.bindparam("after"))
         query = first if after < prefix else later
@@ -433,22 +445,43 @@ class Account:
                 return
             query, after = later, page[-1].key
 
-    def milestones(self, prefix: str = "", after: str = "") -> list[str]:
-        """List the keys at which a listing may be cut, of those with ``prefix`` after ``after``."""
-        c = milestones.c
-        mine = sa.select(c.key).where(c.connection == self.id, c.key > max(prefix, after))
-        with self.ledger.engine.connect() as db:
-            found = db.scalars(mine.order_by(c.key)).all()
-        return [key for key in found if key.startswith(prefix)]
+    def milestones(self, select: Filter, after: str = "") -> list[Milestone]:
+        """List where a listing may be cut after a key, within the filter's folder.
 
-    def set_milestones(self, lease: Lease, keys: Sequence[str]) -> None:
-        """Remember where to cut the next listing."""
+        Fingerprints are told only to the filter with which the ranges were compared.
+        """
+        c = milestones.c
+        mine = sa.select(c.key, c.fingerprint, c.listed, c.filtered, connections.c.compared_with)
+        mine = mine.join(connections, connections.c.id == c.connection)
+        mine = mine.where(c.connection == self.id, c.key > max(select.folder, after))
+        with self.ledger.engine.connect() as db:
+            rows = db.execute(mine.order_by(c.key)).all()
+        within = (row for row in rows if row.key.startswith(select.folder))
+        return [
+            Milestone(*row[:4]) if row.compared_with == _told(select) else Milestone(row.key)
+            for row in within
+        ]
+
+    def set_milestones(self, lease: Lease, select: Filter, cut: Sequence[Milestone]) -> None:
+        """Remember where to cut the next listing, and how its ranges were written."""
         with self._write(lease) as db:
             db.execute(milestones.delete().where(milestones.c.connection == self.id))
-            if keys:
-                db.execute(
-                    milestones.insert(), [{"connection": self.id, "key": key} for key in keys]
-                )
+            db.execute(self._mine(lease).values(compared_with=_told(select)))
+            if cut:
+                values = [{"connection": self.id, **one._asdict()} for one in cut]
+                db.execute(milestones.insert(), values)
+
+    def _compare_anew(self, db: sa.Connection, keys: Collection[str]) -> None:
+        """Forget how the ranges were written that hold these keys, and those between them."""
+        if not keys:
+            return
+        c, first, last = milestones.c, min(keys), max(keys)
+        mine = sa.and_(c.connection == self.id, c.key >= first)
+        end = sa.select(sa.func.min(c.key)).where(c.connection == self.id, c.key >= last)
+        until = db.scalar(end)
+        if until is not None:
+            mine = sa.and_(mine, c.key <= until)
+        db.execute(milestones.update().where(mine).values(fingerprint=""))
 
     def rows_of(self, key: str) -> dict[int, LoadedRow]:
         """Give the tasks that an object became, by row."""
@@ -525,6 +558,7 @@ class Account:
     def free(self, lease: Lease, keys: Sequence[str]) -> None:
         """Take objects out of quarantine: the next comparison finds them changed."""
         with self._write(lease) as db:
+            self._compare_anew(db, keys)
             for start in range(0, len(keys), PAGE):
                 self._free(db, keys[start : start + PAGE])
 
@@ -632,6 +666,8 @@ class Account:
                 db.execute(tasks.delete().where(*where))
             self._upsert(db, tasks, ({**_plain(row)} for row in loaded))
             begun = (KnownObject(key, "", 0, State.BEGUN) for key in {row.key for row in loaded})
+            touched = {*(row.key for row in loaded), *(one.key for one in finished), *forgotten}
+            self._compare_anew(db, touched)
             self._upsert(db, objects, map(_of_object, begun), replace=False)
             self._upsert(db, objects, map(_of_object, finished))
             self._upsert(

@@ -71,6 +71,7 @@ connections = sa.Table(
     sa.Column("snapshot_of", sa.Integer, nullable=False, default=0),
     sa.Column("snapshot_at", sa.Float, nullable=False, default=0.0),
     sa.Column("snapshot_uri", sa.Text, nullable=False, default=""),
+    sa.Column("compared_with", sa.Text, nullable=False, default="", server_default=""),
 )
 _in_use = ~connections.c.removed
 sa.Index(
@@ -114,6 +115,9 @@ milestones = sa.Table(
     metadata,
     _connection_id(),
     sa.Column("key", _KEY, primary_key=True),
+    sa.Column("fingerprint", sa.Text, nullable=False, server_default=""),
+    sa.Column("listed", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("filtered", sa.Integer, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 tasks = sa.Table(

@@ -2,7 +2,7 @@
 
 A request lists the keys after a given one, a thousand at most, and takes a tenth of a second from
 afar. So that they needn't wait for each other, a listing is cut at *milestones*: keys at which
-pages began when it was last seen whole. Between two of them, `Range` by range, the keys are asked
+pages ended when it was last seen whole. Between two of them, `Range` by range, the keys are asked
 for at the same time and given in their order. A range begins after a milestone and ends with the
 next, so that nothing falls between two; whichever keys are chosen, and whatever has come or gone
 since, the result is the same, and only more or fewer requests are made.
@@ -13,20 +13,16 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
+
+from ls_pipeline.domain.ranges import PAGE, Milestone, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ls_pipeline.domain.objects import StoredObject
-
-PAGE = 1000
-"""Objects that one request lists."""
-
-MILESTONE_EVERY = PAGE - 1
-"""Objects from one milestone to the next; on GCS a page begins with the milestone itself."""
 
 LANES = 32
 """Ranges asked for at once: 80 ms away they bring as many pages as one process can take in."""
@@ -35,71 +31,82 @@ PAGES_AHEAD = 2
 """Pages of a range that may wait for their turn; the rest of a range that has grown comes then."""
 
 
-class Page(NamedTuple):
-    """Some objects in the order of their keys; ``token`` asks for what follows, if anything does.
+class Answer(NamedTuple):
+    """What came of one request; ``token`` asks for what follows, if anything does.
 
-    A page may hold no object and yet be followed by others.
+    ``read`` gives the objects, in the order of their keys, and may give none though others follow.
+    ``fingerprint`` is of how the bucket wrote them, empty where it has none.
     """
 
-    objects: list[StoredObject]
     token: str
+    read: Callable[[], list[StoredObject]]
+    fingerprint: str = ""
 
 
 class Range(NamedTuple):
-    """The keys after ``after`` and, unless it is empty, up to ``upto``; ``token`` goes on in it."""
+    """The keys after ``after`` up to ``end``, or to the last; ``token`` goes on in it."""
 
     after: str
     token: str
-    upto: str
+    end: Milestone | None
+
+    @property
+    def limit(self) -> int:
+        """Give how many objects to ask for: as many as there were, that they come as they did."""
+        return (self.end.listed if self.end and not self.token else 0) or PAGE
+
+    def same(self, answer: Answer) -> Milestone | None:
+        """Give the range's end when it was answered as it was before."""
+        if self.end and not self.token and self.end.fingerprint:
+            return self.end if answer.fingerprint == self.end.fingerprint else None
+        return None
 
 
 class _Part(NamedTuple):
-    pages: list[list[StoredObject]]
+    pieces: list[Piece]
     rest: Range | None
     at_end: bool
     """Whether nothing follows in the whole listing."""
 
 
 def in_order(
-    fetch: Callable[[str, str], Page], after: str = "", milestones: Iterable[str] = ()
-) -> Iterator[list[StoredObject]]:
-    """List what comes after a key, page by page; ``fetch(after, token)`` makes one request.
+    fetch: Callable[[str, str, int], Answer], after: str = "", milestones: Iterable[Milestone] = ()
+) -> Iterator[Piece]:
+    """List what comes after a key; ``fetch(after, token, limit)`` makes one request.
 
-    The first page is fetched when it is asked for, alone; from then on some are fetched ahead, in
-    other threads, at most ``LANES * PAGES_AHEAD``. An error is raised when its page's turn comes.
+    The first is made when it is asked for, alone; from then on some are made ahead, in other
+    threads, at most ``LANES * PAGES_AHEAD``. An error is raised when its piece's turn comes.
     """
-    first = fetch(after, "")
-    if first.objects:
-        yield first.objects
-    if first.token:
-        at = first.objects[-1].key if first.objects else after
-        yield from _ahead(fetch, _ranges(at, Range(after, first.token, ""), milestones))
+    known = iter(milestones)
+    first = Range(after, "", next((one for one in known if one.key > after), None))
+    answer = fetch(after, "", first.limit)
+    if same := first.same(answer):
+        yield Piece(same.key, (), same=same)
+        rest = Range(same.key, "", None)
+    else:
+        objects = answer.read()
+        if objects:
+            yield _piece(objects, answer)
+        rest = Range(objects[-1].key if objects else after, answer.token, None)
+        known = chain([first.end] if first.end else (), known)
+    if answer.token:
+        yield from _ahead(fetch, _ranges(rest, known))
 
 
-def noting(
-    milestones: list[str], pages: Iterable[list[StoredObject]]
-) -> Iterator[list[StoredObject]]:
-    """Pass pages on, and append the keys at which such a listing is best cut next time."""
-    listed = 0
-    for page in pages:
-        first = MILESTONE_EVERY - 1 - listed % MILESTONE_EVERY
-        milestones += [one.key for one in page[first::MILESTONE_EVERY]]
-        listed += len(page)
-        yield page
+def _piece(objects: list[StoredObject], answer: Answer) -> Piece:
+    return Piece(objects[-1].key, objects, answer.fingerprint)
 
 
-def _ranges(at: str, current: Range, milestones: Iterable[str]) -> Iterator[Range]:
-    """Cut what is left of a listing, of which the keys up to ``at`` are known, at milestones."""
+def _ranges(rest: Range, milestones: Iterable[Milestone]) -> Iterator[Range]:
+    """Cut what is left of a listing at milestones."""
     for milestone in milestones:
-        if milestone > at:
-            yield current._replace(upto=milestone)
-            at, current = milestone, Range(milestone, "", "")
-    yield current
+        if milestone.key > rest.after:
+            yield rest._replace(end=milestone)
+            rest = Range(milestone.key, "", None)
+    yield rest
 
 
-def _ahead(
-    fetch: Callable[[str, str], Page], ranges: Iterator[Range]
-) -> Iterator[list[StoredObject]]:
+def _ahead(fetch: Callable[[str, str, int], Answer], ranges: Iterator[Range]) -> Iterator[Piece]:
     lanes = ThreadPoolExecutor(LANES + 1)
     waiting: deque[Future[_Part]] = deque()
     width = 4  # who stops soon has asked for little in vain
@@ -112,9 +119,9 @@ def _ahead(
             part = waiting.popleft().result()
             while part.rest:
                 following = lanes.submit(_part, fetch, part.rest)
-                yield from part.pages
+                yield from part.pieces
                 part = following.result()
-            yield from part.pages
+            yield from part.pieces
             if part.at_end:
                 return
             width = min(2 * width, LANES)
@@ -122,18 +129,23 @@ def _ahead(
         lanes.shutdown(wait=False, cancel_futures=True)
 
 
-def _part(fetch: Callable[[str, str], Page], asked: Range) -> _Part:
+def _part(fetch: Callable[[str, str, int], Answer], asked: Range) -> _Part:
     """Fetch the next pages of a range."""
-    pages = []
+    pieces = []
     for _ in range(PAGES_AHEAD):
-        found, token = fetch(asked.after, asked.token)
+        answer = fetch(asked.after, asked.token, asked.limit)
+        if same := asked.same(answer):
+            return _Part([Piece(same.key, (), same=same)], None, at_end=not answer.token)
+        found = answer.read()
         within = found
-        if asked.upto:
-            within = found[: bisect_right(found, asked.upto, key=attrgetter("key"))]
+        if asked.end:
+            within = found[: bisect_right(found, asked.end.key, key=attrgetter("key"))]
         if within:
-            pages.append(within)
-        is_over = len(within) < len(found) or (within and within[-1].key == asked.upto)
-        if is_over or not token:
-            return _Part(pages, None, at_end=not token and len(within) == len(found))
-        asked = asked._replace(token=token)
-    return _Part(pages, asked, at_end=False)
+            exact = answer if len(within) == len(found) else answer._replace(fingerprint="")
+            pieces.append(_piece(within, exact))
+        past_end = len(within) < len(found)
+        is_over = past_end or (within and asked.end and within[-1].key == asked.end.key)
+        if is_over or not answer.token:
+            return _Part(pieces, None, at_end=not answer.token and not past_end)
+        asked = asked._replace(token=answer.token)
+    return _Part(pieces, asked, at_end=False)

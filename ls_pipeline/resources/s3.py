@@ -27,8 +27,9 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
+from ls_pipeline.domain.ranges import Milestone, Piece
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.listing import Page, in_order
+from ls_pipeline.resources.listing import Answer, in_order
 from ls_pipeline.resources.s3_objects import md5
 from ls_pipeline.resources.s3_role import RoleError, session_in_role
 from ls_pipeline.resources.s3_wire import Wire
@@ -157,25 +158,38 @@ class S3Bucket:
     def client(self) -> Any:
         return self.wire.client
 
-    def pages(
-        self, prefix: str = "", after: str = "", milestones: Iterable[str] = ()
-    ) -> Iterator[list[StoredObject]]:
-        return in_order(partial(self._page, prefix), after, milestones)
+    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
+        return (list(piece.objects) for piece in self.pieces(prefix, after))
 
-    def _page(self, prefix: str, after: str, token: str) -> Page:
+    def pieces(
+        self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
+    ) -> Iterator[Piece]:
+        return in_order(partial(self._list, prefix), after, milestones)
+
+    def _list(self, prefix: str, after: str, token: str, limit: int) -> Answer:
         asked = {"StartAfter": after, "ContinuationToken": token}
         with _translated(self.uri()):
-            page = self.wire.page(
+            answer = self.wire.list(
                 Bucket=self.name,
                 Prefix=prefix,
+                MaxKeys=limit,
                 **{name: asked[name] for name in asked if asked[name]},
             )
-        if page is None or (token and token == page.token):
-            raise BucketUnavailableError(
-                self.uri(),
-                "the answer is no whole listing; check AWS_ENDPOINT_URL and the proxy, if any.",
-            )
-        return page
+        if answer is None or (token and token == answer.token):
+            raise self._no_listing()
+        return answer._replace(read=partial(self._read, answer.read))
+
+    def _read(self, read: Callable[[], list[StoredObject]]) -> list[StoredObject]:
+        try:
+            return read()
+        except ValueError as error:
+            raise self._no_listing() from error
+
+    def _no_listing(self) -> BucketError:
+        return BucketUnavailableError(
+            self.uri(),
+            "the answer is no whole listing; check AWS_ENDPOINT_URL and the proxy, if any.",
+        )
 
     def get(self, key: str, version: str = "") -> bytes:
         if version and (direct := self.wire.objects(self.name)):

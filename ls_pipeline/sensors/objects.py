@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.copying import is_due
@@ -91,9 +92,9 @@ def _differs(
     if account.outlived_quarantine(source.params.reading):
         return True, ""
     select = source.params.filter
-    known = account.known_pages(select.folder, after)
-    pages = bucket.pages(select.folder, after, account.milestones(select.folder, after))
-    for stretch in compare(known, pages, select):
+    known = partial(account.known_pages, select.folder)
+    pieces = bucket.pieces(select.folder, after, account.milestones(select, after))
+    for stretch in compare(known, pieces, select, after):
         if any(one.change in WORK for one in stretch.differences):
             return True, ""
         if tick.over:

@@ -165,11 +165,11 @@ def test_listing_that_fails_is_no_removal(bench):
     bench.load()
 
     def one_page(prefix="", after="", milestones=()):
-        yield next(bench.bucket.pages(prefix, after))
+        yield next(bench.bucket.pieces(prefix, after))
         raise BucketUnavailableError("s3://bucket/", "no answer")
 
     with pytest.raises(BucketUnavailableError):
-        bench.load(bucket=Wrapped(bench.bucket, pages=one_page))
+        bench.load(bucket=Wrapped(bench.bucket, pieces=one_page))
 
     assert (len(bench.tasks), bench.load().changes) == (1500, {Change.UNCHANGED: 1500})
 
@@ -185,11 +185,11 @@ def test_tick_goes_on_after_a_key_that_was_deleted(bench, monkeypatch):
     with dg.DagsterInstance.ephemeral() as instance:
         first = dg.build_sensor_context(instance=instance)
         cursor = look_for_changes(first, bench.ledger, "s3", lambda _: bench.bucket).cursor
-        bench.bucket.delete("0999")
+        bench.bucket.delete("0998")
         second = dg.build_sensor_context(instance=instance, cursor=cursor)
         result = look_for_changes(second, bench.ledger, "s3", lambda _: bench.bucket)
 
-    assert cursor == '["reviews", "0999"]'
+    assert cursor == '["reviews", "0998"]'
     assert [one.partition_key for one in result.run_requests] == ["reviews"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
+from functools import partial
 
 from ls_pipeline.domain.errors import (
     BucketNotFoundError,
@@ -11,8 +11,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
-
-PAGE = 1000
+from ls_pipeline.resources.listing import Answer, in_order
 
 
 class MemoryBucket:
@@ -26,16 +25,24 @@ class MemoryBucket:
     def uri(self, key=""):
         return uri(self.scheme, self.name, key)
 
-    def pages(self, prefix="", after="", milestones=()):
+    def pages(self, prefix="", after=""):
+        return (list(piece.objects) for piece in self.pieces(prefix, after))
+
+    def pieces(self, prefix="", after="", milestones=()):
+        return in_order(partial(self._list, prefix), after, milestones)
+
+    def _list(self, prefix, after, token, limit):
         self._check()
-        listed = [
+        after = (token or after).encode()
+        keys = sorted((key for key in self.objects if key.startswith(prefix)), key=str.encode)
+        keys = [key for key in keys if key.encode() > after]
+        more, keys = len(keys) > limit, keys[:limit]
+        bodies = [self.objects[key] for key in keys]
+        found = [
             StoredObject(key, _version(body), len(body))
-            for key, body in sorted(self.objects.items(), key=lambda item: item[0].encode())
-            if key.startswith(prefix) and key.encode() > after.encode()
+            for key, body in zip(keys, bodies, strict=True)
         ]
-        rest = iter(listed)
-        while page := list(itertools.islice(rest, PAGE)):
-            yield page
+        return Answer(keys[-1] if more else "", lambda: found, str(found) if found else "")
 
     def get(self, key, version=""):
         self._check()

@@ -1,8 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.changes import Change, KnownObject, State, compare, diff
+from ls_pipeline.domain.changes import Change, KnownObject, State, Stretch, compare, diff
 from ls_pipeline.domain.objects import Filter, StoredObject
+from ls_pipeline.domain.ranges import Milestone, Piece
 
 ALL = Filter()
 
@@ -108,15 +109,43 @@ states = st.dictionaries(keys, st.tuples(st.sampled_from("12"), st.sampled_from(
 sizes = st.integers(1, 5)
 
 
+def pages_of(was, size):
+    """Give what `compare` asks for what is known, in pages of a size."""
+
+    def between(after, upto):
+        return paged(
+            [one for one in was if one.key > after and (one.key <= upto or not upto)], size
+        )
+
+    return between
+
+
 @given(states, versions, sizes, sizes, st.sampled_from(["", "[a-z]"]), st.booleans())
 def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, regex, twice):
     was = [known(key, *was[key]) for key in sorted(was)]
     now = [listed(key, now[key]) for key in sorted(now)]
     pages = [page for page in paged(now, listed_size) for _ in range(1 + twice)]
-    stretches = list(compare(paged(was, known_size), pages, Filter("", regex)))
+    pieces = [Piece(page[-1].key, page) for page in pages]
+    stretches = list(compare(pages_of(was, known_size), pieces, Filter("", regex)))
     by_object = list(diff(was, now, Filter("", regex)))
     changed = [one for one in by_object if one.change is not Change.UNCHANGED]
 
     assert [one for stretch in stretches for one in stretch.differences] == changed
     assert sum(stretch.unchanged for stretch in stretches) == len(by_object) - len(changed)
     assert [stretch.upto for stretch in stretches] == sorted({one.upto for one in stretches})
+
+
+def test_range_that_is_as_it_was_is_not_looked_at():
+    same = Milestone("b", "print", listed=2, filtered=1)
+    pieces = [Piece("b", (), same=same), Piece("c", [listed("c")])]
+    found = list(compare(pages_of([known("a"), known("gone"), known("x")], 1), pieces, ALL))
+
+    assert found[0] == Stretch("b", 1, [], 1)
+    assert [one.key for stretch in found[1:] for one in stretch.differences] == ["c", "gone", "x"]
+
+
+def test_comparison_begins_after_a_key():
+    pieces = [Piece("c", [listed("c")])]
+    found = list(compare(pages_of([known("a"), known("c")], 5), pieces, ALL, after="b"))
+
+    assert found == [Stretch("c", 1, [])]

@@ -17,6 +17,8 @@ from ls_pipeline.domain.errors import (
     LedgerError,
     UnknownConnectionError,
 )
+from ls_pipeline.domain.objects import Filter
+from ls_pipeline.domain.ranges import Milestone
 from ls_pipeline.resources.ledger import LEASE_SECONDS, LOOKS, Ledger, retry_delay
 from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
 from ls_pipeline.resources.ledger_tables import objects
@@ -201,14 +203,37 @@ def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
 
 
 def test_milestones_are_given_within_a_prefix_after_a_key(account):
-    keys = ["a/1", "a/2", "a/\x01", "b"]
+    cut = [Milestone(key, "print", 3, 1) for key in ("a/\x01", "a/1", "a/2", "b")]
+    everything, folder = Filter(), Filter("a")
     with account.lease() as lease:
-        account.set_milestones(lease, ["gone"])
-        account.set_milestones(lease, keys)
+        account.set_milestones(lease, everything, [Milestone("gone")])
+        account.set_milestones(lease, everything, cut)
 
-    assert account.milestones() == ["a/\x01", "a/1", "a/2", "b"]
-    assert account.milestones("a/") == ["a/\x01", "a/1", "a/2"]
-    assert account.milestones("a/", "a/1") == ["a/2"]
+    assert account.milestones(everything) == cut
+    assert [one.key for one in account.milestones(folder)] == ["a/\x01", "a/1", "a/2"]
+    assert [one.key for one in account.milestones(folder, "a/1")] == ["a/2"]
+
+
+def test_fingerprints_are_of_a_filter(account):
+    with account.lease() as lease:
+        account.set_milestones(lease, Filter("a", "b"), [Milestone("a/1", "print", 3)])
+
+    assert account.milestones(Filter("a", "b")) == [Milestone("a/1", "print", 3)]
+    assert account.milestones(Filter("a", "")) == [Milestone("a/1")]
+
+
+def test_what_is_recorded_of_a_range_takes_its_fingerprint(account):
+    cut = [Milestone(key, "print", 9) for key in ("b", "d", "f", "h")]
+    with account.lease() as lease:
+        for touched in (["a"], ["c", "f"], ["i"]):
+            account.set_milestones(lease, Filter(), cut)
+            some = [KnownObject(key, "v", 1, State.LOADED) for key in touched]
+            account.record(lease, finished=some)
+            left = [one.key for one in account.milestones(Filter()) if one.fingerprint]
+            assert (
+                left
+                == {"a": ["d", "f", "h"], "c": ["b", "h"], "i": ["b", "d", "f", "h"]}[touched[0]]
+            )
 
 
 def test_attempt_is_open_until_its_outcome_is_recorded(account):

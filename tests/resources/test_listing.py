@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.listing import LANES, PAGES_AHEAD, Page, in_order, noting
+from ls_pipeline.domain.ranges import PAGE, Cutting, Milestone
+from ls_pipeline.resources.listing import LANES, PAGES_AHEAD, Answer, in_order
 
 keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=4)
 few = st.text("ab/\x00é😀", min_size=1, max_size=3)
@@ -24,20 +25,37 @@ class Store:
         self.asked = []
         self.lock = threading.Lock()
 
-    def fetch(self, after, token):
+    def fetch(self, after, token, limit):
         with self.lock:
             self.asked.append((after, token))
         last, _, hidden = token.partition("|")
         first = bisect_right(self.keys, last or after)
         if first in self.empty and not hidden:
-            return Page([], f"{last or after}|hidden")
-        some = self.keys[first : first + self.size]
-        more = first + self.size < len(self.keys)
-        return Page([StoredObject(key, "1", 1) for key in some], some[-1] if more else "")
+            return Answer(f"{last or after}|hidden", list)
+        end = first + min(self.size, limit)
+        some = [StoredObject(key, "1", 1) for key in self.keys[first:end]]
+        more = end < len(self.keys)
+        return Answer(some[-1].key if more else "", lambda: some, str(some) if some else "")
+
+
+def cut_at(keys):
+    return [Milestone(key) for key in keys]
+
+
+def pieces(store, after="", milestones=()):
+    return list(in_order(store.fetch, after, milestones))
 
 
 def listed(store, after="", milestones=()):
-    return [one.key for page in in_order(store.fetch, after, milestones) for one in page]
+    return [one.key for piece in pieces(store, after, milestones) for one in piece.objects]
+
+
+def passed(store, milestones=()):
+    """Go over a listing as a pass does that finds nothing to do; give the milestones it notes."""
+    cutting = Cutting()
+    for _ in cutting.through(in_order(store.fetch, "", milestones)):
+        pass
+    return cutting.milestones(())
 
 
 @given(
@@ -53,14 +71,14 @@ def test_listing_is_the_same_whatever_the_milestones(names, size, empty, milesto
     expected = [key for key in store.keys if key > after]
 
     assert listed(store, after) == expected
-    assert listed(store, after, sorted(milestones)) == expected
-    assert listed(store, after, milestones) == expected
+    assert listed(store, after, cut_at(sorted(milestones))) == expected
+    assert listed(store, after, cut_at(milestones)) == expected
 
 
 def test_milestones_that_fit_cost_no_request_more():
     names = [f"{n:06}" for n in range(100 * 999)]
     store = Store(names)
-    found = listed(store, milestones=names[998::999])
+    found = listed(store, milestones=cut_at(names[998::999]))
 
     assert (found, len(store.asked)) == (names, 101)
 
@@ -68,19 +86,19 @@ def test_milestones_that_fit_cost_no_request_more():
 def test_short_listing_is_one_request():
     store = Store(["a", "b"])
 
-    assert (listed(store, milestones=["a", "b"]), store.asked) == (["a", "b"], [("", "")])
+    assert (listed(store, milestones=cut_at("ab")), store.asked) == (["a", "b"], [("", "")])
 
 
 def test_first_page_is_asked_for_alone():
     store = Store([f"{n:06}" for n in range(5000)])
-    next(in_order(store.fetch, "", store.keys[998::999]))
+    next(in_order(store.fetch, "", cut_at(store.keys[998::999])))
 
     assert store.asked == [("", "")]
 
 
 def test_what_waits_is_bounded():
     store = Store([f"{n:06}" for n in range(200_000)], 100)
-    pages = in_order(store.fetch, "", store.keys[998::999])
+    pages = in_order(store.fetch, "", cut_at(store.keys[998::999]))
     taken = sum(1 for _page, _ in zip(pages, range(500), strict=False))
     pages.close()
 
@@ -90,24 +108,65 @@ def test_what_waits_is_bounded():
 def test_pages_before_a_failure_are_given():
     store = Store([f"{n:06}" for n in range(5000)])
 
-    def fetch(after, token):
+    def fetch(after, token, limit):
         if after == store.keys[2999]:
             raise OSError
-        return store.fetch(after, token)
+        return store.fetch(after, token, limit)
 
     found = []
     with pytest.raises(OSError):  # noqa: PT011, PT012
-        for page in in_order(fetch, "", store.keys[999::1000]):
-            found += page
+        for piece in in_order(fetch, "", cut_at(store.keys[499::500])):
+            found += piece.objects
 
     assert [one.key for one in found] == store.keys[:3000]
 
 
-@given(st.integers(0, 5000), st.integers(1, 1500))
-def test_noted_milestones_lie_a_page_apart(count, size):
-    names = [f"{n:06}" for n in range(count)]
-    milestones = []
-    passed = list(noting(milestones, in_order(Store(names, size).fetch)))
+names_of = st.sets(st.integers(0, 200), max_size=60)
 
-    assert [one.key for page in passed for one in page] == names
-    assert milestones == names[998::999]
+
+@given(names_of, names_of, st.integers(1, 20))
+def test_ranges_are_given_unread_only_where_nothing_changed(before, after, size):
+    was, now = ([f"{n:04}" for n in sorted(some)] for some in (before, after))
+    milestones = passed(Store(was, size))
+    found = pieces(Store(now, size), "", milestones)
+    at, seen = "", []
+    for piece in found:
+        if piece.same:
+            seen += [key for key in was if at < key <= piece.upto]
+        seen += [one.key for one in piece.objects]
+        at = piece.upto
+
+    assert seen == now
+
+
+def test_what_did_not_change_is_not_read():
+    names = [f"{n:06}" for n in range(100 * PAGE)]
+    milestones = passed(Store(names))
+    found = pieces(store := Store([*names, "new"]), "", milestones)
+
+    assert [list(piece.objects) for piece in found if piece.objects] == [
+        [StoredObject("new", "1", 1)]
+    ]
+    assert len(store.asked) == 101
+
+
+def test_range_that_grew_is_read_and_the_others_are_not():
+    names = [f"{n:06}" for n in range(10 * PAGE)]
+    milestones = passed(Store(names))
+    found = pieces(Store([*names, "002000x"]), "", milestones)
+
+    assert [piece.upto for piece in found if piece.same] == names[PAGE - 1 :: PAGE][:2] + (
+        names[PAGE - 1 :: PAGE][3:]
+    )
+
+
+def test_milestones_settle():
+    names = [f"{n:06}" for n in range(10 * PAGE)]
+    milestones = passed(Store(names))
+    store = Store(sorted([*names[5:4000], *names[4100:], "002000x"]))
+    for _ in range(3):
+        milestones = passed(store, milestones)
+    found = pieces(store, "", milestones)
+
+    assert all(piece.same for piece in found)
+    assert len(found) == len(milestones) <= 12

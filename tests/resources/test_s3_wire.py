@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.s3_wire import page_in
+from ls_pipeline.resources.s3_wire import answer_in
 
 AMAZON = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 END = "<IsTruncated>false</IsTruncated>"
@@ -29,21 +29,25 @@ def answer(*keys, frame=END, space=AMAZON, modified="2026-01-02T03:04:05.678Z", 
     return f"<ListBucketResult{space}>{frame}{rows}</ListBucketResult>".encode()
 
 
+def objects_in(body):
+    return answer_in(body).read()
+
+
 def test_object_is_read_whole():
     when = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
 
-    assert page_in(answer("a")).objects == [StoredObject("a", "e", 7, when)]
+    assert objects_in(answer("a")) == [StoredObject("a", "e", 7, when)]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1)))
 def test_any_key_that_is_quoted_comes_back(keys):
-    page = page_in(answer(*map(quote_plus, keys), frame=END + URL))
+    found = objects_in(answer(*map(quote_plus, keys), frame=END + URL))
 
-    assert [one.key for one in page.objects] == keys
+    assert [one.key for one in found] == keys
 
 
 def test_key_that_is_not_quoted_is_taken_as_it_is():
-    assert page_in(answer("a+b%20c")).objects[0].key == "a+b%20c"
+    assert objects_in(answer("a+b%20c"))[0].key == "a+b%20c"
 
 
 @given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=1)))
@@ -52,7 +56,7 @@ def test_key_that_is_not_quoted_is_taken_as_it_is():
 def test_page_is_read_the_same_by_its_usual_text_and_as_any_document(keys):
     usual = {"frame": f"{END}<KeyCount>{len(keys)}</KeyCount>", "more": STORAGE}
 
-    assert page_in(answer(*keys, **usual)) == page_in(answer(*keys))
+    assert objects_in(answer(*keys, **usual)) == objects_in(answer(*keys))
 
 
 def test_page_that_holds_less_than_it_counts_is_read_as_any_document():
@@ -60,15 +64,15 @@ def test_page_that_holds_less_than_it_counts_is_read_as_any_document():
     odd = answer("a", "b", frame=counted, more=STORAGE).replace(b"<Key>a</Key>", b"", 1)
 
     with pytest.raises(ValueError, match="zip"):
-        page_in(odd)
+        objects_in(odd)
 
 
 def test_store_without_a_namespace_is_read():
-    assert len(page_in(answer("a", space="")).objects) == 1
+    assert len(objects_in(answer("a", space=""))) == 1
 
 
 def test_time_that_is_written_otherwise_hides_no_object():
-    (one,) = page_in(answer("a", modified="Fri, 02 Jan 2026 03:04:05 GMT")).objects
+    (one,) = objects_in(answer("a", modified="Fri, 02 Jan 2026 03:04:05 GMT"))
 
     assert (one.key, one.modified) == ("a", None)
 
@@ -76,7 +80,7 @@ def test_time_that_is_written_otherwise_hides_no_object():
 def test_token_tells_that_more_follows():
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
 
-    assert page_in(answer("a", frame=more)).token == "t"
+    assert answer_in(answer("a", frame=more)).token == "t"
 
 
 @pytest.mark.parametrize(
@@ -95,4 +99,24 @@ def test_token_tells_that_more_follows():
 )
 def test_what_is_no_whole_listing_is_refused(body):
     with pytest.raises(ValueError):  # noqa: PT011 - whatever is wrong with it
-        page_in(body)
+        objects_in(body)
+
+
+def test_fingerprint_is_of_the_objects_alone():
+    counted = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    first, last = answer_in(answer("a", frame=counted)), answer_in(answer("a"))
+
+    assert first.fingerprint == last.fingerprint != ""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [answer("b"), answer("a", "b"), answer("a", modified="2027-01-02T03:04:05.678Z")],
+    ids=["key", "one more", "time"],
+)
+def test_fingerprint_changes_with_the_objects(other):
+    assert answer_in(other).fingerprint != answer_in(answer("a")).fingerprint
+
+
+def test_nothing_has_no_fingerprint():
+    assert answer_in(answer()).fingerprint == ""

@@ -189,7 +189,7 @@ def test_tick_that_runs_out_of_time_is_continued_by_the_next(bench, instance, mo
         cursors.append(result.cursor)
         result = look(bench, instance, cursors[-1])
 
-    assert cursors == ['["reviews", "0999.json"]', '["reviews", "1999.json"]']
+    assert cursors == ['["reviews", "0998.json"]', '["reviews", "1997.json"]']
 
 
 def test_unknown_partition_is_added_with_the_run(bench, instance):
