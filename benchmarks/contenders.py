@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Account, Ledger
+    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger_account import Account
 
 NEWEST = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 """When everything in a made-up bucket was modified, except for what is new."""

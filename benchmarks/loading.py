@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Account
+    from ls_pipeline.resources.ledger_account import Account
 
 BUCKET = "bench"
 BATCH = 1000

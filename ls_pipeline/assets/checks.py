@@ -11,7 +11,8 @@ from ls_pipeline.assets.snapshotting import Snapshotting
 from ls_pipeline.connections import TargetParams
 from ls_pipeline.domain.changes import State
 from ls_pipeline.domain.snapshots import Tally
-from ls_pipeline.resources.ledger import Account, Ledger
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger_account import Account
 
 BALANCE = dg.AssetCheckSpec(
     "accounts_balance",

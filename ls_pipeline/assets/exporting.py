@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp, Project
-    from ls_pipeline.resources.ledger import Account, Lease
+    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.progress import Progress
 
 OVERLAP = timedelta(minutes=2)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.gcs import GCSBuckets
     from ls_pipeline.resources.labeling_app import LabelingApp, Project
-    from ls_pipeline.resources.ledger import Account, Lease, Ledger
+    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.s3 import S3Buckets
 
 PATIENCE = 120.0

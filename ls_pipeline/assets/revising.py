@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ls_pipeline.connections import Connection, Source, Target
     from ls_pipeline.domain.objects import Filter
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Account, Ledger
+    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger_account import Account
 
 LISTED_AT_MOST = 100_000
 """Keys that a preview looks at."""

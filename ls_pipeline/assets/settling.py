@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.tasks import Origin
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp
-    from ls_pipeline.resources.ledger import Account, Lease
+    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Attempt, LoadedRow
 
 PATIENCE = 15.0

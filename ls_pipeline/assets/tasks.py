@@ -17,7 +17,8 @@ from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import owners
 from ls_pipeline.resources.labeling_app import LabelingApp, Project
-from ls_pipeline.resources.ledger import Account, Ledger
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger_account import Account
 from ls_pipeline.resources.ledger_records import Quarantined
 from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3 import S3Buckets

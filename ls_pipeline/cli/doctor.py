@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ls_pipeline.connections import Connection, Source, Target
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Account
+    from ls_pipeline.resources.ledger_account import Account
 
     T = TypeVar("T")
     _Steps = Generator["Check", None, T]

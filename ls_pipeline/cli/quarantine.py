@@ -13,7 +13,7 @@ from ls_pipeline.cli.screen import out, say
 from ls_pipeline.domain.errors import NotInQuarantineError
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger import Account
+    from ls_pipeline.resources.ledger_account import Account
 
 
 @click.group(short_help="What could not become a task, and why.")

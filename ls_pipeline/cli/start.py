@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ls_pipeline.connections import Connection
-    from ls_pipeline.resources.ledger import Account
+    from ls_pipeline.resources.ledger_account import Account
 
 DAGSTER_PORT, LABEL_STUDIO_PORT = 3000, 8080
 """Where the two usually are; another free port where these are taken."""

@@ -21,7 +21,7 @@ from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.ledger_records import WORKS
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger import Account
+    from ls_pipeline.resources.ledger_account import Account
 
 SECONDS = 2.0
 """Between two looks of ``--watch``."""

@@ -11,10 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
-from ls_pipeline.resources.ledger_tables import metadata
-
-MAKING_TABLES = 1_818_456_420
-"""The number of PostgreSQL's lock on making tables; any will do that nobody else takes."""
+from ls_pipeline.resources.ledger_schema import migrate
 
 SQLITE_PATIENCE = 30.0
 """Seconds to wait for another process's lock."""
@@ -27,22 +24,30 @@ POSTGRESQL_SESSION = (
 
 
 def open_database(url: str) -> sa.Engine:
-    """Open a database by its URL; make the ledger's tables where they are not there yet.
+    """Open a database by its URL, and bring its tables to this version's schema.
 
     From then on a failure of the database is raised as ``LedgerUnavailableError``; only
     ``sqlalchemy.exc.IntegrityError`` stays what it is, as it tells of another writer.
 
-    Raises ``LedgerError`` when it can't be opened.
+    Raises ``LedgerError`` when it can't be opened, or is a newer version's.
     """
     try:
-        engine = _engine(sa.make_url(url))
-        _make_tables(engine)
+        engine = _migrated(_engine(sa.make_url(url)), _without_secrets(url))
     except (sa.exc.SQLAlchemyError, ImportError, OSError, UnicodeError) as error:
         raise LedgerError(
             f"The ledger {_without_secrets(url)} can't be opened ({_reason(error, url)}); "
             f"{_advice(error, url)}"
         ) from error
     _tell_failures(engine, url)
+    return engine
+
+
+def _migrated(engine: sa.Engine, name: str) -> sa.Engine:
+    try:
+        migrate(engine, name)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -94,18 +99,6 @@ def _turned_to_wal(db: Any) -> bool:
             raise
         return False
     return True
-
-
-def _make_tables(engine: sa.Engine) -> None:
-    """Make what is missing; of several processes that come at once, one does."""
-    if metadata.tables.keys() <= set(sa.inspect(engine).get_table_names()):
-        return
-    with engine.begin() as db:
-        if engine.dialect.name == "postgresql":
-            db.execute(sa.select(sa.func.pg_advisory_xact_lock(MAKING_TABLES)))
-        elif engine.dialect.name == "sqlite":
-            db.exec_driver_sql("BEGIN IMMEDIATE")
-        metadata.create_all(db)
 
 
 def _tell_failures(engine: sa.Engine, url: str) -> None:

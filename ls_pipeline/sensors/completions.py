@@ -9,7 +9,8 @@ from ls_pipeline.assets.copying import is_due
 from ls_pipeline.assets.exporting import OVERLAP, differs, earlier
 from ls_pipeline.domain.errors import LabelStudioError
 from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger import Account, Ledger
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger_account import Account
 from ls_pipeline.sensors.watching import Tick, must_wait, watched
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from ls_pipeline.connections import Source
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Account, Ledger
+    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger_account import Account
 
 
 def look_for_changes(

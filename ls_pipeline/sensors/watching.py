@@ -14,7 +14,8 @@ from ls_pipeline.connections import CONNECTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ls_pipeline.resources.ledger import Account, Ledger
+    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger_account import Account
 
 TICK_SECONDS = 10.0
 """What a tick may take. Dagster gives up after 60 s, without stopping the function."""

@@ -5,7 +5,8 @@ import pytest
 from ls_pipeline.assets import loading
 from ls_pipeline.domain.changes import Change
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, LeaseLostError
-from ls_pipeline.resources.ledger import LEASE_SECONDS, LOOKS
+from ls_pipeline.resources.ledger_attempts import LOOKS
+from ls_pipeline.resources.ledger_lease import LEASE_SECONDS
 from tests.assets.conftest import RESULT
 from tests.assets.test_loading import Wrapped
 

@@ -24,9 +24,9 @@ SLEEPER = """
 import os, signal, sys
 from ls_pipeline.assets import loading
 from ls_pipeline.cli.main import main
-from ls_pipeline.resources import ledger
+from ls_pipeline.resources import ledger_lease
 
-ledger.LEASE_SECONDS = 4.0
+ledger_lease.LEASE_SECONDS = 4.0
 loading.BATCH_ROWS = 100
 take, calls = loading._Loader._take, 0
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
-from ls_pipeline.resources.ledger import LEASE_SECONDS
+from ls_pipeline.resources.ledger_lease import LEASE_SECONDS
 from ls_pipeline.sensors.objects import _differs
 from ls_pipeline.sensors.watching import Tick
 from tests.assets.conftest import RESULT, Bench

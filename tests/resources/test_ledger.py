@@ -19,7 +19,10 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.objects import Filter
 from ls_pipeline.domain.ranges import Milestone
-from ls_pipeline.resources.ledger import LEASE_SECONDS, LOOKS, Ledger, retry_delay
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger_account import retry_delay
+from ls_pipeline.resources.ledger_attempts import LOOKS
+from ls_pipeline.resources.ledger_lease import LEASE_SECONDS
 from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
 from ls_pipeline.resources.ledger_tables import objects
 

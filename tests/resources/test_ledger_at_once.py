@@ -9,6 +9,7 @@ import pytest
 
 from ls_pipeline.connections import connection
 from ls_pipeline.resources.ledger import Ledger
+from tests.resources.released_ledgers import VERSIONS, lay_down
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +94,12 @@ def account(ledger):
 
 def test_ledger_is_made_once(at_once):
     assert at_once("Ledger(url).names()", "None") == [[]] * PROCESSES
+
+
+def test_released_ledger_is_brought_forward_once(at_once, database_url):
+    lay_down(VERSIONS[0], database_url)
+
+    assert at_once("Ledger(url).names()", "None") == [["reviews"]] * PROCESSES
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

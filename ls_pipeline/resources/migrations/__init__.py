@@ -1,0 +1,1 @@
+"""The ledger's schemas, each made of the one before."""

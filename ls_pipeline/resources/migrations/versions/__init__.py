@@ -1,0 +1,1 @@
+"""One file a schema, named by its number; what was released is never changed."""
