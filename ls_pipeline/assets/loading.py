@@ -6,7 +6,6 @@ attempt. An attempt found open is settled first, by what Label Studio has.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.assets.settling import Settling, ours_above
 from ls_pipeline.assets.took import Took
 from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, compare
-from ls_pipeline.domain.completions import digest
+from ls_pipeline.domain.completions import canonical, digest
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
@@ -174,6 +173,9 @@ class _Loader:
         self.rows: dict[str, dict[int, LoadedRow]] = {}
         self.suspects: list[tuple[_Row, TasksRefusedError]] = []
         self.withheld: list[KnownObject] = []
+        self.importing = ThreadPoolExecutor(1)
+        self.under_way: Future[None] | None = None
+        """The import of the batch before, while the next one is made ready; never two at once."""
         self.cutting = Cutting()
         self.unsettled: set[str] = set()
         """Keys that differ, and are not recorded yet."""
@@ -188,12 +190,13 @@ class _Loader:
         self._adopt_tasks()
         self._free_outlived()
         self._open_bucket()
-        with ThreadPoolExecutor(READERS) as readers:
+        with ThreadPoolExecutor(READERS) as readers, self.importing:
             for difference, found in self._read_ahead(readers, self._work()):
                 self._take(difference, found)
                 if self.batch.full:
                     self._flush()
-        self._flush()
+            self._flush()
+            self._await_import()
         self._blame_suspects()
         self._note_milestones()
         if self.done.unread:
@@ -392,6 +395,7 @@ class _Loader:
         """
         if self.source.params.on_delete != "delete" or not rows:
             return []
+        self._await_import()
         ids = [row.task_id for row in rows]
         there = {one.task_id: one for one in self.app.completions(self.project.id, ids)}
         deleted = []
@@ -432,60 +436,75 @@ class _Loader:
     def _take_task(self, one: StoredObject, task: Task, before: LoadedRow | None) -> None:
         origin = Origin(self.connection.name, self.bucket.uri(one.key), one.version, task.row)
         body = task.as_import(origin)
-        text = json.dumps(body, ensure_ascii=True)
-        content = digest([task.data, task.meta, list(task.annotations), list(task.predictions)])
+        written = canonical([task.data, task.meta, task.annotations, task.predictions])
+        content, size = digest(written), len(written)
         row = LoadedRow(one.key, task.row, one.version, content, before.task_id if before else 0)
         if before is None:
-            self.batch.add(_Row(row, body, len(text)))
+            self.batch.add(_Row(row, body, size))
         elif before.version == one.version or before.digest == content:
             self.batch.passed.append(row)
         elif self.source.params.on_change == "ignore":
             self.done.tasks_kept += 1
             self.batch.passed.append(row)
         elif self.source.params.on_change == "new_task":
-            self.batch.add(_Row(replace(row, task_id=0), body, len(text)))
+            self.batch.add(_Row(replace(row, task_id=0), body, size))
         else:
-            self._update(row, body)
+            self._update(_Row(row, body, size))
 
-    def _update(self, row: LoadedRow, body: dict[str, Any]) -> None:
+    def _update(self, new: _Row) -> None:
         """Bring the task of a replaced object up to date, unless a human has worked on it."""
+        self._await_import()
+        row = new.loaded
         now = next(self.app.completions(self.project.id, [row.task_id]), None)
         if now is None:  # deleted in Label Studio: this version is a new task
-            self.batch.add(_Row(row, body, len(json.dumps(body))))
+            self.batch.add(new)
             return
         if now.is_worked_on:
             self._keep(row, "changed")
         else:
             self.account.renew(self.lease)
-            self.app.update_task(row.task_id, {"data": body["data"], "meta": body["meta"]})
+            body = {"data": new.body["data"], "meta": new.body["meta"]}
+            self.app.update_task(row.task_id, body)
             self.done.tasks_updated += 1
         self.batch.passed.append(row)
 
     # -- batches --------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        """Import what is gathered, then record it with the objects that it finishes."""
+        """Have what is gathered imported, in another thread, after the batch before it."""
+        self._await_import()
         batch, self.batch = self.batch, _Batch()
-        self._import(batch.rows)
+        self.under_way = self.importing.submit(self._load, batch)
+
+    def _await_import(self) -> None:
+        """Wait until Label Studio is at work for nobody else; raise what the import raised."""
+        if self.under_way:
+            done, self.under_way = self.under_way, None
+            done.result()
+
+    def _load(self, batch: _Batch) -> None:
+        """Import a batch, then record it with the objects that it finishes."""
+        attempt, loaded = self._imported(batch.rows)
         # An object with a suspect row is not finished: the row's fate is open.
         open_keys = {row.loaded.key for row, _ in self.suspects}
         self.withheld += [one for one in batch.finished if one.key in open_keys]
-        finished = [one for one in batch.finished if one.key not in open_keys]
-        self.account.record(
-            self.lease,
-            loaded=batch.passed,
-            complaints=batch.complaints,
-            finished=finished,
-            forgotten=batch.forgotten,
-            dropped=batch.dropped,
-        )
-        self.unsettled -= {*(one.key for one in finished), *batch.forgotten}
-        self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
+        batch.finished = [one for one in batch.finished if one.key not in open_keys]
+        self._record(attempt, loaded, batch)
+        self.unsettled -= {*(one.key for one in batch.finished), *batch.forgotten}
 
     def _import(self, rows: Sequence[_Row]) -> None:
         """Import rows, as one batch if Label Studio takes it, else without the culprits."""
+        attempt, loaded = self._imported(rows)
+        if attempt:
+            self._record(attempt, loaded, _Batch())
+
+    def _imported(self, rows: Sequence[_Row]) -> tuple[Attempt | None, list[LoadedRow]]:
+        """Import rows, and give them with their tasks and an attempt to close.
+
+        Where the batch is refused, that is dealt with: there is none.
+        """
         if not rows:
-            return
+            return None, []
         above = self.app.highest_task_id(self.project.id)
         attempt = self.account.open_attempt(
             self.lease, self.project.id, above, [row.loaded for row in rows]
@@ -495,15 +514,22 @@ class _Loader:
                 ids = self.app.import_tasks(self.project.id, [row.body for row in rows])
         except TasksRefusedError as error:
             self._refused(attempt, rows, error)
-            return
-        self._close(attempt, rows, ids)
+            return None, []
+        numbered = zip(rows, ids, strict=True)
+        return attempt, [replace(row.loaded, task_id=number) for row, number in numbered]
 
-    def _close(self, attempt: Attempt, rows: Sequence[_Row], ids: Sequence[int]) -> None:
-        loaded = [
-            replace(row.loaded, task_id=number) for row, number in zip(rows, ids, strict=True)
-        ]
+    def _record(self, attempt: Attempt | None, loaded: list[LoadedRow], batch: _Batch) -> None:
+        """Record rows that are loaded, and with them what else a batch holds."""
         try:
-            self.account.record(self.lease, attempt=attempt, loaded=loaded)
+            self.account.record(
+                self.lease,
+                attempt=attempt,
+                loaded=[*loaded, *batch.passed],
+                complaints=batch.complaints,
+                finished=batch.finished,
+                forgotten=batch.forgotten,
+                dropped=batch.dropped,
+            )
         except LeaseLostError:
             self.settling.take_back(self.project.id, loaded)
             raise

@@ -78,7 +78,7 @@ class Completion:
     def digest(self) -> str:
         """Hash what a reader cares about: all but the task's own time of change."""
         content = {key: value for key, value in self.document.items() if key != "updated_at"}
-        return digest(content)
+        return digest(canonical(content))
 
 
 def completion(task: Mapping[str, Any]) -> Completion:
@@ -107,10 +107,14 @@ def is_for(connection: str, origin: Origin | None) -> bool:
     return origin is None or origin.connection == connection
 
 
-def digest(value: object) -> str:
-    """Hash a JSON value, the same however its keys are ordered."""
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def canonical(value: object) -> bytes:
+    """Write a JSON value, the same however its keys are ordered."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def digest(written: bytes) -> str:
+    """Hash what `canonical` has written."""
+    return hashlib.sha256(written).hexdigest()
 
 
 def _only(source: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:

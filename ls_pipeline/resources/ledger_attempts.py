@@ -112,9 +112,10 @@ class Attempts(Objects):
                 where = (c.connection == self.id, c.key == row.key, c.row == row.row)
                 db.execute(tasks.delete().where(*where))
             self._upsert(db, tasks, ({**plain(row)} for row in loaded))
-            begun = (KnownObject(key, "", 0, State.BEGUN) for key in {row.key for row in loaded})
-            touched = {*(row.key for row in loaded), *(one.key for one in finished), *forgotten}
-            self._compare_anew(db, touched)
+            done = {one.key for one in finished}
+            begun_keys = {row.key for row in loaded} - done
+            self._compare_anew(db, {*begun_keys, *done, *forgotten})
+            begun = (KnownObject(key, "", 0, State.BEGUN) for key in begun_keys)
             self._upsert(db, objects, map(_of_object, begun), replace=False)
             self._upsert(db, objects, map(_of_object, finished))
             self._upsert(
@@ -133,7 +134,8 @@ class Attempts(Objects):
             .where(c.connection == self.id, c.key == sa.bindparam("the_key"))
             .where(c.version != sa.bindparam("the_version"))
         )
-        if finished:
+        any_held = sa.select(c.key).where(c.connection == self.id).limit(1)
+        if finished and db.scalar(any_held) is not None:
             db.execute(
                 gone,
                 [

