@@ -21,9 +21,9 @@ test: setup
 	scripts/postgresql
 	$(BIN)/python -m pytest
 
-# The tests that need no server: seconds.
+# The tests that need no server: seconds, on all processors.
 fast: setup
-	$(BIN)/python -m pytest -m "not server and not browser and not machine and not slow"
+	$(BIN)/python -m pytest -n auto -m "not server and not browser and not machine and not slow"
 
 # Against peers, in minutes; docs/benchmarks.md says with which sizes it was last written.
 OBJECTS ?= 50000

@@ -1,11 +1,13 @@
-"""Real servers, each started once, at its first use."""
+"""Real servers, each started once, at its first use, and what is slow to open, opened once."""
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from ls_pipeline.cli import servers
 from ls_pipeline.cli.signing import service_account
@@ -33,6 +35,9 @@ CLEAN = (
     "DAGSTER_HOME",
 )
 
+HOMES = itertools.count()
+"""Numbers for the tests' homes, which are made where they are needed."""
+
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -56,16 +61,58 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch, tmp_path):
+def environment(monkeypatch, tmp_path_factory):
     """No credential, no address, no home of the machine's."""
+    home = tmp_path_factory.getbasetemp() / f"home-{next(HOMES)}"
     for name in CLEAN:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LS_PIPELINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LS_PIPELINE_HOME", str(home))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "none"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     return monkeypatch
+
+
+@pytest.fixture(scope="session")
+def _opened_ledger(tmp_path_factory):
+    from ls_pipeline.resources.ledger import Ledger
+
+    ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
+
+    @sa.event.listens_for(ledger.engine, "connect")
+    def _hurry(db, _record):
+        db.execute("PRAGMA synchronous=OFF")
+
+    ledger.engine.dispose()
+    yield ledger
+    ledger.engine.dispose()
+
+
+@pytest.fixture
+def empty_ledger(_opened_ledger):
+    """Give an empty ledger; to open one costs more than most tests do."""
+    from ls_pipeline.resources.ledger_tables import metadata
+
+    with _opened_ledger.engine.begin() as db:
+        for table in reversed(metadata.sorted_tables):
+            db.execute(table.delete())
+    return _opened_ledger
+
+
+@pytest.fixture(scope="session")
+def _opened_instance():
+    import dagster as dg
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def instance(_opened_instance):
+    """Give Dagster's memory, empty."""
+    _opened_instance.wipe()
+    return _opened_instance
 
 
 @contextmanager

@@ -34,11 +34,13 @@ class Time:
 
 
 class Bench:
-    """One connection, and what a test does to its world."""
+    """One connection in a ledger, given as one or by its URL, and what a test does to its world."""
 
-    def __init__(self, url, name="reviews", **params):
+    def __init__(self, ledger, name="reviews", **params):
         self.time = Time()
-        self.url, self.ledger = url, Ledger(url, self.time, self.time.sleep)
+        self.ledger = Ledger(ledger) if isinstance(ledger, str) else ledger
+        self.ledger.clock, self.ledger.sleep = self.time, self.time.sleep
+        self.url = str(self.ledger.engine.url)
         self.bucket, self.target = MemoryBucket("bucket"), MemoryBucket("labels")
         self.app = MemoryLabelingApp()
         self.name = name
@@ -112,8 +114,6 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(empty_ledger):
     """Give a bench on SQLite; tests/resources holds PostgreSQL to the same promises."""
-    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
-    yield bench
-    bench.ledger.engine.dispose()
+    return Bench(empty_ledger)

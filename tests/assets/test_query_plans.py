@@ -20,10 +20,11 @@ def plans(bench):
         if re.match("SELECT|UPDATE|DELETE|INSERT", statement):
             asked.setdefault(statement, values[0] if many else values)
 
-    return lambda: {
+    yield lambda: {
         statement: [row[3] for row in _explained(bench, statement, values)]
         for statement, values in list(asked.items())
     }
+    sa.event.remove(bench.ledger.engine, "before_cursor_execute", _keep)
 
 
 def _explained(bench, statement, values):

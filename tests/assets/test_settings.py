@@ -23,12 +23,6 @@ class Buckets:
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-@pytest.fixture
 def save(bench, instance):
     """Give a function that materializes the settings of one side with a form."""
 

@@ -36,8 +36,8 @@ class App(MemoryLabelingApp):
 
 
 @pytest.fixture
-def bench(tmp_path):
-    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
+def bench(empty_ledger):
+    bench = Bench(empty_ledger)
     bench.app = App()
     return bench
 
@@ -128,7 +128,7 @@ def test_target_that_refuses_fails_and_nothing_is_left(bench, method):
 
 
 def test_fault_of_our_own_stops_no_other_connection(bench):
-    Bench(str(bench.ledger.engine.url), name="other")
+    Bench(bench.url, name="other")
 
     def break_off(*_):
         raise KeyError("x")

@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
@@ -11,6 +12,7 @@ def run(*words):
     return CliRunner().invoke(main, ["export", *map(str, words)])
 
 
+@pytest.mark.slow
 def test_snapshot_is_written_in_another_format(folder, tmp_path):  # noqa: F811
     done = run(folder, "--format", "JSON_MIN", "--output", tmp_path / "out")
     rows = json.loads((tmp_path / "out/result.json").read_text())
@@ -20,6 +22,7 @@ def test_snapshot_is_written_in_another_format(folder, tmp_path):  # noqa: F811
     assert len(rows) == 41
 
 
+@pytest.mark.slow
 def test_split_is_chosen(folder, tmp_path):  # noqa: F811
     run(folder, "--format", "JSON", "--output", tmp_path / "out", "--split", "test")
 
@@ -35,6 +38,7 @@ def test_output_that_is_there_is_left_alone(folder, tmp_path):  # noqa: F811
     assert "is there already" in done.stderr
 
 
+@pytest.mark.slow
 def test_failure_leaves_nothing_behind(folder, tmp_path):  # noqa: F811
     done = run(folder, "--format", "COCO", "--output", tmp_path / "out")
 

@@ -8,10 +8,10 @@ from tests.assets.conftest import Bench
 
 
 @pytest.fixture
-def bench(tmp_path, environment):
+def bench(empty_ledger, environment):
     environment.setenv("COLUMNS", "200")
-    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
-    environment.setenv("LS_PIPELINE_DATABASE_URL", str(bench.ledger.engine.url))
+    bench = Bench(empty_ledger)
+    environment.setenv("LS_PIPELINE_DATABASE_URL", bench.url)
     bench.put("a.json", b"not json")
     bench.put("b\n.json", [{"text": "0"}, {"no": "text"}])
     bench.load()

@@ -5,7 +5,6 @@ import json
 from itertools import pairwise
 
 import pytest
-from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image, ImageColor
 
 from ls_pipeline.cli import samples
@@ -25,6 +24,8 @@ def sentiment(text):
 
 
 def faults(config, result):
+    from label_studio_sdk.label_interface import LabelInterface
+
     return LabelInterface(config).validate_prediction({"result": result}, return_errors=True)
 
 
@@ -133,6 +134,8 @@ def test_shapes_have_the_colour_of_their_label():
         shape.kind: picture.getpixel((shape.x + shape.size // 2, shape.y + shape.size // 2))
         for shape in samples.shapes(7)
     }
+    from label_studio_sdk.label_interface import LabelInterface
+
     labels = LabelInterface(samples.PICTURE_CONFIG).get_control("shape").labels_attrs
 
     assert key.endswith("007.png")

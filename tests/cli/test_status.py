@@ -5,17 +5,16 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli import status as module
 from ls_pipeline.cli.main import main
-from ls_pipeline.resources.home import database_url
 from tests.assets.conftest import RESULT, Bench
 
 
 @pytest.fixture
-def bench(environment):
+def bench(empty_ledger, environment):
     environment.setenv("COLUMNS", "200")
     environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
-    bench = Bench(database_url())
-    yield bench
-    bench.ledger.engine.dispose()
+    bench = Bench(empty_ledger)
+    environment.setenv("LS_PIPELINE_DATABASE_URL", bench.url)
+    return bench
 
 
 def run(*words):

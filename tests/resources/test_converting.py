@@ -2,11 +2,12 @@ import csv
 import json
 
 import pytest
-from label_studio_sdk.converter.converter import Format
 
 from ls_pipeline.domain.errors import FormatError
 from ls_pipeline.domain.formats import FORMATS
 from ls_pipeline.resources.converting import convert, supported
+
+pytestmark = pytest.mark.slow
 
 BOXES = """<View><Image name="i" value="$image"/><RectangleLabels name="b" toName="i">
 <Label value="car"/><Label value="bus"/></RectangleLabels></View>"""
@@ -53,6 +54,8 @@ def files(folder):
 
 
 def test_formats_are_the_converters():
+    from label_studio_sdk.converter.converter import Format
+
     assert set(FORMATS) <= {one.name for one in Format}
 
 

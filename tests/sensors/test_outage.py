@@ -20,17 +20,10 @@ HOUR = 3600
 
 
 @pytest.fixture
-def bench(tmp_path):
-    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
+def bench(empty_ledger):
+    bench = Bench(empty_ledger)
     bench.put("a.json", {"text": "a"})
-    yield bench
-    bench.ledger.engine.dispose()
-
-
-@pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
+    return bench
 
 
 def is_down(*_):

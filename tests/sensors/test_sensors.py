@@ -13,14 +13,8 @@ from tests.assets.test_loading import Wrapped
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(f"sqlite:///{tmp_path}/ledger.db")
-
-
-@pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
+def bench(empty_ledger):
+    return Bench(empty_ledger)
 
 
 def look(bench, instance, cursor=None, bucket=None):
@@ -154,7 +148,7 @@ def test_failing_connection_waits_and_says_why_and_until_when(bench, instance):
 
 
 def test_missing_bucket_is_said_and_stops_no_other(bench, instance):
-    other = Bench(str(bench.ledger.engine.url), name="absent")
+    other = Bench(bench.url, name="absent")
     bench.put("a.json", {"text": "a"})
     calls = []
 
