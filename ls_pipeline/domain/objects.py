@@ -34,6 +34,15 @@ def folder(prefix: str) -> str:
     return prefix if not prefix or prefix.endswith("/") else prefix + "/"
 
 
+def end_of(prefix: str) -> str:
+    """Give the smallest text after all that starts with ``prefix``; empty when nothing is."""
+    before = prefix.rstrip("\U0010ffff")
+    if not before:
+        return ""
+    last = before[-1]
+    return before[:-1] + ("\ue000" if last == "\ud7ff" else chr(ord(last) + 1))
+
+
 def overlap(one: str, other: str) -> bool:
     """Tell whether two ``prefix`` params select objects in common."""
     one, other = folder(one), folder(other)

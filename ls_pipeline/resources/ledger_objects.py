@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.changes import KnownObject, State
+from ls_pipeline.domain.objects import end_of
 from ls_pipeline.domain.ranges import Milestone
 from ls_pipeline.resources.ledger_lease import PAGE, Leased
 from ls_pipeline.resources.ledger_records import LoadedRow, Quarantined
@@ -133,9 +134,9 @@ class Objects(Leased):
         """Count the known objects whose key starts with ``prefix``, by their state."""
         c = objects.c
         query = sa.select(c.state, sa.func.count()).where(c.connection == self.id)
-        if prefix:
-            starts = sa.func.substr(c.key, 1, len(prefix)) == prefix
-            query = query.where(c.key >= prefix, starts)
+        query = query.where(c.key >= prefix)
+        if end := end_of(prefix):
+            query = query.where(c.key < end)
         with self.ledger.engine.connect() as db:
             counted = {State(state): n for state, n in db.execute(query.group_by(c.state))}
         return {state: counted.get(state, 0) for state in State}

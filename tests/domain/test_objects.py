@@ -1,7 +1,9 @@
 import pytest
 import re2
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ls_pipeline.domain.objects import Filter, compile_regex, folder, overlap
+from ls_pipeline.domain.objects import Filter, compile_regex, end_of, folder, overlap
 
 
 @pytest.mark.parametrize("prefix", ["images", "images/"])
@@ -50,3 +52,14 @@ def test_regex_refuses_what_re2_can_not_do():
 )
 def test_overlap_is_one_folder_inside_the_other(one, other, answer):
     assert (overlap(one, other), overlap(other, one)) == (answer, answer)
+
+
+EDGES = st.text(st.sampled_from("ab/\x00\ud7ff\ue000\uffff\U00010000\U0010ffff"), max_size=4)
+
+
+@given(EDGES, EDGES)
+def test_what_starts_with_a_prefix_lies_before_its_end_and_all_else_does_not(prefix, text):
+    end = end_of(prefix)
+
+    assert text.startswith(prefix) == (text >= prefix and (not end or text < end))
+    end.encode()
