@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.changes import KnownObject, State
-from ls_pipeline.resources.ledger_lease import plain
+from ls_pipeline.resources.ledger_lease import PAGE, plain
 from ls_pipeline.resources.ledger_objects import WHOLE_OBJECT, Objects
 from ls_pipeline.resources.ledger_records import Attempt, LoadedRow
 from ls_pipeline.resources.ledger_tables import attempts, objects, quarantine, tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Quarantined
@@ -107,10 +107,7 @@ class Attempts(Objects):
             for table in (objects, quarantine):
                 mine = table.c.connection == self.id
                 db.execute(table.delete().where(mine, table.c.key.in_(forgotten)))
-            for row in dropped:
-                c = tasks.c
-                where = (c.connection == self.id, c.key == row.key, c.row == row.row)
-                db.execute(tasks.delete().where(*where))
+            self._drop(db, tasks.c.key, tasks.c.row, [(row.key, row.row) for row in dropped])
             self._upsert(db, tasks, ({**plain(row)} for row in loaded))
             done = {one.key for one in finished}
             begun_keys = {row.key for row in loaded} - done
@@ -128,24 +125,38 @@ class Attempts(Objects):
             )
 
     def _drop_old_complaints(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
+        """Drop what stands against other versions of objects; few have anything against them."""
+        versions = {one.key: "" if one.state is State.REMOVED else one.version for one in finished}
+        standing = self._complaints_about(db, list(versions))
+        old = [(key, version) for key, version in standing if version != versions[key]]
+        self._drop(db, quarantine.c.key, quarantine.c.version, old)
+
+    def _complaints_about(
+        self, db: sa.Connection, keys: Sequence[str]
+    ) -> Iterator[tuple[str, str]]:
         c = quarantine.c
-        gone = (
-            quarantine.delete()
-            .where(c.connection == self.id, c.key == sa.bindparam("the_key"))
-            .where(c.version != sa.bindparam("the_version"))
-        )
-        any_held = sa.select(c.key).where(c.connection == self.id).limit(1)
-        if finished and db.scalar(any_held) is not None:
-            db.execute(
-                gone,
-                [
-                    {
-                        "the_key": one.key,
-                        "the_version": "" if one.state is State.REMOVED else one.version,
-                    }
-                    for one in finished
-                ],
-            )
+        any_at_all = sa.select(c.key).where(c.connection == self.id).limit(1)
+        if db.scalar(any_at_all) is None:
+            return
+        for start in range(0, len(keys), PAGE):
+            some = c.key.in_(keys[start : start + PAGE])
+            found = db.execute(sa.select(c.key, c.version).where(c.connection == self.id, some))
+            yield from map(tuple, found)
+
+    def _drop(
+        self,
+        db: sa.Connection,
+        first: sa.Column[Any],
+        second: sa.Column[Any],
+        values: Sequence[tuple[Any, Any]],
+    ) -> None:
+        """Delete the rows of a table with these values in two columns."""
+        table = first.table
+        mine = table.c.connection == self.id
+        these = (first == sa.bindparam("first"), second == sa.bindparam("second"))
+        if values:
+            gone = sa.delete(table).where(mine, *these)
+            db.execute(gone, [{"first": one, "second": other} for one, other in values])
 
 
 def _of_object(one: KnownObject) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ls_pipeline.domain.errors import LeaseError, LeaseLostError, LedgerError
 from ls_pipeline.resources.lease_holder import holder, is_dead
 from ls_pipeline.resources.ledger_tables import connections
+from ls_pipeline.resources.ledger_upserts import upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -133,22 +133,7 @@ class Leased:
         *,
         replace: bool = True,
     ) -> None:
-        values = [{"connection": self.id, **row} for row in rows]
-        if not values:
-            return
-        insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(table)
-        change = {
-            column.name: statement.excluded[column.name]
-            for column in table.columns
-            if not column.primary_key
-        }
-        key = list(table.primary_key.columns)
-        if replace:
-            statement = statement.on_conflict_do_update(index_elements=key, set_=change)
-        else:
-            statement = statement.on_conflict_do_nothing(index_elements=key)
-        db.execute(statement, values)
+        upsert(db, table, [{"connection": self.id, **row} for row in rows], replace=replace)
 
 
 def plain(value: Any) -> dict[str, Any]:

@@ -40,6 +40,7 @@ READ_WHOLE = {
     "DELETE FROM milestones",
     # Whether there is any: one row.
     "SELECT tasks.task_id FROM tasks",
+    'SELECT quarantine."key" FROM quarantine',
     # What is quarantined is few, and those that other settings would read otherwise are sought.
     'SELECT DISTINCT quarantine."key" FROM quarantine',
     # Compared with Label Studio's own count, once a pass.

@@ -205,6 +205,96 @@ def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
     assert [one.key for one in account.known("a/", within[0])] == within[1:]
 
 
+HOSTILE = sorted(
+    {
+        *("\x00", "\x00\x00", "\x01", "\x01\x01", "\x01\x02", "\x02", "a\x00", "a\x00b", "a\x01b"),
+        *("A", "a", "B", "b", "Z", "z", "ä", "Ä", "a\u0308", "é", "e\u0301", "ß", "ss", "ﬁ", "fi"),
+        *(
+            "i",
+            "I",
+            "\u0131",
+            "İ",
+            "9",
+            "10",
+            "a b",
+            "a-b",
+            "a_b",
+            "ab",
+            "a/b",
+            "a//b",
+            "/",
+            " ",
+            "-",
+        ),
+        *("%", "a%", "_", "\\", "'", '"', "\x7f", "\u200b", "\u2028", "\ufeff", "\ud7ff", "\ue000"),
+        *(
+            "\uffff",
+            "\U00010000",
+            "\U0001f600",
+            "\U0010ffff",
+            "日本",
+            "日",
+            "\u0627",
+            "א",
+            "n" * 1024,
+        ),
+    },
+    key=str.encode,
+)
+"""Keys that some locale, some encoding or some pattern would put elsewhere, in byte order."""
+
+
+def test_hostile_keys_come_in_byte_order_from_wherever_and_are_counted(account):
+    with account.lease() as lease:
+        account.record(lease, finished=map(known, reversed(HOSTILE)))
+        account.set_milestones(lease, Filter(), list(map(Milestone, HOSTILE)))
+        account.record(
+            lease, complaints=[Quarantined(key, None, "w", "bad", "json") for key in HOSTILE]
+        )
+
+    assert [one.key for one in account.known()] == HOSTILE
+    assert [one.key for one in account.milestones(Filter())] == HOSTILE
+    assert [one.key for one in account.quarantined()] == HOSTILE
+    assert account.outlived_quarantine("blob") == HOSTILE
+    for at, key in enumerate(HOSTILE):
+        within = [one for one in HOSTILE if one.startswith(key)]
+        assert [one.key for one in account.known(after=key)] == HOSTILE[at + 1 :]
+        assert [one.key for one in account.known(key)] == within
+        assert account.count_objects(key)[State.LOADED] == len(within), repr(key)
+
+
+def test_of_what_is_recorded_twice_the_last_counts(account):
+    rows = [LoadedRow("a", 0, "v", "d", number) for number in (1, 2)]
+    with account.lease() as lease:
+        finished = [known("a", State.BEGUN), known("b"), known("a")]
+        account.record(lease, loaded=rows, finished=finished)
+
+    assert account.rows_of("a")[0].task_id == 2
+    assert [one.state for one in account.known()] == [State.LOADED] * 2
+
+
+def test_rows_whose_tasks_are_deleted_are_dropped_one_by_one(account):
+    rows = [LoadedRow(key, row, "v", "d", row) for key in "ab" for row in range(3)]
+    with account.lease() as lease:
+        account.record(lease, loaded=rows)
+        account.record(lease, dropped=[rows[0], rows[5]])
+
+    assert {key: list(found) for key, found in account.rows_of_all(["a", "b"]).items()} == {
+        "a": [1, 2],
+        "b": [0, 1],
+    }
+
+
+def test_complaints_about_other_versions_are_dropped(account):
+    complaints = [Quarantined(key, 0, "v", "bad", "json") for key in "abc"]
+    with account.lease() as lease:
+        account.record(lease, complaints=complaints)
+        account.record(lease, finished=[known("a"), KnownObject("b", "w", 1, State.LOADED)])
+        account.record(lease, finished=[known("c", State.REMOVED)])
+
+    assert [one.key for one in account.quarantined()] == ["a"]
+
+
 def test_milestones_are_given_within_a_prefix_after_a_key(account):
     cut = [Milestone(key, "print", 3, 1) for key in ("a/\x01", "a/1", "a/2", "b")]
     everything, folder = Filter(), Filter("a")
