@@ -8,8 +8,15 @@ from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import bars, say
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.ledger_copy import copy_ledger
+from ls_pipeline.resources.ledger_schema import NO_SCHEMA, own_schema
 
-EPILOG = """
+MIGRATE = """
+\b
+Example, with the new version installed, and a backup made:
+  ls-pipeline ledger migrate
+"""
+
+COPY = """
 \b
 Example, with everything stopped:
   ls-pipeline ledger copy --to postgresql+psycopg://labels@db.example.com/ledger
@@ -20,10 +27,26 @@ Example, with everything stopped:
 
 @click.group(short_help="Where our own record is kept.")
 def ledger() -> None:
-    """Move the ledger: which object became which task, and what was exported."""
+    """Move the ledger, or bring it forward: which object became which task, what was exported."""
 
 
-@ledger.command(epilog=EPILOG, short_help="Copy the ledger to another database.")
+@ledger.command(epilog=MIGRATE, short_help="Bring the ledger to this version's tables.")
+def migrate() -> None:
+    """Bring the ledger to this version's tables, whole or not at all, and say what was done.
+
+    Whatever opens a ledger does the same; for a cluster it is better done once, before the
+    upgrade. There is no way back: make a backup first.
+    """
+    before, now = Outside().ledger.schema_before, own_schema()
+    if before == now:
+        say(f"The ledger has schema {now} already, this version's own: nothing was done.")
+    elif before == NO_SCHEMA:
+        say(f"The ledger, which had no number yet, has schema {now} now.")
+    else:
+        say(f"The ledger had schema {before}, and has {now} now.")
+
+
+@ledger.command(epilog=COPY, short_help="Copy the ledger to another database.")
 @click.option("--to", "url", metavar="URL", required=True, help="An empty database.")
 def copy(url: str) -> None:
     """Copy the ledger to another database, as from SQLite to PostgreSQL, whole or not at all.

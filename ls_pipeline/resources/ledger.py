@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class Ledger:
     """Our own durable record of all connections. Safe to use from several processes.
 
+    ``schema_before`` is the number of the schema that opening it found.
+
     Raises ``LedgerError`` when the database can't be opened, and any method of it or of an
     `Account` when the database fails.
     """
@@ -44,7 +46,7 @@ class Ledger:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.clock, self.sleep = clock, sleep
-        self.engine = open_database(url)
+        self.engine, self.schema_before = open_database(url)
         weakref.finalize(self, self.engine.dispose)  # at the process's end, too
 
     def names(self) -> list[str]:

@@ -23,8 +23,10 @@ POSTGRESQL_SESSION = (
 )
 
 
-def open_database(url: str) -> sa.Engine:
+def open_database(url: str) -> tuple[sa.Engine, str]:
     """Open a database by its URL, and bring its tables to this version's schema.
+
+    Gives also the number of the schema that it had.
 
     From then on a failure of the database is raised as ``LedgerUnavailableError``; only
     ``sqlalchemy.exc.IntegrityError`` stays what it is, as it tells of another writer.
@@ -32,23 +34,23 @@ def open_database(url: str) -> sa.Engine:
     Raises ``LedgerError`` when it can't be opened, or is a newer version's.
     """
     try:
-        engine = _migrated(_engine(sa.make_url(url)), _without_secrets(url))
+        engine = _engine(sa.make_url(url))
+        before = _migrate(engine, _without_secrets(url))
     except (sa.exc.SQLAlchemyError, ImportError, OSError, UnicodeError) as error:
         raise LedgerError(
             f"The ledger {_without_secrets(url)} can't be opened ({_reason(error, url)}); "
             f"{_advice(error, url)}"
         ) from error
     _tell_failures(engine, url)
-    return engine
+    return engine, before
 
 
-def _migrated(engine: sa.Engine, name: str) -> sa.Engine:
+def _migrate(engine: sa.Engine, name: str) -> str:
     try:
-        migrate(engine, name)
+        return migrate(engine, name)
     except BaseException:
         engine.dispose()
         raise
-    return engine
 
 
 def _engine(url: sa.URL) -> sa.Engine:

@@ -29,6 +29,11 @@ def known_schemas() -> list[str]:
     return sorted(file.stem.partition("_")[2] for file in MIGRATIONS.glob("versions/schema_*.py"))
 
 
+def own_schema() -> str:
+    """Give the number of this version's schema."""
+    return known_schemas()[-1]
+
+
 def schema_of(db: sa.Connection) -> str:
     """Give the number of a database's schema."""
     if not sa.inspect(db).has_table(NUMBER_TABLE):
@@ -44,21 +49,21 @@ def migrate(engine: sa.Engine, name: str) -> str:
 
     Raises ``LedgerError`` when the ledger, called ``name``, is a newer version's.
     """
-    known = known_schemas()
+    own = own_schema()
     with engine.connect() as db:
         before = schema_of(db)
-    if before == known[-1]:
+    if before == own:
         return before
     with engine.begin() as db:
         _wait_for_others(db)
         before = schema_of(db)
-        if before not in (NO_SCHEMA, *known):
+        if before not in (NO_SCHEMA, *known_schemas()):
             raise LedgerError(
                 f"The ledger {name} is of a newer version of ls-pipeline (its schema is {before}, "
-                f"and this version's {known[-1]}); install the newer version again, or restore "
+                f"and this version's {own}); install the newer version again, or restore "
                 "the backup from before its upgrade."
             )
-        if before != known[-1]:
+        if before != own:
             _upgrade(db)
     return before
 

@@ -1,9 +1,13 @@
+import sqlite3
+
 from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
 from ls_pipeline.resources.home import database_url
 from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger_schema import own_schema
 from tests.assets.conftest import Bench
+from tests.resources.released_ledgers import lay_down
 
 
 def test_ledger_is_copied_and_goes_on_there(environment, tmp_path):
@@ -23,3 +27,32 @@ def test_database_that_is_none_is_told(environment):
     done = CliRunner().invoke(main, ["ledger", "copy", "--to", "nosql://x"])
 
     assert (done.exit_code, "can't be opened" in done.stderr) == (1, True)
+
+
+def test_ledger_is_brought_forward_once_and_both_times_told(environment):
+    lay_down("0.1.0", database_url())
+    first, second = (CliRunner().invoke(main, ["ledger", "migrate"]) for _ in range(2))
+
+    assert first.stdout == f"The ledger, which had no number yet, has schema {own_schema()} now.\n"
+    assert "nothing was done" in second.stdout
+
+
+def test_ledger_of_an_older_schema_is_told_with_both_numbers(environment):
+    lay_down("0.1.0", database_url())
+    with sqlite3.connect(database_url().removeprefix("sqlite:///")) as db:
+        db.execute("CREATE TABLE ledger_schema (version_num VARCHAR(32) PRIMARY KEY)")
+        db.execute("INSERT INTO ledger_schema VALUES ('0001')")
+    db.close()
+    done = CliRunner().invoke(main, ["ledger", "migrate"])
+
+    assert done.stdout == f"The ledger had schema 0001, and has {own_schema()} now.\n"
+
+
+def test_ledger_of_a_newer_version_is_refused_in_a_sentence(environment):
+    CliRunner().invoke(main, ["ledger", "migrate"])
+    with sqlite3.connect(database_url().removeprefix("sqlite:///")) as db:
+        db.execute("UPDATE ledger_schema SET version_num = '9999'")
+    db.close()
+    done = CliRunner().invoke(main, ["ledger", "migrate"])
+
+    assert (done.exit_code, "install the newer version again" in done.stderr) == (1, True)
