@@ -131,8 +131,9 @@ class Leased:
         table: sa.Table,
         rows: Iterable[dict[str, Any]],
         *,
-        replace: bool = True,
+        replace: bool | sa.ColumnElement[bool] = True,
     ) -> None:
+        """Write rows; of those that are there already, replace all, none, or some."""
         values = [{"connection": self.id, **row} for row in rows]
         if not values:
             return
@@ -144,10 +145,13 @@ class Leased:
             if not column.primary_key
         }
         key = list(table.primary_key.columns)
-        if replace:
-            statement = statement.on_conflict_do_update(index_elements=key, set_=change)
-        else:
+        if replace is False:
             statement = statement.on_conflict_do_nothing(index_elements=key)
+        else:
+            where = None if replace is True else replace
+            statement = statement.on_conflict_do_update(
+                index_elements=key, set_=change, where=where
+            )
         db.execute(statement, values)
 
 
