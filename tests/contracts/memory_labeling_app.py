@@ -29,10 +29,10 @@ class MemoryLabelingApp:
         return Project(project_id, title, label_config, count, f"memory:{project_id}")
 
     def project_titled(self, title, label_config):
-        return self._titled(title) or self._make(title, label_config or "<View></View>")
+        return self.titled(title) or self._make(title, label_config or "<View></View>")
 
     def project_like(self, project_id, title):
-        return self._titled(title) or self._make(title, self.project(project_id).label_config)
+        return self.titled(title) or self._make(title, self.project(project_id).label_config)
 
     def projects_beginning(self, title):
         for number, (name, _) in sorted(self.projects.items()):
@@ -111,7 +111,7 @@ class MemoryLabelingApp:
                 task["annotations"] = left
                 self._touch(task["id"])
 
-    def _titled(self, title):
+    def titled(self, title):
         found = self.projects_beginning(title)
         return next((one for one in found if one.title == title), None)
 
