@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from ls_pipeline.assets.projects import Projects
     from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.ledger_lease import Lease
 
 Result = dict[str, Any]
 
@@ -110,8 +112,7 @@ class _Ours:
         with self.account.lease() as lease:
             target = self.account.revision().connection.target
             assert target is not None  # noqa: S101 - for the type alone
-            parts = self.account, lease, self.project, target, self.bucket, self.app
-            export(*parts, Silent())
+            export(self.account, lease, self._projects(lease), target, self.bucket, Silent())
 
     def snapshot(self) -> int:
         from ls_pipeline.assets.snapshotting import snapshot  # noqa: PLC0415
@@ -119,8 +120,13 @@ class _Ours:
 
         with self.account.lease() as lease:
             revision = self.account.revision()
-            parts = self.account, lease, revision, self.project, self.bucket, self.app
+            parts = self.account, lease, revision, self._projects(lease), self.bucket
             return snapshot(*parts, Silent()).newest.rows["annotations"]
+
+    def _projects(self, lease: Lease) -> Projects:
+        from ls_pipeline.assets.projects import projects_of  # noqa: PLC0415
+
+        return projects_of(self.account, lease, self.account.revision().connection, self.app)
 
     def change(self, count: int) -> None:
         """Relabel tasks, spread over all of them as people's second thoughts are."""

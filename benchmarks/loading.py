@@ -58,7 +58,7 @@ def pass_over(account: Account, url: str) -> Callable[[], Result]:
     def work() -> Result:
         with account.lease() as lease:
             done = load(account, lease, settings, bucket, app, Silent())
-        return {"made": done.tasks_created, "tasks": app.project(account.project_id() or 0).tasks}
+        return {"made": done.tasks_created, "tasks": app.project(account.projects()[1]).tasks}
 
     return work
 

@@ -134,6 +134,13 @@ class SourceParams(Params):
         default="keep",
         description="The tasks of a removed object are kept, or deleted unless they are labeled.",
     )
+    tasks_per_project: int = Field(
+        default=0,
+        ge=0,
+        description="A project with so many tasks is full: new ones go to a further one, as in "
+        "Cats, Cats (2), Cats (3). 0: no project is ever full. Label Studio's maintainers advise "
+        "about 100000.",
+    )
 
     @property
     def reading(self) -> str:
@@ -310,6 +317,11 @@ class Connection(_Frozen):
     project: str = Field(description="The Label Studio project's title; made if absent.")
     label_config: str = Field(default="", description="What a new project is made with: XML.")
     enabled: bool = Field(default=True, description="False: no sensor and no pass works on it.")
+
+    def title(self, number: int) -> str:
+        """Give the title of the connection's first, second, … project, as it is made."""
+        behind = f" ({number})" if number > 1 else ""
+        return self.project[: TITLE_LENGTHS[-1] - len(behind)] + behind
 
 
 def connection(  # noqa: PLR0913 - one for each part of a connection

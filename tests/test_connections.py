@@ -37,6 +37,7 @@ def test_defaults_are_the_seeds():
         "create_local_copy": False,
         "on_change": "update",
         "on_delete": "keep",
+        "tasks_per_project": 0,
         "endpoint_url": "",
         "region_name": "",
         "role_arn": "",

@@ -4,7 +4,7 @@ import dagster as dg
 
 from ls_pipeline.assets.copying import begin_copy
 from ls_pipeline.assets.exporting import export
-from ls_pipeline.assets.links import folder_link
+from ls_pipeline.assets.links import folder_link, project_links
 from ls_pipeline.assets.outside import labels
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
@@ -18,7 +18,7 @@ from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3 import S3Buckets
 
 DESCRIPTION = """
-Every task of the connection's project that has a finished annotation (skipped ones included),
+Every task of the connection's projects that has a finished annotation (skipped ones included),
 as `<prefix>/<task id>.json` in the target bucket, in Label Studio's own export form. Only what
 changed is written, and a file counts once the bucket has confirmed its checksum.
 """
@@ -46,9 +46,9 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         if target is None or not work.connection.enabled:
             return nothing_to_do(work.connection, "target")
         bucket = bucket_of(target, s3, gcs)
-        project = work.project(label_studio)
+        projects = work.projects(label_studio)
         begin_copy(work.account, work.lease, target)
-        done = export(work.account, work.lease, project, target, bucket, label_studio, progress)
+        done = export(work.account, work.lease, projects, target, bucket, progress)
         exported = len(work.account.exported_ids())
         return dg.MaterializeResult(
             metadata={
@@ -58,7 +58,7 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 "deleted": dg.MetadataValue.int(done.deleted),
                 "dagster/row_count": dg.MetadataValue.int(exported),
                 "folder": folder_link(target, folder(target.params.prefix)),
-                "project": dg.MetadataValue.url(project.url),
+                **project_links(projects.all()),
                 **done.took.metadata(),
             }
         )

@@ -1,4 +1,4 @@
-"""One pass over a project's completions: write those that changed to the target.
+"""One pass over a connection's completions: write those that changed to the target.
 
 Each is a JSON document, written whole, and only when it differs.
 """
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from ls_pipeline.assets.projects import Projects
     from ls_pipeline.connections import Target
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.labeling_app import LabelingApp, Project
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.progress import Progress
@@ -74,13 +74,11 @@ def to_read(
     return wanted
 
 
-def differs(
-    account: Account, project_id: int, target: Target, app: LabelingApp, since: str
-) -> bool:
+def differs(account: Account, projects: Projects, target: Target, since: str) -> bool:
     """Tell whether any completion is to be exported; changes nothing, ends at the first."""
-    if app.count_annotated(project_id) != account.annotated():
+    if projects.count_annotated() != account.annotated():
         return True  # a deleted task touches nothing
-    states = app.states(project_id, since)
+    states = projects.states(since)
     while page := list(islice(states, 1000)):
         exported = account.exported([state.id for state in page])
         if to_read(page, exported, account.name, target):
@@ -91,10 +89,9 @@ def differs(
 def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     account: Account,
     lease: Lease,
-    project: Project,
+    projects: Projects,
     target: Target,
     bucket: Bucket,
-    app: LabelingApp,
     progress: Progress,
 ) -> Exporting:
     """Write the completions that changed since the last pass.
@@ -103,13 +100,13 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     then is recorded, and the next pass takes the rest.
     """
     done = Exporting()
-    upto = earlier(app.now(), OVERLAP)
-    states = list(app.states(project.id, account.polled_to()))
+    upto = earlier(projects.app.now(), OVERLAP)
+    states = list(projects.states(account.polled_to()))
     exported = account.exported([state.id for state in states])
     wanted = to_read(states, exported, account.name, target)
     done.looked_at = len(wanted)
     batches = (
-        list(app.completions(project.id, wanted[start : start + BATCH]))
+        projects.completions(wanted[start : start + BATCH])
         for start in range(0, len(wanted), BATCH)
     )
     with ThreadPoolExecutor(WRITERS) as writers:
@@ -119,9 +116,9 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
                 write(account, lease, target, bucket, writers, found, done)
             seen += len(found)
             progress.advance(account.name, "completions", seen, len(wanted))
-    annotated = app.count_annotated(project.id)
+    annotated = projects.count_annotated()
     if annotated != account.count_exported()[0]:
-        _bury(account, lease, project, target, bucket, app, done)
+        _bury(account, lease, projects, target, bucket, done)
     account.record_exported(lease, upto, annotated)
     return done
 
@@ -160,15 +157,14 @@ def _one_ahead(batches: Iterator[list[Completion]], took: Took) -> Iterator[list
 def _bury(  # noqa: PLR0913, PLR0917 - as `export`
     account: Account,
     lease: Lease,
-    project: Project,
+    projects: Projects,
     target: Target,
     bucket: Bucket,
-    app: LabelingApp,
     done: Exporting,
 ) -> None:
     """Leave a tombstone, or nothing, of each exported task that was deleted in Label Studio."""
     living = account.living()
-    for state in app.states(project.id):
+    for state in projects.states():
         living.pop(state.id, None)
     for last in living.values():
         key = completion_key(target.params.prefix, last.task_id)

@@ -9,7 +9,11 @@ from urllib.parse import quote
 import dagster as dg
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from ls_pipeline.connections import Source, Target
+    from ls_pipeline.resources.labeling_app import Project
 
 
 def folder_link(part: Source | Target, key: str) -> dg.UrlMetadataValue | dg.TextMetadataValue:
@@ -22,3 +26,12 @@ def folder_link(part: Source | Target, key: str) -> dg.UrlMetadataValue | dg.Tex
         elsewhere = bool(part.params.endpoint_url) or any(map(os.environ.get, variables))
         page = f"https://console.aws.amazon.com/s3/buckets/{part.path}?prefix={quote(key, safe='')}"
     return dg.MetadataValue.text(part.root + key) if elsewhere else dg.MetadataValue.url(page)
+
+
+def project_links(projects: Sequence[Project]) -> dict[str, dg.MetadataValue[Any]]:
+    """Give the page of the project that takes new tasks, the last; of several, those of all."""
+    links: dict[str, dg.MetadataValue[Any]] = {"project": dg.MetadataValue.url(projects[-1].url)}
+    if len(projects) > 1:
+        lines = [f"- [{one.title}]({one.url}): {one.tasks:,} tasks" for one in reversed(projects)]
+        links["projects"] = dg.MetadataValue.md("\n".join(lines))
+    return links

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.assets.settling import Settling, ours_above
+from ls_pipeline.assets.projects import Projects
+from ls_pipeline.assets.settling import Settling
 from ls_pipeline.assets.took import Took
 from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, compare
 from ls_pipeline.domain.completions import canonical, digest
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.changes import Stretch
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.labeling_app import LabelingApp, Project
+    from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Attempt
@@ -140,19 +141,6 @@ def load(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     return _Loader(account, lease, connection, bucket, app, progress).run()
 
 
-def project_of(account: Account, lease: Lease, connection: Connection, app: LabelingApp) -> Project:
-    """Give the connection's Label Studio project, making it if there was none so far.
-
-    Once found it is known by its id: it may be renamed in Label Studio.
-    """
-    known = account.project_id()
-    if known is not None:
-        return app.project(known)
-    project = app.project_titled(connection.project, connection.label_config)
-    account.set_project_id(lease, project.id)
-    return project
-
-
 class _Loader:
     def __init__(  # noqa: PLR0913, PLR0917 - as `load`
         self,
@@ -180,16 +168,18 @@ class _Loader:
         self.unsettled: set[str] = set()
         """Keys that differ, and are not recorded yet."""
         one_task = self.source.params.on_change != "new_task"
-        self.settling = Settling(account, lease, bucket, app, one_task_a_row=one_task)
+        self.projects = Projects(account, app)
+        self.settling = Settling(account, lease, bucket, self.projects, one_task_a_row=one_task)
 
     def run(self) -> Loading:
         self._list_one_page()
-        self.project = project_of(self.account, self.lease, self.connection, self.app)
+        self.projects.find(self.lease, self.connection)
+        self.project = self.projects.all()[-1]
         self._read_label_config()
         self._settle_attempts()
         self._adopt_tasks()
         self._free_outlived()
-        self._open_bucket()
+        self._open_bucket(self.projects.ids)
         with ThreadPoolExecutor(READERS) as readers, self.importing:
             for difference, found in self._read_ahead(readers, self._work()):
                 self._take(difference, found)
@@ -397,7 +387,7 @@ class _Loader:
             return []
         self._await_import()
         ids = [row.task_id for row in rows]
-        there = {one.task_id: one for one in self.app.completions(self.project.id, ids)}
+        there = {one.task_id: one for one in self.projects.completions(ids)}
         deleted = []
         for row in rows:
             now = there.get(row.task_id)
@@ -455,7 +445,7 @@ class _Loader:
         """Bring the task of a replaced object up to date, unless a human has worked on it."""
         self._await_import()
         row = new.loaded
-        now = next(self.app.completions(self.project.id, [row.task_id]), None)
+        now = next(iter(self.projects.completions([row.task_id])), None)
         if now is None:  # deleted in Label Studio: this version is a new task
             self.batch.add(new)
             return
@@ -484,13 +474,38 @@ class _Loader:
 
     def _load(self, batch: _Batch) -> None:
         """Import a batch, then record it with the objects that it finishes."""
-        attempt, loaded = self._imported(batch.rows)
+        attempt, loaded = self._spread(batch.rows)
         # An object with a suspect row is not finished: the row's fate is open.
         open_keys = {row.loaded.key for row, _ in self.suspects}
         self.withheld += [one for one in batch.finished if one.key in open_keys]
         batch.finished = [one for one in batch.finished if one.key not in open_keys]
         self._record(attempt, loaded, batch)
         self.unsettled -= {*(one.key for one in batch.finished), *batch.forgotten}
+
+    def _spread(self, rows: Sequence[_Row]) -> tuple[Attempt | None, list[LoadedRow]]:
+        """Import rows into the newest project, and what it has no room for into further ones.
+
+        The last of them are given as `_imported` gives them.
+        """
+        while rows and (room := self._room(len(rows))) < len(rows):
+            self._import(rows[:room])
+            rows = rows[room:]
+        return self._imported(rows)
+
+    def _room(self, wanted: int) -> int:
+        """Tell how many tasks fit into the newest project; begin a further one if it is full."""
+        size = self.source.params.tasks_per_project
+        if not size:
+            return wanted
+        self.project = self.app.project(self.project.id)
+        while self.project.tasks >= size:
+            full, self.project = self.project, self.projects.begin_next(self.lease, self.connection)
+            self._open_bucket([self.project.id])
+            self.done.notes.append(
+                f"Project {full.title!r} has {full.tasks} tasks, and is full; new ones go to "
+                f"{self.project.title!r}, {self.project.url}."
+            )
+        return size - self.project.tasks
 
     def _import(self, rows: Sequence[_Row]) -> None:
         """Import rows, as one batch if Label Studio takes it, else without the culprits."""
@@ -531,7 +546,7 @@ class _Loader:
                 dropped=batch.dropped,
             )
         except LeaseLostError:
-            self.settling.take_back(self.project.id, loaded)
+            self.settling.take_back(loaded)
             raise
         self.done.tasks_created += len(loaded)
         self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
@@ -585,11 +600,11 @@ class _Loader:
 
     def _adopt_tasks(self) -> None:
         """Take up the tasks that this connection loaded before its ledger was lost."""
-        if self.account.has_tasks() or not self.project.tasks:
+        if self.account.has_tasks():
             return
         root = self.bucket.uri()
         found: dict[tuple[str, int], LoadedRow] = {}
-        for number, origin in ours_above(self.app, self.account, self.project.id, 0):
+        for number, origin in self.projects.origins():
             if origin.uri.startswith(root):
                 key = origin.uri[len(root) :]
                 found[key, origin.row] = LoadedRow(key, origin.row, origin.version, "", number)
@@ -603,12 +618,12 @@ class _Loader:
         if keys:
             self.account.free(self.lease, keys)
 
-    def _open_bucket(self) -> None:
-        scheme, name, params = self.bucket.scheme, self.bucket.name, self.source.params
+    def _open_bucket(self, project_ids: Sequence[int]) -> None:
+        params = self.source.params
+        where = (self.bucket.scheme, self.bucket.name, params.endpoint_url, params.region_name)
         try:
-            self.app.open_bucket(
-                self.project.id, scheme, name, params.endpoint_url, params.region_name
-            )
+            for number in project_ids:
+                self.app.open_bucket(number, *where)
         except LabelStudioError as error:
             if error.transient:
                 raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ls_pipeline.assets.loading import project_of
+from ls_pipeline.assets.projects import Projects, projects_of
 from ls_pipeline.domain.errors import (
     LeaseError,
     LedgerError,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ls_pipeline.connections import Connection, Source, Target
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.gcs import GCSBuckets
-    from ls_pipeline.resources.labeling_app import LabelingApp, Project
+    from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger import Ledger
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
@@ -40,8 +40,8 @@ class Pass:
     lease: Lease
     connection: Connection
 
-    def project(self, app: LabelingApp) -> Project:
-        return project_of(self.account, self.lease, self.connection, app)
+    def projects(self, app: LabelingApp) -> Projects:
+        return projects_of(self.account, self.lease, self.connection, app)
 
 
 @contextmanager

@@ -12,14 +12,13 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.errors import ProjectNotFoundError
+from ls_pipeline.assets.projects import ours_above
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from ls_pipeline.domain.tasks import Origin
+    from ls_pipeline.assets.projects import Projects
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Attempt, LoadedRow
@@ -39,11 +38,12 @@ class Settling:
         account: Account,
         lease: Lease,
         bucket: Bucket,
-        app: LabelingApp,
+        projects: Projects,
         *,
         one_task_a_row: bool,
     ) -> None:
-        self.account, self.lease, self.bucket, self.app = account, lease, bucket, app
+        self.account, self.lease, self.bucket = account, lease, bucket
+        self.projects, self.app = projects, projects.app
         self.one_task_a_row = one_task_a_row
         """False where a replaced object gets a new task beside the old one."""
         self.arrived = 0
@@ -57,18 +57,18 @@ class Settling:
             if not attempt.looks:
                 arrived = self._wait(attempt, arrived)
             self._take_up(attempt, arrived)
-            self._remove_doubles(attempt, arrived)
+            self._remove_doubles(arrived)
             if not attempt.looks and len(arrived) == len(attempt.rows):
                 self.account.record(self.lease, attempt=attempt)
             else:  # what has arrived of one in doubt may be what was loaded again
                 self.account.doubt(self.lease, attempt)
 
-    def take_back(self, project_id: int, rows: Sequence[LoadedRow]) -> None:
+    def take_back(self, rows: Sequence[LoadedRow]) -> None:
         """Delete tasks that an overtaken run has just made, where a newer one made them too."""
         for row in rows:
             known = self.account.rows_of(row.key).get(row.row)
             if known and known.task_id != row.task_id and self._is_double(row, known):
-                self._remove(project_id, row, known)
+                self._remove(row, known)
 
     # -- one attempt ------------------------------------------------------------------------
 
@@ -106,33 +106,33 @@ class Settling:
         there = row.row in self.account.rows_of(row.key)
         return there or self.account.is_finished(row.key)
 
-    def _remove_outlived(self, attempt: Attempt, row: LoadedRow, ids: Sequence[int]) -> None:
+    def _remove_outlived(self, row: LoadedRow, ids: Sequence[int]) -> None:
         """Remove the late tasks of a row that its object has no more."""
-        for one in self.app.completions(attempt.project_id, ids):
+        for one in self.projects.completions(ids):
             if one.is_worked_on:
                 self.account.record(self.lease, loaded=[replace(row, task_id=one.task_id)])
             else:
                 self.app.delete_task(one.task_id)
                 self.doubled += 1
 
-    def _remove_doubles(self, attempt: Attempt, arrived: dict[LoadedRow, list[int]]) -> None:
+    def _remove_doubles(self, arrived: dict[LoadedRow, list[int]]) -> None:
         for row, ids in arrived.items():
             known = self.account.rows_of(row.key).get(row.row)
             if known is None:  # what is not known after `_take_up` is gone
-                self._remove_outlived(attempt, row, ids)
+                self._remove_outlived(row, ids)
                 continue
             keep = known if self._is_double(row, known) else replace(row, task_id=ids[0])
             for number in ids:
                 if number != keep.task_id:
-                    self._remove(attempt.project_id, replace(row, task_id=number), keep)
+                    self._remove(replace(row, task_id=number), keep)
 
     def _is_double(self, row: LoadedRow, known: LoadedRow) -> bool:
         return self.one_task_a_row or row.version == known.version
 
-    def _remove(self, project_id: int, double: LoadedRow, keep: LoadedRow) -> None:
+    def _remove(self, double: LoadedRow, keep: LoadedRow) -> None:
         """Remove one of two tasks of a row: the one that nobody has worked on."""
         ids = [double.task_id, keep.task_id]
-        there = {one.task_id: one for one in self.app.completions(project_id, ids)}
+        there = {one.task_id: one for one in self.projects.completions(ids)}
         if double.task_id not in there:
             return
         worked = [number for number in ids if number in there and there[number].is_worked_on]
@@ -148,15 +148,3 @@ class Settling:
         else:  # also where a person deleted the other one meanwhile
             self.app.delete_task(double.task_id)
             self.doubled += 1
-
-
-def ours_above(
-    app: LabelingApp, account: Account, project_id: int, above: int
-) -> Iterator[tuple[int, Origin]]:
-    """List (id, origin) of a connection's own tasks above an id; none of a deleted project."""
-    try:
-        for number, origin in app.origins_above(project_id, above):
-            if origin.connection == account.name:
-                yield number, origin
-    except ProjectNotFoundError:
-        return

@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from ls_pipeline.assets.projects import Projects
     from ls_pipeline.connections import Target
     from ls_pipeline.domain.completions import Completion
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.labeling_app import LabelingApp, Project
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Revision
@@ -110,9 +110,8 @@ def snapshot(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     account: Account,
     lease: Lease,
     revision: Revision,
-    project: Project,
+    projects: Projects,
     bucket: Bucket,
-    app: LabelingApp,
     progress: Progress,
 ) -> Snapshotting:
     """Make a snapshot of all exported completions, unless the newest is still true.
@@ -120,7 +119,7 @@ def snapshot(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     Raises ``OutsideError`` when the bucket or Label Studio fails and ``SnapshotError`` when
     the target holds something else than what was written; the next pass begins anew.
     """
-    return _Snapshotter(account, lease, revision, project, bucket, app, progress).run()
+    return _Snapshotter(account, lease, revision, projects, bucket, progress).run()
 
 
 class _Snapshotter:
@@ -129,9 +128,8 @@ class _Snapshotter:
         account: Account,
         lease: Lease,
         revision: Revision,
-        project: Project,
+        projects: Projects,
         bucket: Bucket,
-        app: LabelingApp,
         progress: Progress,
     ) -> None:
         target = revision.connection.target
@@ -140,7 +138,8 @@ class _Snapshotter:
         self.account, self.lease, self.revision = account, lease, revision
         self.target: Target = target
         self.shares = target.params.shares
-        self.project, self.bucket, self.app, self.progress = project, bucket, app, progress
+        self.projects, self.bucket, self.progress = projects, bucket, progress
+        self.newest = projects.all()[-1]
         self.snapshots = Snapshots(bucket, target.params.prefix)
         self.changes: Counter[str] = Counter()
         self.done = Snapshotting()
@@ -295,7 +294,7 @@ class _Snapshotter:
         with ThreadPoolExecutor(WRITERS) as writers:
             for start in range(0, len(task_ids), BATCH):
                 some = task_ids[start : start + BATCH]
-                found = list(self.app.completions(self.project.id, some))
+                found = self.projects.completions(some)
                 where = (self.account, self.lease, self.target, self.bucket, writers)
                 write(*where, found, Exporting())
                 yield from (one for one in found if one.annotations)
@@ -314,9 +313,9 @@ class _Snapshotter:
             previous=before.snapshot if before else "",
             schema_version=SCHEMA_VERSION,
             connection=self.account.name,
-            project=self.project.id,
-            label_config=self.project.label_config,
-            label_studio_version=self.app.version(),
+            project=self.newest.id,
+            label_config=self.newest.label_config,
+            label_studio_version=self.projects.app.version(),
             settings_revision=self.revision.number,
             pyarrow_version=pa.__version__,
             shares={"validation": self.shares.validation, "test": self.shares.test},
@@ -330,7 +329,7 @@ class _Snapshotter:
     def _check(self, manifest: Manifest) -> None:
         """Compare the rows with the ledger and with Label Studio, and the files with the bucket."""
         tasks, annotations = self.account.count_exported()
-        annotated = self.app.count_annotated(self.project.id)
+        annotated = self.projects.count_annotated()
         self.done.counts = {
             "tasks": manifest.rows["tasks"],
             "tasks_in_ledger": tasks,

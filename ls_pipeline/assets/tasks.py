@@ -6,6 +6,7 @@ import dagster as dg
 
 from ls_pipeline.assets.checks import OF_TASKS, balance, nothing_quarantined, of_no_tasks
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.assets.links import project_links
 from ls_pipeline.assets.loading import Loading, load
 from ls_pipeline.assets.outside import source_bucket
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
@@ -62,10 +63,10 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
             keep_copy(work.account, work.lease, source, bucket, progress)
             raise
         copied = keep_copy(work.account, work.lease, source, bucket, progress)
-        project = work.project(label_studio)
+        projects = work.projects(label_studio).all()
         for note in done.notes:
             context.log.warning(note)
-        metadata = _metadata(done, work.account, project)
+        metadata = _metadata(done, work.account, projects)
         return dg.MaterializeResult(
             metadata={**metadata, **copy_metadata(work.connection.name, source, copied)},
             check_results=[
@@ -76,7 +77,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
 
 
 def _metadata(
-    done: Loading, account: Account, project: Project
+    done: Loading, account: Account, projects: list[Project]
 ) -> dict[str, dg.MetadataValue[Any]]:
     states = account.count_objects()
     metadata: dict[str, dg.MetadataValue[Any]] = {
@@ -91,8 +92,8 @@ def _metadata(
         "tasks_updated": dg.MetadataValue.int(done.tasks_updated),
         "tasks_deleted": dg.MetadataValue.int(done.tasks_deleted),
         "tasks_kept": dg.MetadataValue.int(done.tasks_kept),
-        "dagster/row_count": dg.MetadataValue.int(project.tasks),
-        "project": dg.MetadataValue.url(project.url),
+        "dagster/row_count": dg.MetadataValue.int(sum(one.tasks for one in projects)),
+        **project_links(projects),
         **done.took.metadata(),
     }
     if done.first_new:

@@ -94,12 +94,12 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
             yield nothing_to_do(work.connection, "target")
             return
         bucket = bucket_of(target, s3, gcs)
-        project = work.project(label_studio)
+        projects = work.projects(label_studio)
         begin_copy(work.account, work.lease, target)
         revision = work.account.revision()
         took, parts = Took(), (work.account, work.lease)
         with took.timing("snapshot"):
-            done = snapshot(*parts, revision, project, bucket, label_studio, progress)
+            done = snapshot(*parts, revision, projects, bucket, progress)
         with took.timing("checking_target"):
             lost = find_lost(*parts, target, bucket)
         yield from checks.of_snapshot(work.connection.name, done, target.params, lost)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.assets.projects import Projects
 from ls_pipeline.domain.completions import is_for
 from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.domain.objects import folder
@@ -23,7 +24,7 @@ class Census:
     objects: int
     """In the source, that its prefix and regex select."""
     tasks: int
-    """In the Label Studio project, without those that other connections loaded."""
+    """In the Label Studio projects, without those that other connections loaded."""
     completions: int
     """Tasks of these with a finished annotation, skipped ones included."""
     json_files: int
@@ -52,13 +53,10 @@ def _objects(source: Source | None, outside: Outside) -> int:
 
 
 def _tasks(connection: Connection, outside: Outside) -> tuple[int, int]:
-    project_id = outside.ledger.account(connection.name).project_id()
-    app = outside.label_studio
-    if project_id is None:
-        return 0, 0
+    projects = Projects(outside.ledger.account(connection.name), outside.label_studio)
     if not _shares_project(connection, outside):
-        return app.project(project_id).tasks, app.count_annotated(project_id)
-    mine = [one for one in app.states(project_id) if is_for(connection.name, one.origin)]
+        return sum(one.tasks for one in projects.all()), projects.count_annotated()
+    mine = [one for one in projects.states() if is_for(connection.name, one.origin)]
     return len(mine), sum(one.annotations > 0 for one in mine)
 
 

@@ -255,7 +255,7 @@ def _label_project(name: str, outside: Outside, shown: Bars) -> int:
     client = LabelStudio(  # type: ignore[no-untyped-call]
         base_url=os.environ["LABEL_STUDIO_URL"], api_key=os.environ["LABEL_STUDIO_API_KEY"]
     )
-    project_id = outside.ledger.account(name).project_id()
+    project_id = outside.ledger.account(name).projects()[1]
     tasks: list[Any] = list(client.tasks.list(project=project_id, resolve_uri=False))
     for done, task in enumerate(tasks, 1):
         client.annotations.create(id=task.id, result=samples.label(task.data), lead_time=4.2)

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.assets.projects import Projects
 from ls_pipeline.connections import SourceParams, TargetParams, data_key_faults
 from ls_pipeline.domain import permissions
 from ls_pipeline.domain.changes import State
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ls_pipeline.connections import Connection, Source, Target
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.labeling_app import Project
     from ls_pipeline.resources.ledger_account import Account
 
     T = TypeVar("T")
@@ -38,6 +40,9 @@ SUPPORTED = ("1", "23")
 
 PROBE = ".ls_pipeline-doctor-"
 """How the name of the object begins that is written to a target and deleted again."""
+
+ADVISED_TASKS = 100_000
+"""Of a project: https://labelstud.io/guide/tasks says that more make it slow."""
 
 LOOKS = 100
 """Known objects that are searched for a loaded task."""
@@ -183,19 +188,35 @@ def _connection(account: Account, outside: Outside, *, answers: bool) -> Iterato
 
 
 def _project(account: Account, connection: Connection, outside: Outside) -> _Steps[tuple[str, ...]]:
-    """Look for the project; give the data keys of its label config, or of the one it will get."""
-    app, known = outside.label_studio, account.project_id()
+    """Look for the projects; give the data keys of the newest one's label config.
+
+    Where there is none, those of the label config that it will get.
+    """
+    app = outside.label_studio
     try:
-        project = app.titled(connection.project) if known is None else app.project(known)
+        found = Projects(account, app).all() or list(filter(None, [app.titled(connection.project)]))
     except PipelineError as error:
         yield _from_error("project", error)
         return ()
-    if project:
+    for project in found:
         yield Check("project", "ok", f"It is {project.title!r}, {project.url}.")
-    else:
+    if not found:
         yield Check("project", "ok", f"{connection.project!r} will be made by the first pass.")
-    config = project.label_config if project else connection.label_config
+    elif connection.source:
+        yield from _project_size(found[-1], connection.source)
+    config = found[-1].label_config if found else connection.label_config
     return (yield from _label_config(connection.source, config))
+
+
+def _project_size(newest: Project, source: Source) -> Iterator[Check]:
+    if newest.tasks > ADVISED_TASKS and not source.params.tasks_per_project:
+        yield Check(
+            "project size",
+            "warning",
+            f"{newest.title!r} has {newest.tasks:,} tasks; Label Studio's maintainers advise about "
+            f"{ADVISED_TASKS:,} a project.",
+            "Set the source param tasks_per_project, and new tasks go to a further project.",
+        )
 
 
 def _label_config(source: Source | None, config: str) -> _Steps[tuple[str, ...]]:

@@ -60,15 +60,16 @@ class Status:
     """Work → what is wrong, where passes fail."""
     retry_at: float
     """When the first of these is tried again; 0: none fails."""
-    project: str
-    """Its address in Label Studio; empty before the first pass."""
+    projects: list[str]
+    """Their addresses in Label Studio, first the one that takes new tasks; none before the first
+    pass."""
 
 
 def status_of(account: Account, label_studio: str) -> Status:
     """Look at one connection."""
     works = {work: account.health(work) for work in WORKS}
     failing = {work: health for work, health in works.items() if health.failures}
-    project = account.project_id()
+    newest_first = reversed(account.projects().values())
     return Status(
         enabled=account.revision().connection.enabled,
         objects=account.count_objects()[State.LOADED],
@@ -81,7 +82,7 @@ def status_of(account: Account, label_studio: str) -> Status:
         working=account.held_by(),
         failures={work: health.failure for work, health in failing.items()},
         retry_at=min((health.retry_at for health in failing.values()), default=0.0),
-        project=f"{label_studio}/projects/{project}/data" if project and label_studio else "",
+        projects=[f"{label_studio}/projects/{one}/data" for one in newest_first if label_studio],
     )
 
 
@@ -146,8 +147,10 @@ def _shown(found: dict[str, Status], now: float) -> Group:
         table.add_row(name, *counts, _ago(one.passed_at, now), Text(state, colour))
         if one.enabled and one.failures:
             below.append(Text(f"{name}: {_failing(one, now)}", "red"))
-        if one.project:
-            below.append(Text(f"{name}: {one.project}", "dim", no_wrap=True, overflow="ignore"))
+        below += [
+            Text(f"{name}: {project}", "dim", no_wrap=True, overflow="ignore")
+            for project in one.projects
+        ]
     return Group(table, *below)
 
 

@@ -44,6 +44,18 @@ class LabelingApp(Protocol):
         """
         ...
 
+    def project_like(self, project_id: int, title: str) -> Project:
+        """Give the project of that title, the oldest of several; make it if absent.
+
+        It is made with the label config of another project, and with all else there is about how
+        people label in that one: instructions, annotations a task, and so on.
+        """
+        ...
+
+    def projects_beginning(self, title: str) -> Iterator[Project]:
+        """List the projects whose title is this one or begins with it, the oldest first."""
+        ...
+
     def highest_task_id(self, project_id: int) -> int:
         """Give the greatest task id in the project; 0 without tasks."""
         ...

@@ -22,6 +22,7 @@ from ls_pipeline.resources.ledger_tables import (
     completions,
     connections,
     objects,
+    projects,
     revisions,
     tasks,
 )
@@ -177,8 +178,9 @@ class Ledger:
                 "give this one another name, or remove that one first."
             )
             raise ConnectionFaults(name, [fault])
+        db.execute(projects.delete().where(projects.c.connection == row.id))
         mine = connections.update().where(connections.c.id == row.id)
-        db.execute(mine.values(project_id=None, fence=row.fence + 1))
+        db.execute(mine.values(fence=row.fence + 1))
 
 
 _OVERTAKEN = "Somebody else changed it meanwhile; look at its settings, and change them again."

@@ -12,9 +12,11 @@ from ls_pipeline.resources.ledger_attempts import Attempts
 from ls_pipeline.resources.ledger_exports import Exports
 from ls_pipeline.resources.ledger_lease import plain
 from ls_pipeline.resources.ledger_records import Health, Revision
-from ls_pipeline.resources.ledger_tables import connections, health, revisions
+from ls_pipeline.resources.ledger_tables import connections, health, projects, revisions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ls_pipeline.resources.ledger_lease import Lease
 
 RETRY_AT_FIRST = 30.0
@@ -77,15 +79,21 @@ class Account(Attempts, Exports):
             self._upsert(db, health, [{"work": work, **plain(new)}])
         return new
 
-    def project_id(self) -> int | None:
-        """Give the id of the connection's Label Studio project, once it is known."""
-        with self.ledger.engine.connect() as db:
-            return db.scalar(sa.select(connections.c.project_id).where(connections.c.id == self.id))
+    def projects(self) -> dict[int, int]:
+        """Give the ids of the connection's Label Studio projects by number, in that order.
 
-    def set_project_id(self, lease: Lease, project_id: int) -> None:
-        """Remember the project."""
+        The first is 1. A further one has the number of its title; new tasks go to the last.
+        """
+        c = projects.c
+        query = sa.select(c.number, c.project_id).where(c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            return {row.number: row.project_id for row in db.execute(query.order_by(c.number))}
+
+    def set_projects(self, lease: Lease, ids: Mapping[int, int]) -> None:
+        """Remember projects by number, all at once."""
         with self._write(lease) as db:
-            db.execute(self._mine(lease).values(project_id=project_id))
+            rows = ({"number": number, "project_id": one} for number, one in ids.items())
+            self._upsert(db, projects, rows)
 
     def copied(self, side: str) -> str:
         """Tell what the local copy of a side was finished with; empty while it is not."""

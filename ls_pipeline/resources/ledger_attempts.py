@@ -95,9 +95,10 @@ class Attempts(Objects):
         """Record what became of rows and objects, and close the attempt, all at once.
 
         An object with loaded rows is known from then on, so that its removal is seen even when
-        nobody comes to finish it. ``finished`` objects are dealt with, in that version:
-        complaints about their other versions are dropped. ``forgotten`` are keys that are gone
-        and left no tasks; ``dropped`` are rows whose tasks are deleted.
+        nobody comes to finish it, and seen again where it was removed before. ``finished`` objects
+        are dealt with, in that version: complaints about their other versions are dropped.
+        ``forgotten`` are keys that are gone and left no tasks; ``dropped`` are rows whose tasks are
+        deleted.
         """
         loaded, finished, forgotten = list(loaded), list(finished), list(forgotten)
         with self._write(lease) as db:
@@ -113,7 +114,8 @@ class Attempts(Objects):
             begun_keys = {row.key for row in loaded} - done
             self._compare_anew(db, {*begun_keys, *done, *forgotten})
             begun = (KnownObject(key, "", 0, State.BEGUN) for key in begun_keys)
-            self._upsert(db, objects, map(_of_object, begun), replace=False)
+            gone = objects.c.state == State.REMOVED.value
+            self._upsert(db, objects, map(_of_object, begun), replace=gone)
             self._upsert(db, objects, map(_of_object, finished))
             self._upsert(
                 db,

@@ -131,8 +131,9 @@ class Leased:
         table: sa.Table,
         rows: Iterable[dict[str, Any]],
         *,
-        replace: bool = True,
+        replace: bool | sa.ColumnElement[bool] = True,
     ) -> None:
+        """Write rows; of those that are there already, replace all, none, or some."""
         upsert(db, table, [{"connection": self.id, **row} for row in rows], replace=replace)
 
 

@@ -59,7 +59,6 @@ connections = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", sa.Text, nullable=False, index=True),
     sa.Column("removed", sa.Boolean, nullable=False, default=False),
-    sa.Column("project_id", sa.Integer),
     sa.Column("annotated", sa.Integer, nullable=False, default=0),
     sa.Column("polled_to", sa.Text, nullable=False, default=""),
     sa.Column("holder", sa.Text, nullable=False, default=""),
@@ -90,6 +89,13 @@ health = sa.Table(
     sa.Column("retry_at", sa.Float, nullable=False),
     sa.Column("failure", _Prose, nullable=False),
     sa.Column("passed_at", sa.Float, nullable=False),
+)
+projects = sa.Table(
+    "projects",
+    metadata,
+    _connection_id(),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("project_id", sa.Integer, nullable=False),
 )
 revisions = sa.Table(
     "revisions",

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 
 def upsert(
-    db: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]], *, replace: bool = True
+    db: sa.Connection,
+    table: sa.Table,
+    rows: Sequence[dict[str, Any]],
+    *,
+    replace: bool | sa.ColumnElement[bool] = True,
 ) -> None:
-    """Write rows, in the place of those with the same key; without ``replace`` those stay."""
+    """Write rows, in the place of those with the same key: of all of these, of none, or of some."""
     if not rows:
         return
     key = list(table.primary_key.columns)
@@ -23,7 +27,7 @@ def upsert(
         insert, values = _from_arrays(table, _last_of_each(rows, key)), None
     else:
         insert, values = sqlite.insert(table), rows
-    if not replace:
+    if replace is False:
         db.execute(insert.on_conflict_do_nothing(index_elements=key), values)
         return
     change = {
@@ -31,7 +35,8 @@ def upsert(
         for column in table.columns
         if not column.primary_key
     }
-    db.execute(insert.on_conflict_do_update(index_elements=key, set_=change), values)
+    some = None if replace is True else replace
+    db.execute(insert.on_conflict_do_update(index_elements=key, set_=change, where=some), values)
 
 
 def _from_arrays(table: sa.Table, rows: Sequence[dict[str, Any]]) -> postgresql.Insert:

@@ -7,7 +7,8 @@ import dagster as dg
 from ls_pipeline.assets.checks import COMING, coming, without_labels
 from ls_pipeline.assets.copying import is_due
 from ls_pipeline.assets.exporting import OVERLAP, differs, earlier
-from ls_pipeline.domain.errors import LabelStudioError
+from ls_pipeline.assets.projects import Projects
+from ls_pipeline.domain.errors import LabelStudioError, ProjectNotFoundError
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.ledger_account import Account
@@ -80,23 +81,27 @@ def _look(
     seen_to: str,
     tick: Tick,
 ) -> None:
-    connection, project_id = account.revision().connection, account.project_id()
+    connection, projects = account.revision().connection, Projects(account, app)
     if connection.target is None:
         return
     if reason := must_wait(context.instance, account, "completions"):
         tick.unsure = True
         tick.reasons.append(reason)
         return
-    if project_id is None:
+    if not projects.ids:
         if connection.source:
             tick.reasons.append(f"{account.name}: no tasks were loaded yet.")
         else:  # nothing else will ever look its project up
             tick.wanted.append(account.name)
         return
     since = account.polled_to() and max(account.polled_to(), seen_to)
-    if is_due(account, connection.target) or differs(
-        account, project_id, connection.target, app, since
-    ):
+    try:
+        wanted = is_due(account, connection.target) or differs(
+            account, projects, connection.target, since
+        )
+    except ProjectNotFoundError:
+        wanted = True  # its run says so, and waits longer each time; the others are looked at
+    if wanted:
         tick.wanted.append(account.name)
     else:
         tick.reasons.append(f"{account.name}: no new labels.")

@@ -8,7 +8,8 @@ import pytest
 
 from ls_pipeline.assets.copying import begin_copy, keep_copy
 from ls_pipeline.assets.exporting import export
-from ls_pipeline.assets.loading import load, project_of
+from ls_pipeline.assets.loading import load
+from ls_pipeline.assets.projects import projects_of
 from ls_pipeline.assets.snapshotting import snapshot
 from ls_pipeline.connections import connection
 from ls_pipeline.resources.ledger import Ledger
@@ -75,16 +76,16 @@ class Bench:
         bucket = target or self.target
         with account.lease() as lease:
             settings = account.revision().connection
-            project = project_of(account, lease, settings, app)
-            return export(account, lease, project, settings.target, bucket, app, Silent())
+            projects = projects_of(account, lease, settings, app)
+            return export(account, lease, projects, settings.target, bucket, Silent())
 
     def snapshot(self, account=None, target=None, app=None):
         account, app = account or self.account, app or self.app
         bucket = target or self.target
         with account.lease() as lease:
             revision = account.revision()
-            project = project_of(account, lease, revision.connection, app)
-            return snapshot(account, lease, revision, project, bucket, app, Silent())
+            projects = projects_of(account, lease, revision.connection, app)
+            return snapshot(account, lease, revision, projects, bucket, Silent())
 
     def copy(self, side="source", bucket=None):
         """Do what the assets do for a local copy."""

@@ -1,5 +1,6 @@
 """Stop a pass at every call that leaves the process, before and after it; then run it again."""
 
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -84,6 +85,11 @@ def otherwise(bench):
     bench.set(use_blob_urls=True)
 
 
+def fill_two_projects(bench):
+    bench.set(tasks_per_project=2)
+    fill(bench)
+
+
 def label(bench):
     fill(bench)
     bench.load()
@@ -97,7 +103,8 @@ def relabel(bench):
     bench.app.annotate(bench.task_id("a.json"), RESULT)
 
 
-def unlabel(bench):
+def unlabel_in_two_projects(bench):
+    bench.set(tasks_per_project=2)
     relabel(bench)
     bench.app.delete_task(bench.task_id("c.json"))
     bench.deleted = {("c.json", 0)}
@@ -108,9 +115,10 @@ CASES = {
     "changes and removals": (change, first_load),
     "tasks deleted": (deletion, first_load),
     "quarantine freed": (otherwise, first_load),
+    "first load of two projects": (fill_two_projects, first_load),
     "first export": (label, first_export),
     "relabeled": (relabel, first_export),
-    "task deleted by hand": (unlabel, first_export),
+    "task deleted by hand in one of two projects": (unlabel_in_two_projects, first_export),
 }
 
 
@@ -118,7 +126,9 @@ def world(bench):
     rows = {key: bench.account.rows_of(key) for key in ("a.json", "b.json", "c.json", "d.json")}
     ledger = {(key, row) for key, found in rows.items() for row in found}
     assert ledger == set(bench.tasks) | bench.deleted
-    return bench.tasks, set(bench.reasons), set(bench.target.objects)
+    in_projects = Counter(task["project"] for task in bench.app.tasks.values())
+    assert set(bench.app.projects) == set(bench.account.projects().values())
+    return bench.tasks, set(bench.reasons), set(bench.target.objects), in_projects
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -239,6 +239,18 @@ def test_late_task_of_a_gone_row_that_somebody_works_on_stays(bench, slow):
     assert bench.task_id("a.json", 1) == late
 
 
+def test_late_task_of_a_removed_object_that_keeps_another_one_is_undone(bench, slow):
+    bench.set(on_delete="delete")
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json", 0), RESULT)
+    bench.bucket.delete("a.json")
+    bench.load()
+    slow.catch_up()
+    bench.load()
+
+    assert places(bench) == [("a.json", 0)]
+
+
 @pytest.mark.parametrize(("policy", "left"), [("delete", []), ("keep", ONCE)])
 def test_object_that_is_removed_before_anybody_finished_it_is_not_forgotten(
     bench, slow, policy, left

@@ -25,9 +25,6 @@ class App(MemoryLabelingApp):
     version = "1.23.2"
     opened_as = Opened(200, "store", allowed=True)
 
-    def titled(self, title):
-        return self.project_titled(title, "") if self.projects else None
-
     def about(self):
         return About(self.version, "legacy token", "me@example.com")
 

@@ -43,7 +43,7 @@ def test_connections_are_counted(bench):
         "quarantined": 1,
     }
     assert found["snapshot"].startswith("s3://labels/training_data/snapshots/00000001-")
-    assert found["project"] == "http://127.0.0.1:9/projects/1/data"
+    assert found["projects"] == ["http://127.0.0.1:9/projects/1/data"]
 
 
 def test_new_connection_waits_for_its_first_pass(bench):

@@ -29,12 +29,15 @@ class MemoryLabelingApp:
         return Project(project_id, title, label_config, count, f"memory:{project_id}")
 
     def project_titled(self, title, label_config):
-        same = [number for number, (name, _) in self.projects.items() if name == title]
-        if same:
-            return self.project(min(same))
-        number = len(self.projects) + 1
-        self.projects[number] = (title, label_config or "<View></View>")
-        return self.project(number)
+        return self.titled(title) or self._make(title, label_config or "<View></View>")
+
+    def project_like(self, project_id, title):
+        return self.titled(title) or self._make(title, self.project(project_id).label_config)
+
+    def projects_beginning(self, title):
+        for number, (name, _) in sorted(self.projects.items()):
+            if name.startswith(title):
+                yield self.project(number)
 
     def highest_task_id(self, project_id):
         return max((task["id"] for task in self._of(project_id)), default=0)
@@ -107,6 +110,15 @@ class MemoryLabelingApp:
             if len(left) < len(task["annotations"]):
                 task["annotations"] = left
                 self._touch(task["id"])
+
+    def titled(self, title):
+        found = self.projects_beginning(title)
+        return next((one for one in found if one.title == title), None)
+
+    def _make(self, title, label_config):
+        number = max(self.projects, default=0) + 1
+        self.projects[number] = (title, label_config)
+        return self.project(number)
 
     def _of(self, project_id):
         self.project_exists(project_id)

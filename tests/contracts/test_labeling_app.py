@@ -13,6 +13,7 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, Task
+from ls_pipeline.resources import label_studio
 from ls_pipeline.resources.label_studio import LabelStudio, prediction_faults
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
 
@@ -64,6 +65,24 @@ def test_project_keeps_its_label_config(app, project):
     again = app.project_titled(project.title, "<View/>")
 
     assert again.label_config.split() == CONFIG.split()
+
+
+def test_project_like_another_is_made_once_with_its_label_config(app, project):
+    title = f"{project.title} (2)"
+    made = app.project_like(project.id, title)
+
+    assert (made.label_config, made.tasks) == (app.project(project.id).label_config, 0)
+    assert app.project_like(project.id, title).id == made.id != project.id
+
+
+def test_projects_are_found_by_how_their_titles_begin_the_oldest_first(app, project):
+    made = [app.project_like(project.id, project.title + more) for more in (" (3)", " (2)")]
+    app.project_titled(f"No {project.title}", CONFIG)
+    app.import_tasks(project.id, [body()])
+    found = list(app.projects_beginning(project.title))
+
+    assert [one.id for one in found] == [project.id, *(one.id for one in made)]
+    assert [one.tasks for one in found] == [1, 0, 0]
 
 
 def test_project_without_a_label_config_is_made_empty_and_takes_tasks(app):
@@ -234,6 +253,27 @@ def test_another_server_is_told_from_label_studio(world, s3_server):
 
     with pytest.raises(LabelStudioError):
         LabelStudio().project(1)
+
+
+@pytest.mark.server
+def test_project_is_found_among_more_than_an_answer_holds(world, monkeypatch):
+    monkeypatch.setattr(label_studio, "PROJECTS_PAGE", 2)
+    app, title = RealApp(), f"Many {os.getpid()}"
+    made = [app.project_titled(f"{title}{number}", CONFIG).id for number in range(5)]
+
+    assert [one.id for one in app.projects_beginning(title)] == made
+
+
+@pytest.mark.server
+def test_project_like_another_is_labeled_in_as_that_one(world):
+    app = RealApp()
+    project = app.project_titled("Set up by hand", CONFIG)
+    by_hand = {"expert_instruction": "Look twice.", "maximum_annotations": 3, "color": "#123456"}
+    app._json("PATCH", f"api/projects/{project.id}/", json=by_hand)
+    made = app.project_like(project.id, "Set up by hand (2)")
+    found = app._json("GET", f"api/projects/{made.id}/")
+
+    assert {name: found[name] for name in by_hand} == by_hand
 
 
 @pytest.mark.server

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections import Counter
 
+from ls_pipeline.assets.projects import Projects
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.tasks import origin_of
 from ls_pipeline.reading import open_snapshot
@@ -119,8 +120,8 @@ class Scene:
         That is: the text of each (key, row), how many files without annotations, and what is
         in quarantine.
         """
-        project = self.account.project_id()
-        tasks = list(self.app.completions(project, [one.id for one in self.app.states(project)]))
+        projects = Projects(self.account, self.app)
+        tasks = projects.completions([one.id for one in projects.states()])
         origins = [origin_of(task.document["meta"]) for task in tasks]
         places = Counter((one.uri.rpartition("/")[2], one.row) for one in origins)
         assert max(places.values()) == 1, f"doubled: {places}"

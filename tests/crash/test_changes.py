@@ -49,7 +49,7 @@ def test_object_deleted_and_put_back_with_the_same_content_is_one_task(scene):
     scene.put("a.json", "a")
     scene.put("b.json", "b")
     loaded(scene)
-    tasks = scene.app.highest_task_id(scene.account.project_id())
+    tasks = scene.app.highest_task_id(scene.account.projects()[1])
     for key in ("a.json", "b.json"):  # between two passes, and over one
         scene.bucket.delete(key)
         if key == "b.json":
@@ -57,7 +57,7 @@ def test_object_deleted_and_put_back_with_the_same_content_is_one_task(scene):
         scene.put(key, key[0])
 
     assert loaded(scene) == {("a.json", 0): "a", ("b.json", 0): "b"}
-    assert scene.app.highest_task_id(scene.account.project_id()) == tasks
+    assert scene.app.highest_task_id(scene.account.projects()[1]) == tasks
 
 
 def test_smaller_key_that_comes_later_is_seen(scene):

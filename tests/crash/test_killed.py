@@ -54,28 +54,32 @@ def kills(request):
 
 
 @pytest.mark.parametrize(
-    ("prepare", "expected", "cloud"),
+    ("prepare", "expected", "cloud", "params"),
     [
-        (Scene.fill, AFTER_FILLING, "s3"),
-        (Scene.change, AFTER_CHANGES, "s3"),
-        (Scene.fill, AFTER_FILLING, "gcs"),
+        (Scene.fill, AFTER_FILLING, "s3", {}),
+        (Scene.change, AFTER_CHANGES, "s3", {"tasks_per_project": 3}),
+        (Scene.fill, AFTER_FILLING, "gcs", {"tasks_per_project": 2}),
     ],
-    ids=["first load on S3", "all kinds of changes on S3", "first load on GCS"],
+    ids=[
+        "first load on S3",
+        "all kinds of changes on S3, in two projects",
+        "first load on GCS, into two projects",
+    ],
 )
 def test_process_killed_at_any_step_and_run_again_ends_as_if_never_killed(
-    world, victim, kills, prepare, expected, cloud
+    world, victim, kills, prepare, expected, cloud, params
 ):
     def make_pass(name):
         return victim.run(name)["error"]
 
-    undisturbed = Scene(make_pass, cloud)
+    undisturbed = Scene(make_pass, cloud, **params)
     prepare(undisturbed)
     told = victim.run(undisturbed.name)
     assert told["error"] == ""
     assert undisturbed.outcome() == expected
     assert told["steps"] > 50
     for at in range(1, told["steps"] + 1, max(1, told["steps"] // kills)):
-        scene = Scene(make_pass, cloud)
+        scene = Scene(make_pass, cloud, **params)
         prepare(scene)
         killed = victim.run(scene.name, at)["killed"]
         assert scene.run() == ""

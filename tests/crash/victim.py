@@ -25,8 +25,9 @@ from sqlalchemy.engine.default import DefaultDialect
 from ls_pipeline.assets import settling
 from ls_pipeline.assets.copying import begin_copy, keep_copy
 from ls_pipeline.assets.exporting import export
-from ls_pipeline.assets.loading import load, project_of
+from ls_pipeline.assets.loading import load
 from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.assets.projects import projects_of
 from ls_pipeline.assets.snapshotting import snapshot
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.gcs import GCSBuckets
@@ -85,10 +86,10 @@ def one_pass(name: str) -> None:
             keep_copy(account, lease, source, bucket, silent)
         if target := connection.target:
             bucket = bucket_of(target, s3, gcs)
-            project = project_of(account, lease, connection, app)
+            projects = projects_of(account, lease, connection, app)
             begin_copy(account, lease, target)
-            export(account, lease, project, target, bucket, app, silent)
-            snapshot(account, lease, account.revision(), project, bucket, app, silent)
+            export(account, lease, projects, target, bucket, silent)
+            snapshot(account, lease, account.revision(), projects, bucket, silent)
             keep_copy(account, lease, target, bucket, silent)
 
 

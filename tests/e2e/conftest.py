@@ -101,8 +101,17 @@ class Stage:
 
     def tasks(self, name):
         app = LabelStudio()
-        project = app.project_titled(self.name(name), "")
-        return list(app.completions(project.id, [one.id for one in app.states(project.id)]))
+        return [
+            task
+            for project in self.projects(name)
+            for task in app.completions(project.id, [one.id for one in app.states(project.id)])
+        ]
+
+    def projects(self, name):
+        """List a connection's project and those that go on where it is full."""
+        title = self.name(name)
+        found = LabelStudio().projects_beginning(title)
+        return [one for one in found if one.title == title or one.title.startswith(f"{title} (")]
 
     def label_all(self, name):
         app = LabelStudio()

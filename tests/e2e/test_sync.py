@@ -160,3 +160,25 @@ def test_refused_key_is_one_sentence(stage, world):
 
     assert "refuses LABEL_STUDIO_API_KEY" in failed.stderr
     assert "Traceback" not in failed.stderr + failed.stdout
+
+
+def test_full_project_is_followed_by_further_ones_and_all_are_one_connection(stage):
+    source, target = stage.s3("in"), stage.s3("out")
+    for key, body in samples.texts(25):
+        source.put(key, body, "application/json")
+    size, now = {"tasks_per_project": 10}, {"snapshot_minutes": 0}
+    stage.add("reviews", samples.TEXT_CONFIG, source, target, size, now)
+    stage.sync()
+    projects = stage.projects("reviews")
+    stage.label_all("reviews")
+    counted = stage.sync()["reviews"]
+    status = json.loads(stage.run("status", "--json").stdout)["connections"]["reviews"]
+
+    title = stage.name("reviews")
+    assert [(one.title, one.tasks, one.label_config) for one in projects] == [
+        (title, 10, samples.TEXT_CONFIG),
+        (f"{title} (2)", 10, samples.TEXT_CONFIG),
+        (f"{title} (3)", 5, samples.TEXT_CONFIG),
+    ]
+    assert set(counted.values()) == {25}
+    assert status["projects"] == [f"{one.url}/data" for one in reversed(projects)]

@@ -114,8 +114,9 @@ class World(RuleBasedStateMachine):
         # one of the two; tests/assets/test_settling.py sees to that policy.
         on_change=st.sampled_from(["update", "ignore"]),
         on_delete=st.sampled_from(["keep", "delete"]),
+        size=st.sampled_from([0, 1, 2, 3]),
     )
-    def set(self, select, on_change, on_delete):
+    def set(self, select, on_change, on_delete, size):
         # What was found under the old policy is done under it; an import that arrives late is
         # judged by the new one (ARCHITECTURE says so).
         self.deliver_late()
@@ -123,7 +124,9 @@ class World(RuleBasedStateMachine):
         model = self.model
         model.select, model.on_change, model.on_delete = select, on_change, on_delete
         regex = f"[{select}]" if select else ""
-        self.bench.set(regex=regex, on_change=on_change, on_delete=on_delete)
+        self.bench.set(
+            regex=regex, on_change=on_change, on_delete=on_delete, tasks_per_project=size
+        )
 
     @rule(seconds=st.sampled_from([1, 120, 4000]))
     def wait(self, seconds):
@@ -227,14 +230,17 @@ class World(RuleBasedStateMachine):
         wanted = Counter((one.key, one.row, one.text, one.worked_on) for one in self.model.tasks)
         assert found == wanted
         assert {key for key, _ in self.bench.reasons} == self.model.quarantine
+        projects = {task["project"] for task in self.bench.app.tasks.values()}
+        assert projects <= set(self.bench.account.projects().values())
+        taken["several projects"] += len(projects) > 1
 
     def exported(self):
         app, target = self.bench.app, self.bench.target.objects
         files = {key: json.loads(body) for key, body in target.items() if key.endswith("json")}
-        project = self.bench.account.project_id()
-        for one in app.completions(project, list(app.tasks)):
-            if one.annotations:
-                assert files[f"{one.task_id}.json"] == one.document
+        for project in app.projects:
+            for one in app.completions(project, list(app.tasks)):
+                if one.annotations:
+                    assert files[f"{one.task_id}.json"] == one.document
         for key, document in files.items():
             alive = app.tasks.get(int(key.removesuffix(".json")))
             assert alive or not document["annotations"]
@@ -274,4 +280,5 @@ def test_any_order_of_events_ends_as_the_model_says(request):
         ),
     )
     assert taken["steps"] >= steps
-    assert min(taken[name] for name in ("killed", "reply lost", "late", "overtaken")) > 0, taken
+    happened = ("killed", "reply lost", "late", "overtaken", "several projects")
+    assert min(taken[name] for name in happened) > 0, taken

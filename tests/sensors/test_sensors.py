@@ -240,6 +240,32 @@ def test_task_deleted_by_hand_asks_for_a_run_once(bench, instance):
     assert (asked, wanted(look_at_labels(bench, instance))) == (["reviews"], [])
 
 
+def test_label_in_an_earlier_project_asks_for_a_run(bench, instance):
+    bench.set(tasks_per_project=1)
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    bench.load()
+    bench.export()
+    quiet = look_at_labels(bench, instance)
+    bench.app.annotate(bench.task_id("a.json", 0), RESULT)
+
+    assert (wanted(quiet), wanted(look_at_labels(bench, instance))) == ([], ["reviews"])
+
+
+def test_deleted_project_asks_for_a_run_that_says_so_and_holds_up_no_other(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    later = bench.account.revision().connection.model_copy(
+        update={"name": "second", "project": "Another"}
+    )
+    bench.ledger.save(later, "test")
+    second = bench.ledger.account("second")
+    bench.load(account=second)
+    bench.app.annotate(second.rows_of("a.json")[0].task_id, RESULT)
+    del bench.app.projects[1]
+
+    assert wanted(look_at_labels(bench, instance)) == ["reviews", "second"]
+
+
 def test_cursor_of_the_labels_moves_only_over_quiet_ticks(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()

@@ -1,0 +1,153 @@
+"""The Label Studio projects of a connection: one, and those that go on where it is full."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from typing import TYPE_CHECKING
+
+from ls_pipeline.connections import TITLE_LENGTHS
+from ls_pipeline.domain.errors import ProjectNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ls_pipeline.connections import Connection
+    from ls_pipeline.domain.completions import Completion, TaskState
+    from ls_pipeline.domain.tasks import Origin
+    from ls_pipeline.resources.labeling_app import LabelingApp, Project
+    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger_lease import Lease
+
+_NUMBERED = re.compile(r".* \((\d+)\)", re.DOTALL)
+_NUMBERED_ROOM = len(" (999999)")
+
+
+class Projects:
+    """A connection's projects, read as one; new tasks go to the newest.
+
+    Which they are the ledger knows, and is asked each time: a run that was overtaken has to see
+    the tasks that the newer one put into a further project.
+    """
+
+    def __init__(self, account: Account, app: LabelingApp) -> None:
+        self.account, self.app = account, app
+        self._found_last = 0
+
+    @property
+    def ids(self) -> list[int]:
+        """Give their ids, the newest last; empty before the first pass."""
+        return list(self.account.projects().values())
+
+    def all(self) -> list[Project]:
+        """Give them as they are now, the newest last. Raises ``ProjectNotFoundError``."""
+        return [self.app.project(number) for number in self.ids]
+
+    def states(self, since: str = "") -> Iterator[TaskState]:
+        """List the tasks as ``LabelingApp.states`` does, project by project."""
+        for number in self.ids:
+            yield from self.app.states(number, since)
+
+    def completions(self, task_ids: Sequence[int]) -> list[Completion]:
+        """Read tasks as ``LabelingApp.completions`` does, whichever project each is in."""
+        missing, found = list(task_ids), []
+        for number in self._likely_first():
+            here = list(self.app.completions(number, missing))
+            if here:
+                self._found_last = number
+                found += here
+                gone = {one.task_id for one in here}
+                missing = [one for one in missing if one not in gone]
+            if not missing:
+                break
+        return sorted(found, key=lambda one: one.task_id)
+
+    def _likely_first(self) -> list[int]:
+        """List the ids, first where the last task was found: callers go by id, or nearly so."""
+        return sorted(self.ids, key=lambda number: number != self._found_last)
+
+    def count_annotated(self) -> int:
+        """Count as ``LabelingApp.count_annotated`` does, in all of them."""
+        return sum(self.app.count_annotated(number) for number in self.ids)
+
+    def origins(self) -> Iterator[tuple[int, Origin]]:
+        """List (id, origin) of the connection's own tasks."""
+        for number in self.ids:
+            yield from ours_above(self.app, self.account, number, 0)
+
+    # -- which they are ---------------------------------------------------------------------
+
+    def begin_next(self, lease: Lease, connection: Connection) -> Project:
+        """Give a further project, made as the newest is set up now, and make it the newest.
+
+        One that a pass made and was killed before the ledger knew of it is taken up; one of
+        that title that is somebody else's is passed over for the next number.
+        """
+        known = self.account.projects()
+        newest = self.app.project(list(known.values())[-1])
+        there = self._further(connection)
+        number = next(
+            number
+            for number in count(max(known) + 1)
+            if number not in there or self._is_ours(there[number], newest)
+        )
+        project = self.app.project_like(newest.id, connection.title(number))
+        self.account.set_projects(lease, {number: project.id})
+        return project
+
+    def _is_ours(self, project: Project, newest: Project) -> bool:
+        """Tell whether a project can only be one that goes on where the newest is full."""
+        if project.id in self.ids:
+            return False
+        as_made = not project.tasks and project.label_config == newest.label_config
+        return as_made or self._has_ours(project)
+
+    def _has_ours(self, project: Project) -> bool:
+        return any(True for _ in ours_above(self.app, self.account, project.id, 0))
+
+    def _further(self, connection: Connection) -> dict[int, Project]:
+        """Find the projects with a title that a further one gets, the oldest of each, by number."""
+        found: dict[int, Project] = {}
+        beginning = connection.project[: TITLE_LENGTHS[-1] - _NUMBERED_ROOM]
+        for project in self.app.projects_beginning(beginning):
+            match = _NUMBERED.fullmatch(project.title)
+            number = int(match[1]) if match else 0
+            if number > 1 and project.title == connection.title(number):
+                found.setdefault(number, project)
+        return found
+
+    def find(self, lease: Lease, connection: Connection) -> None:
+        """Find the projects by their titles, where the ledger knows none; make the first if absent.
+
+        Further ones are the connection's where its tasks are in them.
+        """
+        if self.account.projects():
+            return
+        first = self.app.project_titled(connection.project, connection.label_config)
+        further = self._further(connection)
+        ours = {n: one.id for n, one in sorted(further.items()) if self._has_ours(one)}
+        self.account.set_projects(lease, {1: first.id, **ours})
+
+
+def projects_of(
+    account: Account, lease: Lease, connection: Connection, app: LabelingApp
+) -> Projects:
+    """Give the connection's Label Studio projects, making the first if there was none so far.
+
+    Once found they are known by their ids: they may be renamed in Label Studio.
+    """
+    projects = Projects(account, app)
+    projects.find(lease, connection)
+    return projects
+
+
+def ours_above(
+    app: LabelingApp, account: Account, project_id: int, above: int
+) -> Iterator[tuple[int, Origin]]:
+    """List (id, origin) of a connection's own tasks above an id; none of a deleted project."""
+    try:
+        for number, origin in app.origins_above(project_id, above):
+            if origin.connection == account.name:
+                yield number, origin
+    except ProjectNotFoundError:
+        return
