@@ -74,12 +74,10 @@ def to_read(
     return wanted
 
 
-def differs(
+def touched(
     account: Account, project_id: int, target: Target, app: LabelingApp, since: str
 ) -> bool:
-    """Tell whether any completion is to be exported; changes nothing, ends at the first."""
-    if app.count_annotated(project_id) != account.annotated():
-        return True  # a deleted task touches nothing
+    """Tell whether a task that was touched since is to be exported; ends at the first."""
     states = app.states(project_id, since)
     while page := list(islice(states, 1000)):
         exported = account.exported([state.id for state in page])
@@ -120,9 +118,10 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
             seen += len(found)
             progress.advance(account.name, "completions", seen, len(wanted))
     annotated = app.count_annotated(project.id)
+    annotations = app.count_annotations([project.id]).get(project.id, 0)
     if annotated != account.count_exported()[0]:
         _bury(account, lease, project, target, bucket, app, done)
-    account.record_exported(lease, upto, annotated)
+    account.record_exported(lease, upto, annotated, annotations)
     return done
 
 

@@ -42,6 +42,9 @@ LIGHT_PAGE = 1000
 WHOLE_PAGE = 200
 """Tasks in one answer, without and with their annotations."""
 
+PROJECTS_PAGE = 100
+"""Projects in one answer; it gives no more, whatever is asked for."""
+
 TIMEOUT = 60.0
 IMPORT_TIMEOUT = 600.0
 """Seconds. 100,000 tasks in one call took 12 s on an idle server."""
@@ -113,10 +116,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def titled(self, title: str) -> Project | None:
         """Give the project of that title, the oldest of several, if there is one."""
         # The server's filter is a substring match that ignores case.
-        params = {"title": title, "page_size": 1000, "ordering": "id"}
-        found = self._json("GET", "api/projects/", params=params)["results"]
-        same = [one for one in found if one["title"] == title]
-        return self._project(min(same, key=lambda one: one["id"])) if same else None
+        same = (one for one in self._projects(title=title) if one["title"] == title)
+        first = next(same, None)
+        return self._project(first) if first else None
 
     def _project(self, found: Mapping[str, Any]) -> Project:
         return Project(
@@ -200,6 +202,26 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         skipped = _is("cancelled_annotations", "greater", 0, "Number")
         either = self._count(project_id, [labeled]) + self._count(project_id, [skipped])
         return either - self._count(project_id, [labeled, skipped])
+
+    def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
+        # A page of projects with these counts takes half the time of counting one's tasks.
+        finished = "total_annotations_number", "skipped_annotations_number"
+        found: dict[int, int] = {}
+        for start in range(0, len(project_ids), PROJECTS_PAGE):
+            some = project_ids[start : start + PROJECTS_PAGE]
+            wanted = {"ids": ",".join(map(str, some)), "include": ",".join(("id", *finished))}
+            for one in self._projects(**wanted):
+                found[one["id"]] = sum(one[count] or 0 for count in finished)
+        return found
+
+    def _projects(self, **wanted: str) -> Iterator[dict[str, Any]]:
+        """List projects, page by page, by id."""
+        params = {"page_size": PROJECTS_PAGE, "ordering": "id", **wanted}
+        page = 1
+        while page:
+            answer = self._json("GET", "api/projects/", params={**params, "page": page})
+            yield from answer["results"]
+            page = page + 1 if answer["next"] else 0
 
     def _count(self, project_id: int, conditions: Sequence[Mapping[str, Any]]) -> int:
         query = {"filters": {"conjunction": "and", "items": conditions}}
