@@ -116,9 +116,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def titled(self, title: str) -> Project | None:
         """Give the project of that title, the oldest of several, if there is one."""
         # The server's filter is a substring match that ignores case.
-        same = (one for one in self._projects(title=title) if one["title"] == title)
-        first = next(same, None)
-        return self._project(first) if first else None
+        params = {"title": title, "page_size": 1000, "ordering": "id"}
+        found = self._json("GET", "api/projects/", params=params)["results"]
+        same = [one for one in found if one["title"] == title]
+        return self._project(min(same, key=lambda one: one["id"])) if same else None
 
     def _project(self, found: Mapping[str, Any]) -> Project:
         return Project(
@@ -208,20 +209,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         finished = "total_annotations_number", "skipped_annotations_number"
         found: dict[int, int] = {}
         for start in range(0, len(project_ids), PROJECTS_PAGE):
-            some = project_ids[start : start + PROJECTS_PAGE]
-            wanted = {"ids": ",".join(map(str, some)), "include": ",".join(("id", *finished))}
-            for one in self._projects(**wanted):
+            ids = ",".join(map(str, project_ids[start : start + PROJECTS_PAGE]))
+            asked = {"ids": ids, "include": ",".join(("id", *finished)), "page_size": PROJECTS_PAGE}
+            for one in self._json("GET", "api/projects/", params=asked)["results"]:
                 found[one["id"]] = sum(one[count] or 0 for count in finished)
         return found
-
-    def _projects(self, **wanted: str) -> Iterator[dict[str, Any]]:
-        """List projects, page by page, by id."""
-        params = {"page_size": PROJECTS_PAGE, "ordering": "id", **wanted}
-        page = 1
-        while page:
-            answer = self._json("GET", "api/projects/", params={**params, "page": page})
-            yield from answer["results"]
-            page = page + 1 if answer["next"] else 0
 
     def _count(self, project_id: int, conditions: Sequence[Mapping[str, Any]]) -> int:
         query = {"filters": {"conjunction": "and", "items": conditions}}
