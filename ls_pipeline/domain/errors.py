@@ -204,10 +204,12 @@ class LedgerUnavailableError(LedgerError):
 
     transient = True
 
-    def __init__(self, place: str, what: str) -> None:
+    def __init__(self, place: str, what: str, *, is_busy: bool = False) -> None:
         self.place = place
+        self.is_busy = is_busy
+        look = "another process kept it for too long" if is_busy else "see to its database"
         super().__init__(
-            f"The ledger {place} failed ({what}); see to its database. "
+            f"The ledger {place} failed ({what}); {look}. "
             "The next pass takes up what this one left."
         )
 

@@ -22,6 +22,9 @@ POSTGRESQL_SESSION = (
     "SET lock_timeout = '40s'",
 )
 
+BUSY = ("55P03", "40P01", "40001")
+"""What PostgreSQL calls a lock that took too long, a deadlock, and changes in each other's way."""
+
 
 def open_database(url: str) -> tuple[sa.Engine, str]:
     """Open a database by its URL, and bring its tables to this version's schema.
@@ -110,7 +113,15 @@ def _tell_failures(engine: sa.Engine, url: str) -> None:
         told = isinstance(error, (sa.exc.StatementError, UnicodeError))
         if context.is_pre_ping or not told or isinstance(error, sa.exc.IntegrityError):
             return None  # a connection that went stale in the pool is simply replaced
-        return LedgerUnavailableError(_without_secrets(url), _reason(error, url))
+        return LedgerUnavailableError(
+            _without_secrets(url), _reason(error, url), is_busy=_is_busy(error)
+        )
+
+
+def _is_busy(error: BaseException) -> bool:
+    """Tell whether another process had what this one waited for."""
+    told = getattr(error, "orig", None)
+    return getattr(told, "sqlstate", "") in BUSY or str(told) == "database is locked"
 
 
 def _without_secrets(url: str) -> str:
@@ -135,6 +146,8 @@ def _secrets(url: str) -> list[str]:
 
 
 def _advice(error: Exception, url: str) -> str:
+    if _is_busy(error):
+        return "another process kept it for too long: try again, and see which one it is."
     driver_is_missing = isinstance(error, (ImportError, sa.exc.NoSuchModuleError))
     if driver_is_missing and url.startswith("postgres"):
         return (

@@ -5,8 +5,8 @@ connection in a child of its own, which at step ``kill_at`` sends itself SIGKILL
 ``{"steps": …, "killed": …, "error": …}``.
 
 A step is taken before and after all that leaves the process: each send to a socket, each
-receipt, each commit of the ledger, each change of a file's name. Nobody lists the calls, so
-that no new one can be forgotten.
+receipt, each statement and commit of the ledger, each change of a file's name. Nobody lists
+the calls, so that no new one can be forgotten.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Steps:
     def everywhere(self) -> None:
         for name in ("send", "sendall", "recv_into", "recv"):
             self.around(socket.socket, name)
-        self.around(DefaultDialect, "do_commit")
+        for name in ("do_execute", "do_executemany", "do_commit"):
+            self.around(DefaultDialect, name)
         names = {"os.rename", "os.remove"}
         sys.addaudithook(lambda event, _args: self.take() if event in names else None)
 

@@ -1,14 +1,22 @@
 """How a ledger's database fails: a sentence, without secrets."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Barrier
+
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from ls_pipeline.assets.passes import one_pass
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.changes import KnownObject, State
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
+from ls_pipeline.resources import ledger_database
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.ledger_records import Quarantined
+from ls_pipeline.resources.ledger_tables import connections
+from tests.resources.released_ledgers import VERSIONS, lay_down
 
 CATS = connection("c", source={"type": "s3", "path": "b"}, target=None, project="Cats")
 
@@ -107,6 +115,75 @@ def test_writer_that_sleeps_in_its_transaction_lets_go_of_the_account(on_postgre
         with account.lease() as lease:
             assert lease.fence == 1
         asleep.invalidate()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait for a moment where processes wait for half a minute."""
+    monkeypatch.setattr(ledger_database, "SQLITE_PATIENCE", 0.2)
+    monkeypatch.setattr(ledger_database, "POSTGRESQL_SESSION", ("SET lock_timeout = '200ms'",))
+
+
+@contextmanager
+def held_by_another(url, statement):
+    """Have somebody else write, and not come to an end."""
+    engine = sa.create_engine(url)
+    with engine.connect() as other:
+        other.exec_driver_sql(statement)
+        yield
+        other.rollback()
+    engine.dispose()
+
+
+def test_write_that_waits_too_long_for_another_is_a_sentence_and_done_later(impatient, opened):
+    ledger, account = opened
+    with (
+        account.lease() as lease,
+        held_by_another(ledger.engine.url, "UPDATE connections SET annotated = 7"),
+        pytest.raises(LedgerUnavailableError, match="another process kept it for too long") as told,
+    ):
+        account.record(lease, finished=[BAD])
+    with account.lease() as lease:
+        account.record(lease, finished=[BAD])
+
+    assert (told.value.transient, told.value.is_busy) == (True, True)
+    assert list(account.known()) == [BAD]
+
+
+def test_opening_that_waits_too_long_for_another_is_a_sentence(impatient, database_url):
+    lay_down(VERSIONS[0], database_url)
+    with (
+        held_by_another(database_url, "UPDATE connections SET annotated = 7"),
+        pytest.raises(LedgerError, match=r"can't be opened .*; another process kept it"),
+    ):
+        Ledger(database_url)
+
+    assert Ledger(database_url).names() == ["reviews"]
+
+
+@pytest.mark.server
+def test_two_that_wait_for_each_other_are_told_apart_in_a_sentence(on_postgresql):
+    ledger, _ = on_postgresql
+    ledger.save(CATS.model_copy(update={"name": "d"}), "test")
+    both = [ledger.account(name) for name in "cd"]
+    meeting = Barrier(2)
+
+    def cross(one, other):
+        try:
+            with ledger.engine.begin() as db:
+                for account in (one, other):
+                    mine = connections.c.id == account.id
+                    db.execute(connections.update().where(mine).values(annotated=7))
+                    if account is one:
+                        meeting.wait()
+        except LedgerUnavailableError as error:
+            return error.is_busy
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(cross, both, reversed(both)))
+
+    assert sorted(said, key=str) == [None, True]
 
 
 @pytest.mark.server
