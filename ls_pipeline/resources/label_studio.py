@@ -146,7 +146,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         if found := self.titled(title):
             return found
         params = {"include": ",".join(SET_UP)}
-        return self._made(title, self._json("GET", f"api/projects/{project_id}/", params=params))
+        like = self._json("GET", f"api/projects/{project_id}/", params=params)
+        # What was never set it gives as null, and crashes on where it gets it.
+        return self._made(title, {name: value for name, value in like.items() if value is not None})
 
     def titled(self, title: str) -> Project | None:
         """Give the project of that title, the oldest of several, if there is one."""

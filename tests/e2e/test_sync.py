@@ -174,11 +174,12 @@ def test_full_project_is_followed_by_further_ones_and_all_are_one_connection(sta
     counted = stage.sync()["reviews"]
     status = json.loads(stage.run("status", "--json").stdout)["connections"]["reviews"]
 
-    title = stage.name("reviews")
+    title, config = stage.name("reviews"), samples.TEXT_CONFIG.strip()
     assert [(one.title, one.tasks, one.label_config) for one in projects] == [
-        (title, 10, samples.TEXT_CONFIG),
-        (f"{title} (2)", 10, samples.TEXT_CONFIG),
-        (f"{title} (3)", 5, samples.TEXT_CONFIG),
+        (title, 10, config),
+        (f"{title} (2)", 10, config),
+        (f"{title} (3)", 5, config),
     ]
-    assert set(counted.values()) == {25}
+    everywhere = ("objects", "tasks", "completions", "json_files", "parquet_rows")
+    assert counted == {**dict.fromkeys(everywhere, 25), "quarantined": 0, "removed": 0}
     assert status["projects"] == [f"{one.url}/data" for one in reversed(projects)]

@@ -55,6 +55,8 @@ class World(RuleBasedStateMachine):
             self.load()
             self.export()
             self.export_changes_nothing_again()
+            if len(self.bench.app.projects) > 1:
+                self.snapshot_is_complete()
         finally:
             self.bench.ledger.engine.dispose()
             shutil.rmtree(self.folder)
@@ -223,6 +225,11 @@ class World(RuleBasedStateMachine):
         before = dict(self.bench.target.objects)
         self.bench.export()
         assert self.bench.target.objects == before
+
+    def snapshot_is_complete(self):
+        done = self.bench.snapshot()
+        annotated = [task for task in self.bench.app.tasks.values() if task["annotations"]]
+        assert (done.failed, done.newest.rows["tasks"]) == ({}, len(annotated))
 
     # -- what must be true ------------------------------------------------------------------
 
