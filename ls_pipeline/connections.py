@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-import dagster as dg
 import re2
 from pydantic import (
     BaseModel,
@@ -28,9 +27,6 @@ from ls_pipeline.domain.tasks import data_keys
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-CONNECTIONS = dg.DynamicPartitionsDefinition(name="connections")
-"""A connection is a partition of every asset."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 TITLE_LENGTHS = range(3, 51)

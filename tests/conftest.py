@@ -54,10 +54,21 @@ def pytest_addoption(parser):
     )
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if "bad_day" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place_in_line)
+
+
+LONGEST = ("machine", "e2e", "crash", "contracts")
+"""Folders whose tests take minutes; where processes share the work they are begun first."""
+
+
+def _place_in_line(item):
+    folder = item.path.parent.name
+    return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(autouse=True)

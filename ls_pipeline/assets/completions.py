@@ -6,9 +6,9 @@ from ls_pipeline.assets.copying import begin_copy
 from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.links import folder_link, project_links
 from ls_pipeline.assets.outside import labels
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
-from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import owners

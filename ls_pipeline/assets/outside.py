@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ls_pipeline.connections import CONNECTIONS
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.resources.home import owners
 
 source_bucket = dg.AssetSpec(

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.passes import bucket_of
 from ls_pipeline.assets.revising import Preview, Revising, preview_source, preview_target, revising
-from ls_pipeline.connections import CONNECTIONS, Connection, Source, Target, revised
+from ls_pipeline.connections import Connection, Source, Target, revised
 from ls_pipeline.domain.errors import BucketNotFoundError, ConnectionFaults, OutsideError
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url, owners

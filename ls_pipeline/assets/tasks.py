@@ -6,12 +6,12 @@ import dagster as dg
 
 from ls_pipeline.assets.checks import OF_TASKS, balance, nothing_quarantined, of_no_tasks
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
-from ls_pipeline.assets.links import project_links
+from ls_pipeline.assets.links import folder_link, project_links
 from ls_pipeline.assets.loading import Loading, load
 from ls_pipeline.assets.outside import source_bucket
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import source_settings
-from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.changes import Change, State
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
@@ -67,6 +67,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         for note in done.notes:
             context.log.warning(note)
         metadata = _metadata(done, work.account, projects)
+        metadata["folder"] = folder_link(source, source.params.filter.folder)
         return dg.MaterializeResult(
             metadata={**metadata, **copy_metadata(work.connection.name, source, copied)},
             check_results=[

@@ -12,10 +12,10 @@ from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.exporting import find_lost
 from ls_pipeline.assets.formats import convert_snapshot
 from ls_pipeline.assets.links import folder_link
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.snapshotting import Snapshotting, is_due, snapshot
 from ls_pipeline.assets.took import Took
-from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshots import snapshot_folder
 from ls_pipeline.domain.tables import COLUMNS, TABLES

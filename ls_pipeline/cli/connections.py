@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import textwrap
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,24 @@ import click
 from rich.table import Table
 
 from ls_pipeline.assets.revising import Revising, revising
+from ls_pipeline.cli.arguments import ONE, json_instead_of
 from ls_pipeline.cli.connections_file import all_faults, json_schema, read
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import out, say
-from ls_pipeline.connections import TITLE_LENGTHS, Connection, changes, connection, params_from_json
+from ls_pipeline.connections import (
+    TITLE_LENGTHS,
+    Connection,
+    Params,
+    SourceParams,
+    TargetParams,
+    changes,
+    connection,
+    params_from_json,
+)
 from ls_pipeline.resources.ledger_records import WORKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -120,26 +131,65 @@ Examples:
     ls-pipeline connections add cats --project Cats --label-config cats.xml \\
       --source gcs --source-path my-pictures --source-params '{"use_blob_urls": true}' \\
       --target s3-completions --target-path my-labels --target-params '{"prefix": "cats"}'
-\b
-Source params:  prefix, regex, data_key, use_blob_urls, create_local_copy, on_change, on_delete
-Target params:  prefix, regex, create_local_copy; on S3 kms_key_id
-Both, on S3:    endpoint_url, region_name, role_arn, external_id
 """
 
+
+def _params(title: str, names: Iterable[str]) -> str:
+    """Give the lines that name params, for the end of a help page."""
+    lines = textwrap.wrap(", ".join(names), 76 - len(title))
+    return f"\n{' ' * len(title)}".join([title + lines[0], *lines[1:]])
+
+
+def _own(params: type[Params]) -> list[str]:
+    return [name for name in params.model_fields if name not in Params.model_fields]
+
+
+PARAMS = "\n".join(
+    [
+        "\b",
+        _params("Both sides:     ", Params.model_fields),
+        _params("Source params:  ", _own(SourceParams)),
+        _params("Target params:  ", _own(TargetParams)),
+    ]
+)
+
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change, and store nothing.")
+AS_JSON = json_instead_of("sentences")
 
 
-@connections.command(epilog=ADD_EPILOG)
+@connections.command(epilog=ADD_EPILOG + PARAMS)
 @click.argument("name")
 @side_options
 @DRY_RUN
-def add(name: str, dry_run: bool, **flags: Any) -> None:  # noqa: FBT001 - a flag
+@AS_JSON
+def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - flags
     """Store a connection, or other settings of one that exists."""
     ledger = Outside().ledger
     enabled = name not in ledger.names() or ledger.connection(name).enabled
     change = revising(ledger, from_flags(name, **flags, enabled=enabled))
-    number = None if dry_run else change.save(ledger, getpass.getuser())
-    tell(change, number)
+    _tell([(change, None if dry_run else change.save(ledger, getpass.getuser()))], as_json=as_json)
+
+
+def _tell(stored: Iterable[tuple[Revising, int | None]], *, as_json: bool) -> None:
+    """Tell what changes were, each as soon as it is made, or as one JSON object in the end."""
+    found = {}
+    try:
+        for change, number in stored:
+            found[change.connection.name] = _as_json(change, number)
+            if not as_json:
+                tell(change, number)
+    finally:  # what was stored before one failed
+        if as_json:
+            click.echo(json.dumps({"connections": found}))
+
+
+def _as_json(change: Revising, number: int | None) -> dict[str, Any]:
+    return {
+        "stored": bool(change.changes) and number is not None,
+        "revision": number or change.onto,
+        "changes": list(map(str, change.changes)),
+        "notes": change.notes,
+    }
 
 
 def tell(change: Revising, number: int | None) -> None:
@@ -178,21 +228,30 @@ schema that `ls-pipeline connections schema` prints.
 @connections.command(epilog=APPLY_EPILOG, short_help="Store all connections of a YAML file.")
 @click.argument("file", type=FILE)
 @DRY_RUN
-def apply(file: Path, dry_run: bool) -> None:  # noqa: FBT001 - a flag
+@AS_JSON
+def apply(file: Path, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
     """Store all connections of a YAML file; apply it again, and nothing changes."""
-    apply_file(file, Outside(), dry_run=dry_run)
+    apply_file(file, Outside(), dry_run=dry_run, as_json=as_json)
 
 
-def apply_file(file: Path, outside: Outside, *, dry_run: bool = False) -> None:
+def apply_file(
+    file: Path, outside: Outside, *, dry_run: bool = False, as_json: bool = False
+) -> None:
     """Store all connections of a file, and say what changed.
 
     Raises ``ConnectionFaults`` for all that can't be stored; the others are.
     """
+    _tell(_stored(file, outside, dry_run=dry_run), as_json=as_json)
+
+
+def _stored(
+    file: Path, outside: Outside, *, dry_run: bool
+) -> Iterator[tuple[Revising, int | None]]:
     with all_faults(file, "the others were stored") as attempt:
         for one in read(file):
             with attempt(one.name):
                 change = revising(outside.ledger, one)
-                tell(change, None if dry_run else change.save(outside.ledger, getpass.getuser()))
+                yield change, None if dry_run else change.save(outside.ledger, getpass.getuser())
 
 
 SCHEMA_EPILOG = """
@@ -219,7 +278,7 @@ Examples:
 
 
 @connections.command("list", epilog=LIST_EPILOG)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@json_instead_of("a table")
 def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List the connections."""
     ledger = Outside().ledger
@@ -231,7 +290,10 @@ def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
     for one in found:
         enabled = "yes" if one.enabled else "no"
         table.add_row(one.name, _place(one.source), _place(one.target), one.project, enabled)
-    out.print(table if found else "There are none yet; see ls-pipeline connections add --help.")
+    if found:
+        out.print(table, markup=False)  # a title may look like it
+    else:
+        say("There are none yet; see ls-pipeline connections add --help.")
 
 
 def _place(part: Any) -> str:
@@ -246,7 +308,7 @@ Example:
 
 
 @connections.command(epilog=SHOW_EPILOG, short_help="Show a connection as JSON.")
-@click.argument("name")
+@ONE
 def show(name: str) -> None:
     """Show a connection as JSON: its params in force, who stored them, and how it goes."""
     account = Outside().ledger.account(name)
@@ -275,16 +337,30 @@ Example:
 @connections.command(
     epilog=HISTORY_EPILOG, short_help="List the revisions of a connection's settings."
 )
-@click.argument("name")
-def history(name: str) -> None:
+@ONE
+@AS_JSON
+def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List the revisions of a connection's settings: when, who, and old → new."""
     revisions = Outside().ledger.account(name).history()
     before = [*(one.connection for one in revisions[1:]), None]
-    for revision, earlier in zip(revisions, before, strict=True):
-        when = datetime.fromtimestamp(revision.saved_at, timezone.utc)
-        say(f"Revision {revision.number}, {when:%Y-%m-%d %H:%M:%S} UTC, by {revision.saved_by}")
-        if earlier:
-            say(*(f"  {one}" for one in changes(earlier, revision.connection)))
+    found: list[dict[str, Any]] = [
+        {
+            "revision": revision.number,
+            "saved_at": revision.saved_at,
+            "saved_by": revision.saved_by,
+            "changes": [str(one) for one in changes(earlier, revision.connection)]
+            if earlier
+            else [],
+        }
+        for revision, earlier in zip(revisions, before, strict=True)
+    ]
+    if as_json:
+        click.echo(json.dumps({"connection": name, "revisions": found}))
+        return
+    for one in found:
+        when = datetime.fromtimestamp(one["saved_at"], timezone.utc)
+        say(f"Revision {one['revision']}, {when:%Y-%m-%d %H:%M:%S} UTC, by {one['saved_by']}")
+        say(*(f"  {change}" for change in one["changes"]))
 
 
 ENABLE_EPILOG = """
@@ -295,10 +371,11 @@ Example:
 
 
 @connections.command(epilog=ENABLE_EPILOG, short_help="Let sensors and passes work on it again.")
-@click.argument("name")
-def enable(name: str) -> None:
+@ONE
+@AS_JSON
+def enable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Let sensors and passes work on a connection again."""
-    _switch(name, enabled=True)
+    _switch(name, enabled=True, as_json=as_json)
 
 
 DISABLE_EPILOG = """
@@ -309,17 +386,18 @@ Example:
 
 
 @connections.command(epilog=DISABLE_EPILOG, short_help="Let no sensor and no pass work on it.")
-@click.argument("name")
-def disable(name: str) -> None:
+@ONE
+@AS_JSON
+def disable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Let no sensor and no pass work on a connection; everything stays as it is."""
-    _switch(name, enabled=False)
+    _switch(name, enabled=False, as_json=as_json)
 
 
-def _switch(name: str, *, enabled: bool) -> None:
+def _switch(name: str, *, enabled: bool, as_json: bool) -> None:
     ledger = Outside().ledger
     one = ledger.connection(name).model_copy(update={"enabled": enabled})
     change = revising(ledger, one)
-    tell(change, change.save(ledger, getpass.getuser()))
+    _tell([(change, change.save(ledger, getpass.getuser()))], as_json=as_json)
 
 
 REMOVE_EPILOG = """
@@ -330,12 +408,16 @@ Example:
 
 
 @connections.command(epilog=REMOVE_EPILOG)
-@click.argument("name")
-def remove(name: str) -> None:
+@ONE
+@AS_JSON
+def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Take a connection out of use.
 
     Objects, tasks and labels stay as they are. Added again with the same source bucket and
     project, it goes on where it stopped.
     """
     Outside().ledger.remove(name)
-    say(f"Connection {name!r} is removed.")
+    if as_json:
+        click.echo(json.dumps({"connection": name, "removed": True}))
+    else:
+        say(f"Connection {name!r} is removed.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.assets.passes import bucket_of
+from ls_pipeline.cli.arguments import json_instead_of
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import bars, say
 from ls_pipeline.connections import Source
@@ -17,7 +18,6 @@ from ls_pipeline.domain.errors import UnknownConnectionError
 from ls_pipeline.domain.formats import FORMATS
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.splits import SPLITS
-from ls_pipeline.reading import open_snapshot
 from ls_pipeline.resources.converting import convert
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ Examples:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--split", type=click.Choice(SPLITS), help="This part of it alone.")
 @click.option("--images", is_flag=True, help="Fetch the images, too, from their buckets.")
-def export(
+@json_instead_of("a sentence")
+def export(  # noqa: PLR0913, PLR0917 - one for each flag
     snapshot: str,
     name: str,
     output: Path,
     split: str | None,
     images: bool,  # noqa: FBT001 - a flag
+    as_json: bool,  # noqa: FBT001 - a flag
 ) -> None:
     """Convert a snapshot by label-studio-sdk's converter.
 
@@ -69,10 +71,16 @@ def export(
 
         documents = found.documents(split)
         convert(documents, found.manifest.label_config, name, aside, fetch if images else None)
-    say(f"{found.uri} is in {output}, as {name}.")
+    if as_json:
+        told = {"snapshot": found.uri, "format": name, "output": str(output), "images": count}
+        click.echo(json.dumps(told))
+    else:
+        say(f"{found.uri} is in {output}, as {name}.")
 
 
 def _opened(where: str, outside: Outside) -> Snapshot:
+    from ls_pipeline.reading import open_snapshot  # noqa: PLC0415 - slow
+
     if "://" in where or "/" in where or Path(where).is_dir():
         return open_snapshot(where)
     target = outside.ledger.connection(where).target
@@ -91,7 +99,8 @@ def _fetch(outside: Outside, uri: str, file: Path) -> None:
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     source = Source(type="s3" if scheme == "s3" else "gcs", path=bucket)
-    file.write_bytes(bucket_of(source, outside.s3, outside.gcs).get(key))
+    cloud = outside.s3 if source.cloud == "s3" else outside.gcs
+    file.write_bytes(cloud.bucket_of(source).get(key))
 
 
 @contextmanager

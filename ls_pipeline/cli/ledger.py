@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
+from ls_pipeline.cli.arguments import json_instead_of
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import bars, say
 from ls_pipeline.resources.ledger import Ledger
@@ -31,14 +34,17 @@ def ledger() -> None:
 
 
 @ledger.command(epilog=MIGRATE, short_help="Bring the ledger to this version's tables.")
-def migrate() -> None:
+@json_instead_of("a sentence")
+def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Bring the ledger to this version's tables, whole or not at all, and say what was done.
 
     Whatever opens a ledger does the same; for a cluster it is better done once, before the
     upgrade. There is no way back: make a backup first.
     """
     before, now = Outside().ledger.schema_before, own_schema()
-    if before == now:
+    if as_json:
+        click.echo(json.dumps({"before": before, "now": now}))
+    elif before == now:
         say(f"The ledger has schema {now} already, this version's own: nothing was done.")
     elif before == NO_SCHEMA:
         say(f"The ledger, which had no number yet, has schema {now} now.")
@@ -48,7 +54,8 @@ def migrate() -> None:
 
 @ledger.command(epilog=COPY, short_help="Copy the ledger to another database.")
 @click.option("--to", "url", metavar="URL", required=True, help="An empty database.")
-def copy(url: str) -> None:
+@json_instead_of("a sentence")
+def copy(url: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Copy the ledger to another database, as from SQLite to PostgreSQL, whole or not at all.
 
     The ledger that LS_PIPELINE_DATABASE_URL names, or the home's, stays as it is. A password is
@@ -58,5 +65,8 @@ def copy(url: str) -> None:
         copied = copy_ledger(
             Outside().ledger, Ledger(url), lambda *told: shown.advance("ledger", *told)
         )
+    if as_json:
+        click.echo(json.dumps({"rows": copied}))
+        return
     total = sum(copied.values())
     say(f"{total:,} rows are copied: set LS_PIPELINE_DATABASE_URL to this URL, and go on there.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ls_pipeline.cli.arguments import ANY, json_instead_of
 from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
@@ -47,7 +48,9 @@ Own state:      LS_PIPELINE_HOME (.ls_pipeline here), LS_PIPELINE_DATABASE_URL
 Exit codes:     0 done; 1 something failed; 2 the command line is wrong, nothing was done
 \b
 Completion:     eval "$(_LS_PIPELINE_COMPLETE=bash_source ls-pipeline)" in ~/.bashrc; zsh_source
-                in ~/.zshrc
+                in ~/.zshrc; fish_source in ~/.config/fish/config.fish, piped to `source`
+\b
+Colours:        on a terminal only; NO_COLOR=1 for none
 """
 
 
@@ -155,8 +158,8 @@ Examples:
 
 
 @main.command(epilog=SYNC_EPILOG, short_help="One complete pass, in the foreground.")
-@click.argument("names", metavar="[CONNECTION]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@ANY
+@json_instead_of("a table")
 @click.pass_context
 def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
     """Make one complete pass in the foreground: load new tasks, export finished labels.
@@ -192,8 +195,8 @@ It writes one small object to each target, and deletes it again.
 
 
 @main.command(epilog=DOCTOR_EPILOG, short_help="Try everything, and say what to do.")
-@click.argument("names", metavar="[CONNECTION]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a listing.")
+@ANY
+@json_instead_of("a listing")
 @click.pass_context
 def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
     """Try what connections need, and say what to do where it fails.
@@ -203,7 +206,7 @@ def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  
     """
     from ls_pipeline.cli.doctor import examine  # noqa: PLC0415 - seconds of imports
 
-    report = examine(names, Outside.impatient())
+    report = examine(names, Outside(impatient=True))
     if as_json:
         click.echo(json.dumps(report.as_json()))
     else:

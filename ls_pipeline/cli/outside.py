@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url, home
-from ls_pipeline.resources.label_studio import LabelStudio
 from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.s3 import S3Buckets
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from ls_pipeline.resources.gcs import GCSBuckets
+    from ls_pipeline.resources.label_studio import LabelStudio
+    from ls_pipeline.resources.s3 import S3Buckets
 
 DAGSTER_YAML = """\
 # Made by ls-pipeline; yours to change.
@@ -47,16 +48,32 @@ retention:
 
 @dataclass
 class Outside:
-    """What a command works on, as the environment names it; opened when it is needed."""
+    """What a command works on, as the environment names it.
 
-    s3: S3Buckets = field(default_factory=S3Buckets)
-    gcs: GCSBuckets = field(default_factory=GCSBuckets)
-    label_studio: LabelStudio = field(default_factory=LabelStudio)
+    All of it is opened when it is needed, and imported then: Dagster alone takes a second, which
+    a command that looks at the ledger needn't pay.
+    """
 
-    @classmethod
-    def impatient(cls) -> Outside:
-        """Give the same, with clients that try each request twice only."""
-        return cls(S3Buckets(max_attempts=2), GCSBuckets(retry_seconds=10.0))
+    impatient: bool = False
+    """Whether the buckets' clients try each request twice only."""
+
+    @cached_property
+    def s3(self) -> S3Buckets:
+        from ls_pipeline.resources.s3 import S3Buckets  # noqa: PLC0415 - slow
+
+        return S3Buckets(max_attempts=2) if self.impatient else S3Buckets()
+
+    @cached_property
+    def gcs(self) -> GCSBuckets:
+        from ls_pipeline.resources.gcs import GCSBuckets  # noqa: PLC0415 - slow
+
+        return GCSBuckets(retry_seconds=10.0) if self.impatient else GCSBuckets()
+
+    @cached_property
+    def label_studio(self) -> LabelStudio:
+        from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415 - slow
+
+        return LabelStudio()
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -65,7 +82,7 @@ class Outside:
     @cached_property
     def instance(self) -> dg.DagsterInstance:
         """Give Dagster's instance, so that a pass shows in its UI like any other run."""
-        import dagster as dg  # noqa: PLC0415 - a second that `connections` needn't pay
+        import dagster as dg  # noqa: PLC0415 - slow
 
         place = dagster_home()
         os.environ["DAGSTER_HOME"] = str(place)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.cli.census import census
-from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.definitions import ASSETS
 from ls_pipeline.domain.changes import State
 from ls_pipeline.domain.errors import PipelineError

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import click
 
+from ls_pipeline.cli.arguments import json_instead_of
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import say
 
@@ -28,7 +30,8 @@ PAGE = 1000
 
 @click.command(epilog=EPILOG, short_help="Let go of what Dagster remembers of old runs.")
 @click.option("--days", type=click.IntRange(min=0), default=30, show_default=True)
-def prune(days: int) -> None:
+@json_instead_of("a sentence")
+def prune(days: int, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Delete Dagster's record of runs that ended so many days ago: their events and logs.
 
     The newest run of each kind is kept for each connection, so that Dagster goes on showing how
@@ -41,6 +44,9 @@ def prune(days: int) -> None:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])
         gone += 1
+    if as_json:
+        click.echo(json.dumps({"runs": gone}))
+        return
     say(f"{gone:,} runs are deleted from Dagster's history.")
 
 

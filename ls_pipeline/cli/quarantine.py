@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from ls_pipeline.cli.arguments import ANY, ONE, json_instead_of
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import out, say
 from ls_pipeline.domain.errors import NotInQuarantineError
@@ -33,8 +34,8 @@ Examples:
 
 
 @quarantine.command("list", epilog=LIST_EPILOG)
-@click.argument("names", metavar="[CONNECTION]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@ANY
+@json_instead_of("a table")
 def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List what is in quarantine, with the reasons; of all connections if none is named."""
     accounts = _accounts(names)
@@ -63,9 +64,10 @@ Examples:
 
 
 @quarantine.command(epilog=RETRY_EPILOG)
-@click.argument("name", metavar="CONNECTION")
+@ONE
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
-def retry(name: str, keys: tuple[str, ...]) -> None:
+@json_instead_of("a sentence")
+def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Have objects of a connection tried again by the next pass: all of them if none is named.
 
     Useful after the label config was changed in Label Studio.
@@ -77,6 +79,9 @@ def retry(name: str, keys: tuple[str, ...]) -> None:
     wanted = keys or held
     with account.lease(10) as lease:
         account.free(lease, wanted)
+    if as_json:
+        click.echo(json.dumps({"connection": name, "keys": list(wanted)}))
+        return
     noun = "object" if len(wanted) == 1 else "objects"
     say(f"{len(wanted)} {noun} of {name!r} will be tried again by the next pass.")
 

@@ -6,6 +6,7 @@ import getpass
 import os
 import shutil
 import signal
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,9 +74,9 @@ def start(wanted: Wanted) -> None:
     with _only_one():
         _prepare(wanted)
         outside = Outside()
-        with _label_studio(wanted) as labels:
+        with _label_studio(wanted) as labels, _scratch() as scratch:
             _store(wanted, outside)
-            dagster = _dagster(wanted)
+            dagster = _dagster(wanted, scratch)
             with running([dagster], _tell):
                 _say_where(dagster, labels, outside)
                 _watch([dagster, *labels], outside)
@@ -155,14 +156,20 @@ def _label_studio(wanted: Wanted) -> Iterator[list[Server]]:
             tell_local_label_studio(None)
 
 
-def _dagster(wanted: Wanted) -> Server:
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """Give a temporary folder for the sockets that Dagster leaves behind when it is stopped.
+
+    It is not in the home, which may lie deep: a socket's path has at most 103 characters.
+    """
+    with tempfile.TemporaryDirectory(prefix="ls-pipeline-", ignore_cleanup_errors=True) as scratch:
+        yield scratch
+
+
+def _dagster(wanted: Wanted, scratch: str) -> Server:
     os.environ["DAGSTER_HOME"] = str(home() / "dagster")
     dagster_home()
-    # Dagster leaves sockets in its temporary folder when it is stopped.
-    scratch = home() / "dagster" / "tmp"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": str(scratch)}
+    environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": scratch}
     port = chosen_port(wanted.port, DAGSTER_PORT)
     return dagster_server(home() / "logs", environment, port=port)
 

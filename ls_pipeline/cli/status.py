@@ -14,10 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ls_pipeline.cli.arguments import ANY, json_instead_of
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.screen import out
 from ls_pipeline.domain.changes import State
-from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.home import label_studio, public_url
 from ls_pipeline.resources.ledger_records import WORKS
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Status:
     pass."""
 
 
-def status_of(account: Account, label_studio: str) -> Status:
-    """Look at one connection."""
+def status_of(account: Account, address: str) -> Status:
+    """Look at one connection; ``address`` is where people open Label Studio."""
     works = {work: account.health(work) for work in WORKS}
     failing = {work: health for work, health in works.items() if health.failures}
     newest_first = reversed(account.projects().values())
@@ -82,14 +83,14 @@ def status_of(account: Account, label_studio: str) -> Status:
         working=account.held_by(),
         failures={work: health.failure for work, health in failing.items()},
         retry_at=min((health.retry_at for health in failing.values()), default=0.0),
-        projects=[f"{label_studio}/projects/{one}/data" for one in newest_first if label_studio],
+        projects=[f"{address}/projects/{one}/data" for one in newest_first],
     )
 
 
 @click.command(epilog=EPILOG, short_help="All connections at a glance.")
-@click.argument("names", metavar="[CONNECTION]...", nargs=-1)
+@ANY
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@json_instead_of("a table")
 def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
     """Show how connections stand: what is loaded, labeled, exported, and what is wrong.
 
@@ -111,11 +112,7 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
 
 
 def _look(names: tuple[str, ...], outside: Outside) -> dict[str, Status]:
-    ledger = outside.ledger
-    try:
-        address = outside.label_studio.public_url
-    except PipelineError:  # nobody has said where it is
-        address = ""
+    ledger, address = outside.ledger, public_url(label_studio().url)
     return {name: status_of(ledger.account(name), address) for name in names or ledger.names()}
 
 

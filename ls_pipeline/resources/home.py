@@ -34,6 +34,23 @@ class LocalLabelStudio:
     api_key: str = field(repr=False)
 
 
+DEFAULT_URL = "http://localhost:8080"
+
+
+def label_studio(url: str = "", api_key: str = "") -> LocalLabelStudio:
+    """Find Label Studio: as given, as the environment says, or the one that runs in the home."""
+    url = url or os.environ.get("LABEL_STUDIO_URL", "")
+    key = api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
+    if not url and (local := local_label_studio()):
+        return local
+    return LocalLabelStudio((url or DEFAULT_URL).rstrip("/"), key)
+
+
+def public_url(label_studio_url: str) -> str:
+    """Give the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else the same."""
+    return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or label_studio_url).rstrip("/")
+
+
 def local_label_studio() -> LocalLabelStudio | None:
     """Give the Label Studio that `ls-pipeline start` runs here, None when it runs none."""
     try:

@@ -31,13 +31,11 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, origin_of
-from ls_pipeline.resources.home import LocalLabelStudio, local_label_studio
+from ls_pipeline.resources import home
 from ls_pipeline.resources.labeling_app import Project
 
 if TYPE_CHECKING:
     import httpx
-
-DEFAULT_URL = "http://localhost:8080"
 
 LIGHT_PAGE = 1000
 WHOLE_PAGE = 200
@@ -375,21 +373,16 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def base_url(self) -> str:
         """Give the server's address, without a slash at its end."""
-        return self._server.url.rstrip("/")
+        return self._server.url
 
     @property
     def public_url(self) -> str:
         """Give the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else the same."""
-        return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or self.base_url).rstrip("/")
+        return home.public_url(self.base_url)
 
     @cached_property
-    def _server(self) -> LocalLabelStudio:
-        """Find the server: as configured, as the environment says, or the one in the home."""
-        url = self.url or os.environ.get("LABEL_STUDIO_URL")
-        key = self.api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
-        if not url and (local := local_label_studio()):
-            return local
-        return LocalLabelStudio(url or DEFAULT_URL, key)
+    def _server(self) -> home.LocalLabelStudio:
+        return home.label_studio(self.url, self.api_key)
 
     @property
     def _key(self) -> str:

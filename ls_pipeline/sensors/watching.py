@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ls_pipeline.connections import CONNECTIONS
+from ls_pipeline.assets.partitions import CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -3,8 +3,8 @@
 import dagster as dg
 import pytest
 
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.settings import source_settings, target_settings
-from ls_pipeline.connections import CONNECTIONS
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import BucketAccessError
 from tests.assets.conftest import CONFIG, RESULT

@@ -49,6 +49,16 @@ def test_connections_of_a_file_are_stored(apply):
     assert (found["cats"]["project"], found["cats"]["enabled"]) == ("cats", False)
 
 
+def test_what_of_a_file_was_stored_is_json_on_demand(apply):
+    apply(GOOD)
+    told = json.loads(apply(GOOD.replace("incoming", "in"), "--json").stdout)["connections"]
+
+    assert {name: (one["stored"], one["revision"]) for name, one in told.items()} == {
+        "reviews": (True, 2),
+        "cats": (False, 1),
+    }
+
+
 def test_file_applied_twice_changes_nothing(apply):
     apply(GOOD)
 

@@ -24,8 +24,10 @@ def test_snapshot_is_written_in_another_format(folder, tmp_path):  # noqa: F811
 
 @pytest.mark.slow
 def test_split_is_chosen(folder, tmp_path):  # noqa: F811
-    run(folder, "--format", "JSON", "--output", tmp_path / "out", "--split", "test")
+    words = ("--format", "JSON", "--output", tmp_path / "out", "--split", "test")
+    told = json.loads(run(folder, *words, "--json").stdout)
 
+    assert (told["format"], told["images"]) == ("JSON", 0)
     assert 0 < len(json.loads((tmp_path / "out/result.json").read_text())) < 20
 
 

@@ -1,3 +1,4 @@
+import json
 import sqlite3
 
 from click.testing import CliRunner
@@ -13,11 +14,11 @@ from tests.resources.released_ledgers import lay_down
 def test_ledger_is_copied_and_goes_on_there(environment, tmp_path):
     bench = Bench(database_url())
     url = f"sqlite:///{tmp_path}/new.db"
-    done = CliRunner().invoke(main, ["ledger", "copy", "--to", url])
+    done = CliRunner().invoke(main, ["ledger", "copy", "--to", url, "--json"])
     new = Ledger(url)
 
     assert done.exit_code == 0, done.output
-    assert "2 rows are copied" in done.stdout
+    assert sum(json.loads(done.stdout)["rows"].values()) == 2
     assert new.names() == [bench.name]
     for one in (bench.ledger, new):
         one.engine.dispose()

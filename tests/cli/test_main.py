@@ -1,11 +1,20 @@
 """The command line, as far as it needs no server."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
+from ls_pipeline.connections import SourceParams, TargetParams
+from ls_pipeline.resources.home import home
 
 TEXT = '<View><Text name="t" value="$text"/></View>'
 
@@ -141,3 +150,129 @@ def test_mistake_proposes_what_may_have_been_meant(words, meant):
     done = CliRunner().invoke(main, words)
 
     assert (done.exit_code, "Did you mean" in done.stderr, meant in done.stderr) == (2, True, True)
+
+
+def commands(group=main, path=()):
+    """Give every command by its words."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_every_command_gives_json_but_those_that_stay_up_or_print_it_anyway():
+    without = {
+        words
+        for words, command in commands()
+        if not any("--json" in param.opts for param in command.params)
+    }
+
+    assert without == {"start", "connections schema", "connections show"}
+
+
+def test_help_of_adding_names_every_param(run):
+    shown = run("connections", "add", "--help").output
+    params = [*SourceParams.model_fields, *TargetParams.model_fields]
+
+    assert [name for name in params if name not in shown] == []
+
+
+def test_what_a_change_was_is_json_on_demand(run, config):
+    params = ("--source-params", '{"prefix": "in"}')
+    answers = [
+        json.loads(done.stdout)["connections"]["cats"]
+        for done in (
+            add(run, config, "--json"),
+            add(run, config, *params, "--dry-run", "--json"),
+            add(run, config, *params, "--json"),
+            add(run, config, *params, "--json"),
+            run("connections", "disable", "cats", "--json"),
+        )
+    ]
+
+    assert [(one["stored"], one["revision"]) for one in answers] == [
+        (True, 1),
+        (False, 1),
+        (True, 2),
+        (False, 2),
+        (True, 3),
+    ]
+    assert answers[2]["changes"] == ["source.params.prefix: '' → 'in'"]
+
+
+def test_history_and_removal_are_json_on_demand(run, config):
+    add(run, config)
+    add(run, config, "--source-params", '{"prefix": "in"}')
+    revisions = json.loads(run("connections", "history", "cats", "--json").stdout)["revisions"]
+    removed = json.loads(run("connections", "remove", "cats", "--json").stdout)
+
+    assert [(one["revision"], len(one["changes"])) for one in revisions] == [(2, 1), (1, 0)]
+    assert removed == {"connection": "cats", "removed": True}
+
+
+def test_title_that_looks_like_markup_is_listed_as_it_is(run, config):
+    add(run, config, "--project", "Cats [/b]")
+
+    assert "Cats [/b]" in run("connections", "list").stdout
+
+
+def completed(environment, words):
+    """Give what a shell is offered for the last of the words."""
+    environment.setenv("_LS_PIPELINE_COMPLETE", "bash_complete")
+    environment.setenv("COMP_WORDS", words)
+    environment.setenv("COMP_CWORD", str(words.count(" ")))
+    return CliRunner().invoke(main, prog_name="ls-pipeline").stdout.split()
+
+
+def test_shell_completes_commands_flags_and_connections(run, config, environment):
+    add(run, config)
+
+    assert completed(environment, "ls-pipeline st") == ["plain,start", "plain,status"]
+    assert completed(environment, "ls-pipeline sync --j") == ["plain,--json"]
+    assert completed(environment, "ls-pipeline sync ca") == ["plain,cats"]
+
+
+def test_completion_makes_no_home(environment):
+    offered = completed(environment, "ls-pipeline sync ca")
+
+    assert (offered, home().exists()) == ([], False)
+
+
+@pytest.mark.slow
+def test_looking_at_the_ledger_imports_neither_dagster_nor_a_clouds_client():
+    script = (
+        "import sys, ls_pipeline.cli.main; "
+        "heavy = {'dagster', 'boto3', 'google.cloud.storage', 'pandas', 'pyarrow', 'httpx'}; "
+        "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)"
+    )
+
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def on_a_terminal(words, **environment):
+    """Run a command on a terminal of its own; give what that gets."""
+    theirs, ours = pty.openpty()
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("ls-pipeline"), *words],
+        stdout=ours,
+        stderr=ours,
+        env={**os.environ, "TERM": "xterm", **environment},
+    ):
+        os.close(ours)
+        said = b""
+        with suppress(OSError):  # Linux's way to say that all of it was read
+            while more := os.read(theirs, 4096):
+                said += more
+        os.close(theirs)
+    return said
+
+
+@pytest.mark.slow
+def test_colours_are_for_a_terminal_and_who_wants_them(run):
+    words = ("sync", "absent")
+    plain = on_a_terminal(words, NO_COLOR="1")
+
+    assert b"\x1b[31mError" in on_a_terminal(words)
+    assert plain.startswith(b"Error: There is no connection 'absent'")
+    assert "\x1b" not in run(*words).stderr

@@ -47,8 +47,9 @@ def test_retried_object_is_tried_by_the_next_pass_and_its_good_rows_are_not_doub
 
 
 def test_one_object_is_retried_alone(bench):
-    run("retry", "reviews", "a.json")
+    done = run("retry", "reviews", "a.json", "--json")
 
+    assert json.loads(done.stdout) == {"connection": "reviews", "keys": ["a.json"]}
     assert list(bench.reasons) == [("b\n.json", 1)]
 
 

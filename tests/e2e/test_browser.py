@@ -15,6 +15,9 @@ from ls_pipeline.cli.servers import dagster_server, running
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
+PATIENCE = 120
+"""Seconds for what takes a few on an idle machine."""
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -29,7 +32,9 @@ def page():
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        yield browser.new_page()
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        yield page
         browser.close()
 
 
@@ -44,7 +49,7 @@ def log_in(page, server):
 def colours(page):
     """Count the colours of the picture's pixels, as the labeling page shows it."""
     wanted = f"() => [...document.images].some(one => one.naturalWidth === {samples.WIDTH})"
-    page.wait_for_function(wanted, timeout=60_000)
+    page.wait_for_function(wanted)
     page.wait_for_timeout(1000)  # it fades in
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     return {colour: count for count, colour in picture.getcolors(picture.width * picture.height)}
@@ -77,13 +82,13 @@ def launch(page, dagster, name, settings):
     page.get_by_placeholder("Partition").click()
     page.get_by_text(name, exact=True).click()
     editor = "document.querySelector('.CodeMirror').CodeMirror"
-    page.wait_for_function(f"() => {editor}.getValue().includes('saved_by')", timeout=30_000)
+    page.wait_for_function(f"() => {editor}.getValue().includes('saved_by')")
     form = yaml.safe_load(page.evaluate(f"{editor}.getValue()"))
     shown = dict(form["ops"]["source_settings"]["config"])
     form["ops"]["source_settings"]["config"] |= settings
     page.evaluate(f"text => {editor}.setValue(text)", yaml.dump(form))
     page.get_by_role("button", name="Launch Run").click()
-    page.wait_for_url("**/runs/**", timeout=60_000)
+    page.wait_for_url("**/runs/**")
     return shown
 
 
@@ -109,7 +114,7 @@ def dagster(stage, world):
 
 
 def wait_for_tasks(stage, name, expected):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while (data := [one.document["data"] for one in stage.tasks(name)]) != expected:
         assert time.monotonic() < deadline, data
         time.sleep(1)
@@ -126,7 +131,7 @@ def test_prefix_changed_in_the_launchpad_brings_in_what_the_old_one_hid(stage, p
         stage, "reviews", [{"text": "shown before"}, {"text": "hidden by the old prefix"}]
     )
     page.goto(f"{dagster.url}/assets/source_settings?partition=reviews&view=partitions")
-    page.get_by_text("source.params.prefix: 'old' → 'new'").wait_for(timeout=30_000)
+    page.get_by_text("source.params.prefix: 'old' → 'new'").wait_for()
     page.get_by_text("new/b.json").wait_for()
 
     assert (in_force["prefix"], in_force["path"]) == ("old", source.name)
@@ -137,7 +142,7 @@ def test_refused_settings_are_told_in_the_launchpads_run_and_change_nothing(stag
     stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
     Outside().instance.add_dynamic_partitions("connections", ["reviews"])
     launch(page, dagster, "reviews", {"regex": "("})
-    page.get_by_text("is not RE2").first.wait_for(timeout=60_000)
+    page.get_by_text("is not RE2").first.wait_for()
 
     assert Outside().ledger.connection("reviews").source.params.regex == ""
 

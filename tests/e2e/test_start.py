@@ -27,7 +27,8 @@ TO_S3 = f"ls-pipeline start --init --target s3-completions --target-path {BUCKET
 TO_GCS = f"ls-pipeline start --init --target gcs-completions --target-path {BUCKET}"
 """The commands of the seed, with only the program's name changed."""
 
-PATIENCE = 90.0
+PATIENCE = 300.0
+"""Seconds for what takes a few on an idle machine, but a Label Studio may start beside it."""
 TYPED_BY_HAND = {"text": "The keyboard made my day."}
 
 
@@ -38,11 +39,13 @@ def run(command):
 
 @pytest.fixture
 def folder(world, tmp_path):
-    """Give a working folder without a home."""
-    world.chdir(tmp_path)
+    """Give a working folder without a home, deeper than the path of a socket may be."""
+    deep = tmp_path / "projects" / "of a group with a long name" / "labels for a good cause"
+    deep.mkdir(parents=True)
+    world.chdir(deep)
     world.delenv("LS_PIPELINE_HOME")
     world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
-    return tmp_path
+    return deep
 
 
 @contextmanager
