@@ -4,9 +4,9 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.cli.main import main
 from ls_pipeline.cli.outside import dagster_home
-from ls_pipeline.connections import CONNECTIONS
 
 
 @dg.asset(partitions_def=CONNECTIONS)
