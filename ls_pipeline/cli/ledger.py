@@ -34,14 +34,17 @@ def ledger() -> None:
 
 
 @ledger.command(epilog=MIGRATE, short_help="Bring the ledger to this version's tables.")
-def migrate() -> None:
+@json_instead_of("a sentence")
+def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Bring the ledger to this version's tables, whole or not at all, and say what was done.
 
     Whatever opens a ledger does the same; for a cluster it is better done once, before the
     upgrade. There is no way back: make a backup first.
     """
     before, now = Outside().ledger.schema_before, own_schema()
-    if before == now:
+    if as_json:
+        click.echo(json.dumps({"before": before, "now": now}))
+    elif before == now:
         say(f"The ledger has schema {now} already, this version's own: nothing was done.")
     elif before == NO_SCHEMA:
         say(f"The ledger, which had no number yet, has schema {now} now.")
