@@ -6,6 +6,7 @@ import itertools
 from contextlib import contextmanager
 
 import httpx
+import hypothesis
 import pytest
 import sqlalchemy as sa
 
@@ -13,6 +14,11 @@ from ls_pipeline.cli import servers
 from ls_pipeline.cli.signing import service_account
 from tests.postgresql import NoPostgreSQL
 from tests.postgresql import postgresql as postgresql_of_our_own
+
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")  # that a machine has other work is no fault of ours
 
 CLEAN = (
     "AWS_PROFILE",

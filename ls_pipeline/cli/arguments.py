@@ -6,22 +6,24 @@ import os
 from typing import TYPE_CHECKING
 
 import click
+import sqlalchemy as sa
 
-from ls_pipeline.cli.outside import Outside
-from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.resources.home import home
+from ls_pipeline.resources.home import database_url, home
+from ls_pipeline.resources.ledger_tables import connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, begin: str) -> list[str]:
-    """List the connections whose names begin so; to press a key makes no ledger."""
+    """List the connections whose names begin so; who presses a key changes no ledger."""
     if not os.environ.get("LS_PIPELINE_DATABASE_URL") and not (home() / "ledger.db").exists():
         return []
+    named = sa.select(connections.c.name).where(~connections.c.removed)
     try:
-        return [name for name in Outside().ledger.names() if name.startswith(begin)]
-    except PipelineError:
+        with sa.create_engine(database_url(), poolclass=sa.NullPool).connect() as db:
+            return [name for name in db.scalars(named) if name.startswith(begin)]
+    except (sa.exc.SQLAlchemyError, ImportError):
         return []
 
 
