@@ -70,21 +70,32 @@ def run(name: str, asked: Mapping[str, Any], server: int = 0) -> dict[str, Any]:
     return took
 
 
-def processor_of(process: int) -> float:
-    """Give the seconds of processor time that a process and its descendants took; 0 of none."""
-    if not process:
-        return 0.0
-    found: dict[int, tuple[int, int]] = {}
+def family(process: int) -> set[int]:
+    """Give a process and all its descendants."""
+    parents: dict[int, int] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = file.read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:  # it ended
             continue
-        found[int(file.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))
-    family = {process}
-    while more := {one for one in found if found[one][0] in family} - family:
-        family |= more
-    ticks = sum(found[one][1] for one in family if one in found)
+        parents[int(file.parent.name)] = int(fields[1])
+    found = {process}
+    while more := {one for one in parents if parents[one] in found} - found:
+        found |= more
+    return found
+
+
+def processor_of(process: int) -> float:
+    """Give the seconds of processor time that a process and its descendants took; 0 of none."""
+    if not process:
+        return 0.0
+    ticks = 0
+    for one in family(process):
+        try:
+            stat = Path("/proc", str(one), "stat").read_text(encoding="utf-8")
+        except OSError:  # it ended
+            continue
+        ticks += sum(map(int, stat.rpartition(")")[2].split()[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -98,12 +109,13 @@ def in_turn(contenders: Sequence[Contender], repeats: int) -> None:
 
 
 @contextmanager
-def list_server(objects: int, latency: float = 0.0, extra: Sequence[str] = ()) -> Iterator[str]:
-    """Run a made-up bucket; give its URL."""
+def list_server(objects: int, latency: float = 0.0, **told: Sequence[str]) -> Iterator[str]:
+    """Run made-up buckets; give their server's URL. `benchmarks.list_server` has the options."""
     command = [sys.executable, "-m", "benchmarks.list_server", "--objects", str(objects)]
     command += ["--latency", str(latency)]
-    for key in extra:
-        command += ["--extra", key]
+    for option, values in told.items():
+        for value in values:
+            command += [f"--{option}", value]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None  # noqa: S101 - for the type alone
         try:
