@@ -13,6 +13,7 @@ from ls_pipeline.domain.changes import State
 from ls_pipeline.domain.snapshots import Tally
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.ledger_account import Account
+from ls_pipeline.resources.ledger_standings import Standing
 
 BALANCE = dg.AssetCheckSpec(
     "accounts_balance",
@@ -96,7 +97,7 @@ def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
 
 def without_labels(ledger: Ledger) -> dict[str, str]:
     """Say of each connection where labels don't keep coming since when they don't."""
-    return {name: said for name in ledger.names() if (said := _late(ledger.account(name)))}
+    return {one.name: said for one in ledger.standings() if (said := _late(one))}
 
 
 def coming(late: Mapping[str, str]) -> dict[str, Any]:
@@ -109,16 +110,16 @@ def coming(late: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _late(account: Account) -> str:
+def _late(standing: Standing) -> str:
     """Say since when no label came though tasks wait; empty where all is well.
 
     An export passes when something was labeled; before the first one, the time since the
     connection was made counts.
     """
-    connection = account.revision().connection
+    account, connection = standing.account, standing.connection
     if connection.target is None or not connection.enabled:
         return ""
-    since = account.health("completions").passed_at or account.history()[-1].saved_at
+    since = standing.health("completions").passed_at or standing.made_at
     days = int((account.ledger.clock() - since) / DAY)
     if days < connection.target.params.labels_within_days:
         return ""

@@ -74,10 +74,8 @@ def to_read(
     return wanted
 
 
-def differs(account: Account, projects: Projects, target: Target, since: str) -> bool:
-    """Tell whether any completion is to be exported; changes nothing, ends at the first."""
-    if projects.count_annotated() != account.annotated():
-        return True  # a deleted task touches nothing
+def touched(account: Account, projects: Projects, target: Target, since: str) -> bool:
+    """Tell whether a task that was touched since is to be exported; ends at the first."""
     states = projects.states(since)
     while page := list(islice(states, 1000)):
         exported = account.exported([state.id for state in page])
@@ -116,10 +114,10 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
                 write(account, lease, target, bucket, writers, found, done)
             seen += len(found)
             progress.advance(account.name, "completions", seen, len(wanted))
-    annotated = projects.count_annotated()
+    annotated, annotations = projects.count_annotated(), projects.count_annotations()
     if annotated != account.count_exported()[0]:
         _bury(account, lease, projects, target, bucket, done)
-    account.record_exported(lease, upto, annotated)
+    account.record_exported(lease, upto, annotated, annotations)
     return done
 
 

@@ -70,6 +70,10 @@ class Projects:
         """Count as ``LabelingApp.count_annotated`` does, in all of them."""
         return sum(self.app.count_annotated(number) for number in self.ids)
 
+    def count_annotations(self) -> int:
+        """Count as ``LabelingApp.count_annotations`` does, in all of them."""
+        return sum(self.app.count_annotations(self.ids).values())
+
     def origins(self) -> Iterator[tuple[int, Origin]]:
         """List (id, origin) of the connection's own tasks."""
         for number in self.ids:

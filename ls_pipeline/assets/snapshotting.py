@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
-    from ls_pipeline.resources.ledger_records import Revision
+    from ls_pipeline.resources.ledger_records import Revision, Training
     from ls_pipeline.resources.progress import Progress
 
 PARQUET = "application/vnd.apache.parquet"
@@ -90,9 +90,8 @@ class Snapshotting:
         return self.manifest
 
 
-def is_due(account: Account, target: Target, now: float) -> bool:
+def is_due(training: Training, target: Target, now: float) -> bool:
     """Tell whether a snapshot is to be made: completions changed, and it is time for one."""
-    training = account.training()
     if training.moved == training.snapshot_of:
         return False
     last = training.snapshot_at

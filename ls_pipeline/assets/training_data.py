@@ -23,6 +23,7 @@ from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url, owners
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger_standings import Standing
 from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3 import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
@@ -48,7 +49,8 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
     ) -> dg.AutomationResult[dg.AssetKey]:
         ledger = Ledger(database_url())
         try:
-            due = {name for name in ledger.names() if _is_due(ledger, name)}
+            now = ledger.clock()
+            due = {one.name for one in ledger.standings() if _is_due(one, now)}
         finally:
             ledger.engine.dispose()
         known = context.candidate_subset.expensively_compute_partition_keys()
@@ -58,14 +60,13 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(context, true_subset=subset)
 
 
-def _is_due(ledger: Ledger, name: str) -> bool:
-    account, now = ledger.account(name), ledger.clock()
-    connection = account.revision().connection
-    if connection.target is None or not connection.enabled or account.held_by():
+def _is_due(standing: Standing, now: float) -> bool:
+    connection = standing.connection
+    if connection.target is None or not connection.enabled or standing.held_by:
         return False
-    return account.health("training_data").retry_at <= now and is_due(
-        account, connection.target, now
-    )
+    if standing.health("training_data").retry_at > now:
+        return False
+    return is_due(standing.training, connection.target, now)
 
 
 @dg.asset(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ls_pipeline.connections import Connection
-    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger_standings import Standing
 
 DAGSTER_PORT, LABEL_STUDIO_PORT = 3000, 8080
 """Where the two usually are; another free port where these are taken."""
@@ -191,26 +191,34 @@ def _say_where(dagster: Server, labels: list[Server], outside: Outside) -> None:
 
 
 def _watch(servers: list[Server], outside: Outside) -> None:
-    """Say how each connection comes on, for as long as all servers live."""
+    """Say how each connection comes on, for as long as all servers live.
+
+    Its rows are counted while a run holds it, and once after that.
+    """
     said: dict[str, list[str]] = {}
+    counted: dict[str, object] = {}
     while True:
-        for name in outside.ledger.names():
-            now = _state(outside.ledger.account(name))
-            if now != said.get(name):
-                say(*(f"{name}: {line}" for line in now if line not in said.get(name, ())))
-                said[name] = now
+        for one in outside.ledger.standings():
+            moved = (one.fence, one.healths)
+            if not one.held_by and counted.get(one.name) == moved:
+                continue
+            counted[one.name] = None if one.held_by else moved
+            now = _state(one)
+            if now != said.get(one.name):
+                say(*(f"{one.name}: {line}" for line in now if line not in said.get(one.name, ())))
+                said[one.name] = now
         for server in servers:
             server.check()
         time.sleep(LOOK_SECONDS)
 
 
-def _state(account: Account) -> list[str]:
-    tasks, files = account.count_tasks(), len(account.exported_ids())
+def _state(standing: Standing) -> list[str]:
+    account = standing.account
     counts = {
-        "loaded as tasks": tasks,
+        "loaded as tasks": account.count_tasks(),
         "in quarantine": account.count_quarantined(),
-        "written as completions": files,
+        "written as completions": account.count_exported()[0],
     }
     found = [f"{count} {what}." for what, count in counts.items() if count]
-    failures = (account.health(work).failure for work in WORKS)
+    failures = (standing.health(work).failure for work in WORKS)
     return found + list(dict.fromkeys(filter(None, failures)))

@@ -242,6 +242,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         either = self._count(project_id, [labeled]) + self._count(project_id, [skipped])
         return either - self._count(project_id, [labeled, skipped])
 
+    def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
+        # A page of projects with these counts takes half the time of counting one's tasks.
+        finished = "total_annotations_number", "skipped_annotations_number"
+        found: dict[int, int] = {}
+        for start in range(0, len(project_ids), PROJECTS_PAGE):
+            ids = ",".join(map(str, project_ids[start : start + PROJECTS_PAGE]))
+            asked = {"ids": ids, "include": ",".join(("id", *finished)), "page_size": PROJECTS_PAGE}
+            for one in self._json("GET", "api/projects/", params=asked)["results"]:
+                found[one["id"]] = sum(one[count] or 0 for count in finished)
+        return found
+
     def _count(self, project_id: int, conditions: Sequence[Mapping[str, Any]]) -> int:
         query = {"filters": {"conjunction": "and", "items": conditions}}
         params = {

@@ -17,6 +17,7 @@ from ls_pipeline.connections import Connection, Source
 from ls_pipeline.domain.errors import ConnectionFaults, UnknownConnectionError
 from ls_pipeline.resources.ledger_account import Account, last_revision
 from ls_pipeline.resources.ledger_database import open_database
+from ls_pipeline.resources.ledger_standings import Standing, standings
 from ls_pipeline.resources.ledger_tables import (
     attempts,
     completions,
@@ -69,6 +70,10 @@ class Ledger:
         if number is None:
             raise UnknownConnectionError(name, self.names())
         return Account(self, number, name)
+
+    def standings(self) -> list[Standing]:
+        """Tell how every connection stands, in the order of their names, all at one moment."""
+        return standings(self)
 
     def connection(self, name: str) -> Connection:
         """Give a connection with the settings in force.

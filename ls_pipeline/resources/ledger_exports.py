@@ -117,7 +117,10 @@ class Exports(Leased):
             if moved:
                 db.execute(self._mine(lease).values(exports_moved=connections.c.exports_moved + 1))
 
-    def record_exported(self, lease: Lease, polled_to: str, annotated: int) -> None:
+    def record_exported(
+        self, lease: Lease, polled_to: str, annotated: int, annotations: int
+    ) -> None:
         """Record that all is exported: up to which Label Studio time, of how many tasks."""
+        values = {"polled_to": polled_to, "annotated": annotated, "annotations": annotations}
         with self._write(lease) as db:
-            db.execute(self._mine(lease).values(polled_to=polled_to, annotated=annotated))
+            db.execute(self._mine(lease).values(values))

@@ -1,22 +1,27 @@
 """The ``completions`` sensor: looks for labels that were finished, edited or deleted."""
 
+import hashlib
 import json
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import dagster as dg
 
 from ls_pipeline.assets.checks import COMING, coming, without_labels
 from ls_pipeline.assets.copying import is_due
-from ls_pipeline.assets.exporting import OVERLAP, differs, earlier
+from ls_pipeline.assets.exporting import OVERLAP, earlier, touched
 from ls_pipeline.assets.projects import Projects
-from ls_pipeline.domain.errors import LabelStudioError, ProjectNotFoundError
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_account import Account
-from ls_pipeline.sensors.watching import Tick, must_wait, watched
+from ls_pipeline.resources.ledger_standings import Standing
+from ls_pipeline.sensors.looks import Found, Looks, Turn
+from ls_pipeline.sensors.watching import Tick, are_coming, in_turn, must_wait, watched
 
 
 def completions(seconds: int) -> dg.SensorDefinition:
     """Make the sensor that asks for ``export_completions`` where labels have changed."""
+    looks = Looks()
 
     @dg.sensor(
         name="completions",
@@ -31,77 +36,164 @@ def completions(seconds: int) -> dg.SensorDefinition:
         ledger: dg.ResourceParam[Ledger],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:
-        return look_for_labels(context, ledger, label_studio)
+        return look_for_labels(context, ledger, label_studio, looks)
 
     return look
 
 
+@dataclass
+class _Seen:
+    """What earlier ticks saw: nothing differed before a Label Studio time.
+
+    It is ``upto`` for all connections but those in ``behind``, under ``settings`` that are told
+    by a digest: with others, all is looked at again. ``late`` tells the connections to which no
+    labels came.
+    """
+
+    first: str = ""
+    upto: str = ""
+    behind: dict[str, str] = field(default_factory=dict)
+    settings: str = ""
+    late: str = ""
+
+    @classmethod
+    def told(cls, cursor: str | None) -> "_Seen":
+        """Take a cursor apart; one of an earlier version is none."""
+        try:
+            return cls(*json.loads(cursor or ""))
+        except (ValueError, TypeError):
+            return cls()
+
+    @property
+    def cursor(self) -> str:
+        parts = self.first, self.upto, self.behind, self.settings, self.late
+        return json.dumps(parts)
+
+    def since(self, standing: Standing) -> str:
+        """Give the time since when a connection's labels are to be looked at; empty: ever."""
+        upto = self.behind.get(standing.name, self.upto)
+        return standing.polled_to and max(standing.polled_to, upto)
+
+
 def look_for_labels(
-    context: dg.SensorEvaluationContext, ledger: Ledger, app: LabelingApp
+    context: dg.SensorEvaluationContext,
+    ledger: Ledger,
+    app: LabelingApp,
+    looks: Looks | None = None,
 ) -> dg.SensorResult:
     """Compare Label Studio's annotations with the ledger; ask for a run where they differ.
 
-    The cursor holds a Label Studio time before which nothing differs, so that tasks that were
-    merely loaded are not listed again and again; it moves only over ticks that found nothing.
-    And it holds the connections to which no labels came: where these change, the check is told.
+    A connection of which nothing differed is looked at from that time on, so that tasks that were
+    merely loaded are not listed again and again. Where it changes to which connections no labels
+    came, the check is told.
     """
-    accounts = watched(ledger, lambda one: one.revision().connection.target is not None)
-    tick = Tick()
-    seen_to, told = _remembered(context.cursor)
-    try:
-        now = earlier(app.now(), OVERLAP) if accounts else ""
-        for account in accounts:
-            _look(context, account, app, seen_to, tick)
-    except LabelStudioError as error:
-        tick.reasons.append(str(error))
-        now = ""
-    quiet = now and not tick.wanted and not tick.unsure
-    names = [account.name for account in accounts]
+    standings = watched(ledger, lambda one: one.target is not None)
+    settings = _digest(f"{one.account.id} {one.revision}" for one in standings.values())
+    seen, tick = _Seen.told(context.cursor), Tick()
+    if seen.settings != settings:
+        seen = _Seen(settings=settings, late=seen.late)
+    names, looks = _who_may(context, standings, seen, tick), looks or Looks()
+    told = _asked(app, standings, names, looks, tick)
+    behind = {name: seen.behind.get(name, seen.upto) for name in standings}
+    if told:
+
+        def look(name: str, _turn: Turn) -> Found:
+            standing = standings[name]
+            return _look(standing, app, seen.since(standing), told)
+
+        for name, found in looks.in_turn(names, look, tick.deadline):
+            tick.take(name, found)
+            if found.asof == told.now:
+                del behind[name]
+            elif found.asof:  # a look of an earlier tick that has come back
+                behind[name] = found.asof
+        seen.first = names[0] if names else ""
+        seen.upto, seen.behind = told.now, behind
     late = without_labels(ledger)
-    if list(late) != told:
-        found = dg.AssetCheckEvaluation(COMING.asset_key, COMING.name, **coming(late))
-        tick.checked.append(found)
-    cursor = json.dumps([now if quiet else seen_to, list(late)])
-    return tick.result(context, names, cursor)
+    if _digest(late) != seen.late:
+        seen.late = _digest(late)
+        check = dg.AssetCheckEvaluation(COMING.asset_key, COMING.name, **coming(late))
+        tick.checked.append(check)
+    return tick.result(context, standings, seen.cursor, "no new labels.")
 
 
-def _remembered(cursor: str | None) -> tuple[str, list[str] | None]:
-    """Take a cursor apart; one of an earlier version is none."""
-    try:
-        seen_to, told = json.loads(cursor or "")
-    except (ValueError, TypeError):
-        return "", None
-    return seen_to, told
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What Label Studio says of all projects: its time, and the annotations of each."""
+
+    now: str
+    annotations: Mapping[int, int]
+
+    def labeled(self, project_ids: Iterable[int]) -> int | None:
+        """Count the annotations in some projects: what a deleted task had counts no more.
+
+        None where a project was deleted, too: its run says so, and waits longer each time.
+        """
+        counts = [self.annotations.get(number) for number in project_ids]
+        return None if None in counts else sum(filter(None, counts))
 
 
-def _look(
-    context: dg.SensorEvaluationContext,
-    account: Account,
+def _asked(
     app: LabelingApp,
-    seen_to: str,
+    standings: Mapping[str, Standing],
+    names: Iterable[str],
+    looks: Looks,
     tick: Tick,
-) -> None:
-    connection, projects = account.revision().connection, Projects(account, app)
-    if connection.target is None:
-        return
-    if reason := must_wait(context.instance, account, "completions"):
-        tick.unsure = True
-        tick.reasons.append(reason)
-        return
-    if not projects.ids:
-        if connection.source:
-            tick.reasons.append(f"{account.name}: no tasks were loaded yet.")
-        else:  # nothing else will ever look its project up
-            tick.wanted.append(account.name)
-        return
-    since = account.polled_to() and max(account.polled_to(), seen_to)
-    try:
-        wanted = is_due(account, connection.target) or differs(
-            account, projects, connection.target, since
-        )
-    except ProjectNotFoundError:
-        wanted = True  # its run says so, and waits longer each time; the others are looked at
-    if wanted:
-        tick.wanted.append(account.name)
-    else:
-        tick.reasons.append(f"{account.name}: no new labels.")
+) -> _Told | None:
+    """Ask Label Studio of all projects at once; None, and said of ``names``, when it is silent."""
+    wanted = [number for one in standings.values() for number in one.project_ids]
+    told: list[_Told] = []
+
+    def ask(_name: str, _turn: Turn) -> Found:
+        now = earlier(app.now(), OVERLAP)  # before the counts
+        told.append(_Told(now, app.count_annotations(wanted)))
+        return Found()
+
+    if names:
+        for _, found in looks.in_turn(deque([_LABEL_STUDIO]), ask, tick.deadline):
+            if not told:
+                for name in names:
+                    tick.say(name, found.why or "Label Studio has not answered yet.")
+    return told[0] if told else None
+
+
+_LABEL_STUDIO = "Label Studio"
+"""No connection has a name with a space."""
+
+
+def _who_may(
+    context: dg.SensorEvaluationContext,
+    standings: Mapping[str, Standing],
+    seen: _Seen,
+    tick: Tick,
+) -> deque[str]:
+    """Choose whom to look at, in turn; say of the others why not."""
+    coming_runs, names = are_coming(context.instance), deque[str]()
+    for name in in_turn(list(standings), seen.first):
+        if reason := must_wait(standings[name], coming_runs, "completions"):
+            tick.say(name, reason)
+        else:
+            names.append(name)
+    return names
+
+
+def _look(standing: Standing, app: LabelingApp, since: str, told: _Told) -> Found:
+    """Look whether a connection's labels differ from what was exported."""
+    target, ids = standing.connection.target, standing.project_ids
+    if target is None:
+        return Found()
+    if not ids and standing.connection.source:
+        return Found(why="no tasks were loaded yet.")
+    # Without a source, nothing else will ever look its project up.
+    if not ids or is_due(standing.account, target):
+        return Found(wanted=True)
+    projects, labeled = Projects(standing.account, app), told.labeled(ids)
+    if labeled != standing.annotations:
+        return Found(wanted=True)
+    if labeled and touched(standing.account, projects, target, since):
+        return Found(wanted=True)
+    return Found(asof=told.now)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

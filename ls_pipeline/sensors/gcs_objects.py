@@ -4,11 +4,13 @@ import dagster as dg
 
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.sensors.looks import Looks
 from ls_pipeline.sensors.objects import look_for_changes
 
 
 def gcs_objects(seconds: int) -> dg.SensorDefinition:
     """Make the sensor that asks for ``load_tasks`` where an GCS bucket has changed."""
+    looks = Looks()
 
     @dg.sensor(
         name="gcs_objects",
@@ -21,6 +23,6 @@ def gcs_objects(seconds: int) -> dg.SensorDefinition:
     def look(
         context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], gcs: GCSBuckets
     ) -> dg.SensorResult:
-        return look_for_changes(context, ledger, "gcs", gcs.bucket_of)
+        return look_for_changes(context, ledger, "gcs", gcs.bucket_of, looks)
 
     return look

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.copying import is_due
 from ls_pipeline.domain.changes import WORK, compare
-from ls_pipeline.domain.errors import BucketError
-from ls_pipeline.sensors.watching import Tick, in_turn, must_wait, watched
+from ls_pipeline.sensors.looks import Found, Looks, Turn
+from ls_pipeline.sensors.watching import Tick, are_coming, in_turn, must_wait, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import dagster as dg
 
-    from ls_pipeline.connections import Source
+    from ls_pipeline.connections import Connection, Source
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger import Ledger
     from ls_pipeline.resources.ledger_account import Account
+
+
+@dataclass
+class _Place:
+    """Where a tick begins: with whose turn, and with which key where one came that far."""
+
+    first: str = ""
+    after: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def told(cls, cursor: str | None) -> _Place:
+        """Take a cursor apart; one of an earlier version is none."""
+        first, after = json.loads(cursor) if cursor else ("", {})
+        return cls(first, after) if isinstance(after, dict) else cls()
+
+    @property
+    def cursor(self) -> str:
+        return json.dumps([self.first, self.after])
 
 
 def look_for_changes(
@@ -28,64 +47,59 @@ def look_for_changes(
     ledger: Ledger,
     cloud: str,
     open_bucket: Callable[[Source], Bucket],
+    looks: Looks | None = None,
 ) -> dg.SensorResult:
     """Compare the buckets of one cloud with the ledger; ask for a run where they differ.
 
     Reads only. A tick that runs out of time is continued by the next: the cursor says at
-    which connection, after which key.
+    which connection and, where a look did not come to its end, after which key.
     """
-    accounts = {
-        account.name: account
-        for account in watched(ledger, lambda one: _source(one, cloud) is not None)
-    }
-    at, after = json.loads(context.cursor) if context.cursor else ("", "")
-    tick = Tick()
-    rest = deque(in_turn(list(accounts), at))
-    while rest:
-        name = rest.popleft()
-        begin = after if name == at else ""
-        at, after = name, _look(context, accounts[name], cloud, open_bucket, begin, tick)
-        if tick.over:
-            break
-    if rest and not after:
-        at = rest[0]
-    return tick.result(context, accounts, json.dumps([at, after]))
+    standings = watched(ledger, lambda one: _source(one, cloud) is not None)
+    coming, place, tick = are_coming(context.instance), _Place.told(context.cursor), Tick()
+    names: deque[str] = deque()
+    for name in in_turn(list(standings), place.first):
+        if reason := must_wait(standings[name], coming, "tasks"):
+            tick.say(name, reason)
+        else:
+            names.append(name)
+    place.after = {name: key for name, key in place.after.items() if name in names}
+
+    def look(name: str, turn: Turn) -> Found:
+        source = _source(standings[name].connection, cloud)
+        after = place.after.get(name, "")
+        return _look(standings[name].account, source, open_bucket, after, turn)
+
+    for name, found in (looks or Looks()).in_turn(names, look, tick.deadline):
+        place.after.pop(name, None)
+        if found.reached:
+            place.after[name] = found.reached
+        else:
+            tick.take(name, found)
+    place.first = names[0] if names else ""
+    return tick.result(context, standings, place.cursor, "nothing new.")
 
 
-def _source(account: Account, cloud: str) -> Source | None:
-    source = account.revision().connection.source
+def _source(connection: Connection, cloud: str) -> Source | None:
+    source = connection.source
     return source if source and source.cloud == cloud else None
 
 
-def _look(  # noqa: PLR0913, PLR0917 - a step of `look_for_changes`
-    context: dg.SensorEvaluationContext,
+def _look(
     account: Account,
-    cloud: str,
+    source: Source | None,
     open_bucket: Callable[[Source], Bucket],
     after: str,
-    tick: Tick,
-) -> str:
-    """Look at one connection; give the key after which the next tick goes on, if any."""
-    source = _source(account, cloud)
+    turn: Turn,
+) -> Found:
+    """Look at one connection, from a key on."""
     if source is None:
-        return ""
-    if reason := must_wait(context.instance, account, "tasks"):
-        tick.reasons.append(reason)
-        return ""
-    try:
-        differs, reached = _differs(account, source, open_bucket(source), after, tick)
-    except BucketError as error:
-        tick.reasons.append(f"{account.name}: {error}")
-        return ""
-    if differs:
-        tick.wanted.append(account.name)
-    elif not reached:
-        tick.reasons.append(f"{account.name}: nothing new.")
-    return "" if differs else reached
+        return Found()
+    differs, reached = _differs(account, source, open_bucket(source), after, turn)
+    return Found(wanted=differs, reached=reached)
 
 
 def _differs(
-    account: Account, source: Source, bucket: Bucket, after: str, tick: Tick
+    account: Account, source: Source, bucket: Bucket, after: str, turn: Turn
 ) -> tuple[bool, str]:
     """Tell whether anything differs, else how far the time sufficed (empty: to the end)."""
     if account.has_attempt_due() or is_due(account, source):
@@ -98,6 +112,6 @@ def _differs(
     for stretch in compare(known, pieces, select, after):
         if any(one.change in WORK for one in stretch.differences):
             return True, ""
-        if tick.over:
+        if turn.over:
             return False, stretch.upto
     return False, ""

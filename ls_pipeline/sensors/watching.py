@@ -1,8 +1,9 @@
-"""What the sensors share: whose turn it is, who must wait, and what a tick may cost."""
+"""What the sensors share: who is watched, who must wait, and what a tick says."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -14,14 +15,20 @@ from ls_pipeline.connections import CONNECTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ls_pipeline.connections import Connection
     from ls_pipeline.resources.ledger import Ledger
-    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger_standings import Standing
+    from ls_pipeline.sensors.looks import Found
 
 TICK_SECONDS = 10.0
 """What a tick may take. Dagster gives up after 60 s, without stopping the function."""
 
 RUN_TAG = "ls_pipeline/connection"
 """Of every run of ours: the connection it works on."""
+
+SENTENCES_AT_MOST = 20
+NAMES_AT_MOST = 3
+"""What a tick says is kept with it: of two hundred connections it says the most of it once."""
 
 _ABOUT_TO_WORK = [
     dg.DagsterRunStatus.QUEUED,
@@ -37,66 +44,89 @@ class Tick:
     """What a tick found: which connections need a run, and why others don't."""
 
     wanted: list[str] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-    unsure: bool = False
-    """Whether a connection was passed over that may need a run."""
+    said: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Reasons, and the connections that each is about; those that matter come first."""
+    quiet: list[str] = field(default_factory=list)
+    """Connections of which nothing is to be said."""
     checked: list[dg.AssetCheckEvaluation] = field(default_factory=list)
     """What it found of the assets' state."""
     deadline: float = field(default_factory=lambda: time.monotonic() + TICK_SECONDS)
 
-    @property
-    def over(self) -> bool:
-        return time.monotonic() >= self.deadline
+    def take(self, name: str, found: Found) -> None:
+        """Keep what a look found that came to its end."""
+        if found.wanted:
+            self.wanted.append(name)
+        elif found.why:
+            self.say(name, found.why)
+        else:
+            self.quiet.append(name)
+
+    def say(self, name: str, why: str) -> None:
+        self.said[why].append(name)
+
+    def sentences(self, nothing: str) -> list[str]:
+        """Say why connections get no run; ``nothing`` is what is said of the quiet ones."""
+        found = [f"{_listed(names)}: {why}" for why, names in self.said.items()]
+        more = len(found) - SENTENCES_AT_MOST
+        found = found[:SENTENCES_AT_MOST] + ([f"And {more} more of such."] if more > 0 else [])
+        return found + ([f"{_listed(self.quiet)}: {nothing}"] if self.quiet else [])
 
     def result(
-        self, context: dg.SensorEvaluationContext, names: Iterable[str], cursor: str
+        self,
+        context: dg.SensorEvaluationContext,
+        names: Iterable[str],
+        cursor: str,
+        nothing: str,
     ) -> dg.SensorResult:
         """Ask for the runs that are wanted, else say why there are none."""
-        for reason in self.reasons:
-            context.log.info(reason)
         requests = [dg.RunRequest(partition_key=name, tags={RUN_TAG: name}) for name in self.wanted]
-        missing = [name for name in names if not _is_partition(context.instance, name)]
+        said = self.sentences(nothing)
+        if requests:  # a log is a file that nobody removes: an idle tick has none
+            for sentence in said:
+                context.log.info(sentence)
+        known = set(context.instance.get_dynamic_partitions("connections"))
+        missing = [name for name in names if name not in known]
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else " ".join(self.reasons) or "Nothing to watch yet.",
+            skip_reason=None if requests else " ".join(said) or "Nothing to watch yet.",
             dynamic_partitions_requests=[CONNECTIONS.build_add_request(missing)] if missing else [],
             cursor=cursor,
             asset_events=self.checked,
         )
 
 
-def _is_partition(instance: dg.DagsterInstance, name: str) -> bool:
-    return instance.has_dynamic_partition("connections", name)
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= NAMES_AT_MOST:
+        return ", ".join(names)
+    return f"{names[0]} and {len(names) - 1} others"
 
 
-def must_wait(instance: dg.DagsterInstance, account: Account, work: str) -> str:
+def must_wait(standing: Standing, coming: set[str], work: str) -> str:
     """Say why a connection must not get a run now; empty when it may."""
-    if holder := account.held_by():
-        return f"{account.name}: {holder} is working on it."
-    if _is_coming(instance, account.name):
-        return f"{account.name}: a run is under way."
-    health = account.health(work)
-    if health.retry_at > account.ledger.clock():
+    if standing.held_by:
+        return f"{standing.held_by} is working on it."
+    if standing.name in coming:
+        return "a run is under way."
+    health = standing.health(work)
+    if health.retry_at > standing.account.ledger.clock():
         again = datetime.fromtimestamp(health.retry_at, timezone.utc)
-        return f"{account.name}: {health.failure} Trying again at {again:%H:%M:%S} UTC."
+        return f"{health.failure} Trying again at {again:%H:%M:%S} UTC."
     return ""
 
 
-def _is_coming(instance: dg.DagsterInstance, name: str) -> bool:
-    """Tell whether a run will soon hold the connection.
+def are_coming(instance: dg.DagsterInstance) -> set[str]:
+    """Give the connections that a run will soon hold.
 
     A run that started long ago either holds the lease or was killed: after a crash of the
     machine Dagster goes on calling it started.
     """
-    mine = {RUN_TAG: name}
     lately = datetime.now(timezone.utc) - _TO_TAKE_THE_LEASE
     started = [dg.DagsterRunStatus.STARTED]
-    return bool(
-        instance.get_runs(dg.RunsFilter(statuses=_ABOUT_TO_WORK, tags=mine), limit=1)
-        or instance.get_runs(
-            dg.RunsFilter(statuses=started, tags=mine, created_after=lately), limit=1
-        )
-    )
+    runs = [
+        *instance.get_runs(dg.RunsFilter(statuses=_ABOUT_TO_WORK)),
+        *instance.get_runs(dg.RunsFilter(statuses=started, created_after=lately)),
+    ]
+    return {run.tags[RUN_TAG] for run in runs if RUN_TAG in run.tags}
 
 
 def in_turn(names: Sequence[str], first: str) -> list[str]:
@@ -105,7 +135,10 @@ def in_turn(names: Sequence[str], first: str) -> list[str]:
     return later + [name for name in names if name < first]
 
 
-def watched(ledger: Ledger, select: Callable[[Account], bool]) -> list[Account]:
-    """List the accounts of the enabled connections that a sensor looks after, by name."""
-    accounts = [ledger.account(name) for name in ledger.names()]
-    return [one for one in accounts if one.revision().connection.enabled and select(one)]
+def watched(ledger: Ledger, select: Callable[[Connection], bool]) -> dict[str, Standing]:
+    """Tell how the enabled connections stand that a sensor looks after, by name."""
+    return {
+        one.name: one
+        for one in ledger.standings()
+        if one.connection.enabled and select(one.connection)
+    }

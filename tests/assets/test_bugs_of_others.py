@@ -189,7 +189,7 @@ def test_tick_goes_on_after_a_key_that_was_deleted(bench, monkeypatch):
         second = dg.build_sensor_context(instance=instance, cursor=cursor)
         result = look_for_changes(second, bench.ledger, "s3", lambda _: bench.bucket)
 
-    assert cursor == '["reviews", "0998"]'
+    assert cursor == '["reviews", {"reviews": "0998"}]'
     assert [one.partition_key for one in result.run_requests] == ["reviews"]
 
 

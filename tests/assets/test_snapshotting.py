@@ -339,7 +339,7 @@ def test_old_snapshots_stay_without_leave_to_delete(labeled):
 
 def due(bench):
     target = bench.account.revision().connection.target
-    return is_due(bench.account, target, bench.ledger.clock())
+    return is_due(bench.account.training(), target, bench.ledger.clock())
 
 
 def test_snapshot_is_due_when_completions_changed_at_most_every_so_many_minutes(labeled):

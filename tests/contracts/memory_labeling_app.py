@@ -89,6 +89,13 @@ class MemoryLabelingApp:
     def count_annotated(self, project_id):
         return sum(bool(task["annotations"]) for task in self._of(project_id))
 
+    def count_annotations(self, project_ids):
+        return {
+            number: sum(len(task["annotations"]) for task in self._of(number))
+            for number in project_ids
+            if number in self.projects
+        }
+
     def open_bucket(self, project_id, scheme, bucket, endpoint="", region=""):
         self.opened[project_id, scheme, bucket] = (endpoint, region)
 
@@ -100,6 +107,10 @@ class MemoryLabelingApp:
         self.tasks[task_id]["annotations"].append(annotation)
         self._touch(task_id)
         return number
+
+    def edit(self, task_id, result):
+        self.tasks[task_id]["annotations"][0]["result"] = result
+        self._touch(task_id)
 
     def draft(self, task_id, result):
         self.tasks[task_id].setdefault("drafts", []).append({"result": result})

@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 from collections import Counter
+from math import inf
 
 import pytest
 import sqlalchemy as sa
@@ -21,8 +22,8 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
 from ls_pipeline.resources.ledger_lease import LEASE_SECONDS
+from ls_pipeline.sensors.looks import Turn
 from ls_pipeline.sensors.objects import _differs
-from ls_pipeline.sensors.watching import Tick
 from tests.assets.conftest import RESULT, Bench
 from tests.assets.test_crashes import Doom, Killed
 from tests.assets.test_loading import Wrapped
@@ -141,7 +142,7 @@ class World(RuleBasedStateMachine):
         assert (done.tasks_created, done.tasks_updated, done.tasks_deleted) == (0, 0, 0)
         source = self.bench.account.revision().connection.source
         if not self.bench.account.attempts():
-            assert not _differs(self.bench.account, source, self.bench.bucket, "", Tick())[0]
+            assert not _differs(self.bench.account, source, self.bench.bucket, "", Turn(inf))[0]
 
     def settle(self):
         self.bench.load()

@@ -418,7 +418,7 @@ def test_another_target_means_looking_at_all_completions_again(ledger):
     ledger.save(with_target("a"), "test")
     account = ledger.account("t")
     with account.lease() as lease:
-        account.record_exported(lease, "2026", 0)
+        account.record_exported(lease, "2026", 0, 0)
     kept = account.polled_to()
     ledger.save(with_target("b"), "test")
 

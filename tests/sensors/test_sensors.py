@@ -1,3 +1,4 @@
+import json
 from datetime import timedelta
 
 import dagster as dg
@@ -183,7 +184,10 @@ def test_tick_that_runs_out_of_time_is_continued_by_the_next(bench, instance, mo
         cursors.append(result.cursor)
         result = look(bench, instance, cursors[-1])
 
-    assert cursors == ['["reviews", "0998.json"]', '["reviews", "1997.json"]']
+    assert cursors == [
+        '["reviews", {"reviews": "0998.json"}]',
+        '["reviews", {"reviews": "1997.json"}]',
+    ]
 
 
 def test_unknown_partition_is_added_with_the_run(bench, instance):
@@ -263,17 +267,52 @@ def test_deleted_project_asks_for_a_run_that_says_so_and_holds_up_no_other(bench
     bench.app.annotate(second.rows_of("a.json")[0].task_id, RESULT)
     del bench.app.projects[1]
 
-    assert wanted(look_at_labels(bench, instance)) == ["reviews", "second"]
+    assert sorted(wanted(look_at_labels(bench, instance))) == ["reviews", "second"]
 
 
-def test_cursor_of_the_labels_moves_only_over_quiet_ticks(bench, instance):
+def seen(result, name="reviews"):
+    """Give the time since when the next tick looks at a connection's labels."""
+    _, upto, behind, *_ = json.loads(result.cursor)
+    return behind.get(name, upto)
+
+
+def test_labels_are_looked_at_since_nothing_differed(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()
     quiet = look_at_labels(bench, instance)
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     busy = look_at_labels(bench, instance, quiet.cursor)
 
-    assert (quiet.cursor > "2026", busy.cursor) == (True, quiet.cursor)
+    assert seen(busy) == seen(quiet) > "2026"
+
+
+def test_connection_that_has_new_labels_leaves_no_other_behind(bench, instance):
+    other = Bench(bench.url, name="other")
+    other.app = bench.app
+    for one in (bench, other):
+        one.put("a.json", {"text": "a"})
+        one.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    other.export()
+    result = look_at_labels(bench, instance)
+
+    assert wanted(result) == ["reviews"]
+    assert seen(result, "other") > seen(result) == ""
+
+
+def test_edit_made_while_a_connection_was_disabled_is_seen(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+    settings = bench.account.revision().connection
+    bench.ledger.save(settings.model_copy(update={"enabled": False}), "test")
+    bench.app.edit(bench.task_id("a.json"), [])
+    unwatched = look_at_labels(bench, instance)
+    bench.ledger.save(settings, "test")
+    later = json.dumps(["", "2999-01-01T00:00:00.000000Z", *json.loads(unwatched.cursor)[2:]])
+
+    assert wanted(look_at_labels(bench, instance, later)) == ["reviews"]
 
 
 def test_labels_wait_until_tasks_are_loaded(bench, instance):
