@@ -60,7 +60,7 @@ connections = sa.Table(
     sa.Column("name", sa.Text, nullable=False, index=True),
     sa.Column("removed", sa.Boolean, nullable=False, default=False),
     sa.Column("annotated", sa.Integer, nullable=False, default=0),
-    sa.Column("annotations", sa.Integer, nullable=False, default=0),
+    sa.Column("annotations", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Column("polled_to", sa.Text, nullable=False, default=""),
     sa.Column("holder", sa.Text, nullable=False, default=""),
     sa.Column("fence", sa.Integer, nullable=False, default=0),

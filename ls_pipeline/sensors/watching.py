@@ -52,6 +52,10 @@ class Tick:
     """What it found of the assets' state."""
     deadline: float = field(default_factory=lambda: time.monotonic() + TICK_SECONDS)
 
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
     def take(self, name: str, found: Found) -> None:
         """Keep what a look found that came to its end."""
         if found.wanted:

@@ -206,6 +206,22 @@ def test_imported_annotations_count(app, project):
     assert app.count_annotated(project.id) == 1
 
 
+def test_annotations_of_several_projects_are_counted_at_once(app, project):
+    other = app.project_titled(f"{project.title} too", CONFIG)
+    skipped = {"result": RESULT, "was_cancelled": True}
+    app.import_tasks(project.id, [body(annotations=[{"result": RESULT}, skipped]), body(row=1)])
+    absent = other.id + 1_000_000
+
+    assert app.count_annotations([project.id, other.id, absent]) == {project.id: 2, other.id: 0}
+    assert app.count_annotations([]) == {}
+
+
+def test_more_projects_than_fit_an_answer_are_counted(app, project):
+    ids = [project.id, *range(10**9, 10**9 + 150), project.id]
+
+    assert app.count_annotations(ids) == {project.id: 0}
+
+
 def test_update_replaces_data_and_meta(app, project):
     (number,) = app.import_tasks(project.id, [body()])
     origin = Origin("c", "s3://b/k", "v2", 0)
