@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test fast bench docs screenshots check format constraints clean
+.PHONY: setup demo test fast bench load docs screenshots check format constraints clean
 
 setup: .venv/ready
 
@@ -35,6 +35,15 @@ REPEATS ?= 3
 bench: setup
 	$(BIN)/python -m benchmarks --objects $(OBJECTS) --gcs-objects $(GCS_OBJECTS) \
 		--tasks $(TASKS) --growth $(GROWTH) --puts $(PUTS) --repeats $(REPEATS)
+
+# Many connections at once, for as long as is said; docs/load.md says how it was last written.
+CONNECTIONS ?= 20
+EACH ?= 1000
+BIG ?= 100000
+MINUTES ?= 5
+load: setup
+	$(BIN)/python -m benchmarks.load --connections $(CONNECTIONS) --objects $(EACH) \
+		--big $(BIG) --minutes $(MINUTES)
 
 # As a site in site/; a link that leads nowhere fails it.
 docs: setup

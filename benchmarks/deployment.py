@@ -1,0 +1,121 @@
+"""A deployment with many connections: all of it is real but the buckets of their sources."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+
+from benchmarks.list_server import Numbered, etag
+from benchmarks.loading import CONFIG
+from benchmarks.measuring import list_server
+from ls_pipeline.assets.loading import load
+from ls_pipeline.cli.servers import Server, _daemons_are_up
+from ls_pipeline.connections import connection
+from ls_pipeline.domain.changes import KnownObject, State
+from ls_pipeline.domain.ranges import Cutting
+from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.s3 import S3Buckets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ls_pipeline.resources.ledger import Ledger
+
+LABELS = "labels"
+"""The bucket that all completions go to."""
+
+BIG, MISSING, SILENT = "big", "missing", "silent"
+"""Connections beside the many: one with very many objects, and two whose buckets fail."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many connections with how many objects each, and the objects of one more."""
+
+    connections: int
+    objects: int
+    big: int
+
+    @property
+    def small(self) -> list[str]:
+        return [f"load-{number:03}" for number in range(self.connections)]
+
+    @property
+    def changing(self) -> list[str]:
+        """The connections whose buckets answer."""
+        return [*self.small, BIG]
+
+
+@contextmanager
+def made_up_buckets(shape: Shape, latency: float) -> Iterator[str]:
+    """Serve a bucket for each connection, of its name."""
+    sizes = [f"{BIG}={shape.big}"]
+    with list_server(
+        shape.objects, latency, bucket=sizes, missing=[MISSING], silent=[SILENT]
+    ) as url:
+        yield url
+
+
+def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None:
+    """Make all connections, and load what is in their buckets.
+
+    Of the big one the ledger is told that all is loaded: Label Studio has no tasks of it but
+    those of what changes from now on.
+    """
+    boto3.client("s3", endpoint_url=target_url).create_bucket(Bucket=LABELS)
+    target = {"type": "s3-completions", "path": LABELS}
+    for name in (*shape.changing, MISSING, SILENT):
+        at = {"endpoint_url": source_url}
+        settings = connection(
+            name,
+            source={"type": "s3", "path": name, "params": {**at, "prefix": "objects"}},
+            target={**target, "params": {"endpoint_url": target_url, "prefix": name}},
+            project=name,
+            label_config=CONFIG,
+        )
+        ledger.save(settings, "benchmarks")
+    buckets, app = S3Buckets(endpoint_url=source_url), LabelStudio()
+    for name in shape.small:
+        account = ledger.account(name)
+        settings = account.revision().connection
+        with account.lease() as lease:
+            load(account, lease, settings, buckets.open(name), app, Silent())
+    _claim(ledger, shape.big, app, buckets)
+
+
+def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -> None:
+    account, keys = ledger.account(BIG), Numbered(objects)
+    source = account.revision().connection.source
+    assert source is not None  # noqa: S101 - for the type alone
+    select, cutting = source.params.filter, Cutting()
+    for _ in cutting.through(buckets.open(BIG).pieces(select.folder)):
+        pass
+    with account.lease() as lease:
+        account.set_project_id(lease, app.project_titled(BIG, CONFIG).id)
+        for begin in range(0, objects, 10_000):
+            known = [
+                KnownObject(key, etag(key), len(key) + 12, State.LOADED)
+                for key in keys[begin : begin + 10_000]
+            ]
+            account.record(lease, finished=known)
+        account.set_milestones(lease, select, cutting.milestones([]))
+
+
+def pipeline(home: Path, environment: Mapping[str, str]) -> Server:
+    """Give what a person starts, in a home that is filled: Dagster, and who watches it."""
+    program = Path(sys.executable).with_name("ls-pipeline")
+    return Server(
+        "ls-pipeline start",
+        [str(program), "start", "--port", "{port}"],
+        home / "logs" / "start.log",
+        environment={**os.environ, "LS_PIPELINE_HOME": str(home), **environment},
+        is_up=_daemons_are_up,
+        patience=300,
+    )

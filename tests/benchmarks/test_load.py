@@ -1,0 +1,62 @@
+"""Many connections in one deployment, of which two fail: a minute of what `make load` does."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+from dagster._core.scheduler.instigation import TickStatus
+from dagster._serdes import serialize_value
+
+from benchmarks.deployment import MISSING, SILENT, Shape, fill, made_up_buckets
+from benchmarks.load import Watch, watched
+from benchmarks.sampling import Databases
+from benchmarks.world import World
+from ls_pipeline.cli.outside import dagster_home
+from ls_pipeline.resources.home import database_url, home
+from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.sensors.looks import SILENCE_SECONDS
+from ls_pipeline.sensors.watching import TICK_SECONDS
+
+SHAPE = Shape(connections=12, objects=20, big=5000)
+
+IDLE_TICK_BYTES = 3000
+"""What Dagster may keep of a tick that found nothing, whatever the number of connections."""
+
+
+@pytest.fixture
+def deployment(world, s3_server):
+    """Give a filled home, its ledger, and the address of the source buckets."""
+    world.setenv("DAGSTER_HOME", str(home() / "dagster"))
+    world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
+    dagster_home()
+    with made_up_buckets(SHAPE, latency=0.01) as url:
+        ledger = Ledger(database_url())
+        fill(ledger, SHAPE, url, s3_server.url)
+        yield ledger, url
+        ledger.engine.dispose()
+
+
+@pytest.mark.server
+def test_many_connections_of_which_two_fail_share_a_deployment(deployment, tmp_path):
+    ledger, url = deployment
+    living = World(ledger, SHAPE, url, (2.0, 4.0))
+    samples, took = watched(home(), living, Watch(20.0, 5.0, tmp_path), Databases(home()), {})
+    with dg.DagsterInstance.from_config(str(home() / "dagster")) as instance:
+        idle = [
+            tick
+            for state in instance.all_instigator_state()
+            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id)
+            if tick.status is TickStatus.SKIPPED
+        ]
+
+    assert {one.what for one in living.changes} == {"object", "label"}
+    assert living.waiting == []
+    assert not any(one.failed for one in took)
+    assert max(one.seconds for one in took) < TICK_SECONDS + SILENCE_SECONDS + 5.0
+    assert max(len(serialize_value(one.tick_data)) for one in idle) < IDLE_TICK_BYTES
+    assert not any(one.log_key for one in idle)
+    assert {name: ledger.account(name).count_tasks() for name in (MISSING, SILENT)} == {
+        MISSING: 0,
+        SILENT: 0,
+    }
+    assert samples[-1].code_server > 0
