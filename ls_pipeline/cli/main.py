@@ -12,6 +12,7 @@ from ls_pipeline.cli.connections import FILE, connections, from_flags, side_opti
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
 from ls_pipeline.cli.outside import Outside
+from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.screen import bars, err, out, show_counts, show_findings
 from ls_pipeline.cli.status import status
@@ -78,6 +79,7 @@ main.add_command(connections)
 main.add_command(quarantine)
 main.add_command(export)
 main.add_command(ledger)
+main.add_command(prune)
 main.add_command(status)
 
 START_EPILOG = """

@@ -1,0 +1,65 @@
+"""Old runs leave Dagster's history; what shows how connections stand stays."""
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from ls_pipeline.cli.main import main
+from ls_pipeline.cli.outside import dagster_home
+from ls_pipeline.connections import CONNECTIONS
+
+
+@dg.asset(partitions_def=CONNECTIONS)
+def some(context: dg.AssetExecutionContext):
+    context.log.info("at work")
+
+
+@pytest.fixture
+def instance(tmp_path, environment):
+    environment.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    with dg.DagsterInstance.from_config(str(dagster_home())) as instance:
+        instance.add_dynamic_partitions("connections", ["cats", "dogs"])
+        yield instance
+
+
+def run(instance, name):
+    return dg.materialize([some], instance=instance, partition_key=name).run_id
+
+
+def left(instance):
+    return {one.run_id for one in instance.get_runs()}
+
+
+def prune(*words):
+    done = CliRunner().invoke(main, ["prune", *words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_old_runs_go_with_their_events_but_the_newest_of_each_connection(instance):
+    old = [run(instance, "cats") for _ in range(2)]
+    newest = {run(instance, "cats"), run(instance, "dogs")}
+
+    assert "2 runs are deleted" in prune("--days", "0")
+    assert left(instance) == newest
+    assert [instance.all_logs(one) for one in old] == [[], []]
+    assert instance.get_materialized_partitions(some.key) == {"cats", "dogs"}
+
+
+def test_runs_of_lately_stay(instance):
+    runs = {run(instance, "cats") for _ in range(2)}
+
+    assert "0 runs" in prune()
+    assert left(instance) == runs
+
+
+def test_run_that_has_not_ended_stays(instance):
+    under_way = [
+        dg.DagsterRun("job", run_id=str(number), status=dg.DagsterRunStatus.STARTED)
+        for number in range(2)
+    ]
+    for one in under_way:
+        instance.add_run(one)
+    prune("--days", "0")
+
+    assert left(instance) == {"0", "1"}
