@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from benchmarks import load_report
+from benchmarks.alone import ticks_alone
 from benchmarks.deployment import Shape, fill, made_up_buckets, pipeline
 from benchmarks.measuring import ENVIRONMENT
 from benchmarks.sampling import Databases, Sampling, Took, rows, ticks
@@ -36,14 +37,24 @@ GRACE = 120.0
 """Seconds that the last changes have to arrive in."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """The addresses of source buckets and of the target's, and Label Studio's process."""
+
+    source_url: str
+    target_url: str
+    label_studio: int
+
+
 @contextmanager
-def servers(folder: Path, shape: Shape, latency: float) -> Iterator[tuple[str, str]]:
-    """Run buckets and a Label Studio, and lead clients there; give the buckets' two URLs."""
+def servers(folder: Path, shape: Shape, latency: float) -> Iterator[Served]:
+    """Run buckets and a Label Studio, and lead clients there."""
     target = s3_server(folder / "logs")
     labels = label_studio_server(folder / "label-studio", folder / "logs", ENVIRONMENT)
     with made_up_buckets(shape, latency) as source_url, running([target, labels]):
         os.environ.update({**ENVIRONMENT, **labels.client_environment})
-        yield source_url, target.url
+        process = labels._process  # noqa: SLF001
+        yield Served(source_url, target.url, process.pid if process else 0)
 
 
 @dataclass(frozen=True)
@@ -91,15 +102,16 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     os.environ["DAGSTER_HOME"] = str(home / "dagster")
     databases = Databases(home, asked.postgresql)
     databases.prepare(dagster_home())
-    with servers(folder, shape, asked.latency) as (source_url, target_url):
+    with servers(folder, shape, asked.latency) as served:
         ledger = Ledger(database_url())
         print(f"Filling {shape} …", flush=True)  # noqa: T201
-        fill(ledger, shape, source_url, target_url)
+        fill(ledger, shape, served.source_url, served.target_url)
         print("Watching …", flush=True)  # noqa: T201
-        world = World(ledger, shape, source_url, (asked.puts, asked.labels))
+        world = World(ledger, shape, served.source_url, (asked.puts, asked.labels))
         watch = Watch(asked.minutes * 60, asked.sample, asked.raw)
         samples, took = watched(home, world, watch, databases, databases.environment)
-    load_report.write(asked, samples, took, world.changes)
+        alone = ticks_alone(ledger, served.label_studio)
+    load_report.write(asked, samples, took, world.changes, alone)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from benchmarks.alone import Alone
     from benchmarks.sampling import Sample, Took
     from benchmarks.world import Change
 
@@ -37,7 +38,11 @@ MEGABYTE = 1e6
 
 
 def write(
-    asked: Namespace, samples: Sequence[Sample], took: Sequence[Took], changes: Sequence[Change]
+    asked: Namespace,
+    samples: Sequence[Sample],
+    took: Sequence[Took],
+    changes: Sequence[Change],
+    alone: Sequence[Alone],
 ) -> None:
     """Write all that was measured, and a chart beside it."""
     picture = asked.output.with_suffix(".svg")
@@ -49,7 +54,7 @@ def write(
         lasted=samples[-1].seconds / 60,
         **{**vars(asked), "latency": asked.latency * 1000},
     )
-    parts = [ages(changes), ticks(took), memory(samples), growth(samples)]
+    parts = [ages(changes), ticks(took), costs(alone), memory(samples), growth(samples)]
     asked.output.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -92,6 +97,17 @@ def ticks(took: Sequence[Took]) -> str:
         )
     about = "A tick may take 10 seconds, and 2 more for looks that are about to end."
     return f"## Ticks\n\n{about}\n\n" + "\n".join(lines)
+
+
+def costs(alone: Sequence[Alone]) -> str:
+    """Tell what a tick costs that finds nothing."""
+    lines = [
+        "| sensor | processor, ours | Label Studio's |",
+        "| --- | ---: | ---: |",
+        *(f"| `{one.sensor}` | {one.ours:.2f} s | {one.label_studio:.2f} s |" for one in alone),
+    ]
+    about = "The median of a few ticks afterwards, with nothing new and nothing else going on."
+    return f"## What a tick costs\n\n{about}\n\n" + "\n".join(lines)
 
 
 def memory(samples: Sequence[Sample]) -> str:

@@ -17,7 +17,7 @@ from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.sensors.looks import SILENCE_SECONDS
 from ls_pipeline.sensors.watching import TICK_SECONDS
 
-SHAPE = Shape(connections=12, objects=20, big=5000)
+SHAPE = Shape(connections=6, objects=20, big=5000)
 
 IDLE_TICK_BYTES = 3000
 """What Dagster may keep of a tick that found nothing, whatever the number of connections."""
@@ -39,8 +39,8 @@ def deployment(world, s3_server):
 @pytest.mark.server
 def test_many_connections_of_which_two_fail_share_a_deployment(deployment, tmp_path):
     ledger, url = deployment
-    living = World(ledger, SHAPE, url, (2.0, 4.0))
-    samples, took = watched(home(), living, Watch(20.0, 5.0, tmp_path), Databases(home()), {})
+    living = World(ledger, SHAPE, url, (4.0, 8.0))
+    samples, took = watched(home(), living, Watch(16.0, 4.0, tmp_path), Databases(home()), {})
     with dg.DagsterInstance.from_config(str(home() / "dagster")) as instance:
         idle = [
             tick
