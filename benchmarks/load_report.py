@@ -30,6 +30,9 @@ moto's, Label Studio is real, and all of it ran on this one machine. Somewhere a
 every {puts:g} seconds on average, one in ten of them in the big bucket, and a task was labeled
 every {labels:g}.
 
+The machine's load average was {load:.0f}, by the median: where that is more than it has cores,
+others were at work on it, too, and without them the seconds by the clock were fewer.
+
 ![chart]({picture})
 
 """
@@ -52,6 +55,7 @@ def write(
         picture=picture.name,
         storage="PostgreSQL" if asked.postgresql else "SQLite",
         lasted=samples[-1].seconds / 60,
+        load=np.median([one.load for one in samples]),
         **{**vars(asked), "latency": asked.latency * 1000},
     )
     parts = [ages(changes), ticks(took), costs(alone), memory(samples), growth(samples)]

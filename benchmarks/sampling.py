@@ -47,6 +47,8 @@ class Sample:
     ticks: int
     waiting: int
     """Changes that have not arrived yet."""
+    load: float
+    """The machine's load average of the last minute, whoever causes it."""
 
 
 STORAGE = """
@@ -138,6 +140,7 @@ class Sampling:
             runs=instance.get_runs_count(),
             ticks=len(ticks(instance)),
             waiting=waiting,
+            load=os.getloadavg()[0],
         )
         self.samples.append(sample)
         rows(self.file, [astuple(sample)], "a")
