@@ -1,4 +1,5 @@
 import json
+import threading
 from datetime import timedelta
 
 import dagster as dg
@@ -298,6 +299,56 @@ def test_connection_that_has_new_labels_leaves_no_other_behind(bench, instance):
 
     assert wanted(result) == ["reviews"]
     assert seen(result, "other") > seen(result) == ""
+
+
+def test_deleted_project_stops_no_other_connection(bench, instance):
+    other = Bench(bench.url, name="another")
+    other.app = bench.app
+    for one in (bench, other):
+        one.put("a.json", {"text": "a"})
+    bench.load()
+    with other.account.lease() as lease:
+        other.account.set_project_id(lease, 99)
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    result = look_at_labels(bench, instance)
+
+    assert wanted(result) == ["reviews"]
+    assert seen(result, "another") == ""
+
+
+def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, monkeypatch):
+    monkeypatch.setattr(watching, "TICK_SECONDS", 0.1)
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    gate = threading.Event()
+    silent = Wrapped(bench.app, now=lambda *_: gate.wait() and "")
+    context = dg.build_sensor_context(instance=instance)
+    result = look_for_labels(context, bench.ledger, silent)
+    gate.set()
+
+    assert result.skip_reason.skip_message == "reviews: no answer came in time."
+    assert seen(result) == ""
+
+
+def test_what_nobody_labeled_is_not_listed(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    listed = []
+    app = Wrapped(bench.app, states=lambda *asked: listed.append(asked) or iter(()))
+    context = dg.build_sensor_context(instance=instance)
+    result = look_for_labels(context, bench.ledger, app)
+
+    assert (result.skip_reason.skip_message, listed) == ("reviews: no new labels.", [])
+
+
+def test_of_many_connections_a_tick_says_the_same_once(bench, instance):
+    settings = bench.account.revision().connection
+    for number in range(50):
+        bench.ledger.save(settings.model_copy(update={"name": f"c-{number}"}), "test")
+    result = look(bench, instance)
+
+    assert result.skip_reason.skip_message.endswith(" and 50 others: nothing new.")
+    assert len(result.skip_reason.skip_message) < 100
 
 
 def test_edit_made_while_a_connection_was_disabled_is_seen(bench, instance):
