@@ -51,14 +51,14 @@ class World:
         self.changes: list[Change] = []
         self._tasks = dict(self._unlabeled())
         self._kinds = list(zip((self._put, self._label), pauses, strict=True))
-        self._due = [time.time() + self.chance.expovariate(1 / pause) for pause in pauses]
+        self._due = [0.0, 0.0]
 
     def happen(self) -> None:
-        """Do what is due."""
+        """Do what is due: the first of each kind at once."""
         for at, (happen, pause) in enumerate(self._kinds):
             if time.time() >= self._due[at]:
                 self.changes.append(happen())
-                self._due[at] += self.chance.expovariate(1 / pause)
+                self._due[at] = time.time() + self.chance.expovariate(1 / pause)
 
     def look(self) -> None:
         """Look what has arrived."""
