@@ -98,7 +98,7 @@ def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -
     for _ in cutting.through(buckets.open(BIG).pieces(select.folder)):
         pass
     with account.lease() as lease:
-        account.set_project_id(lease, app.project_titled(BIG, CONFIG).id)
+        account.set_projects(lease, {1: app.project_titled(BIG, CONFIG).id})
         for begin in range(0, objects, 10_000):
             known = [
                 KnownObject(key, etag(key), len(key) + 12, State.LOADED)

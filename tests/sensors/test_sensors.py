@@ -301,21 +301,6 @@ def test_connection_that_has_new_labels_leaves_no_other_behind(bench, instance):
     assert seen(result, "other") > seen(result) == ""
 
 
-def test_deleted_project_stops_no_other_connection(bench, instance):
-    other = Bench(bench.url, name="another")
-    other.app = bench.app
-    for one in (bench, other):
-        one.put("a.json", {"text": "a"})
-    bench.load()
-    with other.account.lease() as lease:
-        other.account.set_project_id(lease, 99)
-    bench.app.annotate(bench.task_id("a.json"), RESULT)
-    result = look_at_labels(bench, instance)
-
-    assert wanted(result) == ["reviews"]
-    assert seen(result, "another") == ""
-
-
 def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, monkeypatch):
     monkeypatch.setattr(watching, "TICK_SECONDS", 0.1)
     bench.put("a.json", {"text": "a"})
