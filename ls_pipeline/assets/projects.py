@@ -71,7 +71,7 @@ class Projects:
         return sum(self.app.count_annotated(number) for number in self.ids)
 
     def count_annotations(self) -> int:
-        """Count the finished annotations in all of them, skipped ones included."""
+        """Count as ``LabelingApp.count_annotations`` does, in all of them."""
         return sum(self.app.count_annotations(self.ids).values())
 
     def origins(self) -> Iterator[tuple[int, Origin]]:

@@ -15,7 +15,7 @@ from ls_pipeline.resources.ledger_records import Health, Training
 from ls_pipeline.resources.ledger_tables import connections, health, projects, revisions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ls_pipeline.resources.ledger import Ledger
 
@@ -29,10 +29,10 @@ class Standing:
     revision: int
     made_at: float
     """When its first settings were saved, in seconds since 1970."""
-    project_ids: tuple[int, ...]
-    """Of its projects, the newest last; empty before the first pass."""
+    project_ids: Sequence[int]
+    """Of its Label Studio projects, the newest last; empty before the first pass."""
     annotations: int
-    """In its projects, when they were last exported."""
+    """In its project, when they were last exported."""
     polled_to: str
     training: Training
     held_by: str
@@ -75,20 +75,20 @@ def standings(ledger: Ledger) -> list[Standing]:
     )
     with ledger.engine.connect() as db:
         rows, went = db.execute(in_use).all(), db.execute(sa.select(health)).all()
-        numbered = db.execute(sa.select(projects).order_by(projects.c.number)).all()
+        numbered = sa.select(projects).order_by(projects.c.connection, projects.c.number)
+        ids: defaultdict[int, list[int]] = defaultdict(list)
+        for one in db.execute(numbered):
+            ids[one.connection].append(one.project_id)
     healths: defaultdict[int, dict[str, Health]] = defaultdict(dict)
     for one in went:
         state = Health(one.failures, one.retry_at, one.failure, one.passed_at)
         healths[one.connection][one.work] = state
-    ids: defaultdict[int, list[int]] = defaultdict(list)
-    for one in numbered:
-        ids[one.connection].append(one.project_id)
     found = [_standing(ledger, row, ids[row.id], healths[row.id]) for row in rows]
     return sorted(found, key=lambda one: one.name)
 
 
 def _standing(
-    ledger: Ledger, row: sa.Row[Any], ids: list[int], healths: dict[str, Health]
+    ledger: Ledger, row: sa.Row[Any], ids: Sequence[int], healths: Mapping[str, Health]
 ) -> Standing:
     free = row.leased_until <= ledger.clock() or is_dead(row.holder)
     return Standing(

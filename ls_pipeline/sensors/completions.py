@@ -124,6 +124,14 @@ class _Told:
     now: str
     annotations: Mapping[int, int]
 
+    def labeled(self, project_ids: Iterable[int]) -> int | None:
+        """Count the annotations in some projects: what a deleted task had counts no more.
+
+        None where a project was deleted, too: its run says so, and waits longer each time.
+        """
+        counts = [self.annotations.get(number) for number in project_ids]
+        return None if None in counts else sum(filter(None, counts))
+
 
 def _asked(
     app: LabelingApp,
@@ -171,19 +179,18 @@ def _who_may(
 
 def _look(standing: Standing, app: LabelingApp, since: str, told: _Told) -> Found:
     """Look whether a connection's labels differ from what was exported."""
-    target, numbers = standing.connection.target, standing.project_ids
+    target, ids = standing.connection.target, standing.project_ids
     if target is None:
         return Found()
-    if not numbers and standing.connection.source:
+    if not ids and standing.connection.source:
         return Found(why="no tasks were loaded yet.")
     # Without a source, nothing else will ever look its project up.
-    if not numbers or is_due(standing.account, target):
+    if not ids or is_due(standing.account, target):
         return Found(wanted=True)
-    counts = [told.annotations[number] for number in numbers if number in told.annotations]
-    # A deleted task touches nothing; of a deleted project its run tells.
-    if len(counts) < len(numbers) or sum(counts) != standing.annotations:
+    projects, labeled = Projects(standing.account, app), told.labeled(ids)
+    if labeled != standing.annotations:
         return Found(wanted=True)
-    if sum(counts) and touched(standing.account, Projects(standing.account, app), target, since):
+    if labeled and touched(standing.account, projects, target, since):
         return Found(wanted=True)
     return Found(asof=told.now)
 

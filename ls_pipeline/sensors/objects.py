@@ -55,7 +55,8 @@ def look_for_changes(
     which connection and, where a look did not come to its end, after which key.
     """
     standings = watched(ledger, lambda one: _source(one, cloud) is not None)
-    coming, place, tick = are_coming(context.instance), _Place.told(context.cursor), Tick()
+    coming = are_coming(context.instance) if standings else set()
+    place, tick = _Place.told(context.cursor), Tick()
     names: deque[str] = deque()
     for name in in_turn(list(standings), place.first):
         if reason := must_wait(standings[name], coming, "tasks"):
