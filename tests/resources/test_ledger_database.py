@@ -130,5 +130,7 @@ def test_pass_whose_ledger_breaks_fails_with_the_ledgers_sentence(opened):
     with ledger.engine.begin() as db:
         db.exec_driver_sql("DROP TABLE health")
         db.exec_driver_sql("DROP TABLE objects")
-    with pytest.raises(dg.Failure, match="see to its database"), one_pass(ledger, "c", "tasks"):
+    context = dg.build_asset_context(partition_key="c")
+    broken = pytest.raises(dg.Failure, match="see to its database")
+    with broken, one_pass(context, ledger, "tasks"):
         list(account.known())
