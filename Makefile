@@ -15,10 +15,11 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ls-pipeline demo
 
-# All tests; Chromium and PostgreSQL come from Debian's packages where there is apt and root.
+# All tests; Chromium, PostgreSQL and Redis come from Debian's packages where there is apt and root.
 test: setup
 	scripts/chromium
 	scripts/postgresql
+	scripts/redis
 	$(BIN)/python -m pytest
 
 # The tests that need no server: seconds, on all processors.
