@@ -15,11 +15,12 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ls-pipeline demo
 
-# All tests, in two processes with servers of their own, as half of the time is waiting; Chromium and
-# PostgreSQL come from Debian's packages where there is apt and root.
+# All tests, in two processes with servers of their own, as half of the time is waiting; Chromium,
+# PostgreSQL and Redis come from Debian's packages where there is apt and root.
 test: setup
 	scripts/chromium
 	scripts/postgresql
+	scripts/redis
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The tests that need no server: seconds, on all processors.

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from ls_pipeline.cli import servers
 from ls_pipeline.cli.signing import service_account
+from tests.hosts.host import namespaces
 from tests.postgresql import NoPostgreSQL
 from tests.postgresql import postgresql as postgresql_of_our_own
 
@@ -58,6 +59,19 @@ def pytest_addoption(parser):
         default=10_000,
         help="How many steps tests/machine takes.",
     )
+    hosts = {
+        "--hosts": (3, "How many hosts tests/hosts runs."),
+        "--host-connections": (20, "How many connections they work on while one is killed."),
+        "--host-objects": (24, "How many objects each of these has."),
+        "--host-lease": (8, "Seconds that a lease of theirs outlives its holder."),
+    }
+    for name, (usual, what) in hosts.items():
+        parser.addoption(name, type=int, default=usual, help=what)
+
+
+def pytest_report_header():
+    kind = "hosts in namespaces" if namespaces() else "namespaces refused: hosts are processes"
+    return f"tests/hosts: {kind}"
 
 
 def pytest_collection_modifyitems(config, items):

@@ -41,7 +41,7 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Write the completions that changed to the target."""
-    with one_pass(ledger, context.partition_key, "completions") as work:
+    with one_pass(context, ledger, "completions") as work:
         target = work.connection.target
         if target is None or not work.connection.enabled:
             return nothing_to_do(work.connection, "target")

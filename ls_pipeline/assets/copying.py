@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -78,11 +79,12 @@ def _is_wanted(part: Source | Target) -> Callable[[str], bool]:
 def copy_metadata(
     name: str, part: Source | Target, done: Copied | None
 ) -> dict[str, dg.MetadataValue[Any]]:
-    """Give what a person wants to see of a copy, if there is one."""
+    """Give what a person wants to see of a copy, if there is one: it is on this host alone."""
     if done is None:
         return {}
     return {
         "local_copy": dg.MetadataValue.path(local_copy(name, part).root),
+        "local_copy_host": dg.MetadataValue.text(socket.gethostname()),
         "files_fetched": dg.MetadataValue.int(done.fetched),
         "files_removed": dg.MetadataValue.int(done.removed),
         "files": dg.MetadataValue.int(done.fetched + done.kept),

@@ -15,6 +15,7 @@ from ls_pipeline.domain.errors import (
     PipelineError,
     UnknownConnectionError,
 )
+from ls_pipeline.resources.lease_holder import run_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,19 +46,21 @@ class Pass:
 
 
 @contextmanager
-def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
-    """Hold a connection for a pass of some ``work``, and record how it went.
+def one_pass(context: dg.AssetExecutionContext, ledger: Ledger, work: str) -> Iterator[Pass]:
+    """Hold the partition's connection for a pass of some ``work``, and record how it went.
 
     Raises ``dagster.Failure`` with one sentence for what ls_pipeline reports; the ledger
     then knows when to try again.
     """
+    run_id = context.op_execution_context.run_id
     try:
-        account = ledger.account(name)
+        account = ledger.account(context.partition_key)
     except (UnknownConnectionError, LedgerError) as error:
         # A partition that outlived its connection, or nowhere to look.
         raise dg.Failure(str(error), allow_retries=False) from error
     try:
-        with account.lease(PATIENCE) as lease:
+        with account.lease(PATIENCE, run_id) as lease:
+            _tell_of_overtaken(context.instance, lease, run_id)
             yield Pass(account, lease, account.revision().connection)
     except LeaseError as error:
         # Another run does the work: nothing is wrong with the connection.
@@ -69,6 +72,21 @@ def one_pass(ledger: Ledger, name: str, work: str) -> Iterator[Pass]:
         _remember(account, work, f"{type(error).__name__}: {error}")
         raise
     account.recovered(work)
+
+
+def _tell_of_overtaken(instance: dg.DagsterInstance, lease: Lease, run_id: str) -> None:
+    """Let Dagster know that the run failed from which the connection was taken over.
+
+    It might not find out: of a host that is gone a launcher knows only that the run was started,
+    and Dagster would count it among those at work for ever.
+    """
+    run = instance.get_run_by_id(run_of(lease.overtaken))
+    if run and not run.is_finished and run.run_id != run_id:
+        why = (
+            f"Nothing was heard of it for too long: run {run_id} has taken over connection "
+            f"{lease.account.name!r}, and goes on where it stopped."
+        )
+        instance.report_run_failed(run, why)
 
 
 def _remember(account: Account, work: str, failure: str) -> None:

@@ -50,7 +50,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Bring the connection's tasks up to date with its source."""
-    with one_pass(ledger, context.partition_key, "tasks") as work:
+    with one_pass(context, ledger, "tasks") as work:
         source = work.connection.source
         if source is None or not work.connection.enabled:
             why = nothing_to_do(work.connection, "source")

@@ -88,7 +88,7 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     progress: dg.ResourceParam[Progress],
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:  # type: ignore[type-arg]
     """Make a snapshot of the completions in the target, when any changed."""
-    with one_pass(ledger, context.partition_key, "training_data") as work:
+    with one_pass(context, ledger, "training_data") as work:
         target = work.connection.target
         if target is None or not work.connection.enabled:
             yield from checks.of_no_snapshot(work.connection.name)

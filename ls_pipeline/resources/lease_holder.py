@@ -9,9 +9,14 @@ import uuid
 from pathlib import Path
 
 
-def holder() -> str:
-    """Name this process, and this use of a lease, as no other is named."""
-    return f"{_machine()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+def holder(run_id: str = "") -> str:
+    """Name this process, and this use of a lease: by Dagster's run if it is one's."""
+    return f"{_machine()}/{os.getpid()}/{run_id or uuid.uuid4().hex[:8]}"
+
+
+def run_of(who: str) -> str:
+    """Give the id of the run that a lease's holder is; if it is none's, what no run is called."""
+    return who.rpartition("/")[2]
 
 
 def _machine() -> str:

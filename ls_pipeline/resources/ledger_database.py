@@ -20,6 +20,10 @@ POSTGRESQL_SESSION = (
     # A process that is paused within a transaction must not keep the others out for ever.
     "SET idle_in_transaction_session_timeout = '20s'",
     "SET lock_timeout = '40s'",
+    # Nor must one whose host is gone without a good-bye; the usual wait is two hours.
+    "SET tcp_keepalives_idle = 10",
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 3",
 )
 
 BUSY = ("55P03", "40P01", "40001")

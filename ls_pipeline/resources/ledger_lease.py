@@ -34,6 +34,8 @@ class Lease:
     account: Leased
     holder: str
     fence: int
+    overtaken: str = ""
+    """The holder before, if it never gave the lease back: it died, or sleeps."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class Leased:
     name: str
 
     @contextmanager
-    def lease(self, patience: float = 0.0) -> Iterator[Lease]:
-        """Hold the connection for as long as the block runs.
+    def lease(self, patience: float = 0.0, run_id: str = "") -> Iterator[Lease]:
+        """Hold the connection for as long as the block runs, on behalf of Dagster's run, if any.
 
         Raises ``LeaseError`` when another run still holds it after ``patience`` seconds.
         """
-        lease = self._take_within(patience)
+        lease = self._take_within(patience, run_id)
         done = threading.Event()
         heart = threading.Thread(target=self._beat, args=(lease, done), daemon=True)
         heart.start()
@@ -81,18 +83,18 @@ class Leased:
             except LedgerError:
                 continue  # a busy database; there is time for another try
 
-    def _take_within(self, patience: float) -> Lease:
+    def _take_within(self, patience: float, run_id: str) -> Lease:
         deadline = time.monotonic() + patience
         while True:
             try:
-                return self._take()
+                return self._take(run_id)
             except LeaseError:  # noqa: PERF203 - it waits anyway
                 if time.monotonic() >= deadline:
                     raise
                 time.sleep(0.2)
 
-    def _take(self) -> Lease:
-        now, me = self.ledger.clock(), holder()
+    def _take(self, run_id: str) -> Lease:
+        now, me = self.ledger.clock(), holder(run_id)
         with self.ledger.engine.begin() as db:
             row = db.execute(sa.select(connections).where(connections.c.id == self.id)).one()
             if row.leased_until > now and not is_dead(row.holder):
@@ -104,7 +106,7 @@ class Leased:
             )
             if taken.rowcount != 1:
                 raise LeaseError(self.name, "a run that began at the same moment")
-        return Lease(self, me, row.fence + 1)
+        return Lease(self, me, row.fence + 1, row.holder)
 
     def _mine(self, lease: Lease) -> sa.Update:
         return connections.update().where(

@@ -1,9 +1,11 @@
 """Local copies of sources and targets, as connections ask for them."""
 
+import socket
+
 import pytest
 
 from ls_pipeline import open_snapshot
-from ls_pipeline.assets.copying import is_due
+from ls_pipeline.assets.copying import copy_metadata, is_due
 from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, OutsideError
 from ls_pipeline.resources.home import home
 from ls_pipeline.resources.local_copy import LocalCopy
@@ -56,6 +58,15 @@ def test_source_copy_follows_changes_removals_and_the_filter(bench, files):
 
     assert followed == {"a.json": b"new", "c.json": b"old"}
     assert files() == {"c.json": b"old"}
+
+
+def test_copy_says_on_which_host_it_is(bench, files):
+    bench.set(create_local_copy=True)
+    source = bench.account.revision().connection.source
+    told = copy_metadata("reviews", source, bench.copy())
+
+    assert told["local_copy"].path == str(home() / "copies" / "reviews" / "source")
+    assert told["local_copy_host"].text == socket.gethostname()
 
 
 def test_target_copy_has_what_was_written_and_nothing_else(bench, files):

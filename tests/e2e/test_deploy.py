@@ -23,6 +23,7 @@ from ls_pipeline.resources.ledger import Ledger
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
+WITH_CELERY = yaml.safe_load((DEPLOY / "celery" / "compose.yaml").read_text())["services"]
 VARIABLE = r"\$\{(\w+)(?::[?-][^}]*)?\}"
 
 
@@ -37,8 +38,9 @@ def tool(*words):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_compose_file_keeps_the_specification():
-    tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
+@pytest.mark.parametrize("name", ["compose.yaml", "celery/compose.yaml"])
+def test_compose_file_keeps_the_specification(name):
+    tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / name)
 
 
 def test_dockerfile_is_as_hadolint_wants_it():
@@ -53,9 +55,10 @@ def test_image_gets_all_that_it_copies():
     assert all((DEPLOY.parent / name).exists() for name in sent)
 
 
-def test_every_variable_is_in_the_example():
-    wanted = lines("compose.yaml", VARIABLE)
-    told = lines(".env.example", r"^(\w+)=")
+@pytest.mark.parametrize("name", ["compose.yaml", "celery/compose.yaml"])
+def test_every_variable_is_in_the_example(name):
+    wanted = lines(name, VARIABLE)
+    told = lines(".env.example", r"^(?:# )?(\w+)=")
 
     assert set(wanted) <= set(told)
 
@@ -74,6 +77,28 @@ def test_settings_of_dagster_are_those_of_a_home_and_more():
     deployed["run_coordinator"]["config"].pop("max_concurrent_runs")
     assert {name: deployed[name] for name in home} == home
     assert deployed.keys() - home.keys() == {"storage"}
+
+
+def test_settings_of_dagster_with_celery_are_the_others_and_what_celery_needs():
+    usual = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
+    with_celery = yaml.safe_load((DEPLOY / "celery" / "dagster.yaml").read_text())
+    for settings in (usual, with_celery):
+        settings["run_coordinator"]["config"].pop("max_concurrent_runs")
+    monitoring = with_celery["run_monitoring"]
+
+    assert monitoring.items() > usual.pop("run_monitoring").items()
+    assert {name: with_celery[name] for name in usual} == usual
+    assert with_celery.keys() - usual.keys() == {"run_launcher", "run_monitoring", "compute_logs"}
+
+
+def test_workers_know_what_the_code_server_knows_and_celery():
+    code = SERVICES["code"]["environment"]
+    elsewhere = {"LS_PIPELINE_CODE_HOST", "LS_PIPELINE_CODE_PORT"}
+    plain = {name: re.sub(r":\?[^}]*", "", code[name]) for name in code.keys() - elsewhere}
+    celery = WITH_CELERY["code"]["environment"]
+
+    assert WITH_CELERY["worker"]["environment"] == {**plain, **celery}
+    assert WITH_CELERY["daemon"]["environment"] == WITH_CELERY["webserver"]["environment"] == celery
 
 
 @pytest.fixture

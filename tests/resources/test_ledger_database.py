@@ -195,11 +195,14 @@ def test_sessions_are_told_when_to_give_up(on_postgresql):
             for name in (
                 "idle_in_transaction_session_timeout",
                 "lock_timeout",
+                "tcp_keepalives_idle",
+                "tcp_keepalives_interval",
+                "tcp_keepalives_count",
                 "transaction_isolation",
             )
         ]
 
-    assert said == ["20s", "40s", "read committed"]
+    assert said == ["20s", "40s", "10", "5", "3", "read committed"]
 
 
 def test_pass_whose_ledger_breaks_fails_with_the_ledgers_sentence(opened):
@@ -207,5 +210,7 @@ def test_pass_whose_ledger_breaks_fails_with_the_ledgers_sentence(opened):
     with ledger.engine.begin() as db:
         db.exec_driver_sql("DROP TABLE health")
         db.exec_driver_sql("DROP TABLE objects")
-    with pytest.raises(dg.Failure, match="see to its database"), one_pass(ledger, "c", "tasks"):
+    context = dg.build_asset_context(partition_key="c")
+    broken = pytest.raises(dg.Failure, match="see to its database")
+    with broken, one_pass(context, ledger, "tasks"):
         list(account.known())

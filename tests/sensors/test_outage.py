@@ -42,7 +42,8 @@ def tick(bench, instance, app, bucket):
     if not result.run_requests:
         return result.skip_reason.skip_message
     try:
-        with one_pass(bench.ledger, bench.name, "tasks") as work:
+        asset = dg.build_asset_context(partition_key=bench.name)
+        with one_pass(asset, bench.ledger, "tasks") as work:
             load(work.account, work.lease, work.connection, bucket, app, Silent())
     except dg.Failure as failure:
         return f"failed: {failure.description}"

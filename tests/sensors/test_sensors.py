@@ -360,7 +360,7 @@ def test_labels_wait_until_tasks_are_loaded(bench, instance):
 def test_run_of_a_removed_connection_says_so(bench, instance):
     with (
         pytest.raises(dg.Failure, match="no connection 'gone'"),
-        one_pass(bench.ledger, "gone", "t"),
+        one_pass(dg.build_asset_context(partition_key="gone"), bench.ledger, "t"),
     ):
         pass
 
@@ -377,7 +377,7 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(benc
     late = look_at_labels(bench, instance, first.cursor)
     again = look_at_labels(bench, instance, late.cursor)
     bench.app.annotate(bench.task_id("a.json"), RESULT)
-    with one_pass(bench.ledger, "reviews", "completions"):
+    with one_pass(dg.build_asset_context(partition_key="reviews"), bench.ledger, "completions"):
         pass
     bench.export()
     well = look_at_labels(bench, instance, again.cursor)

@@ -1,0 +1,50 @@
+"""What a pass does to the run before it, when that one never gave its connection back."""
+
+import dagster as dg
+import pytest
+
+from ls_pipeline.assets.passes import one_pass
+from ls_pipeline.resources.ledger_lease import LEASE_SECONDS
+from tests.assets.conftest import Bench
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(f"sqlite:///{tmp_path}/ledger.db")
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def start(instance, run_id):
+    run = dg.DagsterRun("load_tasks", run_id=run_id, status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+
+
+def one_more(bench, instance):
+    return one_pass(
+        dg.build_asset_context(partition_key=bench.name, instance=instance), bench.ledger, "tasks"
+    )
+
+
+def test_run_whose_lease_ran_out_counts_as_failed_once_another_has_taken_over(bench, instance):
+    start(instance, "slept")
+    with bench.account.lease(run_id="slept"):
+        bench.time.sleep(LEASE_SECONDS + 1)
+        with one_more(bench, instance):
+            pass
+
+    assert instance.get_run_by_id("slept").status is dg.DagsterRunStatus.FAILURE
+
+
+def test_run_that_gave_its_connection_back_is_left_alone(bench, instance):
+    start(instance, "ending")
+    with bench.account.lease(run_id="ending"):
+        pass
+    with one_more(bench, instance):
+        pass
+
+    assert instance.get_run_by_id("ending").status is dg.DagsterRunStatus.STARTED

@@ -1,0 +1,50 @@
+"""A Redis server of the tests' own: on loopback, with a password, nothing on disk."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from contextlib import contextmanager
+
+from ls_pipeline.cli.servers import HOST, Server, running
+
+
+class NoRedis(Exception):  # noqa: N818 - a reason to skip
+    """There is none on this machine; the message is the reason."""
+
+
+def program(folder):
+    """Give the server's program. Raises ``NoRedis``.
+
+    Debian's redis-tools has it under another name: it does what its name says.
+    """
+    if there := shutil.which("redis-server") or shutil.which("redis-check-rdb"):
+        server = folder / "redis-server"
+        server.symlink_to(there)
+        return server
+    raise NoRedis("no Redis here; scripts/redis installs it")
+
+
+@contextmanager
+def redis(folder):
+    """Start a server of our own; give its URL."""
+    password = secrets.token_hex(8)
+    settings = folder / "redis.conf"
+    settings.touch(mode=0o600)
+    settings.write_text(f'bind {HOST}\nrequirepass {password}\nsave ""\n')
+    command = [str(program(folder)), str(settings), "--port", "{port}"]
+    server = Server("Redis", command, folder / "redis.log", is_up=lambda _: _answers(url))
+    url = f"redis://:{password}@{HOST}:{server.port}/0"
+    with running([server]):
+        yield url
+
+
+def _answers(url):
+    from redis import Redis
+    from redis.exceptions import ConnectionError as NoConnectionError
+
+    with Redis.from_url(url) as client:
+        try:
+            return client.ping()
+        except NoConnectionError:
+            return False
