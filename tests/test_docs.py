@@ -1,5 +1,6 @@
 """What the docs show is true."""
 
+import inspect
 import json
 import re
 import runpy
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.cli import samples
+from ls_pipeline.cli.connections import from_flags
 from ls_pipeline.cli.main import main
 from ls_pipeline.connections import SourceParams, TargetParams
 from tests.test_reading import folder, labeled  # noqa: F401 - fixtures
@@ -43,10 +45,38 @@ def test_commands_of_the_docs_work(environment, tmp_path):
     assert listed["connections"]["cats"]["source"]["params"]["regex"] == r".*\.png"
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "setup", "fast"])
-def test_make_targets_of_the_readme_exist(target):
-    assert f"make {target}" in README
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+def test_connections_that_the_docs_start_with_are_sound(environment, tmp_path):
+    environment.chdir(tmp_path)
+    (tmp_path / "connections.yaml").touch()
+    program = main.make_context("ls-pipeline", ["start"])
+    names = inspect.signature(from_flags).parameters
+    found = [words for page in PAGES for words in commands(page.read_text()) if words[1] == "start"]
+    for words in found:
+        given = main.commands["start"].make_context("start", words[2:], parent=program).params
+        if given["init"]:
+            flags = {name: given[name] for name in names if name in given}
+            from_flags(**{**flags, "name": "labels"})
+
+    assert len(found) > 5
+
+
+def test_make_targets_of_the_docs_exist():
+    named = {
+        target for page in PAGES for target in re.findall(r"`?make (\w+)(?:`|$)", page.read_text())
+    }
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    assert {"demo", "test", "setup", "fast", "check"} <= named <= targets
+
+
+def test_documents_of_the_docs_are_json():
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"```json\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+
+    assert len(list(map(json.loads, blocks))) > 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -100,13 +130,13 @@ def test_commands_of_the_docs_have_flags_that_exist():
 def test_snippets_of_training_data_run(folder, environment, tmp_path, capsys):  # noqa: F811
     environment.setenv("HF_HOME", str(tmp_path))
     environment.setenv("HF_DATASETS_OFFLINE", "1")
-    text = (ROOT / "docs/training-data.md").read_text()
+    text = (ROOT / "docs/training-data.md").read_text() + README
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names = {}
     for block in blocks:
         exec(block.replace("s3://my-bucket/labels", str(folder)), names)  # noqa: S102
 
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert names["again"].name == names["snapshot"].name == capsys.readouterr().out.strip()
 
 

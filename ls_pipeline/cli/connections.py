@@ -146,7 +146,7 @@ def _own(params: type[Params]) -> list[str]:
 
 PARAMS = "\n".join(
     [
-        "\b",
+        "\n\b",
         _params("Both sides:     ", Params.model_fields),
         _params("Source params:  ", _own(SourceParams)),
         _params("Target params:  ", _own(TargetParams)),
@@ -211,6 +211,7 @@ APPLY_EPILOG = """
 Examples:
   ls-pipeline connections apply connections.yaml --dry-run   what would change
   ls-pipeline connections apply connections.yaml
+
 \b
 The file:
   connections:
@@ -219,6 +220,7 @@ The file:
       label_config_file: reviews.xml
       source: {type: s3, path: my-bucket, params: {prefix: incoming}}
       target: {type: s3-completions, path: my-labels}
+
 \b
 Connections that the file does not name stay as they are. Editors check and complete it with the
 schema that `ls-pipeline connections schema` prints.

@@ -39,16 +39,20 @@ Examples:
   ls-pipeline demo             see it run, on servers of its own
   ls-pipeline start --init --source s3 --source-path my-bucket
   ls-pipeline status --watch   how all connections stand
+
 \b
 Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; LABEL_STUDIO_PUBLIC_URL for links
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
 GCS:            GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST
 Own state:      LS_PIPELINE_HOME (.ls_pipeline here), LS_PIPELINE_DATABASE_URL
+
 \b
 Exit codes:     0 done; 1 something failed; 2 the command line is wrong, nothing was done
+
 \b
 Completion:     eval "$(_LS_PIPELINE_COMPLETE=bash_source ls-pipeline)" in ~/.bashrc; zsh_source
                 in ~/.zshrc; fish_source in ~/.config/fish/config.fish, piped to `source`
+
 \b
 Colours:        on a terminal only; NO_COLOR=1 for none
 """
@@ -189,6 +193,7 @@ DOCTOR_EPILOG = """
 Examples:
   ls-pipeline doctor                 what is in general, and all connections
   ls-pipeline doctor reviews --json  one of them, one JSON object on standard output
+
 \b
 It writes one small object to each target, and deletes it again.
 """

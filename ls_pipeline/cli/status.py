@@ -33,6 +33,7 @@ Examples:
   ls-pipeline status           all connections
   ls-pipeline status --watch   the same, refreshed until Ctrl-C
   ls-pipeline status --json    one JSON object; times in seconds since 1970
+
 \b
 State: well; at work; fails, with the reason and the next try below; disabled; waits for its
 first pass.

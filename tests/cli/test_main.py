@@ -171,6 +171,12 @@ def test_every_command_gives_json_but_those_that_stay_up_or_print_it_anyway():
     assert without == {"start", "connections schema", "connections show"}
 
 
+def test_help_has_no_signs_that_are_meant_for_click(run):
+    helps = [run(*words.split(), "--help").output for words in ["", *dict(commands())]]
+
+    assert not [shown for shown in helps if "\b" in shown]
+
+
 def test_help_of_adding_names_every_param(run):
     shown = run("connections", "add", "--help").output
     params = [*SourceParams.model_fields, *TargetParams.model_fields]
