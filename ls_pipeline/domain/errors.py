@@ -15,6 +15,9 @@
     │   │   ├── BucketUnavailableError try again
     │   │   ├── ObjectNotFoundError
     │   │   └── ObjectChangedError     another version than the one asked for: look again
+    │   ├── QueueError                 the queue of a bucket's notifications
+    │   │   ├── QueueAccessError       credentials missing, wrong, or not enough
+    │   │   └── QueueUnavailableError  try again
     │   └── LabelStudioError
     │       ├── LabelStudioAccessError
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
@@ -93,7 +96,7 @@ class NotATaskError(PipelineError):
 
 
 class OutsideError(PipelineError):
-    """A bucket or Label Studio refused or failed."""
+    """A bucket, a queue or Label Studio refused or failed."""
 
 
 class BucketError(OutsideError):
@@ -135,6 +138,24 @@ class ObjectChangedError(BucketError):
 
     def __init__(self, uri: str) -> None:
         super().__init__(uri, "the object changed while it was read; the next pass takes it.")
+
+
+class QueueError(OutsideError):
+    """The queue of a bucket's notifications refused or failed; the polls go on."""
+
+    def __init__(self, address: str, what: str) -> None:
+        self.address = address
+        super().__init__(f"{address}: {what}")
+
+
+class QueueAccessError(QueueError):
+    """Credentials are missing, wrong, or lack a permission."""
+
+
+class QueueUnavailableError(QueueError):
+    """The queue did not answer, or answered that it can't now."""
+
+    transient = True
 
 
 class LabelStudioError(OutsideError):
