@@ -137,6 +137,11 @@ class SourceParams(Params):
         "Cats, Cats (2), Cats (3). 0: no project is ever full. Label Studio's maintainers advise "
         "about 100000.",
     )
+    notifications: str = Field(
+        default="",
+        description="Where the bucket's notifications wait, for seconds instead of polls. S3: an "
+        "SQS queue's URL. GCS: a Pub/Sub subscription, projects/P/subscriptions/S.",
+    )
 
     @property
     def reading(self) -> str:
@@ -274,6 +279,19 @@ class _Place(_Frozen):
         return uri("s3" if self.cloud == "s3" else "gs", self.path, "")
 
 
+QUEUES = {
+    "s3": (
+        re.compile(r"https?://[^/@\s?#]+/[^@\s?#]*[^@\s?#/]"),
+        "an SQS queue's URL, as in https://sqs.eu-west-1.amazonaws.com/123456789012/labels",
+    ),
+    "gcs": (
+        re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+"),
+        "a Pub/Sub subscription, as in projects/my-project/subscriptions/labels",
+    ),
+}
+"""How a queue of notifications is named on each cloud: the form, and in words."""
+
+
 class Source(_Place):
     """Where tasks come from."""
 
@@ -281,6 +299,14 @@ class Source(_Place):
     params: SourceParams = SourceParams()
 
     side: ClassVar = "source"
+
+    @model_validator(mode="after")
+    def _names_a_queue(self) -> "Self":
+        form, words = QUEUES[self.cloud]
+        named = self.params.notifications
+        if named and not form.fullmatch(named):
+            raise ValueError(f"param 'notifications' {named!r} is not {words}")
+        return self
 
     @property
     def cloud(self) -> str:

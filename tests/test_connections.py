@@ -38,6 +38,7 @@ def test_defaults_are_the_seeds():
         "on_change": "update",
         "on_delete": "keep",
         "tasks_per_project": 0,
+        "notifications": "",
         "endpoint_url": "",
         "region_name": "",
         "role_arn": "",
@@ -76,6 +77,12 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         (
             {"type": "gcs", "path": "b", "params": {"region_name": "eu"}},
             "'region_name' is for S3 alone",
+        ),
+        (source(notifications="arn:aws:sqs:eu-west-1:1:labels"), "is not an SQS queue's URL"),
+        (source(notifications="https://key:secret@sqs/1/q"), "is not an SQS queue's URL"),
+        (
+            {"type": "gcs", "path": "b", "params": {"notifications": "https://sqs/1/q"}},
+            "is not a Pub/Sub subscription, as in projects/",
         ),
     ],
 )

@@ -1,0 +1,49 @@
+"""A queue in memory: honest, and held to the same suite as the real ones."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from ls_pipeline.domain.errors import QueueError
+from ls_pipeline.domain.hints import Message
+
+HIDDEN_SECONDS = 2.0
+"""How long a message that was given out is not given out again."""
+
+
+class MemoryQueue:
+    def __init__(self, address="memory", *, exists=True):
+        self.address = address
+        self.exists = exists
+        self._waiting = {}
+        self._numbers = itertools.count(1)
+
+    def send(self, body, **attributes):
+        self._waiting[next(self._numbers)] = (Message(body, attributes, ""), 0.0)
+
+    def __len__(self):
+        return len(self._waiting)
+
+    def receive(self, most, wait):
+        self._check()
+        now = time.monotonic()
+        ready = [number for number, (_, hidden) in self._waiting.items() if hidden <= now]
+        return [self._give(number) for number in ready[:most]]
+
+    def _give(self, number):
+        message, _ = self._waiting[number]
+        self._waiting[number] = (message, time.monotonic() + HIDDEN_SECONDS)
+        return message._replace(receipt=str(number))
+
+    def acknowledge(self, messages):
+        self._check()
+        for message in messages:
+            self._waiting.pop(int(message.receipt), None)
+
+    def probe(self):
+        self._check()
+
+    def _check(self):
+        if not self.exists:
+            raise QueueError(self.address, "the queue does not exist; create it.")

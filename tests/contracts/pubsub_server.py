@@ -1,0 +1,138 @@
+"""Pub/Sub as far as a subscription goes, over gRPC, with Google's own messages.
+
+Google's emulator is a Java program that no registry has. This speaks the protocol of the real
+service on the wire: what it does with it is ours, and no proof of what Google does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from concurrent import futures
+
+import grpc
+from google.iam.v1 import iam_policy_pb2
+from google.protobuf import empty_pb2
+from google.pubsub_v1 import types
+
+ACK_SECONDS = 2.0
+"""After which a message that was not acknowledged comes again; Google's least is 10."""
+
+SUBSCRIBER = "google.pubsub.v1.Subscriber"
+PUBLISHER = "google.pubsub.v1.Publisher"
+
+
+class PubSub:
+    """Topics of the same name as their one subscription."""
+
+    def __init__(self):
+        self.subscriptions = {}
+        self.refuses = None
+        """A gRPC status that every request is answered with, if any."""
+        self.address = ""
+        self._ids = itertools.count(1)
+        self._lock = threading.Condition()
+
+    def create(self, name):
+        self.subscriptions[name] = {}
+        return name
+
+    # -- the methods of the two services --------------------------------------------------
+
+    def publish(self, request, context):
+        name = request.topic.replace("/topics/", "/subscriptions/")
+        waiting = self._of(name, context)
+        with self._lock:
+            new = {str(next(self._ids)): [message, 0.0] for message in request.messages}
+            waiting.update(new)
+            self._lock.notify_all()
+        return types.PublishResponse(message_ids=list(new))
+
+    def pull(self, request, context):
+        waiting = self._of(request.subscription, context)
+        with self._lock:
+            while not (ready := self._ready(waiting)):
+                self._lock.wait(0.05)
+                if not context.is_active():
+                    return types.PullResponse()
+            given = ready[: request.max_messages]
+            for one in given:
+                waiting[one][1] = time.monotonic() + ACK_SECONDS
+            return types.PullResponse(
+                received_messages=[
+                    types.ReceivedMessage(ack_id=one, message=waiting[one][0]) for one in given
+                ]
+            )
+
+    def acknowledge(self, request, context):
+        waiting = self._of(request.subscription, context)
+        with self._lock:
+            for one in request.ack_ids:
+                waiting.pop(one, None)
+        return empty_pb2.Empty()
+
+    def get_subscription(self, request, context):
+        self._of(request.subscription, context)
+        topic = request.subscription.replace("/subscriptions/", "/topics/")
+        return types.Subscription(name=request.subscription, topic=topic)
+
+    def test_iam_permissions(self, request, context):
+        self._of(request.resource, context)
+        return iam_policy_pb2.TestIamPermissionsResponse(permissions=request.permissions)
+
+    def _ready(self, waiting):
+        return [one for one, (_, hidden) in waiting.items() if hidden <= time.monotonic()]
+
+    def _of(self, name, context):
+        if self.refuses is not None:
+            context.abort(self.refuses, "Said so.")
+        if name not in self.subscriptions:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Resource not found.")
+        return self.subscriptions[name]
+
+
+def _handlers(server):
+    def plain(method, request, answer):
+        return grpc.unary_unary_rpc_method_handler(method, request.deserialize, answer.serialize)
+
+    def proto(method, request, answer):
+        return grpc.unary_unary_rpc_method_handler(
+            method, request.FromString, answer.SerializeToString
+        )
+
+    empty = grpc.unary_unary_rpc_method_handler(
+        server.acknowledge, types.AcknowledgeRequest.deserialize, empty_pb2.Empty.SerializeToString
+    )
+    subscriber = {
+        "Pull": plain(server.pull, types.PullRequest, types.PullResponse),
+        "Acknowledge": empty,
+        "GetSubscription": plain(
+            server.get_subscription, types.GetSubscriptionRequest, types.Subscription
+        ),
+    }
+    publisher = {"Publish": plain(server.publish, types.PublishRequest, types.PublishResponse)}
+    permissions = proto(
+        server.test_iam_permissions,
+        iam_policy_pb2.TestIamPermissionsRequest,
+        iam_policy_pb2.TestIamPermissionsResponse,
+    )
+    return [
+        grpc.method_handlers_generic_handler(SUBSCRIBER, subscriber),
+        grpc.method_handlers_generic_handler(PUBLISHER, publisher),
+        grpc.method_handlers_generic_handler(
+            "google.iam.v1.IAMPolicy", {"TestIamPermissions": permissions}
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def pubsub():
+    """Run it on a free loopback port."""
+    server, service = grpc.server(futures.ThreadPoolExecutor(16)), PubSub()
+    server.add_generic_rpc_handlers(_handlers(service))
+    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield service
+    server.stop(None).wait()

@@ -1,0 +1,295 @@
+"""One suite for every Queue: in memory, SQS, Pub/Sub."""
+
+import itertools
+import json
+import time
+from types import SimpleNamespace
+
+import grpc
+import pytest
+
+from ls_pipeline.connections import Source
+from ls_pipeline.domain.errors import QueueAccessError, QueueError, QueueUnavailableError
+from ls_pipeline.domain.hints import Hint, heard
+from ls_pipeline.resources import pubsub as pubsub_module
+from ls_pipeline.resources.pubsub import PubSubQueue
+from ls_pipeline.resources.queues import Queues
+from ls_pipeline.resources.sqs import SQSQueue, arn_of, region_of
+from tests.contracts.conftest import Answer
+from tests.contracts.memory_queue import HIDDEN_SECONDS, MemoryQueue
+from tests.contracts.pubsub_server import pubsub
+
+numbers = itertools.count()
+
+
+def memory(_request):
+    queue = MemoryQueue()
+    return SimpleNamespace(queue=queue, send=queue.send, absent=MemoryQueue(exists=False))
+
+
+def sqs(request):
+    import boto3
+
+    environment = request.getfixturevalue("environment")
+    for name, value in request.getfixturevalue("s3_server").client_environment.items():
+        environment.setenv(name, value)
+    client = boto3.client("sqs")
+    seconds = str(round(HIDDEN_SECONDS))
+    url = client.create_queue(
+        QueueName=f"queue-{next(numbers)}", Attributes={"VisibilityTimeout": seconds}
+    )["QueueUrl"]
+    return SimpleNamespace(
+        queue=SQSQueue(url),
+        send=lambda body: client.send_message(QueueUrl=url, MessageBody=body),
+        absent=SQSQueue(f"{url}-absent"),
+    )
+
+
+@pytest.fixture(scope="module")
+def pubsub_server():
+    with pubsub() as server:
+        yield server
+
+
+@pytest.fixture
+def on_pubsub(pubsub_server, environment):
+    environment.setenv("PUBSUB_EMULATOR_HOST", pubsub_server.address)
+    yield pubsub_server
+    pubsub_server.refuses = None
+
+
+def on_google(request):
+    from google.cloud.pubsub_v1.publisher import Client
+
+    server = request.getfixturevalue("on_pubsub")
+    name = f"projects/p/subscriptions/queue-{next(numbers)}"
+    queue, publisher = PubSubQueue(server.create(name)), Client()
+
+    def send(body, **attributes):
+        topic = name.replace("/subscriptions/", "/topics/")
+        publisher.publish(topic, body.encode(), **attributes).result(10)
+
+    return SimpleNamespace(queue=queue, send=send, absent=PubSubQueue(f"{name}-absent"))
+
+
+@pytest.fixture(
+    params=[memory, pytest.param(sqs, marks=pytest.mark.server), on_google],
+    ids=["memory", "sqs", "pubsub"],
+)
+def place(request):
+    return request.param(request)
+
+
+def bodies(messages):
+    return sorted(one.body for one in messages)
+
+
+def test_what_was_sent_is_received(place):
+    for body in ("one", "zwei ☃", '{"three": 3}'):
+        place.send(body)
+
+    assert bodies(place.queue.receive(10, 1.0)) == ["one", "zwei ☃", '{"three": 3}']
+
+
+def test_acknowledged_messages_do_not_come_again_and_the_others_do(place):
+    for n in range(30):
+        place.send(str(n))
+    received = place.queue.receive(100, 1.0)
+    done = [one for one in received if one.body != "7"]
+    place.queue.acknowledge(done)
+    place.queue.acknowledge(done)
+    time.sleep(HIDDEN_SECONDS + 0.2)
+
+    assert bodies(received) == sorted(map(str, range(30)))
+    assert bodies(place.queue.receive(100, 1.0)) == ["7"]
+
+
+def test_no_more_are_received_than_asked_for(place):
+    for n in range(30):
+        place.send(f"{n:02}")
+    some, rest = place.queue.receive(25, 1.0), place.queue.receive(25, 1.0)
+
+    assert (len(some), len(rest)) == (25, 5)
+    assert bodies([*some, *rest]) == [f"{n:02}" for n in range(30)]
+
+
+def test_probe_takes_nothing_out(place):
+    place.send("one")
+    place.queue.probe()
+
+    assert bodies(place.queue.receive(10, 1.0)) == ["one"]
+
+
+@pytest.mark.parametrize("use", ["receive", "acknowledge", "probe"])
+def test_absent_queue_says_what_to_do(place, use):
+    place.send("one")
+    received = place.queue.receive(10, 1.0)
+    arguments = {"receive": (10, 1.0), "acknowledge": (received,), "probe": ()}[use]
+
+    with pytest.raises(QueueError, match=r"does not exist; create it"):
+        getattr(place.absent, use)(*arguments)
+
+
+def test_empty_queue_gives_nothing_and_soon(place):
+    began = time.monotonic()
+
+    assert place.queue.receive(10, 1.0) == []
+    assert time.monotonic() - began < 5
+
+
+# -- SQS ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(environment, bad_day):
+    """Give a queue whose service refuses with a code."""
+    environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
+    queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
+
+    def refuse(code, status):
+        body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "Said so."})
+        bad_day.answer = Answer(body.encode(), status, {"x-amzn-errortype": code})
+        return queue
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind", "advice"),
+    [
+        ("AccessDenied", 403, QueueAccessError, "allow the credentials sqs:ReceiveMessage"),
+        ("InvalidClientTokenId", 403, QueueAccessError, "sqs:ReceiveMessage"),
+        ("ExpiredToken", 400, QueueAccessError, "sqs:ReceiveMessage"),
+        ("QueueDoesNotExist", 400, QueueError, "create it"),
+        ("ThrottlingException", 400, QueueUnavailableError, "try again"),
+        ("OverLimit", 403, QueueUnavailableError, "try again"),
+        ("InternalFailure", 500, QueueUnavailableError, "try again"),
+        ("UnsupportedOperation", 400, QueueError, "SQS refused"),
+    ],
+)
+def test_refusal_of_sqs_says_what_to_do(refused, code, status, kind, advice):
+    with pytest.raises(kind, match=advice) as caught:
+        refused(code, status).receive(1, 1.0)
+
+    assert caught.type is kind
+    assert "secret" not in str(caught.value)
+
+
+def test_sqs_that_does_not_answer_is_unavailable(refused):
+    queue = SQSQueue("http://127.0.0.1:9/123456789012/labels", "eu-west-1")
+
+    with pytest.raises(QueueUnavailableError, match="check the network"):
+        queue.receive(1, 1.0)
+
+
+def test_sqs_without_credentials_says_what_to_set(environment):
+    with pytest.raises(QueueAccessError, match="AWS_ACCESS_KEY_ID"):
+        SQSQueue("http://127.0.0.1:9/123456789012/labels", "eu-west-1").receive(1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/123456789012/labels", "eu-west-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/labels", "cn-north-1"),
+        ("https://vpce-1-2.sqs.us-east-2.vpce.amazonaws.com/123456789012/q", "us-east-2"),
+        ("http://127.0.0.1:5000/123456789012/labels", ""),
+        ("https://sqs.example.com/1/labels", ""),
+    ],
+)
+def test_region_is_that_of_the_url(url, region):
+    assert region_of(url) == region
+
+
+def test_arn_is_that_of_the_url():
+    arns = [
+        arn_of("https://sqs.eu-west-1.amazonaws.com/123456789012/labels", "us-east-2"),
+        arn_of("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/labels", ""),
+        arn_of("http://127.0.0.1:5000/123456789012/labels", "us-east-2"),
+    ]
+
+    assert arns == [
+        "arn:aws:sqs:eu-west-1:123456789012:labels",
+        "arn:aws-cn:sqs:cn-north-1:123456789012:labels",
+        "arn:aws:sqs:us-east-2:123456789012:labels",
+    ]
+
+
+# -- Pub/Sub ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "advice"),
+    [
+        ("PERMISSION_DENIED", QueueAccessError, "roles/pubsub.subscriber"),
+        ("UNAUTHENTICATED", QueueAccessError, "roles/pubsub.subscriber"),
+        ("UNAVAILABLE", QueueUnavailableError, "try again"),
+        ("RESOURCE_EXHAUSTED", QueueUnavailableError, "try again"),
+        ("FAILED_PRECONDITION", QueueError, "refused"),
+    ],
+)
+def test_refusal_of_pubsub_says_what_to_do(on_pubsub, status, kind, advice):
+    queue = PubSubQueue(on_pubsub.create("projects/p/subscriptions/refused"))
+    on_pubsub.refuses = grpc.StatusCode[status]
+
+    with pytest.raises(kind, match=advice) as caught:
+        queue.receive(1, 1.0)
+
+    assert caught.type is kind
+
+
+@pytest.mark.slow
+def test_pubsub_that_does_not_answer_is_unavailable(environment, monkeypatch):
+    environment.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:9")
+    monkeypatch.setattr(pubsub_module, "ANSWER_SECONDS", 0.5)
+
+    with pytest.raises(QueueUnavailableError, match="check the network"):
+        PubSubQueue("projects/p/subscriptions/s").receive(1, 0.5)
+
+
+def test_attributes_come_with_the_message(request, on_pubsub):
+    place = on_google(request)
+    place.send("", bucketId="b", objectId="a ☃.json", objectGeneration="7", eventType="X")
+    (message,) = place.queue.receive(10, 1.0)
+
+    assert heard(message).hints == (Hint("b", "a ☃.json", "7"),)
+
+
+def test_client_that_is_not_installed_is_said(on_pubsub, environment):
+    environment.setattr(pubsub_module, "find_spec", lambda _name: None)
+
+    with pytest.raises(QueueError, match=r"pip install 'ls-pipeline\[pubsub\]'"):
+        PubSubQueue("projects/p/subscriptions/s").receive(1, 1.0)
+
+
+# -- which queue --------------------------------------------------------------------------
+
+
+def named(cloud, queue, **params):
+    return Source(type=cloud, path="b", params={"notifications": queue, **params})
+
+
+SQS = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
+
+
+def test_queue_is_opened_once_for_all_that_reach_it_alike():
+    queues, role = Queues(), "arn:aws:iam::123456789012:role/labels"
+    one, other = (queues.of(named("s3", SQS, prefix=prefix)) for prefix in "ab")
+
+    assert one is other
+    assert one is not queues.of(named("s3", SQS, role_arn=role))
+    assert queues.of(named("gcs", "projects/p/subscriptions/s")).address.endswith("/s")
+
+
+def test_queue_is_asked_in_the_role(environment, bad_day, sts):
+    from tests.contracts.test_s3_options import ROLE, assumed, signer
+
+    environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
+    environment.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+    sts.answer, bad_day.answer = assumed(3600), Answer(b"{}")
+    params = {"role_arn": ROLE, "region_name": "eu-west-3"}
+    Queues().of(named("s3", f"{bad_day.url}/1/labels", **params)).receive(1, 1.0)
+
+    assert signer(bad_day.requests[0]) == ("ASIA1", "eu-west-3")
