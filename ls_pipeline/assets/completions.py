@@ -49,6 +49,8 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         projects = work.projects(label_studio)
         begin_copy(work.account, work.lease, target)
         done = export(work.account, work.lease, projects, target, bucket, progress)
+        for note in work.call_back(projects.ids, label_studio):
+            context.log.warning(note)
         exported = len(work.account.exported_ids())
         return dg.MaterializeResult(
             metadata={

@@ -10,15 +10,17 @@ import dagster as dg
 
 from ls_pipeline.assets.projects import Projects, projects_of
 from ls_pipeline.domain.errors import (
+    LabelStudioError,
     LeaseError,
     LedgerError,
     PipelineError,
     UnknownConnectionError,
 )
+from ls_pipeline.resources.home import webhook_secret, webhook_url
 from ls_pipeline.resources.lease_holder import run_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ls_pipeline.connections import Connection, Source, Target
     from ls_pipeline.resources.bucket import Bucket
@@ -43,6 +45,21 @@ class Pass:
 
     def projects(self, app: LabelingApp) -> Projects:
         return projects_of(self.account, self.lease, self.connection, app)
+
+    def call_back(self, project_ids: Iterable[int], app: LabelingApp) -> list[str]:
+        """Have Label Studio tell of new labels, where it can; say what stands in the way.
+
+        Without that they are found by polls: it fails no pass.
+        """
+        if not (url := webhook_url()) or self.connection.target is None:
+            return []
+        address = f"{url}/connections/{self.connection.name}"
+        try:
+            for number in project_ids:
+                app.call_back(number, address, webhook_secret())
+        except LabelStudioError as error:
+            return [str(error)]
+        return []
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
             raise
         copied = keep_copy(work.account, work.lease, source, bucket, progress)
         projects = work.projects(label_studio).all()
+        done.notes += work.call_back([one.id for one in projects], label_studio)
         for note in done.notes:
             context.log.warning(note)
         metadata = _metadata(done, work.account, projects)

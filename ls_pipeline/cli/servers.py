@@ -14,6 +14,7 @@ import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HOST = "127.0.0.1"
+WEBHOOKS_HOST = "127.76.83.1"
+"""Another loopback address, for the receiver of webhooks alone: Label Studio may call this one."""
 REGION = "us-east-1"
 
 PORTS = range(20_000, 32_768)
@@ -53,24 +56,29 @@ def _free_port() -> int:
     return port
 
 
-def chosen_port(wanted: int | None, usual: int) -> int:
+def chosen_port(wanted: int | None, usual: int, host: str = HOST) -> int:
     """Give the port that was asked for, else the usual one or, where it is taken, a free one.
 
     Raises ``PipelineError`` when the one that was asked for is taken.
     """
     if wanted is None:
-        return usual if _is_free(usual) else _free_port()
-    if not _is_free(wanted):
+        return usual if _is_free(usual, host) else _free_port()
+    if not _is_free(wanted, host):
         raise PipelineError(f"Port {wanted} is taken; choose another, or leave it out.")
     return wanted
 
 
-def _is_free(port: int) -> bool:
+def is_address(host: str) -> bool:
+    """Tell whether a server can listen there; Linux has many loopback addresses, others one."""
+    return _is_free(0, host)
+
+
+def _is_free(port: int, host: str = HOST) -> bool:
     with socket.socket() as probe:
         # As the servers do: connections that an earlier server closed don't count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
@@ -212,6 +220,24 @@ def gcs_server(logs: Path) -> Server:
 
 USERNAME = "demo@example.com"
 
+LOOPBACK = IPv4Network("127.0.0.0/8")
+INNER = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", str(LOOPBACK), "169.254.0.0/16"),
+    *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+    *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "233.252.0.0/24"),
+    *("240.0.0.0/4", "255.255.255.255/32", "::/128", "::1/128", "::ffff:0:0/96"),
+    *("::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001:0000::/32"),
+    *("2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8"),
+)
+"""The networks in which Label Studio calls nobody, unless it is told others."""
+
+
+def _inner_but(host: str) -> str:
+    """Give these networks in Label Studio's form, without one loopback address."""
+    loopback = LOOPBACK.address_exclude(IPv4Network(host))
+    others = (one for one in INNER if one != str(LOOPBACK))
+    return ",".join([*others, *map(str, loopback)])
+
 
 def label_studio_server(
     home: Path,
@@ -241,6 +267,9 @@ def label_studio_server(
         "LABEL_STUDIO_COLLECT_ANALYTICS": "0",
         "LABEL_STUDIO_SENTRY_DSN": "",
         "LABEL_STUDIO_FRONTEND_SENTRY_DSN": "",
+        # It may call the receiver of its webhooks, and nobody else on this machine.
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
+        "USER_ADDITIONAL_BANNED_SUBNETS": _inner_but(WEBHOOKS_HOST),
         # The operator's own endpoint passes Label Studio's guard against inner addresses.
         **({"S3_ENDPOINT": buckets["AWS_ENDPOINT_URL"]} if "AWS_ENDPOINT_URL" in buckets else {}),
         **buckets,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+import secrets
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 
@@ -32,6 +34,8 @@ class LocalLabelStudio:
 
     url: str
     api_key: str = field(repr=False)
+    webhooks: str = ""
+    """Where it may call back, if anywhere."""
 
 
 DEFAULT_URL = "http://localhost:8080"
@@ -55,7 +59,7 @@ def local_label_studio() -> LocalLabelStudio | None:
     """Give the Label Studio that `ls-pipeline start` runs here, None when it runs none."""
     try:
         told = json.loads(_address_file().read_text(encoding="utf-8"))
-        return LocalLabelStudio(told["url"], told["api_key"])
+        return LocalLabelStudio(told["url"], told["api_key"], told.get("webhooks", ""))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -67,8 +71,38 @@ def tell_local_label_studio(told: LocalLabelStudio | None) -> None:
         file.unlink(missing_ok=True)
         return
     file.touch(mode=0o600)
-    file.write_text(json.dumps({"url": told.url, "api_key": told.api_key}), encoding="utf-8")
+    file.write_text(json.dumps(asdict(told)), encoding="utf-8")
 
 
 def _address_file() -> Path:
     return home() / "label-studio.json"
+
+
+def webhook_url() -> str:
+    """Give where Label Studio may call back, without a slash at its end; empty: nowhere.
+
+    LS_PIPELINE_WEBHOOK_URL, else the receiver beside the Label Studio that runs in the home.
+    """
+    told = os.environ.get("LS_PIPELINE_WEBHOOK_URL")
+    if not told and not os.environ.get("LABEL_STUDIO_URL") and (local := local_label_studio()):
+        told = local.webhooks
+    return (told or "").rstrip("/")
+
+
+def webhook_secret() -> str:
+    """Give what Label Studio shows when it calls back: LS_PIPELINE_WEBHOOK_SECRET.
+
+    Unless that is set it is in a file of the home, which is made by whoever asks first.
+    """
+    if told := os.environ.get("LS_PIPELINE_WEBHOOK_SECRET"):
+        return told
+    file = home() / "webhook-secret"
+    if not file.exists():
+        home().mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32), encoding="utf-8")
+        with suppress(FileExistsError):  # of two that ask first, one makes it
+            os.link(draft, file)
+        draft.unlink()
+    return file.read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 from pydantic import Field
@@ -32,7 +33,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.tasks import Origin, origin_of
 from ls_pipeline.resources import home
-from ls_pipeline.resources.labeling_app import Project
+from ls_pipeline.resources.labeling_app import SECRET_HEADER, Project
 
 if TYPE_CHECKING:
     import httpx
@@ -72,6 +73,10 @@ IMPORT_TIMEOUT = 600.0
 URL_LIFETIME_MINUTES = 60
 """How long a signed URL opens; Label Studio's default of 1 is shorter than a look."""
 
+
+WEBHOOKS = "api/webhooks/"
+LABELED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
+"""The actions that change a completion."""
 
 OURS = "ls_pipeline "
 """How the title of a storage connection begins that `open_bucket` made."""
@@ -316,6 +321,32 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 method, path, json={**body, **where, "s3_endpoint": "", "title": title}
             )
 
+    def call_back(self, project_id: int, address: str, secret: str) -> None:
+        wanted, mine = _webhook(address, secret), self._webhooks(project_id, address, secret)
+        if mine and _is_as(wanted, mine[0]):
+            return
+        try:
+            if mine:
+                self._json("PATCH", f"{WEBHOOKS}{mine[0]['id']}/", json=wanted)
+            else:
+                self._json("POST", WEBHOOKS, json={**wanted, "project": project_id})
+        except LabelStudioAccessError as error:  # the listing was allowed
+            raise LabelStudioError(
+                f"Label Studio at {self.base_url} refuses to call {address}, which is in an inner "
+                "network; set LS_PIPELINE_WEBHOOK_URL to another address, or have its server let "
+                "this one pass, as docs/notifications.md says."
+            ) from error
+
+    def calls_back(self, project_id: int, address: str, secret: str) -> bool:
+        """Tell whether `call_back` has nothing to do."""
+        mine = self._webhooks(project_id, address, secret)
+        return bool(mine) and _is_as(_webhook(address, secret), mine[0])
+
+    def _webhooks(self, project_id: int, address: str, secret: str) -> list[dict[str, Any]]:
+        """List those of ours: that call this address, or with our secret called an earlier one."""
+        there = self._json("GET", WEBHOOKS, params={"project": project_id})
+        return [one for one in there if _leads_to(address, secret, one)]
+
     def version(self) -> str:
         return self._told("api/version", "release")
 
@@ -556,6 +587,29 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
 
 def _title(scheme: str, bucket: str) -> str:
     return f"{OURS}{scheme}://{bucket} (opens objects, never syncs)"
+
+
+def _webhook(address: str, secret: str) -> dict[str, Any]:
+    return {
+        "url": address,
+        "headers": {SECRET_HEADER: secret},
+        "actions": sorted(LABELED),
+        "send_payload": False,
+        "send_for_all_actions": False,
+        "is_active": True,
+    }
+
+
+def _leads_to(address: str, secret: str, webhook: Mapping[str, Any]) -> bool:
+    if webhook["url"] == address:
+        return True
+    same_end = urlsplit(webhook["url"]).path == urlsplit(address).path
+    return same_end and bool(webhook["headers"] == {SECRET_HEADER: secret})
+
+
+def _is_as(wanted: Mapping[str, Any], webhook: Mapping[str, Any]) -> bool:
+    there = {**webhook, "actions": sorted(webhook["actions"])}
+    return all(there[name] == wanted[name] for name in wanted)
 
 
 def _is_at(storage: Mapping[str, Any], where: Mapping[str, str]) -> bool:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.tasks import Origin
 
 
+SECRET_HEADER = "X-LS-Pipeline-Secret"  # noqa: S105 - a name
+"""In which Label Studio shows that it is Label Studio that calls."""
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """One project; ``tasks`` is the server's own count."""
@@ -119,5 +123,16 @@ class LabelingApp(Protocol):
         region, it changes that; a storage connection that a person made stays as it is.
 
         Raises ``LabelStudioError`` when Label Studio can't reach the bucket.
+        """
+        ...
+
+    def call_back(self, project_id: int, address: str, secret: str) -> None:
+        """Have Label Studio POST to an address when an annotation is made, changed or deleted.
+
+        It shows the secret in the header `SECRET_HEADER`, says which of these it was, and no
+        more. Registered once for an address; what differs there is corrected, and what others
+        have registered stays as it is. It waits a second for an answer, and does not try again.
+
+        Raises ``LabelStudioError`` when Label Studio calls nobody at such an address.
         """
         ...

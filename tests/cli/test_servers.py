@@ -1,13 +1,18 @@
 """Real servers come up, say why when they don't, and leave nothing behind."""
 
+import ast
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import httpx
 import pytest
@@ -371,3 +376,16 @@ def test_stopped_dagster_leaves_no_process(dagster):
     dagster.start()
 
     assert (len(during) > 3, left) == (True, set())
+
+
+def test_label_studio_may_call_one_inner_address_more_than_it_would_by_itself():
+    folder = Path(find_spec("label_studio").submodule_search_locations[0])
+    code = (folder / "core/utils/io.py").read_text()
+    (own,) = re.findall(r"default_banned_subnets = (\[.*?\])", code, re.DOTALL)
+    told = [ip_network(one) for one in servers._inner_but(servers.WEBHOOKS_HOST).split(",")]
+    around = [ip_address(servers.WEBHOOKS_HOST) + by for by in (-1, 0, 1)]
+
+    assert tuple(ast.literal_eval(own)) == servers.INNER
+    assert {*map(ip_network, servers.INNER)} - {*told} == {servers.LOOPBACK}
+    assert [any(one in network for network in told) for one in around] == [True, False, True]
+    assert any(ip_address(servers.HOST) in network for network in told)

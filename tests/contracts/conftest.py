@@ -57,7 +57,7 @@ class BadDay(http.server.ThreadingHTTPServer):
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.server_address[0]}:{self.server_port}"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -85,9 +85,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving():
+def serving(host="127.0.0.1"):
     """Run a server whose ``answer`` a test sets."""
-    with BadDay(("127.0.0.1", 0), _Handler) as server:
+    with BadDay((host, 0), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server

@@ -6,10 +6,12 @@ import copy
 import itertools
 from datetime import datetime, timezone
 
+import httpx
+
 from ls_pipeline.domain.completions import TaskState, completion
 from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
 from ls_pipeline.domain.tasks import data_keys, origin_of
-from ls_pipeline.resources.labeling_app import Project
+from ls_pipeline.resources.labeling_app import SECRET_HEADER, Project
 
 
 class MemoryLabelingApp:
@@ -17,6 +19,7 @@ class MemoryLabelingApp:
         self.projects = {}
         self.tasks = {}
         self.opened = {}
+        self.called_back = {}
         self._numbers = itertools.count(1)
 
     # -- LabelingApp ----------------------------------------------------------------------
@@ -99,6 +102,9 @@ class MemoryLabelingApp:
     def open_bucket(self, project_id, scheme, bucket, endpoint="", region=""):
         self.opened[project_id, scheme, bucket] = (endpoint, region)
 
+    def call_back(self, project_id, address, secret):
+        self.called_back[project_id, address] = secret
+
     # -- what annotators do ---------------------------------------------------------------
 
     def annotate(self, task_id, result):
@@ -106,6 +112,7 @@ class MemoryLabelingApp:
         annotation = {"id": number, "result": result, "was_cancelled": False, "completed_by": 1}
         self.tasks[task_id]["annotations"].append(annotation)
         self._touch(task_id)
+        self._call_back(task_id, "ANNOTATION_CREATED")
         return number
 
     def edit(self, task_id, result):
@@ -121,6 +128,13 @@ class MemoryLabelingApp:
             if len(left) < len(task["annotations"]):
                 task["annotations"] = left
                 self._touch(task["id"])
+                self._call_back(task["id"], "ANNOTATIONS_DELETED")
+
+    def _call_back(self, task_id, action):
+        project_id = self.tasks[task_id]["project"]
+        for (project, address), secret in self.called_back.items():
+            if project == project_id:
+                httpx.post(address, json={"action": action}, headers={SECRET_HEADER: secret})
 
     def titled(self, title):
         found = self.projects_beginning(title)

@@ -1,10 +1,12 @@
 """One suite for every LabelingApp: in memory, and the real Label Studio."""
 
 import itertools
+import json
 import os
 
 import pytest
 
+from ls_pipeline.cli.servers import WEBHOOKS_HOST, is_address
 from ls_pipeline.domain.errors import (
     LabelStudioAccessError,
     LabelStudioError,
@@ -15,6 +17,8 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.tasks import Origin, Task
 from ls_pipeline.resources import label_studio
 from ls_pipeline.resources.label_studio import LabelStudio, prediction_faults
+from ls_pipeline.resources.labeling_app import SECRET_HEADER
+from tests.contracts.conftest import Answer, serving
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
 
 CONFIG = """<View><Text name="t" value="$text"/>
@@ -402,3 +406,65 @@ def test_bad_prediction_is_found_out():
 
     assert faults({"result": RESULT}) == []
     assert faults({"result": wrong})
+
+
+# -- calling back -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def door():
+    """Give a server where Label Studio may call."""
+    if not is_address(WEBHOOKS_HOST):
+        pytest.skip(f"{WEBHOOKS_HOST} is no address of this machine")
+    with serving(WEBHOOKS_HOST) as server:
+        server.answer = Answer(status=204)
+        yield server
+
+
+def calls(door):
+    shown = SECRET_HEADER.lower()
+    return [(one.path, json.loads(one.body), one.headers.get(shown)) for one in door.requests]
+
+
+def test_label_that_is_made_and_deleted_is_told_with_the_secret_and_no_more(app, project, door):
+    (number,) = app.import_tasks(project.id, [body()])
+    app.call_back(project.id, f"{door.url}/connections/c", "our-secret")
+    app.delete_annotation(app.annotate(number, RESULT))
+
+    assert calls(door) == [
+        ("/connections/c", {"action": "ANNOTATION_CREATED"}, "our-secret"),
+        ("/connections/c", {"action": "ANNOTATIONS_DELETED"}, "our-secret"),
+    ]
+
+
+def test_address_is_registered_once_and_another_connections_stays(app, project, door):
+    (number,) = app.import_tasks(project.id, [body()])
+    for name in ("c", "d", "c"):
+        app.call_back(project.id, f"{door.url}/connections/{name}", "our-secret")
+    app.annotate(number, RESULT)
+
+    assert sorted(path for path, _, _ in calls(door)) == ["/connections/c", "/connections/d"]
+
+
+@pytest.mark.server
+def test_registration_that_is_out_of_date_is_corrected(world, door):
+    app = RealApp()
+    project = app.project_titled(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    (number,) = app.import_tasks(project.id, [body()])
+    app.call_back(project.id, f"http://{WEBHOOKS_HOST}:9/connections/c", "our-secret")
+    app.call_back(project.id, f"{door.url}/connections/c", "our-secret")
+    (there,) = app._json("GET", "api/webhooks/", params={"project": project.id})
+    app._json("PATCH", f"api/webhooks/{there['id']}/", json={"is_active": False, "actions": []})
+    app.call_back(project.id, f"{door.url}/connections/c", "renewed")
+    app.annotate(number, RESULT)
+
+    assert calls(door) == [("/connections/c", {"action": "ANNOTATION_CREATED"}, "renewed")]
+
+
+@pytest.mark.server
+def test_address_that_label_studio_calls_nobody_at_is_an_error_that_says_what_to_do(world):
+    app = RealApp()
+    project = app.project_titled(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+
+    with pytest.raises(LabelStudioError, match="inner network; set LS_PIPELINE_WEBHOOK_URL"):
+        app.call_back(project.id, "http://127.0.0.1:9/connections/c", "our-secret")
