@@ -18,9 +18,11 @@ from ls_pipeline.resources.home import database_url
 from ls_pipeline.resources.label_studio import LabelStudio
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.queues import Queues
 from ls_pipeline.resources.s3 import S3Buckets
 from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.gcs_objects import gcs_objects
+from ls_pipeline.sensors.notifications import notifications
 from ls_pipeline.sensors.s3_objects import s3_objects
 from ls_pipeline.sensors.training_data import training_data as training_data_sensor
 
@@ -57,11 +59,15 @@ def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefin
 
 def resources() -> dict[str, dg.ResourceDefinition]:
     """Give the outside world as the environment names it; nothing is opened yet."""
+    queues = Queues()
     return {
         "ledger": _ledger,
         "progress": _progress,
         "s3": _from_environment(S3Buckets, "Amazon S3: AWS_* variables, files, or a role."),
         "gcs": _from_environment(GCSBuckets, "Google Cloud Storage: default credentials."),
+        "queues": dg.ResourceDefinition(
+            lambda _context: queues, description="SQS and Pub/Sub, as the two above; kept open."
+        ),
         "label_studio": _from_environment(
             LabelStudio, "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else the home's own server."
         ),
@@ -72,9 +78,12 @@ def resources() -> dict[str, dg.ResourceDefinition]:
 def defs() -> dg.Definitions:
     """Put assets, jobs, sensors and resources together.
 
-    LS_PIPELINE_POLL_SECONDS is the pause between two looks of a sensor, 30 unless set.
+    LS_PIPELINE_POLL_SECONDS is the pause between two looks of a sensor, 30 unless set;
+    LS_PIPELINE_NOTIFICATION_SECONDS that between two looks for notifications, 4 unless set:
+    Dagster's daemon looks which are due in every fifth second.
     """
     seconds = int(os.environ.get("LS_PIPELINE_POLL_SECONDS") or 30)
+    often = int(os.environ.get("LS_PIPELINE_NOTIFICATION_SECONDS") or 4)
     # A sweep makes and drops objects by the million, none of them in circles: to look for such,
     # and through all that is imported, took a third of its time.
     gc.freeze()
@@ -93,6 +102,7 @@ def defs() -> dg.Definitions:
             gcs_objects(seconds),
             completions_sensor(seconds),
             training_data_sensor(seconds),
+            notifications(often, [load_tasks, export_completions]),
         ],
         resources=resources(),
         executor=dg.in_process_executor,

@@ -26,7 +26,8 @@ def test_definitions_load_with_no_credential_set():
 def test_loading_the_definitions_imports_no_cloud_client():
     script = (
         "import sys, ls_pipeline.definitions as d; d.defs(); "
-        "heavy = {'boto3', 'google.cloud.storage', 'pandas', 'pyarrow', 'label_studio_sdk'}; "
+        "heavy = {'boto3', 'google.cloud.storage', 'google.cloud.pubsub_v1', 'pandas', 'pyarrow', "
+        "'label_studio_sdk'}; "
         "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)"
     )
 
@@ -54,14 +55,12 @@ SENSORS = ("s3_objects", "gcs_objects", "completions", "training_data")
 
 def test_sensors_run_by_default_and_look_as_often_as_is_set(environment):
     environment.setenv("LS_PIPELINE_POLL_SECONDS", "7")
+    environment.setenv("LS_PIPELINE_NOTIFICATION_SECONDS", "3")
     sensors = defs().get_repository_def().sensor_defs
 
     assert {
         (one.name, one.minimum_interval_seconds, one.default_status.value) for one in sensors
-    } == {
-        (name, 7, "RUNNING")
-        for name in ("s3_objects", "gcs_objects", "completions", "training_data")
-    }
+    } == {*((name, 7, "RUNNING") for name in SENSORS), ("notifications", 3, "RUNNING")}
 
 
 def test_everything_has_owners_and_a_description(repository):

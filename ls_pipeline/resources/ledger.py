@@ -138,6 +138,23 @@ class Ledger:
                 connections.update().where(connections.c.id == account.id).values(removed=True)
             )
 
+    def hint(self, name: str) -> None:
+        """Record that something was said to have happened to a connection's labels, if it is one.
+
+        It takes no lease: whoever works on the connection is not in its way.
+        """
+        c = connections.c
+        mine = connections.update().where(c.name == name, ~c.removed)
+        with self.engine.begin() as db:
+            db.execute(mine.values(hinted_at=self.clock()))
+
+    def hinted(self) -> dict[str, float]:
+        """Give when something was last said of which connection's labels."""
+        c = connections.c
+        query = sa.select(c.name, c.hinted_at).where(c.hinted_at > 0, ~c.removed)
+        with self.engine.connect() as db:
+            return {row.name: row.hinted_at for row in db.execute(query)}
+
     def _wait_for_others(self, db: sa.Connection, name: str) -> None:
         """Let who is writing come to an end, and nobody else write until we do.
 

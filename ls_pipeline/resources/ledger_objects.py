@@ -65,6 +65,16 @@ class Objects(Leased):
                 return
             query, after = later, page[-1].key
 
+    def known_at(self, keys: Sequence[str]) -> dict[str, KnownObject]:
+        """Give what is known at each of these keys, where anything is."""
+        c, found = objects.c, list[KnownObject]()
+        query = sa.select(c.key, c.version, c.size, c.state).where(c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            for start in range(0, len(keys), PAGE):
+                some = query.where(c.key.in_(keys[start : start + PAGE]))
+                found += _known(db.execute(some).all())
+        return {one.key: one for one in found}
+
     def milestones(self, select: Filter, after: str = "") -> list[Milestone]:
         """List where a listing may be cut after a key, within the filter's folder.
 

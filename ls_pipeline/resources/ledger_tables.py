@@ -72,6 +72,7 @@ connections = sa.Table(
     sa.Column("snapshot_at", sa.Float, nullable=False, default=0.0),
     sa.Column("snapshot_uri", sa.Text, nullable=False, default=""),
     sa.Column("compared_with", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("hinted_at", sa.Float, nullable=False, default=0.0, server_default="0"),
 )
 _in_use = ~connections.c.removed
 sa.Index(

@@ -99,7 +99,7 @@ def look_for_labels(
 
         def look(name: str, _turn: Turn) -> Found:
             standing = standings[name]
-            return _look(standing, app, seen.since(standing), told)
+            return look_at_labels(standing, app, seen.since(standing), told)
 
         for name, found in looks.in_turn(names, look, tick.deadline):
             tick.take(name, found)
@@ -118,7 +118,7 @@ def look_for_labels(
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class Told:
     """What Label Studio says of all projects: its time, and the annotations of each."""
 
     now: str
@@ -139,14 +139,14 @@ def _asked(
     names: Iterable[str],
     looks: Looks,
     tick: Tick,
-) -> _Told | None:
+) -> Told | None:
     """Ask Label Studio of all projects at once; None, and said of ``names``, when it is silent."""
     wanted = [number for one in standings.values() for number in one.project_ids]
-    told: list[_Told] = []
+    told: list[Told] = []
 
     def ask(_name: str, _turn: Turn) -> Found:
         now = earlier(app.now(), OVERLAP)  # before the counts
-        told.append(_Told(now, app.count_annotations(wanted)))
+        told.append(Told(now, app.count_annotations(wanted)))
         return Found()
 
     if names:
@@ -177,7 +177,7 @@ def _who_may(
     return names
 
 
-def _look(standing: Standing, app: LabelingApp, since: str, told: _Told) -> Found:
+def look_at_labels(standing: Standing, app: LabelingApp, since: str, told: Told) -> Found:
     """Look whether a connection's labels differ from what was exported."""
     target, ids = standing.connection.target, standing.project_ids
     if target is None:

@@ -13,7 +13,7 @@ import dagster as dg
 from ls_pipeline.assets.partitions import CONNECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from ls_pipeline.connections import Connection
     from ls_pipeline.resources.ledger import Ledger
@@ -41,13 +41,19 @@ _TO_TAKE_THE_LEASE = timedelta(minutes=1)
 
 @dataclass
 class Tick:
-    """What a tick found: which connections need a run, and why others don't."""
+    """What a tick found: which connections need a run, and why others don't.
 
+    ``job`` is which, of a sensor that asks for runs of several.
+    """
+
+    job: str | None = None
     wanted: list[str] = field(default_factory=list)
     said: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Reasons, and the connections that each is about; those that matter come first."""
     quiet: list[str] = field(default_factory=list)
     """Connections of which nothing is to be said."""
+    idle: str = "Nothing to watch yet."
+    """What is said where there is nothing else to say."""
     checked: list[dg.AssetCheckEvaluation] = field(default_factory=list)
     """What it found of the assets' state."""
     deadline: float = field(default_factory=lambda: time.monotonic() + TICK_SECONDS)
@@ -75,15 +81,23 @@ class Tick:
         found = found[:SENTENCES_AT_MOST] + ([f"And {more} more of such."] if more > 0 else [])
         return found + ([f"{_listed(self.quiet)}: {nothing}"] if self.quiet else [])
 
+    @property
+    def requests(self) -> list[dg.RunRequest]:
+        return [
+            dg.RunRequest(partition_key=name, job_name=self.job, tags={RUN_TAG: name})
+            for name in self.wanted
+        ]
+
     def result(
         self,
         context: dg.SensorEvaluationContext,
         names: Iterable[str],
         cursor: str,
         nothing: str,
+        others: Sequence[dg.RunRequest] = (),
     ) -> dg.SensorResult:
-        """Ask for the runs that are wanted, else say why there are none."""
-        requests = [dg.RunRequest(partition_key=name, tags={RUN_TAG: name}) for name in self.wanted]
+        """Ask for the runs that are wanted, and these others, else say why there are none."""
+        requests = [*self.requests, *others]
         said = self.sentences(nothing)
         if requests:  # a log is a file that nobody removes: an idle tick has none
             for sentence in said:
@@ -92,7 +106,7 @@ class Tick:
         missing = [name for name in names if name not in known]
         return dg.SensorResult(
             run_requests=requests,
-            skip_reason=None if requests else " ".join(said) or "Nothing to watch yet.",
+            skip_reason=None if requests else " ".join(said) or self.idle,
             dynamic_partitions_requests=[CONNECTIONS.build_add_request(missing)] if missing else [],
             cursor=cursor,
             asset_events=self.checked,
@@ -105,7 +119,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} others"
 
 
-def must_wait(standing: Standing, coming: set[str], work: str) -> str:
+def must_wait(standing: Standing, coming: Collection[str], work: str) -> str:
     """Say why a connection must not get a run now; empty when it may."""
     if standing.held_by:
         return f"{standing.held_by} is working on it."

@@ -194,6 +194,29 @@ def test_reason_that_quotes_what_no_database_takes_is_kept_readable(account):
     assert account.quarantined()[0].reason == r"no \x00, no \ud800"
 
 
+def test_known_objects_are_given_by_their_exact_keys(account):
+    keys = ["a", "a b+%", "a\x00", "é", "ab"]
+    known = [KnownObject(key, "v", 1, State.LOADED) for key in keys]
+    with account.lease() as lease:
+        account.record(lease, finished=known)
+    asked = [*keys[:-1], *(f"absent-{n}" for n in range(2000))]
+
+    assert account.known_at(asked) == {one.key: one for one in known[:-1]}
+    assert account.known_at([]) == {}
+
+
+def test_hints_are_told_of_connections_in_use(ledger, account, clock):
+    ledger.save(make("d"), "test")
+    ledger.save(make("e"), "test")
+    for name in ("c", "d", "absent"):
+        ledger.hint(name)
+        clock.now += 1
+    ledger.hint("c")
+    ledger.remove("d")
+
+    assert ledger.hinted() == {"c": clock.now}
+
+
 def test_known_objects_come_in_byte_order_within_prefix_and_bounds(account):
     keys = ["a/é", "a/z", "a/Z", "a/\U0001f600", "a/\uffee", "ab", "b/1"]
     with account.lease() as lease:

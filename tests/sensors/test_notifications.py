@@ -1,0 +1,431 @@
+"""What notifications lead to, and that no message costs more than a look."""
+
+import json
+
+import dagster as dg
+import pytest
+
+from ls_pipeline.connections import connection
+from ls_pipeline.domain.errors import (
+    BucketNotFoundError,
+    LabelStudioUnavailableError,
+    QueueUnavailableError,
+)
+from ls_pipeline.sensors import bucket_hints, label_hints, watching
+from ls_pipeline.sensors.notifications import follow_hints
+from tests.assets.conftest import CONFIG, RESULT, Bench
+from tests.assets.test_loading import Wrapped
+from tests.contracts.memory_queue import MemoryQueue
+from tests.domain.test_hints import from_s3, record, through_sns
+from tests.sensors.test_sensors import add_run, wanted
+from tests.sensors.test_sensors import look as sweep
+
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(f"sqlite:///{tmp_path}/ledger.db", notifications=QUEUE)
+
+
+@pytest.fixture
+def queue():
+    return MemoryQueue(QUEUE)
+
+
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def look(bench, queue, instance):
+    """Give a function that makes a tick."""
+
+    def tick(cursor=None, bucket=None, opened=None, app=None):
+        context = dg.build_sensor_context(instance=instance, cursor=cursor)
+        store = Counted(bucket or bench.bucket)
+        tick.looks = store.looks
+        opened = opened or (lambda _: queue)
+        return follow_hints(context, bench.ledger, lambda _: store, opened, app or bench.app)
+
+    return tick
+
+
+class Counted(Wrapped):
+    """A bucket that remembers what was looked at."""
+
+    def __init__(self, bucket):
+        super().__init__(bucket)
+        self.looks = []
+
+    def pages(self, prefix="", *rest):
+        self.looks.append(prefix)
+        return self._part.pages(prefix, *rest)
+
+
+def said(result):
+    return result.skip_reason.skip_message
+
+
+def tell(queue, *keys, event="ObjectCreated:Put", etag="told"):
+    for key in keys:
+        queue.send(json.dumps(from_s3(record(key, event, etag))))
+
+
+def test_notification_of_a_new_object_asks_for_a_run_after_one_look(bench, queue, look):
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    (request,) = look().run_requests
+
+    assert (request.partition_key, request.job_name) == ("reviews", "load_tasks")
+    assert request.tags == {watching.RUN_TAG: "reviews"}
+    assert (look.looks, len(queue)) == (["a.json"], 0)
+
+
+def test_notification_of_nothing_is_one_look_and_is_gone(bench, queue, look):
+    tell(queue, "forged.json")
+
+    assert said(look()) == "reviews: nothing new where notifications led."
+    assert (look.looks, len(queue)) == (["forged.json"], 0)
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_changed_and_removed_objects_ask_for_a_run(bench, queue, look, change):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    if change == "replaced":
+        bench.put("a.json", {"text": "b"})
+        tell(queue, "a.json")
+    else:
+        bench.bucket.delete("a.json")
+        tell(queue, "a.json", event="ObjectRemoved:Delete")
+
+    assert wanted(look()) == ["reviews"]
+
+
+def test_late_and_doubled_notifications_of_what_is_loaded_cost_no_look(bench, queue, look):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    (known,) = bench.account.known()
+    for _ in range(5):
+        tell(queue, "a.json", etag=known.version)
+
+    assert (said(look()), look.looks, len(queue)) == ("Nothing was told.", [], 0)
+
+
+def test_many_notifications_end_with_the_first_that_differs(bench, queue, look):
+    for n in range(100):
+        bench.put(f"{n:03}.json", {"text": "a"})
+        tell(queue, f"{n:03}.json")
+
+    assert (wanted(look()), look.looks, len(queue)) == (["reviews"], ["099.json"], 0)
+
+
+def test_forged_notifications_cost_a_bounded_number_of_looks(bench, queue, look):
+    tell(queue, *(f"forged-{n}.json" for n in range(500)))
+    result = look()
+
+    assert wanted(result) == []
+    assert (len(look.looks), len(queue)) == (bucket_hints.LOOKS_AT_MOST, 0)
+    assert len(result.cursor) < 1000
+
+
+def test_real_change_among_forged_ones_is_found_sooner_or_later(bench, queue, look):
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    tell(queue, *(f"forged-{n}.json" for n in range(bucket_hints.LOOKS_AT_MOST)))
+    first = look()
+
+    assert (wanted(first), wanted(look(first.cursor))) == ([], ["reviews"])
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", '{"Records": [{}]}', "\x00", "9" * 5000])
+def test_message_that_is_none_is_taken_out_and_said_in_a_sentence(queue, look, body):
+    queue.send(body)
+    result = look()
+
+    assert f"reviews: a message is taken out of {QUEUE} unheard: it " in said(result)
+    assert (look.looks, len(queue)) == ([], 0)
+
+
+def test_test_event_is_taken_out_in_silence(queue, look):
+    queue.send('{"Event": "s3:TestEvent"}')
+
+    assert (said(look()), len(queue)) == ("Nothing was told.", 0)
+
+
+def test_keys_that_a_connection_does_not_select_cost_no_look(bench, queue, look):
+    bench.set(notifications=QUEUE, prefix="in", regex="in/a")
+    tell(queue, "out/a.json", "in/b.json", "in/a/")
+
+    assert (said(look()), look.looks) == ("Nothing was told.", [])
+
+
+def test_other_buckets_are_not_looked_at(queue, look):
+    other = record("a.json")
+    other["s3"]["bucket"]["name"] = "other"
+    queue.send(json.dumps(through_sns(from_s3(other))))
+    look()
+
+    assert (look.looks, len(queue)) == ([], 0)
+
+
+def other_connection(bench, queue=QUEUE, **params):
+    source = {"type": "s3", "path": "bucket", "params": {"notifications": queue, **params}}
+    one = connection("other", source=source, target=None, project="Other", label_config=CONFIG)
+    bench.ledger.save(one, "test")
+
+
+def test_shared_queue_is_read_once_and_wakes_those_whose_key_it_is(bench, queue, look):
+    bench.set(notifications=QUEUE, prefix="in")
+    other_connection(bench, prefix="else")
+    bench.put("in/a.json", {"text": "a"})
+    bench.put("else/a.json", {"text": "a"})
+    tell(queue, "in/a.json", "else/a.json")
+
+    assert sorted(wanted(look())) == ["other", "reviews"]
+
+
+def test_queue_wakes_only_connections_that_name_it(bench, queue, look):
+    other_connection(bench, queue=f"{QUEUE}-2")
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    own = MemoryQueue(f"{QUEUE}-2")
+
+    def opened(source):
+        return queue if source.params.notifications == QUEUE else own
+
+    assert wanted(look(opened=opened)) == ["reviews"]
+
+
+def test_connection_without_notifications_is_left_alone(bench, queue, look):
+    bench.set()
+    tell(queue, "a.json")
+
+    assert (said(look()), len(queue)) == ("No connection has notifications.", 1)
+
+
+def test_disabled_connection_is_left_alone(bench, queue, look):
+    off = bench.account.revision().connection.model_copy(update={"enabled": False})
+    bench.ledger.save(off, "test")
+
+    assert said(look()) == "No connection has notifications."
+
+
+@pytest.mark.parametrize("why", ["held", "under way", "failing"])
+def test_hint_that_comes_while_nothing_can_be_done_is_remembered(bench, queue, look, instance, why):
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    if why == "held":
+        with bench.account.lease():
+            first = look()
+    elif why == "under way":
+        add_run(instance, dg.DagsterRunStatus.STARTING)
+        first = look()
+        instance.delete_run("1")
+    else:
+        bench.account.failed("tasks", "Label Studio is down.")
+        first = look()
+        bench.time.sleep(60)
+
+    assert (wanted(first), look.looks, len(queue)) == ([], [], 0)
+    assert wanted(look(first.cursor)) == ["reviews"]
+
+
+def test_remembered_hint_that_the_run_has_dealt_with_costs_no_look(bench, queue, look):
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json", etag=next(bench.bucket.pages())[0].version)
+    with bench.account.lease():
+        first = look()
+    bench.load()
+
+    assert (said(look(first.cursor)), look.looks) == ("Nothing was told.", [])
+
+
+def test_few_hints_are_remembered_and_the_newest(bench, queue, look):
+    tell(queue, *(f"{n}.json" for n in range(50)))
+    with bench.account.lease():
+        first = look()
+    look(first.cursor)
+
+    assert look.looks == [f"{n}.json" for n in range(49, 49 - bucket_hints.KEPT, -1)]
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("x", "[]", "{}", '{"kept": 1, "turn": ""}', '{"kept": {"a": [1]}, "turn": ""}'),
+        '{"kept": {}, "turn": "", "labels": {"reviews": "x"}}',
+    ],
+)
+def test_cursor_of_another_version_is_no_hindrance(bench, queue, look, cursor):
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+
+    assert wanted(look(cursor)) == ["reviews"]
+
+
+def is_down(*_):
+    raise QueueUnavailableError(QUEUE, "SQS does not answer; check the network.")
+
+
+def test_queue_that_fails_is_said_and_holds_up_no_other(bench, queue, look):
+    other_connection(bench, queue=f"{QUEUE}-2")
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    down = Wrapped(MemoryQueue(f"{QUEUE}-2"), receive=is_down)
+
+    def opened(source):
+        return queue if source.params.notifications == QUEUE else down
+
+    assert wanted(look(opened=opened)) == ["reviews"]
+
+
+def test_queue_that_fails_alone_is_the_skip_reason(queue, look):
+    down = Wrapped(queue, receive=is_down)
+
+    assert said(look(opened=lambda _: down)) == (
+        f"reviews: {QUEUE}: SQS does not answer; check the network."
+    )
+
+
+def test_message_that_can_not_be_taken_out_comes_again_and_costs_nothing(bench, queue, look):
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    first = look(opened=lambda _: Wrapped(queue, acknowledge=is_down))
+    bench.load()
+
+    assert (wanted(first), len(queue)) == (["reviews"], 1)
+    assert wanted(look(first.cursor)) == []
+
+
+def test_bucket_that_fails_is_said(bench, queue, look):
+    def fail(*_):
+        raise BucketNotFoundError("s3://bucket/")
+
+    tell(queue, "a.json")
+
+    assert "the bucket does not exist" in said(look(bucket=Wrapped(bench.bucket, pages=fail)))
+
+
+def test_queues_that_the_time_did_not_suffice_for_are_the_first_of_the_next_tick(
+    bench, queue, look, monkeypatch
+):
+    other_connection(bench, queue=f"{QUEUE}-2")
+    monkeypatch.setattr(bucket_hints, "READING_SECONDS", 0.0)
+    first = look(opened=lambda source: MemoryQueue(source.params.notifications))
+
+    assert json.loads(first.cursor)["turn"] == "reviews"
+
+
+def test_change_of_which_every_notification_is_lost_is_found_by_the_sweep(bench, look, instance):
+    bench.put("a.json", {"text": "a"})
+
+    assert wanted(look()) == []
+    assert wanted(sweep(bench, instance)) == ["reviews"]
+
+
+def test_sensor_changes_nothing_but_the_queue(bench, queue, look):
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    look()
+
+    assert (bench.app.tasks, list(bench.account.known())) == ({}, [])
+
+
+# -- labels -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labeled(bench):
+    """Load a task, whose label Label Studio tells of."""
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.export()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.ledger.hint("reviews")
+    return bench
+
+
+def test_label_that_was_told_of_asks_for_an_export(labeled, look):
+    (request,) = look().run_requests
+
+    assert (request.partition_key, request.job_name) == ("reviews", "export_completions")
+    assert request.tags == {watching.RUN_TAG: "reviews"}
+
+
+def test_label_is_asked_for_once(labeled, look):
+    first = look()
+
+    assert (wanted(first), wanted(look(first.cursor))) == (["reviews"], [])
+
+
+def test_label_that_is_not_seen_yet_is_looked_for_again_for_a_while(bench, look):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.export()
+    bench.ledger.hint("reviews")
+    early = look()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+
+    assert said(early) == "reviews: nothing new where notifications led."
+    assert wanted(look(early.cursor)) == ["reviews"]
+
+
+def test_forged_call_is_one_look_or_two_and_no_run(bench, look):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.export()
+    bench.ledger.hint("reviews")
+    bench.time.sleep(label_hints.SETTLING_SECONDS)
+    first = look()
+
+    assert (wanted(first), said(look(first.cursor))) == ([], "Nothing was told.")
+
+
+def test_label_that_is_told_of_while_a_run_is_under_way_waits_for_its_end(labeled, look):
+    with labeled.account.lease():
+        first = look()
+
+    assert (wanted(first), "is working on it" in said(first)) == ([], True)
+    assert wanted(look(first.cursor)) == ["reviews"]
+
+
+def test_connection_that_needs_both_gets_one_run_after_the_other(labeled, queue, look, instance):
+    labeled.put("b.json", {"text": "b"})
+    tell(queue, "b.json")
+    first = look()
+    labeled.load()
+    second = look(first.cursor)
+
+    assert [one.job_name for one in (*first.run_requests, *second.run_requests)] == [
+        "load_tasks",
+        "export_completions",
+    ]
+
+
+@pytest.mark.parametrize("without", ["a target", "a project"])
+def test_call_for_a_connection_that_exports_nothing_is_no_look(bench, look, without):
+    if without == "a target":
+        other_connection(bench)
+    bench.ledger.hint("reviews" if without == "a project" else "other")
+
+    assert said(look()) == "Nothing was told."
+
+
+def test_label_studio_that_fails_is_said_and_left_to_the_polls(labeled, look):
+    def fail(*_):
+        raise LabelStudioUnavailableError("Label Studio does not answer.")
+
+    first = look(app=Wrapped(labeled.app, count_annotations=fail))
+
+    assert said(first) == "reviews: Label Studio does not answer."
+    assert wanted(look(first.cursor)) == []
+
+
+def test_call_for_a_connection_that_is_removed_is_forgotten(labeled, look):
+    labeled.ledger.remove("reviews")
+
+    assert said(look()) == "No connection has notifications."
