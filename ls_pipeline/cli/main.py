@@ -1,4 +1,4 @@
-"""``ls-pipeline``: start, connections, sync, status, export, doctor, demo."""
+"""``ls-pipeline``: start, connections, sync, status, export, doctor, webhooks, demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ls_pipeline.cli.ledger import ledger
 from ls_pipeline.cli.outside import Outside
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
-from ls_pipeline.cli.screen import bars, err, out, show_counts, show_findings
+from ls_pipeline.cli.screen import bars, err, out, say, show_counts, show_findings
 from ls_pipeline.cli.status import status
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
@@ -44,6 +44,7 @@ Examples:
 Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; LABEL_STUDIO_PUBLIC_URL for links
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
 GCS:            GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST
+Webhooks:       LS_PIPELINE_WEBHOOK_URL, LS_PIPELINE_WEBHOOK_SECRET
 Own state:      LS_PIPELINE_HOME (.ls_pipeline here), LS_PIPELINE_DATABASE_URL
 
 \b
@@ -115,6 +116,7 @@ Examples:
 @click.option("--force", is_flag=True, help="With --init: put an existing state aside.")
 @click.option("--port", type=int, help="Dagster's port [3000, or a free one].")
 @click.option("--label-studio-port", type=int, help="Label Studio's [8080, or a free one].")
+@click.option("--webhooks-port", type=int, help="That of its webhooks [3001, or a free one].")
 def start(  # noqa: PLR0913 - one for each flag
     *,
     init: bool,
@@ -124,6 +126,7 @@ def start(  # noqa: PLR0913 - one for each flag
     force: bool,
     port: int | None,
     label_studio_port: int | None,
+    webhooks_port: int | None,
     **flags: Any,
 ) -> None:
     """Run Dagster with its sensors, and a Label Studio unless LABEL_STUDIO_URL points at one.
@@ -148,7 +151,8 @@ def start(  # noqa: PLR0913 - one for each flag
     bucket = flags["source_path"] or flags["target_path"]
     one = from_flags(name or bucket.replace(".", "-"), **flags) if sides else None
     try:
-        starting.start(starting.Wanted(init, force, one, file, port, label_studio_port))
+        ports = (port, label_studio_port, webhooks_port)
+        starting.start(starting.Wanted(init, force, one, file, *ports))
     except KeyboardInterrupt:
         err.print("Everything is stopped.")
 
@@ -218,6 +222,39 @@ def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  
         show_findings(report)
     if report.failed:
         ctx.exit(FAILED)
+
+
+WEBHOOKS_EPILOG = """
+\b
+Examples:
+  ls-pipeline webhooks                              for a Label Studio on this machine
+  LS_PIPELINE_WEBHOOK_URL=https://labels.example.com/hooks ls-pipeline webhooks --port 3001
+                                                    behind a proxy that ends TLS
+
+\b
+The secret that Label Studio shows is LS_PIPELINE_WEBHOOK_SECRET, else in the home. Each pass
+registers LS_PIPELINE_WEBHOOK_URL in its project: set both where Dagster runs, too.
+"""
+
+
+@main.command(epilog=WEBHOOKS_EPILOG, short_help="Hear from Label Studio of new labels.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=int, default=3001, show_default=True, help="The port.")
+def webhooks(host: str, port: int) -> None:
+    """Receive Label Studio's webhooks, so that labels are exported within seconds.
+
+    `ls-pipeline start` does so by itself for the Label Studio that it runs.
+    """
+    from ls_pipeline.cli.servers import chosen_port  # noqa: PLC0415
+    from ls_pipeline.cli.webhooks import serve  # noqa: PLC0415 - what it serves with
+    from ls_pipeline.resources.home import webhook_secret  # noqa: PLC0415
+
+    ledger, port = Outside().ledger, chosen_port(port, port, host)
+    say(f"Webhooks are received at http://{host}:{port}", "Ctrl-C stops it.")
+    try:
+        serve(ledger, webhook_secret(), host, port)
+    except KeyboardInterrupt:
+        err.print("The receiver is stopped.")
 
 
 DEMO_EPILOG = """

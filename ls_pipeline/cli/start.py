@@ -20,15 +20,24 @@ from ls_pipeline.cli.connections import apply_file, tell
 from ls_pipeline.cli.outside import Outside, dagster_home
 from ls_pipeline.cli.screen import err, say
 from ls_pipeline.cli.servers import (
+    HOST,
     USERNAME,
+    WEBHOOKS_HOST,
     Server,
     chosen_port,
     dagster_server,
+    is_address,
     label_studio_server,
     running,
 )
+from ls_pipeline.cli.webhooks import serving
 from ls_pipeline.domain.errors import HomeError
-from ls_pipeline.resources.home import LocalLabelStudio, home, tell_local_label_studio
+from ls_pipeline.resources.home import (
+    LocalLabelStudio,
+    home,
+    tell_local_label_studio,
+    webhook_secret,
+)
 from ls_pipeline.resources.ledger_records import WORKS
 
 if TYPE_CHECKING:
@@ -38,10 +47,10 @@ if TYPE_CHECKING:
     from ls_pipeline.connections import Connection
     from ls_pipeline.resources.ledger_standings import Standing
 
-DAGSTER_PORT, LABEL_STUDIO_PORT = 3000, 8080
-"""Where the two usually are; another free port where these are taken."""
+DAGSTER_PORT, LABEL_STUDIO_PORT, WEBHOOKS_PORT = 3000, 8080, 3001
+"""Where these usually are; another free port where one is taken."""
 
-OURS = ("ledger.db*", "dagster", "label-studio", "logs", "copies")
+OURS = ("ledger.db*", "dagster", "label-studio", "logs", "copies", "webhook-secret")
 """What a home holds, and what beginning anew puts aside."""
 
 FOR_BUCKETS = ("AWS_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "S3_ENDPOINT")
@@ -61,6 +70,7 @@ class Wanted:
     file: Path | None
     port: int | None
     label_studio_port: int | None
+    webhooks_port: int | None
 
 
 def start(wanted: Wanted) -> None:
@@ -74,7 +84,11 @@ def start(wanted: Wanted) -> None:
     with _only_one():
         _prepare(wanted)
         outside = Outside()
-        with _label_studio(wanted) as labels, _scratch() as scratch:
+        with (
+            _receiver(wanted, outside) as receiver,
+            _label_studio(wanted, receiver) as labels,
+            _scratch() as scratch,
+        ):
             _store(wanted, outside)
             dagster = _dagster(wanted, scratch)
             with running([dagster], _tell):
@@ -134,7 +148,22 @@ def _put_aside() -> None:
 
 
 @contextmanager
-def _label_studio(wanted: Wanted) -> Iterator[list[Server]]:
+def _receiver(wanted: Wanted, outside: Outside) -> Iterator[str]:
+    """Receive webhooks, where a Label Studio can call; give where, or nothing."""
+    if os.environ.get("LS_PIPELINE_WEBHOOK_URL"):
+        host = HOST  # what people put before it leads here
+    elif not os.environ.get("LABEL_STUDIO_URL") and is_address(WEBHOOKS_HOST):
+        host = WEBHOOKS_HOST
+    else:
+        yield ""
+        return
+    port = chosen_port(wanted.webhooks_port, WEBHOOKS_PORT, host)
+    with serving(outside.ledger, webhook_secret(), host, port) as url:
+        yield url
+
+
+@contextmanager
+def _label_studio(wanted: Wanted, receiver: str) -> Iterator[list[Server]]:
     """Run a local Label Studio, unless LABEL_STUDIO_URL points at one that answers."""
     if os.environ.get("LABEL_STUDIO_URL"):
         Outside().label_studio.now()
@@ -149,7 +178,7 @@ def _label_studio(wanted: Wanted) -> Iterator[list[Server]]:
     labels = label_studio_server(home() / "label-studio", home() / "logs", given, port=port)
     with running([labels], _tell):
         key = labels.client_environment["LABEL_STUDIO_API_KEY"]
-        tell_local_label_studio(LocalLabelStudio(labels.url, key))
+        tell_local_label_studio(LocalLabelStudio(labels.url, key, receiver))
         try:
             yield [labels]
         finally:

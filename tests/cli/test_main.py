@@ -168,7 +168,7 @@ def test_every_command_gives_json_but_those_that_stay_up_or_print_it_anyway():
         if not any("--json" in param.opts for param in command.params)
     }
 
-    assert without == {"start", "connections schema", "connections show"}
+    assert without == {"start", "webhooks", "connections schema", "connections show"}
 
 
 def test_help_has_no_signs_that_are_meant_for_click(run):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ls_pipeline.cli import samples
+from ls_pipeline.cli.servers import WEBHOOKS_HOST
 from tests.contracts.conftest import s3_refusal, serving
 from tests.e2e.conftest import keys
 
@@ -29,6 +30,8 @@ def canaries(world, tmp_path, postgresql):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         world.setenv(name, f"{CANARY}-{name}")
     world.setenv("LS_PIPELINE_DATABASE_URL", postgresql)
+    world.setenv("LS_PIPELINE_WEBHOOK_URL", f"http://{WEBHOOKS_HOST}:9")
+    world.setenv("LS_PIPELINE_WEBHOOK_SECRET", f"{CANARY}-webhook")
     world.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     (tmp_path / "dagster").mkdir()
     key = json.loads(Path(os.environ["LABEL_STUDIO_GOOGLE_CREDENTIALS"]).read_text())

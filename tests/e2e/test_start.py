@@ -12,6 +12,8 @@ import pytest
 import requests
 
 from ls_pipeline.cli import samples
+from ls_pipeline.cli.servers import WEBHOOKS_HOST, chosen_port, is_address
+from ls_pipeline.cli.webhooks import answers_at
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.label_studio import LabelStudio
 from ls_pipeline.resources.s3 import S3Buckets
@@ -191,6 +193,67 @@ def test_connections_of_a_file_are_started(folder, buckets, project):
     assert loaded(project) == [{"text": "a"}]
 
 
+@pytest.fixture
+def queue(buckets):
+    """Give the URL of a queue that hears of the seed's bucket on S3."""
+    import boto3
+
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName=BUCKET)["QueueUrl"]
+    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    configuration = {"QueueArn": told["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    boto3.client("s3").put_bucket_notification_configuration(
+        Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [configuration]}
+    )
+    yield url
+    boto3.client("s3").put_bucket_notification_configuration(
+        Bucket=BUCKET, NotificationConfiguration={}
+    )
+
+
+@contextmanager
+def webhooks(world):
+    """Run the receiver where Label Studio may call it."""
+    port = chosen_port(None, 3001, WEBHOOKS_HOST)
+    url = f"http://{WEBHOOKS_HOST}:{port}"
+    words = [PROGRAM, "webhooks", "--host", WEBHOOKS_HOST, "--port", str(port)]
+    with subprocess.Popen(words) as process:
+        try:
+            wait_for(lambda: not can_listen(port) or process.poll() is not None)
+            yield url
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+
+
+def can_listen(port):
+    return chosen_port(None, port, WEBHOOKS_HOST) == port
+
+
+def test_changes_and_labels_come_by_notifications_alone_while_polls_are_an_hour_apart(
+    folder, buckets, project, queue, world
+):
+    bucket, app = buckets["s3"], LabelStudio()
+    world.setenv("LS_PIPELINE_POLL_SECONDS", "3600")
+    (folder / "config.xml").write_text(samples.TEXT_CONFIG)
+    source = json.dumps({"prefix": "in", "notifications": queue})
+    words = f"--source-params '{source}' --label-config config.xml --target s3-completions"
+    words += f""" --target-path {BUCKET} --target-params '{{"prefix": "out"}}'"""
+    bucket.put("in/first.json", b'{"text": "at the start"}', "application/json")
+    with webhooks(world) as url:
+        world.setenv("LS_PIPELINE_WEBHOOK_URL", url)
+        with started(f"{S3} {words}", folder) as log:
+            wait_for(lambda: "1 loaded as tasks" in log.read_text())
+            bucket.put("in/later.json", json.dumps(TYPED_BY_HAND).encode(), "application/json")
+            wait_for(lambda: "2 loaded as tasks" in log.read_text())
+            number = max(one.id for one in app.states(project()))
+            result = samples.label(TYPED_BY_HAND)
+            app._json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
+            wait_for(lambda: "1 written as completions" in log.read_text())
+
+    assert json.loads(bucket.get(f"out/{number}.json"))["data"] == TYPED_BY_HAND
+
+
 def test_label_studio_that_does_not_answer_is_told_before_anything_starts(folder, world):
     world.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     done = run(S3)
@@ -208,6 +271,9 @@ def test_without_an_address_a_label_studio_of_its_own_is_started(folder, buckets
         wait_for(lambda: "1 loaded as tasks" in log.read_text())
         # Another terminal in the same folder finds it without being told.
         synced = run("ls-pipeline sync --json")
+        told = json.loads((folder / ".ls_pipeline" / "label-studio.json").read_text())
+        hears = answers_at(told["webhooks"])
 
     assert json.loads(synced.stdout)["connections"][BUCKET]["tasks"] == 1
+    assert hears is is_address(WEBHOOKS_HOST)
     assert not (folder / ".ls_pipeline" / "label-studio.json").exists()

@@ -1,0 +1,200 @@
+"""The receiver of webhooks: whom it hears, and what it makes of it."""
+
+import socket
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from ls_pipeline.cli import webhooks
+from ls_pipeline.cli.main import main
+from ls_pipeline.cli.servers import chosen_port
+from ls_pipeline.connections import connection
+from ls_pipeline.domain.errors import LedgerUnavailableError
+from ls_pipeline.resources.home import (
+    LocalLabelStudio,
+    home,
+    tell_local_label_studio,
+    webhook_secret,
+    webhook_url,
+)
+from ls_pipeline.resources.labeling_app import SECRET_HEADER
+from ls_pipeline.resources.ledger import Ledger
+from tests.assets.test_loading import Wrapped
+
+SECRET = "our-secret"
+CALL = b'{"action": "ANNOTATION_CREATED"}'
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    target = {"type": "s3-completions", "path": "labels"}
+    ledger.save(connection("reviews", source=None, target=target, project="Reviews"), "test")
+    yield ledger
+    ledger.engine.dispose()
+
+
+def serving(ledger):
+    return webhooks.serving(ledger, SECRET, "127.0.0.1", chosen_port(None, 3001))
+
+
+@pytest.fixture
+def url(ledger):
+    with serving(ledger) as url:
+        yield url
+
+
+def call(url, name="reviews", secret=SECRET, content=CALL):
+    headers = {SECRET_HEADER: secret} if secret is not None else {}
+    return httpx.post(f"{url}/connections/{name}", content=content, headers=headers, timeout=10)
+
+
+def hinted(ledger, name="reviews"):
+    """Give when labels of a connection were last told of, as soon as it is noted."""
+    for _ in range(100):
+        if name in ledger.hinted():
+            break
+        time.sleep(0.02)
+    return ledger.hinted().get(name)
+
+
+def test_call_with_the_secret_is_noted(ledger, url):
+    answer = call(url)
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert hinted(ledger) == pytest.approx(time.time(), abs=60)
+
+
+@pytest.mark.parametrize("secret", [None, "", "wrong", "our-secre", "our-secret2", "ü"])
+def test_call_without_the_secret_is_refused_and_notes_nothing(ledger, url, secret):
+    wrong = secret if secret is None else secret.encode()
+    answer = call(url, secret=wrong)
+    call(url, name="other")
+
+    assert (answer.status_code, SECRET in answer.text) == (401, False)
+    assert ledger.hinted() == {}
+
+
+def test_secret_is_asked_for_before_a_body_is_read(url):
+    assert call(url, secret="wrong", content=b"x" * 10_000_000).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"action": 1}', 400),
+        (b"[" * 50_000, 400),
+        (b"\xff", 400),
+        (b" " * (webhooks.LARGEST_BODY + 1), 413),
+    ],
+)
+def test_body_that_is_no_call_is_refused_and_notes_nothing(ledger, url, content, status):
+    answer = call(url, content=content)
+
+    assert (answer.status_code, ledger.hinted()) == (status, {})
+
+
+def test_body_that_does_not_come_is_not_waited_for(ledger, monkeypatch):
+    monkeypatch.setattr(webhooks, "BODY_SECONDS", 0.2)
+    with serving(ledger) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as slow:
+            head = f"POST /connections/reviews HTTP/1.1\r\nHost: x\r\n{SECRET_HEADER}: {SECRET}\r\n"
+            slow.sendall(f"{head}Content-Length: 10\r\n\r\n".encode())
+            answer = slow.recv(1000)
+
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_other_paths_and_methods_are_not_there(url):
+    found = [
+        httpx.get(f"{url}/connections/reviews").status_code,
+        httpx.post(f"{url}/elsewhere", content=CALL).status_code,
+        httpx.get(f"{url}{webhooks.HEALTH}").status_code,
+    ]
+
+    assert found == [405, 404, 200]
+
+
+def test_unknown_connection_makes_nothing(ledger, url):
+    assert call(url, name="absent").status_code == 204
+    call(url)
+    assert hinted(ledger)
+    assert list(ledger.hinted()) == ["reviews"]
+
+
+def test_burst_of_calls_is_answered_while_the_ledger_hangs_and_is_noted_at_most_twice(ledger):
+    noted, hangs = [], threading.Event()
+
+    def hint(name):
+        hangs.wait(60)
+        noted.append(name)
+
+    with serving(Wrapped(ledger, hint=hint)) as url, ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: call(url).status_code, range(20)))
+        while_it_hung = list(noted)
+        hangs.set()
+
+    assert (set(answers), while_it_hung) == ({204}, [])
+    assert noted in (["reviews"], ["reviews"] * 2)
+
+
+def test_ledger_that_fails_is_said_and_label_studio_hears_nothing_of_it(ledger, caplog):
+    def fail(_name):
+        raise LedgerUnavailableError("ledger.db", "is locked")
+
+    with serving(Wrapped(ledger, hint=fail)) as url:
+        assert call(url).status_code == 204
+
+    assert "is locked" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_port_that_is_taken_is_said_in_a_sentence(url):
+    port = url.rpartition(":")[2]
+    done = CliRunner().invoke(main, ["webhooks", "--port", port])
+
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"Error: Port {port} is taken; choose another, or leave it out.\n",
+    )
+
+
+# -- the secret, and where ----------------------------------------------------------------
+
+
+def test_secret_is_made_once_for_all_who_ask_and_only_the_owner_reads_it(environment):
+    with ThreadPoolExecutor(8) as threads:
+        told = set(threads.map(lambda _: webhook_secret(), range(16)))
+    (file,) = home().iterdir()
+
+    assert len(told) == 1
+    assert len(told.pop()) == 64
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_secret_of_the_environment_comes_first(environment):
+    environment.setenv("LS_PIPELINE_WEBHOOK_SECRET", "given")
+
+    assert (webhook_secret(), home().exists()) == ("given", False)
+
+
+def test_address_is_that_of_the_environment_or_of_the_home(environment):
+    home().mkdir()
+    nowhere = webhook_url()
+    tell_local_label_studio(LocalLabelStudio("http://labels", "key", "http://127.76.83.1:3001"))
+    own = webhook_url()
+    environment.setenv("LABEL_STUDIO_URL", "http://elsewhere")
+    elsewhere = webhook_url()
+    environment.setenv("LS_PIPELINE_WEBHOOK_URL", "https://labels.example.com/hooks/")
+
+    assert (nowhere, own, elsewhere) == ("", "http://127.76.83.1:3001", "")
+    assert webhook_url() == "https://labels.example.com/hooks"
