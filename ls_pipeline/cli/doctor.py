@@ -10,26 +10,31 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ls_pipeline.assets.passes import bucket_of
 from ls_pipeline.assets.projects import Projects
-from ls_pipeline.connections import SourceParams, TargetParams, data_key_faults
+from ls_pipeline.cli.webhooks import answers_at
+from ls_pipeline.connections import Source, SourceParams, TargetParams, data_key_faults
 from ls_pipeline.domain import permissions
 from ls_pipeline.domain.changes import State
 from ls_pipeline.domain.errors import (
     BucketError,
     PipelineError,
+    QueueError,
 )
+from ls_pipeline.domain.notifying import Told, gcs_command, gcs_tells, s3_commands, s3_tells
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import LARGEST_OBJECT, Complaint, data_keys, tasks_in
-from ls_pipeline.resources.home import home
+from ls_pipeline.resources.home import home, webhook_secret, webhook_url
+from ls_pipeline.resources.sqs import arn_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from ls_pipeline.cli.outside import Outside
-    from ls_pipeline.connections import Connection, Source, Target
+    from ls_pipeline.connections import Connection, Target
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import Project
     from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.queue import Queue
 
     T = TypeVar("T")
     _Steps = Generator["Check", None, T]
@@ -71,11 +76,20 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Setup:
+    """What a person sets up once: commands, and what for."""
+
+    so_that: str
+    commands: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What was found about one connection."""
 
     checks: list[Check]
     policies: list[Policy]
+    setups: list[Setup] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +121,12 @@ def examine(names: Sequence[str], outside: Outside) -> Report:
     accounts = {name: outside.ledger.account(name) for name in wanted}
     app = list(_label_studio(outside))
     answers = not any(one.state == "failed" for one in app)
-    found = {
-        name: Findings(
-            list(_guarded(_connection(account, outside, answers=answers))),
-            policies(account.revision().connection, os.environ.get("AWS_DEFAULT_REGION", "")),
-        )
-        for name, account in accounts.items()
-    }
+    region = os.environ.get("AWS_DEFAULT_REGION", "")
+    found = {}
+    for name, account in accounts.items():
+        tried = list(_guarded(_connection(account, outside, answers=answers)))
+        connection = account.revision().connection
+        found[name] = Findings(tried, policies(connection, region), setups(connection, region))
     return Report([*checks, *app], found)
 
 
@@ -183,8 +196,12 @@ def _connection(account: Account, outside: Outside, *, answers: bool) -> Iterato
         seen = yield from _source(source, keys, outside)
         if source.params.use_blob_urls:
             yield from _blobs(account, seen, outside, answers=answers)
+        if source.params.notifications:
+            yield from _queue(source, outside)
     if target := connection.target:
         yield from _target(target, outside)
+        if answers and (url := webhook_url()):
+            yield from _webhook(account, url, outside)
 
 
 def _project(account: Account, connection: Connection, outside: Outside) -> _Steps[tuple[str, ...]]:
@@ -357,6 +374,76 @@ def _loaded_task(account: Account, begin: str, key: str) -> tuple[int, str] | No
     return None
 
 
+# -- notifications ------------------------------------------------------------------------
+
+
+def _queue(source: Source, outside: Outside) -> Iterator[Check]:
+    """Try the queue of a source's notifications, and look whether its bucket tells it."""
+    try:
+        queue = outside.queues.of(source)
+        queue.probe()
+    except QueueError as error:
+        yield _from_error("queue", error)
+        yield Check("notifications", "skipped", "The queue can't be reached.")
+        return
+    yield Check("queue", "ok", f"{queue.address} gives out messages, and takes them back.")
+    try:
+        told = _told(source, queue, outside)
+    except (BucketError, QueueError) as error:
+        seen = _from_error("notifications", error).says
+        told = Told("skipped", f"Whom the bucket tells can't be seen. {seen}")
+    do = "Run the commands below." if told.state == "warning" else ""
+    yield Check("notifications", told.state, told.says, do)
+
+
+def _told(source: Source, queue: Queue, outside: Outside) -> Told:
+    where = source.params.filter.folder
+    bucket: Any = bucket_of(source, outside.s3, outside.gcs)
+    if source.cloud == "s3":
+        return s3_tells(bucket.notifications(), _arn(source), where)
+    subscription: Any = queue
+    return gcs_tells(bucket.notifications(), subscription.topic(), where)
+
+
+def _arn(source: Source, region: str = "") -> str:
+    return arn_of(source.params.notifications, source.params.region_name or region)
+
+
+def _webhook(account: Account, url: str, outside: Outside) -> Iterator[Check]:
+    """See that the receiver of webhooks answers here, and that Label Studio knows it."""
+    if answers_at(url):
+        yield Check("webhooks", "ok", f"Their receiver answers at {url}.")
+    else:
+        do = "Run ls-pipeline webhooks, or ls-pipeline start; correct LS_PIPELINE_WEBHOOK_URL."
+        yield Check("webhooks", "warning", f"No receiver of ours answers at {url}.", do)
+    ids = list(account.projects().values())
+    if not ids:
+        return
+    app, address = outside.label_studio, f"{url}/connections/{account.name}"
+    try:
+        known = all(app.calls_back(one, address, webhook_secret()) for one in ids)
+    except PipelineError as error:
+        yield _from_error("called back", error)
+        return
+    if known:
+        yield Check("called back", "ok", f"Label Studio calls {address} when labels change.")
+    else:
+        do = "Run ls-pipeline sync, which says what stands in the way."
+        yield Check("called back", "warning", f"Label Studio does not call {address} yet.", do)
+
+
+def setups(connection: Connection, region: str = "") -> list[Setup]:
+    """Give what is set up once, so that a source's bucket tells the queue that it names."""
+    source = connection.source
+    if source is None or not source.params.notifications:
+        return []
+    queue, where = source.params.notifications, source.params.filter.folder
+    if source.cloud == "gcs":
+        return [Setup("the bucket tells", [gcs_command(source.path, where, queue)])]
+    commands = s3_commands(source.path, where, queue, _arn(source, region))
+    return [Setup("the bucket tells, and nobody else from then on", commands)]
+
+
 # -- the target ---------------------------------------------------------------------------
 
 
@@ -470,4 +557,11 @@ def _use(part: Source | Target, region: str) -> permissions.Use:
         permissions.partition(params.region_name or region, params.role_arn),
         params.kms_key_id if isinstance(params, TargetParams) else "",
         isinstance(params, TargetParams) and params.delete,
+        _queue_name(part, region) if isinstance(part, Source) else "",
     )
+
+
+def _queue_name(source: Source, region: str) -> str:
+    """Name a source's queue as policies do."""
+    queue = source.params.notifications
+    return _arn(source, region) if queue and source.cloud == "s3" else queue

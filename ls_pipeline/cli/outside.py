@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from ls_pipeline.resources.home import database_url, home
 from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.queues import Queues
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -68,6 +69,10 @@ class Outside:
         from ls_pipeline.resources.gcs import GCSBuckets  # noqa: PLC0415 - slow
 
         return GCSBuckets(retry_seconds=10.0) if self.impatient else GCSBuckets()
+
+    @cached_property
+    def queues(self) -> Queues:
+        return Queues()
 
     @cached_property
     def label_studio(self) -> LabelStudio:

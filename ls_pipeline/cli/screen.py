@@ -76,6 +76,10 @@ def show_findings(report: Report) -> None:
             _show_check(check)
         for policy in found.policies:
             _show_policy(policy)
+        for setup in found.setups:
+            _line(f"  So that {setup.so_that}:", "dim")
+            for command in setup.commands:
+                _line(f"    {command}")
 
 
 def _show_check(check: Check) -> None:

@@ -20,6 +20,7 @@ class Use:
     """What is done with one bucket: objects below ``folder`` are listed, read, or also written.
 
     ``partition`` is the first part of all ARNs there: ``aws``, ``aws-cn`` or ``aws-us-gov``.
+    ``queue`` is where the bucket's notifications wait: an SQS queue's ARN, or a subscription.
     """
 
     bucket: str
@@ -28,6 +29,7 @@ class Use:
     partition: str = "aws"
     kms_key_id: str = ""
     deletes: bool = False
+    queue: str = ""
 
 
 def partition(region: str, role_arn: str = "") -> str:
@@ -67,6 +69,15 @@ def gcs_commands(use: Use) -> list[str]:
     folder's role stands one that tells the names of all objects, and the content of none.
     """
     role = "roles/storage.objectUser" if use.writes else "roles/storage.objectViewer"
+    return _bucket_commands(use, role) + ([_subscription_command(use)] if use.queue else [])
+
+
+def _subscription_command(use: Use) -> str:
+    words = ["gcloud", "pubsub", "subscriptions", "add-iam-policy-binding", use.queue]
+    return shlex.join([*words, f"--member={MEMBER}", "--role=roles/pubsub.subscriber"])
+
+
+def _bucket_commands(use: Use, role: str) -> list[str]:
     if not use.folder:
         return [_binding(use.bucket, role)]
     below = json.dumps(f"projects/_/buckets/{use.bucket}/objects/{use.folder}")
@@ -90,7 +101,8 @@ def _statements(use: Use) -> list[dict[str, Any]]:
     actions = ["s3:GetObject", *(["s3:PutObject"] if use.writes else [])]
     actions += ["s3:DeleteObject"] if use.deletes else []
     key = [_key_statement(use)] if use.kms_key_id else []
-    return [listing, _allow(actions, _objects(use)), *key]
+    queue = [_allow(["sqs:ReceiveMessage", "sqs:DeleteMessage"], use.queue)] if use.queue else []
+    return [listing, _allow(actions, _objects(use)), *key, *queue]
 
 
 def _key_statement(use: Use) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ls_pipeline.domain.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
 )
+from ls_pipeline.domain.notifying import GCSNotification
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.domain.ranges import PAGE, Milestone, Piece
 from ls_pipeline.resources.bucket import Bucket
@@ -195,6 +196,18 @@ class GCSBucket:
             missing = self._missing(key)
             if not isinstance(missing, ObjectNotFoundError):
                 raise missing from error
+
+    def notifications(self) -> list[GCSNotification]:
+        """List whom the bucket tells of its changes."""
+        with _translated(self.uri()):
+            return [
+                GCSNotification(
+                    f"projects/{one.topic_project}/topics/{one.topic_name}",
+                    tuple(one.event_types or ()),
+                    one.blob_name_prefix or "",
+                )
+                for one in self.client.bucket(self.name).list_notifications(timeout=TIMEOUT)
+            ]
 
     def _missing(self, key: str, version: str = "") -> BucketError:
         """Tell what the service meant by "not found": the bucket, the object, or its version."""

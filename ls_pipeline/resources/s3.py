@@ -275,6 +275,14 @@ class S3Bucket:
         with _translated(self.uri(key), self.name):
             self.client.delete_object(Bucket=self.name, Key=key)
 
+    def notifications(self) -> dict[str, Any]:
+        """Give whom the bucket tells of its changes, as S3 tells it."""
+        with _translated(self.uri()):
+            found: dict[str, Any] = self.client.get_bucket_notification_configuration(
+                Bucket=self.name
+            )
+        return found
+
     def _holds(self, key: str, body: bytes, version: str) -> bool:
         """Tell whether a store that tells no checksum holds these bytes.
 

@@ -8,12 +8,16 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli.doctor import examine, policies
 from ls_pipeline.cli.main import main
+from ls_pipeline.cli.servers import chosen_port
+from ls_pipeline.cli.webhooks import serving
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
+from ls_pipeline.resources.home import webhook_secret
 from ls_pipeline.resources.label_studio import About, Opened
 from tests.assets.conftest import Bench
 from tests.assets.test_loading import Wrapped
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
+from tests.contracts.memory_queue import MemoryQueue
 
 ROLE = "arn:aws:iam::123456789012:role/labels"
 
@@ -30,6 +34,9 @@ class App(MemoryLabelingApp):
 
     def open_as_browser(self, _task_id, _uri):
         return self.opened_as
+
+    def calls_back(self, project_id, address, secret):
+        return self.called_back.get((project_id, address)) == secret
 
 
 @pytest.fixture
@@ -163,6 +170,97 @@ def test_blob_that_does_not_open_says_what_to_do(bench, status, host, advice):
     check = blobs(bench, Opened(status, host, allowed=False))[1]["blobs: open"]
 
     assert (check.state, advice in check.do) == ("failed", True)
+
+
+# -- notifications ------------------------------------------------------------------------
+
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
+ARN = "arn:aws:sqs:eu-west-1:123456789012:labels"
+
+
+def notified(bench, queue, **configuration):
+    """Examine with a queue, and a bucket that tells whom its configuration says."""
+    bench.set(notifications=QUEUE)
+    bench.bucket.notifications = lambda: configuration
+    world = outside(bench)
+    world.queues = SimpleNamespace(of=lambda _source: queue)
+    report = examine((), world)
+    return report, {one.check: one for one in report.connections["reviews"].checks}
+
+
+def test_queue_that_is_told_is_well(bench):
+    told = {"QueueArn": ARN, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+    report, checks = notified(bench, MemoryQueue(QUEUE), QueueConfigurations=[told])
+
+    assert (checks["queue"].state, checks["notifications"].state) == ("ok", "ok")
+    assert not report.failed
+
+
+def test_queue_that_is_not_told_is_a_warning_with_the_commands(bench):
+    report, checks = notified(bench, MemoryQueue(QUEUE))
+    (setup,) = report.connections["reviews"].setups
+
+    assert checks["notifications"].state == "warning"
+    assert checks["notifications"].do == "Run the commands below."
+    assert "aws s3api put-bucket-notification-configuration --bucket bucket" in setup.commands[1]
+
+
+def test_absent_queue_fails(bench):
+    report, checks = notified(bench, MemoryQueue(QUEUE, exists=False))
+
+    assert (checks["queue"].state, checks["queue"].do) == ("failed", "Create it.")
+    assert (checks["notifications"].state, report.failed) == ("skipped", True)
+
+
+def test_bucket_that_does_not_say_whom_it_tells_is_no_failure(bench):
+    bench.set(notifications=QUEUE)
+    bench.bucket.notifications = refuse
+    world = outside(bench)
+    world.queues = SimpleNamespace(of=lambda _source: MemoryQueue(QUEUE))
+    report = examine((), world)
+    check = {one.check: one for one in report.connections["reviews"].checks}["notifications"]
+
+    assert (check.state, "can't be seen" in check.says, report.failed) == ("skipped", True, False)
+
+
+def test_queue_shows_in_the_policies():
+    def needed(cloud, queue):
+        source = {"type": cloud, "path": "b", "params": {"notifications": queue}}
+        return policies(connection("c", source=source, target=None, project="Project"))
+
+    (aws,) = needed("s3", QUEUE)
+    (google,) = needed("gcs", "projects/p/subscriptions/s")
+
+    assert aws.policy["Statement"][-1] == {
+        "Effect": "Allow",
+        "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage"],
+        "Resource": ARN,
+    }
+    assert google.commands[-1].startswith(
+        "gcloud pubsub subscriptions add-iam-policy-binding projects/p/subscriptions/s "
+    )
+
+
+def with_webhooks(bench, environment, url):
+    environment.setenv("LS_PIPELINE_WEBHOOK_URL", url)
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    return findings(bench)
+
+
+def test_receiver_that_answers_and_is_known_is_well(bench, environment):
+    with serving(bench.ledger, webhook_secret(), "127.0.0.1", chosen_port(None, 3001)) as url:
+        bench.app.call_back(1, f"{url}/connections/reviews", webhook_secret())
+        _, checks = with_webhooks(bench, environment, url)
+
+    assert (checks["webhooks"].state, checks["called back"].state) == ("ok", "ok")
+
+
+def test_receiver_that_does_not_answer_and_is_not_known_is_a_warning(bench, environment):
+    report, checks = with_webhooks(bench, environment, "http://127.0.0.1:9")
+
+    assert (checks["webhooks"].state, checks["called back"].state) == ("warning", "warning")
+    assert not report.failed
 
 
 def test_role_shows_in_the_policies():

@@ -1,6 +1,7 @@
 """`ls-pipeline doctor` on the real servers: what it finds, and that it leaves nothing behind."""
 
 import json
+import shlex
 
 import pytest
 
@@ -122,6 +123,29 @@ def test_blob_that_does_not_open_fails(stage):
     opened = said(report, "shapes", "blobs: open")
     assert (opened["state"], "does not open" in opened["says"]) == ("failed", True)
     assert "Signature" not in json.dumps(report)
+
+
+def test_bucket_that_tells_its_queue_is_told_from_one_that_does_not(stage):
+    import boto3
+
+    source = stage.s3("in")
+    put(source, samples.texts(1))
+    queue = boto3.client("sqs").create_queue(QueueName=source.name)["QueueUrl"]
+    stage.add(
+        "reviews", samples.TEXT_CONFIG, source, None, {"notifications": queue, "prefix": "reviews"}
+    )
+    before = examined(stage)
+    (setup,) = before["connections"]["reviews"]["setups"]
+    *command, configuration = shlex.split(setup["commands"][1])
+    boto3.client("s3").put_bucket_notification_configuration(
+        Bucket=source.name, NotificationConfiguration=json.loads(configuration)
+    )
+    after = examined(stage)
+
+    assert command[:3] == ["aws", "s3api", "put-bucket-notification-configuration"]
+    assert said(before, "reviews", "queue")["state"] == "ok"
+    assert said(before, "reviews", "notifications")["state"] == "warning"
+    assert said(after, "reviews", "notifications")["state"] == "ok"
 
 
 def test_personal_access_token_is_told_from_a_legacy_one(stage, world, personal_access_token):
