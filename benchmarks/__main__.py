@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks import report, works
 from benchmarks.growth import growth
 from benchmarks.latency import latency
+from benchmarks.notified import notified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,8 @@ def measured(asked: argparse.Namespace, folder: Path) -> Iterator[report.Work | 
                 yield growth(asked.growth, asked.repeats, folder)
             if asked.puts:
                 yield latency(labels.url, asked.puts, folder)
+            if asked.notified:
+                yield notified(labels.url, asked.notified, folder)
 
 
 def main() -> None:
@@ -41,6 +44,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=500, help="To load and export; 0: none.")
     parser.add_argument("--growth", type=int, default=50_000, help="Up to which size; 0: none.")
     parser.add_argument("--puts", type=int, default=5, help="To time the way of; 0: none.")
+    parser.add_argument("--notified", type=int, default=5, help="The same, by notifications.")
     parser.add_argument("--latency", type=float, default=0.08, help="Seconds before an answer.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))

@@ -18,12 +18,15 @@ from ls_pipeline.cli.servers import dagster_server, running
 from ls_pipeline.connections import connection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import dagster as dg
 
 POLL_SECONDS = 30
 """Between two looks of a sensor, as it is unless it is set."""
+
+PATIENCE = 10 * POLL_SECONDS
 
 STEPS = (
     "until a sensor looks and asks for a run",
@@ -49,33 +52,37 @@ def latency(url: str, puts: int, folder: Path) -> Section:
     print(f"{puts} objects, one after the other, with the daemon running", flush=True)  # noqa: T201
     with running([dagster_server(folder / "logs", dict(os.environ))]):
         bucket.put(f"{name}/first.json", b'{"text": "first"}', "application/json")
-        _wait(outside, name, 1)
+        wait_for_tasks(outside, name, 1)
         for number in range(2, puts + 2):
             time.sleep(chance.uniform(0, POLL_SECONDS))
             began = time.time()
             bucket.put(f"{name}/{number}.json", b'{"text": "one"}', "application/json")
-            ended = _wait(outside, name, number)
-            run = _run_before(outside.instance, ended)
+            ended = wait_for_tasks(outside, name, number)
+            run = run_before(outside.instance, ended)
             moments = [began, run.create_timestamp.timestamp(), run.start_time or 0.0, ended]
             ways.append([*map(operator.sub, moments[1:], moments), ended - began])
             print("  " + ", ".join(f"{one:.1f} s" for one in ways[-1]), flush=True)  # noqa: T201
-    rows = [
-        f"| {step} | {np.quantile(took, 0.5):.1f} s | {np.quantile(took, 0.95):.1f} s |"
-        for step, took in zip(STEPS, zip(*ways, strict=True), strict=True)
-    ]
     about = (
         f"{puts} objects, each put at any moment, with Dagster's daemon running as `ls-pipeline "
         f"start` starts it: its sensors look every {POLL_SECONDS} seconds, unless "
         "LS_PIPELINE_POLL_SECONDS says otherwise. Median and 95th percentile; each row begins "
         "where the one above ends."
     )
-    head = "| | p50 | p95 |\n| --- | --- | --- |\n"
-    return Section("From a bucket into Label Studio", f"{about}\n\n{head}" + "\n".join(rows))
+    return Section("From a bucket into Label Studio", f"{about}\n\n{table(STEPS, ways)}")
 
 
-def _wait(outside: Outside, title: str, tasks: int) -> float:
+def table(steps: Sequence[str], ways: Sequence[Sequence[float]]) -> str:
+    """Tell how long each step of some ways took, in Markdown."""
+    rows = [
+        f"| {step} | {np.quantile(took, 0.5):.1f} s | {np.quantile(took, 0.95):.1f} s |"
+        for step, took in zip(steps, zip(*ways, strict=True), strict=True)
+    ]
+    return "\n".join(["| | p50 | p95 |", "| --- | --- | --- |", *rows])
+
+
+def wait_for_tasks(outside: Outside, title: str, tasks: int) -> float:
     """Wait until a project has so many tasks; give the time."""
-    deadline = time.monotonic() + 10 * POLL_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         project = outside.label_studio.titled(title)
         if project and project.tasks >= tasks:
@@ -84,7 +91,7 @@ def _wait(outside: Outside, title: str, tasks: int) -> float:
     raise TimeoutError("the object never came to Label Studio")
 
 
-def _run_before(instance: dg.DagsterInstance, moment: float) -> dg.RunRecord:
+def run_before(instance: dg.DagsterInstance, moment: float) -> dg.RunRecord:
     """Give the run that was created last before a moment: the one that loaded."""
     records = instance.get_run_records(limit=5)
     return next(one for one in records if one.create_timestamp.timestamp() < moment)
