@@ -129,6 +129,6 @@ def test_of_changes_to_the_same_revision_one_is_stored(at_once, account):
 
 
 def test_lease_is_taken_by_one(at_once, account):
-    answers = at_once("ledger.account('c')._take().fence")
+    answers = at_once("ledger.account('c')._take('').fence")
 
     assert sorted(map(str, answers)) == ["1", *["LeaseError"] * (PROCESSES - 1)]
