@@ -54,13 +54,13 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         exported = len(work.account.exported_ids())
         return dg.MaterializeResult(
             metadata={
+                **project_links(projects.all()),
+                "folder": folder_link(target, folder(target.params.prefix)),
                 "written": dg.MetadataValue.int(done.written),
                 "unchanged": dg.MetadataValue.int(done.unchanged),
                 "emptied": dg.MetadataValue.int(done.emptied),
                 "deleted": dg.MetadataValue.int(done.deleted),
                 "dagster/row_count": dg.MetadataValue.int(exported),
-                "folder": folder_link(target, folder(target.params.prefix)),
-                **project_links(projects.all()),
                 **done.took.metadata(),
             }
         )

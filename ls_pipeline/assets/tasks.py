@@ -17,7 +17,7 @@ from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import owners
-from ls_pipeline.resources.labeling_app import LabelingApp, Project
+from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.ledger_account import Account
 from ls_pipeline.resources.ledger_records import Quarantined
@@ -67,10 +67,13 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         done.notes += work.call_back([one.id for one in projects], label_studio)
         for note in done.notes:
             context.log.warning(note)
-        metadata = _metadata(done, work.account, projects)
-        metadata["folder"] = folder_link(source, source.params.filter.folder)
         return dg.MaterializeResult(
-            metadata={**metadata, **copy_metadata(work.connection.name, source, copied)},
+            metadata={
+                **project_links(projects),
+                "folder": folder_link(source, source.params.filter.folder),
+                **_metadata(done, work.account, sum(one.tasks for one in projects)),
+                **copy_metadata(work.connection.name, source, copied),
+            },
             check_results=[
                 balance(work.account, source.params.filter.folder, done),
                 nothing_quarantined(work.account),
@@ -78,9 +81,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         )
 
 
-def _metadata(
-    done: Loading, account: Account, projects: list[Project]
-) -> dict[str, dg.MetadataValue[Any]]:
+def _metadata(done: Loading, account: Account, tasks: int) -> dict[str, dg.MetadataValue[Any]]:
     states = account.count_objects()
     metadata: dict[str, dg.MetadataValue[Any]] = {
         "objects": dg.MetadataValue.int(states[State.LOADED]),
@@ -94,8 +95,7 @@ def _metadata(
         "tasks_updated": dg.MetadataValue.int(done.tasks_updated),
         "tasks_deleted": dg.MetadataValue.int(done.tasks_deleted),
         "tasks_kept": dg.MetadataValue.int(done.tasks_kept),
-        "dagster/row_count": dg.MetadataValue.int(sum(one.tasks for one in projects)),
-        **project_links(projects),
+        "dagster/row_count": dg.MetadataValue.int(tasks),
         **done.took.metadata(),
     }
     if done.first_new:
