@@ -14,10 +14,11 @@ from benchmarks.world import World
 from ls_pipeline.cli.outside import dagster_home
 from ls_pipeline.resources.home import database_url, home
 from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.sensors.looks import SILENCE_SECONDS
-from ls_pipeline.sensors.watching import TICK_SECONDS
 
 SHAPE = Shape(connections=6, objects=20, big=5000)
+
+DAGSTER_GIVES_UP = 60.0
+"""Seconds of a tick, what Dagster does beside it included."""
 
 IDLE_TICK_BYTES = 3000
 """What Dagster may keep of a tick that found nothing, whatever the number of connections."""
@@ -52,7 +53,7 @@ def test_many_connections_of_which_two_fail_share_a_deployment(deployment, tmp_p
     assert {one.what for one in living.changes} == {"object", "label"}
     assert living.waiting == []
     assert not any(one.failed for one in took)
-    assert max(one.seconds for one in took) < TICK_SECONDS + SILENCE_SECONDS + 5.0
+    assert max(one.seconds for one in took) < DAGSTER_GIVES_UP / 2
     assert max(len(serialize_value(one.tick_data)) for one in idle) < IDLE_TICK_BYTES
     assert not any(one.log_key for one in idle)
     assert {name: ledger.account(name).count_tasks() for name in (MISSING, SILENT)} == {
