@@ -281,7 +281,7 @@ def label_studio_server(
         environment=environment,
         clients={"LABEL_STUDIO_URL": "{url}", "LABEL_STUDIO_API_KEY": token},
         health="/health",
-        patience=300,
+        patience=600,
         port=port,
     )
 
