@@ -35,6 +35,8 @@ run_coordinator:
   class: QueuedRunCoordinator
   config:
     dequeue_interval_seconds: 1
+    dequeue_use_threads: true
+    dequeue_num_workers: 4
 run_monitoring:
   enabled: true
   max_resume_run_attempts: 0
