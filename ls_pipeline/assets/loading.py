@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.assets.projects import Projects
+from ls_pipeline.assets.projects import Projects, ours_above
 from ls_pipeline.assets.settling import Settling
 from ls_pipeline.assets.took import Took
 from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, compare
@@ -599,18 +599,47 @@ class _Loader:
             )
 
     def _adopt_tasks(self) -> None:
-        """Take up the tasks that this connection loaded before its ledger was lost."""
-        if self.account.has_tasks():
-            return
+        """Take up tasks of ours that the ledger doesn't know: it was lost, or is an old copy."""
+        size = self.source.params.tasks_per_project
+        if size and self.project.tasks >= size:
+            self.projects.take_up_further(self.lease, self.connection)
+            self.project = self.projects.all()[-1]
+        taken = 0
+        for project_id, seen in self.account.seen().items():
+            highest = self.app.highest_task_id(project_id)
+            if highest > seen:
+                taken += self._adopt(ours_above(self.app, self.account, project_id, seen))
+                self.account.set_seen(self.lease, project_id, highest)
+        if taken:
+            self.done.notes.append(f"{taken} tasks of an earlier ledger were taken up.")
+
+    def _adopt(self, ours: Iterator[tuple[int, Origin]]) -> int:
+        """Record those of some tasks that the ledger doesn't know; give their number."""
         root = self.bucket.uri()
         found: dict[tuple[str, int], LoadedRow] = {}
-        for number, origin in self.projects.origins():
+        for number, origin in ours:
             if origin.uri.startswith(root):
                 key = origin.uri[len(root) :]
                 found[key, origin.row] = LoadedRow(key, origin.row, origin.version, "", number)
-        if found:
-            self.account.record(self.lease, loaded=found.values())
-            self.done.notes.append(f"{len(found)} tasks of an earlier ledger were taken up.")
+        news = list(self._unknown(list(found.values())))
+        if news:
+            self.account.record(self.lease, loaded=news)
+        return len(news)
+
+    def _unknown(self, rows: Sequence[LoadedRow]) -> Iterator[LoadedRow]:
+        """Choose the rows of which the ledger knows no task, or not the newest of several."""
+        for start in range(0, len(rows), BATCH_ROWS):
+            some = rows[start : start + BATCH_ROWS]
+            known = self.account.rows_of_all([row.key for row in some])
+            for row in some:
+                one = known[row.key].get(row.row)
+                if one is None or self._follows(row, one):
+                    yield row
+
+    def _follows(self, row: LoadedRow, known: LoadedRow) -> bool:
+        """Tell whether a task is the new one that a replaced object got beside its old one."""
+        several = self.source.params.on_change == "new_task"
+        return several and row.version != known.version and row.task_id > known.task_id
 
     def _free_outlived(self) -> None:
         """Try what is in quarantine again, where it would now be read otherwise."""

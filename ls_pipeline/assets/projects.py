@@ -74,11 +74,6 @@ class Projects:
         """Count as ``LabelingApp.count_annotations`` does, in all of them."""
         return sum(self.app.count_annotations(self.ids).values())
 
-    def origins(self) -> Iterator[tuple[int, Origin]]:
-        """List (id, origin) of the connection's own tasks."""
-        for number in self.ids:
-            yield from ours_above(self.app, self.account, number, 0)
-
     # -- which they are ---------------------------------------------------------------------
 
     def begin_next(self, lease: Lease, connection: Connection) -> Project:
@@ -119,6 +114,14 @@ class Projects:
             if number > 1 and project.title == connection.title(number):
                 found.setdefault(number, project)
         return found
+
+    def take_up_further(self, lease: Lease, connection: Connection) -> None:
+        """Take up further projects with tasks of the connection, which an old ledger misses."""
+        newest = max(self.account.projects())
+        further = sorted(self._further(connection).items())
+        ours = {n: one.id for n, one in further if n > newest and self._has_ours(one)}
+        if ours:
+            self.account.set_projects(lease, ours)
 
     def find(self, lease: Lease, connection: Connection) -> None:
         """Find the projects by their titles, where the ledger knows none; make the first if absent.

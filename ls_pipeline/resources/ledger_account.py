@@ -95,6 +95,19 @@ class Account(Attempts, Exports):
             rows = ({"number": number, "project_id": one} for number, one in ids.items())
             self._upsert(db, projects, rows)
 
+    def seen(self) -> dict[int, int]:
+        """Give each project's highest task id up to which all of the connection's are known."""
+        c = projects.c
+        query = sa.select(c.project_id, c.seen).where(c.connection == self.id)
+        with self.ledger.engine.connect() as db:
+            return {row.project_id: row.seen for row in db.execute(query.order_by(c.number))}
+
+    def set_seen(self, lease: Lease, project_id: int, task_id: int) -> None:
+        """Record that up to this task id all of the connection's are known."""
+        mine = sa.and_(projects.c.connection == self.id, projects.c.project_id == project_id)
+        with self._write(lease) as db:
+            db.execute(projects.update().where(mine).values(seen=task_id))
+
     def copied(self, side: str) -> str:
         """Tell what the local copy of a side was finished with; empty while it is not."""
         column = connections.c[f"{side}_copy"]

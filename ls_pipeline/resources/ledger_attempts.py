@@ -10,7 +10,7 @@ from ls_pipeline.domain.changes import KnownObject, State
 from ls_pipeline.resources.ledger_lease import PAGE, plain
 from ls_pipeline.resources.ledger_objects import WHOLE_OBJECT, Objects
 from ls_pipeline.resources.ledger_records import Attempt, LoadedRow
-from ls_pipeline.resources.ledger_tables import attempts, objects, quarantine, tasks
+from ls_pipeline.resources.ledger_tables import attempts, objects, projects, quarantine, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -104,6 +104,7 @@ class Attempts(Objects):
         with self._write(lease) as db:
             if attempt:
                 db.execute(attempts.delete().where(attempts.c.id == attempt.id))
+                self._see(db, attempt, loaded)
             self._drop_old_complaints(db, finished)
             for table in (objects, quarantine):
                 mine = table.c.connection == self.id
@@ -125,6 +126,15 @@ class Attempts(Objects):
                     for one in complaints
                 ),
             )
+
+    def _see(self, db: sa.Connection, attempt: Attempt, loaded: Sequence[LoadedRow]) -> None:
+        """Count what an import made as seen, where no other task came before it."""
+        imported = {(row.key, row.row) for row in attempt.rows}
+        ids = [row.task_id for row in loaded if (row.key, row.row) in imported]
+        c, newest = projects.c, max(ids, default=0)
+        mine = sa.and_(c.connection == self.id, c.project_id == attempt.project_id)
+        here = sa.and_(mine, c.seen >= attempt.above, c.seen < newest)
+        db.execute(projects.update().where(here).values(seen=newest))
 
     def _drop_old_complaints(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
         """Drop what stands against other versions of objects; few have anything against them."""

@@ -98,6 +98,7 @@ projects = sa.Table(
     _connection_id(),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("project_id", sa.Integer, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False, server_default="0"),
 )
 revisions = sa.Table(
     "revisions",

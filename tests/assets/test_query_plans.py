@@ -45,7 +45,6 @@ READ_WHOLE = {
     # A thousandth of what is listed; they are written anew when a range changed.
     "DELETE FROM milestones",
     # Whether there is any: one row.
-    "SELECT tasks.task_id FROM tasks",
     'SELECT quarantine."key" FROM quarantine',
     # What is quarantined is few, and those that other settings would read otherwise are sought.
     'SELECT DISTINCT quarantine."key" FROM quarantine',
