@@ -72,6 +72,17 @@ def test_annotator_sees_the_pictures_pixels(stage, page, label_studio_server, cl
     assert all(seen.get(rgb(colour), 0) > 1000 for colour in expected)
 
 
+def pick_partition(page, name):
+    """Open the list until it stays: the page may draw itself again meanwhile, and close it."""
+    entry = page.get_by_text(name, exact=True)
+    deadline = time.monotonic() + PATIENCE
+    while not entry.is_visible():
+        assert time.monotonic() < deadline, f"{name} can't be picked"
+        page.get_by_placeholder("Partition").click()
+        page.wait_for_timeout(1000)
+    entry.click()
+
+
 def launch(page, dagster, name, settings):
     """Change a source's settings as a person does: pick the connection, edit, launch.
 
@@ -79,8 +90,7 @@ def launch(page, dagster, name, settings):
     """
     job = "save_source_settings"
     page.goto(f"{dagster.url}/locations/ls_pipeline.definitions/jobs/{job}/playground")
-    page.get_by_placeholder("Partition").click()
-    page.get_by_text(name, exact=True).click()
+    pick_partition(page, name)
     editor = "document.querySelector('.CodeMirror').CodeMirror"
     page.wait_for_function(f"() => {editor}.getValue().includes('saved_by')")
     form = yaml.safe_load(page.evaluate(f"{editor}.getValue()"))
