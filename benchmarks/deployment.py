@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +83,16 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
         )
         ledger.save(settings, "benchmarks")
     buckets, app = S3Buckets(endpoint_url=source_url), LabelStudio()
-    for name in shape.small:
+
+    def load_all(name: str) -> None:
         account = ledger.account(name)
         settings = account.revision().connection
         with account.lease() as lease:
             load(account, lease, settings, buckets.open(name), app, Silent())
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(load_all, shape.small):
+            pass
     _claim(ledger, shape.big, app, buckets)
 
 

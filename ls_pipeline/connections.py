@@ -148,6 +148,11 @@ class SourceParams(Params):
         """Give what decides how an object is read; quarantine holds under one such alone."""
         return f"blob {self.data_key}" if self.use_blob_urls else "json"
 
+    @property
+    def one_task_a_row(self) -> bool:
+        """Tell whether a replaced object gets no new task beside the old one."""
+        return self.on_change != "new_task"
+
 
 class TargetParams(Params):
     """Where completions go; ``regex`` selects the keys that are written."""

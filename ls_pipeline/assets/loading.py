@@ -1,7 +1,7 @@
 """One pass over a source: find what changed, and load it as tasks, each exactly once.
 
-The protocol, per batch: write an attempt to the ledger, import, record the ids and close the
-attempt. An attempt found open is settled first, by what Label Studio has.
+First it settles what earlier passes left open; then it reads what differs, and has it imported
+in batches, in the order of the keys.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.assets.projects import Projects, ours_above
+from ls_pipeline.assets.adopting import adopt
+from ls_pipeline.assets.importing import BATCH_ROWS, Batch, Importing, Row
+from ls_pipeline.assets.projects import Projects
 from ls_pipeline.assets.settling import Settling
 from ls_pipeline.assets.took import Took
 from ls_pipeline.domain.changes import WORK, Change, Difference, KnownObject, State, compare
@@ -21,11 +23,9 @@ from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
     LabelStudioError,
-    LeaseLostError,
     ObjectChangedError,
     ObjectNotFoundError,
     OutsideError,
-    TasksRefusedError,
 )
 from ls_pipeline.domain.ranges import Cutting
 from ls_pipeline.domain.tasks import (
@@ -50,21 +50,13 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
-    from ls_pipeline.resources.ledger_records import Attempt
     from ls_pipeline.resources.progress import Progress
-
-BATCH_ROWS = 1000
-BATCH_BYTES = 8 * 2**20
-"""Of one import call."""
 
 READERS = 16
 READ_AHEAD = BATCH_ROWS
 READ_AHEAD_BYTES = 64 * 2**20
 """Objects read at once, and what may wait for its turn: while one batch is imported, the next is
 read."""
-
-SUSPECTS_AT_MOST = 20
-"""Tasks that make Label Studio crash, one after the other, before it is Label Studio's fault."""
 
 UNREADABLE_AT_MOST = 20
 """Objects that can't be read, before it is the bucket's fault."""
@@ -93,36 +85,6 @@ class Loading:
     notes: list[str] = field(default_factory=list)
     """What a person should know, though the pass went well."""
     took: Took = field(default_factory=Took)
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A task on its way to Label Studio."""
-
-    loaded: LoadedRow
-    body: dict[str, Any]
-    size: int
-
-
-@dataclass
-class _Batch:
-    rows: list[_Row] = field(default_factory=list)
-    passed: list[LoadedRow] = field(default_factory=list)
-    complaints: list[Quarantined] = field(default_factory=list)
-    finished: list[KnownObject] = field(default_factory=list)
-    forgotten: list[str] = field(default_factory=list)
-    dropped: list[LoadedRow] = field(default_factory=list)
-    bytes: int = 0
-
-    def add(self, row: _Row) -> None:
-        self.rows.append(row)
-        self.bytes += row.size
-
-    @property
-    def full(self) -> bool:
-        gone = len(self.forgotten) + len(self.dropped)
-        ledger_rows = len(self.passed) + len(self.finished) + gone
-        return max(len(self.rows), ledger_rows) >= BATCH_ROWS or self.bytes >= BATCH_BYTES
 
 
 def load(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
@@ -157,37 +119,43 @@ class _Loader:
         self.source: Source = connection.source
         self.bucket, self.app, self.progress = bucket, app, progress
         self.done = Loading()
-        self.batch = _Batch()
+        self.batch = Batch()
         self.rows: dict[str, dict[int, LoadedRow]] = {}
-        self.suspects: list[tuple[_Row, TasksRefusedError]] = []
-        self.withheld: list[KnownObject] = []
-        self.importing = ThreadPoolExecutor(1)
-        self.under_way: Future[None] | None = None
-        """The import of the batch before, while the next one is made ready; never two at once."""
         self.cutting = Cutting()
-        self.unsettled: set[str] = set()
-        """Keys that differ, and are not recorded yet."""
-        one_task = self.source.params.on_change != "new_task"
         self.projects = Projects(account, app)
-        self.settling = Settling(account, lease, bucket, self.projects, one_task_a_row=one_task)
 
     def run(self) -> Loading:
         self._list_one_page()
         self.projects.find(self.lease, self.connection)
         self.project = self.projects.all()[-1]
         self._read_label_config()
-        self._settle_attempts()
+        settling = self._settle_attempts()
         self._adopt_tasks()
         self._free_outlived()
-        self._open_bucket(self.projects.ids)
+        self.done.notes += self.projects.open_bucket(
+            self.bucket, self.source.params, self.projects.ids
+        )
+        self.importing = Importing(
+            self.account,
+            self.lease,
+            self.connection,
+            self.source,
+            self.bucket,
+            self.projects,
+            settling,
+            self.done.took,
+            self.progress,
+        )
         with ThreadPoolExecutor(READERS) as readers, self.importing:
             for difference, found in self._read_ahead(readers, self._work()):
                 self._take(difference, found)
                 if self.batch.full:
                     self._flush()
             self._flush()
-            self._await_import()
-        self._blame_suspects()
+            self.importing.wait()
+        self.importing.blame_suspects()
+        self.done.tasks_created += self.importing.created
+        self.done.notes += self.importing.notes
         self._note_milestones()
         if self.done.unread:
             raise OutsideError(" ".join(self.done.unread))
@@ -236,13 +204,13 @@ class _Loader:
                 self.done.changes[difference.change] += 1
                 self._count(difference)
                 if difference.change in WORK:
-                    self.unsettled.add(difference.key)
+                    self.importing.unsettled.add(difference.key)
                     yield difference
 
     def _note_milestones(self) -> None:
         """Remember how the bucket wrote what is now dealt with."""
         select = self.source.params.filter
-        milestones = self.cutting.milestones(self.unsettled)
+        milestones = self.cutting.milestones(self.importing.unsettled)
         if milestones != self.account.milestones(select):
             self.account.set_milestones(self.lease, select, milestones)
 
@@ -260,7 +228,7 @@ class _Loader:
         if difference.change is Change.FILTERED:
             self.done.filtered += unknown
             if not unknown:  # it differs from what is known, and no pass will change that
-                self.unsettled.add(difference.key)
+                self.importing.unsettled.add(difference.key)
 
     def _read_ahead(
         self, readers: ThreadPoolExecutor, work: Iterator[Difference]
@@ -385,7 +353,7 @@ class _Loader:
         """
         if self.source.params.on_delete != "delete" or not rows:
             return []
-        self._await_import()
+        self.importing.wait()
         ids = [row.task_id for row in rows]
         there = {one.task_id: one for one in self.projects.completions(ids)}
         deleted = []
@@ -430,20 +398,20 @@ class _Loader:
         content, size = digest(written), len(written)
         row = LoadedRow(one.key, task.row, one.version, content, before.task_id if before else 0)
         if before is None:
-            self.batch.add(_Row(row, body, size))
+            self.batch.add(Row(row, body, size))
         elif before.version == one.version or before.digest == content:
             self.batch.passed.append(row)
         elif self.source.params.on_change == "ignore":
             self.done.tasks_kept += 1
             self.batch.passed.append(row)
         elif self.source.params.on_change == "new_task":
-            self.batch.add(_Row(replace(row, task_id=0), body, size))
+            self.batch.add(Row(replace(row, task_id=0), body, size))
         else:
-            self._update(_Row(row, body, size))
+            self._update(Row(row, body, size))
 
-    def _update(self, new: _Row) -> None:
+    def _update(self, new: Row) -> None:
         """Bring the task of a replaced object up to date, unless a human has worked on it."""
-        self._await_import()
+        self.importing.wait()
         row = new.loaded
         now = next(iter(self.projects.completions([row.task_id])), None)
         if now is None:  # deleted in Label Studio: this version is a new task
@@ -458,202 +426,42 @@ class _Loader:
             self.done.tasks_updated += 1
         self.batch.passed.append(row)
 
-    # -- batches --------------------------------------------------------------------------
-
     def _flush(self) -> None:
-        """Have what is gathered imported, in another thread, after the batch before it."""
-        self._await_import()
-        batch, self.batch = self.batch, _Batch()
-        self.under_way = self.importing.submit(self._load, batch)
-
-    def _await_import(self) -> None:
-        """Wait until Label Studio is at work for nobody else; raise what the import raised."""
-        if self.under_way:
-            done, self.under_way = self.under_way, None
-            done.result()
-
-    def _load(self, batch: _Batch) -> None:
-        """Import a batch, then record it with the objects that it finishes."""
-        attempt, loaded = self._spread(batch.rows)
-        # An object with a suspect row is not finished: the row's fate is open.
-        open_keys = {row.loaded.key for row, _ in self.suspects}
-        self.withheld += [one for one in batch.finished if one.key in open_keys]
-        batch.finished = [one for one in batch.finished if one.key not in open_keys]
-        self._record(attempt, loaded, batch)
-        self.unsettled -= {*(one.key for one in batch.finished), *batch.forgotten}
-
-    def _spread(self, rows: Sequence[_Row]) -> tuple[Attempt | None, list[LoadedRow]]:
-        """Import rows into the newest project, and what it has no room for into further ones.
-
-        The last of them are given as `_imported` gives them.
-        """
-        while rows and (room := self._room(len(rows))) < len(rows):
-            self._import(rows[:room])
-            rows = rows[room:]
-        return self._imported(rows)
-
-    def _room(self, wanted: int) -> int:
-        """Tell how many tasks fit into the newest project; begin a further one if it is full."""
-        size = self.source.params.tasks_per_project
-        if not size:
-            return wanted
-        self.project = self.app.project(self.project.id)
-        while self.project.tasks >= size:
-            full, self.project = self.project, self.projects.begin_next(self.lease, self.connection)
-            self._open_bucket([self.project.id])
-            self.done.notes.append(
-                f"Project {full.title!r} has {full.tasks} tasks, and is full; new ones go to "
-                f"{self.project.title!r}, {self.project.url}."
-            )
-        return size - self.project.tasks
-
-    def _import(self, rows: Sequence[_Row]) -> None:
-        """Import rows, as one batch if Label Studio takes it, else without the culprits."""
-        attempt, loaded = self._imported(rows)
-        if attempt:
-            self._record(attempt, loaded, _Batch())
-
-    def _imported(self, rows: Sequence[_Row]) -> tuple[Attempt | None, list[LoadedRow]]:
-        """Import rows, and give them with their tasks and an attempt to close.
-
-        Where the batch is refused, that is dealt with: there is none.
-        """
-        if not rows:
-            return None, []
-        above = self.app.highest_task_id(self.project.id)
-        attempt = self.account.open_attempt(
-            self.lease, self.project.id, above, [row.loaded for row in rows]
-        )
-        try:
-            with self.done.took.timing("importing"):
-                ids = self.app.import_tasks(self.project.id, [row.body for row in rows])
-        except TasksRefusedError as error:
-            self._refused(attempt, rows, error)
-            return None, []
-        numbered = zip(rows, ids, strict=True)
-        return attempt, [replace(row.loaded, task_id=number) for row, number in numbered]
-
-    def _record(self, attempt: Attempt | None, loaded: list[LoadedRow], batch: _Batch) -> None:
-        """Record rows that are loaded, and with them what else a batch holds."""
-        try:
-            self.account.record(
-                self.lease,
-                attempt=attempt,
-                loaded=[*loaded, *batch.passed],
-                complaints=batch.complaints,
-                finished=batch.finished,
-                forgotten=batch.forgotten,
-                dropped=batch.dropped,
-            )
-        except LeaseLostError:
-            self.settling.take_back(loaded)
-            raise
-        self.done.tasks_created += len(loaded)
-        self.progress.advance(self.connection.name, "tasks", self.done.tasks_created)
-
-    def _refused(self, attempt: Attempt, rows: Sequence[_Row], error: TasksRefusedError) -> None:
-        """Find the culprits of a refused batch; nothing of it was stored."""
-        reasons = error.reasons
-        if len(rows) == 1 and not error.crashed:
-            reasons = reasons or {0: str(error)}
-        culprits = [self._quarantined(rows[n], reason) for n, reason in reasons.items()]
-        self.account.record(self.lease, attempt=attempt, complaints=culprits)
-        if reasons:
-            self._import([row for n, row in enumerate(rows) if n not in reasons])
-        elif len(rows) > 1:
-            middle = len(rows) // 2
-            self._import(rows[:middle])
-            self._import(rows[middle:])
-        else:
-            self.suspects.append((rows[0], error))
-            if len(self.suspects) >= SUSPECTS_AT_MOST:
-                raise error
-
-    def _blame_suspects(self) -> None:
-        """Quarantine the tasks that Label Studio crashed on, if it took others meanwhile."""
-        if not self.suspects:
-            return
-        if not self.done.tasks_created:
-            raise self.suspects[0][1]
-        self.account.record(
-            self.lease,
-            complaints=[self._quarantined(row, str(error)) for row, error in self.suspects],
-            finished=self.withheld,
-        )
-
-    def _quarantined(self, row: _Row, reason: str) -> Quarantined:
-        one, reading = row.loaded, self.source.params.reading
-        return Quarantined(one.key, one.row, one.version, reason, reading)
+        """Have what is gathered imported."""
+        batch, self.batch = self.batch, Batch()
+        self.importing.put(batch)
 
     # -- what earlier passes left ---------------------------------------------------------
 
-    def _settle_attempts(self) -> None:
+    def _settle_attempts(self) -> Settling:
         """Find out what became of imports that a crash or a lost reply left open."""
-        self.settling.settle()
-        self.done.tasks_created += self.settling.arrived
-        self.done.notes += self.settling.notes
-        if self.settling.doubled:
+        one_task_a_row = self.source.params.one_task_a_row
+        settling = Settling(
+            self.account, self.lease, self.bucket, self.projects, one_task_a_row=one_task_a_row
+        )
+        settling.settle()
+        self.done.tasks_created += settling.arrived
+        self.done.notes += settling.notes
+        if settling.doubled:
             self.done.notes.append(
-                f"{self.settling.doubled} tasks had arrived twice, after a reply was lost: of "
+                f"{settling.doubled} tasks had arrived twice, after a reply was lost: of "
                 "each two one was deleted."
             )
+        return settling
 
     def _adopt_tasks(self) -> None:
         """Take up tasks of ours that the ledger doesn't know: it was lost, or is an old copy."""
-        size = self.source.params.tasks_per_project
-        if size and self.project.tasks >= size:
+        params = self.source.params
+        if params.tasks_per_project and self.project.tasks >= params.tasks_per_project:
             self.projects.take_up_further(self.lease, self.connection)
             self.project = self.projects.all()[-1]
-        taken = 0
-        for project_id, seen in self.account.seen().items():
-            highest = self.app.highest_task_id(project_id)
-            if highest > seen:
-                taken += self._adopt(ours_above(self.app, self.account, project_id, seen))
-                self.account.set_seen(self.lease, project_id, highest)
+        several = not params.one_task_a_row
+        taken = adopt(self.account, self.lease, self.bucket, self.projects, several=several)
         if taken:
             self.done.notes.append(f"{taken} tasks of an earlier ledger were taken up.")
-
-    def _adopt(self, ours: Iterator[tuple[int, Origin]]) -> int:
-        """Record those of some tasks that the ledger doesn't know; give their number."""
-        root = self.bucket.uri()
-        found: dict[tuple[str, int], LoadedRow] = {}
-        for number, origin in ours:
-            if origin.uri.startswith(root):
-                key = origin.uri[len(root) :]
-                found[key, origin.row] = LoadedRow(key, origin.row, origin.version, "", number)
-        news = list(self._unknown(list(found.values())))
-        if news:
-            self.account.record(self.lease, loaded=news)
-        return len(news)
-
-    def _unknown(self, rows: Sequence[LoadedRow]) -> Iterator[LoadedRow]:
-        """Choose the rows of which the ledger knows no task, or not the newest of several."""
-        for start in range(0, len(rows), BATCH_ROWS):
-            some = rows[start : start + BATCH_ROWS]
-            known = self.account.rows_of_all([row.key for row in some])
-            for row in some:
-                one = known[row.key].get(row.row)
-                if one is None or self._follows(row, one):
-                    yield row
-
-    def _follows(self, row: LoadedRow, known: LoadedRow) -> bool:
-        """Tell whether a task is the new one that a replaced object got beside its old one."""
-        several = self.source.params.on_change == "new_task"
-        return several and row.version != known.version and row.task_id > known.task_id
 
     def _free_outlived(self) -> None:
         """Try what is in quarantine again, where it would now be read otherwise."""
         keys = self.account.outlived_quarantine(self.source.params.reading)
         if keys:
             self.account.free(self.lease, keys)
-
-    def _open_bucket(self, project_ids: Sequence[int]) -> None:
-        params = self.source.params
-        where = (self.bucket.scheme, self.bucket.name, params.endpoint_url, params.region_name)
-        try:
-            for number in project_ids:
-                self.app.open_bucket(number, *where)
-        except LabelStudioError as error:
-            if error.transient:
-                raise
-            self.done.notes.append(str(error))

@@ -7,14 +7,15 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from ls_pipeline.connections import TITLE_LENGTHS
-from ls_pipeline.domain.errors import ProjectNotFoundError
+from ls_pipeline.domain.errors import LabelStudioError, ProjectNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ls_pipeline.connections import Connection
+    from ls_pipeline.connections import Connection, SourceParams
     from ls_pipeline.domain.completions import Completion, TaskState
     from ls_pipeline.domain.tasks import Origin
+    from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp, Project
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
@@ -73,6 +74,23 @@ class Projects:
     def count_annotations(self) -> int:
         """Count as ``LabelingApp.count_annotations`` does, in all of them."""
         return sum(self.app.count_annotations(self.ids).values())
+
+    def open_bucket(
+        self, bucket: Bucket, params: SourceParams, project_ids: Sequence[int]
+    ) -> list[str]:
+        """Let annotators open a bucket's objects in some projects; give what is in the way.
+
+        Raises ``LabelStudioError`` where it is not Label Studio that refuses.
+        """
+        where = (bucket.scheme, bucket.name, params.endpoint_url, params.region_name)
+        try:
+            for number in project_ids:
+                self.app.open_bucket(number, *where)
+        except LabelStudioError as error:
+            if error.transient:
+                raise
+            return [str(error)]
+        return []
 
     # -- which they are ---------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ls_pipeline.assets import loading
+from ls_pipeline.assets import importing
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.changes import Change, State
 from ls_pipeline.domain.errors import (
@@ -314,7 +314,7 @@ def test_object_that_comes_back_unchanged_makes_no_second_task(bench):
 
 
 def test_many_rows_travel_in_batches(bench):
-    bench.put("a.json", [{"text": str(n)} for n in range(2 * loading.BATCH_ROWS + 1)])
+    bench.put("a.json", [{"text": str(n)} for n in range(2 * importing.BATCH_ROWS + 1)])
     sizes = []
 
     def count(project_id, tasks):
@@ -323,7 +323,7 @@ def test_many_rows_travel_in_batches(bench):
 
     bench.load(app=Wrapped(bench.app, import_tasks=count))
 
-    assert sizes == [loading.BATCH_ROWS, loading.BATCH_ROWS, 1]
+    assert sizes == [importing.BATCH_ROWS, importing.BATCH_ROWS, 1]
 
 
 def test_lost_reply_of_an_import_doubles_nothing(bench):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from ls_pipeline.assets import loading
+from ls_pipeline.assets import importing
 from ls_pipeline.assets.links import project_links
 from ls_pipeline.assets.projects import Projects
 from ls_pipeline.connections import connection
@@ -114,7 +114,7 @@ def test_another_size_holds_from_the_next_pass(bench, size, expected):
 
 
 def test_batches_are_cut_at_the_size(bench, monkeypatch):
-    monkeypatch.setattr(loading, "BATCH_ROWS", 2)
+    monkeypatch.setattr(importing, "BATCH_ROWS", 2)
     batches = []
 
     def count(project_id, tasks):

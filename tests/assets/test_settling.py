@@ -2,7 +2,7 @@
 
 import pytest
 
-from ls_pipeline.assets import loading
+from ls_pipeline.assets import importing
 from ls_pipeline.domain.changes import Change
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, LeaseLostError
 from ls_pipeline.resources.ledger_attempts import LOOKS
@@ -264,7 +264,7 @@ def test_object_that_is_removed_before_anybody_finished_it_is_not_forgotten(
 
 
 def test_object_with_more_rows_than_a_batch_is_not_forgotten_either(bench, monkeypatch):
-    monkeypatch.setattr(loading, "BATCH_ROWS", 2)
+    monkeypatch.setattr(importing, "BATCH_ROWS", 2)
     bench.set(on_delete="delete")
     bench.put("a.json", [{"text": str(row)} for row in range(5)])
     slow = Slow(bench.app)

@@ -22,12 +22,12 @@ OBJECTS = 300
 
 SLEEPER = """
 import os, signal, sys
-from ls_pipeline.assets import loading
+from ls_pipeline.assets import importing, loading
 from ls_pipeline.cli.main import main
 from ls_pipeline.resources import ledger_lease
 
 ledger_lease.LEASE_SECONDS = 4.0
-loading.BATCH_ROWS = 100
+importing.BATCH_ROWS = 100
 take, calls = loading._Loader._take, 0
 
 def sleep_at_the_250th(self, *which):

@@ -6,7 +6,7 @@ A connection of a few dozen objects is then long enough at work to be caught in 
 import os
 from datetime import timedelta
 
-from ls_pipeline.assets import loading
+from ls_pipeline.assets import importing
 from ls_pipeline.definitions import defs
 from ls_pipeline.resources import ledger_lease
 from ls_pipeline.sensors import watching
@@ -15,4 +15,4 @@ __all__ = ["defs"]
 
 ledger_lease.LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])
 watching._TO_TAKE_THE_LEASE = timedelta(seconds=ledger_lease.LEASE_SECONDS)
-loading.BATCH_ROWS = 8
+importing.BATCH_ROWS = 8
