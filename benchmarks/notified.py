@@ -104,7 +104,7 @@ def _label(outside: Outside, bucket: Bucket, name: str) -> float:
     app = outside.label_studio
     project = app.titled(name)
     task = app.highest_task_id(project.id if project else 0)
-    app._json("POST", f"api/tasks/{task}/annotations/", json={"result": [LABEL]})  # noqa: SLF001
+    app.api.json("POST", f"api/tasks/{task}/annotations/", json={"result": [LABEL]})
     deadline, key = time.monotonic() + PATIENCE, completion_key(f"{name}-out", task)
     while time.monotonic() < deadline:
         if next(bucket.pages(key), ()):

@@ -1,9 +1,4 @@
-"""Label Studio, with its promises in words, over label-studio-sdk.
-
-The SDK brings authentication (legacy tokens, and personal access tokens with their refresh)
-and transport. Task traffic takes the JSON as it is: the SDK's models would lose fields that
-they do not know, and cost more than the request.
-"""
+"""Label Studio, as the labeling app of the project."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
 import base64
@@ -18,22 +13,20 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import dagster as dg
 from pydantic import Field
 
 from ls_pipeline.domain.completions import WHOLE_FIELDS, Completion, TaskState, completion
 from ls_pipeline.domain.errors import (
-    LabelStudioAccessError,
     LabelStudioError,
-    LabelStudioUnavailableError,
     ProjectNotFoundError,
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, origin_of
-from ls_pipeline.resources import home
-from ls_pipeline.resources.labeling_app import SECRET_HEADER, Project
+from ls_pipeline.resources import home, label_studio_storages, label_studio_webhooks
+from ls_pipeline.resources.label_studio_api import LabelStudioAPI, detail
+from ls_pipeline.resources.labeling_app import Project
 
 if TYPE_CHECKING:
     import httpx
@@ -66,23 +59,8 @@ SET_UP = (
 )
 """How people label in a project: what one that continues it is made with."""
 
-TIMEOUT = 60.0
 IMPORT_TIMEOUT = 600.0
 """Seconds. 100,000 tasks in one call took 12 s on an idle server."""
-
-URL_LIFETIME_MINUTES = 60
-"""How long a signed URL opens; Label Studio's default of 1 is shorter than a look."""
-
-
-WEBHOOKS = "api/webhooks/"
-LABELED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
-"""The actions that change a completion."""
-
-OURS = "ls_pipeline "
-"""How the title of a storage connection begins that `open_bucket` made."""
-
-INSTEAD_OF = ", at S3_ENDPOINT of this server instead of "
-"""What the title says of an endpoint that Label Studio refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +105,14 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def project(self, project_id: int) -> Project:
         params = {"include": PROJECT_FIELDS}
-        return self._project(self._json("GET", f"api/projects/{project_id}/", params=params))
+        return self._project(self.api.json("GET", f"api/projects/{project_id}/", params=params))
 
     def projects_beginning(self, title: str) -> Iterator[Project]:
         # The server's filter is a substring match that ignores case.
         params = {"title": title, "ordering": "id", "include": PROJECT_FIELDS}
         for page in itertools.count(1):
             asked = {**params, "page_size": PROJECTS_PAGE, "page": page}
-            answer = self._json("GET", "api/projects/", params=asked)
+            answer = self.api.json("GET", "api/projects/", params=asked)
             for one in answer["results"]:
                 if one["title"].startswith(title):
                     yield self._project(one)
@@ -149,7 +127,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         if found := self.titled(title):
             return found
         params = {"include": ",".join(SET_UP)}
-        like = self._json("GET", f"api/projects/{project_id}/", params=params)
+        like = self.api.json("GET", f"api/projects/{project_id}/", params=params)
         # What was never set it gives as null, and crashes on where it gets it.
         return self._made(title, {name: value for name, value in like.items() if value is not None})
 
@@ -158,10 +136,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return next((one for one in self.projects_beginning(title) if one.title == title), None)
 
     def _made(self, title: str, set_up: Mapping[str, Any]) -> Project:
-        made = self._project(self._json("POST", "api/projects/", json={**set_up, "title": title}))
+        made = self._project(
+            self.api.json("POST", "api/projects/", json={**set_up, "title": title})
+        )
         first = self.titled(title) or made
         if first.id != made.id:  # another run made one at the same moment: the older one stays
-            self._json("DELETE", f"api/projects/{made.id}/")
+            self.api.json("DELETE", f"api/projects/{made.id}/")
         return first
 
     def _project(self, found: Mapping[str, Any]) -> Project:
@@ -179,7 +159,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return found[0]["id"] if found else 0
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        answer = self._send(
+        answer = self.api.send(
             "POST",
             f"api/projects/{project_id}/import",
             params={"return_task_ids": "true", "commit_to_project": "true"},
@@ -190,7 +170,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         if answer.status_code in {400, 413, 500}:
             raise _refusal(answer, len(tasks))
-        found = self._content(answer)
+        found = self.api.content(answer)
         if "task_ids" not in found:
             raise LabelStudioError(
                 f"Label Studio at {self.base_url} took {len(tasks)} tasks without telling their "
@@ -205,11 +185,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 yield task["id"], origin
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
-        self._json("PATCH", f"api/tasks/{task_id}/", json=dict(body))
+        self.api.json("PATCH", f"api/tasks/{task_id}/", json=dict(body))
 
     def delete_task(self, task_id: int) -> None:
         with contextlib.suppress(ProjectNotFoundError):  # gone already
-            self._json("DELETE", f"api/tasks/{task_id}/")
+            self.api.json("DELETE", f"api/tasks/{task_id}/")
 
     def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         touched = _is("updated_at", "greater_or_equal", since, "Datetime")
@@ -220,7 +200,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield TaskState(task["id"], task["updated_at"], finished, origin)
 
     def now(self) -> str:
-        date = self._send("GET", "api/version").headers.get("date", "")
+        date = self.api.send("GET", "api/version").headers.get("date", "")
         try:
             moment = parsedate_to_datetime(date).astimezone(timezone.utc)
         except ValueError:
@@ -254,7 +234,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         for start in range(0, len(project_ids), PROJECTS_PAGE):
             ids = ",".join(map(str, project_ids[start : start + PROJECTS_PAGE]))
             asked = {"ids": ids, "include": ",".join(("id", *finished)), "page_size": PROJECTS_PAGE}
-            for one in self._json("GET", "api/projects/", params=asked)["results"]:
+            for one in self.api.json("GET", "api/projects/", params=asked)["results"]:
                 found[one["id"]] = sum(one[count] or 0 for count in finished)
         return found
 
@@ -266,86 +246,22 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "page_size": 1,
             "include": "id",
         }
-        total: int = self._json("GET", "api/tasks/", params=params)["total"]
+        total: int = self.api.json("GET", "api/tasks/", params=params)["total"]
         return total
 
     def open_bucket(
         self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
     ) -> None:
-        path = f"api/storages/{'s3' if scheme == 's3' else 'gcs'}/"
-        existing = self._json("GET", path, params={"project": project_id})
-        same = [one for one in existing if one["bucket"] == bucket]
-        where = {"s3_endpoint": endpoint, "region_name": region} if scheme == "s3" else {}
-        if not same:
-            answer = self._store("POST", path, self._storage(project_id, scheme, bucket), where)
-        elif not same[0]["title"].startswith(OURS) or _is_at(same[0], where):
-            return
-        else:
-            # With its bucket, or Label Studio would not try whether it can be reached there.
-            body = {"bucket": bucket, "title": _title(scheme, bucket)}
-            answer = self._store("PATCH", f"{path}{same[0]['id']}", body, where)
-        if answer.status_code in {400, 500}:
-            raise LabelStudioError(
-                f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
-                f"{_detail(answer)} Give its server credentials and the endpoint of the bucket."
-            )
-        self._content(answer)
-
-    def _storage(self, project_id: int, scheme: str, bucket: str) -> dict[str, Any]:
-        signing_key = self._google_credentials() if scheme == "gs" else ""
-        return {
-            "project": project_id,
-            "bucket": bucket,
-            "title": _title(scheme, bucket),
-            "synchronizable": False,
-            "use_blob_urls": True,
-            # On GCS only a service account's key can sign: without one, Label Studio fetches
-            # the bytes with the credentials of its server, and hands them on.
-            "presign": scheme == "s3" or bool(signing_key),
-            "presign_ttl": URL_LIFETIME_MINUTES,
-            **({"google_application_credentials": signing_key} if signing_key else {}),
-        }
-
-    def _store(
-        self, method: str, path: str, body: Mapping[str, Any], where: Mapping[str, str]
-    ) -> "httpx.Response":
-        try:
-            return self._send(method, path, json={**body, **where})
-        except LabelStudioAccessError:
-            if not where.get("s3_endpoint"):
-                raise
-            # An address in an inner network is forbidden: only the S3_ENDPOINT of its server
-            # may lead there, and does so where none is given.
-            title = _title("s3", body["bucket"]) + INSTEAD_OF + where["s3_endpoint"]
-            return self._send(
-                method, path, json={**body, **where, "s3_endpoint": "", "title": title}
-            )
+        credentials = self._google_credentials() if scheme == "gs" else ""
+        where = (scheme, bucket, endpoint, region)
+        label_studio_storages.open_bucket(self.api, project_id, *where, credentials)
 
     def call_back(self, project_id: int, address: str, secret: str) -> None:
-        wanted, mine = _webhook(address, secret), self._webhooks(project_id, address, secret)
-        if mine and _is_as(wanted, mine[0]):
-            return
-        try:
-            if mine:
-                self._json("PATCH", f"{WEBHOOKS}{mine[0]['id']}/", json=wanted)
-            else:
-                self._json("POST", WEBHOOKS, json={**wanted, "project": project_id})
-        except LabelStudioAccessError as error:  # the listing was allowed
-            raise LabelStudioError(
-                f"Label Studio at {self.base_url} refuses to call {address}, which is in an inner "
-                "network; set LS_PIPELINE_WEBHOOK_URL to another address, or have its server let "
-                "this one pass, as docs/notifications.md says."
-            ) from error
+        label_studio_webhooks.call_back(self.api, project_id, address, secret)
 
     def calls_back(self, project_id: int, address: str, secret: str) -> bool:
         """Tell whether `call_back` has nothing to do."""
-        mine = self._webhooks(project_id, address, secret)
-        return bool(mine) and _is_as(_webhook(address, secret), mine[0])
-
-    def _webhooks(self, project_id: int, address: str, secret: str) -> list[dict[str, Any]]:
-        """List those of ours: that call this address, or with our secret called an earlier one."""
-        there = self._json("GET", WEBHOOKS, params={"project": project_id})
-        return [one for one in there if _leads_to(address, secret, one)]
+        return label_studio_webhooks.calls_back(self.api, project_id, address, secret)
 
     def version(self) -> str:
         return self._told("api/version", "release")
@@ -353,17 +269,14 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def about(self) -> About:
         """Say what answers, and as whom it knows us."""
         version, user = self.version(), self._told("api/current-user/whoami", "email")
-        is_jwt = self._key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
+        is_jwt = self.api.api_key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
         return About(version, "personal access token" if is_jwt else "legacy token", user)
 
     def _told(self, path: str, name: str) -> str:
         try:
-            return str(self._json("GET", path)[name])
+            return str(self.api.json("GET", path)[name])
         except (KeyError, TypeError):
-            raise LabelStudioError(
-                f"What answers at {self.base_url} is not Label Studio's API; correct "
-                "LABEL_STUDIO_URL."
-            ) from None
+            raise self.api.not_label_studio() from None
 
     def open_as_browser(self, task_id: int, uri: str) -> Opened:
         """Open an object of a task the way that its page in Label Studio does."""
@@ -373,7 +286,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         port = f":{public.port}" if public.port else ""
         origin = f"{public.scheme}://{public.host}{port}"
         try:
-            answer = self._http.request(
+            answer = self.api.http.request(
                 f"tasks/{task_id}/resolve/",
                 method="GET",
                 params={"fileuri": base64.urlsafe_b64encode(uri.encode()).decode()},
@@ -382,7 +295,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         except httpx.HTTPError as error:
             if error.request.url.netloc == own.netloc:
-                raise self._unavailable(error) from error
+                raise self.api.unavailable(error) from error
             return Opened(0, error.request.url.host, allowed=False)
         if not answer.history:
             return Opened(answer.status_code, "", allowed=True)
@@ -399,8 +312,6 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "LABEL_STUDIO_GOOGLE_CREDENTIALS."
             ) from error
 
-    # -- transport ------------------------------------------------------------------------
-
     @property
     def base_url(self) -> str:
         """Give the server's address, without a slash at its end."""
@@ -415,99 +326,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _server(self) -> home.LocalLabelStudio:
         return home.label_studio(self.url, self.api_key)
 
-    @property
-    def _key(self) -> str:
-        return self._server.api_key
-
     @cached_property
-    def _http(self) -> Any:
-        import httpx  # noqa: PLC0415 - heavy, and not needed to load the definitions
-        from label_studio_sdk.client import LabelStudio as Client  # noqa: PLC0415
-        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415
-
-        if not self._key:
-            raise LabelStudioAccessError(
-                "There is no API key for Label Studio; set LABEL_STUDIO_API_KEY to a token from "
-                f"{self.base_url}/user/account."
-            )
-        # The bundled server sends head and body apart, so that a kept-alive connection waits
-        # about 40 ms for a delayed acknowledgement; a new one does not.
-        transport = httpx.Client(
-            timeout=httpx.Timeout(TIMEOUT, connect=10.0),
-            limits=httpx.Limits(max_keepalive_connections=0),
-            headers={"Connection": "close"},
-            follow_redirects=True,
-        )
-        try:
-            client = Client(  # type: ignore[no-untyped-call]
-                base_url=self.base_url, api_key=self._key, httpx_client=transport
-            )
-        except ApiError as error:  # an expired personal access token
-            raise self._access_error() from error
-        return client._client_wrapper.httpx_client  # noqa: SLF001 - see the module's docstring
-
-    def _unavailable(self, error: Exception) -> LabelStudioUnavailableError:
-        return LabelStudioUnavailableError(
-            f"Label Studio at {self.base_url} does not answer ({_why(error)}); check that it "
-            "runs and that LABEL_STUDIO_URL is its address."
-        )
-
-    def _access_error(self) -> LabelStudioAccessError:
-        return LabelStudioAccessError(
-            f"Label Studio at {self.base_url} refuses LABEL_STUDIO_API_KEY; take a new token from "
-            f"{self.base_url}/user/account (legacy tokens must be enabled for the organization)."
-        )
-
-    def _send(self, method: str, path: str, **options: Any) -> "httpx.Response":
-        """Send a request; whatever is no answer about the request itself is raised."""
-        import httpx  # noqa: PLC0415
-        from label_studio_sdk.core.api_error import ApiError  # noqa: PLC0415
-
-        options.setdefault("request_options", {"max_retries": 2 if method == "GET" else 0})
-        try:
-            answer: httpx.Response = self._http.request(path, method=method, **options)
-        except httpx.HTTPError as error:
-            raise self._unavailable(error) from error
-        except ApiError as error:  # the refresh of a personal access token
-            if error.status_code and error.status_code >= 500:  # noqa: PLR2004
-                raise LabelStudioUnavailableError(
-                    f"Label Studio at {self.base_url} answered {error.status_code} to a token "
-                    "refresh; try again."
-                ) from error
-            raise self._access_error() from error
-        if answer.status_code in {401, 403}:
-            raise self._access_error()
-        if answer.status_code in {408, 429} or (
-            answer.status_code >= 500 and not _is_own_error(answer)  # noqa: PLR2004
-        ):
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} answered {answer.status_code} to {method} "
-                f"/{path}: {_detail(answer)} Its log says more."
-            )
-        return answer
-
-    def _content(self, answer: "httpx.Response") -> Any:
-        if answer.status_code == 404:  # noqa: PLR2004
-            raise ProjectNotFoundError(
-                f"Label Studio at {self.base_url} has no {answer.request.url.path}: the project "
-                "or task was deleted, or the API key's user can't see it."
-            )
-        if answer.is_error:
-            kind = LabelStudioUnavailableError if answer.is_server_error else LabelStudioError
-            raise kind(
-                f"Label Studio at {self.base_url} refused {answer.request.method} "
-                f"{answer.request.url.path} ({answer.status_code}): {_detail(answer)}"
-            )
-        try:
-            return answer.json() if answer.content else None
-        except ValueError:
-            raise LabelStudioError(
-                f"What answers at {self.base_url} is not Label Studio's API; correct "
-                "LABEL_STUDIO_URL."
-            ) from None
-
-    def _json(self, method: str, path: str, **options: Any) -> Any:
-        return self._content(self._send(method, path, **options))
+    def api(self) -> LabelStudioAPI:
+        return LabelStudioAPI(self.base_url, self._server.api_key)
 
     def _tasks(
         self,
@@ -540,7 +361,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "resolve_uri": "false",  # else s3:// URLs come back as links into Label Studio
             **wanted,
         }
-        found: list[dict[str, Any]] = self._json("GET", "api/tasks/", params=params)["tasks"]
+        found: list[dict[str, Any]] = self.api.json("GET", "api/tasks/", params=params)["tasks"]
         return found
 
 
@@ -581,70 +402,5 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
         # The complaint repeats the whole task behind " :: ".
         reasons = {n: str(said).split(" :: ")[0] for n, said in enumerate(entries) if said}
     crashed = answer.status_code == 500  # noqa: PLR2004
-    said = f"Label Studio refused {count} tasks: {_detail(answer)}"
+    said = f"Label Studio refused {count} tasks: {detail(answer)}"
     return TasksRefusedError(said, reasons, crashed=crashed)
-
-
-def _title(scheme: str, bucket: str) -> str:
-    return f"{OURS}{scheme}://{bucket} (opens objects, never syncs)"
-
-
-def _webhook(address: str, secret: str) -> dict[str, Any]:
-    return {
-        "url": address,
-        "headers": {SECRET_HEADER: secret},
-        "actions": sorted(LABELED),
-        "send_payload": False,
-        "send_for_all_actions": False,
-        "is_active": True,
-    }
-
-
-def _leads_to(address: str, secret: str, webhook: Mapping[str, Any]) -> bool:
-    if webhook["url"] == address:
-        return True
-    same_end = urlsplit(webhook["url"]).path == urlsplit(address).path
-    return same_end and bool(webhook["headers"] == {SECRET_HEADER: secret})
-
-
-def _is_as(wanted: Mapping[str, Any], webhook: Mapping[str, Any]) -> bool:
-    there = {**webhook, "actions": sorted(webhook["actions"])}
-    return all(there[name] == wanted[name] for name in wanted)
-
-
-def _is_at(storage: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    """Tell whether a storage connection leads to this endpoint and region already.
-
-    Of one that Label Studio refused, and would refuse each time, the title tells.
-    """
-    refused = storage["title"].partition(INSTEAD_OF)[2]
-    proposed = {**storage, **({"s3_endpoint": refused} if refused else {})}
-    return all((proposed.get(name) or "") == value for name, value in where.items())
-
-
-def _is_own_error(answer: "httpx.Response") -> bool:
-    """Tell whether Label Studio's own code failed, and so rolled back, or something around it."""
-    try:
-        said = answer.json()
-    except ValueError:
-        return False
-    return isinstance(said, dict) and said.get("status_code") == answer.status_code
-
-
-def _detail(answer: "httpx.Response") -> str:
-    try:
-        said = answer.json()
-    except ValueError:
-        return answer.reason_phrase + "."
-    if isinstance(said, dict):
-        said = said.get("validation_errors") or said.get("detail") or said
-    if isinstance(said, dict):
-        said = said.get("non_field_errors") or said
-    if isinstance(said, list):
-        said = "; ".join(str(one) for one in said if one)
-    text = str(said)
-    return (text if len(text) <= 500 else text[:500] + "…").rstrip(".") + "."  # noqa: PLR2004
-
-
-def _why(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -15,7 +15,7 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, Task
-from ls_pipeline.resources import label_studio
+from ls_pipeline.resources import label_studio, label_studio_storages
 from ls_pipeline.resources.label_studio import LabelStudio, prediction_faults
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 from tests.contracts.conftest import Answer, serving
@@ -33,13 +33,13 @@ class RealApp(LabelStudio):
 
     def annotate(self, task_id, result):
         path = f"api/tasks/{task_id}/annotations/"
-        return self._json("POST", path, json={"result": result})["id"]
+        return self.api.json("POST", path, json={"result": result})["id"]
 
     def delete_annotation(self, annotation_id):
-        self._json("DELETE", f"api/annotations/{annotation_id}/")
+        self.api.json("DELETE", f"api/annotations/{annotation_id}/")
 
     def draft(self, task_id, result):
-        self._json("POST", f"api/tasks/{task_id}/drafts", json={"result": result})
+        self.api.json("POST", f"api/tasks/{task_id}/drafts", json={"result": result})
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.server)])
@@ -289,9 +289,9 @@ def test_project_like_another_is_labeled_in_as_that_one(world):
     app = RealApp()
     project = app.project_titled("Set up by hand", CONFIG)
     by_hand = {"expert_instruction": "Look twice.", "maximum_annotations": 3, "color": "#123456"}
-    app._json("PATCH", f"api/projects/{project.id}/", json=by_hand)
+    app.api.json("PATCH", f"api/projects/{project.id}/", json=by_hand)
     made = app.project_like(project.id, "Set up by hand (2)")
-    found = app._json("GET", f"api/projects/{made.id}/")
+    found = app.api.json("GET", f"api/projects/{made.id}/")
 
     assert {name: found[name] for name in by_hand} == by_hand
 
@@ -325,12 +325,12 @@ def opened(world):
     project = app.project_titled("Storages", CONFIG)
     boto3.client("s3").create_bucket(Bucket="storages")
     for one in _storages(app, project):
-        app._json("DELETE", f"api/storages/s3/{one['id']}")
+        app.api.json("DELETE", f"api/storages/s3/{one['id']}")
     return app, project
 
 
 def _storages(app, project):
-    return app._json("GET", "api/storages/s3/", params={"project": project.id})
+    return app.api.json("GET", "api/storages/s3/", params={"project": project.id})
 
 
 @pytest.mark.server
@@ -365,7 +365,7 @@ def test_links_lead_to_where_people_open_it(opened, monkeypatch):
 def test_endpoint_that_was_refused_is_not_proposed_at_every_pass(opened, s3_server, monkeypatch):
     app, project = opened
     app.open_bucket(project.id, "s3", "storages", s3_server.url)
-    monkeypatch.setattr(LabelStudio, "_store", None)
+    monkeypatch.setattr(label_studio_storages, "_store", None)
 
     app.open_bucket(project.id, "s3", "storages", s3_server.url)
 
@@ -393,7 +393,7 @@ def test_endpoint_that_does_not_lead_to_the_bucket_is_told(opened):
 def test_storage_that_a_person_made_stays_as_it_is(opened):
     app, project = opened
     body = {"project": project.id, "bucket": "storages", "title": "Mine"}
-    app._json("POST", "api/storages/s3/", json=body)
+    app.api.json("POST", "api/storages/s3/", json=body)
     app.open_bucket(project.id, "s3", "storages", region="eu-west-3")
     (one,) = _storages(app, project)
 
@@ -453,8 +453,8 @@ def test_registration_that_is_out_of_date_is_corrected(world, door):
     (number,) = app.import_tasks(project.id, [body()])
     app.call_back(project.id, f"http://{WEBHOOKS_HOST}:9/connections/c", "our-secret")
     app.call_back(project.id, f"{door.url}/connections/c", "our-secret")
-    (there,) = app._json("GET", "api/webhooks/", params={"project": project.id})
-    app._json("PATCH", f"api/webhooks/{there['id']}/", json={"is_active": False, "actions": []})
+    (there,) = app.api.json("GET", "api/webhooks/", params={"project": project.id})
+    app.api.json("PATCH", f"api/webhooks/{there['id']}/", json={"is_active": False, "actions": []})
     app.call_back(project.id, f"{door.url}/connections/c", "renewed")
     app.annotate(number, RESULT)
 

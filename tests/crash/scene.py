@@ -101,7 +101,7 @@ class Scene:
 
     def annotate(self, key, row):
         number = self.account.rows_of(key)[row].task_id
-        self.app._json("POST", f"api/tasks/{number}/annotations/", json={"result": RESULT})
+        self.app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": RESULT})
 
     def agrees_with_snapshot(self, annotated):
         """See that the newest snapshot is whole, and holds what is annotated."""

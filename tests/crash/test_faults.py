@@ -9,7 +9,7 @@ import pytest
 
 from ls_pipeline.assets import settling
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.resources import label_studio
+from ls_pipeline.resources import label_studio, label_studio_api
 from tests.crash import proxy as bad
 from tests.crash.proxy import Proxy
 from tests.crash.scene import AFTER_CHANGES, Scene
@@ -45,7 +45,7 @@ def impatient(monkeypatch):
     """Wait for seconds where people wait for minutes."""
     monkeypatch.setattr(settling, "PATIENCE", 1.0)
     monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT", 1.0)
-    monkeypatch.setattr(label_studio, "TIMEOUT", 5.0)
+    monkeypatch.setattr(label_studio_api, "TIMEOUT", 5.0)
 
 
 def make_pass(name):

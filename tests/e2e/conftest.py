@@ -117,7 +117,7 @@ class Stage:
         app = LabelStudio()
         for task in self.tasks(name):
             body = {"result": samples.label(task.document["data"]), "lead_time": 3.0}
-            app._json("POST", f"api/tasks/{task.task_id}/annotations/", json=body)
+            app.api.json("POST", f"api/tasks/{task.task_id}/annotations/", json=body)
 
 
 @pytest.fixture

@@ -99,12 +99,12 @@ def project(folder):
     app = LabelStudio()
 
     def titled():
-        found = app._json("GET", "api/projects/", params={"title": BUCKET})["results"]
+        found = app.api.json("GET", "api/projects/", params={"title": BUCKET})["results"]
         return [one["id"] for one in found]
 
     yield lambda: titled()[0]
     for number in titled():
-        app._json("DELETE", f"api/projects/{number}/")
+        app.api.json("DELETE", f"api/projects/{number}/")
 
 
 def loaded(project):
@@ -143,7 +143,7 @@ def test_seed_writes_results_to_a_bucket(folder, buckets, project, command, clou
     made = app.project_titled(BUCKET, samples.TEXT_CONFIG)
     (number,) = app.import_tasks(made.id, [{"data": TYPED_BY_HAND}])
     result = samples.label(TYPED_BY_HAND)
-    app._json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
+    app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
     with started(command, folder) as log:
         wait_for(lambda: "1 written as completions" in log.read_text())
     document = json.loads(buckets[cloud].get(f"{number}.json"))
@@ -248,7 +248,7 @@ def test_changes_and_labels_come_by_notifications_alone_while_polls_are_an_hour_
             wait_for(lambda: "2 loaded as tasks" in log.read_text())
             number = max(one.id for one in app.states(project()))
             result = samples.label(TYPED_BY_HAND)
-            app._json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
+            app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
             wait_for(lambda: "1 written as completions" in log.read_text())
 
     assert json.loads(bucket.get(f"out/{number}.json"))["data"] == TYPED_BY_HAND
