@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.took import Took
-from ls_pipeline.domain.completions import Completion, TaskState, is_for
+from ls_pipeline.domain.completions import Completion, Recent, TaskState, is_for
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
     completion_key,
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 OVERLAP = timedelta(minutes=2)
 """How far a poll looks back: what was being written during the last one shows up late."""
+
+SAME_FOR = timedelta(minutes=2)
+"""How long tasks that were touched lately, as many and the newest at the same time, pass for those
+that were seen. It may overlook what shows up late; the listing after that does not."""
 
 WRITERS = 16
 BATCH = 200
@@ -98,8 +102,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     then is recorded, and the next pass takes the rest.
     """
     done = Exporting()
-    upto = earlier(projects.app.now(), OVERLAP)
-    states = list(projects.states(account.polled_to()))
+    states, polled = _touched(account.polled(), projects)
     exported = account.exported([state.id for state in states])
     wanted = to_read(states, exported, account.name, target)
     done.looked_at = len(wanted)
@@ -117,8 +120,21 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     annotated, annotations = projects.count_annotated(), projects.count_annotations()
     if annotated != account.count_exported()[0]:
         _bury(account, lease, projects, target, bucket, done)
-    account.record_exported(lease, upto, annotated, annotations)
+    account.record_exported(lease, polled, annotated, annotations)
     return done
+
+
+def _touched(last: Recent, projects: Projects) -> tuple[list[TaskState], Recent]:
+    """List the tasks that were touched since the last pass, and those that the next one will see.
+
+    A pass that follows at once would list again what it looks back at, for as long as an export
+    of it takes; where that is as the last one left it, none is listed.
+    """
+    upto = earlier(projects.app.now(), OVERLAP)
+    if earlier(upto, SAME_FOR) < last.since and projects.recent(last.since) == last:
+        return [], last
+    states = list(projects.states(last.since))
+    return states, Recent.among(states, upto)
 
 
 def find_lost(account: Account, lease: Lease, target: Target, bucket: Bucket) -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
 from itertools import count
+from operator import or_
 from typing import TYPE_CHECKING
 
 from ls_pipeline.connections import TITLE_LENGTHS
+from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.errors import LabelStudioError, ProjectNotFoundError
 
 if TYPE_CHECKING:
@@ -48,6 +51,11 @@ class Projects:
         """List the tasks as ``LabelingApp.states`` does, project by project."""
         for number in self.ids:
             yield from self.app.states(number, since)
+
+    def recent(self, since: str) -> Recent:
+        """Tell of recent tasks as ``LabelingApp.recent`` does, in all of them."""
+        found = (self.app.recent(number, since) for number in self.ids)
+        return reduce(or_, found, Recent(since))
 
     def completions(self, task_ids: Sequence[int]) -> list[Completion]:
         """Read tasks as ``LabelingApp.completions`` does, whichever project each is in."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.domain.tasks import Origin, origin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _TASK_FIELDS = ("id", "data", "meta", "created_at", "updated_at", "inner_id", "project")
 _ANNOTATION_FIELDS = (
@@ -51,6 +51,25 @@ class TaskState:
     updated_at: str
     annotations: int
     origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """How many tasks were touched at or after a Label Studio time, and when the last of them."""
+
+    since: str = ""
+    count: int = 0
+    newest: str = ""
+
+    @classmethod
+    def among(cls, states: Iterable[TaskState], since: str) -> Recent:
+        touched = [one.updated_at for one in states if one.updated_at >= since]
+        return cls(since, len(touched), max(touched, default=""))
+
+    def __or__(self, other: Recent) -> Recent:
+        """Give those of two projects, which share no task."""
+        newest = max(self.newest, other.newest)
+        return Recent(self.since, self.count + other.count, newest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from ls_pipeline.domain.completions import WHOLE_FIELDS, Completion, TaskState, completion
+from ls_pipeline.domain.completions import WHOLE_FIELDS, Completion, Recent, TaskState, completion
 from ls_pipeline.domain.errors import (
     LabelStudioError,
     ProjectNotFoundError,
@@ -192,12 +192,21 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.api.json("DELETE", f"api/tasks/{task_id}/")
 
     def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
-        touched = _is("updated_at", "greater_or_equal", since, "Datetime")
         fields = "id,meta,updated_at,total_annotations,cancelled_annotations"
-        for task in self._tasks(project_id, [touched] if since else [], LIGHT_PAGE, include=fields):
+        wanted = [_touched(since)] if since else []
+        for task in self._tasks(project_id, wanted, LIGHT_PAGE, include=fields):
             finished = task["total_annotations"] + task["cancelled_annotations"]
             origin = origin_of(task.get("meta"))
             yield TaskState(task["id"], task["updated_at"], finished, origin)
+
+    def recent(self, project_id: int, since: str) -> Recent:
+        query = {
+            "filters": {"conjunction": "and", "items": [_touched(since)]},
+            "ordering": ["-tasks:updated_at"],
+        }
+        answer = self._listed(project_id, query, 1, include="id,updated_at")
+        newest = answer["tasks"][0]["updated_at"] if answer["tasks"] else ""
+        return Recent(since, answer["total"], newest)
 
     def now(self) -> str:
         date = self.api.send("GET", "api/version").headers.get("date", "")
@@ -240,13 +249,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _count(self, project_id: int, conditions: Sequence[Mapping[str, Any]]) -> int:
         query = {"filters": {"conjunction": "and", "items": conditions}}
-        params = {
-            "project": project_id,
-            "query": json.dumps(query),
-            "page_size": 1,
-            "include": "id",
-        }
-        total: int = self.api.json("GET", "api/tasks/", params=params)["total"]
+        total: int = self._listed(project_id, query, 1, include="id")["total"]
         return total
 
     def open_bucket(
@@ -354,6 +357,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _page(
         self, project_id: int, query: Mapping[str, Any], page_size: int, **wanted: str
     ) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._listed(project_id, query, page_size, **wanted)["tasks"]
+        return found
+
+    def _listed(
+        self, project_id: int, query: Mapping[str, Any], page_size: int, **wanted: str
+    ) -> dict[str, Any]:
         params = {
             "project": project_id,
             "query": json.dumps(query),
@@ -361,7 +370,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "resolve_uri": "false",  # else s3:// URLs come back as links into Label Studio
             **wanted,
         }
-        found: list[dict[str, Any]] = self.api.json("GET", "api/tasks/", params=params)["tasks"]
+        found: dict[str, Any] = self.api.json("GET", "api/tasks/", params=params)
         return found
 
 
@@ -380,6 +389,10 @@ def prediction_faults(label_config: str) -> Callable[[Mapping[str, Any]], list[s
         return list(found) if isinstance(found, list) else []
 
     return faults
+
+
+def _touched(since: str) -> dict[str, Any]:
+    return _is("updated_at", "greater_or_equal", since, "Datetime")
 
 
 def _is(column: str, operator: str, value: object, kind: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ls_pipeline.domain.completions import Completion, TaskState
+    from ls_pipeline.domain.completions import Completion, Recent, TaskState
     from ls_pipeline.domain.tasks import Origin
 
 
@@ -88,6 +88,10 @@ class LabelingApp(Protocol):
 
         An annotation made, edited or deleted touches its task.
         """
+        ...
+
+    def recent(self, project_id: int, since: str) -> Recent:
+        """Tell how many tasks `states` would list, and the newest time among them."""
         ...
 
     def now(self) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.exports import TOMBSTONE
 from ls_pipeline.resources.ledger_lease import PAGE, Leased, plain
 from ls_pipeline.resources.ledger_records import Exported, Training
@@ -32,11 +33,15 @@ class Exports(Leased):
                 found |= {row.task_id: Exported(*row) for row in db.execute(mine)}
         return found
 
-    def polled_to(self) -> str:
-        """Give the Label Studio time up to which completions were exported; empty at first."""
-        query = sa.select(connections.c.polled_to).where(connections.c.id == self.id)
+    def polled(self) -> Recent:
+        """Give the Label Studio time up to which all is exported, and the tasks touched since.
+
+        The time is empty at first: then the tasks are none.
+        """
+        c = connections.c
+        query = sa.select(c.polled_to, c.polled_count, c.polled_newest).where(c.id == self.id)
         with self.ledger.engine.connect() as db:
-            return db.scalar(query) or ""
+            return Recent(*db.execute(query).one())
 
     def annotated(self) -> int:
         """Give the count of annotated tasks in the project when they were last exported."""
@@ -118,9 +123,15 @@ class Exports(Leased):
                 db.execute(self._mine(lease).values(exports_moved=connections.c.exports_moved + 1))
 
     def record_exported(
-        self, lease: Lease, polled_to: str, annotated: int, annotations: int
+        self, lease: Lease, polled: Recent, annotated: int, annotations: int
     ) -> None:
         """Record that all is exported: up to which Label Studio time, of how many tasks."""
-        values = {"polled_to": polled_to, "annotated": annotated, "annotations": annotations}
+        values = {
+            "polled_to": polled.since,
+            "polled_count": polled.count,
+            "polled_newest": polled.newest,
+            "annotated": annotated,
+            "annotations": annotations,
+        }
         with self._write(lease) as db:
             db.execute(self._mine(lease).values(values))

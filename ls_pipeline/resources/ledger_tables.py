@@ -62,6 +62,8 @@ connections = sa.Table(
     sa.Column("annotated", sa.Integer, nullable=False, default=0),
     sa.Column("annotations", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Column("polled_to", sa.Text, nullable=False, default=""),
+    sa.Column("polled_count", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("polled_newest", sa.Text, nullable=False, default="", server_default=""),
     sa.Column("holder", sa.Text, nullable=False, default=""),
     sa.Column("fence", sa.Integer, nullable=False, default=0),
     sa.Column("leased_until", sa.Float, nullable=False, default=0.0),

@@ -1,7 +1,9 @@
 import json
+from datetime import timedelta
 
 import pytest
 
+from ls_pipeline.assets import exporting
 from ls_pipeline.domain.errors import BucketUnavailableError, ProjectNotFoundError
 from tests.assets.conftest import RESULT
 from tests.assets.test_loading import Wrapped
@@ -34,6 +36,32 @@ def test_exporting_twice_writes_once(labeled):
     again = labeled.export(target=Wrapped(labeled.target, put=None))
 
     assert (again.written, again.unchanged) == (0, 0)
+
+
+def test_export_that_follows_at_once_lists_nothing(labeled):
+    labeled.export()
+    labeled.export(app=Wrapped(labeled.app, states=None))
+    labeled.app.annotate(labeled.task_id("a.json"), RESULT)
+    done = labeled.export()
+    labeled.export(app=Wrapped(labeled.app, states=None))
+
+    assert done.written == 1
+
+
+def test_label_that_shows_up_late_as_another_goes_is_found_in_the_end(labeled, monkeypatch):
+    a, b, c = (labeled.app.tasks[labeled.task_id(f"{key}.json")] for key in "abc")
+    c["updated_at"] = "2020-01-01T00:00:00.000000Z"
+    labeled.export()
+    number = labeled.app.annotate(c["id"], RESULT)
+    c["updated_at"] = a["updated_at"]  # it was begun before the export, and stored after it
+    labeled.app.delete_task(a["id"])
+    at_once = labeled.export()
+    monkeypatch.setattr(exporting, "SAME_FOR", timedelta())
+    later = labeled.export()
+
+    assert b["updated_at"] > c["updated_at"]
+    assert (at_once.written, later.written) == (0, 1)
+    assert documents(labeled)[f"{c['id']}.json"]["annotations"][0]["id"] == number
 
 
 def test_another_annotation_is_written_again(labeled):

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import httpx
 
-from ls_pipeline.domain.completions import TaskState, completion
+from ls_pipeline.domain.completions import Recent, TaskState, completion
 from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
 from ls_pipeline.domain.tasks import data_keys, origin_of
 from ls_pipeline.resources.labeling_app import SECRET_HEADER, Project
@@ -80,6 +80,9 @@ class MemoryLabelingApp:
                     len(task["annotations"]),
                     origin_of(task["meta"]),
                 )
+
+    def recent(self, project_id, since):
+        return Recent.among(self.states(project_id), since)
 
     def now(self):
         return _moment().replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

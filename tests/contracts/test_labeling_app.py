@@ -7,6 +7,7 @@ import os
 import pytest
 
 from ls_pipeline.cli.servers import WEBHOOKS_HOST, is_address
+from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.errors import (
     LabelStudioAccessError,
     LabelStudioError,
@@ -158,6 +159,19 @@ def test_states_since_a_time_leave_earlier_ones_out(app, project):
     since = max(state.updated_at for state in app.states(project.id))
 
     assert [state.id for state in app.states(project.id, since)] == [first]
+
+
+def test_recent_tells_of_the_states_that_would_be_listed(app, project):
+    first, second = app.import_tasks(project.id, [body(row=0), body(row=1)])
+    before = app.now()
+    app.annotate(second, RESULT)
+    app.annotate(first, RESULT)
+    states = list(app.states(project.id))
+    times = [before, *(state.updated_at for state in states), "2999-01-01T00:00:00.000000Z"]
+    found = [app.recent(project.id, since) for since in times]
+
+    assert found == [Recent.among(states, since) for since in times]
+    assert [one.count for one in found] == [2, 1, 2, 0]
 
 
 def test_now_is_not_ahead_of_what_is_written_next(app, project):

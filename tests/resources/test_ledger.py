@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 from ls_pipeline.connections import connection
 from ls_pipeline.domain.changes import KnownObject, State
+from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
     LeaseError,
@@ -441,8 +442,8 @@ def test_another_target_means_looking_at_all_completions_again(ledger):
     ledger.save(with_target("a"), "test")
     account = ledger.account("t")
     with account.lease() as lease:
-        account.record_exported(lease, "2026", 0, 0)
-    kept = account.polled_to()
+        account.record_exported(lease, Recent("2026", 3, "2027"), 0, 0)
+    kept = account.polled()
     ledger.save(with_target("b"), "test")
 
-    assert (kept, account.polled_to()) == ("2026", "")
+    assert (kept, account.polled().since) == (Recent("2026", 3, "2027"), "")
