@@ -15,6 +15,7 @@ from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.kept import Kept
 from ls_pipeline.resources.label_studio import LabelStudio
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.progress import Silent
@@ -54,7 +55,8 @@ def _progress(_context: dg.InitResourceContext) -> Silent:
 
 def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefinition:
     """Give a resource that the environment configures, and no launchpad."""
-    return dg.ResourceDefinition(lambda _context: resource(), description=description)
+    kept = Kept(resource)
+    return dg.ResourceDefinition(lambda _context: kept.get(), description=description)
 
 
 def resources() -> dict[str, dg.ResourceDefinition]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -156,7 +155,6 @@ def in_turn(names: Sequence[str], first: str) -> list[str]:
 
 def watched(ledger: Ledger, select: Callable[[Connection], bool]) -> dict[str, Standing]:
     """Tell how the enabled connections stand that a sensor looks after, by name."""
-    gc.collect()  # the clients of the last tick hold themselves in circles, and would add up
     return {
         one.name: one
         for one in ledger.standings()

@@ -8,6 +8,8 @@ from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.cli.main import main
 from ls_pipeline.cli.outside import dagster_home
 
+pytestmark = pytest.mark.slow
+
 
 @dg.asset(partitions_def=CONNECTIONS)
 def some(context: dg.AssetExecutionContext):

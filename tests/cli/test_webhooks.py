@@ -23,7 +23,6 @@ from ls_pipeline.resources.home import (
     webhook_url,
 )
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
-from ls_pipeline.resources.ledger import Ledger
 from tests.assets.test_loading import Wrapped
 
 SECRET = "our-secret"
@@ -31,22 +30,26 @@ CALL = b'{"action": "ANNOTATION_CREATED"}'
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+def ledger(empty_ledger):
     target = {"type": "s3-completions", "path": "labels"}
-    ledger.save(connection("reviews", source=None, target=target, project="Reviews"), "test")
-    yield ledger
-    ledger.engine.dispose()
+    empty_ledger.clock = time.time
+    empty_ledger.save(connection("reviews", source=None, target=target, project="Reviews"), "test")
+    return empty_ledger
 
 
 def serving(ledger):
     return webhooks.serving(ledger, SECRET, "127.0.0.1", chosen_port(None, 3001))
 
 
-@pytest.fixture
-def url(ledger):
-    with serving(ledger) as url:
+@pytest.fixture(scope="module")
+def served(_opened_ledger):
+    with serving(_opened_ledger) as url:
         yield url
+
+
+@pytest.fixture
+def url(ledger, served):
+    return served
 
 
 def call(url, name="reviews", secret=SECRET, content=CALL):

@@ -8,7 +8,7 @@ import time
 from ls_pipeline.domain.errors import QueueError
 from ls_pipeline.domain.hints import Message
 
-HIDDEN_SECONDS = 2.0
+HIDDEN_SECONDS = 0.2
 """How long a message that was given out is not given out again."""
 
 

@@ -17,14 +17,15 @@ from ls_pipeline.resources.queues import Queues
 from ls_pipeline.resources.sqs import SQSQueue, arn_of, region_of
 from tests.contracts.conftest import Answer
 from tests.contracts.memory_queue import HIDDEN_SECONDS, MemoryQueue
-from tests.contracts.pubsub_server import pubsub
+from tests.contracts.pubsub_server import ACK_SECONDS, pubsub
 
 numbers = itertools.count()
 
 
 def memory(_request):
     queue = MemoryQueue()
-    return SimpleNamespace(queue=queue, send=queue.send, absent=MemoryQueue(exists=False))
+    absent = MemoryQueue(exists=False)
+    return SimpleNamespace(queue=queue, send=queue.send, absent=absent, hidden=HIDDEN_SECONDS)
 
 
 def sqs(request):
@@ -34,14 +35,15 @@ def sqs(request):
     for name, value in request.getfixturevalue("s3_server").client_environment.items():
         environment.setenv(name, value)
     client = boto3.client("sqs")
-    seconds = str(round(HIDDEN_SECONDS))
+    hidden = 2.0
     url = client.create_queue(
-        QueueName=f"queue-{next(numbers)}", Attributes={"VisibilityTimeout": seconds}
+        QueueName=f"queue-{next(numbers)}", Attributes={"VisibilityTimeout": f"{hidden:.0f}"}
     )["QueueUrl"]
     return SimpleNamespace(
         queue=SQSQueue(url),
         send=lambda body: client.send_message(QueueUrl=url, MessageBody=body),
         absent=SQSQueue(f"{url}-absent"),
+        hidden=hidden,
     )
 
 
@@ -69,11 +71,16 @@ def on_google(request):
         topic = name.replace("/subscriptions/", "/topics/")
         publisher.publish(topic, body.encode(), **attributes).result(10)
 
-    return SimpleNamespace(queue=queue, send=send, absent=PubSubQueue(f"{name}-absent"))
+    absent = PubSubQueue(f"{name}-absent")
+    return SimpleNamespace(queue=queue, send=send, absent=absent, hidden=ACK_SECONDS)
 
 
 @pytest.fixture(
-    params=[memory, pytest.param(sqs, marks=pytest.mark.server), on_google],
+    params=[
+        memory,
+        pytest.param(sqs, marks=pytest.mark.server),
+        pytest.param(on_google, marks=pytest.mark.server),
+    ],
     ids=["memory", "sqs", "pubsub"],
 )
 def place(request):
@@ -98,7 +105,7 @@ def test_acknowledged_messages_do_not_come_again_and_the_others_do(place):
     done = [one for one in received if one.body != "7"]
     place.queue.acknowledge(done)
     place.queue.acknowledge(done)
-    time.sleep(HIDDEN_SECONDS + 0.2)
+    time.sleep(place.hidden + 0.2)
 
     assert bodies(received) == sorted(map(str, range(30)))
     assert bodies(place.queue.receive(100, 1.0)) == ["7"]
@@ -219,6 +226,7 @@ def test_arn_is_that_of_the_url():
 # -- Pub/Sub ------------------------------------------------------------------------------
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("status", "kind", "advice"),
     [
@@ -248,6 +256,7 @@ def test_pubsub_that_does_not_answer_is_unavailable(environment, monkeypatch):
         PubSubQueue("projects/p/subscriptions/s").receive(1, 0.5)
 
 
+@pytest.mark.server
 def test_attributes_come_with_the_message(request, on_pubsub):
     place = on_google(request)
     place.send("", bucketId="b", objectId="a ☃.json", objectGeneration="7", eventType="X")
@@ -256,6 +265,7 @@ def test_attributes_come_with_the_message(request, on_pubsub):
     assert heard(message).hints == (Hint("b", "a ☃.json", "7"),)
 
 
+@pytest.mark.server
 def test_client_that_is_not_installed_is_said(on_pubsub, environment):
     environment.setattr(pubsub_module, "find_spec", lambda _name: None)
 

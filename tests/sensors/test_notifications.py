@@ -24,19 +24,13 @@ QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
 
 
 @pytest.fixture
-def bench(tmp_path):
-    return Bench(f"sqlite:///{tmp_path}/ledger.db", notifications=QUEUE)
+def bench(empty_ledger):
+    return Bench(empty_ledger, notifications=QUEUE)
 
 
 @pytest.fixture
 def queue():
     return MemoryQueue(QUEUE)
-
-
-@pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 @pytest.fixture

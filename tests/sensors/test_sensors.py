@@ -7,6 +7,7 @@ import pytest
 
 from ls_pipeline.assets.passes import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
+from ls_pipeline.sensors import looks as looking
 from ls_pipeline.sensors import watching
 from ls_pipeline.sensors.completions import look_for_labels
 from ls_pipeline.sensors.objects import look_for_changes
@@ -303,6 +304,7 @@ def test_connection_that_has_new_labels_leaves_no_other_behind(bench, instance):
 
 def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, monkeypatch):
     monkeypatch.setattr(watching, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(looking, "SILENCE_SECONDS", 0.1)
     bench.put("a.json", {"text": "a"})
     bench.load()
     gate = threading.Event()
