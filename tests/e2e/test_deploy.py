@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -18,12 +20,15 @@ from ls_pipeline.cli import samples
 from ls_pipeline.cli.outside import DAGSTER_YAML
 from ls_pipeline.cli.servers import HOST, Server, _daemons_are_up, running
 from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.labeling_app import SECRET_HEADER
 from ls_pipeline.resources.ledger import Ledger
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
+COMPOSE_FILES = ["compose.yaml", "celery/compose.yaml", "webhooks/compose.yaml"]
 WITH_CELERY = yaml.safe_load((DEPLOY / "celery" / "compose.yaml").read_text())["services"]
+WITH_WEBHOOKS = yaml.safe_load((DEPLOY / "webhooks" / "compose.yaml").read_text())["services"]
 VARIABLE = r"\$\{(\w+)(?::[?-][^}]*)?\}"
 
 
@@ -38,7 +43,7 @@ def tool(*words):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "celery/compose.yaml"])
+@pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_compose_file_keeps_the_specification(name):
     tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / name)
 
@@ -55,7 +60,7 @@ def test_image_gets_all_that_it_copies():
     assert all((DEPLOY.parent / name).exists() for name in sent)
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "celery/compose.yaml"])
+@pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_every_variable_is_in_the_example(name):
     wanted = lines(name, VARIABLE)
     told = lines(".env.example", r"^(?:# )?(\w+)=")
@@ -144,19 +149,19 @@ def deployment(stage, world, postgresql_server, tmp_path):
         postgresql_server.sql(*(f"DROP DATABASE IF EXISTS {one} WITH (FORCE)" for one in databases))
 
 
-def service(name, folder, home):
+def service(name, folder, home, services=SERVICES):
     """Give a service's command, at a free port on loopback."""
-    program, *words = shlex.split(SERVICES[name]["command"])
-    here = {"0.0.0.0": HOST, "4000": "{port}", "3000": "{port}"}  # noqa: S104 - in its place
+    program, *words = shlex.split(services[name]["command"])
+    here = {"0.0.0.0": HOST, **dict.fromkeys(("4000", "3000", "3001"), "{port}")}  # noqa: S104 - in its place
     words = [here.get(word, word) for word in words]
     words = [str(home / word) if word == "workspace.yaml" else word for word in words]
     return Server(name, [str(Path(sys.executable).with_name(program)), *words], folder / name)
 
 
-def health_check(code, environment):
+def health_check(server, environment, services=SERVICES):
     """Ask as the compose file does."""
-    _cmd, program, *words = SERVICES["code"]["healthcheck"]["test"]
-    words = [str(code.port) if word == "4000" else word for word in words]
+    _cmd, program, *words = services[server.name]["healthcheck"]["test"]
+    words = [re.sub("4000|3001", str(server.port), word) for word in words]
     program = Path(sys.executable).with_name(program)
     done = subprocess.run([program, *words], capture_output=True, check=False)
     return done.returncode == 0
@@ -176,3 +181,36 @@ def test_object_becomes_a_task_by_services_that_share_nothing_but_databases(depl
         time.sleep(0.5)
 
     assert len(deployment.tasks("reviews")) == 2
+
+
+@pytest.mark.server
+def test_receiver_of_webhooks_is_healthy_and_asks_for_the_secret(tmp_path, environment):
+    told = {"LS_PIPELINE_WEBHOOK_SECRET": "our-secret", "LS_PIPELINE_HOME": str(tmp_path)}
+    receiver = service("webhooks", tmp_path, tmp_path, WITH_WEBHOOKS)
+    receiver.environment = {**os.environ, **told}
+    receiver.is_up = lambda one: health_check(one, told, WITH_WEBHOOKS)
+    with running([receiver]):
+        statuses = [
+            httpx.post(
+                f"{receiver.url}/connections/reviews",
+                json={"action": "ANNOTATION_CREATED"},
+                headers={SECRET_HEADER: secret},
+            ).status_code
+            for secret in ("wrong", "our-secret")
+        ]
+
+    assert statuses == [401, 204]
+
+
+def test_label_studio_may_call_the_receiver_and_no_other_inner_network():
+    told = WITH_WEBHOOKS["label-studio"]["environment"]
+    banned = [ip_network(one) for one in told["USER_ADDITIONAL_BANNED_SUBNETS"].split(",")]
+
+    def may_call(address):
+        return not any(ip_address(address) in network for network in banned)
+
+    assert told["USE_DEFAULT_BANNED_SUBNETS"] == "false"
+    assert may_call("172.18.0.5")
+    assert not any(
+        map(may_call, ("127.0.0.1", "169.254.169.254", "10.0.0.1", "192.168.0.1", "::1"))
+    )

@@ -14,6 +14,7 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
+from ls_pipeline.cli.webhooks import HEALTH
 from ls_pipeline.definitions import defs
 from tests.contracts.conftest import Answer, serving
 
@@ -30,8 +31,8 @@ SNAKE = {
 }
 
 
-def manifests():
-    return list(yaml.safe_load_all((FOLDER / "secrets.yaml").read_text()))
+def manifests(name="secrets.yaml"):
+    return list(yaml.safe_load_all((FOLDER / name).read_text()))
 
 
 def launcher(kubeconfig):
@@ -111,9 +112,26 @@ def launch(instance):
     return run
 
 
-def test_manifests_keep_the_schema():
-    for one in manifests():
+@pytest.mark.parametrize("name", ["secrets.yaml", "webhooks.yaml"])
+def test_manifests_keep_the_schema(name):
+    for one in manifests(name):
         kubernetes_validate.validate(one, NEWEST, strict=True)
+
+
+def test_receiver_of_webhooks_has_the_image_and_the_secret_of_the_values():
+    deployment, service, policy = manifests("webhooks.yaml")
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    (port,) = container["ports"]
+    probes = [container[name]["httpGet"] for name in ("readinessProbe", "livenessProbe")]
+    (opened,) = policy["spec"]["ingress"][0]["ports"]
+
+    assert container["image"] == IMAGE
+    assert [one["secretRef"] for one in container["envFrom"]] == CODE["envSecrets"]
+    assert probes == [{"path": HEALTH, "port": port["containerPort"]}] * 2
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    assert service["spec"]["ports"] == [{"port": port["containerPort"]}] == [opened]
+    assert policy["spec"]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
 
 
 def test_secrets_hold_no_secret():
