@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ls_pipeline.assets.copying import begin_copy
+from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.links import folder_link, project_links
 from ls_pipeline.assets.outside import labels
@@ -48,7 +48,11 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         bucket = bucket_of(target, s3, gcs)
         projects = work.projects(label_studio)
         begin_copy(work.account, work.lease, target)
-        done = export(work.account, work.lease, projects, target, bucket, progress)
+        parts = (work.account, work.lease)
+        # A sensor asks where it saw a difference; a person, and `sync`, at any time.
+        differs = "dagster/sensor_name" in context.run.tags
+        done = export(*parts, projects, target, bucket, progress, differs=differs)
+        copied = keep_copy(*parts, target, bucket, progress)
         for note in work.call_back(projects.ids, label_studio):
             context.log.warning(note)
         exported = len(work.account.exported_ids())
@@ -62,5 +66,6 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 "deleted": dg.MetadataValue.int(done.deleted),
                 "dagster/row_count": dg.MetadataValue.int(exported),
                 **done.took.metadata(),
+                **copy_metadata(work.connection.name, target, copied),
             }
         )

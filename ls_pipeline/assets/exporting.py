@@ -95,14 +95,16 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     target: Target,
     bucket: Bucket,
     progress: Progress,
+    *,
+    differs: bool = False,
 ) -> Exporting:
-    """Write the completions that changed since the last pass.
+    """Write the completions that changed since the last pass; ``differs``: some surely did.
 
     Raises ``OutsideError`` when the bucket or Label Studio fails; what was written till
     then is recorded, and the next pass takes the rest.
     """
     done = Exporting()
-    states, polled = _touched(account.polled(), projects)
+    states, polled = _touched(account.polled(), projects, differs=differs)
     exported = account.exported([state.id for state in states])
     wanted = to_read(states, exported, account.name, target)
     done.looked_at = len(wanted)
@@ -120,18 +122,20 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     annotated, annotations = projects.count_annotated(), projects.count_annotations()
     if annotated != account.count_exported()[0]:
         _bury(account, lease, projects, target, bucket, done)
-    account.record_exported(lease, polled, annotated, annotations)
+    account.record_exported(lease, target, polled, annotated, annotations)
     return done
 
 
-def _touched(last: Recent, projects: Projects) -> tuple[list[TaskState], Recent]:
+def _touched(last: Recent, projects: Projects, *, differs: bool) -> tuple[list[TaskState], Recent]:
     """List the tasks that were touched since the last pass, and those that the next one will see.
 
-    A pass that follows at once would list again what it looks back at, for as long as an export
-    of it takes; where that is as the last one left it, none is listed.
+    A pass that follows at once would list again all that it looks back at; where that seems to be
+    as the last one left it, none is listed, unless somebody saw that it is not.
     """
     upto = earlier(projects.app.now(), OVERLAP)
-    if earlier(upto, SAME_FOR) < last.since and projects.recent(last.since) == last:
+    # Label Studio's clock may have been set back meanwhile.
+    lately = earlier(upto, SAME_FOR) < last.since <= upto
+    if lately and not differs and projects.recent(last.since) == last:
         return [], last
     states = list(projects.states(last.since))
     return states, Recent.among(states, upto)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ls_pipeline.connections import Connection, Source
     from ls_pipeline.domain.changes import KnownObject
     from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.labeling_app import Project
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Attempt
@@ -80,6 +81,7 @@ class Importing:
         source: Source,
         bucket: Bucket,
         projects: Projects,
+        newest: Project,
         settling: Settling,
         took: Took,
         progress: Progress,
@@ -88,11 +90,12 @@ class Importing:
         self.params, self.bucket = source.params, bucket
         self.projects, self.app, self.settling = projects, projects.app, settling
         self.took, self.progress = took, progress
-        self.created = 0
+        self.created = settling.arrived
+        """Tasks that this pass made, or found of those that were open."""
         self.notes: list[str] = []
         self.unsettled: set[str] = set()
         """Keys that differ from what the ledger knows, and are not recorded yet."""
-        self._project = projects.all()[-1]
+        self._project = newest
         self._suspects: list[tuple[Row, TasksRefusedError]] = []
         self._withheld: list[KnownObject] = []
         self._thread = ThreadPoolExecutor(1)

@@ -142,6 +142,7 @@ class _Loader:
             self.source,
             self.bucket,
             self.projects,
+            self.project,
             settling,
             self.done.took,
             self.progress,
@@ -154,7 +155,7 @@ class _Loader:
             self._flush()
             self.importing.wait()
         self.importing.blame_suspects()
-        self.done.tasks_created += self.importing.created
+        self.done.tasks_created = self.importing.created
         self.done.notes += self.importing.notes
         self._note_milestones()
         if self.done.unread:
@@ -440,7 +441,6 @@ class _Loader:
             self.account, self.lease, self.bucket, self.projects, one_task_a_row=one_task_a_row
         )
         settling.settle()
-        self.done.tasks_created += settling.arrived
         self.done.notes += settling.notes
         if settling.doubled:
             self.done.notes.append(

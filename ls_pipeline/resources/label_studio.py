@@ -255,9 +255,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def open_bucket(
         self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
     ) -> None:
-        credentials = self._google_credentials() if scheme == "gs" else ""
         where = (scheme, bucket, endpoint, region)
-        label_studio_storages.open_bucket(self.api, project_id, *where, credentials)
+        label_studio_storages.open_bucket(self.api, project_id, *where, self._google_credentials)
 
     def call_back(self, project_id: int, address: str, secret: str) -> None:
         label_studio_webhooks.call_back(self.api, project_id, address, secret)

@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import LabelStudioAccessError, LabelStudioError
 from ls_pipeline.resources.label_studio_api import detail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import httpx
 
@@ -34,7 +34,7 @@ def open_bucket(  # noqa: PLR0913, PLR0917 - a bucket, and where it is
     bucket: str,
     endpoint: str,
     region: str,
-    google_credentials: str,
+    google_credentials: Callable[[], str],
 ) -> None:
     """See to a storage connection for a bucket, as ``LabelingApp.open_bucket`` says."""
     path = f"api/storages/{'s3' if scheme == 's3' else 'gcs'}/"
@@ -42,7 +42,8 @@ def open_bucket(  # noqa: PLR0913, PLR0917 - a bucket, and where it is
     same = [one for one in existing if one["bucket"] == bucket]
     where = {"s3_endpoint": endpoint, "region_name": region} if scheme == "s3" else {}
     if not same:
-        body = _storage(project_id, scheme, bucket, google_credentials)
+        signing_key = google_credentials() if scheme == "gs" else ""
+        body = _storage(project_id, scheme, bucket, signing_key)
         answer = _store(api, "POST", path, body, where)
     elif not same[0]["title"].startswith(OURS) or _is_at(same[0], where):
         return
@@ -58,8 +59,7 @@ def open_bucket(  # noqa: PLR0913, PLR0917 - a bucket, and where it is
     api.content(answer)
 
 
-def _storage(project_id: int, scheme: str, bucket: str, google_credentials: str) -> dict[str, Any]:
-    signing_key = google_credentials if scheme == "gs" else ""
+def _storage(project_id: int, scheme: str, bucket: str, signing_key: str) -> dict[str, Any]:
     return {
         "project": project_id,
         "bucket": bucket,

@@ -15,13 +15,14 @@ import sqlalchemy as sa
 
 from ls_pipeline.connections import Connection, Source
 from ls_pipeline.domain.errors import ConnectionFaults, UnknownConnectionError
-from ls_pipeline.resources.ledger_account import Account, last_revision
+from ls_pipeline.resources.ledger_account import Account
 from ls_pipeline.resources.ledger_database import open_database
 from ls_pipeline.resources.ledger_standings import Standing, standings
 from ls_pipeline.resources.ledger_tables import (
     attempts,
     completions,
     connections,
+    last_revision,
     objects,
     projects,
     revisions,

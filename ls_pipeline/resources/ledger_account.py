@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -12,7 +12,13 @@ from ls_pipeline.resources.ledger_attempts import Attempts
 from ls_pipeline.resources.ledger_exports import Exports
 from ls_pipeline.resources.ledger_lease import plain
 from ls_pipeline.resources.ledger_records import Health, Revision
-from ls_pipeline.resources.ledger_tables import connections, health, projects, revisions
+from ls_pipeline.resources.ledger_tables import (
+    connections,
+    health,
+    last_revision,
+    projects,
+    revisions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +33,6 @@ RETRY_AT_MOST = 3600.0
 def retry_delay(failures: int) -> float:
     """Give the seconds to wait after so many failures in a row."""
     return float(min(RETRY_AT_FIRST * 2 ** max(failures - 1, 0), RETRY_AT_MOST))
-
-
-def last_revision(number: int) -> sa.Select[Any]:
-    """Ask for the settings in force of a connection, by its number."""
-    mine = revisions.c.connection == number
-    return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)
 
 
 @dataclass(frozen=True)

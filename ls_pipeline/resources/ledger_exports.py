@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ls_pipeline.connections import Connection
 from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.exports import TOMBSTONE
 from ls_pipeline.resources.ledger_lease import PAGE, Leased, plain
 from ls_pipeline.resources.ledger_records import Exported, Training
-from ls_pipeline.resources.ledger_tables import completions, connections
+from ls_pipeline.resources.ledger_tables import completions, connections, last_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ls_pipeline.connections import Target
     from ls_pipeline.resources.ledger_lease import Lease
 
 
@@ -123,9 +125,12 @@ class Exports(Leased):
                 db.execute(self._mine(lease).values(exports_moved=connections.c.exports_moved + 1))
 
     def record_exported(
-        self, lease: Lease, polled: Recent, annotated: int, annotations: int
+        self, lease: Lease, target: Target, polled: Recent, annotated: int, annotations: int
     ) -> None:
-        """Record that all is exported: up to which Label Studio time, of how many tasks."""
+        """Record that all is exported: up to which Label Studio time, of how many tasks.
+
+        Where another target was set meanwhile, the next export looks at all of them again.
+        """
         values = {
             "polled_to": polled.since,
             "polled_count": polled.count,
@@ -134,4 +139,7 @@ class Exports(Leased):
             "annotations": annotations,
         }
         with self._write(lease) as db:
+            in_force = Connection(**db.execute(last_revision(self.id)).one().document)
+            if in_force.target != target:
+                values["polled_to"] = ""
             db.execute(self._mine(lease).values(values))

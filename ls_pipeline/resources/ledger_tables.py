@@ -174,3 +174,9 @@ completions = sa.Table(
     sa.Column("uri", sa.Text, nullable=False),
     sa.Column("annotations", sa.Integer, nullable=False),
 )
+
+
+def last_revision(number: int) -> sa.Select[Any]:
+    """Ask for the settings in force of a connection, by its number."""
+    mine = revisions.c.connection == number
+    return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)

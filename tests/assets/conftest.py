@@ -71,13 +71,13 @@ class Bench:
             bucket, app = bucket or self.bucket, app or self.app
             return load(account, lease, settings, bucket, app, Silent())
 
-    def export(self, account=None, target=None, app=None):
+    def export(self, account=None, target=None, app=None, **how):
         account, app = account or self.account, app or self.app
         bucket = target or self.target
         with account.lease() as lease:
             settings = account.revision().connection
             projects = projects_of(account, lease, settings, app)
-            return export(account, lease, projects, settings.target, bucket, Silent())
+            return export(account, lease, projects, settings.target, bucket, Silent(), **how)
 
     def snapshot(self, account=None, target=None, app=None):
         account, app = account or self.account, app or self.app

@@ -1,5 +1,5 @@
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -46,6 +46,41 @@ def test_export_that_follows_at_once_lists_nothing(labeled):
     labeled.export(app=Wrapped(labeled.app, states=None))
 
     assert done.written == 1
+
+
+def test_export_that_a_sensor_saw_a_difference_for_lists(labeled):
+    labeled.export()
+    listed = []
+    app = Wrapped(labeled.app, states=lambda *asked: listed.append(asked) or iter(()))
+    labeled.export(app=app, differs=True)
+
+    assert len(listed) == 1
+
+
+def test_clock_of_label_studio_that_is_set_back_hides_no_label(labeled):
+    labeled.export()
+    back = (datetime.now(timezone.utc) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    c = labeled.app.tasks[labeled.task_id("c.json")]
+    labeled.app.annotate(c["id"], RESULT)
+    c["updated_at"] = back
+    app = Wrapped(labeled.app, now=lambda: back)
+    written = [labeled.export(app=app).written for _ in range(2)]
+
+    assert sum(written) == 1
+
+
+def test_target_that_is_set_otherwise_during_an_export_is_looked_at_anew(labeled):
+    a, b = (labeled.task_id(f"{key}.json") for key in "ab")
+    labeled.set(target={"regex": rf"{a}\.json"})
+
+    def widen(project_id):
+        labeled.set(target={})
+        return labeled.app.count_annotated(project_id)
+
+    labeled.export(app=Wrapped(labeled.app, count_annotated=widen))
+    labeled.export()
+
+    assert set(documents(labeled)) == {f"{a}.json", f"{b}.json"}
 
 
 def test_label_that_shows_up_late_as_another_goes_is_found_in_the_end(labeled, monkeypatch):

@@ -153,6 +153,22 @@ def test_task_that_crashes_label_studio_is_blamed_when_others_got_in(bench):
     assert (set(bench.reasons), again.changes) == ({("a", 0)}, {Change.UNCHANGED: 3})
 
 
+def test_task_that_crashes_label_studio_is_blamed_when_others_turn_out_to_have_got_in(bench):
+    def crash_at_b(project_id, tasks):
+        if any(task["data"]["text"] == "b" for task in tasks):
+            raise TasksRefusedError("500", {}, crashed=True)
+        bench.app.import_tasks(project_id, tasks)
+        raise LabelStudioUnavailableError("the reply was lost")
+
+    bench.put("a", [{"text": "a"}, {"text": "b"}])
+    app = Wrapped(bench.app, import_tasks=crash_at_b)
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=app)
+    done = bench.load(app=app)
+
+    assert (done.tasks_created, set(bench.reasons)) == (1, {("a", 1)})
+
+
 def test_label_studio_that_crashes_at_everything_is_not_blamed_on_the_tasks(bench):
     def crash(project_id, tasks):
         raise TasksRefusedError("500", {}, crashed=True)

@@ -442,7 +442,7 @@ def test_another_target_means_looking_at_all_completions_again(ledger):
     ledger.save(with_target("a"), "test")
     account = ledger.account("t")
     with account.lease() as lease:
-        account.record_exported(lease, Recent("2026", 3, "2027"), 0, 0)
+        account.record_exported(lease, with_target("a").target, Recent("2026", 3, "2027"), 0, 0)
     kept = account.polled()
     ledger.save(with_target("b"), "test")
 
