@@ -121,7 +121,7 @@ def list_server(objects: int, latency: float = 0.0, **told: Sequence[str]) -> It
         try:
             yield server.stdout.readline().strip()
         finally:
-            server.terminate()
+            server.kill()  # it has nothing to put away
 
 
 def made_up_ledger(objects: int, folder: Path) -> Path:

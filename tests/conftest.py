@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from contextlib import contextmanager
 
 import httpx
@@ -20,6 +21,11 @@ hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")  # that a machine has other work is no fault of ours
+
+# A shell ignores Ctrl-C for what it runs in the background, and Dagster then ignores TERM, too: so
+# would every program that a test starts and ends.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLEAN = (
     "AWS_PROFILE",

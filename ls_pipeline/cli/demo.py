@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.cli import samples
 from ls_pipeline.cli.census import census
-from ls_pipeline.cli.outside import Outside, dagster_home
+from ls_pipeline.cli.outside import Outside, dagster_home, end_on_signals
 from ls_pipeline.cli.screen import bars, err, say, show_counts
 from ls_pipeline.cli.servers import (
     USERNAME,
@@ -97,8 +96,7 @@ def run_until_stopped() -> None:
 @contextmanager
 def _stage(shown: Bars) -> Iterator[Stage]:
     """Start the servers in a home of their own; leave nothing behind."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background ignores SIGINT
-        signal.signal(number, signal.default_int_handler)
+    end_on_signals()
     with tempfile.TemporaryDirectory(prefix="ls-pipeline-demo-") as place:
         home = Path(place)
         with service_account(home / "google.json") as signing:

@@ -12,7 +12,7 @@ from ls_pipeline.cli.arguments import ANY, json_instead_of
 from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
-from ls_pipeline.cli.outside import Outside
+from ls_pipeline.cli.outside import Outside, end_on_signals
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.screen import bars, err, out, say, show_counts, show_findings
@@ -176,6 +176,7 @@ def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # 
     """
     from ls_pipeline.cli.passes import pass_over  # noqa: PLC0415 - seconds of imports
 
+    end_on_signals()
     outside = Outside()
     wanted = names or tuple(outside.ledger.names())
     for name in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +48,15 @@ retention:
       success: 30
       failure: 30
 """
+
+
+def end_on_signals() -> None:
+    """Have Ctrl-C and TERM end this process as an error does: what it started ends before it.
+
+    A shell ignores Ctrl-C for what it runs in the background; Dagster then ignores TERM, too.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 @dataclass

@@ -57,7 +57,16 @@ def _materialize(
         tags={RUN_TAG: name},
         raise_on_error=False,
     )
-    return [_reason(event) for event in result.get_step_failure_events()]
+    failures = result.get_step_failure_events()
+    if any(map(_is_interrupt, failures)):
+        raise KeyboardInterrupt
+    return [_reason(event) for event in failures]
+
+
+def _is_interrupt(event: dg.DagsterEvent) -> bool:
+    """Tell whether a step failed because of Ctrl-C, which Dagster takes for a failure."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import signal
 import tempfile
 import time
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from ls_pipeline.assets.revising import revising
 from ls_pipeline.cli.connections import apply_file, tell
-from ls_pipeline.cli.outside import Outside, dagster_home
+from ls_pipeline.cli.outside import Outside, dagster_home, end_on_signals
 from ls_pipeline.cli.screen import err, say
 from ls_pipeline.cli.servers import (
     HOST,
@@ -79,8 +78,7 @@ def start(wanted: Wanted) -> None:
     Raises ``HomeError`` when the home is in use, or not in the state that was asked for, and
     ``PipelineError`` when something does not come up.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell in the background ignores SIGINT
-        signal.signal(number, signal.default_int_handler)
+    end_on_signals()
     with _only_one():
         _prepare(wanted)
         outside = Outside()

@@ -1,0 +1,46 @@
+"""How `ls-pipeline sync` ends when somebody ends it."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ls_pipeline.connections import connection
+from ls_pipeline.resources.home import database_url
+from ls_pipeline.resources.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_pass_that_is_ended_in_the_background_ends_and_begins_no_other(environment, told):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        environment.setenv(name, "us-east-1")
+    ledger = Ledger(database_url())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name in ("cats", "dogs"):
+            source = {"type": "s3", "path": name, "params": {"endpoint_url": endpoint}}
+            ledger.save(connection(name, source=source, target=None, project=name), "test")
+        command = [Path(sys.executable).with_name("ls-pipeline"), "sync"]
+        with subprocess.Popen(
+            ["/bin/sh", "-c", 'trap "" INT; exec "$0" "$@"', *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as background:
+            try:
+                link, _ = silent.accept()
+                with link:
+                    background.send_signal(told)
+                    shown = background.communicate(timeout=60)
+            finally:
+                background.kill()
+
+    assert (background.returncode, shown[0]) == (1, "")
+    assert "Aborted!" in shown[1]
+    assert ledger.account("cats").held_by() == ""
