@@ -61,15 +61,12 @@ def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefin
 
 def resources() -> dict[str, dg.ResourceDefinition]:
     """Give the outside world as the environment names it; nothing is opened yet."""
-    queues = Queues()
     return {
         "ledger": _ledger,
         "progress": _progress,
         "s3": _from_environment(S3Buckets, "Amazon S3: AWS_* variables, files, or a role."),
         "gcs": _from_environment(GCSBuckets, "Google Cloud Storage: default credentials."),
-        "queues": dg.ResourceDefinition(
-            lambda _context: queues, description="SQS and Pub/Sub, as the two above; kept open."
-        ),
+        "queues": _from_environment(Queues, "SQS and Pub/Sub, as the two above."),
         "label_studio": _from_environment(
             LabelStudio, "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else the home's own server."
         ),

@@ -1,4 +1,4 @@
-"""Which queue a source names: each is opened once, and kept from tick to tick."""
+"""Which queue a source names: each is opened once."""
 
 from __future__ import annotations
 
