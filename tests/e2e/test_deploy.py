@@ -43,6 +43,7 @@ def tool(*words):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_compose_file_keeps_the_specification(name):
     tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / name)

@@ -18,6 +18,8 @@ from ls_pipeline.cli.webhooks import HEALTH
 from ls_pipeline.definitions import defs
 from tests.contracts.conftest import Answer, serving
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 VALUES = yaml.safe_load((FOLDER / "values.yaml").read_text())
 CODE = VALUES["dagster-user-deployments"]["deployments"][0]
