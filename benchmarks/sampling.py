@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,9 +175,12 @@ def parts_of(process: int) -> tuple[dict[str, int], float]:
 
 
 def disk(place: Path) -> int:
-    """Give the bytes of a file, or of all files in a folder."""
-    files = place.rglob("*") if place.is_dir() else [place]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """Give the bytes of a file, or of all files in a folder; SQLite's come and go meanwhile."""
+    found = 0
+    for file in place.rglob("*") if place.is_dir() else [place]:
+        with suppress(FileNotFoundError):
+            found += file.stat().st_size if file.is_file() else 0
+    return found
 
 
 @dataclass(frozen=True)
