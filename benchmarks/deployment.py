@@ -90,7 +90,7 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
         with account.lease() as lease:
             load(account, lease, settings, buckets.open(name), app, Silent())
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(load_all, shape.small):
             pass
     _claim(ledger, shape.big, app, buckets)
