@@ -8,14 +8,15 @@ import time
 from ls_pipeline.domain.errors import QueueError
 from ls_pipeline.domain.hints import Message
 
-HIDDEN_SECONDS = 0.2
+HIDDEN_SECONDS = 2.0
 """How long a message that was given out is not given out again."""
 
 
 class MemoryQueue:
-    def __init__(self, address="memory", *, exists=True):
+    def __init__(self, address="memory", *, exists=True, hidden=HIDDEN_SECONDS):
         self.address = address
         self.exists = exists
+        self.hidden = hidden
         self._waiting = {}
         self._numbers = itertools.count(1)
 
@@ -33,7 +34,7 @@ class MemoryQueue:
 
     def _give(self, number):
         message, _ = self._waiting[number]
-        self._waiting[number] = (message, time.monotonic() + HIDDEN_SECONDS)
+        self._waiting[number] = (message, time.monotonic() + self.hidden)
         return message._replace(receipt=str(number))
 
     def acknowledge(self, messages):

@@ -16,16 +16,15 @@ from ls_pipeline.resources.pubsub import PubSubQueue
 from ls_pipeline.resources.queues import Queues
 from ls_pipeline.resources.sqs import SQSQueue, arn_of, region_of
 from tests.contracts.conftest import Answer
-from tests.contracts.memory_queue import HIDDEN_SECONDS, MemoryQueue
+from tests.contracts.memory_queue import MemoryQueue
 from tests.contracts.pubsub_server import ACK_SECONDS, pubsub
 
 numbers = itertools.count()
 
 
 def memory(_request):
-    queue = MemoryQueue()
-    absent = MemoryQueue(exists=False)
-    return SimpleNamespace(queue=queue, send=queue.send, absent=absent, hidden=HIDDEN_SECONDS)
+    queue, absent = MemoryQueue(hidden=0.7), MemoryQueue(exists=False)
+    return SimpleNamespace(queue=queue, send=queue.send, absent=absent, hidden=queue.hidden)
 
 
 def sqs(request):

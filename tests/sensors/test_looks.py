@@ -45,7 +45,7 @@ def test_looks_that_hang_hold_nobody_up(gate):
     def look(name, _):
         return NEW if not name.startswith("hangs") or gate.wait() else NOTHING
 
-    found, left = take(Looks(), names, look, 1.0)
+    found, left = take(Looks(), names, look, 2.0)
 
     assert ([name for name, one in found if one.wanted], left) == (["a", "b"], [])
     assert {one.why for _, one in found if not one.wanted} == {"no answer came in time."}
