@@ -90,6 +90,8 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
         with account.lease() as lease:
             load(account, lease, settings, buckets.open(name), app, Silent())
 
+    for name in shape.small:  # Label Studio on SQLite makes one twice while it is busy
+        app.project_titled(name, CONFIG)
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(load_all, shape.small):
             pass

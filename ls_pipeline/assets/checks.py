@@ -81,6 +81,32 @@ def of_no_tasks(connection: str) -> list[dg.AssetCheckResult]:
     ]
 
 
+COUNTED = dg.AssetCheckSpec(
+    "annotations_counted",
+    asset="completions",
+    description="Label Studio counts the annotations of the tasks that were touched lately. Where "
+    "it doesn't, they are exported all the same, and it hands out labeled tasks again.",
+)
+
+
+def annotations_counted(connection: str, miscounted: Sequence[int]) -> dg.AssetCheckResult:
+    """Warn of tasks that have annotations of which Label Studio knows nothing."""
+    said = "Label Studio counts what is labeled."
+    if miscounted:
+        said = (
+            f"Label Studio counts no annotation of {len(miscounted)} tasks that have some, the "
+            f"first is task {miscounted[0]}: they are exported, and handed out to be labeled "
+            "again. Restart it, then run `label-studio calculate_stats_all_orgs --from-scratch`."
+        )
+    return dg.AssetCheckResult(
+        check_name=COUNTED.name,
+        passed=not miscounted,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{connection}: {said}",
+        metadata={"miscounted": len(miscounted)},
+    )
+
+
 COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
 
 

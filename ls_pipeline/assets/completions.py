@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from ls_pipeline.assets.checks import COUNTED, annotations_counted
 from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.exporting import export
 from ls_pipeline.assets.links import folder_link, project_links
@@ -31,6 +32,7 @@ changed is written, and a file counts once the bucket has confirmed its checksum
     owners=owners(),
     kinds={"json"},
     description=DESCRIPTION,
+    check_specs=[COUNTED],
 )
 def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,
@@ -44,7 +46,8 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     with one_pass(context, ledger, "completions") as work:
         target = work.connection.target
         if target is None or not work.connection.enabled:
-            return nothing_to_do(work.connection, "target")
+            why = nothing_to_do(work.connection, "target")
+            return why._replace(check_results=[annotations_counted(work.connection.name, [])])
         bucket = bucket_of(target, s3, gcs)
         projects = work.projects(label_studio)
         begin_copy(work.account, work.lease, target)
@@ -53,7 +56,9 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         differs = "dagster/sensor_name" in context.run.tags
         done = export(*parts, projects, target, bucket, progress, differs=differs)
         copied = keep_copy(*parts, target, bucket, progress)
-        for note in work.call_back(projects.ids, label_studio):
+        counted = annotations_counted(work.connection.name, done.miscounted)
+        notes = work.call_back(projects.ids, label_studio)
+        for note in [*notes, *([] if counted.passed else [counted.description])]:
             context.log.warning(note)
         exported = len(work.account.exported_ids())
         return dg.MaterializeResult(
@@ -67,5 +72,6 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 "dagster/row_count": dg.MetadataValue.int(exported),
                 **done.took.metadata(),
                 **copy_metadata(work.connection.name, target, copied),
-            }
+            },
+            check_results=[counted],
         )

@@ -23,7 +23,7 @@ from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.ledger_records import Exported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from ls_pipeline.assets.projects import Projects
@@ -57,12 +57,18 @@ class Exporting:
     """Tasks that lost their last annotation: their documents have none, or are deleted."""
     deleted: int = 0
     """Tasks that were deleted in Label Studio: tombstones, or their documents are deleted."""
+    miscounted: list[int] = field(default_factory=list)
+    """Tasks that were touched lately and are annotated, and Label Studio counts no annotation."""
     first_written: list[StoredObject] = field(default_factory=list)
     took: Took = field(default_factory=Took)
 
 
 def to_read(
-    states: Iterable[TaskState], exported: Mapping[int, Exported], name: str, target: Target
+    states: Iterable[TaskState],
+    exported: Mapping[int, Exported],
+    name: str,
+    target: Target,
+    miscounted: Container[int] = (),
 ) -> list[int]:
     """Choose the tasks to read whole: touched since their export, and annotated now or then."""
     wanted = []
@@ -73,7 +79,8 @@ def to_read(
             continue
         if last and (last.updated_at, last.uri) == (state.updated_at, target.uri(key)):
             continue
-        if state.annotations or (last and last.annotations):
+        now, then = state.annotations or state.id in miscounted, last and last.annotations
+        if now or then:
             wanted.append(state.id)
     return wanted
 
@@ -103,10 +110,11 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     Raises ``OutsideError`` when the bucket or Label Studio fails; what was written till
     then is recorded, and the next pass takes the rest.
     """
-    done = Exporting()
+    done, since = Exporting(), account.polled().since
     states, polled = _touched(account.polled(), projects, differs=differs)
+    miscounted = set(projects.miscounted(since)) if states else set()
     exported = account.exported([state.id for state in states])
-    wanted = to_read(states, exported, account.name, target)
+    wanted = to_read(states, exported, account.name, target, miscounted)
     done.looked_at = len(wanted)
     batches = (
         projects.completions(wanted[start : start + BATCH])
@@ -119,6 +127,8 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
                 write(account, lease, target, bucket, writers, found, done)
             seen += len(found)
             progress.advance(account.name, "completions", seen, len(wanted))
+    if miscounted:  # not only because they were being annotated
+        done.miscounted = sorted(miscounted.intersection(projects.miscounted(since)))
     annotated, annotations = projects.count_annotated(), projects.count_annotations()
     if annotated != account.count_exported()[0]:
         _bury(account, lease, projects, target, bucket, done)

@@ -52,6 +52,10 @@ class Projects:
         for number in self.ids:
             yield from self.app.states(number, since)
 
+    def miscounted(self, since: str = "") -> list[int]:
+        """List tasks as ``LabelingApp.miscounted`` does, in all of them."""
+        return [one for number in self.ids for one in self.app.miscounted(number, since)]
+
     def recent(self, since: str) -> Recent:
         """Tell of recent tasks as ``LabelingApp.recent`` does, in all of them."""
         found = (self.app.recent(number, since) for number in self.ids)

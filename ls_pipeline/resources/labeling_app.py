@@ -90,6 +90,13 @@ class LabelingApp(Protocol):
         """
         ...
 
+    def miscounted(self, project_id: int, since: str = "") -> list[int]:
+        """List, by id, those of them that have annotations of which their states tell nothing.
+
+        One that is being annotated may be among them for a moment.
+        """
+        ...
+
     def recent(self, project_id: int, since: str) -> Recent:
         """Tell how many tasks `states` would list, and the newest time among them."""
         ...

@@ -1,7 +1,7 @@
 import pytest
 
 from ls_pipeline.assets.charts import balance_table, label_chart
-from ls_pipeline.assets.checks import of_no_snapshot, of_snapshot
+from ls_pipeline.assets.checks import annotations_counted, of_no_snapshot, of_snapshot
 from ls_pipeline.assets.exporting import find_lost
 from ls_pipeline.connections import TargetParams
 from ls_pipeline.domain.snapshots import Tally
@@ -102,6 +102,13 @@ def test_balance_is_a_share_of_each_split():
         "| c: A | 75% | - | 100% |",
         r"| c: B\| | 25% | - | 0% |",
     ]
+
+
+def test_labels_that_label_studio_lost_count_of_are_a_warning():
+    well, lost = annotations_counted("reviews", []), annotations_counted("reviews", [7, 9])
+
+    assert (well.passed, lost.passed, lost.severity.value) == (True, False, "WARN")
+    assert "2 tasks that have some, the first is task 7" in lost.description
 
 
 def test_file_that_somebody_deleted_is_a_warning_and_is_written_again(labeled):

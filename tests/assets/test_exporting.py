@@ -48,6 +48,29 @@ def test_export_that_follows_at_once_lists_nothing(labeled):
     assert done.written == 1
 
 
+def test_labels_of_which_label_studio_lost_count_are_exported_and_told(labeled):
+    a, c = labeled.task_id("a.json"), labeled.task_id("c.json")
+    labeled.export()
+    labeled.app.counts = False
+    labeled.app.annotate(c, RESULT)
+    labeled.app.annotate(a, RESULT)
+    done = labeled.export()
+    again = labeled.export(differs=True)
+
+    assert (done.written, done.deleted, done.miscounted) == (2, 0, [c])
+    assert (again.looked_at, again.deleted, again.miscounted) == (0, 0, [c])
+    assert len(documents(labeled)[f"{c}.json"]["annotations"]) == 1
+
+
+def test_label_that_is_being_given_is_no_miscount(labeled):
+    c = labeled.task_id("c.json")
+    labeled.app.annotate(c, RESULT)
+    seen = iter([[c], []])
+    done = labeled.export(app=Wrapped(labeled.app, miscounted=lambda *_: next(seen)))
+
+    assert (done.written, done.miscounted) == (3, [])
+
+
 def test_export_that_a_sensor_saw_a_difference_for_lists(labeled):
     labeled.export()
     listed = []

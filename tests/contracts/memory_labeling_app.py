@@ -20,6 +20,8 @@ class MemoryLabelingApp:
         self.tasks = {}
         self.opened = {}
         self.called_back = {}
+        self.counts = True
+        """False: it has lost what keeps its counts of annotations up to date."""
         self._numbers = itertools.count(1)
 
     # -- LabelingApp ----------------------------------------------------------------------
@@ -77,9 +79,16 @@ class MemoryLabelingApp:
                 yield TaskState(
                     task["id"],
                     task["updated_at"],
-                    len(task["annotations"]),
+                    task["counted"],
                     origin_of(task["meta"]),
                 )
+
+    def miscounted(self, project_id, since=""):
+        return [
+            task["id"]
+            for task in self._of(project_id)
+            if task["updated_at"] >= since and task["annotations"] and not task["counted"]
+        ]
 
     def recent(self, project_id, since):
         return Recent.among(self.states(project_id), since)
@@ -125,6 +134,9 @@ class MemoryLabelingApp:
     def draft(self, task_id, result):
         self.tasks[task_id].setdefault("drafts", []).append({"result": result})
 
+    def lose_count(self, task_id):
+        self.tasks[task_id]["counted"] = 0
+
     def delete_annotation(self, annotation_id):
         for task in self.tasks.values():
             left = [one for one in task["annotations"] if one["id"] != annotation_id]
@@ -169,11 +181,14 @@ class MemoryLabelingApp:
             "meta": copy.deepcopy(body.get("meta", {})),
             "predictions": list(body.get("predictions", ())),
             "annotations": annotations,
+            "counted": len(annotations),
         }
         self._touch(number)
         return number
 
     def _touch(self, task_id):
+        if self.counts:
+            self.tasks[task_id]["counted"] = len(self.tasks[task_id]["annotations"])
         self.tasks[task_id]["updated_at"] = _moment().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

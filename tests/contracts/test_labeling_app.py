@@ -1,8 +1,10 @@
 """One suite for every LabelingApp: in memory, and the real Label Studio."""
 
+import contextlib
 import itertools
 import json
 import os
+import sqlite3
 
 import pytest
 
@@ -30,7 +32,14 @@ numbers = itertools.count()
 
 
 class RealApp(LabelStudio):
-    """Label Studio, with what annotators do."""
+    """Label Studio, with what annotators do, and what it does wrong."""
+
+    database: str = ""
+
+    def lose_count(self, task_id):
+        # What is left when it deletes two projects at the same moment, and is labeled on.
+        with contextlib.closing(sqlite3.connect(self.database, timeout=60)) as db, db:
+            db.execute("UPDATE task SET total_annotations = 0 WHERE id = ?", [task_id])
 
     def annotate(self, task_id, result):
         path = f"api/tasks/{task_id}/annotations/"
@@ -48,7 +57,8 @@ def app(request):
     if request.param == "memory":
         return MemoryLabelingApp()
     request.getfixturevalue("world")
-    return RealApp()
+    home = request.getfixturevalue("label_studio_server").environment["LABEL_STUDIO_BASE_DATA_DIR"]
+    return RealApp(database=f"{home}/label_studio.sqlite3")
 
 
 @pytest.fixture
@@ -224,6 +234,34 @@ def test_imported_annotations_count(app, project):
     assert app.count_annotated(project.id) == 1
 
 
+def test_task_with_several_annotations_is_annotated_once(app, project):
+    skipped = {"result": RESULT, "was_cancelled": True}
+    app.import_tasks(project.id, [body(annotations=[{"result": RESULT}, skipped])])
+    app.import_tasks(project.id, [body(annotations=[skipped], row=1), body(row=2)])
+
+    assert app.count_annotated(project.id) == 2
+    assert app.miscounted(project.id) == []
+
+
+def test_no_task_is_annotated_in_an_empty_project(app, project):
+    assert app.count_annotated(project.id) == 0
+    assert app.miscounted(project.id) == []
+
+
+def test_annotated_task_of_which_the_app_lost_count_is_told(app, project):
+    lost, other, _ = app.import_tasks(project.id, [body(row=row) for row in range(3)])
+    for number in (lost, lost, other):
+        app.annotate(number, RESULT)
+    (since,) = (one.updated_at for one in app.states(project.id) if one.id == lost)
+    app.lose_count(lost)
+
+    assert [one.annotations for one in app.states(project.id)] == [0, 1, 0]
+    assert app.miscounted(project.id) == app.miscounted(project.id, since) == [lost]
+    assert app.miscounted(project.id, "2999-01-01T00:00:00.000000Z") == []
+    assert app.count_annotated(project.id) == 2
+    assert app.count_annotations([project.id]) == {project.id: 3}
+
+
 def test_annotations_of_several_projects_are_counted_at_once(app, project):
     other = app.project_titled(f"{project.title} too", CONFIG)
     skipped = {"result": RESULT, "was_cancelled": True}
@@ -296,6 +334,18 @@ def test_project_is_found_among_more_than_an_answer_holds(world, monkeypatch):
     made = [app.project_titled(f"{title}{number}", CONFIG).id for number in range(5)]
 
     assert [one.id for one in app.projects_beginning(title)] == made
+
+
+@pytest.mark.server
+def test_project_that_was_made_twice_is_the_older_one_and_none_is_deleted(world):
+    app, title = RealApp(), f"Twice {os.getpid()} and with a title as long as allowed"[:50]
+    first = app.project_titled(title, CONFIG)
+    found = app._made(title, {"label_config": CONFIG})
+    app._made(title, {"label_config": CONFIG})
+    titles = [one.title for one in app.projects_beginning(title[:20])]
+
+    assert found.id == app.project_titled(title, CONFIG).id == first.id
+    assert titles == [title, *[f"{title[:29]} (made twice, unused)"] * 2]
 
 
 @pytest.mark.server
