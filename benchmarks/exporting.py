@@ -11,6 +11,7 @@ from benchmarks.loading import (
     bucket_at,
     client_of_label_studio,
     import_tasks,
+    label,
     new_account,
     new_project,
 )
@@ -134,20 +135,15 @@ class _Ours:
         some = [one.id for one in states][:: len(states) // count][:count]
         for completion in self.app.completions(self.project.id, some):
             (annotation,) = completion.document["annotations"]
-            body = {"result": [_label("other")]}
+            body = {"result": [label("other")]}
             self.client.patch(f"/api/annotations/{annotation['id']}/", json=body).raise_for_status()
 
 
 def import_labeled(client: httpx.Client, project: int, annotations: int) -> None:
     """Import tasks, each with an annotation: the fastest way to a labeled project."""
-    labeled = [{"result": [_label("any")]}]
+    labeled = [{"result": [label("any")]}]
     tasks = [{"data": {"text": f"text {n}"}, "annotations": labeled} for n in range(annotations)]
     import_tasks(client, project, tasks)
-
-
-def _label(choice: str) -> dict[str, Any]:
-    value = {"choices": [choice]}
-    return {"from_name": "topic", "to_name": "text", "type": "choices", "value": value}
 
 
 def _count(bucket: Bucket, prefix: str) -> int:

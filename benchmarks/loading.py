@@ -28,6 +28,13 @@ CONFIG = """
 
 Result = dict[str, Any]
 
+
+def label(choice: str) -> dict[str, Any]:
+    """Give a result of an annotation, as `CONFIG` has them."""
+    value = {"choices": [choice]}
+    return {"from_name": "topic", "to_name": "text", "type": "choices", "value": value}
+
+
 SOMEBODY = {"Authorization": "AWS made-up:unchecked"}
 """moto gives nothing to nobody, and everything to anybody."""
 

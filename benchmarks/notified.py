@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from benchmarks.latency import PATIENCE, run_before, table, wait_for_tasks
-from benchmarks.loading import BUCKET, CONFIG, bucket_at
+from benchmarks.loading import BUCKET, CONFIG, bucket_at, label
 from benchmarks.report import Section
 from ls_pipeline.cli.outside import Outside, dagster_home
 from ls_pipeline.cli.servers import WEBHOOKS_HOST, chosen_port, dagster_server, running
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ls_pipeline.resources.bucket import Bucket
-
-LABEL = {
-    "from_name": "topic",
-    "to_name": "text",
-    "type": "choices",
-    "value": {"choices": ["any"]},
-}
 
 STEPS = (
     "an object: until a sensor has looked and asked for a run",
@@ -104,7 +97,7 @@ def _label(outside: Outside, bucket: Bucket, name: str) -> float:
     app = outside.label_studio
     project = app.titled(name)
     task = app.highest_task_id(project.id if project else 0)
-    app.api.json("POST", f"api/tasks/{task}/annotations/", json={"result": [LABEL]})
+    app.api.json("POST", f"api/tasks/{task}/annotations/", json={"result": [label("any")]})
     deadline, key = time.monotonic() + PATIENCE, completion_key(f"{name}-out", task)
     while time.monotonic() < deadline:
         if next(bucket.pages(key), ()):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.deployment import BIG
 from benchmarks.list_server import Numbered, version
-from benchmarks.loading import client_of_label_studio
+from benchmarks.loading import client_of_label_studio, label
 from benchmarks.sampling import rows
 
 if TYPE_CHECKING:
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 
     from benchmarks.deployment import Shape
     from ls_pipeline.resources.ledger import Ledger
-
-RESULT = [
-    {"from_name": "topic", "to_name": "text", "type": "choices", "value": {"choices": ["any"]}}
-]
 
 
 @dataclass
@@ -102,7 +98,7 @@ class World:
         tasks = self._tasks[name]
         task = tasks.pop(self.chance.randrange(len(tasks)))
         url = f"/api/tasks/{task}/annotations/"
-        self.labels.post(url, json={"result": RESULT}).raise_for_status()
+        self.labels.post(url, json={"result": [label("any")]}).raise_for_status()
         account = self.ledger.account(name)
         return Change("label", name, time.time(), lambda: bool(account.exported([task])))
 
