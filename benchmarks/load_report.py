@@ -25,10 +25,10 @@ Written by `make load CONNECTIONS={connections} EACH={objects} BIG={big} MINUTES
 
 {connections} connections of {objects:,} objects each, one of {big:,}, one whose bucket does not
 exist and one whose bucket never answers, in one deployment as `ls-pipeline start` runs it, for
-{lasted:.0f} minutes. Buckets are made up, and answer after {latency:.0f} ms; the targets' bucket is
-moto's, Label Studio is real, and all of it ran on this one machine. Somewhere an object was put
-every {puts:g} seconds on average, one in ten of them in the big bucket, and a task was labeled
-every {labels:g}.
+{lasted:.0f} minutes: {minutes:g} of changes, and the rest for the last of them to arrive. Buckets
+are made up, and answer after {latency:.0f} ms; the targets' bucket is moto's, Label Studio is real,
+and all of it ran on this one machine. Somewhere an object was put every {puts:g} seconds on
+average, one in ten of them in the big bucket, and a task was labeled every {labels:g}.
 
 The machine's load average was {load:.0f}, by the median: where that is more than it has cores,
 others were at work on it, too, and without them the seconds by the clock were fewer.

@@ -53,7 +53,7 @@ def side_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--target-path", metavar="BUCKET", default="", help="The target bucket's name."
             ),
             click.option(
-                "--target-params", metavar="JSON", default="{}", help="Where in the target."
+                "--target-params", metavar="JSON", default="{}", help="Where labels go, and how."
             ),
             click.option(
                 "--project", metavar="TITLE", help="Label Studio project, made if absent [NAME]."
@@ -163,7 +163,10 @@ AS_JSON = json_instead_of("sentences")
 @DRY_RUN
 @AS_JSON
 def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - flags
-    """Store a connection, or other settings of one that exists."""
+    """Store a connection, or replace all settings of one that exists.
+
+    What is left out goes back to its default, and a side that is left out is taken away.
+    """
     ledger = Outside().ledger
     enabled = name not in ledger.names() or ledger.connection(name).enabled
     change = revising(ledger, from_flags(name, **flags, enabled=enabled))

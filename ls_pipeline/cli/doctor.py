@@ -441,7 +441,7 @@ def setups(connection: Connection, region: str = "") -> list[Setup]:
     if source.cloud == "gcs":
         return [Setup("the bucket tells", [gcs_command(source.path, where, queue)])]
     commands = s3_commands(source.path, where, queue, _arn(source, region))
-    return [Setup("the bucket tells, and nobody else from then on", commands)]
+    return [Setup("the bucket tells; both commands replace what was set before", commands)]
 
 
 # -- the target ---------------------------------------------------------------------------

@@ -53,8 +53,8 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
 ) -> None:
     """Convert a snapshot by label-studio-sdk's converter.
 
-    SNAPSHOT is a connection's name, whose newest one is taken, a target's folder (s3://…, gs://…
-    or on this disk), likewise, or the folder of one snapshot.
+    SNAPSHOT is a connection's name or a target's folder (s3://…, gs://… or on this disk), for the
+    newest one, or the folder of one snapshot.
     """
     outside = Outside()
     found = _opened(snapshot, outside)

@@ -41,10 +41,12 @@ Examples:
   ls-pipeline status --watch   how all connections stand
 
 \b
-Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; LABEL_STUDIO_PUBLIC_URL for links
+Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; LABEL_STUDIO_PUBLIC_URL for links,
+                LABEL_STUDIO_GOOGLE_CREDENTIALS for it to sign gs:// URLs
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
 GCS:            GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST
 Webhooks:       LS_PIPELINE_WEBHOOK_URL, LS_PIPELINE_WEBHOOK_SECRET
+Sensors:        LS_PIPELINE_POLL_SECONDS (30), LS_PIPELINE_NOTIFICATION_SECONDS (4)
 Own state:      LS_PIPELINE_HOME (.ls_pipeline here), LS_PIPELINE_DATABASE_URL
 
 \b
@@ -116,7 +118,7 @@ Examples:
 @click.option("--force", is_flag=True, help="With --init: put an existing state aside.")
 @click.option("--port", type=int, help="Dagster's port [3000, or a free one].")
 @click.option("--label-studio-port", type=int, help="Label Studio's [8080, or a free one].")
-@click.option("--webhooks-port", type=int, help="That of its webhooks [3001, or a free one].")
+@click.option("--webhooks-port", type=int, help="The webhook receiver's [3001, or a free one].")
 def start(  # noqa: PLR0913 - one for each flag
     *,
     init: bool,

@@ -29,7 +29,13 @@ PAGE = 1000
 
 
 @click.command(epilog=EPILOG, short_help="Let go of what Dagster remembers of old runs.")
-@click.option("--days", type=click.IntRange(min=0), default=30, show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(min=0),
+    default=30,
+    show_default=True,
+    help="Keep runs that ended within so many days.",
+)
 @json_instead_of("a sentence")
 def prune(days: int, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Delete Dagster's record of runs that ended so many days ago: their events and logs.

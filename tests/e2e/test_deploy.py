@@ -18,7 +18,7 @@ import yaml
 
 from ls_pipeline.cli import samples
 from ls_pipeline.cli.outside import DAGSTER_YAML
-from ls_pipeline.cli.servers import HOST, Server, _daemons_are_up, running
+from ls_pipeline.cli.servers import HOST, INNER, Server, _daemons_are_up, running
 from ls_pipeline.resources.home import database_url
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 from ls_pipeline.resources.ledger import Ledger
@@ -211,6 +211,7 @@ def test_label_studio_may_call_the_receiver_and_no_other_inner_network():
         return not any(ip_address(address) in network for network in banned)
 
     assert told["USE_DEFAULT_BANNED_SUBNETS"] == "false"
+    assert {*map(ip_network, INNER)} - {*banned} == {ip_network("172.16.0.0/12")}
     assert may_call("172.18.0.5")
     assert not any(
         map(may_call, ("127.0.0.1", "169.254.169.254", "10.0.0.1", "192.168.0.1", "::1"))
