@@ -355,11 +355,8 @@ class _Loader:
         if self.source.params.on_delete != "delete" or not rows:
             return []
         self.importing.wait()
-        ids = [row.task_id for row in rows]
-        there = {one.task_id: one for one in self.projects.completions(ids)}
         deleted = []
-        for row in rows:
-            now = there.get(row.task_id)
+        for row, now in self.projects.tasks_of(rows, self.bucket):
             if now and now.is_worked_on:
                 self._keep(row, "is gone")
                 continue
@@ -414,7 +411,7 @@ class _Loader:
         """Bring the task of a replaced object up to date, unless a human has worked on it."""
         self.importing.wait()
         row = new.loaded
-        now = next(iter(self.projects.completions([row.task_id])), None)
+        ((_, now),) = self.projects.tasks_of([row], self.bucket)
         if now is None:  # deleted in Label Studio: this version is a new task
             self.batch.add(new)
             return

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.labeling_app import LabelingApp, Project
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
+    from ls_pipeline.resources.ledger_records import LoadedRow
 
 _NUMBERED = re.compile(r".* \((\d+)\)", re.DOTALL)
 _NUMBERED_ROOM = len(" (999999)")
@@ -74,6 +75,25 @@ class Projects:
             if not missing:
                 break
         return sorted(found, key=lambda one: one.task_id)
+
+    def tasks_of(
+        self, rows: Sequence[LoadedRow], bucket: Bucket
+    ) -> list[tuple[LoadedRow, Completion | None]]:
+        """Read the tasks of a bucket's rows, each with its row; None for one that was deleted.
+
+        Label Studio on SQLite gives the id of its newest task again once that is deleted, so that
+        another row's task may have it by now.
+        """
+        there = {one.task_id: one for one in self.completions([row.task_id for row in rows])}
+        found = []
+        for row in rows:
+            task = there.get(row.task_id)
+            whose = task and task.origin
+            row_of = (self.account.name, bucket.uri(row.key), row.row)
+            if whose and (whose.connection, whose.uri, whose.row) != row_of:
+                task = None
+            found.append((row, task))
+        return found
 
     def _likely_first(self) -> list[int]:
         """List the ids, first where the last task was found: callers go by id, or nearly so."""

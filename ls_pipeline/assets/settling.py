@@ -132,7 +132,8 @@ class Settling:
     def _remove(self, double: LoadedRow, keep: LoadedRow) -> None:
         """Remove one of two tasks of a row: the one that nobody has worked on."""
         ids = [double.task_id, keep.task_id]
-        there = {one.task_id: one for one in self.projects.completions(ids)}
+        found = self.projects.tasks_of([double, keep], self.bucket)
+        there = {row.task_id: task for row, task in found if task}
         if double.task_id not in there:
             return
         worked = [number for number in ids if number in there and there[number].is_worked_on]

@@ -63,6 +63,12 @@ SET_UP = (
 SPARE = " (made twice, unused)"
 """Ends the title of a project that nothing needs, and that somebody may delete."""
 
+BROUGHT = {"annotations": "annotation_count", "predictions": "prediction_count"}
+"""What tasks may bring, and where the answer to an import counts it."""
+
+IMPORTS_AT_MOST = 3
+"""Of the same tasks, where it has lost what they brought."""
+
 IMPORT_TIMEOUT = 600.0
 """Seconds. 100,000 tasks in one call took 12 s on an idle server."""
 
@@ -165,6 +171,25 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return found[0]["id"] if found else 0
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Import tasks as ``LabelingApp.import_tasks`` says, and with all that they bring.
+
+        On SQLite, where its database was locked, Label Studio tries again by itself, and has lost
+        the tasks' predictions and annotations by then: such tasks are deleted, and sent anew.
+        """
+        brought = sum(len(one.get(kind, ())) for one in tasks for kind in BROUGHT)
+        for _ in range(IMPORTS_AT_MOST):
+            found = self._imported(project_id, tasks)
+            ids: list[int] = found["task_ids"]
+            if not brought or any(found.get(count) != 0 for count in BROUGHT.values()):
+                return ids
+            for number in ids:
+                self.delete_task(number)
+        raise TasksRefusedError(
+            f"Label Studio stored {len(tasks)} tasks without their predictions and annotations; "
+            "its log may say why."
+        )
+
+    def _imported(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         answer = self.api.send(
             "POST",
             f"api/projects/{project_id}/import",
@@ -176,14 +201,13 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         if answer.status_code in {400, 413, 500}:
             raise _refusal(answer, len(tasks))
-        found = self.api.content(answer)
+        found: dict[str, Any] = self.api.content(answer)
         if "task_ids" not in found:
             raise LabelStudioError(
                 f"Label Studio at {self.base_url} took {len(tasks)} tasks without telling their "
                 "ids, as its Enterprise edition does; only the Community edition is supported."
             )
-        ids: list[int] = found["task_ids"]
-        return ids
+        return found
 
     def origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         for task in self._tasks(project_id, [], LIGHT_PAGE, above=task_id, include="id,meta"):

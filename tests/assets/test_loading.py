@@ -329,6 +329,27 @@ def test_object_that_comes_back_unchanged_makes_no_second_task(bench):
     assert (len(bench.tasks), bench.account.count_objects()[State.REMOVED]) == (1, 0)
 
 
+@pytest.mark.parametrize("replaced", [True, False])
+def test_task_that_got_the_id_of_a_deleted_one_is_not_taken_for_it(bench, replaced):
+    bench.set(on_delete="delete")
+    bench.app.reuses_ids = True
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    deleted = bench.task_id("a.json")
+    bench.app.delete_task(deleted)
+    bench.put("b.json", {"text": "b"})
+    bench.load()
+    assert bench.task_id("b.json") == deleted
+    if replaced:
+        bench.put("a.json", {"text": "a2"})
+    else:
+        bench.bucket.delete("a.json")
+    bench.load()
+
+    texts = {key: data["text"] for (key, _), data in bench.tasks.items()}
+    assert texts == {"b.json": "b", **({"a.json": "a2"} if replaced else {})}
+
+
 def test_many_rows_travel_in_batches(bench):
     bench.put("a.json", [{"text": str(n)} for n in range(2 * importing.BATCH_ROWS + 1)])
     sizes = []

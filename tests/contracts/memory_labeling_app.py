@@ -20,6 +20,8 @@ class MemoryLabelingApp:
         self.tasks = {}
         self.opened = {}
         self.called_back = {}
+        self.reuses_ids = False
+        """True: it numbers tasks as Label Studio does on SQLite."""
         self.counts = True
         """False: it has lost what keeps its counts of annotations up to date."""
         self._numbers = itertools.count(1)
@@ -169,7 +171,7 @@ class MemoryLabelingApp:
             raise ProjectNotFoundError(f"there is no project {project_id}")
 
     def _store(self, project_id, body):
-        number = next(self._numbers)
+        number = max(self.tasks, default=0) + 1 if self.reuses_ids else next(self._numbers)
         annotations = [
             {"was_cancelled": False, **one, "id": next(self._numbers)}
             for one in body.get("annotations", ())

@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -27,6 +29,9 @@ from tests.contracts.memory_labeling_app import MemoryLabelingApp
 CONFIG = """<View><Text name="t" value="$text"/>
 <Choices name="c" toName="t"><Choice value="A"/><Choice value="B"/></Choices></View>"""
 RESULT = [{"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": ["A"]}}]
+
+LOCKED_SECONDS = 8
+"""Longer than Label Studio waits for its database before it tries again."""
 
 numbers = itertools.count()
 
@@ -56,8 +61,12 @@ class RealApp(LabelStudio):
 def app(request):
     if request.param == "memory":
         return MemoryLabelingApp()
-    request.getfixturevalue("world")
-    home = request.getfixturevalue("label_studio_server").environment["LABEL_STUDIO_BASE_DATA_DIR"]
+    return request.getfixturevalue("app_on_sqlite")
+
+
+@pytest.fixture
+def app_on_sqlite(world, label_studio_server):
+    home = label_studio_server.environment["LABEL_STUDIO_BASE_DATA_DIR"]
     return RealApp(database=f"{home}/label_studio.sqlite3")
 
 
@@ -358,6 +367,27 @@ def test_project_like_another_is_labeled_in_as_that_one(world):
     found = app.api.json("GET", f"api/projects/{made.id}/")
 
     assert {name: found[name] for name in by_hand} == by_hand
+
+
+@pytest.mark.server
+def test_what_tasks_bring_is_there_though_label_studio_had_to_try_again(app_on_sqlite, monkeypatch):
+    app, whole, answers = app_on_sqlite, LabelStudio._imported, []
+    monkeypatch.setattr(
+        LabelStudio, "_imported", lambda *asked: answers.append(whole(*asked)) or answers[-1]
+    )
+    project = app.project_titled(f"Locked {os.getpid()}", CONFIG)
+    brought = {"predictions": [{"result": RESULT}], "annotations": [{"result": RESULT}]}
+    with contextlib.closing(sqlite3.connect(app.database)) as db, ThreadPoolExecutor(1) as pool:
+        db.execute("BEGIN IMMEDIATE")
+        coming = pool.submit(app.import_tasks, project.id, [body(**brought), body(row=1)])
+        time.sleep(LOCKED_SECONDS)
+        db.rollback()
+        ids = coming.result()
+    first, _ = found = list(app.completions(project.id, ids))
+
+    assert [answer["prediction_count"] for answer in answers] == [0, 1]
+    assert (len(first.annotations), len(first.document["predictions"])) == (1, 1)
+    assert [one.task_id for one in found] == [one.id for one in app.states(project.id)] == ids
 
 
 @pytest.mark.server
