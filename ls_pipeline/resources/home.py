@@ -44,7 +44,7 @@ DEFAULT_URL = "http://localhost:8080"
 def label_studio(url: str = "", api_key: str = "") -> LocalLabelStudio:
     """Find Label Studio: as given, as the environment says, or the one that runs in the home."""
     url = url or os.environ.get("LABEL_STUDIO_URL", "")
-    key = api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")
+    key = (api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")).strip()
     if not url and (local := local_label_studio()):
         return local
     return LocalLabelStudio((url or DEFAULT_URL).rstrip("/"), key)
@@ -94,7 +94,7 @@ def webhook_secret() -> str:
 
     Unless that is set it is in a file of the home, which is made by whoever asks first.
     """
-    if told := os.environ.get("LS_PIPELINE_WEBHOOK_SECRET"):
+    if told := os.environ.get("LS_PIPELINE_WEBHOOK_SECRET", "").strip():
         return told
     file = home() / "webhook-secret"
     if not file.exists():

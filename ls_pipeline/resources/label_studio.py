@@ -186,7 +186,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 self.delete_task(number)
         raise TasksRefusedError(
             f"Label Studio stored {len(tasks)} tasks without their predictions and annotations; "
-            "its log may say why."
+            "its log may say why.",
+            {},
         )
 
     def _imported(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

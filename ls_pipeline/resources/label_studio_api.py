@@ -47,6 +47,10 @@ class LabelStudioAPI:
             answer: httpx.Response = self.http.request(path, method=method, **options)
         except httpx.HTTPError as error:
             raise self.unavailable(error) from error
+        except httpx.InvalidURL as error:
+            raise LabelStudioError(
+                f"LABEL_STUDIO_URL is {self.base_url!r}, which is no address ({error})."
+            ) from error
         except ApiError as error:  # the refresh of a personal access token
             if error.status_code and error.status_code >= 500:  # noqa: PLR2004
                 raise LabelStudioUnavailableError(
@@ -97,6 +101,11 @@ class LabelStudioAPI:
             raise LabelStudioAccessError(
                 "There is no API key for Label Studio; set LABEL_STUDIO_API_KEY to a token from "
                 f"{self.base_url}/user/account."
+            )
+        if not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key:
+            raise LabelStudioAccessError(
+                "LABEL_STUDIO_API_KEY holds a line break, a space, a quotation mark or another "
+                f"character that no token has; copy it anew from {self.base_url}/user/account."
             )
         # The bundled server sends head and body apart, so that a kept-alive connection waits
         # about 40 ms for a delayed acknowledgement; a new one does not.

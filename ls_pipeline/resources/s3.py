@@ -30,8 +30,8 @@ from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.domain.ranges import Milestone, Piece
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.listing import Answer, in_order
-from ls_pipeline.resources.s3_objects import md5
-from ls_pipeline.resources.s3_role import RoleError, session_in_role
+from ls_pipeline.resources.s3_objects import Objects, md5
+from ls_pipeline.resources.s3_role import CredentialsError, check_keys, session_in_role
 from ls_pipeline.resources.s3_wire import Wire
 
 
@@ -99,6 +99,7 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Wire(self._client(options), own.get_config_variable("ca_bundle"))
 
     def _client(self, options: S3Options) -> Any:
+        check_keys()
         region = options.region_name or self.region_name
         endpoint = options.endpoint_url or self.endpoint_url
         if options.role_arn:
@@ -192,13 +193,18 @@ class S3Bucket:
         )
 
     def get(self, key: str, version: str = "") -> bytes:
-        if version and (direct := self.wire.objects(self.name)):
+        if version and (direct := self._direct(key)):
             came = direct.get(key, version)
             if came is not None:
                 return came
         with _translated(self.uri(key), self.name):
             body: bytes = self._open(key, version).read()  # botocore refuses a body cut short
         return body
+
+    def _direct(self, key: str) -> Objects | None:
+        """Give what reads and writes this object without botocore; None where nothing does."""
+        with _translated(self.uri(key), self.name):
+            return self.wire.objects(self.name)
 
     def download(self, one: StoredObject, file: BinaryIO) -> None:
         with _translated(self.uri(one.key), self.name):
@@ -220,7 +226,7 @@ class S3Bucket:
         self, key: str, body: bytes, content_type: str, onto: str | None = None
     ) -> StoredObject:
         may_be_repeated = onto is None and not self.kms_key_id
-        if may_be_repeated and (direct := self.wire.objects(self.name)):
+        if may_be_repeated and (direct := self._direct(key)):
             version = direct.put(key, body, content_type)
             if version:
                 return StoredObject(key, version, len(body))
@@ -336,7 +342,7 @@ def _translated(place: str, bucket: str = "") -> Iterator[None]:
 
     try:
         yield
-    except RoleError as error:
+    except CredentialsError as error:
         raise error.kind(place, str(error)) from error
     except aws.ClientError as error:
         raise _from_answer(place, bucket, error) from error

@@ -93,6 +93,10 @@ class Objects:
             return do()
         except (obstore.exceptions.BaseError, OSError, ValueError, NotImplementedError):
             return None
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # Rust's, and no Exception
+                return None
+            raise
 
     def _counted(self, hit: bool) -> bool:  # noqa: FBT001 - it is handed on
         self._misses = 0 if hit else self._misses + 1

@@ -1,7 +1,8 @@
-"""A session of botocore that takes on a role: its credentials renew themselves."""
+"""AWS credentials: keys that are none, and a session in a role, which renews its own."""
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ SESSION = "ls_pipeline"
 """The name under which AWS's own log shows what was done in the role."""
 
 
-class RoleError(Exception):
-    """The role could not be taken on; ``kind`` is what it means for the bucket at hand.
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+class CredentialsError(Exception):
+    """There are none, or a role is refused; ``kind`` is what it means for the bucket at hand.
 
     The message is the part of a sentence that follows the bucket's URI.
     """
@@ -25,11 +29,22 @@ class RoleError(Exception):
         super().__init__(what)
 
 
+def check_keys() -> None:
+    """Raise ``CredentialsError`` where a variable holds what botocore's refusal would quote."""
+    for name in KEYS:
+        key = os.environ.get(name, "")
+        if not (key.isascii() and key.isprintable()):
+            raise CredentialsError(
+                BucketAccessError,
+                f"{name} holds a line break or another character that no key has; set it anew.",
+            )
+
+
 def session_in_role(own: Any, role_arn: str, external_id: str, region: str, config: Any) -> Any:
     """Give a botocore session in a role; ``own`` is the session that asks STS for it.
 
     STS is asked at the first request, and again well before the credentials expire; a failure
-    to do so raises ``RoleError`` from that request. STS is found as every AWS tool finds it
+    to do so raises ``CredentialsError`` from that request. STS is found as every AWS tool finds it
     (AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL, else Amazon's).
     """
     from botocore import credentials  # noqa: PLC0415 - half a second
@@ -68,7 +83,7 @@ def _provider(ask: Callable[[], dict[str, str]]) -> Any:
 
 @contextmanager
 def _translated(role: str) -> Iterator[None]:
-    """Turn what botocore raises about STS into a ``RoleError``."""
+    """Turn what botocore raises about STS into a ``CredentialsError``."""
     import botocore.exceptions as aws  # noqa: PLC0415
     from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
@@ -77,30 +92,30 @@ def _translated(role: str) -> Iterator[None]:
     except aws.ClientError as error:
         raise _refusal(role, error) from error
     except (aws.HTTPClientError, aws.ConnectionError, ResponseParserError, KeyError) as error:
-        raise RoleError(
+        raise CredentialsError(
             BucketUnavailableError,
             f"STS gives no answer about role {role} ({error}); check the network and "
             "AWS_ENDPOINT_URL_STS.",
         ) from error
     except aws.NoRegionError as error:
-        raise RoleError(
+        raise CredentialsError(
             BucketError,
             f"no region is known to ask STS for role {role} in; set region_name or "
             "AWS_DEFAULT_REGION.",
         ) from error
     except aws.ParamValidationError as error:
-        raise RoleError(
+        raise CredentialsError(
             BucketError,
             f"STS would not take role {role} ({_line(error)}); correct role_arn and external_id.",
         ) from error
     except aws.BotoCoreError as error:
-        raise RoleError(
+        raise CredentialsError(
             BucketAccessError,
             f"there are no AWS credentials to take on role {role} with ({_line(error)}); set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role.",
         ) from error
     except ValueError as error:  # botocore's word for a malformed endpoint
-        raise RoleError(
+        raise CredentialsError(
             BucketError, f"STS can't be asked ({error}); correct AWS_ENDPOINT_URL_STS."
         ) from error
 
@@ -117,13 +132,13 @@ _LATER = {"Throttling", "ThrottlingException", "RequestLimitExceeded"}
 _SERVER_ERROR = 500
 
 
-def _refusal(role: str, error: Any) -> RoleError:
+def _refusal(role: str, error: Any) -> CredentialsError:
     told = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = str(told.get("Code", ""))
     if code in _LATER or status >= _SERVER_ERROR:
         what = f"STS can't answer about role {role} now ({code or status}); try again."
-        return RoleError(BucketUnavailableError, what)
+        return CredentialsError(BucketUnavailableError, what)
     said = ": ".join(filter(None, (code, told.get("Message")))).rstrip(".") or f"status {status}"
     if code in _WRONG_CREDENTIALS:
         advice = "correct the AWS credentials that ask for it, or this machine's clock."
@@ -134,7 +149,7 @@ def _refusal(role: str, error: Any) -> RoleError:
             "allow these credentials sts:AssumeRole on it, have its trust policy name them, and "
             "check external_id."
         )
-    return RoleError(BucketAccessError, f"AWS refuses role {role} ({said}); {advice}")
+    return CredentialsError(BucketAccessError, f"AWS refuses role {role} ({said}); {advice}")
 
 
 def _line(error: Exception) -> str:

@@ -69,7 +69,10 @@ class Wire:
         return answer
 
     def objects(self, bucket: str) -> Objects | None:
-        """Give a bucket's objects without botocore; None where only it can open them."""
+        """Give a bucket's objects without botocore; None where only it can open them.
+
+        Raises ``CredentialsError`` when a role is refused, and is asked for again the next time.
+        """
         with self._lock:
             if bucket not in self._objects:
                 self._objects[bucket] = self._opened(bucket)

@@ -17,7 +17,7 @@ from ls_pipeline.domain.errors import (
     QueueUnavailableError,
 )
 from ls_pipeline.domain.hints import Message
-from ls_pipeline.resources.s3_role import RoleError, session_in_role
+from ls_pipeline.resources.s3_role import CredentialsError, check_keys, session_in_role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,6 +95,7 @@ class SQSQueue:
         from botocore.config import Config  # noqa: PLC0415 - half a second
         from botocore.session import Session  # noqa: PLC0415
 
+        check_keys()
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
@@ -124,7 +125,7 @@ class SQSQueue:
         try:
             yield
         except (
-            RoleError,
+            CredentialsError,
             aws.BotoCoreError,
             aws.ClientError,
             ResponseParserError,
@@ -161,7 +162,7 @@ def _error(address: str, error: Exception) -> QueueError:
 
     if isinstance(error, aws.ClientError):
         return _refusal(address, error)
-    if isinstance(error, RoleError):
+    if isinstance(error, CredentialsError):
         kinds: dict[type, type[QueueError]] = {
             BucketAccessError: QueueAccessError,
             BucketUnavailableError: QueueUnavailableError,

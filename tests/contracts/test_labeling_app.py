@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -343,6 +344,33 @@ def test_project_is_found_among_more_than_an_answer_holds(world, monkeypatch):
     made = [app.project_titled(f"{title}{number}", CONFIG).id for number in range(5)]
 
     assert [one.id for one in app.projects_beginning(title)] == made
+
+
+@pytest.mark.parametrize("key", ["secret\nof-ours", "secret of-ours", "“secret-of-ours”"])
+def test_api_key_that_is_none_is_told_and_not_shown(environment, bad_day, key):
+    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+    environment.setenv("LABEL_STUDIO_API_KEY", key)
+
+    with pytest.raises(LabelStudioAccessError, match="LABEL_STUDIO_API_KEY holds") as caught:
+        LabelStudio().version()
+    assert "of-ours" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_line_break_behind_the_api_key_is_no_part_of_it(environment, bad_day):
+    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+    environment.setenv("LABEL_STUDIO_API_KEY", "secret-of-ours\n")
+    bad_day.answer = Answer(b'{"release": "1.23.2"}')
+    LabelStudio().version()
+
+    assert bad_day.requests[0].headers["authorization"] == "Token secret-of-ours"
+
+
+def test_url_that_is_no_address_is_told(environment):
+    environment.setenv("LABEL_STUDIO_URL", "http://localhost:80a")
+    environment.setenv("LABEL_STUDIO_API_KEY", "token")
+
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL is 'http://localhost:80a'"):
+        LabelStudio().version()
 
 
 @pytest.mark.server

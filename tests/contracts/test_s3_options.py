@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import traceback
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -190,6 +191,14 @@ def test_role_that_is_about_to_expire_is_renewed(in_role, store, sts):
     assert [signer(one)[0] for one in store.requests] == ["ASIA1", "ASIA2"]
 
 
+USES = [
+    lambda bucket: list(bucket.pages()),
+    lambda bucket: bucket.get("k", "v"),
+    lambda bucket: bucket.put("k", b"", "text/plain"),
+]
+
+
+@pytest.mark.parametrize("use", USES, ids=["list", "get", "put"])
 @pytest.mark.parametrize(
     ("code", "status", "error", "advice"),
     [
@@ -201,11 +210,11 @@ def test_role_that_is_about_to_expire_is_renewed(in_role, store, sts):
         ("InternalFailure", 500, BucketUnavailableError, "try again"),
     ],
 )
-def test_refused_role_says_what_to_do(in_role, sts, code, status, error, advice):
+def test_refused_role_says_what_to_do(in_role, sts, use, code, status, error, advice):
     sts.answer = sts_refusal(code, status)
 
-    with pytest.raises(error, match=f"^s3://b/: .*{ROLE}.*{advice}") as caught:
-        list(in_role.pages())
+    with pytest.raises(error, match=f"^s3://b/k?: .*{ROLE}.*{advice}") as caught:
+        use(in_role)
 
     assert "secret" not in str(caught.value)
 
@@ -246,6 +255,16 @@ def test_sts_that_answers_anything_else_is_unavailable(in_role, sts):
 
     with pytest.raises(BucketUnavailableError, match=ROLE):
         list(in_role.pages())
+
+
+@pytest.mark.parametrize("use", USES, ids=["list", "get", "put"])
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"])
+def test_key_with_a_line_break_is_told_by_its_name_alone(own_credentials, store, name, use):
+    own_credentials.setenv(name, "secret-of-ours\n")
+
+    with pytest.raises(BucketAccessError, match=f"{name} holds a line break") as caught:
+        use(S3Buckets(max_attempts=1).open("b", S3Options(endpoint_url=store.url)))
+    assert "secret-of" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_no_secret_is_shown(in_role, caplog, sts):
