@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.took import Took
 from ls_pipeline.domain.completions import Completion, Recent, TaskState, is_for
+from ls_pipeline.domain.errors import LeaseLostError
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
     completion_key,
@@ -110,12 +111,37 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     Raises ``OutsideError`` when the bucket or Label Studio fails; what was written till
     then is recorded, and the next pass takes the rest.
     """
-    done, since = Exporting(), account.polled().since
-    states, polled = _touched(account.polled(), projects, differs=differs)
+    done = Exporting()
+    # Before tasks are listed: an annotation in between has the sensor ask once more.
+    annotations = projects.count_annotations()
+    states, since, polled = _touched(account.polled(), projects, differs=differs)
+    parts = account, lease, projects, target, bucket, progress, done
+    _write_changed(*parts, states, since)
+    annotated = projects.count_annotated()
+    if annotated != account.count_exported()[0]:  # some were deleted, or overlooked
+        states = list(projects.states())
+        _bury(account, lease, target, bucket, states, done)
+        _write_changed(*parts, states, "")
+    account.record_exported(lease, target, polled, annotated, annotations)
+    return done
+
+
+def _write_changed(  # noqa: PLR0913, PLR0917 - as `export`
+    account: Account,
+    lease: Lease,
+    projects: Projects,
+    target: Target,
+    bucket: Bucket,
+    progress: Progress,
+    done: Exporting,
+    states: Sequence[TaskState],
+    since: str,
+) -> None:
+    """Write the completions of the tasks that were touched since, where they changed."""
     miscounted = set(projects.miscounted(since)) if states else set()
     exported = account.exported([state.id for state in states])
     wanted = to_read(states, exported, account.name, target, miscounted)
-    done.looked_at = len(wanted)
+    done.looked_at += len(wanted)
     batches = (
         projects.completions(wanted[start : start + BATCH])
         for start in range(0, len(wanted), BATCH)
@@ -124,31 +150,30 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
         seen = 0
         for found in _one_ahead(batches, done.took):
             with done.took.timing("writing"):
-                write(account, lease, target, bucket, writers, found, done)
+                write(account, lease, projects, target, bucket, writers, found, done)
             seen += len(found)
             progress.advance(account.name, "completions", seen, len(wanted))
     if miscounted:  # not only because they were being annotated
-        done.miscounted = sorted(miscounted.intersection(projects.miscounted(since)))
-    annotated, annotations = projects.count_annotated(), projects.count_annotations()
-    if annotated != account.count_exported()[0]:
-        _bury(account, lease, projects, target, bucket, done)
-    account.record_exported(lease, target, polled, annotated, annotations)
-    return done
+        miscounted.intersection_update(projects.miscounted(since))
+        done.miscounted = sorted(miscounted.union(done.miscounted))
 
 
-def _touched(last: Recent, projects: Projects, *, differs: bool) -> tuple[list[TaskState], Recent]:
-    """List the tasks that were touched since the last pass, and those that the next one will see.
+def _touched(
+    last: Recent, projects: Projects, *, differs: bool
+) -> tuple[list[TaskState], str, Recent]:
+    """List the tasks that were touched since a time, and those that the next pass will see.
 
     A pass that follows at once would list again all that it looks back at; where that seems to be
     as the last one left it, none is listed, unless somebody saw that it is not.
     """
     upto = earlier(projects.app.now(), OVERLAP)
-    # Label Studio's clock may have been set back meanwhile.
     lately = earlier(upto, SAME_FOR) < last.since <= upto
     if lately and not differs and projects.recent(last.since) == last:
-        return [], last
-    states = list(projects.states(last.since))
-    return states, Recent.among(states, upto)
+        return [], last.since, last
+    # Where Label Studio's clock was set back meanwhile, no time says what was touched since.
+    since = last.since if last.since <= upto else ""
+    states = list(projects.states(since))
+    return states, since, Recent.among(states, upto)
 
 
 def find_lost(account: Account, lease: Lease, target: Target, bucket: Bucket) -> list[str]:
@@ -185,41 +210,68 @@ def _one_ahead(batches: Iterator[list[Completion]], took: Took) -> Iterator[list
 def _bury(  # noqa: PLR0913, PLR0917 - as `export`
     account: Account,
     lease: Lease,
-    projects: Projects,
     target: Target,
     bucket: Bucket,
+    states: Sequence[TaskState],
     done: Exporting,
 ) -> None:
-    """Leave a tombstone, or nothing, of each exported task that was deleted in Label Studio."""
+    """Leave a tombstone, or nothing, of each exported task that is not among those there are."""
     living = account.living()
-    for state in projects.states():
+    for state in states:
         living.pop(state.id, None)
     for last in living.values():
-        key = completion_key(target.params.prefix, last.task_id)
-        if target.params.delete:
-            bucket.delete(key)
-        elif not target.params.filter.rejects(key):
-            bucket.put(key, tombstone(last.task_id), "application/json")
+        account.renew(lease)
+        _bury_one(last.task_id, target, bucket)
         done.deleted += 1
-        dead = Exported(last.task_id, last.updated_at, TOMBSTONE, bucket.uri(key), 0)
+        uri = target.uri(completion_key(target.params.prefix, last.task_id))
+        dead = Exported(last.task_id, last.updated_at, TOMBSTONE, uri, 0)
         account.record_exports(lease, [dead])
+
+
+def _bury_one(task_id: int, target: Target, bucket: Bucket) -> None:
+    key = completion_key(target.params.prefix, task_id)
+    if target.params.delete:
+        bucket.delete(key)
+    elif not target.params.filter.rejects(key):
+        bucket.put(key, tombstone(task_id), "application/json")
 
 
 def write(  # noqa: PLR0913, PLR0917 - as `export`
     account: Account,
     lease: Lease,
+    projects: Projects,
     target: Target,
     bucket: Bucket,
     writers: Executor,
     found: Sequence[Completion],
     done: Exporting,
 ) -> None:
-    """Write those of some completions that differ from what is in the target, and record it."""
+    """Write those of some completions that differ from what is in the target, and record it.
+
+    Raises ``LeaseLostError`` when a newer run has taken over, with the target as it should be.
+    """
+    account.renew(lease)
     exported = account.exported([one.task_id for one in found])
     written = writers.map(lambda one: _write(one, target, bucket, exported.get(one.task_id)), found)
     records = _tally(found, written, target, done)
     moved = [one for one in records if not _same(one, exported.get(one.task_id))]
-    account.record_exports(lease, records, moved=bool(moved))
+    try:
+        account.record_exports(lease, records, moved=bool(moved))
+    except LeaseLostError:
+        _write_again([one.task_id for one in moved], projects, target, bucket)
+        raise
+
+
+def _write_again(
+    task_ids: Sequence[int], projects: Projects, target: Target, bucket: Bucket
+) -> None:
+    """Put right what an overtaken run wrote, maybe over what the newer one had written before."""
+    there = {one.task_id: one for one in projects.completions(task_ids)}
+    for number in task_ids:
+        if number in there:
+            _write(there[number], target, bucket, None)
+        else:
+            _bury_one(number, target, bucket)
 
 
 def _same(one: Exported, last: Exported | None) -> bool:

@@ -294,7 +294,7 @@ class _Snapshotter:
             for start in range(0, len(task_ids), BATCH):
                 some = task_ids[start : start + BATCH]
                 found = self.projects.completions(some)
-                where = (self.account, self.lease, self.target, self.bucket, writers)
+                where = (self.account, self.lease, self.projects, self.target, self.bucket, writers)
                 write(*where, found, Exporting())
                 yield from (one for one in found if one.annotations)
 

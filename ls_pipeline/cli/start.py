@@ -30,7 +30,7 @@ from ls_pipeline.cli.servers import (
     running,
 )
 from ls_pipeline.cli.webhooks import serving
-from ls_pipeline.domain.errors import HomeError
+from ls_pipeline.domain.errors import HomeError, LedgerError
 from ls_pipeline.resources.home import (
     LocalLabelStudio,
     home,
@@ -231,16 +231,23 @@ def _watch(servers: list[Server], outside: Outside) -> None:
     """
     said: dict[str, list[str]] = {}
     counted: dict[str, object] = {}
+    silent = ""
     while True:
-        for one in outside.ledger.standings():
-            moved = (one.fence, one.healths)
-            if not one.held_by and counted.get(one.name) == moved:
-                continue
-            counted[one.name] = None if one.held_by else moved
-            now = _state(one)
-            if now != said.get(one.name):
-                say(*(f"{one.name}: {line}" for line in now if line not in said.get(one.name, ())))
-                said[one.name] = now
+        try:
+            for one in outside.ledger.standings():
+                moved = (one.fence, one.healths)
+                if not one.held_by and counted.get(one.name) == moved:
+                    continue
+                counted[one.name] = None if one.held_by else moved
+                before, now = said.get(one.name, []), _state(one)
+                if now != before:
+                    say(*(f"{one.name}: {line}" for line in now if line not in before))
+                    said[one.name] = now
+            silent = ""
+        except LedgerError as error:  # sensors and runs try again, and people go on labeling
+            if str(error) != silent:
+                silent = str(error)
+                err.print(silent, style="red", soft_wrap=True, markup=False, highlight=False)
         for server in servers:
             server.check()
         time.sleep(LOOK_SECONDS)

@@ -99,7 +99,9 @@ def look_for_labels(
 
         def look(name: str, _turn: Turn) -> Found:
             standing = standings[name]
-            return look_at_labels(standing, app, seen.since(standing), told)
+            since = seen.since(standing)
+            # Where Label Studio's clock was set back, no time says what was touched since.
+            return look_at_labels(standing, app, since if since <= told.now else "", told)
 
         for name, found in looks.in_turn(names, look, tick.deadline):
             tick.take(name, found)
@@ -142,19 +144,19 @@ def _asked(
 ) -> Told | None:
     """Ask Label Studio of all projects at once; None, and said of ``names``, when it is silent."""
     wanted = [number for one in standings.values() for number in one.project_ids]
-    told: list[Told] = []
 
     def ask(_name: str, _turn: Turn) -> Found:
         now = earlier(app.now(), OVERLAP)  # before the counts
-        told.append(Told(now, app.count_annotations(wanted)))
-        return Found()
+        return Found(told=Told(now, app.count_annotations(wanted)))
 
-    if names:
-        for _, found in looks.in_turn(deque([_LABEL_STUDIO]), ask, tick.deadline):
-            if not told:
-                for name in names:
-                    tick.say(name, found.why or "Label Studio has not answered yet.")
-    return told[0] if told else None
+    asked = deque([_LABEL_STUDIO] if names else [])
+    for _, found in looks.in_turn(asked, ask, tick.deadline):
+        told: Told | None = found.told  # or that of an earlier tick, which came too late for it
+        if told:
+            return told
+        for name in names:
+            tick.say(name, found.why)
+    return None
 
 
 _LABEL_STUDIO = "Label Studio"

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import LedgerError, PipelineError
 
@@ -45,6 +45,8 @@ class Found:
     """The key after which to go on; empty: it came to the end."""
     asof: str = ""
     """The Label Studio time before which nothing differs; empty where none is known."""
+    told: Any = None
+    """What else it brings to who began it, or to a later tick."""
 
 
 class Looks:

@@ -1,10 +1,12 @@
 import json
 from datetime import datetime, timedelta, timezone
 
+import dagster as dg
 import pytest
 
 from ls_pipeline.assets import exporting
-from ls_pipeline.domain.errors import BucketUnavailableError, ProjectNotFoundError
+from ls_pipeline.domain.errors import BucketUnavailableError, LeaseLostError, ProjectNotFoundError
+from ls_pipeline.sensors.completions import look_for_labels
 from tests.assets.conftest import RESULT
 from tests.assets.test_loading import Wrapped
 
@@ -17,6 +19,10 @@ def labeled(bench):
     for key in ("a", "b"):
         bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
     return bench
+
+
+def moment(time):
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def documents(bench):
@@ -62,6 +68,21 @@ def test_labels_of_which_label_studio_lost_count_are_exported_and_told(labeled):
     assert len(documents(labeled)[f"{c}.json"]["annotations"]) == 1
 
 
+def test_label_of_lost_count_that_comes_during_an_export_is_asked_for(labeled, instance):
+    labeled.app.counts = False
+    c = labeled.task_id("c.json")
+
+    def annotate_c(*asked):
+        if not labeled.app.tasks[c]["annotations"]:
+            labeled.app.annotate(c, RESULT)
+        return labeled.target.put(*asked)
+
+    labeled.export(target=Wrapped(labeled.target, put=annotate_c))
+    look = look_for_labels(dg.build_sensor_context(instance=instance), labeled.ledger, labeled.app)
+
+    assert len(look.run_requests) == 1
+
+
 def test_label_that_is_being_given_is_no_miscount(labeled):
     c = labeled.task_id("c.json")
     labeled.app.annotate(c, RESULT)
@@ -90,6 +111,51 @@ def test_clock_of_label_studio_that_is_set_back_hides_no_label(labeled):
     written = [labeled.export(app=app).written for _ in range(2)]
 
     assert sum(written) == 1
+
+
+@pytest.mark.parametrize("later", [timedelta(), timedelta(minutes=5)])
+def test_label_is_found_however_long_after_the_clock_was_set_back(labeled, later):
+    labeled.export()
+    back = datetime.now(timezone.utc) - timedelta(hours=1)
+    a, c = (labeled.app.tasks[labeled.task_id(f"{key}.json")] for key in "ac")
+    labeled.app.annotate(c["id"], RESULT)
+    labeled.app.edit(a["id"], [])
+    a["updated_at"] = c["updated_at"] = moment(back)
+    done = labeled.export(app=Wrapped(labeled.app, now=lambda: moment(back + later)))
+
+    assert done.written == 2
+
+
+def test_label_that_was_overlooked_is_found_with_the_next_one(labeled):
+    labeled.export()
+    b, c = (labeled.app.tasks[labeled.task_id(f"{key}.json")] for key in "bc")
+    labeled.app.annotate(c["id"], RESULT)
+    c["updated_at"] = moment(datetime.now(timezone.utc) - timedelta(hours=1))
+    labeled.app.annotate(b["id"], RESULT)
+    labeled.export()
+
+    assert documents(labeled).keys() == {f"{labeled.task_id(f'{key}.json')}.json" for key in "abc"}
+
+
+def test_overtaken_export_leaves_what_the_newer_one_wrote(labeled):
+    number, deleted = labeled.task_id("a.json"), labeled.task_id("b.json")
+
+    def sleep(*asked):
+        if not slept:
+            slept.append(asked)
+            labeled.time.sleep(3600)  # its lease runs out
+            labeled.app.edit(number, [])
+            labeled.app.delete_task(deleted)
+            labeled.export()
+        return labeled.target.put(*asked)
+
+    slept = []
+    with pytest.raises(LeaseLostError):
+        labeled.export(target=Wrapped(labeled.target, put=sleep))
+
+    assert documents(labeled)[f"{number}.json"]["annotations"][0]["result"] == []
+    assert documents(labeled).get(f"{deleted}.json", {"deleted": True})["deleted"]
+    assert labeled.export().written == 0
 
 
 def test_target_that_is_set_otherwise_during_an_export_is_looked_at_anew(labeled):

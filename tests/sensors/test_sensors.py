@@ -317,6 +317,33 @@ def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, 
     assert seen(result) == ""
 
 
+def test_answer_of_label_studio_that_outlasts_a_tick_is_for_the_next(bench, instance, monkeypatch):
+    monkeypatch.setattr(watching, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(looking, "SILENCE_SECONDS", 0.1)
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    gate, asked = threading.Event(), []
+
+    def count(project_ids):
+        asked.append(project_ids)
+        gate.wait()
+        return bench.app.count_annotations(project_ids)
+
+    slow, looks = Wrapped(bench.app, count_annotations=count), looking.Looks()
+    context = dg.build_sensor_context(instance=instance)
+    first = look_for_labels(context, bench.ledger, slow, looks)
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "Label Studio":
+            thread.join()
+    second = look_for_labels(context, bench.ledger, slow, looks)
+
+    assert first.run_requests == []
+    assert [one.partition_key for one in second.run_requests] == ["reviews"]
+    assert len(asked) == 1
+
+
 def test_what_nobody_labeled_is_not_listed(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()

@@ -1,0 +1,31 @@
+"""What `ls-pipeline start` does while everything runs; tests/e2e/test_start.py starts it."""
+
+import types
+
+import pytest
+
+from ls_pipeline.cli import start
+from ls_pipeline.domain.errors import LedgerUnavailableError, PipelineError
+
+
+def test_ledger_that_fails_for_a_moment_is_said_once_and_ends_nothing(monkeypatch, capfd):
+    answers = [LedgerUnavailableError("sqlite:///x", "it restarts")] * 3
+
+    def standings():
+        if answers:
+            raise answers.pop()
+        return []
+
+    def check():
+        checks.append(len(answers))
+        if len(checks) == 5:
+            raise PipelineError("Dagster has ended.")
+
+    checks = []
+    monkeypatch.setattr(start, "LOOK_SECONDS", 0)
+    outside = types.SimpleNamespace(ledger=types.SimpleNamespace(standings=standings))
+    with pytest.raises(PipelineError, match="Dagster has ended"):
+        start._watch([types.SimpleNamespace(check=check)], outside)
+
+    assert checks == [2, 1, 0, 0, 0]
+    assert capfd.readouterr().err.count("failed (it restarts)") == 1
