@@ -18,6 +18,9 @@ from ls_pipeline.resources.ledger_standings import Standing
 from ls_pipeline.sensors.looks import Found, Looks, Turn
 from ls_pipeline.sensors.watching import Tick, are_coming, in_turn, must_wait, watched
 
+LATE_SECONDS = 600.0
+"""The pause between two looks for connections to which no labels come: it counts their tasks."""
+
 
 def completions(seconds: int) -> dg.SensorDefinition:
     """Make the sensor that asks for ``export_completions`` where labels have changed."""
@@ -47,7 +50,7 @@ class _Seen:
 
     It is ``upto`` for all connections but those in ``behind``, under ``settings`` that are told
     by a digest: with others, all is looked at again. ``late`` tells the connections to which no
-    labels came.
+    labels came, as they were at ``late_at``.
     """
 
     first: str = ""
@@ -55,6 +58,7 @@ class _Seen:
     behind: dict[str, str] = field(default_factory=dict)
     settings: str = ""
     late: str = ""
+    late_at: float = 0.0
 
     @classmethod
     def told(cls, cursor: str | None) -> "_Seen":
@@ -66,7 +70,7 @@ class _Seen:
 
     @property
     def cursor(self) -> str:
-        parts = self.first, self.upto, self.behind, self.settings, self.late
+        parts = self.first, self.upto, self.behind, self.settings, self.late, self.late_at
         return json.dumps(parts)
 
     def since(self, standing: Standing) -> str:
@@ -111,11 +115,12 @@ def look_for_labels(
                 behind[name] = found.asof
         seen.first = names[0] if names else ""
         seen.upto, seen.behind = told.now, behind
-    late = without_labels(ledger)
-    if _digest(late) != seen.late:
-        seen.late = _digest(late)
-        check = dg.AssetCheckEvaluation(COMING.asset_key, COMING.name, **coming(late))
-        tick.checked.append(check)
+    if ledger.clock() >= seen.late_at + LATE_SECONDS:
+        late, seen.late_at = without_labels(ledger), ledger.clock()
+        if _digest(late) != seen.late:
+            seen.late = _digest(late)
+            check = dg.AssetCheckEvaluation(COMING.asset_key, COMING.name, **coming(late))
+            tick.checked.append(check)
     return tick.result(context, standings, seen.cursor, "no new labels.")
 
 

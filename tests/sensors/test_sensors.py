@@ -7,6 +7,7 @@ import pytest
 
 from ls_pipeline.assets.passes import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
+from ls_pipeline.sensors import completions as watching_labels
 from ls_pipeline.sensors import looks as looking
 from ls_pipeline.sensors import watching
 from ls_pipeline.sensors.completions import look_for_labels
@@ -398,7 +399,14 @@ def reported(result):
     return [one.passed for one in result.asset_events]
 
 
-def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(bench, instance):
+def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
+    bench, instance, monkeypatch
+):
+    counted = []
+    count = watching_labels.without_labels
+    monkeypatch.setattr(
+        watching_labels, "without_labels", lambda ledger: counted.append(1) or count(ledger)
+    )
     bench.put("a.json", {"text": "a"})
     bench.load()
     first = look_at_labels(bench, instance)
@@ -409,8 +417,10 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(benc
     with one_pass(dg.build_asset_context(partition_key="reviews"), bench.ledger, "completions"):
         pass
     bench.export()
+    bench.time.sleep(watching_labels.LATE_SECONDS)
     well = look_at_labels(bench, instance, again.cursor)
 
+    assert len(counted) == 3
     assert [reported(one) for one in (first, late, again, well)] == [
         [True],
         [False],
