@@ -83,8 +83,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         """Read a mapping."""
+        # Before those are among them that `<<` brings, and that they take the place of.
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         found: dict[Any, Any] = super().construct_mapping(node, deep)
-        if len(found) < len(node.value):
+        if len({self.construct_object(key, deep=True) for key in own}) < len(own):
             raise yaml.constructor.ConstructorError(
                 None, None, "a key stands twice in one mapping", node.start_mark
             )

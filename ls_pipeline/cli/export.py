@@ -57,7 +57,7 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
     newest one, or the folder of one snapshot.
     """
     outside = Outside()
-    found = _opened(snapshot, outside)
+    found, source = _opened(snapshot, outside)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise click.UsageError(f"{output} is there already; give a new folder.")
     with bars() as shown, _whole(output) as aside:
@@ -65,7 +65,7 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
 
         def fetch(uri: str, file: Path) -> None:
             nonlocal count
-            _fetch(outside, uri, file)
+            _fetch(outside, source, uri, file)
             count += 1
             shown.advance(found.manifest.connection, "images", count)
 
@@ -78,16 +78,18 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
         say(f"{found.uri} is in {output}, as {name}.")
 
 
-def _opened(where: str, outside: Outside) -> Snapshot:
+def _opened(where: str, outside: Outside) -> tuple[Snapshot, Source | None]:
+    """Open a snapshot; give it with the source of the connection that was named, if one was."""
     from ls_pipeline.reading import open_snapshot  # noqa: PLC0415 - slow
 
     if "://" in where or "/" in where or Path(where).is_dir():
-        return open_snapshot(where)
-    target = outside.ledger.connection(where).target
+        return open_snapshot(where), None
+    connection = outside.ledger.connection(where)
+    target = connection.target
     if target is None:
         raise UnknownConnectionError(where, _with_targets(outside))
     place = target.uri(folder(target.params.prefix))
-    return open_snapshot(place, params=target.params.model_dump())
+    return open_snapshot(place, params=target.params.model_dump()), connection.source
 
 
 def _with_targets(outside: Outside) -> list[str]:
@@ -95,10 +97,13 @@ def _with_targets(outside: Outside) -> list[str]:
     return [name for name in names if outside.ledger.connection(name).target]
 
 
-def _fetch(outside: Outside, uri: str, file: Path) -> None:
+def _fetch(outside: Outside, known: Source | None, uri: str, file: Path) -> None:
+    """Fetch an image; one of the connection's own bucket as its params say."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     source = Source(type="s3" if scheme == "s3" else "gcs", path=bucket)
+    if known and (known.cloud, known.path) == (source.cloud, source.path):
+        source = known
     cloud = outside.s3 if source.cloud == "s3" else outside.gcs
     file.write_bytes(cloud.bucket_of(source).get(key))
 

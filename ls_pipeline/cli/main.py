@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FAILED, MISUSED = 1, 2
 """Exit codes: something failed; the command line is wrong, and nothing was done."""
 
+PORT = click.IntRange(1, 65535)
+
 EPILOG = """
 \b
 Examples:
@@ -116,9 +118,9 @@ Examples:
 @click.option("--connections", "file", metavar="FILE", type=FILE, help="YAML of connections.")
 @click.option("--home", metavar="DIR", help="Where its state is kept [.ls_pipeline].")
 @click.option("--force", is_flag=True, help="With --init: put an existing state aside.")
-@click.option("--port", type=int, help="Dagster's port [3000, or a free one].")
-@click.option("--label-studio-port", type=int, help="Label Studio's [8080, or a free one].")
-@click.option("--webhooks-port", type=int, help="The webhook receiver's [3001, or a free one].")
+@click.option("--port", type=PORT, help="Dagster's port [3000, or a free one].")
+@click.option("--label-studio-port", type=PORT, help="Label Studio's [8080, or a free one].")
+@click.option("--webhooks-port", type=PORT, help="The webhook receiver's [3001, or a free one].")
 def start(  # noqa: PLR0913 - one for each flag
     *,
     init: bool,
@@ -242,7 +244,7 @@ registers LS_PIPELINE_WEBHOOK_URL in its project: set both where Dagster runs, t
 
 @main.command(epilog=WEBHOOKS_EPILOG, short_help="Hear from Label Studio of new labels.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", type=int, default=3001, show_default=True, help="The port.")
+@click.option("--port", type=PORT, default=3001, show_default=True, help="The port.")
 def webhooks(host: str, port: int) -> None:
     """Receive Label Studio's webhooks, so that labels are exported within seconds.
 
@@ -253,7 +255,8 @@ def webhooks(host: str, port: int) -> None:
     from ls_pipeline.resources.home import webhook_secret  # noqa: PLC0415
 
     ledger, port = Outside().ledger, chosen_port(port, port, host)
-    say(f"Webhooks are received at http://{host}:{port}", "Ctrl-C stops it.")
+    shown = f"[{host}]" if ":" in host else host
+    say(f"Webhooks are received at http://{shown}:{port}", "Ctrl-C stops it.")
     try:
         serve(ledger, webhook_secret(), host, port)
     except KeyboardInterrupt:

@@ -59,10 +59,12 @@ def _free_port() -> int:
 def chosen_port(wanted: int | None, usual: int, host: str = HOST) -> int:
     """Give the port that was asked for, else the usual one or, where it is taken, a free one.
 
-    Raises ``PipelineError`` when the one that was asked for is taken.
+    Raises ``PipelineError`` when the one that was asked for is taken, or the host is none.
     """
     if wanted is None:
         return usual if _is_free(usual, host) else _free_port()
+    if not is_address(host):
+        raise PipelineError(f"{host} is no address of this machine; choose another.")
     if not _is_free(wanted, host):
         raise PipelineError(f"Port {wanted} is taken; choose another, or leave it out.")
     return wanted
@@ -74,11 +76,15 @@ def is_address(host: str) -> bool:
 
 
 def _is_free(port: int, host: str = HOST) -> bool:
-    with socket.socket() as probe:
+    try:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return False
+    with socket.socket(family) as probe:
         # As the servers do: connections that an earlier server closed don't count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(address)
         except OSError:
             return False
     return True

@@ -110,6 +110,25 @@ def test_fault_is_told_and_nothing_is_stored(apply, text, said):
     assert said in done.stderr
 
 
+def test_settings_that_several_connections_share_are_written_once(apply):
+    done = apply("""
+connections:
+  cats: &usual
+    project: Cats
+    source: &source {type: s3, path: pictures, params: {prefix: cats}}
+  dogs:
+    <<: *usual
+    project: Dogs
+    source: {<<: *source, params: {prefix: dogs}}
+""")
+
+    assert done.exit_code == 0, done.stderr
+    assert {name: one["project"] for name, one in listed().items()} == {
+        "cats": "Cats",
+        "dogs": "Dogs",
+    }
+
+
 def test_all_faults_of_all_connections_are_told_at_once(apply):
     text = GOOD.replace("prefix:", "prefx:").replace("type: gcs", "type: azure")
     faults = apply(text).stderr.splitlines()[1:]

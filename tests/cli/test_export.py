@@ -1,10 +1,14 @@
 import json
 import shutil
+import types
 
 import pytest
 from click.testing import CliRunner
 
+from ls_pipeline.cli.export import _fetch
 from ls_pipeline.cli.main import main
+from ls_pipeline.connections import Source, SourceParams
+from tests.contracts.memory_bucket import MemoryBucket
 from tests.test_reading import folder, labeled  # noqa: F401 - fixtures
 
 
@@ -65,3 +69,20 @@ def test_unknown_connection_is_told(environment, tmp_path):
 
 def test_formats_are_in_the_help():
     assert "CONLL2003" in run("--help").output
+
+
+def test_image_of_the_connections_bucket_is_fetched_as_its_params_say(tmp_path):
+    params = SourceParams(endpoint_url="http://127.0.0.1:9")
+    source = Source(type="s3", path="pictures", params=params)
+    asked, bucket = [], MemoryBucket("pictures")
+    bucket.put("a.png", b"a", "image/png")
+    cloud = types.SimpleNamespace(bucket_of=lambda one: asked.append(one) or bucket)
+    outside = types.SimpleNamespace(s3=cloud)
+    for uri in ("s3://pictures/a.png", "s3://others/a.png"):
+        _fetch(outside, source, uri, tmp_path / "a.png")
+
+    assert (tmp_path / "a.png").read_bytes() == b"a"
+    assert [(one.path, one.params.endpoint_url) for one in asked] == [
+        ("pictures", "http://127.0.0.1:9"),
+        ("others", ""),
+    ]

@@ -66,6 +66,21 @@ def hinted(ledger, name="reviews"):
     return ledger.hinted().get(name)
 
 
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--port", "70000"], 2, "70000 is not in the range"),
+        (["--host", "no.such.host.invalid"], 1, "no.such.host.invalid is no address"),
+        (["--host", "192.0.2.1"], 1, "192.0.2.1 is no address"),
+    ],
+)
+def test_place_that_is_none_is_told(environment, tmp_path, flags, code, said):
+    environment.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["webhooks", *flags])
+
+    assert (done.exit_code, said in done.stderr) == (code, True)
+
+
 def test_call_with_the_secret_is_noted(ledger, url):
     answer = call(url)
 
