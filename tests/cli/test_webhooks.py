@@ -70,7 +70,6 @@ def hinted(ledger, name="reviews"):
     ("flags", "code", "said"),
     [
         (["--port", "70000"], 2, "70000 is not in the range"),
-        (["--host", "no.such.host.invalid"], 1, "no.such.host.invalid is no address"),
         (["--host", "192.0.2.1"], 1, "192.0.2.1 is no address"),
     ],
 )
