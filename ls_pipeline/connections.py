@@ -220,10 +220,15 @@ class TargetParams(Params):
     @field_validator("snapshot_cron")
     @classmethod
     def _is_cron(cls, cron: str) -> str:
-        from croniter import croniter  # noqa: PLC0415
+        from croniter import CroniterBadDateError, croniter  # noqa: PLC0415
 
         if cron and not croniter.is_valid(cron):
             raise ValueError(f"snapshot_cron {cron!r} is no cron expression, as in 0 6 * * 1-5")
+        try:
+            if cron:
+                croniter(cron).get_next()
+        except CroniterBadDateError:
+            raise ValueError(f"snapshot_cron {cron!r} names a moment that never comes") from None
         return cron
 
     @field_validator("formats")

@@ -58,10 +58,13 @@ def open_snapshot(
     """
     bucket, path = _bucket(str(where), params or {})
     pinned = _PINNED.fullmatch(path.strip("/"))
-    prefix = re.sub(r"(^|/)training_data$", "", path.strip("/"))
-    if pinned:
-        prefix, name = pinned["prefix"].strip("/"), pinned["name"]
+    prefix = path.strip("/")
     snapshots = Snapshots(bucket, prefix)
+    if pinned:
+        snapshots, name = Snapshots(bucket, pinned["prefix"].strip("/")), pinned["name"]
+    elif prefix.split("/")[-1] == "training_data" and snapshots.latest()[0] is None:
+        # The folder inside of a target's, not a target's own of that name.
+        snapshots = Snapshots(bucket, prefix[: -len("training_data")].strip("/"))
     if not name:
         latest, _ = snapshots.latest()
         if latest is None:

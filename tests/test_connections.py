@@ -46,6 +46,14 @@ def test_defaults_are_the_seeds():
     }
 
 
+@pytest.mark.parametrize(
+    ("cron", "said"), [("6", "is no cron expression"), ("0 6 31 4 *", "a moment that never comes")]
+)
+def test_cron_that_never_comes_is_refused(cron, said):
+    with pytest.raises(ConnectionFaults, match=said):
+        make(None, target(snapshot_cron=cron))
+
+
 def test_null_is_the_default():
     assert make(source(prefix=None, regex=None)).source.params.prefix == ""
 

@@ -67,6 +67,13 @@ def test_folder_may_be_named_in_several_ways(folder, where):
     assert open_snapshot(f"{folder}{where}").name.startswith("00000002-")
 
 
+def test_targets_own_folder_may_have_that_name(folder, tmp_path):
+    own = tmp_path / "training_data"
+    folder.rename(own)
+
+    assert open_snapshot(own).name == open_snapshot(own / "training_data").name
+
+
 def test_snapshot_is_pinned_by_name_or_by_its_folder(folder, snapshot):
     first = snapshot.manifest.previous
     by_name, by_folder = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.errors import FormatError
-from ls_pipeline.domain.snapshots import training_folder
+from ls_pipeline.domain.snapshots import formats_folder
 from ls_pipeline.reading import Snapshot
 from ls_pipeline.resources.converting import convert
 
@@ -26,7 +26,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 def archive_key(prefix: str, snapshot: str, name: str) -> str:
     """Name the object of a snapshot in one format."""
-    return f"{training_folder(prefix)}formats/{snapshot}/{name}.zip"
+    return f"{formats_folder(prefix, snapshot)}{name}.zip"
 
 
 def convert_snapshot(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger import Ledger
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
+    from ls_pipeline.resources.ledger_records import Revision
     from ls_pipeline.resources.s3 import S3Buckets
 
 PATIENCE = 120.0
@@ -41,7 +42,11 @@ class Pass:
 
     account: Account
     lease: Lease
-    connection: Connection
+    revision: Revision
+
+    @property
+    def connection(self) -> Connection:
+        return self.revision.connection
 
     def projects(self, app: LabelingApp) -> Projects:
         return projects_of(self.account, self.lease, self.connection, app)
@@ -78,7 +83,7 @@ def one_pass(context: dg.AssetExecutionContext, ledger: Ledger, work: str) -> It
     try:
         with account.lease(PATIENCE, run_id) as lease:
             _tell_of_overtaken(context.instance, lease, run_id)
-            yield Pass(account, lease, account.revision().connection)
+            yield Pass(account, lease, account.revision())
     except LeaseError as error:
         # Another run does the work: nothing is wrong with the connection.
         raise dg.Failure(str(error), allow_retries=False) from error

@@ -13,7 +13,8 @@ from ls_pipeline.connections import Connection, Source, Target, revised
 from ls_pipeline.domain.errors import BucketNotFoundError, ConnectionFaults, OutsideError
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.home import database_url, owners
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger import OVERTAKEN, Ledger
+from ls_pipeline.resources.ledger_records import Revision
 from ls_pipeline.resources.s3 import S3Buckets
 
 Side = Literal["source", "target"]
@@ -53,6 +54,7 @@ def _form(side: Side) -> dict[str, dg.Field]:
         "project": _field(str, "The Label Studio project's title; made if absent."),
         "label_config": _field(str, "What a new project is made with: XML."),
         "enabled": _field(bool, "False: no sensor and no pass works on the connection."),
+        "revision": _field(int, "That of the values the form opened with: leave it as it is."),
         "saved_by": _field(str, "Your name, for the history."),
         "dry_run": _field(bool, "True: show what would change, and store nothing."),
     }
@@ -62,12 +64,14 @@ def _in_force(side: Side, name: str) -> dict[str, Any]:
     """Fill a form with the settings in force, of a new connection with the defaults."""
     ledger = Ledger(database_url())
     try:
-        return _filled(side, name, ledger.connection(name) if name in ledger.names() else None)
+        revision = ledger.account(name).revision() if name in ledger.names() else None
+        return _filled(side, name, revision)
     finally:
         ledger.engine.dispose()
 
 
-def _filled(side: Side, name: str, connection: Connection | None) -> dict[str, Any]:
+def _filled(side: Side, name: str, revision: Revision | None) -> dict[str, Any]:
+    connection = revision.connection if revision else None
     fields = PARTS[side].model_fields
     part: Source | Target | None = getattr(connection, side) if connection else None
     absent = "none" if connection else typing.get_args(fields["type"].annotation)[0]
@@ -79,6 +83,7 @@ def _filled(side: Side, name: str, connection: Connection | None) -> dict[str, A
         "project": connection.project if connection else name,
         "label_config": connection.label_config if connection else "",
         "enabled": connection.enabled if connection else True,
+        "revision": revision.number if revision else 0,
         "saved_by": "",
         "dry_run": False,
     }
@@ -98,9 +103,8 @@ def _revise(
     run = f"Dagster run {context.run.run_id[:8]}"
     saved_by, dry_run = form.pop("saved_by", "") or run, form.pop("dry_run", False)
     name = context.partition_key
-    before = ledger.connection(name) if name in ledger.names() else None
     try:
-        change = revising(ledger, revised(name, side, before, form))
+        change = _change(ledger, side, name, form)
         found = preview(change.connection)
         if dry_run:
             saved = "nothing: this was a dry run"
@@ -111,6 +115,17 @@ def _revise(
     except (ConnectionFaults, BucketNotFoundError) as error:
         raise dg.Failure(f"{error} The old settings stay.", allow_retries=False) from error
     return dg.MaterializeResult(metadata=_metadata(change, saved, found))
+
+
+def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> Revising:
+    """Tell what a form changes. Raises ``ConnectionFaults``, also when it was overtaken."""
+    before = ledger.account(name).revision() if name in ledger.names() else None
+    onto = before.number if before else 0
+    filled_from = form.pop("revision", onto)
+    change = revising(ledger, revised(name, side, before.connection if before else None, form))
+    if {filled_from, change.onto} != {onto}:
+        raise ConnectionFaults(name, [OVERTAKEN])
+    return change
 
 
 def _of_source(source: Source | None, s3: S3Buckets, gcs: GCSBuckets) -> Preview:

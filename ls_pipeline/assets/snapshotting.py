@@ -11,6 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.assets.exporting import BATCH, WRITERS, Exporting, write
@@ -29,6 +30,7 @@ from ls_pipeline.domain.snapshots import (
     Part,
     faults,
     file_of,
+    formats_folder,
     latest_key,
     manifest_key,
     merged,
@@ -53,11 +55,15 @@ if TYPE_CHECKING:
     from ls_pipeline.assets.projects import Projects
     from ls_pipeline.connections import Target
     from ls_pipeline.domain.completions import Completion
+    from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger_account import Account
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Revision, Training
     from ls_pipeline.resources.progress import Progress
+
+UNFINISHED_SECONDS = 86_400.0
+"""How old the folder of a snapshot that was never finished must be to be let go."""
 
 PARQUET = "application/vnd.apache.parquet"
 JSON = "application/json"
@@ -96,12 +102,15 @@ def is_due(training: Training, target: Target, now: float) -> bool:
         return False
     last = training.snapshot_at
     if cron := target.params.snapshot_cron:
-        from croniter import croniter  # noqa: PLC0415
+        from croniter import CroniterBadDateError, croniter  # noqa: PLC0415
 
         if not last:
             return True
         ticks = croniter(cron, datetime.fromtimestamp(last, timezone.utc))
-        return bool(ticks.get_next(datetime).timestamp() <= now)
+        try:
+            return bool(ticks.get_next(datetime).timestamp() <= now)
+        except CroniterBadDateError:  # its last moment has passed
+            return False
     return now >= last + timedelta(minutes=target.params.snapshot_minutes).total_seconds()
 
 
@@ -154,7 +163,8 @@ class _Snapshotter:
             self.account.record_snapshot(self.lease, moved, self.snapshots.uri(before.snapshot))
             return self.done
         number = 1 + (latest.number if latest else self._highest_number())
-        self.name = snapshot_name(number, wanted.values())
+        # With the fence: an overtaken run, which wakes up, writes into a folder of its own.
+        self.name = snapshot_name(number, [*wanted.values(), str(self.lease.fence)])
         parts = []
         for first, digest in wanted.items():
             parts.append(self._part(first, digest, old.get(first)))
@@ -162,7 +172,7 @@ class _Snapshotter:
         for part in old.values():
             if part.first not in wanted:
                 self.changes["removed"] += part.tally.tasks
-        manifest = self._manifest_of(number, parts)
+        manifest = self._manifest_of(number, self._seen(parts))
         self._check(manifest)
         if not self.done.failed:
             self._publish(manifest, version)
@@ -233,8 +243,8 @@ class _Snapshotter:
         self.done.written += 1
 
     def _copy(self, part: Part) -> bool:
-        """Copy a part from the snapshot before; false when a person removed it."""
-        if self.before is None:
+        """Copy a part from the snapshot before; false when somebody removed or replaced it."""
+        if self.before is None or not self._is_as_written(part):
             return False
         prefix = self.target.params.prefix
         here, there = (snapshot_folder(prefix, name) for name in (self.before.snapshot, self.name))
@@ -246,6 +256,24 @@ class _Snapshotter:
             return False
         self.done.copied += len(paths)
         return True
+
+    def _is_as_written(self, part: Part) -> bool:
+        there = self._there_before
+        return all(
+            (found := there.get(file.path)) is not None
+            and found.size == file.bytes
+            and file.version in {"", found.version}
+            for file in part.files.values()
+        )
+
+    @cached_property
+    def _there_before(self) -> dict[str, StoredObject]:
+        """Give the files of the snapshot before, as the bucket has them now, by their paths."""
+        return self._objects(self.before.snapshot) if self.before else {}
+
+    def _objects(self, name: str) -> dict[str, StoredObject]:
+        root = snapshot_folder(self.target.params.prefix, name)
+        return {one.key[len(root) :]: one for one in self.snapshots.objects(name)}
 
     def _tables(self, first: int, old: Part | None) -> dict[str, pa.Table]:
         """Read what changed in a part from Label Studio, and the rest from the part before."""
@@ -326,7 +354,7 @@ class _Snapshotter:
         )
 
     def _check(self, manifest: Manifest) -> None:
-        """Compare the rows with the ledger and with Label Studio, and the files with the bucket."""
+        """Compare the rows with the ledger and with Label Studio."""
         tasks, annotations = self.account.count_exported()
         annotated = self.projects.count_annotated()
         self.done.counts = {
@@ -343,17 +371,29 @@ class _Snapshotter:
                 f"{tasks} with {annotations}, Label Studio {annotated} annotated tasks: labels "
                 "were deleted meanwhile; the next pass exports that first."
             )
-        self._see_all_there(manifest)
 
-    def _see_all_there(self, manifest: Manifest) -> None:
-        root = snapshot_folder(self.target.params.prefix, self.name)
-        sizes = {one.key[len(root) :]: one.size for one in self.snapshots.objects(self.name)}
-        for table in TABLES:
-            for file in manifest.files(table):
-                if sizes.get(file.path) != file.bytes:
-                    raise BucketUnavailableError(
-                        self.bucket.uri(root + file.path), "it is not as it was written; try again."
-                    )
+    def _seen(self, parts: Sequence[Part]) -> list[Part]:
+        """See that all files are there, and note their versions; those are copied that have them.
+
+        Raises ``BucketUnavailableError``.
+        """
+        root, there = (
+            snapshot_folder(self.target.params.prefix, self.name),
+            self._objects(self.name),
+        )
+
+        def seen(file: File) -> File:
+            one = there.get(file.path)
+            if one is None or one.size != file.bytes:
+                raise BucketUnavailableError(
+                    self.bucket.uri(root + file.path), "it is not as it was written; try again."
+                )
+            return file.model_copy(update={"version": one.version})
+
+        return [
+            part.model_copy(update={"files": {name: seen(part.files[name]) for name in TABLES}})
+            for part in parts
+        ]
 
     def _publish(self, manifest: Manifest, version: str) -> None:
         prefix, key = self.target.params.prefix, manifest_key(self.target.params.prefix, self.name)
@@ -378,13 +418,24 @@ class _Snapshotter:
         if not params.delete:
             return
         there = self.snapshots.by_name()
-        ages = {name: _written(objects) for name, objects in there.items()}
+        whole = {
+            name: _written(objects)
+            for name, objects in there.items()
+            if any(one.key == manifest_key(params.prefix, name) for one in objects)
+        }
         now = self.account.ledger.clock()
-        gone = outlived(ages, self.name, now, params.snapshots_kept, params.snapshots_kept_days)
+        gone = outlived(whole, self.name, now, params.snapshots_kept, params.snapshots_kept_days)
         for name in gone:
             # The manifest first: without it, it is no snapshot any more.
             for one in sorted(there[name], key=lambda one: not one.key.endswith("/manifest.json")):
                 self.bucket.delete(one.key)
+            for page in self.bucket.pages(formats_folder(params.prefix, name)):
+                for one in page:
+                    self.bucket.delete(one.key)
+        for name in there.keys() - whole.keys():  # of runs that failed, or were killed
+            if _written(there[name]) < now - UNFINISHED_SECONDS:
+                for one in there[name]:
+                    self.bucket.delete(one.key)
         self.done.removed = gone
 
 

@@ -64,9 +64,11 @@ def _is_due(standing: Standing, now: float) -> bool:
     connection = standing.connection
     if connection.target is None or not connection.enabled or standing.held_by:
         return False
-    if standing.health("training_data").retry_at > now:
+    health = standing.health("training_data")
+    if health.retry_at > now:
         return False
-    return is_due(standing.training, connection.target, now)
+    # What failed behind a snapshot, as its conversion, is to be made though nothing changed.
+    return health.failures > 0 or is_due(standing.training, connection.target, now)
 
 
 @dg.asset(
@@ -97,10 +99,9 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         bucket = bucket_of(target, s3, gcs)
         projects = work.projects(label_studio)
         begin_copy(work.account, work.lease, target)
-        revision = work.account.revision()
         took, parts = Took(), (work.account, work.lease)
         with took.timing("snapshot"):
-            done = snapshot(*parts, revision, projects, bucket, progress)
+            done = snapshot(*parts, work.revision, projects, bucket, progress)
         with took.timing("checking_target"):
             lost = find_lost(*parts, target, bucket)
         yield from checks.of_snapshot(work.connection.name, done, target.params, lost)

@@ -56,7 +56,9 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
     SNAPSHOT is a connection's name or a target's folder (s3://…, gs://… or on this disk), for the
     newest one, or the folder of one snapshot.
     """
-    outside = Outside()
+    outside, output = Outside(), output.absolute()
+    if output.resolve() == Path.cwd():
+        raise click.UsageError("The output is the folder that you are in; give a new one.")
     found, source = _opened(snapshot, outside)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise click.UsageError(f"{output} is there already; give a new folder.")

@@ -74,6 +74,10 @@ class Cli(click.Group):
             _fail(ctx, error, MISUSED)
         except PipelineError as error:
             _fail(ctx, error, FAILED)
+        except OSError as error:
+            if not error.filename:
+                raise
+            _fail(ctx, PipelineError(f"{error.filename}: {error.strerror}."), FAILED)
 
 
 def _fail(ctx: click.Context, error: PipelineError, code: int) -> None:

@@ -54,6 +54,8 @@ class File(_Document):
     rows: int
     bytes: int
     sha256: str
+    version: str = ""
+    """The bucket's, when the snapshot was finished; with another, somebody replaced the file."""
 
 
 class Tally(_Document):
@@ -157,6 +159,11 @@ def snapshot_folder(prefix: str, name: str) -> str:
 def manifest_key(prefix: str, name: str) -> str:
     """Name the object that makes a snapshot complete."""
     return f"{snapshot_folder(prefix, name)}manifest.json"
+
+
+def formats_folder(prefix: str, name: str) -> str:
+    """Name the folder of what one snapshot was also converted to."""
+    return f"{training_folder(prefix)}formats/{name}/"
 
 
 def snapshot_name(number: int, parts: Iterable[str]) -> str:

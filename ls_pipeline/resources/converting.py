@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import posixpath
@@ -42,7 +43,8 @@ def convert(
 
     An image is named by its URI; with ``fetch(uri, file)``, it is fetched into ``images/``.
     Where images have files of their own, they are called ``<task id>-<image's name>``, so that
-    two images of one name in different folders stay two. Nothing else is fetched.
+    two images of one name in different folders stay two; where a task has several annotations and
+    each has a file, ``<task id>-<annotation id>-<image's name>``. Nothing else is fetched.
 
     Raises ``FormatError`` when the labels have no such form, or the converter fails; what
     ``fetch`` raises passes through.
@@ -58,7 +60,9 @@ def convert(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "tasks.json")
         with file.open("w", encoding="utf-8") as stream:
-            _write(stream, (_named(one, name, images, fetch) for one in documents))
+            apart = itertools.chain.from_iterable(map(_apart, documents))
+            ready = apart if name in BY_FILE_NAME else ((str(one["id"]), one) for one in documents)
+            _write(stream, (_named(one, stem, name, images, fetch) for stem, one in ready))
         try:
             with _quiet():
                 _converter(label_config).convert(str(file), str(output), name, is_dir=False)
@@ -99,19 +103,36 @@ def _write(stream: Any, documents: Iterable[Mapping[str, Any]]) -> None:
     stream.write("]")
 
 
+def _apart(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give each finished annotation with its task, and how its files' names begin.
+
+    The converter would write all of them to one file, and keep the oldest.
+    """
+    annotations = [one for one in document["annotations"] if not one.get("was_cancelled")]
+    if len(annotations) < 2:  # noqa: PLR2004
+        yield str(document["id"]), document
+        return
+    for one in annotations:
+        yield f"{document['id']}-{one['id']}", {**document, "annotations": [one]}
+
+
 def _named(
     document: Mapping[str, Any],
+    stem: str,
     name: str,
     images: Path,
     fetch: Callable[[str, Path], None] | None,
 ) -> dict[str, Any]:
-    data = dict(document["data"])
+    data, taken = dict(document["data"]), set[Path]()
     for key, value in data.items():
         wanted = fetch or name in BY_FILE_NAME
         if not wanted or not isinstance(value, str) or not _URI.fullmatch(value):
             continue
         images.mkdir(exist_ok=True)
-        file = images / f"{document['id']}-{_plain(posixpath.basename(value))}"
+        file = images / f"{stem}-{_plain(posixpath.basename(value))}"
+        if file in taken:
+            file = file.with_name(f"{stem}-{_plain(key)}-{_plain(posixpath.basename(value))}")
+        taken.add(file)
         if fetch:
             fetch(value, file)
         else:
@@ -122,11 +143,11 @@ def _named(
 
 def _make_relative(output: Path) -> None:
     """Let files name each other from the folder that they are in."""
-    here = re.escape(f"{output}/").replace("/", r"\\?/")  # some JSON escapes slashes
+    here = re.escape(f"{output}/").replace("/", r"\\?/").encode()  # some JSON escapes slashes
     for file in output.rglob("*"):
         if file.suffix in _TEXTS and file.parent != output / "images":
-            text = file.read_text(encoding="utf-8")
-            file.write_text(re.sub(here, "", text), encoding="utf-8")
+            # Bytes: a line's end may be a carriage return, and part of what was labeled.
+            file.write_bytes(re.sub(here, b"", file.read_bytes()))
 
 
 def _plain(name: str) -> str:

@@ -107,7 +107,7 @@ class Ledger:
             number = self._number_for(db, connection)
             last = db.execute(last_revision(number)).first()
             if onto is not None and not (last and last.number == onto):
-                raise ConnectionFaults(connection.name, [_OVERTAKEN])
+                raise ConnectionFaults(connection.name, [OVERTAKEN])
             mine = connections.update().where(connections.c.id == number)
             db.execute(mine.values(removed=False))
             if last and last.document["target"] != document["target"]:
@@ -206,7 +206,7 @@ class Ledger:
         db.execute(mine.values(fence=row.fence + 1))
 
 
-_OVERTAKEN = "Somebody else changed it meanwhile; look at its settings, and change them again."
+OVERTAKEN = "Somebody else changed it meanwhile; look at its settings, and change them again."
 
 
 def _place(source: Source) -> object:

@@ -32,7 +32,7 @@ RETRY_AT_MOST = 3600.0
 
 def retry_delay(failures: int) -> float:
     """Give the seconds to wait after so many failures in a row."""
-    return float(min(RETRY_AT_FIRST * 2 ** max(failures - 1, 0), RETRY_AT_MOST))
+    return float(min(RETRY_AT_FIRST * 2 ** min(max(failures - 1, 0), 10), RETRY_AT_MOST))
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,17 @@ def test_launchpad_opens_with_the_settings_in_force(bench, environment):
     )
 
 
+def test_form_that_was_overtaken_is_refused(bench, save, environment):
+    environment.setenv("LS_PIPELINE_DATABASE_URL", bench.url)
+    form = prefilled("reviews")
+    bench.set(prefix="in")
+    said = save(**{**form, "on_change": "ignore"})
+    params = bench.account.revision().connection.source.params
+
+    assert "Somebody else changed it meanwhile" in said
+    assert (params.prefix, params.on_change) == ("in", "update")
+
+
 def test_launchpad_of_a_new_connection_opens_with_the_defaults():
     form = prefilled("cats")
 

@@ -1,16 +1,24 @@
 import json
 
+import dagster as dg
 import pytest
 
+from ls_pipeline.assets import training_data as asset
+from ls_pipeline.assets.copying import begin_copy
+from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.assets.snapshotting import is_due
+from ls_pipeline.assets.training_data import _is_due
 from ls_pipeline.domain import snapshots as domain
-from ls_pipeline.domain.errors import BucketUnavailableError, SnapshotError
+from ls_pipeline.domain.errors import BucketUnavailableError, LeaseLostError, SnapshotError
 from ls_pipeline.domain.snapshots import Latest, Manifest
 from ls_pipeline.reading import Snapshot
+from ls_pipeline.resources.progress import Silent
 from ls_pipeline.resources.snapshots import Snapshots
 from tests.assets.conftest import RESULT
 from tests.assets.test_crashes import Doom, Killed
 from tests.assets.test_loading import Wrapped
+from tests.assets.test_settings import Buckets
 from tests.domain.test_tables import without_time
 
 LATEST = "training_data/latest.json"
@@ -219,6 +227,39 @@ def test_what_a_person_removed_is_made_anew(labeled, tmp_path, what):
     holds_what_is_there(labeled, tmp_path)
 
 
+@pytest.mark.parametrize("damage", [b"PAR1", None])
+def test_damaged_file_of_a_part_that_stays_as_it_is_is_made_anew(labeled, tmp_path, damage):
+    first = labeled.snapshot().manifest.snapshot
+    key = f"training_data/snapshots/{first}/results/part-00000001.parquet"
+    good = labeled.target.get(key)
+    labeled.target.put(key, damage or good[:-40] + b"X" * 40, "")
+    labeled.app.annotate(labeled.task_id("f.json"), OTHER)
+    labeled.export()
+    labeled.snapshot()
+
+    holds_what_is_there(labeled, tmp_path)
+
+
+def test_overtaken_writer_leaves_the_newer_ones_snapshot_alone(labeled, tmp_path):
+    labeled.snapshot()
+    labeled.app.annotate(labeled.task_id("c.json"), OTHER)
+    labeled.export()
+
+    def sleep(key, *asked):
+        if not slept and "results/part-00000001" in key:
+            slept.append(key)
+            labeled.time.sleep(3600)  # its lease runs out
+            labeled.app.annotate(labeled.task_id("c.json"), RESULT)
+            labeled.snapshot()
+        return labeled.target.put(key, *asked)
+
+    slept = []
+    with pytest.raises(LeaseLostError):
+        labeled.snapshot(target=Wrapped(labeled.target, put=sleep))
+
+    holds_what_is_there(labeled, tmp_path)
+
+
 def test_numbers_go_on_where_latest_was_removed(labeled):
     labeled.snapshot()
     labeled.target.delete(LATEST)
@@ -321,6 +362,33 @@ def many(bench, count, **target):
     return names
 
 
+def test_snapshots_that_were_never_finished_keep_no_place_and_go_in_the_end(labeled, monkeypatch):
+    names = many(labeled, 2, delete=True)
+    monkeypatch.setattr("ls_pipeline.assets.snapshotting.faults", lambda *_: {"no_orphans": "x"})
+    for _ in range(3):
+        labeled.app.annotate(labeled.task_id("a.json"), RESULT)
+        labeled.export()
+        assert labeled.snapshot().failed
+    monkeypatch.undo()
+    there = Snapshots(labeled.target, "").by_name()
+    more = many(labeled, 1, delete=True)
+
+    assert len(there) == 5
+    assert [bool(files(labeled, name)) for name in [*names, *more]] == [False, True, True]
+    labeled.time.sleep(2 * 86_400)
+    last = many(labeled, 1, delete=True)
+    assert {*Snapshots(labeled.target, "").by_name()} == {*more, *last}
+
+
+def test_archives_of_a_snapshot_go_with_it(labeled):
+    first = labeled.snapshot().manifest.snapshot
+    archive = f"training_data/formats/{first}/CSV.zip"
+    labeled.target.put(archive, b"zip", "application/zip")
+    many(labeled, 2, delete=True)
+
+    assert archive not in labeled.target.objects
+
+
 def test_old_snapshots_go_where_the_target_may_delete(labeled, tmp_path):
     names = many(labeled, 4, delete=True)
 
@@ -374,6 +442,56 @@ def test_snapshot_on_a_cron_waits_for_it(labeled):
     labeled.time.sleep(24 * 3600)
 
     assert (before, due(labeled)) == (False, True)
+
+
+def test_cron_whose_last_moment_has_passed_is_never_due(labeled):
+    labeled.snapshot()
+    labeled.app.annotate(labeled.task_id("a.json"), RESULT)
+    labeled.export()
+    target = labeled.account.revision().connection.target
+    never = target.params.model_copy(update={"snapshot_cron": "0 6 31 4 *"})
+    training = labeled.account.training()
+
+    assert not is_due(training, target.model_copy(update={"params": never}), 10**10)
+
+
+def test_what_failed_behind_a_snapshot_is_tried_again_though_nothing_changed(labeled):
+    labeled.snapshot()
+    (before,) = labeled.ledger.standings()
+    labeled.account.failed("training_data", "The bucket does not answer.")
+    (failed,) = labeled.ledger.standings()
+    labeled.account.recovered("training_data")
+    (well,) = labeled.ledger.standings()
+    now, later = labeled.ledger.clock(), labeled.ledger.clock() + 3600
+
+    assert not _is_due(before, later)
+    assert [_is_due(failed, at) for at in (now, later)] == [False, True]
+    assert not _is_due(well, later)
+
+
+def test_pass_goes_by_the_settings_of_its_begin(labeled, instance, monkeypatch):
+    def save_meanwhile(*parts):
+        begin_copy(*parts)
+        labeled.set(target={"prefix": "new"})
+
+    monkeypatch.setattr(asset, "begin_copy", save_meanwhile)
+    instance.add_dynamic_partitions(CONNECTIONS.name, ["reviews"])
+    dg.materialize(
+        [asset.training_data, asset.completions, target_settings],
+        selection=[asset.training_data],
+        partition_key="reviews",
+        instance=instance,
+        resources={
+            "ledger": labeled.ledger,
+            "s3": Buckets(labeled.bucket, labeled.target),
+            "gcs": Buckets(),
+            "label_studio": labeled.app,
+            "progress": Silent(),
+        },
+    )
+
+    assert LATEST in labeled.target.objects
+    assert not [key for key in labeled.target.objects if key.startswith("new/")]
 
 
 def test_target_that_moved_is_due(labeled):

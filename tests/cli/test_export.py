@@ -44,6 +44,16 @@ def test_output_that_is_there_is_left_alone(folder, tmp_path):  # noqa: F811
     assert "is there already" in done.stderr
 
 
+def test_output_that_can_not_be_written_is_told(folder, tmp_path, environment):  # noqa: F811
+    environment.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    inside = run(folder, "--format", "JSON", "--output", tmp_path / "file/out")
+    here = run(folder, "--format", "JSON", "--output", ".")
+
+    assert (inside.exit_code, "Not a directory." in inside.stderr) == (1, True)
+    assert (here.exit_code, "the folder that you are in" in here.stderr) == (2, True)
+
+
 @pytest.mark.slow
 def test_failure_leaves_nothing_behind(folder, tmp_path):  # noqa: F811
     done = run(folder, "--format", "COCO", "--output", tmp_path / "out")

@@ -81,6 +81,40 @@ def test_images_of_one_name_in_two_folders_stay_two(tmp_path, name, folder, endi
     assert {f"{folder}/1-x.{ending}", f"{folder}/2-x.{ending}"} <= files(tmp_path).keys()
 
 
+@pytest.mark.parametrize("name", ["YOLO", "VOC"])
+def test_annotations_of_one_image_are_a_file_each(tmp_path, name):
+    one, other = picture(1, "s3://bucket/a/x.png", "car"), picture(2, "", "bus")
+    both = {**one, "annotations": one["annotations"] + other["annotations"]}
+    convert([both], BOXES, name, tmp_path)
+    found = [body for path, body in files(tmp_path).items() if "1-1-x" in path or "1-2-x" in path]
+
+    assert len(found) == len(set(found)) == 2
+
+
+def test_images_of_one_name_in_one_task_stay_two(tmp_path):
+    config = BOXES.replace("</View>", '<Image name="j" value="$before"/></View>')
+    one = picture(1, "s3://bucket/new/x.png", "car")
+    one["data"]["before"] = "s3://bucket/old/x.png"
+    convert([one], config, "JSON", tmp_path, lambda uri, file: file.write_text(uri))
+
+    assert {body.decode() for path, body in files(tmp_path).items() if path != "result.json"} == {
+        "s3://bucket/new/x.png",
+        "s3://bucket/old/x.png",
+    }
+
+
+def test_text_with_carriage_returns_is_left_as_it_is(tmp_path):
+    annotation = {"id": 1, "result": [], "was_cancelled": False, "completed_by": 1}
+    convert(
+        [{"id": 1, "data": {"text": "a\r\nb\rc"}, "annotations": [annotation]}],
+        SPANS,
+        "CSV",
+        tmp_path,
+    )
+
+    assert b"a\r\nb\rc" in (tmp_path / "result.csv").read_bytes()
+
+
 def test_images_are_fetched_on_demand(tmp_path):
     asked = []
 

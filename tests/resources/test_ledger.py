@@ -430,8 +430,9 @@ def test_work_of_one_kind_does_not_hide_the_failures_of_another(account):
     assert account.health("completions").failure == "down"
 
 
-def test_nobody_waits_longer_than_an_hour():
-    assert retry_delay(1000) == 3600.0
+@pytest.mark.parametrize("failures", [8, 1000, 100_000])
+def test_nobody_waits_longer_than_an_hour(failures):
+    assert retry_delay(failures) == 3600.0
 
 
 def test_another_target_means_looking_at_all_completions_again(ledger):
