@@ -2,13 +2,14 @@
 
 Two results agree when they come from the same control, bear the same labels, and, where they
 have a place, overlap by half (intersection over union): as boxes on an image, rotation set
-aside, or as spans of a text or recording. Texts, numbers and ratings must be equal. Masks and
-tracks are compared by their labels alone.
+aside, or as spans of a text, paragraph, recording or timeline. A point is a square around it.
+Texts, numbers and ratings must be equal. Masks and tracks are compared by their labels alone.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 ENOUGH = 0.5
 """Intersection over union."""
+
+POINT = 5.0
+"""How wide and high the square around a point is, in % of the image."""
 
 
 class Box(NamedTuple):
@@ -112,12 +116,37 @@ def _box(row: Mapping[str, Any]) -> Box | None:
     if row["points"]:
         xs, ys = zip(*row["points"], strict=True)
         return Box(min(xs), min(ys), max(xs), max(ys))
-    x, y = row["x"], row["y"]
-    if x is not None and y is not None and row["radius_x"] is not None:
+    if row["x"] is not None and row["y"] is not None:
+        return _around(row, row["x"], row["y"])
+    return _frames(row["value"]) if row["type"] == "timelinelabels" else _span(row)
+
+
+def _around(row: Mapping[str, Any], x: float, y: float) -> Box | None:
+    if row["radius_x"] is not None:
         across, down = row["radius_x"], row["radius_y"] or row["radius_x"]
-        return Box(x - across, y - down, x + across, y + down)
-    if x is not None and y is not None and row["width"] is not None and row["height"] is not None:
+    elif row["width"] is not None and row["height"] is not None:
         return Box(x, y, x + row["width"], y + row["height"])
-    if row["start"] is not None and row["end"] is not None:
-        return Box(row["start"], 0.0, row["end"], 1.0)
-    return None
+    elif row["type"] == "keypointlabels":
+        across = down = POINT / 2
+    else:
+        return None
+    return Box(x - across, y - down, x + across, y + down)
+
+
+def _span(row: Mapping[str, Any]) -> Box | None:
+    start, end = row["start"], row["end"]
+    if start is None or end is None:
+        return None
+    if row["type"] == "paragraphlabels" and None not in {row["start_offset"], row["end_offset"]}:
+        # Down by paragraph, across by character.
+        return Box(row["start_offset"], start, row["end_offset"], end + 1.0)
+    return Box(start, 0.0, end, 1.0)
+
+
+def _frames(value: str | None) -> Box | None:
+    """Give the span of the first range of frames."""
+    try:
+        first = json.loads(value or "null")["ranges"][0]
+        return Box(float(first["start"]), 0.0, float(first["end"]), 1.0)
+    except (TypeError, ValueError, LookupError):
+        return None

@@ -17,6 +17,19 @@ def span(start, end, label="PER"):
     return row("labels", {"start": start, "end": end, "labels": [label]})
 
 
+def point(x, y):
+    return row("keypointlabels", {"x": x, "y": y, "width": 0.5, "keypointlabels": ["k"]})
+
+
+def paragraph(number, start, end):
+    place = {"start": f"{number}", "end": f"{number}", "startOffset": start, "endOffset": end}
+    return row("paragraphlabels", {**place, "paragraphlabels": ["p"]})
+
+
+def frames(*ranges):
+    return row("timelinelabels", {"ranges": list(ranges), "timelinelabels": ["t"]})
+
+
 @pytest.mark.parametrize(
     ("one", "other", "agree"),
     [
@@ -59,6 +72,14 @@ def span(start, end, label="PER"):
             False,
         ),
         (row("rating", {"rating": 3}), row("number", {"rating": 3}), False),
+        (point(10, 10), point(11, 10), True),
+        (point(1, 1), point(99, 99), False),
+        (paragraph(1, 0, 10), paragraph(1, 1, 10), True),
+        (paragraph(1, 0, 5), paragraph(1, 200, 240), False),
+        (paragraph(1, 0, 5), paragraph(2, 0, 5), False),
+        (frames({"start": 1, "end": 9}), frames({"start": 2, "end": 9}), True),
+        (frames({"start": 1, "end": 2}), frames({"start": 900, "end": 950}), False),
+        (frames("?"), frames("?"), True),
     ],
 )
 def test_results_agree_when_they_say_the_same_about_the_same_place(one, other, agree):
