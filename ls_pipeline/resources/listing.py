@@ -14,9 +14,10 @@ from bisect import bisect_right
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from operator import attrgetter
+from operator import attrgetter, gt
 from typing import TYPE_CHECKING, NamedTuple
 
+from ls_pipeline.domain.errors import BucketError
 from ls_pipeline.domain.ranges import PAGE, Milestone, Piece
 
 if TYPE_CHECKING:
@@ -70,13 +71,36 @@ class _Part(NamedTuple):
 
 
 def in_order(
-    fetch: Callable[[str, str, int], Answer], after: str = "", milestones: Iterable[Milestone] = ()
+    place: str,
+    fetch: Callable[[str, str, int], Answer],
+    after: str = "",
+    milestones: Iterable[Milestone] = (),
 ) -> Iterator[Piece]:
     """List what comes after a key; ``fetch(after, token, limit)`` makes one request.
 
     The first is made when it is asked for, alone; from then on some are made ahead, in other
     threads, at most ``LANES * PAGES_AHEAD``. An error is raised when its piece's turn comes.
+
+    Raises ``BucketError``, of the URI ``place``, when the keys come in another order than that of
+    their bytes: what is compared in order would pass some over, and take others for removed. A page
+    may come twice.
     """
+    least = after
+    for piece in _pieces(fetch, after, milestones):
+        keys = [one.key for one in piece.objects]
+        if keys and (keys[0] < least or any(map(gt, keys, islice(keys, 1, None)))):
+            raise BucketError(
+                place,
+                "the store does not list keys in the order of their bytes, as S3 does, so that "
+                "nobody can tell what is new there; use a store or a kind of bucket that does.",
+            )
+        least = keys[0] if keys else piece.upto
+        yield piece
+
+
+def _pieces(
+    fetch: Callable[[str, str, int], Answer], after: str, milestones: Iterable[Milestone]
+) -> Iterator[Piece]:
     known = iter(milestones)
     first = Range(after, "", next((one for one in known if one.key > after), None))
     answer = fetch(after, "", first.limit)

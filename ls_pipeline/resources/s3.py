@@ -165,7 +165,7 @@ class S3Bucket:
     def pieces(
         self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
     ) -> Iterator[Piece]:
-        return in_order(partial(self._list, prefix), after, milestones)
+        return in_order(self.uri(), partial(self._list, prefix), after, milestones)
 
     def _list(self, prefix: str, after: str, token: str, limit: int) -> Answer:
         asked = {"StartAfter": after, "ContinuationToken": token}

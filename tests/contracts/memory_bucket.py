@@ -29,7 +29,7 @@ class MemoryBucket:
         return (list(piece.objects) for piece in self.pieces(prefix, after))
 
     def pieces(self, prefix="", after="", milestones=()):
-        return in_order(partial(self._list, prefix), after, milestones)
+        return in_order(self.uri(), partial(self._list, prefix), after, milestones)
 
     def _list(self, prefix, after, token, limit):
         self._check()

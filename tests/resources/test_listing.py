@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ls_pipeline.domain.errors import BucketError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.domain.ranges import PAGE, Cutting, Milestone
 from ls_pipeline.resources.listing import LANES, PAGES_AHEAD, Answer, in_order
@@ -43,7 +44,7 @@ def cut_at(keys):
 
 
 def pieces(store, after="", milestones=()):
-    return list(in_order(store.fetch, after, milestones))
+    return list(in_order("s3://b/", store.fetch, after, milestones))
 
 
 def listed(store, after="", milestones=()):
@@ -53,7 +54,7 @@ def listed(store, after="", milestones=()):
 def passed(store, milestones=()):
     """Go over a listing as a pass does that finds nothing to do; give the milestones it notes."""
     cutting = Cutting()
-    for _ in cutting.through(in_order(store.fetch, "", milestones)):
+    for _ in cutting.through(in_order("s3://b/", store.fetch, "", milestones)):
         pass
     return cutting.milestones(())
 
@@ -91,14 +92,14 @@ def test_short_listing_is_one_request():
 
 def test_first_page_is_asked_for_alone():
     store = Store([f"{n:06}" for n in range(5000)])
-    next(in_order(store.fetch, "", cut_at(store.keys[998::999])))
+    next(in_order("s3://b/", store.fetch, "", cut_at(store.keys[998::999])))
 
     assert store.asked == [("", "")]
 
 
 def test_what_waits_is_bounded():
     store = Store([f"{n:06}" for n in range(200_000)], 100)
-    pages = in_order(store.fetch, "", cut_at(store.keys[998::999]))
+    pages = in_order("s3://b/", store.fetch, "", cut_at(store.keys[998::999]))
     taken = sum(1 for _page, _ in zip(pages, range(500), strict=False))
     pages.close()
 
@@ -115,7 +116,7 @@ def test_pages_before_a_failure_are_given():
 
     found = []
     with pytest.raises(OSError):  # noqa: PT011, PT012
-        for piece in in_order(fetch, "", cut_at(store.keys[499::500])):
+        for piece in in_order("s3://b/", fetch, "", cut_at(store.keys[499::500])):
             found += piece.objects
 
     assert [one.key for one in found] == store.keys[:3000]
@@ -170,3 +171,23 @@ def test_milestones_settle():
 
     assert all(piece.same for piece in found)
     assert len(found) == len(milestones) <= 12
+
+
+@pytest.mark.parametrize("size", [4, 2])
+def test_keys_in_another_order_are_an_error(size):
+    walked = [StoredObject(key, "1", 1) for key in ("a/1", "a/2", "a-1", "a-2")]
+
+    def fetch(_after, token, _limit):
+        begin = int(token or 0)
+        more = begin + size < len(walked)
+        return Answer(str(begin + size) if more else "", lambda: walked[begin : begin + size])
+
+    with pytest.raises(BucketError, match=r"^s3://b/: the store does not list keys in the order"):
+        list(in_order("s3://b/", fetch))
+
+
+def test_page_that_comes_twice_is_no_other_order():
+    page = [StoredObject(key, "1", 1) for key in ("a", "b")]
+    answers = [Answer("1", lambda: page), Answer("2", lambda: page), Answer("", list)]
+
+    assert [one.upto for one in in_order("s3://b/", lambda *_: answers.pop(0))] == ["b", "b"]
