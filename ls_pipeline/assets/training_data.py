@@ -12,7 +12,7 @@ from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
 from ls_pipeline.assets.exporting import find_lost
 from ls_pipeline.assets.formats import convert_snapshot
 from ls_pipeline.assets.links import folder_link
-from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.assets.partitions import CONNECTIONS, are_coming
 from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.snapshotting import Snapshotting, is_due, snapshot
 from ls_pipeline.assets.took import Took
@@ -53,6 +53,8 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
             due = {one.name for one in ledger.standings() if _is_due(one, now)}
         finally:
             ledger.engine.dispose()
+        # Not Dagster's own `in_progress`: it calls a run started whose machine is gone.
+        due -= are_coming(context.asset_graph_view.instance)
         known = context.candidate_subset.expensively_compute_partition_keys()
         subset = context.asset_graph_view.get_subset_from_partition_keys(
             context.key, CONNECTIONS, due & set(known)
@@ -79,7 +81,7 @@ def _is_due(standing: Standing, now: float) -> bool:
     kinds={"parquet"},
     description=DESCRIPTION,
     check_specs=checks.OF_TRAINING_DATA,
-    automation_condition=CompletionsChanged() & ~dg.AutomationCondition.in_progress(),
+    automation_condition=CompletionsChanged(),
 )
 def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,

@@ -12,7 +12,6 @@ from ls_pipeline.cli.census import census
 from ls_pipeline.definitions import ASSETS
 from ls_pipeline.domain.changes import State
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.sensors.watching import RUN_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +53,6 @@ def _materialize(
             "progress": progress,
         },
         run_config=QUIET,
-        tags={RUN_TAG: name},
         raise_on_error=False,
     )
     failures = result.get_step_failure_events()

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from ls_pipeline.assets.partitions import are_coming
 from ls_pipeline.assets.passes import bucket_of
 from ls_pipeline.connections import Source
 from ls_pipeline.domain.hints import Hint
@@ -20,7 +21,7 @@ from ls_pipeline.resources.s3 import S3Buckets
 from ls_pipeline.sensors import bucket_hints, label_hints
 from ls_pipeline.sensors.bucket_hints import Memory
 from ls_pipeline.sensors.looks import Looks
-from ls_pipeline.sensors.watching import Tick, are_coming, watched
+from ls_pipeline.sensors.watching import Tick, watched
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.copying import is_due
+from ls_pipeline.assets.partitions import are_coming
 from ls_pipeline.domain.changes import WORK, compare
 from ls_pipeline.sensors.looks import Found, Looks, Turn
-from ls_pipeline.sensors.watching import Tick, are_coming, in_turn, must_wait, watched
+from ls_pipeline.sensors.watching import Tick, in_turn, must_wait, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -23,20 +23,9 @@ if TYPE_CHECKING:
 TICK_SECONDS = 10.0
 """What a tick may take. Dagster gives up after 60 s, without stopping the function."""
 
-RUN_TAG = "ls_pipeline/connection"
-"""Of every run of ours: the connection it works on."""
-
 SENTENCES_AT_MOST = 20
 NAMES_AT_MOST = 3
 """What a tick says is kept with it: of two hundred connections it says the most of it once."""
-
-_ABOUT_TO_WORK = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-]
-_TO_TAKE_THE_LEASE = timedelta(minutes=1)
-"""What a run may take from its start until it holds its connection."""
 
 
 @dataclass
@@ -83,10 +72,7 @@ class Tick:
 
     @property
     def requests(self) -> list[dg.RunRequest]:
-        return [
-            dg.RunRequest(partition_key=name, job_name=self.job, tags={RUN_TAG: name})
-            for name in self.wanted
-        ]
+        return [dg.RunRequest(partition_key=name, job_name=self.job) for name in self.wanted]
 
     def result(
         self,
@@ -130,21 +116,6 @@ def must_wait(standing: Standing, coming: Collection[str], work: str) -> str:
         again = datetime.fromtimestamp(health.retry_at, timezone.utc)
         return f"{health.failure} Trying again at {again:%H:%M:%S} UTC."
     return ""
-
-
-def are_coming(instance: dg.DagsterInstance) -> set[str]:
-    """Give the connections that a run will soon hold.
-
-    A run that started long ago either holds the lease or was killed: after a crash of the
-    machine Dagster goes on calling it started.
-    """
-    lately = datetime.now(timezone.utc) - _TO_TAKE_THE_LEASE
-    started = [dg.DagsterRunStatus.STARTED]
-    runs = [
-        *instance.get_runs(dg.RunsFilter(statuses=_ABOUT_TO_WORK)),
-        *instance.get_runs(dg.RunsFilter(statuses=started, created_after=lately)),
-    ]
-    return {run.tags[RUN_TAG] for run in runs if RUN_TAG in run.tags}
 
 
 def in_turn(names: Sequence[str], first: str) -> list[str]:

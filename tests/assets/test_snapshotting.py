@@ -1,14 +1,17 @@
 import json
+from datetime import timedelta
 
 import dagster as dg
 import pytest
 
+from ls_pipeline.assets import partitions
 from ls_pipeline.assets import training_data as asset
 from ls_pipeline.assets.copying import begin_copy
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.assets.snapshotting import is_due
 from ls_pipeline.assets.training_data import _is_due
+from ls_pipeline.definitions import defs
 from ls_pipeline.domain import snapshots as domain
 from ls_pipeline.domain.errors import BucketUnavailableError, LeaseLostError, SnapshotError
 from ls_pipeline.domain.snapshots import Latest, Manifest
@@ -453,6 +456,24 @@ def test_cron_whose_last_moment_has_passed_is_never_due(labeled):
     training = labeled.account.training()
 
     assert not is_due(training, target.model_copy(update={"params": never}), 10**10)
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+@pytest.mark.parametrize("minutes", [0, 1])
+def test_run_that_died_with_its_machine_keeps_no_snapshot_back(
+    labeled, instance, environment, monkeypatch, minutes
+):
+    environment.setenv("LS_PIPELINE_DATABASE_URL", labeled.url)
+    instance.add_dynamic_partitions(CONNECTIONS.name, ["reviews"])
+    died = dg.DagsterRun(
+        "job", tags={partitions.PARTITION_TAG: "reviews"}, status=dg.DagsterRunStatus.STARTED
+    )
+    instance.add_run(died)
+    monkeypatch.setattr(partitions, "_TO_TAKE_THE_LEASE", timedelta(minutes=minutes))
+    found = dg.evaluate_automation_conditions(defs(), instance)
+    wanted = found.get_requested_partitions(asset.training_data.key)
+
+    assert wanted == (set() if minutes else {"reviews"})
 
 
 def test_what_failed_behind_a_snapshot_is_tried_again_though_nothing_changed(labeled):

@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 from dagster._core.launcher import LaunchRunContext
 
+from ls_pipeline.assets.partitions import PARTITION_TAG
 from ls_pipeline.cli.servers import HOST, REGION, running
 from ls_pipeline.resources.lease_holder import run_of
-from ls_pipeline.sensors.watching import RUN_TAG
 from tests.hosts.cluster import ROOT, Cluster, Load, wait_for
 from tests.redis import NoRedis, redis
 
@@ -106,7 +106,8 @@ def test_run_that_dagster_launches_twice_doubles_nothing(cluster, instance):
     """As in https://github.com/dagster-io/dagster/issues/33962, and both begin at once."""
     cluster.sleep()
     load = Load(cluster, 1, 40)
-    mine = dg.RunsFilter(tags={RUN_TAG: load.names[0]}, statuses=[dg.DagsterRunStatus.STARTING])
+    starting = [dg.DagsterRunStatus.STARTING]
+    mine = dg.RunsFilter(tags={PARTITION_TAG: load.names[0]}, statuses=starting)
     (run,) = wait_for(lambda: instance.get_runs(mine), pause=0.01)
     instance.run_launcher.launch_run(LaunchRunContext(run, None))
     cluster.wake()

