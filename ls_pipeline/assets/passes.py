@@ -83,6 +83,8 @@ def one_pass(context: dg.AssetExecutionContext, ledger: Ledger, work: str) -> It
     try:
         with account.lease(PATIENCE, run_id) as lease:
             _tell_of_overtaken(context.instance, lease, run_id)
+            if lease.overtaken:  # one that dies each time is to wait longer each time, too
+                _remember(account, work, "The run before was cut off.")
             yield Pass(account, lease, account.revision())
     except LeaseError as error:
         # Another run does the work: nothing is wrong with the connection.

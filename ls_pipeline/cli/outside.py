@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.home import database_url, home
 from ls_pipeline.resources.ledger import Ledger
 from ls_pipeline.resources.queues import Queues
@@ -106,10 +107,26 @@ class Outside:
         with FileLock(place / "opening.lock"):  # of two that make its databases, one fails
             return dg.DagsterInstance.get()
 
+    @property
+    def known_instance(self) -> dg.DagsterInstance:
+        """Give Dagster's instance; raises ``PipelineError`` where there is none yet."""
+        place = dagster_place()
+        if not (place / "dagster.yaml").exists():
+            raise PipelineError(
+                f"There is no Dagster in {place}; set DAGSTER_HOME, or LS_PIPELINE_HOME, to where "
+                "it runs."
+            )
+        return self.instance
+
+
+def dagster_place() -> Path:
+    """Say where Dagster's home is: DAGSTER_HOME, or inside ours."""
+    return Path(os.environ.get("DAGSTER_HOME") or home() / "dagster")
+
 
 def dagster_home() -> Path:
     """Give Dagster's home, DAGSTER_HOME or inside ours, with a configuration if it has none."""
-    place = Path(os.environ.get("DAGSTER_HOME") or home() / "dagster")
+    place = dagster_place()
     place.mkdir(parents=True, exist_ok=True)
     settings = place / "dagster.yaml"
     if not settings.exists():

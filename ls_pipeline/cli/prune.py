@@ -43,7 +43,7 @@ def prune(days: int, as_json: bool) -> None:  # noqa: FBT001 - a flag
     The newest run of each kind is kept for each connection, so that Dagster goes on showing how
     all of them stand. Nothing but history is lost: the ledger is not touched.
     """
-    instance = Outside().instance
+    instance = Outside().known_instance
     before = datetime.now(timezone.utc) - timedelta(days=days)
     gone = 0
     for run_id in list(_old(instance, before.timestamp())):

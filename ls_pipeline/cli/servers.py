@@ -38,15 +38,25 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CER
 """All that a server gets of our environment: Label Studio reads bare names like USERNAME."""
 
 
+LARGEST_LOG = 20 * 2**20
+"""Bytes of a server's log that it goes on with when it is started; a larger one is put aside."""
+
+
 class ServerFailedError(PipelineError):
     """A server did not come up."""
 
     def __init__(self, name: str, what: str, log: Path) -> None:
         self.name = name
         self.log = log
-        tail = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
+        tail = _end_of(log).decode(errors="replace").splitlines()[-15:] if log.exists() else []
         lines = "\n".join(f"    {line}" for line in tail)
         super().__init__(f"{name} {what}; its log is {log}, and ends:\n{lines}")
+
+
+def _end_of(log: Path) -> bytes:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 2**16))
+        return file.read()
 
 
 def _free_port() -> int:
@@ -148,6 +158,8 @@ class Server:
                 self.name, f"wants port {self.port}, which another process took", self.log
             )
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
+            self.log.replace(self.log.with_name(f"{self.log.name}.1"))
         command = [part.format(port=self.port) for part in self.command]
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.launched = time.time()
@@ -301,7 +313,11 @@ def dagster_server(
     """Give Dagster: webserver, daemon and a module's definitions, with this environment."""
     return Server(
         "Dagster",
-        [sys.executable, "-m", "dagster", "dev", "-m", module, "-h", HOST, "-p", "{port}"],
+        # Its pages have all of it; a log is a file that nobody removes.
+        [
+            *(sys.executable, "-m", "dagster", "dev", "--log-level", "warning"),
+            *("-m", module, "-h", HOST, "-p", "{port}"),
+        ],
         logs / "dagster.log",
         environment={"DO_NOT_TRACK": "1", "DAGSTER_DISABLE_TELEMETRY": "1", **environment},
         is_up=_daemons_are_up,

@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ls_pipeline.domain.errors import LedgerError
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
@@ -33,8 +34,11 @@ LARGEST_BODY = 64 * 2**10
 BODY_SECONDS = 5.0
 """For a body to come."""
 
-AT_ONCE = 64
-"""Requests; more are told to come later."""
+HEAD_SECONDS = 5.0
+"""For a request to begin: who only connects takes up another's place."""
+
+AT_ONCE = 256
+"""Connections; more are told to come later."""
 
 HEALTH, HEALTHY = "/health", "ls_pipeline waits for webhooks."
 
@@ -70,6 +74,23 @@ def answers_at(url: str) -> bool:
     return answer.text == HEALTHY
 
 
+class _Prompt(H11Protocol):
+    """HTTP as uvicorn speaks it, with those who begin to speak in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None:  # a request's head is there
+            self._patience.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+
 def _server(ledger: Ledger, secret: str, host: str, port: int) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
@@ -79,6 +100,7 @@ def _server(ledger: Ledger, secret: str, host: str, port: int) -> uvicorn.Server
             log_level="warning",
             access_log=False,
             server_header=False,
+            http=_Prompt,
             limit_concurrency=AT_ONCE,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=5,

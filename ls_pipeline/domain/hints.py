@@ -141,7 +141,10 @@ def _hint(bucket: Any, key: Any, version: Any, event: Any) -> Hint | None:
     return Hint(bucket, key, told, gone)
 
 
-_GONE = ("ObjectRemoved", "LifecycleExpiration", "Object Deleted", "OBJECT_DELETE")
+_GONE = (
+    *("ObjectRemoved", "LifecycleExpiration", "Object Deleted"),
+    *("OBJECT_DELETE", "OBJECT_ARCHIVE"),
+)
 """Of the names of events: S3's own, EventBridge's, and GCS's."""
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CREATED, REMOVED = "s3:ObjectCreated:*", "s3:ObjectRemoved:*"
-GCS_EVENTS = ("OBJECT_FINALIZE", "OBJECT_DELETE")
+GCS_EVENTS = ("OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE")
+"""In a bucket with versions a deletion is the last of them."""
 
 
 class Told(NamedTuple):

@@ -26,6 +26,16 @@ POSTGRESQL_SESSION = (
     "SET tcp_keepalives_count = 3",
 )
 
+POSTGRESQL_CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Seconds, and milliseconds of the last: how soon we notice that the server's host is gone, whereas
+the session's settings are for the server to notice that ours is. The URL may say otherwise."""
+
 BUSY = ("55P03", "40P01", "40001")
 """What PostgreSQL calls a lock that took too long, a deadlock, and changes in each other's way."""
 
@@ -67,7 +77,12 @@ def _engine(url: sa.URL) -> sa.Engine:
             _tune_sqlite(engine)
         return engine
     # What fences runs off relies on seeing what was committed while it waited for a row.
-    engine = sa.create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=True)
+    patience = {
+        name: value for name, value in POSTGRESQL_CONNECTION.items() if name not in url.query
+    }
+    engine = sa.create_engine(
+        url, isolation_level="READ COMMITTED", pool_pre_ping=True, connect_args=patience
+    )
 
     @sa.event.listens_for(engine, "connect")
     def _set(db: Any, _record: object) -> None:

@@ -30,6 +30,9 @@ BATCH = 10
 CONNECT_SECONDS, ANSWER_SECONDS = 2.0, 10.0
 """What a request may take, and what it waits for messages is the most of it."""
 
+AFTERWARDS_SECONDS = 1.0
+"""How much longer than for the first message to wait for the others."""
+
 NO_RECEIPT = "ls-pipeline doctor"
 """A receipt of no message."""
 
@@ -52,7 +55,7 @@ class SQSQueue:
         return cls(params.notifications, region, params.role_arn, params.external_id)
 
     def receive(self, most: int, wait: float) -> list[Message]:
-        deadline, found = time.monotonic() + 2 * wait, list[Message]()
+        deadline, found = time.monotonic() + wait + AFTERWARDS_SECONDS, list[Message]()
         with self._translated():
             while len(found) < most and time.monotonic() < deadline:
                 answer = self._client.receive_message(

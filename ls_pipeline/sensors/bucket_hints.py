@@ -55,6 +55,8 @@ class Memory:
     """By connection, those that it had to wait with, the newest last."""
     turn: str = ""
     """The connection whose queue comes first."""
+    next: str = ""
+    """The connection whose bucket comes first."""
 
 
 @dataclass
@@ -88,16 +90,16 @@ def read(
     came: dict[str, Read] = {}
 
     def take(name: str, _turn: Turn) -> Found:
-        one = Read(queues[name], queues[name].receive(MESSAGES_AT_MOST, WAIT_SECONDS))
-        if one.messages:
-            came[name] = one
-        return Found()
+        messages = queues[name].receive(MESSAGES_AT_MOST, WAIT_SECONDS)
+        return Found(told=Read(queues[name], messages) if messages else None)
 
     names = deque(in_turn(sorted(queues), memory.turn))
     until = min(time.monotonic() + READING_SECONDS, tick.deadline)
     for name, found in looks.in_turn(names, take, until):
         if found.why:
             tick.say(name, found.why)
+        if found.told:  # or what an earlier tick didn't wait for
+            came[name] = found.told
     memory.turn = names[0] if names else ""
     for name, one in came.items():
         _hear(name, one, tick)
@@ -139,10 +141,14 @@ def follow(  # noqa: PLR0913, PLR0917 - the parts that a tick puts together
     def look(name: str, turn: Turn) -> Found:
         return paths[name].walk(open_bucket, turn)
 
-    for name, found in looks.in_turn(deque(paths), look, tick.deadline):
+    names = deque(in_turn(sorted(paths), memory.next))
+    for name, found in looks.in_turn(names, look, tick.deadline):
         tick.take(name, found)
         if paths[name].hints and not (found.wanted or found.why):
             memory.kept[name] = paths[name].hints[-KEPT:]
+    memory.next = names[0] if names else ""
+    for name in names:  # there was no time for
+        memory.kept[name] = paths[name].hints[-KEPT:]
 
 
 def acknowledge(came: Mapping[str, Read], looks: Looks, tick: Tick) -> None:

@@ -65,8 +65,8 @@ class Looks:
         """Give each name a turn, and who did not come to the end another, until the deadline.
 
         Names are taken from the left, the first of them whatever the time; those that are left
-        have had none. Raises ``LedgerError`` as a look does; whatever else one raises is why it
-        found nothing.
+        have had none. Raises ``LedgerError`` as a look of this tick does; whatever else one raises
+        is why it found nothing.
         """
         back: SimpleQueue[_Look] = SimpleQueue()
         mine: list[_Look] = []
@@ -78,12 +78,8 @@ class Looks:
                 break
             while names and busy < LANES and (now < deadline or not begun):
                 name, begun = names.popleft(), True
-                earlier = self._out.pop(name, None)
-                if earlier and earlier.found:
-                    yield name, _told(earlier.found)
-                elif earlier:
-                    self._out[name] = earlier
-                    yield name, Found(why="a look that began earlier has not come back yet.")
+                if found := self._earlier(name):
+                    yield name, found
                 else:
                     turn = Turn(min(now + TURN_SECONDS, deadline))
                     self._out[name] = one = _Look(name, look, turn, back)
@@ -96,13 +92,27 @@ class Looks:
                 continue
             mine.remove(one)
             self._out.pop(one.name, None)
-            assert one.found is not None  # noqa: S101 - for the type alone
-            found = _told(one.found)
-            yield one.name, found
-            if found.reached:
+            came = one.found
+            if isinstance(came, LedgerError):
+                raise came
+            assert came is not None  # noqa: S101 - for the type alone
+            yield one.name, came
+            if came.reached:
                 names.append(one.name)
         for one in mine:
             yield one.name, Found(why="no answer came in time.")
+
+    def _earlier(self, name: str) -> Found | None:
+        """Give what a look of an earlier tick found, or that it is not back; None without one."""
+        earlier = self._out.get(name)
+        if earlier is None:
+            return None
+        if earlier.found is None:
+            return Found(why="a look that began earlier has not come back yet.")
+        del self._out[name]
+        if isinstance(earlier.found, LedgerError):  # of an outage that may be over
+            return Found(why=str(earlier.found))
+        return earlier.found
 
 
 class _Look(Thread):
@@ -132,9 +142,3 @@ class _Look(Thread):
 
     def is_silent(self, now: float) -> bool:
         return now >= self.turn.deadline + SILENCE_SECONDS
-
-
-def _told(found: Found | LedgerError) -> Found:
-    if isinstance(found, LedgerError):
-        raise found
-    return found

@@ -113,10 +113,11 @@ def _remembered(cursor: str | None) -> tuple[Memory, dict[str, float]]:
         told = json.loads(cursor or "")
         kept = {name: [Hint(*one) for one in some] for name, some in told["kept"].items()}
         labels = {name: float(at) for name, at in told["labels"].items()}
-        return Memory(kept, str(told["turn"])), labels
+        return Memory(kept, str(told["turn"]), str(told["next"])), labels
     except (ValueError, TypeError, KeyError, AttributeError):
         return Memory(), {}
 
 
 def _cursor(memory: Memory, dealt_with: dict[str, float]) -> str:
-    return json.dumps({"kept": memory.kept, "turn": memory.turn, "labels": dealt_with})
+    turns = {"turn": memory.turn, "next": memory.next}
+    return json.dumps({"kept": memory.kept, **turns, "labels": dealt_with})

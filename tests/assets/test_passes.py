@@ -48,3 +48,25 @@ def test_run_that_gave_its_connection_back_is_left_alone(bench, instance):
         pass
 
     assert instance.get_run_by_id("ending").status is dg.DagsterRunStatus.STARTED
+
+
+def test_runs_that_are_cut_off_again_and_again_wait_longer_each_time(bench, instance):
+    killed, waits = [one_more(bench, instance) for _ in range(4)], []
+    for one in killed:
+        one.__enter__()
+        (standing,) = bench.ledger.standings()
+        waits.append(max(standing.health("tasks").retry_at - bench.time(), 0.0))
+        bench.time.sleep(7200)
+
+    assert waits == [0.0, 30.0, 60.0, 120.0]
+
+
+def test_run_that_comes_to_its_end_makes_up_for_the_one_before(bench, instance):
+    with bench.account.lease(run_id="killed"):
+        bench.time.sleep(LEASE_SECONDS + 1)
+        with one_more(bench, instance):
+            (during,) = bench.ledger.standings()
+        (after,) = bench.ledger.standings()
+
+    assert during.health("tasks").failure == "The run before was cut off."
+    assert (after.health("tasks").failures, after.health("tasks").failure) == (0, "")

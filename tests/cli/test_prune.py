@@ -48,6 +48,14 @@ def test_old_runs_go_with_their_events_but_the_newest_of_each_connection(instanc
     assert instance.get_materialized_partitions(some.key) == {"cats", "dogs"}
 
 
+def test_place_without_a_dagster_is_told(environment, tmp_path):
+    environment.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
+    done = CliRunner().invoke(main, ["prune"])
+
+    assert (done.exit_code, "There is no Dagster in" in done.stderr) == (1, True)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_runs_of_lately_stay(instance):
     runs = {run(instance, "cats") for _ in range(2)}
 

@@ -219,6 +219,17 @@ def test_server_that_ends_is_reported_with_its_name_its_last_words_and_its_log(s
     assert all(part in said for part in (failing.name, "no disk left", str(failing.log)))
 
 
+def test_large_log_is_put_aside(server, monkeypatch):
+    monkeypatch.setattr(servers, "LARGEST_LOG", 10)
+    server.log.parent.mkdir(parents=True, exist_ok=True)
+    server.log.write_text("x" * 20)
+    server.start()
+    server.stop()
+
+    assert server.log.with_name(f"{server.log.name}.1").read_text() == "x" * 20
+    assert "xx" not in server.log.read_text()
+
+
 def test_server_that_never_answers_is_reported_and_stopped(server):
     before = below(os.getpid())
     hanging = server([sys.executable, "-c", "import time; time.sleep(600)"], patience=1)

@@ -8,13 +8,16 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from ls_pipeline.connections import Source
+from ls_pipeline.connections import Source, SourceParams
 from ls_pipeline.domain.errors import QueueAccessError, QueueError, QueueUnavailableError
 from ls_pipeline.domain.hints import Hint, heard
 from ls_pipeline.resources import pubsub as pubsub_module
 from ls_pipeline.resources.pubsub import PubSubQueue
 from ls_pipeline.resources.queues import Queues
 from ls_pipeline.resources.sqs import SQSQueue, arn_of, region_of
+from ls_pipeline.sensors import bucket_hints
+from ls_pipeline.sensors.looks import Looks
+from ls_pipeline.sensors.watching import Tick
 from tests.contracts.conftest import Answer
 from tests.contracts.memory_queue import MemoryQueue
 from tests.contracts.pubsub_server import ACK_SECONDS, pubsub
@@ -180,6 +183,26 @@ def test_refusal_of_sqs_says_what_to_do(refused, code, status, kind, advice):
 
     assert caught.type is kind
     assert "secret" not in str(caught.value)
+
+
+def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day):
+    environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
+    messages = [{"MessageId": "1", "Body": "{}", "ReceiptHandle": "r"}] * 10
+    body = json.dumps({"Messages": messages}).encode()
+
+    def answer(_request):
+        time.sleep(0.045)
+        return Answer(body)
+
+    bad_day.answer = answer
+    queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
+    looks, memory, tick = Looks(), bucket_hints.Memory(), Tick()
+    source = Source(type="s3", path="b", params=SourceParams(notifications=queue.address))
+    asked = SimpleNamespace(connection=SimpleNamespace(source=source))
+    came = bucket_hints.read({"reviews": asked}, lambda _: queue, memory, looks, tick)
+
+    assert len(came["reviews"].messages) > 100
 
 
 def test_sqs_that_does_not_answer_is_unavailable(refused):

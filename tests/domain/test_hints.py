@@ -72,6 +72,7 @@ def test_removal_is_told_from_a_write():
         hints(from_s3(record("a", "LifecycleExpiration:Delete"))),
         hints(through_eventbridge("a", "Object Deleted")),
         hints("", **from_gcs("a", "OBJECT_DELETE")),
+        hints("", **from_gcs("a", "OBJECT_ARCHIVE")),
     ]
 
     assert {one.hints for one in removed} == {(Hint("bucket", "a", "", gone=True),)}

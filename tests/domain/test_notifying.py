@@ -7,6 +7,7 @@ import pytest
 
 from ls_pipeline.domain.notifying import (
     CREATED,
+    GCS_EVENTS,
     REMOVED,
     GCSNotification,
     gcs_command,
@@ -63,8 +64,8 @@ def test_what_is_amiss_on_s3_is_said(configuration, state, says):
     [
         ([], "warning"),
         ([GCSNotification(TOPIC)], "ok"),
-        ([GCSNotification(TOPIC, ("OBJECT_FINALIZE", "OBJECT_DELETE"), "in/")], "ok"),
-        ([GCSNotification(TOPIC, (one,)) for one in ("OBJECT_FINALIZE", "OBJECT_DELETE")], "ok"),
+        ([GCSNotification(TOPIC, GCS_EVENTS, "in/")], "ok"),
+        ([GCSNotification(TOPIC, (one,)) for one in GCS_EVENTS], "ok"),
         ([GCSNotification(TOPIC, ("OBJECT_FINALIZE",))], "warning"),
         ([GCSNotification(f"{TOPIC}-2")], "warning"),
         ([GCSNotification(TOPIC, (), "in/deep/")], "warning"),
@@ -77,7 +78,8 @@ def test_what_is_amiss_on_gcs_is_said(notifications, state):
 def test_command_of_gcs_asks_the_subscription_for_its_topic():
     assert gcs_command("bucket", "a b/", "projects/p/subscriptions/s") == (
         "gcloud storage buckets notifications create gs://bucket "
-        "--event-types=OBJECT_FINALIZE,OBJECT_DELETE --payload-format=none '--object-prefix=a b/' "
+        "--event-types=OBJECT_FINALIZE,OBJECT_DELETE,OBJECT_ARCHIVE --payload-format=none "
+        "'--object-prefix=a b/' "
         '--topic="$(gcloud pubsub subscriptions describe projects/p/subscriptions/s '
         "'--format=value(topic)')\""
     )

@@ -1,5 +1,7 @@
 """How a ledger's database fails: a sentence, without secrets."""
 
+import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
@@ -184,6 +186,20 @@ def test_two_that_wait_for_each_other_are_told_apart_in_a_sentence(on_postgresql
         said = list(pool.map(cross, both, reversed(both)))
 
     assert sorted(said, key=str) == [None, True]
+
+
+@pytest.mark.server
+def test_we_notice_soon_that_the_servers_host_is_gone(postgresql_server, on_postgresql):
+    ledger, _ = on_postgresql
+    with ledger.engine.connect() as db:
+        pid = db.connection.driver_connection.pgconn.socket
+        with socket.socket(fileno=os.dup(pid)) as ours:
+            told = [
+                ours.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_USER_TIMEOUT)
+            ]
+
+    assert told == [10, 5, 30_000]
 
 
 @pytest.mark.server

@@ -114,6 +114,26 @@ def test_look_that_fails_says_why_and_stops_no_other(error, why):
     assert dict(found) == {"bad": Found(why=why), "good": NEW}
 
 
+def test_failure_of_the_ledger_that_is_over_fails_no_later_tick(gate):
+    looks, broken = Looks(), [True]
+
+    def look(name, _):
+        if name == "a" and broken:
+            gate.wait()
+            raise LedgerUnavailableError("sqlite:///ledger.db", "disk full")
+        return NEW
+
+    take(looks, ["a"], look, 0.1)
+    broken.clear()
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "a":
+            thread.join()
+    found = dict(take(looks, ["a", "b"], look)[0])
+
+    assert (found["b"], "disk full" in found["a"].why) == (NEW, True)
+
+
 def test_ledger_that_fails_fails_the_tick():
     def look(*_):
         raise LedgerUnavailableError("sqlite:///ledger.db", "disk full")

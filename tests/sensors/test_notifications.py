@@ -1,6 +1,7 @@
 """What notifications lead to, and that no message costs more than a look."""
 
 import json
+import threading
 
 import dagster as dg
 import pytest
@@ -11,8 +12,9 @@ from ls_pipeline.domain.errors import (
     LabelStudioUnavailableError,
     QueueUnavailableError,
 )
-from ls_pipeline.sensors import bucket_hints, label_hints
-from ls_pipeline.sensors.notifications import follow_hints
+from ls_pipeline.sensors import bucket_hints, label_hints, watching
+from ls_pipeline.sensors import looks as looking
+from ls_pipeline.sensors.notifications import Lanes, follow_hints
 from tests.assets.conftest import CONFIG, RESULT, Bench
 from tests.assets.test_loading import Wrapped
 from tests.contracts.memory_queue import MemoryQueue
@@ -37,12 +39,13 @@ def queue():
 def look(bench, queue, instance):
     """Give a function that makes a tick."""
 
-    def tick(cursor=None, bucket=None, opened=None, app=None):
+    def tick(cursor=None, bucket=None, opened=None, app=None, lanes=None):
         context = dg.build_sensor_context(instance=instance, cursor=cursor)
         store = Counted(bucket or bench.bucket)
         tick.looks = store.looks
         opened = opened or (lambda _: queue)
-        return follow_hints(context, bench.ledger, lambda _: store, opened, app or bench.app)
+        parts = context, bench.ledger, lambda _: store, opened, app or bench.app
+        return follow_hints(*parts, lanes)
 
     return tick
 
@@ -166,9 +169,9 @@ def test_other_buckets_are_not_looked_at(queue, look):
     assert (look.looks, len(queue)) == ([], 0)
 
 
-def other_connection(bench, queue=QUEUE, **params):
+def other_connection(bench, queue=QUEUE, name="other", **params):
     source = {"type": "s3", "path": "bucket", "params": {"notifications": queue, **params}}
-    one = connection("other", source=source, target=None, project="Other", label_config=CONFIG)
+    one = connection(name, source=source, target=None, project="Other", label_config=CONFIG)
     bench.ledger.save(one, "test")
 
 
@@ -312,6 +315,41 @@ def test_queues_that_the_time_did_not_suffice_for_are_the_first_of_the_next_tick
     first = look(opened=lambda source: MemoryQueue(source.params.notifications))
 
     assert json.loads(first.cursor)["turn"] == "reviews"
+
+
+def test_messages_that_come_after_their_tick_are_heard_in_the_next(bench, queue, look, monkeypatch):
+    for name in ("TURN_SECONDS", "SILENCE_SECONDS"):
+        monkeypatch.setattr(looking, name, 0.1)
+    bench.put("a.json", {"text": "a"})
+    tell(queue, "a.json")
+    gate, lanes = threading.Event(), Lanes()
+
+    def receive(*asked):
+        gate.wait()
+        return queue.receive(*asked)
+
+    slow = Wrapped(queue, receive=receive)
+    late = look(opened=lambda _: slow, lanes=lanes)
+    gate.set()
+    for thread in threading.enumerate():
+        if thread.name == "reviews":
+            thread.join()
+    heard = look(late.cursor, opened=lambda _: slow, lanes=lanes)
+
+    assert (wanted(late), wanted(heard), len(queue)) == ([], ["reviews"], 0)
+
+
+def test_hints_that_there_was_no_time_for_are_remembered(bench, queue, look, monkeypatch):
+    names = [f"c{number:02}" for number in range(12)]
+    for name in names:
+        other_connection(bench, name=name, queue=QUEUE)
+    for number in range(30):
+        tell(queue, f"{number}.json")
+    monkeypatch.setattr(watching, "TICK_SECONDS", 0.0)
+    told = json.loads(look().cursor)
+
+    assert {*told["kept"]} == {"reviews", *names}
+    assert told["next"] != ""
 
 
 def test_change_of_which_every_notification_is_lost_is_found_by_the_sweep(bench, look, instance):
