@@ -20,7 +20,7 @@ def reachable(environment):
 def call_back(bench, app=None):
     project = bench.app.project_titled("Reviews", CONFIG)
     with bench.account.lease() as lease:
-        work = Pass(bench.account, lease, bench.ledger.connection("reviews"))
+        work = Pass(bench.account, lease, bench.account.revision())
         return work.call_back([project.id], app or bench.app)
 
 
