@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +105,9 @@ class Outside:
 
         place = dagster_home()
         os.environ["DAGSTER_HOME"] = str(place)
-        with FileLock(place / "opening.lock"):  # of two that make its databases, one fails
+        # Of two that make its databases, one fails; where nothing can be written, none are made.
+        lock = FileLock(place / "opening.lock") if os.access(place, os.W_OK) else nullcontext()
+        with lock:
             return dg.DagsterInstance.get()
 
     @property

@@ -14,6 +14,7 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
+from ls_pipeline.cli.main import main
 from ls_pipeline.cli.webhooks import HEALTH
 from ls_pipeline.definitions import defs
 from tests.contracts.conftest import Answer, serving
@@ -114,7 +115,7 @@ def launch(instance):
     return run
 
 
-@pytest.mark.parametrize("name", ["secrets.yaml", "webhooks.yaml"])
+@pytest.mark.parametrize("name", ["secrets.yaml", "webhooks.yaml", "prune.yaml"])
 def test_manifests_keep_the_schema(name):
     for one in manifests(name):
         kubernetes_validate.validate(one, NEWEST, strict=True)
@@ -134,6 +135,23 @@ def test_receiver_of_webhooks_has_the_image_and_the_secret_of_the_values():
     assert service["spec"]["selector"] == pod["metadata"]["labels"]
     assert service["spec"]["ports"] == [{"port": port["containerPort"]}] == [opened]
     assert policy["spec"]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+
+
+def test_pruning_is_done_on_the_charts_dagster():
+    (cron,) = manifests("prune.yaml")
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,), (volume,) = pod["containers"], pod["volumes"]
+    told = {one["name"]: one for one in container["env"]}
+    (mount,) = container["volumeMounts"]
+    (secret,) = (one for one in manifests() if one["metadata"]["name"] == "dagster-postgresql")
+    known = told["DAGSTER_PG_PASSWORD"]["valueFrom"]["secretKeyRef"]
+
+    assert container["image"] == IMAGE
+    assert volume["configMap"]["name"] == f"{RELEASE}-instance"
+    assert mount["mountPath"] == f"{told['DAGSTER_HOME']['value']}/dagster.yaml"
+    assert known["name"] == VALUES["global"]["postgresqlSecretName"]
+    assert known["key"] in secret["stringData"]
+    assert main.make_context("ls-pipeline", container["args"][1:], resilient_parsing=False)
 
 
 def test_secrets_hold_no_secret():
