@@ -220,15 +220,10 @@ class TargetParams(Params):
     @field_validator("snapshot_cron")
     @classmethod
     def _is_cron(cls, cron: str) -> str:
-        from croniter import CroniterBadDateError, croniter  # noqa: PLC0415
+        from croniter import croniter  # noqa: PLC0415
 
         if cron and not croniter.is_valid(cron):
             raise ValueError(f"snapshot_cron {cron!r} is no cron expression, as in 0 6 * * 1-5")
-        try:
-            if cron:
-                croniter(cron).get_next()
-        except CroniterBadDateError:
-            raise ValueError(f"snapshot_cron {cron!r} names a moment that never comes") from None
         return cron
 
     @field_validator("formats")
@@ -381,6 +376,7 @@ def connection(  # noqa: PLR0913 - one for each part of a connection
         found.append("It has neither a source nor a target; give at least one.")
     if checked_source and checked_target:
         found += _overlap_faults(checked_source, checked_target)
+    found += _useless(checked_source, checked_target)
     if checked_source and label_config:
         found += data_key_faults(checked_source.params, label_config)
     if found:
@@ -533,6 +529,19 @@ def _project_faults(project: str, label_config: str) -> Iterator[str]:
                 yield 'The label config shows no data; it needs a tag like <Text value="$text"/>.'
         except NotATaskError as error:
             yield str(error)
+
+
+def _useless(source: Source | None, target: Target | None) -> Iterator[str]:
+    """Say what nobody wants, though one that is stored may have it: it must stay readable."""
+    from croniter import CroniterBadDateError, croniter  # noqa: PLC0415
+
+    if source and source.params.notifications.endswith(".fifo"):
+        yield f"S3 tells no FIFO queue: {source.params.notifications} will never hear of anything."
+    if target and (cron := target.params.snapshot_cron):
+        try:
+            croniter(cron).get_next()
+        except CroniterBadDateError:
+            yield f"The target's snapshot_cron {cron!r} names a moment that never comes."
 
 
 def _overlap_faults(source: Source, target: Target) -> Iterator[str]:

@@ -91,7 +91,7 @@ COUNTED = dg.AssetCheckSpec(
 
 def annotations_counted(connection: str, miscounted: Sequence[int]) -> dg.AssetCheckResult:
     """Warn of tasks that have annotations of which Label Studio knows nothing."""
-    said = "Label Studio counts what is labeled."
+    said = "Label Studio counts what was labeled lately."
     if miscounted:
         said = (
             f"Label Studio counts no annotation of {len(miscounted)} tasks that have some, the "

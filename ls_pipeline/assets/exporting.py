@@ -116,12 +116,15 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     annotations = projects.count_annotations()
     states, since, polled = _touched(account.polled(), projects, differs=differs)
     parts = account, lease, projects, target, bucket, progress, done
+    others = account.annotated() - account.count_exported()[0]
     _write_changed(*parts, states, since)
     annotated = projects.count_annotated()
-    if annotated != account.count_exported()[0]:  # some were deleted, or overlooked
+    unlike = annotated - account.count_exported()[0]
+    if unlike:  # some were deleted, or overlooked, or are another connection's
         states = list(projects.states())
         _bury(account, lease, target, bucket, states, done)
-        _write_changed(*parts, states, "")
+        if unlike != others:
+            _write_changed(*parts, states, "")
     account.record_exported(lease, target, polled, annotated, annotations)
     return done
 

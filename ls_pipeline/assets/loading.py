@@ -25,6 +25,7 @@ from ls_pipeline.domain.errors import (
     LabelStudioError,
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectRefusedError,
     OutsideError,
 )
 from ls_pipeline.domain.ranges import Cutting
@@ -300,6 +301,8 @@ class _Loader:
         except (ObjectChangedError, ObjectNotFoundError) as error:
             self.done.notes.append(str(error))  # the next pass sees what it is by then
             self.done.pending += difference.change is Change.ADDED
+        except ObjectRefusedError as error:
+            yield difference, [Complaint(None, str(error))]
         except BucketAccessError as error:
             self.done.unread.append(str(error))
             if len(self.done.unread) >= UNREADABLE_AT_MOST:

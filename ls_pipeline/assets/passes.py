@@ -18,6 +18,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.resources.home import webhook_secret, webhook_url
 from ls_pipeline.resources.lease_holder import run_of
+from ls_pipeline.resources.ledger_records import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger_lease import Lease
     from ls_pipeline.resources.ledger_records import Revision
     from ls_pipeline.resources.s3 import S3Buckets
+
+WORK_OF_JOBS = {"load_tasks": "tasks", "export_completions": "completions"}
+"""What a job works on whose runs name no assets."""
 
 PATIENCE = 120.0
 """Seconds to wait for another run on the same connection."""
@@ -82,9 +86,8 @@ def one_pass(context: dg.AssetExecutionContext, ledger: Ledger, work: str) -> It
         raise dg.Failure(str(error), allow_retries=False) from error
     try:
         with account.lease(PATIENCE, run_id) as lease:
-            _tell_of_overtaken(context.instance, lease, run_id)
-            if lease.overtaken:  # one that dies each time is to wait longer each time, too
-                _remember(account, work, "The run before was cut off.")
+            if died := _tell_of_overtaken(context.instance, lease, run_id):
+                _remember(account, died, "The run before was cut off.")
             yield Pass(account, lease, account.revision())
     except LeaseError as error:
         # Another run does the work: nothing is wrong with the connection.
@@ -98,8 +101,10 @@ def one_pass(context: dg.AssetExecutionContext, ledger: Ledger, work: str) -> It
     account.recovered(work)
 
 
-def _tell_of_overtaken(instance: dg.DagsterInstance, lease: Lease, run_id: str) -> None:
+def _tell_of_overtaken(instance: dg.DagsterInstance, lease: Lease, run_id: str) -> str:
     """Let Dagster know that the run failed from which the connection was taken over.
+
+    Gives which work it was at, empty where that can't be told.
 
     It might not find out: of a host that is gone a launcher knows only that the run was started,
     and Dagster would count it among those at work for ever.
@@ -111,6 +116,10 @@ def _tell_of_overtaken(instance: dg.DagsterInstance, lease: Lease, run_id: str) 
             f"{lease.account.name!r}, and goes on where it stopped."
         )
         instance.report_run_failed(run, why)
+        assets = {key.path[-1] for key in run.asset_selection or ()}
+        at = WORK_OF_JOBS.get(run.job_name) or next(iter(assets), "")
+        return at if at in WORKS and len(assets) <= 1 else ""
+    return ""
 
 
 def _remember(account: Account, work: str, failure: str) -> None:

@@ -82,17 +82,16 @@ class Projects:
         """Read the tasks of a bucket's rows, each with its row; None for one that was deleted.
 
         Label Studio on SQLite gives the id of its newest task again once that is deleted, so that
-        another row's task may have it by now.
+        another row's task may have it by now, or one that a person made.
         """
         there = {one.task_id: one for one in self.completions([row.task_id for row in rows])}
         found = []
         for row in rows:
             task = there.get(row.task_id)
-            whose = task and task.origin
-            row_of = (self.account.name, bucket.uri(row.key), row.row)
-            if whose and (whose.connection, whose.uri, whose.row) != row_of:
-                task = None
-            found.append((row, task))
+            whose = task.origin if task else None
+            place = whose and (whose.connection, whose.uri, whose.row)
+            is_its = place == (self.account.name, bucket.uri(row.key), row.row)
+            found.append((row, task if is_its else None))
         return found
 
     def _likely_first(self) -> list[int]:
@@ -114,7 +113,9 @@ class Projects:
 
         Raises ``LabelStudioError`` where it is not Label Studio that refuses.
         """
-        where = (bucket.scheme, bucket.name, params.endpoint_url, params.region_name)
+        # Label Studio takes us-east-1 where it is told none, whatever its environment says.
+        region = params.region_name or bucket.region
+        where = (bucket.scheme, bucket.name, params.endpoint_url, region)
         try:
             for number in project_ids:
                 self.app.open_bucket(number, *where)

@@ -123,7 +123,7 @@ def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> Revi
     onto = before.number if before else 0
     filled_from = form.pop("revision", onto)
     change = revising(ledger, revised(name, side, before.connection if before else None, form))
-    if {filled_from, change.onto} != {onto}:
+    if change.changes and {filled_from, change.onto} != {onto}:
         raise ConnectionFaults(name, [OVERTAKEN])
     return change
 

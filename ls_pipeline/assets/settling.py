@@ -144,8 +144,9 @@ class Settling:
             )
         elif worked == [double.task_id]:
             self.account.record(self.lease, loaded=[double])
-            self.app.delete_task(keep.task_id)
-            self.doubled += keep.task_id in there
+            if keep.task_id in there:
+                self.app.delete_task(keep.task_id)
+                self.doubled += 1
         else:  # also where a person deleted the other one meanwhile
             self.app.delete_task(double.task_id)
             self.doubled += 1

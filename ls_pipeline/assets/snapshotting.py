@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.assets.exporting import BATCH, WRITERS, Exporting, write
 from ls_pipeline.domain.errors import (
+    BucketAccessError,
     BucketUnavailableError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -250,12 +251,19 @@ class _Snapshotter:
         here, there = (snapshot_folder(prefix, name) for name in (self.before.snapshot, self.name))
         try:
             with ThreadPoolExecutor(len(TABLES)) as copiers:
-                paths = [file.path for file in part.files.values()]
-                list(copiers.map(lambda path: self.bucket.copy(here + path, there + path), paths))
-        except ObjectNotFoundError:
+                files = list(part.files.values())
+                list(copiers.map(lambda file: self._copy_one(here, there, file), files))
+        except (ObjectNotFoundError, SnapshotError):
             return False
-        self.done.copied += len(paths)
+        self.done.copied += len(files)
         return True
+
+    def _copy_one(self, here: str, there: str, file: File) -> None:
+        try:
+            self.bucket.copy(here + file.path, there + file.path)
+        except BucketAccessError:  # a copy takes tags along, which is a right of its own
+            body = self.snapshots.read(here.rstrip("/").rpartition("/")[2], file)
+            self.bucket.put(there + file.path, body, PARQUET)
 
     def _is_as_written(self, part: Part) -> bool:
         there = self._there_before
@@ -425,17 +433,18 @@ class _Snapshotter:
         }
         now = self.account.ledger.clock()
         gone = outlived(whole, self.name, now, params.snapshots_kept, params.snapshots_kept_days)
-        for name in gone:
-            # The manifest first: without it, it is no snapshot any more.
-            for one in sorted(there[name], key=lambda one: not one.key.endswith("/manifest.json")):
-                self.bucket.delete(one.key)
+        unfinished = [  # of runs that failed, or were killed
+            name
+            for name in there.keys() - whole.keys()
+            if _written(there[name]) < now - UNFINISHED_SECONDS
+        ]
+        for name in [*gone, *unfinished]:
             for page in self.bucket.pages(formats_folder(params.prefix, name)):
                 for one in page:
                     self.bucket.delete(one.key)
-        for name in there.keys() - whole.keys():  # of runs that failed, or were killed
-            if _written(there[name]) < now - UNFINISHED_SECONDS:
-                for one in there[name]:
-                    self.bucket.delete(one.key)
+            # The manifest first: without it, it is no snapshot any more.
+            for one in sorted(there[name], key=lambda one: not one.key.endswith("/manifest.json")):
+                self.bucket.delete(one.key)
         self.done.removed = gone
 
 

@@ -81,16 +81,21 @@ def _parsed(file: Path) -> Any:
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML where a key that stands twice is a fault, not a loss."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        """Read a mapping."""
-        # Before those are among them that `<<` brings, and that they take the place of.
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        if len({self.construct_object(key, deep=True) for key in own}) < len(own):
-            raise yaml.constructor.ConstructorError(
-                None, None, "a key stands twice in one mapping", node.start_mark
-            )
-        return found
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._flat: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Take in what `<<` brings; before, see that no key of the mapping's own is there twice."""
+        if id(node) not in self._flat:
+            self._flat.add(id(node))
+            merge = "tag:yaml.org,2002:merge"
+            own = [(key.tag, key.value) for key, _ in node.value if key.tag != merge]
+            if len(set(map(str, own))) < len(own):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key stands twice in one mapping", node.start_mark
+                )
+        super().flatten_mapping(node)
 
 
 def _connection(name: str, entry: Any, folder: Path) -> Connection:

@@ -340,7 +340,10 @@ def _advice_on_opening(status: int, host: str) -> str:
     if host and status == ABSENT:
         return "If the object was removed since, its task can't show it; else check the endpoint."
     if host and status:
-        return "Give Label Studio's server credentials that may read the bucket, in its region."
+        return (
+            "Give Label Studio's server credentials that may read the bucket, and the key of KMS "
+            "that encrypts it; set the source's region_name to the bucket's."
+        )
     if host:
         return "Have the bucket's endpoint reachable from the annotators' browsers and from here."
     if status == FORBIDDEN:
@@ -458,7 +461,10 @@ def _target(target: Target, outside: Outside) -> Iterator[Check]:
         return
     refused = None
     try:
-        refused = _tried("target: write", lambda: bucket.put(key, body, "text/plain"))
+        # Twice: on GCS, to replace an object is to delete the old one.
+        refused = _tried(
+            "target: write", lambda: [bucket.put(key, body, "text/plain") for _ in range(2)]
+        )
         yield refused or Check("target: write", "ok", f"{bucket.uri(key)} is written.")
         if refused is None:
             yield from _found_again(bucket, key, body)
@@ -545,7 +551,7 @@ def _opening(source: Source | None, region: str) -> list[Policy]:
     use = _use(source, region)
     if source.cloud == "s3":
         return [Policy("Label Studio's own AWS credentials", permissions.opening_policy(use))]
-    return [Policy("Label Studio's Google account", commands=permissions.gcs_commands(use))]
+    return [Policy("Label Studio's Google account", commands=permissions.gcs_opening_commands(use))]
 
 
 def _use(part: Source | Target, region: str) -> permissions.Use:

@@ -238,8 +238,8 @@ def _watch(servers: list[Server], outside: Outside) -> None:
                 moved = (one.fence, one.healths)
                 if not one.held_by and counted.get(one.name) == moved:
                     continue
-                counted[one.name] = None if one.held_by else moved
                 before, now = said.get(one.name, []), _state(one)
+                counted[one.name] = None if one.held_by else moved
                 if now != before:
                     say(*(f"{one.name}: {line}" for line in now if line not in before))
                     said[one.name] = now

@@ -81,9 +81,14 @@ class _Prompt(H11Protocol):
         super().connection_made(transport)
         self._patience = self.loop.call_later(HEAD_SECONDS, transport.close)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._patience = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
     def data_received(self, data: bytes) -> None:
+        before = self.cycle
         super().data_received(data)
-        if self.cycle is not None:  # a request's head is there
+        if self.cycle is not before:  # another request's head is there
             self._patience.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:

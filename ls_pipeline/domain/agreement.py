@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ENOUGH = 0.5
 """Intersection over union."""
 
+PARAGRAPH = 1e6
+"""More characters than one has, so that all are on one line."""
+
 POINT = 5.0
 """How wide and high the square around a point is, in % of the image."""
 
@@ -138,8 +141,8 @@ def _span(row: Mapping[str, Any]) -> Box | None:
     if start is None or end is None:
         return None
     if row["type"] == "paragraphlabels" and None not in {row["start_offset"], row["end_offset"]}:
-        # Down by paragraph, across by character.
-        return Box(row["start_offset"], start, row["end_offset"], end + 1.0)
+        start = start * PARAGRAPH + row["start_offset"]
+        end = end * PARAGRAPH + row["end_offset"]
     return Box(start, 0.0, end, 1.0)
 
 

@@ -131,6 +131,10 @@ class ObjectNotFoundError(BucketError):
         super().__init__(uri, "the object is not there (any more).")
 
 
+class ObjectRefusedError(BucketError):
+    """An object is refused for what it is: archived, or encrypted with a key that nobody has."""
+
+
 class ObjectChangedError(BucketError):
     """The object is there, in another version than the one asked for."""
 

@@ -81,6 +81,8 @@ def differs_at(
 
 
 def _of_gcs(attributes: Mapping[str, str]) -> Heard:
+    if "overwrittenByGeneration" in attributes:  # of the version before: the new one is told, too
+        return Heard()
     hint = _hint(
         attributes.get("bucketId"),
         attributes.get("objectId"),

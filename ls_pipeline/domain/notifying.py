@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CREATED, REMOVED = "s3:ObjectCreated:*", "s3:ObjectRemoved:*"
-GCS_EVENTS = ("OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE")
-"""In a bucket with versions a deletion is the last of them."""
+EXPIRED = "s3:LifecycleExpiration:*"
+"""Of what a rule of the bucket deletes; other stores may not know it."""
+
+GCS_EVENTS = ("OBJECT_FINALIZE", "OBJECT_DELETE")
+ARCHIVED = "OBJECT_ARCHIVE"
+"""What a deletion is in a bucket with versions."""
 
 
 class Told(NamedTuple):
@@ -35,7 +39,11 @@ def s3_commands(bucket: str, folder: str, queue: str, arn: str) -> list[str]:
 
     The second replaces whatever else the bucket notified.
     """
-    told: dict[str, Any] = {"Id": "ls_pipeline", "QueueArn": arn, "Events": [CREATED, REMOVED]}
+    told: dict[str, Any] = {
+        "Id": "ls_pipeline",
+        "QueueArn": arn,
+        "Events": [CREATED, REMOVED, EXPIRED],
+    }
     if folder:
         rule = {"Name": "prefix", "Value": quote_plus(folder, safe="/")}
         told["Filter"] = {"Key": {"FilterRules": [rule]}}
@@ -61,7 +69,7 @@ def _queue_policy(bucket: str, arn: str) -> dict[str, Any]:
 def gcs_command(bucket: str, folder: str, subscription: str) -> str:
     """Give the command after which a bucket tells the topic of a subscription."""
     words = ["gcloud", "storage", "buckets", "notifications", "create", f"gs://{bucket}"]
-    words += [f"--event-types={','.join(GCS_EVENTS)}", "--payload-format=none"]
+    words += [f"--event-types={','.join((*GCS_EVENTS, ARCHIVED))}", "--payload-format=none"]
     words += [f"--object-prefix={folder}"] if folder else []
     describe = ["gcloud", "pubsub", "subscriptions", "describe", subscription]
     topic = f'"$({shlex.join([*describe, "--format=value(topic)"])})"'

@@ -72,6 +72,16 @@ def gcs_commands(use: Use) -> list[str]:
     return _bucket_commands(use, role) + ([_subscription_command(use)] if use.queue else [])
 
 
+def gcs_opening_commands(use: Use) -> list[str]:
+    """Give the commands for Label Studio's account, which opens the objects of a GCS bucket.
+
+    It asks for the bucket itself each time, which those who may read objects may not.
+    """
+    commands = _bucket_commands(use, "roles/storage.objectViewer")
+    reader = _binding(use.bucket, "roles/storage.legacyBucketReader")
+    return commands if reader in commands else [*commands, reader]
+
+
 def _subscription_command(use: Use) -> str:
     words = ["gcloud", "pubsub", "subscriptions", "add-iam-policy-binding", use.queue]
     return shlex.join([*words, f"--member={MEMBER}", "--role=roles/pubsub.subscriber"])
@@ -91,7 +101,8 @@ def _bucket_commands(use: Use, role: str) -> list[str]:
 def _binding(bucket: str, role: str, condition: str = "") -> str:
     words = ["gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{bucket}"]
     words += [f"--member={MEMBER}", f"--role={role}"]
-    return shlex.join([*words, f"--condition={condition}"] if condition else words)
+    # Where the bucket has a conditional role, one without has to say so.
+    return shlex.join([*words, f"--condition={condition or None}"])
 
 
 def _statements(use: Use) -> list[dict[str, Any]]:

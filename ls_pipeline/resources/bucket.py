@@ -41,6 +41,11 @@ class Bucket(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def region(self) -> str:
+        """The one that requests are signed for; empty where that is nothing to know."""
+        ...
+
     def uri(self, key: str = "") -> str:
         """Give ``scheme://name/key``."""
         ...

@@ -21,6 +21,7 @@ from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectRefusedError,
 )
 from ls_pipeline.domain.notifying import GCSNotification
 from ls_pipeline.domain.objects import StoredObject, uri
@@ -91,6 +92,7 @@ class GCSBucket:
     retry: Any = field(repr=False)
     emulated: bool = False
     scheme: str = "gs"
+    region: str = ""
 
     def uri(self, key: str = "") -> str:
         return uri(self.scheme, self.name, key)
@@ -280,7 +282,9 @@ def _translated(place: str) -> Iterator[None]:
     except auth.GoogleAuthError as error:
         raise _unauthenticated(place, error) from error
     except api.GoogleAPICallError as error:
-        raise BucketError(place, f"GCS refused ({_words(error)}).") from error
+        is_object = bool(place.split("/", 3)[3])
+        kind = ObjectRefusedError if is_object else BucketError
+        raise kind(place, f"GCS refused ({_words(error)}).") from error
     except OSError as error:  # "Project was not passed and could not be determined"
         raise BucketAccessError(
             place, f"{str(error).rstrip('.')}; set GOOGLE_CLOUD_PROJECT."

@@ -176,7 +176,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         On SQLite, where its database was locked, Label Studio tries again by itself, and has lost
         the tasks' predictions and annotations by then: such tasks are deleted, and sent anew.
         """
-        brought = sum(len(one.get(kind, ())) for one in tasks for kind in BROUGHT)
+        brought = any(one.get(kind) for one in tasks for kind in BROUGHT)
         for _ in range(IMPORTS_AT_MOST):
             found = self._imported(project_id, tasks)
             ids: list[int] = found["task_ids"]
@@ -188,6 +188,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             f"Label Studio stored {len(tasks)} tasks without their predictions and annotations; "
             "its log may say why.",
             {},
+            crashed=True,
         )
 
     def _imported(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class LabelingApp(Protocol):
         ...
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Import tasks, all or none, in one request that is never repeated; give their ids.
+        """Import tasks, all or none, and with what they bring, each once; give their ids.
 
         Raises ``TasksRefusedError`` when nothing was stored because of the tasks.
         """

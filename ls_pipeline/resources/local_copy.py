@@ -24,6 +24,7 @@ from ls_pipeline.domain.errors import (
     LocalCopyError,
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectRefusedError,
 )
 from ls_pipeline.domain.local_names import local_name
 from ls_pipeline.domain.objects import Filter
@@ -193,6 +194,9 @@ class LocalCopy:
             done.passed_over.append(str(error))
             self._remove(difference.key)
         except ObjectChangedError as error:
+            done.passed_over.append(str(error))
+            yield from self._as_before(was)
+        except ObjectRefusedError as error:  # for what it is: its next version may be fetched
             done.passed_over.append(str(error))
             yield from self._as_before(was)
         except BucketAccessError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -20,6 +21,9 @@ BATCH = 1000
 
 ANSWER_SECONDS = 5.0
 """What a request may take that has nothing to wait for."""
+
+MORE_SECONDS = 0.2
+"""How long to wait for further messages once some have come."""
 
 CONSUME = "pubsub.subscriptions.consume"
 
@@ -42,20 +46,25 @@ class PubSubQueue:
     def receive(self, most: int, wait: float) -> list[Message]:
         from google.api_core.exceptions import DeadlineExceeded  # noqa: PLC0415
 
-        wanted = {"subscription": self.address, "max_messages": min(most, BATCH)}
-        with self._translated():
-            try:
-                answer = self._client.pull(request=wanted, timeout=wait, retry=None)
-            except DeadlineExceeded:  # nothing came
-                return []
-        return [
-            Message(
-                one.message.data.decode(errors="replace"),
-                dict(one.message.attributes),
-                one.ack_id,
-            )
-            for one in answer.received_messages
-        ]
+        found: list[Message] = []
+        until = time.monotonic() + wait
+        while len(found) < most and time.monotonic() < until:  # an answer may have few of many
+            wanted = {"subscription": self.address, "max_messages": min(most - len(found), BATCH)}
+            patience = MORE_SECONDS if found else wait
+            with self._translated():
+                try:
+                    answer = self._client.pull(request=wanted, timeout=patience, retry=None)
+                except DeadlineExceeded:  # nothing came
+                    break
+            found += [
+                Message(
+                    one.message.data.decode(errors="replace"),
+                    dict(one.message.attributes),
+                    one.ack_id,
+                )
+                for one in answer.received_messages
+            ]
+        return found
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         with self._translated():

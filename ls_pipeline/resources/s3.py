@@ -25,6 +25,7 @@ from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectRefusedError,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.domain.ranges import Milestone, Piece
@@ -159,6 +160,10 @@ class S3Bucket:
     def client(self) -> Any:
         return self.wire.client
 
+    @property
+    def region(self) -> str:
+        return str(self.client.meta.region_name or "")
+
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
         return (list(piece.objects) for piece in self.pieces(prefix, after))
 
@@ -197,9 +202,29 @@ class S3Bucket:
             came = direct.get(key, version)
             if came is not None:
                 return came
-        with _translated(self.uri(key), self.name):
+        with self._object(key):
             body: bytes = self._open(key, version).read()  # botocore refuses a body cut short
         return body
+
+    @contextmanager
+    def _object(self, key: str) -> Iterator[None]:
+        """Turn what is raised about an object into our errors.
+
+        To those who may list a folder alone, S3 says of an absent object that access is refused.
+        """
+        try:
+            with _translated(self.uri(key), self.name):
+                yield
+        except BucketAccessError as error:
+            if self._is_gone(key):
+                raise ObjectNotFoundError(self.uri(key)) from error
+            raise
+
+    def _is_gone(self, key: str) -> bool:
+        try:
+            return all(one.key != key for one in next(self.pages(key), []))
+        except BucketError:
+            return False
 
     def _direct(self, key: str) -> Objects | None:
         """Give what reads and writes this object without botocore; None where nothing does."""
@@ -207,7 +232,7 @@ class S3Bucket:
             return self.wire.objects(self.name)
 
     def download(self, one: StoredObject, file: BinaryIO) -> None:
-        with _translated(self.uri(one.key), self.name):
+        with self._object(one.key):
             file.writelines(self._open(one.key, one.version).iter_chunks(PIECE))
 
     def _open(self, key: str, version: str) -> Any:
@@ -226,7 +251,8 @@ class S3Bucket:
         self, key: str, body: bytes, content_type: str, onto: str | None = None
     ) -> StoredObject:
         may_be_repeated = onto is None and not self.kms_key_id
-        if may_be_repeated and (direct := self._direct(key)):
+        direct = self._direct(key) if may_be_repeated else None
+        if direct:
             version = direct.put(key, body, content_type)
             if version:
                 return StoredObject(key, version, len(body))
@@ -254,6 +280,8 @@ class S3Bucket:
             raise BucketUnavailableError(
                 self.uri(key), "the store did not confirm what was sent; try again."
             )
+        if direct and str(answer.get("ServerSideEncryption", "")).startswith(KMS):
+            direct.give_up()  # no version is an MD5 there: each object would be written twice
         if self.kms_key_id and answer.get("ServerSideEncryption") != KMS:
             raise BucketError(
                 self.uri(key),
@@ -263,7 +291,7 @@ class S3Bucket:
         return StoredObject(key, version, len(body))
 
     def copy(self, key: str, to: str) -> None:
-        with _translated(self.uri(key), self.name):
+        with self._object(key):
             self.client.copy_object(
                 Bucket=self.name,
                 Key=to,
@@ -392,6 +420,7 @@ def _from_answer(  # noqa: PLR0911 - a table of answers
     code = str(told.get("Code", ""))
     status = meta.get("HTTPStatusCode", 0)
     said = ": ".join(filter(None, (code, told.get("Message")))).rstrip(".") or f"status {status}"
+    refused = ObjectRefusedError if bucket else BucketError
     if code == "NoSuchBucket" or (code in _ABSENT and not bucket):
         return BucketNotFoundError(uri("s3", bucket, "") if bucket else place)
     if code in _ABSENT:
@@ -407,12 +436,14 @@ def _from_answer(  # noqa: PLR0911 - a table of answers
         )
     if code not in _LATER and (code.startswith("KMS.") or "kms:" in str(told.get("Message"))):
         # The objects are readable to these credentials, their key is not.
-        kind = BucketAccessError if status == _FORBIDDEN else BucketError
+        kind = BucketAccessError if status == _FORBIDDEN else refused
         advice = _KMS_ADVICE.get(code, "have the key put in order, or set kms_key_id to another")
         return kind(place, f"KMS refuses the encryption key ({said}); {advice}.")
+    if code == "InvalidObjectState":
+        return refused(place, f"it is archived ({said}); restore it, and have it tried again.")
     if status in {401, 403} or code in _EXPIRED:
         advice = _ADVICE.get(code, "check the credentials and their policy")
         return BucketAccessError(place, f"access is refused ({said}); {advice}.")
     if code in _LATER or status == _TOO_MANY or status >= _SERVER_ERROR:
         return BucketUnavailableError(place, f"S3 can't answer now ({code or status}); try again.")
-    return BucketError(place, f"S3 refused ({said}).")
+    return refused(place, f"S3 refused ({said}).")

@@ -22,6 +22,7 @@ MISSES_AT_MOST = 10
 CREDENTIALS_LAST = timedelta(minutes=10)
 """botocore renews credentials in the last ten minutes of their life, so that they last as long."""
 
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _PLAIN = re.compile(r"(?!\.{1,2}(/|$))[\w.=-]+(/(?!\.{1,2}(/|$))[\w.=-]+)*", re.ASCII)
 """Keys that obstore is known to leave as they are."""
 
@@ -64,6 +65,8 @@ class Objects:
         """Read this version of an object; None when that is botocore's business."""
         import obstore  # noqa: PLC0415
 
+        if not _MD5.fullmatch(version):  # of an upload in parts, which is no MD5
+            return None
         asked: Any = {"if_match": f'"{version}"'}
         body = self._tried(lambda: obstore.get(self._store, key, options=asked).bytes().to_bytes())
         return body if self._counted(body is not None and md5(body) == version) else None
@@ -83,6 +86,10 @@ class Objects:
         version = md5(body)
         confirmed = told is not None and (told["e_tag"] or "").strip('"') == version
         return version if self._counted(confirmed) else None
+
+    def give_up(self) -> None:
+        """Leave the bucket to botocore from now on."""
+        self._misses = MISSES_AT_MOST
 
     def _tried(self, do: Callable[[], Any]) -> Any:
         import obstore  # noqa: PLC0415

@@ -141,8 +141,12 @@ class SQSQueue:
 def region_of(address: str) -> str:
     """Give the region that an SQS queue's URL names; empty where it names none."""
     host = urlsplit(address).hostname or ""
-    named = re.search(r"(?:^|\.)sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.", host)
-    return named[1] if named else ""
+    named = re.search(
+        r"(?:^|\.)sqs(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?(?:amazonaws\.|api\.aws$)"
+        r"|^([a-z0-9-]+)\.queue\.amazonaws\.",
+        host,
+    )
+    return (named[1] or named[2]) if named else ""
 
 
 def arn_of(address: str, region: str) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
@@ -103,10 +103,7 @@ def look_for_labels(
     if told:
 
         def look(name: str, _turn: Turn) -> Found:
-            standing = standings[name]
-            since = seen.since(standing)
-            # Where Label Studio's clock was set back, no time says what was touched since.
-            return look_at_labels(standing, app, since if since <= told.now else "", told)
+            return _look(standings[name], app, seen, told)
 
         for name, found in looks.in_turn(names, look, tick.deadline):
             tick.take(name, found)
@@ -131,6 +128,12 @@ class Told:
 
     now: str
     annotations: Mapping[int, int]
+    is_late: bool = False
+    """It was asked in an earlier tick, and passes may have come in between."""
+
+    def was_asked_before(self, moment: str) -> bool:
+        """Tell whether a Label Studio time lies ahead, which it can't unless the clock moved."""
+        return not self.is_late and bool(moment) and earlier(moment, OVERLAP) > self.now
 
     def labeled(self, project_ids: Iterable[int]) -> int | None:
         """Count the annotations in some projects: what a deleted task had counts no more.
@@ -150,8 +153,10 @@ def _asked(
 ) -> Told | None:
     """Ask Label Studio of all projects at once; None, and said of ``names``, when it is silent."""
     wanted = [number for one in standings.values() for number in one.project_ids]
+    begun: list[str] = []
 
-    def ask(_name: str, _turn: Turn) -> Found:
+    def ask(name: str, _turn: Turn) -> Found:
+        begun.append(name)
         now = earlier(app.now(), OVERLAP)  # before the counts
         return Found(told=Told(now, app.count_annotations(wanted)))
 
@@ -159,7 +164,7 @@ def _asked(
     for _, found in looks.in_turn(asked, ask, tick.deadline):
         told: Told | None = found.told  # or that of an earlier tick, which came too late for it
         if told:
-            return told
+            return told if begun else replace(told, is_late=True)
         for name in names:
             tick.say(name, found.why)
     return None
@@ -183,6 +188,15 @@ def _who_may(
         else:
             names.append(name)
     return names
+
+
+def _look(standing: Standing, app: LabelingApp, seen: _Seen, told: Told) -> Found:
+    since = seen.since(standing)
+    if told.was_asked_before(since):  # its clock was set back: no time says what is new since
+        if told.was_asked_before(standing.polled_to):  # and the ledger's is for a pass to correct
+            return Found(wanted=True)
+        since = ""
+    return look_at_labels(standing, app, since, told)
 
 
 def look_at_labels(standing: Standing, app: LabelingApp, since: str, told: Told) -> Found:

@@ -8,6 +8,7 @@ from ls_pipeline.domain.errors import (
     BucketNotFoundError,
     LabelStudioError,
     LabelStudioUnavailableError,
+    ObjectRefusedError,
     OutsideError,
     TasksRefusedError,
 )
@@ -330,6 +331,24 @@ def test_object_that_comes_back_unchanged_makes_no_second_task(bench):
 
 
 @pytest.mark.parametrize("replaced", [True, False])
+def test_task_of_a_person_that_got_the_id_of_a_deleted_one_is_left_alone(bench, replaced):
+    bench.set(on_delete="delete")
+    bench.app.reuses_ids = True
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.delete_task(bench.task_id("a.json"))
+    (theirs,) = bench.app.import_tasks(1, [{"data": {"text": "theirs"}}])
+    assert theirs == bench.task_id("a.json")
+    if replaced:
+        bench.put("a.json", {"text": "a2"})
+    else:
+        bench.bucket.delete("a.json")
+    bench.load()
+
+    assert bench.app.tasks[theirs]["data"] == {"text": "theirs"}
+
+
+@pytest.mark.parametrize("replaced", [True, False])
 def test_task_that_got_the_id_of_a_deleted_one_is_not_taken_for_it(bench, replaced):
     bench.set(on_delete="delete")
     bench.app.reuses_ids = True
@@ -426,6 +445,28 @@ def test_object_that_may_not_be_read_is_reported_after_all_others_are_loaded(ben
     with pytest.raises(OutsideError, match=r"s3://bucket/a\.json: access is refused"):
         bench.load(bucket=Wrapped(bench.bucket, get=refuse_a))
     assert set(bench.tasks) == {("b.json", 0)}
+
+
+def test_object_that_is_refused_for_what_it_is_is_quarantined_and_holds_nobody_up(bench):
+    def refuse_a(key, version=""):
+        if key == "a.json":
+            raise ObjectRefusedError("s3://bucket/a.json", "it is archived; restore it.")
+        return bench.bucket.get(key, version)
+
+    for key in "abc":
+        bench.put(f"{key}.json", {"text": key})
+    bench.load(bucket=Wrapped(bench.bucket, get=refuse_a))
+
+    assert set(bench.tasks) == {("b.json", 0), ("c.json", 0)}
+    assert bench.reasons == {("a.json", None): "s3://bucket/a.json: it is archived; restore it."}
+
+
+def test_annotators_open_the_bucket_in_its_region(bench):
+    bench.put("a.json", {"text": "a"})
+    bench.bucket.region = "eu-west-1"
+    bench.load()
+
+    assert bench.app.opened == {(1, "s3", "bucket"): ("", "eu-west-1")}
 
 
 def test_annotators_can_open_the_bucket(bench):

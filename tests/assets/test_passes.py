@@ -24,10 +24,9 @@ def start(instance, run_id):
     instance.add_run(run)
 
 
-def one_more(bench, instance):
-    return one_pass(
-        dg.build_asset_context(partition_key=bench.name, instance=instance), bench.ledger, "tasks"
-    )
+def one_more(bench, instance, work="tasks"):
+    context = dg.build_asset_context(partition_key=bench.name, instance=instance)
+    return one_pass(context, bench.ledger, work)
 
 
 def test_run_whose_lease_ran_out_counts_as_failed_once_another_has_taken_over(bench, instance):
@@ -50,18 +49,26 @@ def test_run_that_gave_its_connection_back_is_left_alone(bench, instance):
     assert instance.get_run_by_id("ending").status is dg.DagsterRunStatus.STARTED
 
 
-def test_runs_that_are_cut_off_again_and_again_wait_longer_each_time(bench, instance):
-    killed, waits = [one_more(bench, instance) for _ in range(4)], []
-    for one in killed:
-        one.__enter__()
+@pytest.mark.parametrize("next_work", ["tasks", "completions"])
+def test_runs_that_are_cut_off_again_and_again_wait_longer_each_time(bench, instance, next_work):
+    waits, never_ending = [], []
+    for number in range(3):
+        start(instance, f"killed-{number}")
+        never_ending += [bench.account.lease(run_id=f"killed-{number}")]
+        never_ending[-1].__enter__()
+        bench.time.sleep(7200)
+        never_ending += [one_more(bench, instance, next_work)]
+        never_ending[-1].__enter__()
         (standing,) = bench.ledger.standings()
-        waits.append(max(standing.health("tasks").retry_at - bench.time(), 0.0))
+        waits.append(standing.health("tasks").retry_at - bench.time())
         bench.time.sleep(7200)
 
-    assert waits == [0.0, 30.0, 60.0, 120.0]
+    assert waits == [30.0, 60.0, 120.0]
+    assert standing.health("completions").failures == 0
 
 
 def test_run_that_comes_to_its_end_makes_up_for_the_one_before(bench, instance):
+    start(instance, "killed")
     with bench.account.lease(run_id="killed"):
         bench.time.sleep(LEASE_SECONDS + 1)
         with one_more(bench, instance):

@@ -228,6 +228,14 @@ def test_form_that_was_overtaken_is_refused(bench, save, environment):
     assert (params.prefix, params.on_change) == ("in", "update")
 
 
+def test_form_whose_values_are_in_force_by_now_saves_nothing(bench, save, environment):
+    environment.setenv("LS_PIPELINE_DATABASE_URL", bench.url)
+    form = {**prefilled("reviews"), "on_change": "ignore"}
+    save(**form)
+
+    assert save(**form)["saved"].startswith("nothing:")
+
+
 def test_launchpad_of_a_new_connection_opens_with_the_defaults():
     form = prefilled("cats")
 

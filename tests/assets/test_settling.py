@@ -1,8 +1,12 @@
 """Imports whose outcome nobody told: nothing is lost, and in the end nothing is doubled."""
 
+from dataclasses import replace
+
 import pytest
 
 from ls_pipeline.assets import importing
+from ls_pipeline.assets.projects import projects_of
+from ls_pipeline.assets.settling import Settling
 from ls_pipeline.domain.changes import Change
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, LeaseLostError
 from ls_pipeline.resources.ledger_attempts import LOOKS
@@ -44,6 +48,28 @@ def places(bench):
 
 
 ONCE = [("a.json", 0), ("a.json", 1)]
+
+
+def test_task_that_got_the_id_of_a_deleted_double_is_left_alone(bench):
+    bench.app.reuses_ids = True
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    kept = bench.account.rows_of("a.json")[0]
+    whole = bench.app.tasks[kept.task_id]
+    bench.app.delete_task(kept.task_id)
+    bench.put("o.json", {"text": "o"})
+    bench.load()
+    (late,) = bench.app.import_tasks(1, [{"data": whole["data"], "meta": whole["meta"]}])
+    for number in (kept.task_id, late):
+        bench.app.annotate(number, RESULT)
+    with bench.account.lease() as lease:
+        settings = bench.account.revision().connection
+        projects = projects_of(bench.account, lease, settings, bench.app)
+        parts = bench.account, lease, bench.bucket, projects
+        Settling(*parts, one_task_a_row=True)._remove(replace(kept, task_id=late), kept)
+
+    assert bench.task_id("o.json") == kept.task_id
+    assert {kept.task_id, late} == set(bench.app.tasks)
 
 
 def test_import_that_is_committed_while_the_next_pass_waits_is_taken_up(bench, slow, monkeypatch):

@@ -13,7 +13,12 @@ from ls_pipeline.assets.snapshotting import is_due
 from ls_pipeline.assets.training_data import _is_due
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain import snapshots as domain
-from ls_pipeline.domain.errors import BucketUnavailableError, LeaseLostError, SnapshotError
+from ls_pipeline.domain.errors import (
+    BucketAccessError,
+    BucketUnavailableError,
+    LeaseLostError,
+    SnapshotError,
+)
 from ls_pipeline.domain.snapshots import Latest, Manifest
 from ls_pipeline.reading import Snapshot
 from ls_pipeline.resources.progress import Silent
@@ -240,6 +245,20 @@ def test_damaged_file_of_a_part_that_stays_as_it_is_is_made_anew(labeled, tmp_pa
     labeled.export()
     labeled.snapshot()
 
+    holds_what_is_there(labeled, tmp_path)
+
+
+def test_file_that_may_not_be_copied_is_read_and_written(labeled, tmp_path):
+    labeled.snapshot()
+    labeled.app.annotate(labeled.task_id("f.json"), OTHER)
+    labeled.export()
+
+    def refuse(key, to):
+        raise BucketAccessError(f"s3://labels/{key}", "access is refused.")
+
+    done = labeled.snapshot(target=Wrapped(labeled.target, copy=refuse))
+
+    assert (done.failed, done.copied > 0) == ({}, True)
     holds_what_is_there(labeled, tmp_path)
 
 

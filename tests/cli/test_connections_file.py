@@ -129,6 +129,21 @@ connections:
     }
 
 
+def test_settings_may_be_shared_over_several_levels(apply):
+    done = apply("""
+connections:
+  cats: &cats
+    project: Cats
+    source: {type: s3, path: pictures, params: &cat {<<: &any {regex: .*png}, prefix: cats}}
+  dogs:
+    <<: *cats
+    project: Dogs
+    source: {type: s3, path: pictures, params: {<<: *cat, prefix: dogs}}
+""")
+
+    assert done.exit_code == 0, done.stderr
+
+
 def test_all_faults_of_all_connections_are_told_at_once(apply):
     text = GOOD.replace("prefix:", "prefx:").replace("type: gcs", "type: azure")
     faults = apply(text).stderr.splitlines()[1:]

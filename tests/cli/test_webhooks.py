@@ -83,16 +83,17 @@ def test_place_that_is_none_is_told(environment, tmp_path, flags, code, said):
 
 def test_those_who_only_connect_lock_nobody_out(ledger, monkeypatch):
     monkeypatch.setattr(webhooks, "AT_ONCE", 4)
-    monkeypatch.setattr(webhooks, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(webhooks, "HEAD_SECONDS", 3.0)
     with serving(ledger) as url, contextlib.ExitStack() as idle:
         host, port = url.removeprefix("http://").split(":")
         for _ in range(4):
             idle.enter_context(socket.create_connection((host, int(port))))
-        full = call(url).status_code
-        time.sleep(1.5)
-        free = call(url).status_code
+        answers = [call(url).status_code]
+        while answers[-1] == 503 and len(answers) < 100:
+            time.sleep(0.2)
+            answers.append(call(url).status_code)
 
-    assert (full, free) == (503, 204)
+    assert (answers[0], answers[-1]) == (503, 204)
 
 
 def test_call_with_the_secret_is_noted(ledger, url):

@@ -16,6 +16,7 @@ from ls_pipeline.resources.listing import Answer, in_order
 
 class MemoryBucket:
     scheme = "s3"
+    region = ""
 
     def __init__(self, name="memory", *, exists=True):
         self.name = name

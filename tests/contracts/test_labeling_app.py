@@ -31,7 +31,7 @@ CONFIG = """<View><Text name="t" value="$text"/>
 <Choices name="c" toName="t"><Choice value="A"/><Choice value="B"/></Choices></View>"""
 RESULT = [{"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": ["A"]}}]
 
-LOCKED_SECONDS = 8
+LOCKED_SECONDS = 12
 """Longer than Label Studio waits for its database before it tries again."""
 
 numbers = itertools.count()

@@ -197,6 +197,7 @@ def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day)
 
     bad_day.answer = answer
     queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
+    assert queue._client  # which takes a while to make
     looks, memory, tick = Looks(), bucket_hints.Memory(), Tick()
     source = Source(type="s3", path="b", params=SourceParams(notifications=queue.address))
     asked = SimpleNamespace(connection=SimpleNamespace(source=source))
@@ -221,6 +222,8 @@ def test_sqs_without_credentials_says_what_to_set(environment):
     ("url", "region"),
     [
         ("https://sqs.eu-west-1.amazonaws.com/123456789012/labels", "eu-west-1"),
+        ("https://eu-west-1.queue.amazonaws.com/123456789012/labels", "eu-west-1"),
+        ("https://sqs.eu-west-1.api.aws/123456789012/labels", "eu-west-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/labels", "cn-north-1"),
         ("https://vpce-1-2.sqs.us-east-2.vpce.amazonaws.com/123456789012/q", "us-east-2"),
         ("http://127.0.0.1:5000/123456789012/labels", ""),

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from ls_pipeline.domain.errors import BucketAccessError, ObjectNotFoundError
+from ls_pipeline.domain.errors import BucketAccessError, ObjectNotFoundError, ObjectRefusedError
 from ls_pipeline.resources.s3 import S3Buckets
 from ls_pipeline.resources.s3_objects import MISSES_AT_MOST
 from tests.contracts.conftest import Answer, s3_refusal
@@ -91,6 +91,45 @@ def test_object_that_is_gone_is_not_what_is_given_up(bucket, bad_day):
     bucket.get("here", VERSION)
 
     assert not any(map(is_botocore, bad_day.requests))
+
+
+def test_store_that_encrypts_is_left_to_botocore_after_the_first_object(bucket, bad_day):
+    told = {"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"}
+    sent = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+    bad_day.answer = Answer(headers={**told, "x-amz-checksum-sha256": sent})
+    for number in range(5):
+        bucket.put(f"{number}", BODY, "application/json")
+
+    assert list(map(is_botocore, bad_day.requests)) == [False, *[True] * 5]
+
+
+def test_upload_in_parts_is_fetched_once(bucket, bad_day):
+    version = f"{VERSION}-2"
+    bad_day.answer = stored(BODY, version)
+
+    assert bucket.get("a", version) == BODY
+    assert len(bad_day.requests) == 1
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_object_that_is_not_there_is_told_from_one_that_may_not_be_read(bucket, bad_day, there):
+    listing = f"<Contents><Key>a</Key><ETag>{VERSION}</ETag><Size>1</Size></Contents>" * there
+    listed = Answer(
+        f"<ListBucketResult>{listing}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
+    )
+    bad_day.answer = lambda request: (
+        listed if "list-type" in request.path else s3_refusal("AccessDenied", 403)
+    )
+
+    with pytest.raises(BucketAccessError if there else ObjectNotFoundError):
+        bucket.get("a", VERSION)
+
+
+def test_archived_object_is_refused_for_what_it_is(bucket, bad_day):
+    bad_day.answer = s3_refusal("InvalidObjectState", 403)
+
+    with pytest.raises(ObjectRefusedError, match="it is archived"):
+        bucket.get("a", VERSION)
 
 
 def test_refusal_is_told_in_botocores_words(bucket, bad_day):

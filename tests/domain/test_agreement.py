@@ -21,8 +21,9 @@ def point(x, y):
     return row("keypointlabels", {"x": x, "y": y, "width": 0.5, "keypointlabels": ["k"]})
 
 
-def paragraph(number, start, end):
-    place = {"start": f"{number}", "end": f"{number}", "startOffset": start, "endOffset": end}
+def paragraph(number, start, end, last=None):
+    last = number if last is None else last
+    place = {"start": f"{number}", "end": f"{last}", "startOffset": start, "endOffset": end}
     return row("paragraphlabels", {**place, "paragraphlabels": ["p"]})
 
 
@@ -77,6 +78,7 @@ def frames(*ranges):
         (paragraph(1, 0, 10), paragraph(1, 1, 10), True),
         (paragraph(1, 0, 5), paragraph(1, 200, 240), False),
         (paragraph(1, 0, 5), paragraph(2, 0, 5), False),
+        (paragraph(0, 50, 10, last=2), paragraph(0, 48, 10, last=2), True),
         (frames({"start": 1, "end": 9}), frames({"start": 2, "end": 9}), True),
         (frames({"start": 1, "end": 2}), frames({"start": 900, "end": 950}), False),
         (frames("?"), frames("?"), True),

@@ -78,6 +78,12 @@ def test_removal_is_told_from_a_write():
     assert {one.hints for one in removed} == {(Hint("bucket", "a", "", gone=True),)}
 
 
+def test_version_that_was_overwritten_on_gcs_is_no_removal():
+    told = from_gcs("a", "OBJECT_ARCHIVE") | {"overwrittenByGeneration": "2"}
+
+    assert hints("", **told) == ((), "")
+
+
 def test_test_event_says_nothing():
     test = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "bucket"}
 

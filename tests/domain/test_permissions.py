@@ -5,6 +5,7 @@ import pytest
 from ls_pipeline.domain.permissions import (
     Use,
     gcs_commands,
+    gcs_opening_commands,
     opening_policy,
     partition,
     role_policy,
@@ -100,7 +101,14 @@ def test_gcs_whole_bucket_takes_one_role():
     (command,) = gcs_commands(Use("b", ""))
 
     assert "--role=roles/storage.objectViewer" in command
-    assert "--condition" not in command
+    assert "--condition=None" in command  # or gcloud asks, where another role has one
+
+
+def test_label_studios_account_may_ask_for_the_bucket():
+    commands = gcs_opening_commands(Use("b", ""))
+
+    assert ["legacyBucketReader" in one for one in commands] == [False, True]
+    assert len(gcs_opening_commands(Use("b", "in/"))) == 2
 
 
 def test_gcs_folder_is_a_condition_and_its_listing_a_role_of_its_own():

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from ls_pipeline.assets import partitions
+from ls_pipeline.assets.exporting import earlier
 from ls_pipeline.assets.passes import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.sensors import completions as watching_labels
@@ -343,6 +344,27 @@ def test_answer_of_label_studio_that_outlasts_a_tick_is_for_the_next(bench, inst
     assert first.run_requests == []
     assert [one.partition_key for one in second.run_requests] == ["reviews"]
     assert len(asked) == 1
+
+
+def test_clock_of_label_studio_that_is_set_back_asks_for_one_run_and_lists_nothing(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+    listed = []
+    back = Wrapped(
+        bench.app,
+        now=lambda: earlier(bench.app.now(), timedelta(hours=1)),
+        states=lambda *asked: listed.append(asked) or bench.app.states(*asked),
+    )
+    context = dg.build_sensor_context(instance=instance)
+    asked = look_for_labels(context, bench.ledger, back)
+    before = list(listed)
+    bench.export(app=back)
+    after = look_for_labels(context, bench.ledger, back)
+
+    assert ([one.partition_key for one in asked.run_requests], before) == (["reviews"], [])
+    assert after.run_requests == []
 
 
 def test_what_nobody_labeled_is_not_listed(bench, instance):
