@@ -11,7 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.assets.exporting import BATCH, WRITERS, Exporting, write
@@ -247,23 +247,22 @@ class _Snapshotter:
         """Copy a part from the snapshot before; false when somebody removed or replaced it."""
         if self.before is None or not self._is_as_written(part):
             return False
-        prefix = self.target.params.prefix
-        here, there = (snapshot_folder(prefix, name) for name in (self.before.snapshot, self.name))
+        files, copy = part.files.values(), partial(self._copy_one, self.before.snapshot)
         try:
             with ThreadPoolExecutor(len(TABLES)) as copiers:
-                files = list(part.files.values())
-                list(copiers.map(lambda file: self._copy_one(here, there, file), files))
+                list(copiers.map(copy, files))
         except (ObjectNotFoundError, SnapshotError):
             return False
         self.done.copied += len(files)
         return True
 
-    def _copy_one(self, here: str, there: str, file: File) -> None:
+    def _copy_one(self, before: str, file: File) -> None:
+        prefix = self.target.params.prefix
+        here, there = (snapshot_folder(prefix, name) + file.path for name in (before, self.name))
         try:
-            self.bucket.copy(here + file.path, there + file.path)
+            self.bucket.copy(here, there)
         except BucketAccessError:  # a copy takes tags along, which is a right of its own
-            body = self.snapshots.read(here.rstrip("/").rpartition("/")[2], file)
-            self.bucket.put(there + file.path, body, PARQUET)
+            self.bucket.put(there, self.snapshots.read(before, file), PARQUET)
 
     def _is_as_written(self, part: Part) -> bool:
         there = self._there_before
@@ -385,10 +384,8 @@ class _Snapshotter:
 
         Raises ``BucketUnavailableError``.
         """
-        root, there = (
-            snapshot_folder(self.target.params.prefix, self.name),
-            self._objects(self.name),
-        )
+        root = snapshot_folder(self.target.params.prefix, self.name)
+        there = self._objects(self.name)
 
         def seen(file: File) -> File:
             one = there.get(file.path)

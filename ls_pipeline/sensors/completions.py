@@ -131,7 +131,7 @@ class Told:
     is_late: bool = False
     """It was asked in an earlier tick, and passes may have come in between."""
 
-    def was_asked_before(self, moment: str) -> bool:
+    def lies_ahead(self, moment: str) -> bool:
         """Tell whether a Label Studio time lies ahead, which it can't unless the clock moved."""
         return not self.is_late and bool(moment) and earlier(moment, OVERLAP) > self.now
 
@@ -192,8 +192,8 @@ def _who_may(
 
 def _look(standing: Standing, app: LabelingApp, seen: _Seen, told: Told) -> Found:
     since = seen.since(standing)
-    if told.was_asked_before(since):  # its clock was set back: no time says what is new since
-        if told.was_asked_before(standing.polled_to):  # and the ledger's is for a pass to correct
+    if told.lies_ahead(since):  # its clock was set back: no time says what is new since
+        if told.lies_ahead(standing.polled_to):  # and the ledger's is for a pass to correct
             return Found(wanted=True)
         since = ""
     return look_at_labels(standing, app, since, told)
