@@ -350,7 +350,6 @@ _LATER = {
 _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 403, 429, 500
 _ADVICE = {
     "RequestTimeTooSkewed": "set this machine's clock",
-    "InvalidObjectState": "restore the object from its archive",
 }
 _KMS_ADVICE = {
     "KMS.NotFoundException": "correct kms_key_id; a key serves buckets of its own region alone",

@@ -34,6 +34,7 @@ def sleep_at_the_250th(self, *which):
     global calls
     calls += 1
     if calls == 250:  # some batches are in, the next is being read
+        self.importing.wait()  # or PostgreSQL may throw it out of a transaction meanwhile
         os.kill(os.getpid(), signal.SIGSTOP)
     return take(self, *which)
 

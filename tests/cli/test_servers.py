@@ -221,13 +221,12 @@ def test_server_that_ends_is_reported_with_its_name_its_last_words_and_its_log(s
 
 def test_large_log_is_put_aside(server, monkeypatch):
     monkeypatch.setattr(servers, "LARGEST_LOG", 10)
-    server.log.parent.mkdir(parents=True, exist_ok=True)
-    server.log.write_text("x" * 20)
-    server.start()
-    server.stop()
+    one = server(ANSWERING)
+    one.log.write_text("x" * 20)
+    one.start()
 
-    assert server.log.with_name(f"{server.log.name}.1").read_text() == "x" * 20
-    assert "xx" not in server.log.read_text()
+    assert one.log.with_name(f"{one.log.name}.1").read_text() == "x" * 20
+    assert "xx" not in one.log.read_text()
 
 
 def test_server_that_never_answers_is_reported_and_stopped(server):

@@ -18,6 +18,7 @@ from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectRefusedError,
 )
 from ls_pipeline.domain.ranges import Milestone, Piece
 from ls_pipeline.resources.gcs import GCSBuckets
@@ -499,13 +500,13 @@ def test_s3_put_is_confirmed_by_an_etag_that_is_its_md5(s3_on_a_bad_day, bad_day
         ("SignatureDoesNotMatch", 403, BucketAccessError, "check the credentials"),
         ("ExpiredToken", 400, BucketAccessError, "check the credentials"),
         ("RequestTimeTooSkewed", 403, BucketAccessError, "clock"),
-        ("InvalidObjectState", 403, BucketAccessError, "restore"),
+        ("InvalidObjectState", 403, ObjectRefusedError, "restore"),
         ("PermanentRedirect", 301, BucketError, "AWS_DEFAULT_REGION to eu-west-1"),
         ("SlowDown", 503, BucketUnavailableError, "try again"),
         ("InternalError", 500, BucketUnavailableError, "try again"),
         ("TooManyRequests", 429, BucketUnavailableError, "try again"),
         ("BadDigest", 400, BucketUnavailableError, "try again"),
-        ("KeyTooLongError", 400, BucketError, "Said so"),
+        ("KeyTooLongError", 400, ObjectRefusedError, "Said so"),
         ("NoSuchBucket", 404, BucketNotFoundError, "create it"),
         ("NoSuchKey", 404, ObjectNotFoundError, "not there"),
     ],

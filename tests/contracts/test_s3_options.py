@@ -14,7 +14,12 @@ import pytest
 from ls_pipeline.assets.passes import bucket_of
 from ls_pipeline.cli import servers
 from ls_pipeline.connections import Source, Target
-from ls_pipeline.domain.errors import BucketAccessError, BucketError, BucketUnavailableError
+from ls_pipeline.domain.errors import (
+    BucketAccessError,
+    BucketError,
+    BucketUnavailableError,
+    ObjectRefusedError,
+)
 from ls_pipeline.resources.gcs import GCSBuckets
 from ls_pipeline.resources.s3 import S3Buckets, S3Options
 from tests.contracts.conftest import Answer, s3_refusal
@@ -311,9 +316,9 @@ def test_encrypted_object_is_read_back_where_no_checksum_is_told(with_key, store
 @pytest.mark.parametrize(
     ("code", "status", "error", "advice"),
     [
-        ("KMS.NotFoundException", 400, BucketError, "correct kms_key_id"),
-        ("KMS.DisabledException", 400, BucketError, "enabled"),
-        ("KMS.KMSInvalidStateException", 400, BucketError, "put in order"),
+        ("KMS.NotFoundException", 400, ObjectRefusedError, "correct kms_key_id"),
+        ("KMS.DisabledException", 400, ObjectRefusedError, "enabled"),
+        ("KMS.KMSInvalidStateException", 400, ObjectRefusedError, "put in order"),
         ("KMS.ThrottlingException", 400, BucketUnavailableError, "try again"),
     ],
 )
