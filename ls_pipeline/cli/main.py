@@ -15,7 +15,7 @@ from ls_pipeline.cli.ledger import ledger
 from ls_pipeline.cli.outside import Outside, end_on_signals
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
-from ls_pipeline.cli.screen import bars, err, out, say, show_counts, show_findings
+from ls_pipeline.cli.screen import bars, complain, err, out, say, show_counts, show_findings
 from ls_pipeline.cli.status import status
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
@@ -81,7 +81,7 @@ class Cli(click.Group):
 
 
 def _fail(ctx: click.Context, error: PipelineError, code: int) -> None:
-    err.print(f"Error: {error}", style="red", soft_wrap=True, markup=False, highlight=False)
+    complain(f"Error: {error}")
     ctx.exit(code)
 
 

@@ -28,6 +28,11 @@ def say(*lines: str) -> None:
         out.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
+def complain(text: str) -> None:
+    """Print on the error stream what went wrong."""
+    err.print(text, style="red", soft_wrap=True, markup=False, highlight=False)
+
+
 class Bars:
     """Progress bars, one for each connection and kind of work."""
 

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from ls_pipeline.assets.revising import revising
 from ls_pipeline.cli.connections import apply_file, tell
 from ls_pipeline.cli.outside import Outside, dagster_home, end_on_signals
-from ls_pipeline.cli.screen import err, say
+from ls_pipeline.cli.screen import complain, err, say
 from ls_pipeline.cli.servers import (
     HOST,
     USERNAME,
@@ -247,7 +247,7 @@ def _watch(servers: list[Server], outside: Outside) -> None:
         except LedgerError as error:  # sensors and runs try again, and people go on labeling
             if str(error) != silent:
                 silent = str(error)
-                err.print(silent, style="red", soft_wrap=True, markup=False, highlight=False)
+                complain(silent)
         for server in servers:
             server.check()
         time.sleep(LOOK_SECONDS)

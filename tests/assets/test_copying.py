@@ -8,16 +8,14 @@ import pytest
 from ls_pipeline import open_snapshot
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.copying import copy_metadata, is_due
-from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, OutsideError
 from ls_pipeline.resources.home import home
 from ls_pipeline.resources.local_copy import LocalCopy
-from ls_pipeline.resources.progress import Silent
 from ls_pipeline.sensors.completions import look_for_labels
 from tests.assets.conftest import RESULT
 from tests.assets.test_loading import Wrapped
-from tests.assets.test_settings import Buckets
+from tests.assets.test_settings import materialize
 
 
 @pytest.fixture
@@ -142,20 +140,7 @@ def test_export_keeps_the_copy_of_its_target_and_no_run_is_asked_for(bench, file
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
-    instance.add_dynamic_partitions(CONNECTIONS.name, ["reviews"])
-    dg.materialize(
-        [target_settings, completions],
-        selection=[completions],
-        partition_key="reviews",
-        instance=instance,
-        resources={
-            "ledger": bench.ledger,
-            "s3": Buckets(bench.bucket, bench.target),
-            "gcs": Buckets(),
-            "label_studio": bench.app,
-            "progress": Silent(),
-        },
-    )
+    materialize(bench, instance, completions, target_settings)
     look = look_for_labels(dg.build_sensor_context(instance=instance), bench.ledger, bench.app)
 
     assert files("target") == bench.target.objects != {}

@@ -330,40 +330,41 @@ def test_object_that_comes_back_unchanged_makes_no_second_task(bench):
     assert (len(bench.tasks), bench.account.count_objects()[State.REMOVED]) == (1, 0)
 
 
-@pytest.mark.parametrize("replaced", [True, False])
-def test_task_of_a_person_that_got_the_id_of_a_deleted_one_is_left_alone(bench, replaced):
-    bench.set(on_delete="delete")
-    bench.app.reuses_ids = True
-    bench.put("a.json", {"text": "a"})
-    bench.load()
-    bench.app.delete_task(bench.task_id("a.json"))
-    (theirs,) = bench.app.import_tasks(1, [{"data": {"text": "theirs"}}])
-    assert theirs == bench.task_id("a.json")
-    if replaced:
-        bench.put("a.json", {"text": "a2"})
-    else:
-        bench.bucket.delete("a.json")
-    bench.load()
-
-    assert bench.app.tasks[theirs]["data"] == {"text": "theirs"}
-
-
-@pytest.mark.parametrize("replaced", [True, False])
-def test_task_that_got_the_id_of_a_deleted_one_is_not_taken_for_it(bench, replaced):
+@pytest.fixture
+def freed(bench):
+    """Give the id of a.json's task, which a person deleted, and which the next task gets."""
     bench.set(on_delete="delete")
     bench.app.reuses_ids = True
     bench.put("a.json", {"text": "a"})
     bench.load()
     deleted = bench.task_id("a.json")
     bench.app.delete_task(deleted)
-    bench.put("b.json", {"text": "b"})
-    bench.load()
-    assert bench.task_id("b.json") == deleted
+    return deleted
+
+
+def replace_or_remove(bench, replaced):
     if replaced:
         bench.put("a.json", {"text": "a2"})
     else:
         bench.bucket.delete("a.json")
     bench.load()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_task_of_a_person_that_got_the_id_of_a_deleted_one_is_left_alone(bench, freed, replaced):
+    (theirs,) = bench.app.import_tasks(1, [{"data": {"text": "theirs"}}])
+    assert theirs == freed
+    replace_or_remove(bench, replaced)
+
+    assert bench.app.tasks[theirs]["data"] == {"text": "theirs"}
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_task_that_got_the_id_of_a_deleted_one_is_not_taken_for_it(bench, freed, replaced):
+    bench.put("b.json", {"text": "b"})
+    bench.load()
+    assert bench.task_id("b.json") == freed
+    replace_or_remove(bench, replaced)
 
     texts = {key: data["text"] for (key, _), data in bench.tasks.items()}
     assert texts == {"b.json": "b", **({"a.json": "a2"} if replaced else {})}

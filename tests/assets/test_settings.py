@@ -7,6 +7,7 @@ from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.settings import source_settings, target_settings
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import BucketAccessError
+from ls_pipeline.resources.progress import Silent
 from tests.assets.conftest import CONFIG, RESULT
 from tests.assets.test_loading import Wrapped
 from tests.contracts.memory_bucket import MemoryBucket
@@ -20,6 +21,24 @@ class Buckets:
 
     def bucket_of(self, part):
         return self.buckets.get(part.path) or MemoryBucket(part.path, exists=False)
+
+
+def materialize(bench, instance, wanted, *before):
+    """Make a run of Dagster's of one asset, with the parts of a bench."""
+    instance.add_dynamic_partitions(CONNECTIONS.name, [bench.name])
+    return dg.materialize(
+        [wanted, *before],
+        selection=[wanted],
+        partition_key=bench.name,
+        instance=instance,
+        resources={
+            "ledger": bench.ledger,
+            "s3": Buckets(bench.bucket, bench.target),
+            "gcs": Buckets(),
+            "label_studio": bench.app,
+            "progress": Silent(),
+        },
+    )
 
 
 @pytest.fixture

@@ -21,12 +21,11 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.snapshots import Latest, Manifest
 from ls_pipeline.reading import Snapshot
-from ls_pipeline.resources.progress import Silent
 from ls_pipeline.resources.snapshots import Snapshots
 from tests.assets.conftest import RESULT
 from tests.assets.test_crashes import Doom, Killed
 from tests.assets.test_loading import Wrapped
-from tests.assets.test_settings import Buckets
+from tests.assets.test_settings import materialize
 from tests.domain.test_tables import without_time
 
 LATEST = "training_data/latest.json"
@@ -515,20 +514,7 @@ def test_pass_goes_by_the_settings_of_its_begin(labeled, instance, monkeypatch):
         labeled.set(target={"prefix": "new"})
 
     monkeypatch.setattr(asset, "begin_copy", save_meanwhile)
-    instance.add_dynamic_partitions(CONNECTIONS.name, ["reviews"])
-    dg.materialize(
-        [asset.training_data, asset.completions, target_settings],
-        selection=[asset.training_data],
-        partition_key="reviews",
-        instance=instance,
-        resources={
-            "ledger": labeled.ledger,
-            "s3": Buckets(labeled.bucket, labeled.target),
-            "gcs": Buckets(),
-            "label_studio": labeled.app,
-            "progress": Silent(),
-        },
-    )
+    materialize(labeled, instance, asset.training_data, asset.completions, target_settings)
 
     assert LATEST in labeled.target.objects
     assert not [key for key in labeled.target.objects if key.startswith("new/")]
