@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from benchmarks.measuring import processor_of
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.completions import look_for_labels
-from ls_pipeline.sensors.looks import Looks
 from ls_pipeline.sensors.objects import look_for_changes
+from ls_pipeline.sensors.probes import Looks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
 TICKS = 5
 """Of each sensor; the first, which opens connections, does not count."""

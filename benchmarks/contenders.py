@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Ledger
-    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
 NEWEST = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 """When everything in a made-up bucket was modified, except for what is new."""
@@ -34,7 +34,7 @@ Result = dict[str, Any]
 
 def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
     """Fill a ledger with all that a list server of so many objects lists. No contender."""
-    from ls_pipeline.domain.changes import KnownObject, State  # noqa: PLC0415
+    from ls_pipeline.domain.diff import KnownObject, State
 
     def work() -> Result:
         keys = Numbered(objects)
@@ -53,7 +53,7 @@ def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
 
 def _account_in(ledger: str) -> Account:
     """Open the one connection of a made-up ledger."""
-    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
     opened = Ledger(ledger)
     (name,) = opened.names()
@@ -65,9 +65,9 @@ def sensor(url: str, ledger: str, new: list[str], parallel: int) -> Callable[[],
 
     ``parallel`` after a pass over all but the ``new`` objects, else as if there had been none.
     """
-    from ls_pipeline.definitions import defs  # noqa: PLC0415
-    from ls_pipeline.domain.objects import Filter  # noqa: PLC0415
-    from ls_pipeline.domain.ranges import Cutting  # noqa: PLC0415
+    from ls_pipeline.definitions import defs
+    from ls_pipeline.domain.listing_ranges import Cutting
+    from ls_pipeline.domain.objects import Filter
 
     defs()
     account = _account_in(ledger)
@@ -89,9 +89,9 @@ def pass_over_known(url: str, ledger: str) -> Callable[[], Result]:
 
 def gcs_sensor(bucket: str) -> Callable[[], Result]:
     """Let our sensor look at a bucket of the GCS emulator, all of which its ledger knows."""
-    from ls_pipeline.definitions import defs  # noqa: PLC0415
-    from ls_pipeline.domain.changes import KnownObject, State  # noqa: PLC0415
-    from ls_pipeline.resources.gcs import GCSBuckets  # noqa: PLC0415
+    from ls_pipeline.definitions import defs
+    from ls_pipeline.domain.diff import KnownObject, State
+    from ls_pipeline.resources.gcs.bucket import GCSBuckets
 
     defs()
     opened = GCSBuckets().open(bucket)
@@ -107,9 +107,9 @@ def gcs_sensor(bucket: str) -> Callable[[], Result]:
 
 def _ticks(known: Ledger, cloud: str, bucket: Bucket) -> Callable[[], Result]:
     """Let a sensor tick until it knows whether anything differs."""
-    import dagster as dg  # noqa: PLC0415
+    import dagster as dg
 
-    from ls_pipeline.sensors.objects import look_for_changes  # noqa: PLC0415
+    from ls_pipeline.sensors.objects import look_for_changes
 
     instance = dg.DagsterInstance.ephemeral()
 
@@ -127,8 +127,8 @@ def _ticks(known: Ledger, cloud: str, bucket: Bucket) -> Callable[[], Result]:
 
 def get_gcs_keys(bucket: str) -> Callable[[], Result]:
     """Do what a Dagster team does today: dagster-gcp's helper, with the last key as the cursor."""
-    from dagster_gcp.gcs import GCSResource  # noqa: PLC0415
-    from dagster_gcp.gcs.sensor import get_gcs_keys as helper  # noqa: PLC0415
+    from dagster_gcp.gcs import GCSResource
+    from dagster_gcp.gcs.sensor import get_gcs_keys as helper
 
     client = GCSResource().get_client()
 
@@ -141,9 +141,9 @@ def get_gcs_keys(bucket: str) -> Callable[[], Result]:
 
 def filled_gcs_bucket(bucket: str, objects: int) -> Callable[[], Result]:
     """Fill a bucket of the GCS emulator. No contender."""
-    from google.cloud import storage  # noqa: PLC0415
+    from google.cloud import storage
 
-    from ls_pipeline.resources.gcs import GCSBuckets  # noqa: PLC0415
+    from ls_pipeline.resources.gcs.bucket import GCSBuckets
 
     def work() -> Result:
         storage.Client().create_bucket(bucket)
@@ -157,8 +157,8 @@ def filled_gcs_bucket(bucket: str, objects: int) -> Callable[[], Result]:
 
 def get_objects(url: str) -> Callable[[], Result]:
     """Do what a Dagster team does today: dagster-aws's helper, with a time as the cursor."""
-    from dagster_aws.s3 import S3Resource  # noqa: PLC0415
-    from dagster_aws.s3.sensor import get_objects as helper  # noqa: PLC0415
+    from dagster_aws.s3 import S3Resource
+    from dagster_aws.s3.sensor import get_objects as helper
 
     client = S3Resource(endpoint_url=url).get_client()
     return lambda: {"new": len(helper(BUCKET, since_last_modified=NEWEST, client=client))}
@@ -166,7 +166,7 @@ def get_objects(url: str) -> Callable[[], Result]:
 
 def raw_listing(url: str) -> Callable[[], Result]:
     """List over plain HTTP and count the keys: what no client can do without."""
-    import httpx  # noqa: PLC0415
+    import httpx
 
     def work() -> Result:
         found, token = 0, ""

@@ -15,19 +15,19 @@ import boto3
 from benchmarks.list_server import Numbered, etag
 from benchmarks.loading import CONFIG
 from benchmarks.measuring import list_server
-from ls_pipeline.assets.loading import load
-from ls_pipeline.cli.servers import Server, _daemons_are_up
-from ls_pipeline.connections import connection
-from ls_pipeline.domain.changes import KnownObject, State
-from ls_pipeline.domain.ranges import Cutting
-from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.cli.servers.server import Server, _daemons_are_up
+from ls_pipeline.domain.diff import KnownObject, State
+from ls_pipeline.domain.listing_ranges import Cutting
+from ls_pipeline.engine.load import load
+from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.progress import Silent
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.settings.model import connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
 LABELS = "labels"
 """The bucket that all completions go to."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ls_pipeline.assets.projects import Projects
+    from ls_pipeline.engine.projects import Projects
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger_lease import Lease
+    from ls_pipeline.resources.ledger.lease import Lease
 
 Result = dict[str, Any]
 
@@ -95,7 +95,7 @@ class _Ours:
     """A connection without a source, on a project with labeled tasks."""
 
     def __init__(self, url: str, annotations: int) -> None:
-        from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415
+        from ls_pipeline.resources.label_studio.app import LabelStudio
 
         self.prefix = f"labels/{uuid4().hex}"
         params = {"endpoint_url": url, "prefix": self.prefix}
@@ -107,8 +107,8 @@ class _Ours:
         import_labeled(self.client, self.project.id, annotations)
 
     def export(self) -> None:
-        from ls_pipeline.assets.exporting import export  # noqa: PLC0415
-        from ls_pipeline.resources.progress import Silent  # noqa: PLC0415
+        from ls_pipeline.engine.export import export
+        from ls_pipeline.resources.progress import Silent
 
         with self.account.lease() as lease:
             target = self.account.revision().connection.target
@@ -116,8 +116,8 @@ class _Ours:
             export(self.account, lease, self._projects(lease), target, self.bucket, Silent())
 
     def snapshot(self) -> int:
-        from ls_pipeline.assets.snapshotting import snapshot  # noqa: PLC0415
-        from ls_pipeline.resources.progress import Silent  # noqa: PLC0415
+        from ls_pipeline.engine.snapshot import snapshot
+        from ls_pipeline.resources.progress import Silent
 
         with self.account.lease() as lease:
             revision = self.account.revision()
@@ -125,7 +125,7 @@ class _Ours:
             return snapshot(*parts, Silent()).newest.rows["annotations"]
 
     def _projects(self, lease: Lease) -> Projects:
-        from ls_pipeline.assets.projects import projects_of  # noqa: PLC0415
+        from ls_pipeline.engine.projects import projects_of
 
         return projects_of(self.account, lease, self.account.revision().connection, self.app)
 

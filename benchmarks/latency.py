@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.loading import BUCKET, CONFIG, bucket_at
 from benchmarks.report import Section
-from ls_pipeline.cli.outside import Outside, dagster_home
-from ls_pipeline.cli.servers import dagster_server, running
-from ls_pipeline.connections import connection
+from ls_pipeline.cli.context import Outside, dagster_home
+from ls_pipeline.cli.servers.server import dagster_server, running
+from ls_pipeline.settings.model import connection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,10 +23,10 @@ from benchmarks.deployment import Shape, fill, made_up_buckets, pipeline
 from benchmarks.measuring import ENVIRONMENT
 from benchmarks.sampling import Databases, Sampling, Took, rows, ticks
 from benchmarks.world import World
-from ls_pipeline.cli.outside import dagster_home
-from ls_pipeline.cli.servers import label_studio_server, running, s3_server
-from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.cli.context import dagster_home
+from ls_pipeline.cli.servers.server import label_studio_server, running, s3_server
+from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -155,11 +155,11 @@ def chart(
     samples: Sequence[Sample], took: Sequence[Took], changes: Sequence[Change], file: Path
 ) -> None:
     """Draw memory, ticks, ages and growth over time, one below the other."""
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "ls_pipeline"
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt
 
     began = samples[0].at
     minutes = [one.seconds / 60 for one in samples]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger.connection import Account
 
 BUCKET = "bench"
 BATCH = 1000
@@ -56,9 +56,9 @@ def our_pass(url: str, blobs: int, again: int) -> Callable[[], Result]:
 
 def pass_over(account: Account, url: str) -> Callable[[], Result]:
     """Prepare a pass of a connection's source."""
-    from ls_pipeline.assets.loading import load  # noqa: PLC0415
-    from ls_pipeline.resources.label_studio import LabelStudio  # noqa: PLC0415
-    from ls_pipeline.resources.progress import Silent  # noqa: PLC0415
+    from ls_pipeline.engine.load import load
+    from ls_pipeline.resources.label_studio.app import LabelStudio
+    from ls_pipeline.resources.progress import Silent
 
     settings, app, bucket = account.revision().connection, LabelStudio(), bucket_at(url)
 
@@ -74,8 +74,8 @@ def new_account(
     source: Mapping[str, Any] | None, target: Mapping[str, Any] | None = None, ledger: str = ""
 ) -> Account:
     """Store a new connection, in a ledger of its own unless the URL of one is given."""
-    from ls_pipeline.connections import connection  # noqa: PLC0415
-    from ls_pipeline.resources.ledger import Ledger  # noqa: PLC0415
+    from ls_pipeline.resources.ledger.ledger import Ledger
+    from ls_pipeline.settings.model import connection
 
     opened = Ledger(ledger or f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
     name = f"ours-{uuid4().hex[:8]}"
@@ -150,9 +150,9 @@ def list_and_import(url: str, objects: int) -> Callable[[], Result]:
 
 def reading_alone(url: str, objects: int) -> Callable[[], Result]:
     """Read the same objects, eight at a time, and understand nothing."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor
 
-    import urllib3  # noqa: PLC0415
+    import urllib3
 
     lanes = 8
     client = urllib3.PoolManager(maxsize=lanes)
@@ -170,11 +170,11 @@ def reading_alone(url: str, objects: int) -> Callable[[], Result]:
 
 def filled_bucket(url: str, objects: int) -> Callable[[], Result]:
     """Fill a bucket with what a list server makes up. No contender."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor
 
-    import boto3  # noqa: PLC0415
+    import boto3
 
-    from benchmarks.list_server import Store  # noqa: PLC0415
+    from benchmarks.list_server import Store
 
     def work() -> Result:
         store, bucket = Store(Numbered(objects)), bucket_at(url)
@@ -192,7 +192,7 @@ def filled_bucket(url: str, objects: int) -> Callable[[], Result]:
 
 def bucket_at(url: str) -> Bucket:
     """Open the bucket that all of this is about."""
-    from ls_pipeline.resources.s3 import S3Buckets  # noqa: PLC0415
+    from ls_pipeline.resources.s3.bucket import S3Buckets
 
     return S3Buckets(endpoint_url=url).open(BUCKET)
 
@@ -206,7 +206,7 @@ def import_tasks(client: httpx.Client, project: int, tasks: Sequence[Mapping[str
 
 def client_of_label_studio() -> httpx.Client:
     """Give a client of the Label Studio that the environment names."""
-    import httpx  # noqa: PLC0415
+    import httpx
 
     token = f"Token {os.environ['LABEL_STUDIO_API_KEY']}"
     # Kept-alive connections wait 40 ms for each of its answers, which nobody shall pay here.

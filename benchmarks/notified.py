@@ -11,12 +11,12 @@ from uuid import uuid4
 from benchmarks.latency import PATIENCE, run_before, table, wait_for_tasks
 from benchmarks.loading import BUCKET, CONFIG, bucket_at, label
 from benchmarks.report import Section
-from ls_pipeline.cli.outside import Outside, dagster_home
-from ls_pipeline.cli.servers import WEBHOOKS_HOST, chosen_port, dagster_server, running
+from ls_pipeline.cli.context import Outside, dagster_home
+from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, chosen_port, dagster_server, running
 from ls_pipeline.cli.webhooks import serving
-from ls_pipeline.connections import connection
 from ls_pipeline.domain.exports import completion_key
-from ls_pipeline.resources.home import webhook_secret
+from ls_pipeline.resources.environment import webhook_secret
+from ls_pipeline.settings.model import connection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def notified(url: str, puts: int, folder: Path) -> Section:
 
 def _connect(outside: Outside, name: str, url: str) -> None:
     """Make a connection whose bucket tells a queue, which is made, too."""
-    import boto3  # noqa: PLC0415 - half a second
+    import boto3  # half a second
 
     sqs = boto3.client("sqs", endpoint_url=url)
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]

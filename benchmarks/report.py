@@ -86,11 +86,11 @@ def _told(one: Contender, what: str) -> str:
 
 def chart(works: Sequence[Work], file: Path) -> None:
     """Draw how often the first one's seconds each of the others took, all on one scale."""
-    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "ls_pipeline"
-    from matplotlib import pyplot as plt  # noqa: PLC0415
+    from matplotlib import pyplot as plt
 
     heights = [len(work.contenders) for work in works]
     figure, rows = plt.subplots(

@@ -72,7 +72,7 @@ class Databases:
         """Make the two databases, ``ledger`` and ``dagster``, and say so to Dagster and to us."""
         if not self.server:
             return
-        import psycopg  # noqa: PLC0415
+        import psycopg
 
         with psycopg.connect(f"postgresql://{self.server}/postgres", autocommit=True) as db:
             db.execute("CREATE DATABASE ledger")
@@ -165,7 +165,7 @@ def parts_of(process: int) -> tuple[dict[str, int], float]:
         except OSError:  # it ended
             continue
         ticks += sum(map(int, fields[11:15]))
-        if "ls_pipeline.cli.guard" in command:
+        if "ls_pipeline.cli.servers.process_guard" in command:
             continue
         for part, words in PARTS.items():
             if words in command and "VmRSS:" in status:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.loading import BUCKET
 from benchmarks.measuring import ENVIRONMENT, Contender, in_turn, list_server, made_up_ledger, run
 from benchmarks.report import Work
-from ls_pipeline.cli.servers import gcs_server, label_studio_server, running, s3_server
+from ls_pipeline.cli.servers.server import gcs_server, label_studio_server, running, s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ls_pipeline.cli.servers import Server
+    from ls_pipeline.cli.servers.server import Server
 
 OURS = "our sensor"
 ONE_BY_ONE = "our sensor, page after page"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.deployment import Shape
-    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
 
 @dataclass

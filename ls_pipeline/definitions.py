@@ -9,18 +9,18 @@ import dagster as dg
 
 from ls_pipeline.assets.checks import labels_keep_coming
 from ls_pipeline.assets.completions import completions
-from ls_pipeline.assets.outside import OUTSIDE
+from ls_pipeline.assets.external import OUTSIDE
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.kept import Kept
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.client_cache import Kept
+from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import Silent
 from ls_pipeline.resources.queues import Queues
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.gcs_objects import gcs_objects
 from ls_pipeline.sensors.notifications import notifications

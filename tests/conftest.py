@@ -11,8 +11,9 @@ import hypothesis
 import pytest
 import sqlalchemy as sa
 
-from ls_pipeline.cli import servers
-from ls_pipeline.cli.signing import service_account
+from ls_pipeline.cli.servers import server as servers
+from ls_pipeline.cli.servers.gcs_service_account import service_account
+from tests.bench import Bench
 from tests.hosts.host import namespaces
 from tests.postgresql import NoPostgreSQL
 from tests.postgresql import postgresql as postgresql_of_our_own
@@ -117,7 +118,7 @@ def environment(monkeypatch, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _opened_ledger(tmp_path_factory):
-    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
     ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
 
@@ -133,7 +134,7 @@ def _opened_ledger(tmp_path_factory):
 @pytest.fixture
 def empty_ledger(_opened_ledger):
     """Give an empty ledger; to open one costs more than most tests do."""
-    from ls_pipeline.resources.ledger_tables import metadata
+    from ls_pipeline.resources.ledger.tables import metadata
 
     with _opened_ledger.engine.begin() as db:
         for table in reversed(metadata.sorted_tables):
@@ -240,3 +241,9 @@ def world(environment, s3_server, gcs_server, label_studio_server, signing):
         for name, value in server.client_environment.items():
             environment.setenv(name, value)
     return environment
+
+
+@pytest.fixture
+def bench(empty_ledger):
+    """Return a bench on SQLite; tests/resources holds PostgreSQL to the same promises."""
+    return Bench(empty_ledger)

@@ -14,7 +14,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ls_pipeline.cli.servers import HOST, Server, running
+from ls_pipeline.cli.servers.server import HOST, Server, running
 
 USER = "ledger"
 

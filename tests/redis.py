@@ -6,7 +6,7 @@ import secrets
 import shutil
 from contextlib import contextmanager
 
-from ls_pipeline.cli.servers import HOST, Server, running
+from ls_pipeline.cli.servers.server import HOST, Server, running
 
 
 class NoRedis(Exception):  # noqa: N818 - a reason to skip

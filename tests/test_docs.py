@@ -11,11 +11,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ls_pipeline.cli import samples
-from ls_pipeline.cli.connections import from_flags
+from ls_pipeline.cli.connections.commands import from_flags
+from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.main import main
-from ls_pipeline.connections import SourceParams, TargetParams
-from tests.test_reading import folder, labeled  # noqa: F401 - fixtures
+from ls_pipeline.settings.model import SourceParams, TargetParams
+from tests.test_reader import folder, labeled  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -172,4 +172,4 @@ def test_rooms_of_the_architecture_are_those_of_the_code():
     }
 
     assert {name: rooms[name] for name in code} == code
-    assert rooms.keys() - code.keys() == {"definitions", "reading", "connections"}
+    assert rooms.keys() - code.keys() == {"definitions", "reader"}

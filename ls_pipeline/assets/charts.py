@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ls_pipeline.domain.splits import SPLITS
+from ls_pipeline.domain.snapshot.splits import SPLITS
 
 if TYPE_CHECKING:
-    from ls_pipeline.domain.snapshots import Tally
+    from ls_pipeline.domain.snapshot.manifest import Tally
 
 LABELS_AT_MOST = 20
 """In a chart; the most frequent ones."""
@@ -39,8 +39,8 @@ def label_chart(tally: Tally) -> dg.MarkdownMetadataValue:
 
 def _bars(names: list[str], figures: list[list[int]]) -> str:
     """Draw bars of three segments; give the picture as a data URL."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    from matplotlib.figure import Figure  # half a second
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 1.2 + 0.28 * len(names)), layout="constrained")
     axes = figure.subplots()

@@ -5,15 +5,15 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.loading import Loading
-from ls_pipeline.assets.outside import labels
-from ls_pipeline.assets.snapshotting import Snapshotting
-from ls_pipeline.connections import TargetParams
-from ls_pipeline.domain.changes import State
-from ls_pipeline.domain.snapshots import Tally
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_account import Account
-from ls_pipeline.resources.ledger_standings import Standing
+from ls_pipeline.assets.external import labels
+from ls_pipeline.domain.diff import State
+from ls_pipeline.domain.snapshot.manifest import Tally
+from ls_pipeline.engine.load import Loading
+from ls_pipeline.engine.snapshot import Snapshotting
+from ls_pipeline.resources.ledger.connection import Account
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.status import Standing
+from ls_pipeline.settings.model import TargetParams
 
 BALANCE = dg.AssetCheckSpec(
     "accounts_balance",

@@ -3,20 +3,20 @@
 import dagster as dg
 
 from ls_pipeline.assets.checks import COUNTED, annotations_counted
-from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
-from ls_pipeline.assets.exporting import export
-from ls_pipeline.assets.links import folder_link, project_links
-from ls_pipeline.assets.outside import labels
+from ls_pipeline.assets.external import labels
+from ls_pipeline.assets.metadata import folder_link, project_links
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import owners
+from ls_pipeline.engine.export import export
+from ls_pipeline.engine.local_mirror import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.resources.environment import owners
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import Progress
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.s3.bucket import S3Buckets
 
 DESCRIPTION = """
 Every task of the connection's projects that has a finished annotation (skipped ones included),

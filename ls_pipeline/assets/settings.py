@@ -7,15 +7,21 @@ from typing import Any, Literal
 import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.passes import bucket_of
-from ls_pipeline.assets.revising import Preview, Revising, preview_source, preview_target, revising
-from ls_pipeline.connections import Connection, Source, Target, revised
+from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.errors import BucketNotFoundError, ConnectionFaults, OutsideError
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url, owners
-from ls_pipeline.resources.ledger import OVERTAKEN, Ledger
-from ls_pipeline.resources.ledger_records import Revision
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.engine.settings_change import (
+    Preview,
+    Revising,
+    preview_source,
+    preview_target,
+    revising,
+)
+from ls_pipeline.resources.environment import database_url, owners
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.ledger.ledger import OVERTAKEN, Ledger
+from ls_pipeline.resources.ledger.records import Revision
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.settings.model import Connection, Source, Target, revised
 
 Side = Literal["source", "target"]
 PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Target}

@@ -5,24 +5,24 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets.checks import OF_TASKS, balance, nothing_quarantined, of_no_tasks
-from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
-from ls_pipeline.assets.links import folder_link, project_links
-from ls_pipeline.assets.loading import Loading, load
-from ls_pipeline.assets.outside import source_bucket
+from ls_pipeline.assets.external import source_bucket
+from ls_pipeline.assets.metadata import folder_link, project_links
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import source_settings
-from ls_pipeline.domain.changes import Change, State
+from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import owners
+from ls_pipeline.engine.load import Loading, load
+from ls_pipeline.engine.local_mirror import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.resources.environment import owners
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_account import Account
-from ls_pipeline.resources.ledger_records import Quarantined
+from ls_pipeline.resources.ledger.connection import Account
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.records import Quarantined
 from ls_pipeline.resources.progress import Progress
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.s3.bucket import S3Buckets
 
 DESCRIPTION = """
 Every object of the connection's source that its prefix and regex select, as one or more tasks

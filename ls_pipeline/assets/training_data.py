@@ -8,24 +8,24 @@ import dagster as dg
 from ls_pipeline.assets import checks
 from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.completions import completions
-from ls_pipeline.assets.copying import begin_copy, copy_metadata, keep_copy
-from ls_pipeline.assets.exporting import find_lost
-from ls_pipeline.assets.formats import convert_snapshot
-from ls_pipeline.assets.links import folder_link
+from ls_pipeline.assets.metadata import folder_link
 from ls_pipeline.assets.partitions import CONNECTIONS, are_coming
-from ls_pipeline.assets.passes import bucket_of, nothing_to_do, one_pass
-from ls_pipeline.assets.snapshotting import Snapshotting, is_due, snapshot
-from ls_pipeline.assets.took import Took
+from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.domain.errors import SnapshotError
-from ls_pipeline.domain.snapshots import snapshot_folder
-from ls_pipeline.domain.tables import COLUMNS, TABLES
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url, owners
+from ls_pipeline.domain.snapshot.manifest import snapshot_folder
+from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
+from ls_pipeline.engine.context import Took
+from ls_pipeline.engine.convert import convert_snapshot
+from ls_pipeline.engine.export import find_lost
+from ls_pipeline.engine.local_mirror import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.engine.snapshot import Snapshotting, is_due, snapshot
+from ls_pipeline.resources.environment import database_url, owners
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_standings import Standing
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.status import Standing
 from ls_pipeline.resources.progress import Progress
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
 
 DESCRIPTION = """

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from ls_pipeline.assets.passes import bucket_of
-from ls_pipeline.assets.projects import Projects
+from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.completions import is_for
 from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.domain.objects import folder
+from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from ls_pipeline.cli.outside import Outside
-    from ls_pipeline.connections import Connection, Source, Target
+    from ls_pipeline.cli.context import Outside
+    from ls_pipeline.settings.model import Connection, Source, Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.arguments import json_instead_of
-from ls_pipeline.cli.outside import Outside
-from ls_pipeline.cli.screen import bars, say
-from ls_pipeline.connections import Source
+from ls_pipeline.cli.console import bars, say
+from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.options import json_instead_of
 from ls_pipeline.domain.errors import UnknownConnectionError
-from ls_pipeline.domain.formats import FORMATS
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.domain.splits import SPLITS
-from ls_pipeline.resources.converting import convert
+from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.domain.snapshot.splits import SPLITS
+from ls_pipeline.resources.converter import convert
+from ls_pipeline.settings.model import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ls_pipeline.reading import Snapshot
+    from ls_pipeline.reader import Snapshot
 
 EPILOG = """
 \b
@@ -82,7 +82,7 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
 
 def _opened(where: str, outside: Outside) -> tuple[Snapshot, Source | None]:
     """Open a snapshot; give it with the source of the connection that was named, if one was."""
-    from ls_pipeline.reading import open_snapshot  # noqa: PLC0415 - slow
+    from ls_pipeline.reader import open_snapshot  # slow
 
     if "://" in where or "/" in where or Path(where).is_dir():
         return open_snapshot(where), None

@@ -6,12 +6,12 @@ import json
 
 import click
 
-from ls_pipeline.cli.arguments import json_instead_of
-from ls_pipeline.cli.outside import Outside
-from ls_pipeline.cli.screen import bars, say
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_copy import copy_ledger
-from ls_pipeline.resources.ledger_schema import NO_SCHEMA, own_schema
+from ls_pipeline.cli.console import bars, say
+from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.options import json_instead_of
+from ls_pipeline.resources.ledger.copy import copy_ledger
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.schema import NO_SCHEMA, own_schema
 
 MIGRATE = """
 \b

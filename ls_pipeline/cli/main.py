@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ls_pipeline.cli.arguments import ANY, json_instead_of
-from ls_pipeline.cli.connections import FILE, connections, from_flags, side_options
+from ls_pipeline.cli.connections.commands import FILE, connections, from_flags, side_options
+from ls_pipeline.cli.console import bars, complain, err, out, say, show_counts, show_findings
+from ls_pipeline.cli.context import Outside, end_on_signals
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
-from ls_pipeline.cli.outside import Outside, end_on_signals
+from ls_pipeline.cli.options import ANY, json_instead_of
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
-from ls_pipeline.cli.screen import bars, complain, err, out, say, show_counts, show_findings
 from ls_pipeline.cli.status import status
 from ls_pipeline.domain.errors import (
     ConnectionFaults,
@@ -142,7 +142,7 @@ def start(  # noqa: PLR0913 - one for each flag
     Everything is bound to loopback, and runs until Ctrl-C. A connection that exists is changed
     in Dagster, or with `ls-pipeline connections add`.
     """
-    from ls_pipeline.cli import start as starting  # noqa: PLC0415 - slow
+    from ls_pipeline.cli import start as starting  # slow
 
     sides = flags["source"] or flags["target"]
     if sides and not init:
@@ -182,7 +182,7 @@ def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # 
 
     One connection's failure holds up no other; the exit code is 1 when any failed.
     """
-    from ls_pipeline.cli.passes import pass_over  # noqa: PLC0415 - seconds of imports
+    from ls_pipeline.cli.sync import pass_over  # seconds of imports
 
     end_on_signals()
     outside = Outside()
@@ -222,7 +222,7 @@ def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  
     Label Studio, sources, targets and blobs in the browser; with the smallest permissions that
     each connection needs. The exit code is 1 when anything failed.
     """
-    from ls_pipeline.cli.doctor import examine  # noqa: PLC0415 - seconds of imports
+    from ls_pipeline.cli.doctor.checks import examine  # seconds of imports
 
     report = examine(names, Outside(impatient=True))
     if as_json:
@@ -254,9 +254,9 @@ def webhooks(host: str, port: int) -> None:
 
     `ls-pipeline start` does so by itself for the Label Studio that it runs.
     """
-    from ls_pipeline.cli.servers import chosen_port  # noqa: PLC0415
-    from ls_pipeline.cli.webhooks import serve  # noqa: PLC0415 - what it serves with
-    from ls_pipeline.resources.home import webhook_secret  # noqa: PLC0415
+    from ls_pipeline.cli.servers.server import chosen_port
+    from ls_pipeline.cli.webhooks import serve  # what it serves with
+    from ls_pipeline.resources.environment import webhook_secret
 
     ledger, port = Outside().ledger, chosen_port(port, port, host)
     shown = f"[{host}]" if ":" in host else host
@@ -283,7 +283,7 @@ def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
 
     Everything is made in a temporary folder, bound to loopback, and gone afterwards.
     """
-    from ls_pipeline.cli.demo import run_once, run_until_stopped  # noqa: PLC0415 - slow
+    from ls_pipeline.cli.demo.demo import run_once, run_until_stopped  # slow
 
     if as_json and not once:
         raise click.UsageError("--json goes with --once.")

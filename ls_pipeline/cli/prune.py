@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.arguments import json_instead_of
-from ls_pipeline.cli.outside import Outside
-from ls_pipeline.cli.screen import say
+from ls_pipeline.cli.console import say
+from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.options import json_instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def _old(instance: dg.DagsterInstance, before: float) -> Iterator[str]:
 
 def _ended(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
     """List the runs that have ended, the newest first."""
-    import dagster as dg  # noqa: PLC0415 - as in `Outside.instance`
+    import dagster as dg  # as in `Outside.instance`
 
     ended = [
         dg.DagsterRunStatus.SUCCESS,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ls_pipeline.cli.arguments import ANY, ONE, json_instead_of
-from ls_pipeline.cli.outside import Outside
-from ls_pipeline.cli.screen import out, say
+from ls_pipeline.cli.console import out, say
+from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.options import ANY, ONE, json_instead_of
 from ls_pipeline.domain.errors import NotInQuarantineError
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger.connection import Account
 
 
 @click.group(short_help="What could not become a task, and why.")

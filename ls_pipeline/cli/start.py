@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from ls_pipeline.assets.revising import revising
-from ls_pipeline.cli.connections import apply_file, tell
-from ls_pipeline.cli.outside import Outside, dagster_home, end_on_signals
-from ls_pipeline.cli.screen import complain, err, say
-from ls_pipeline.cli.servers import (
+from ls_pipeline.cli.connections.commands import apply_file, tell
+from ls_pipeline.cli.console import complain, err, say
+from ls_pipeline.cli.context import Outside, dagster_home, end_on_signals
+from ls_pipeline.cli.servers.server import (
     HOST,
     USERNAME,
     WEBHOOKS_HOST,
@@ -31,20 +30,21 @@ from ls_pipeline.cli.servers import (
 )
 from ls_pipeline.cli.webhooks import serving
 from ls_pipeline.domain.errors import HomeError, LedgerError
-from ls_pipeline.resources.home import (
+from ls_pipeline.engine.settings_change import revising
+from ls_pipeline.resources.environment import (
     LocalLabelStudio,
     home,
     tell_local_label_studio,
     webhook_secret,
 )
-from ls_pipeline.resources.ledger_records import WORKS
+from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ls_pipeline.connections import Connection
-    from ls_pipeline.resources.ledger_standings import Standing
+    from ls_pipeline.resources.ledger.status import Standing
+    from ls_pipeline.settings.model import Connection
 
 DAGSTER_PORT, LABEL_STUDIO_PORT, WEBHOOKS_PORT = 3000, 8080, 3001
 """Where these usually are; another free port where one is taken."""

@@ -14,15 +14,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ls_pipeline.cli.arguments import ANY, json_instead_of
-from ls_pipeline.cli.outside import Outside
-from ls_pipeline.cli.screen import out
-from ls_pipeline.domain.changes import State
-from ls_pipeline.resources.home import label_studio, public_url
-from ls_pipeline.resources.ledger_records import WORKS
+from ls_pipeline.cli.console import out
+from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.options import ANY, json_instead_of
+from ls_pipeline.domain.diff import State
+from ls_pipeline.resources.environment import label_studio, public_url
+from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger.connection import Account
 
 SECONDS = 2.0
 """Between two looks of ``--watch``."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from ls_pipeline.resources.ledger import Ledger
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
 LARGEST_BODY = 64 * 2**10
 """Bytes. Label Studio sends the name of an action."""

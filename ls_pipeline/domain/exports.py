@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.domain.snapshots import training_folder
-from ls_pipeline.domain.tables import as_json
+from ls_pipeline.domain.snapshot.manifest import training_folder
+from ls_pipeline.domain.snapshot.tables import as_json
 
 if TYPE_CHECKING:
     from ls_pipeline.domain.completions import Completion

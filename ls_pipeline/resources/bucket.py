@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ls_pipeline.domain.listing_ranges import Milestone, Piece
     from ls_pipeline.domain.objects import StoredObject
-    from ls_pipeline.domain.ranges import Milestone, Piece
 
 
 class Readable(Protocol):

@@ -18,7 +18,7 @@ from operator import attrgetter, gt
 from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.errors import BucketError
-from ls_pipeline.domain.ranges import PAGE, Milestone, Piece
+from ls_pipeline.domain.listing_ranges import PAGE, Milestone, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from ls_pipeline.domain.changes import Change, Difference, KnownObject, State, diff
+from ls_pipeline.domain.diff import Change, Difference, KnownObject, State, diff
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
@@ -26,7 +26,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.local_names import local_name
+from ls_pipeline.domain.local_paths import local_name
 from ls_pipeline.domain.objects import Filter
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ls_pipeline.domain.hints import Message
+    from ls_pipeline.domain.events import Message
 
 
 class Queue(Protocol):

@@ -6,8 +6,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ls_pipeline.connections import Source
     from ls_pipeline.resources.queue import Queue
+    from ls_pipeline.settings.model import Source
 
 
 class Queues:
@@ -32,9 +32,9 @@ class Queues:
 
 def _opened(source: Source) -> Queue:
     if source.cloud == "s3":
-        from ls_pipeline.resources.sqs import SQSQueue  # noqa: PLC0415 - only where it is used
+        from ls_pipeline.resources.s3.sqs import SQSQueue  # only where it is used
 
         return SQSQueue.of(source)
-    from ls_pipeline.resources.pubsub import PubSubQueue  # noqa: PLC0415
+    from ls_pipeline.resources.gcs.pubsub import PubSubQueue
 
     return PubSubQueue.of(source)

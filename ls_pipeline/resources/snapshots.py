@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ls_pipeline.domain.errors import ObjectNotFoundError, SnapshotError
-from ls_pipeline.domain.snapshots import (
+from ls_pipeline.domain.snapshot.manifest import (
     Latest,
     Manifest,
     latest_key,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ls_pipeline.domain.objects import StoredObject
-    from ls_pipeline.domain.snapshots import File
+    from ls_pipeline.domain.snapshot.manifest import File
     from ls_pipeline.resources.bucket import Readable
 
 _Document = TypeVar("_Document", bound=BaseModel)

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from ls_pipeline.assets.checks import COMING, coming, without_labels
-from ls_pipeline.assets.copying import is_due
-from ls_pipeline.assets.exporting import OVERLAP, earlier, touched
 from ls_pipeline.assets.partitions import are_coming
-from ls_pipeline.assets.projects import Projects
+from ls_pipeline.engine.export import OVERLAP, earlier, touched
+from ls_pipeline.engine.local_mirror import is_due
+from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_standings import Standing
-from ls_pipeline.sensors.looks import Found, Looks, Turn
-from ls_pipeline.sensors.watching import Tick, in_turn, must_wait, watched
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.status import Standing
+from ls_pipeline.sensors.probes import Found, Looks, Turn
+from ls_pipeline.sensors.tick import Tick, in_turn, must_wait, watched
 
 LATE_SECONDS = 600.0
 """The pause between two looks for connections to which no labels come: it counts their tasks."""

@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.sensors.looks import Looks
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.sensors.objects import look_for_changes
+from ls_pipeline.sensors.probes import Looks
 
 
 def gcs_objects(seconds: int) -> dg.SensorDefinition:

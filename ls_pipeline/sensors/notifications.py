@@ -8,20 +8,20 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets.partitions import are_coming
-from ls_pipeline.assets.passes import bucket_of
-from ls_pipeline.connections import Source
-from ls_pipeline.domain.hints import Hint
+from ls_pipeline.assets.run import bucket_of
+from ls_pipeline.domain.events import Hint
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.queue import Queue
 from ls_pipeline.resources.queues import Queues
-from ls_pipeline.resources.s3 import S3Buckets
-from ls_pipeline.sensors import bucket_hints, label_hints
-from ls_pipeline.sensors.bucket_hints import Memory
-from ls_pipeline.sensors.looks import Looks
-from ls_pipeline.sensors.watching import Tick, watched
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.sensors import bucket_events, webhook_events
+from ls_pipeline.sensors.bucket_events import Memory
+from ls_pipeline.sensors.probes import Looks
+from ls_pipeline.sensors.tick import Tick, watched
+from ls_pipeline.settings.model import Source
 
 
 @dataclass(frozen=True)
@@ -82,21 +82,21 @@ def follow_hints(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     )
     memory, dealt_with = _remembered(context.cursor)
     standings = watched(ledger, lambda _: True)
-    if not any(map(bucket_hints.queue_of, standings.values())):
+    if not any(map(bucket_events.queue_of, standings.values())):
         loads.idle = "No connection has notifications."
-    came = bucket_hints.read(standings, open_queue, memory, lanes.queues, loads)
+    came = bucket_events.read(standings, open_queue, memory, lanes.queues, loads)
     hinted = ledger.hinted()
     news = {name: at for name, at in hinted.items() if at > dealt_with.get(name, 0.0)}
     dealt_with = {name: at for name, at in dealt_with.items() if name in hinted}
     if came or memory.kept or news:
         # Reading waited for messages: who works on a connection, and how it is set, may be news.
         standings, coming = watched(ledger, lambda _: True), are_coming(context.instance)
-        bucket_hints.follow(
+        bucket_events.follow(
             standings, came.values(), open_bucket, coming, memory, lanes.buckets, loads
         )
-        bucket_hints.acknowledge(came, lanes.queues, loads)
+        bucket_events.acknowledge(came, lanes.queues, loads)
         coming |= set(loads.wanted)
-        done = label_hints.follow(standings, news, app, coming, lanes.labels, exports)
+        done = webhook_events.follow(standings, news, app, coming, lanes.labels, exports)
         dealt_with |= {name: news[name] for name in done}
     return loads.result(
         context,

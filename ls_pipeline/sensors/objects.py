@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ls_pipeline.assets.copying import is_due
 from ls_pipeline.assets.partitions import are_coming
-from ls_pipeline.domain.changes import WORK, compare
-from ls_pipeline.sensors.looks import Found, Looks, Turn
-from ls_pipeline.sensors.watching import Tick, in_turn, must_wait, watched
+from ls_pipeline.domain.diff import WORK, compare
+from ls_pipeline.engine.local_mirror import is_due
+from ls_pipeline.sensors.probes import Found, Looks, Turn
+from ls_pipeline.sensors.tick import Tick, in_turn, must_wait, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import dagster as dg
 
-    from ls_pipeline.connections import Connection, Source
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger import Ledger
-    from ls_pipeline.resources.ledger_account import Account
+    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.ledger import Ledger
+    from ls_pipeline.settings.model import Connection, Source
 
 
 @dataclass

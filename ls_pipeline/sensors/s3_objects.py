@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.s3 import S3Buckets
-from ls_pipeline.sensors.looks import Looks
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.objects import look_for_changes
+from ls_pipeline.sensors.probes import Looks
 
 
 def s3_objects(seconds: int) -> dg.SensorDefinition:

@@ -2,10 +2,10 @@ import pytest
 
 from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.checks import annotations_counted, of_no_snapshot, of_snapshot
-from ls_pipeline.assets.exporting import find_lost
-from ls_pipeline.connections import TargetParams
-from ls_pipeline.domain.snapshots import Tally
-from tests.assets.conftest import RESULT
+from ls_pipeline.domain.snapshot.manifest import Tally
+from ls_pipeline.engine.export import find_lost
+from ls_pipeline.settings.model import TargetParams
+from tests.bench import RESULT
 
 OTHER = [{**RESULT[0], "value": {"choices": ["B"]}}]
 

@@ -8,9 +8,9 @@ from ls_pipeline.assets.settings import source_settings, target_settings
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import BucketAccessError
 from ls_pipeline.resources.progress import Silent
-from tests.assets.conftest import CONFIG, RESULT
-from tests.assets.test_loading import Wrapped
+from tests.bench import CONFIG, RESULT
 from tests.contracts.memory_bucket import MemoryBucket
+from tests.engine.test_load import Wrapped
 
 
 class Buckets:

@@ -9,8 +9,8 @@ import pytest
 from benchmarks.list_server import NEW, OLD, Numbered
 from benchmarks.measuring import ENVIRONMENT, list_server
 from ls_pipeline.domain.errors import ObjectNotFoundError
-from ls_pipeline.domain.ranges import Milestone
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.domain.listing_ranges import Milestone
+from ls_pipeline.resources.s3.bucket import S3Buckets
 from tests.contracts.test_bucket import HOSTILE
 
 pytestmark = pytest.mark.server

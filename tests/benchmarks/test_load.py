@@ -13,9 +13,9 @@ from benchmarks.deployment import MISSING, SILENT, Shape, fill, made_up_buckets
 from benchmarks.load import Watch, watched
 from benchmarks.sampling import Databases
 from benchmarks.world import World
-from ls_pipeline.cli.outside import dagster_home
-from ls_pipeline.resources.home import database_url, home
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.cli.context import dagster_home
+from ls_pipeline.resources.environment import database_url, home
+from ls_pipeline.resources.ledger.ledger import Ledger
 
 SHAPE = Shape(connections=6, objects=20, big=5000)
 

@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli.export import _fetch
 from ls_pipeline.cli.main import main
-from ls_pipeline.connections import Source, SourceParams
+from ls_pipeline.settings.model import Source, SourceParams
 from tests.contracts.memory_bucket import MemoryBucket
-from tests.test_reading import folder, labeled  # noqa: F401 - fixtures
+from tests.test_reader import folder, labeled  # noqa: F401 - fixtures
 
 
 def run(*words):

@@ -4,11 +4,11 @@ import sqlite3
 from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
-from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_schema import own_schema
-from tests.assets.conftest import Bench
-from tests.resources.released_ledgers import lay_down
+from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.schema import own_schema
+from tests.bench import Bench
+from tests.resources.ledger.released_ledgers import lay_down
 
 
 def test_ledger_is_copied_and_goes_on_there(environment, tmp_path):

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
-from ls_pipeline.connections import SourceParams, TargetParams
-from ls_pipeline.resources.home import home
+from ls_pipeline.resources.environment import home
+from ls_pipeline.settings.model import SourceParams, TargetParams
 
 TEXT = '<View><Text name="t" value="$text"/></View>'
 

@@ -5,8 +5,8 @@ import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.cli.context import dagster_home
 from ls_pipeline.cli.main import main
-from ls_pipeline.cli.outside import dagster_home
 
 pytestmark = pytest.mark.slow
 

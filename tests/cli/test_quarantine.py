@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
-from tests.assets.conftest import Bench
+from tests.bench import Bench
 
 
 @pytest.fixture

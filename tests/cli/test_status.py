@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli import status as module
 from ls_pipeline.cli.main import main
-from tests.assets.conftest import RESULT, Bench
+from tests.bench import RESULT, Bench
 
 
 @pytest.fixture

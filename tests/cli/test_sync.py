@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ls_pipeline.connections import connection
-from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.settings.model import connection
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,9 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli import webhooks
 from ls_pipeline.cli.main import main
-from ls_pipeline.cli.servers import chosen_port
-from ls_pipeline.connections import connection
+from ls_pipeline.cli.servers.server import chosen_port
 from ls_pipeline.domain.errors import LedgerUnavailableError
-from ls_pipeline.resources.home import (
+from ls_pipeline.resources.environment import (
     LocalLabelStudio,
     home,
     tell_local_label_studio,
@@ -24,7 +23,8 @@ from ls_pipeline.resources.home import (
     webhook_url,
 )
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
-from tests.assets.test_loading import Wrapped
+from ls_pipeline.settings.model import connection
+from tests.engine.test_load import Wrapped
 
 SECRET = "our-secret"
 CALL = b'{"action": "ANNOTATION_CREATED"}'

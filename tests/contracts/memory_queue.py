@@ -6,7 +6,7 @@ import itertools
 import time
 
 from ls_pipeline.domain.errors import QueueError
-from ls_pipeline.domain.hints import Message
+from ls_pipeline.domain.events import Message
 
 HIDDEN_SECONDS = 2.0
 """How long a message that was given out is not given out again."""

@@ -20,10 +20,10 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.ranges import Milestone, Piece
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.s3 import S3Bucket, S3Buckets
-from ls_pipeline.resources.s3_wire import Wire
+from ls_pipeline.domain.listing_ranges import Milestone, Piece
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.s3.bucket import S3Bucket, S3Buckets
+from ls_pipeline.resources.s3.fast_list import Wire
 from tests.contracts.conftest import Answer, gcs_refusal, s3_refusal
 from tests.contracts.memory_bucket import MemoryBucket
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ls_pipeline.cli.servers import WEBHOOKS_HOST, is_address
+from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, is_address
 from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.errors import (
     LabelStudioAccessError,
@@ -21,8 +21,9 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, Task
-from ls_pipeline.resources import label_studio, label_studio_storages
-from ls_pipeline.resources.label_studio import LabelStudio, prediction_faults
+from ls_pipeline.resources.label_studio import app as label_studio
+from ls_pipeline.resources.label_studio import storages as label_studio_storages
+from ls_pipeline.resources.label_studio.app import LabelStudio, prediction_faults
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 from tests.contracts.conftest import Answer, serving
 from tests.contracts.memory_labeling_app import MemoryLabelingApp

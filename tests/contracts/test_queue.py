@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from ls_pipeline.connections import Source, SourceParams
 from ls_pipeline.domain.errors import QueueAccessError, QueueError, QueueUnavailableError
-from ls_pipeline.domain.hints import Hint, heard
-from ls_pipeline.resources import pubsub as pubsub_module
-from ls_pipeline.resources.pubsub import PubSubQueue
+from ls_pipeline.domain.events import Hint, heard
+from ls_pipeline.resources.gcs import pubsub as pubsub_module
+from ls_pipeline.resources.gcs.pubsub import PubSubQueue
 from ls_pipeline.resources.queues import Queues
-from ls_pipeline.resources.sqs import SQSQueue, arn_of, region_of
-from ls_pipeline.sensors import bucket_hints
-from ls_pipeline.sensors.looks import Looks
-from ls_pipeline.sensors.watching import Tick
+from ls_pipeline.resources.s3.sqs import SQSQueue, arn_of, region_of
+from ls_pipeline.sensors import bucket_events
+from ls_pipeline.sensors.probes import Looks
+from ls_pipeline.sensors.tick import Tick
+from ls_pipeline.settings.model import Source, SourceParams
 from tests.contracts.conftest import Answer
 from tests.contracts.memory_queue import MemoryQueue
 from tests.contracts.pubsub_server import ACK_SECONDS, pubsub
@@ -198,10 +198,10 @@ def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day)
     bad_day.answer = answer
     queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
     assert queue._client  # which takes a while to make
-    looks, memory, tick = Looks(), bucket_hints.Memory(), Tick()
+    looks, memory, tick = Looks(), bucket_events.Memory(), Tick()
     source = Source(type="s3", path="b", params=SourceParams(notifications=queue.address))
     asked = SimpleNamespace(connection=SimpleNamespace(source=source))
-    came = bucket_hints.read({"reviews": asked}, lambda _: queue, memory, looks, tick)
+    came = bucket_events.read({"reviews": asked}, lambda _: queue, memory, looks, tick)
 
     assert len(came["reviews"].messages) > 100
 

@@ -11,17 +11,17 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ls_pipeline.assets.passes import bucket_of
-from ls_pipeline.cli import servers
-from ls_pipeline.connections import Source, Target
+from ls_pipeline.assets.run import bucket_of
+from ls_pipeline.cli.servers import server as servers
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketError,
     BucketUnavailableError,
     ObjectRefusedError,
 )
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.s3 import S3Buckets, S3Options
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
+from ls_pipeline.settings.model import Source, Target
 from tests.contracts.conftest import Answer, s3_refusal
 
 ROLE = "arn:aws:iam::123456789012:role/labels"

@@ -8,16 +8,16 @@ import os
 import tempfile
 from collections import Counter
 
-from ls_pipeline.assets.projects import Projects
-from ls_pipeline.connections import connection
 from ls_pipeline.domain.tasks import origin_of
-from ls_pipeline.reading import open_snapshot
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.s3 import S3Buckets
-from tests.assets.conftest import CONFIG, RESULT
+from ls_pipeline.engine.projects import Projects
+from ls_pipeline.reader import open_snapshot
+from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.settings.model import connection
+from tests.bench import CONFIG, RESULT
 from tests.e2e.conftest import keys
 
 numbers = itertools.count()

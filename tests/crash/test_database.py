@@ -11,9 +11,9 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from ls_pipeline.connections import connection
-from ls_pipeline.domain.changes import KnownObject, State
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.domain.diff import KnownObject, State
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.settings.model import connection
 from tests.crash.relay import Relay
 from tests.crash.scene import AFTER_FILLING, Scene
 
@@ -73,9 +73,10 @@ def test_connection_to_the_ledger_cut_anywhere_loses_and_doubles_nothing(
 
 SLEEPER = """
 import os, signal, sys
-from ls_pipeline.resources import ledger_database, ledger_lease
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.ledger_records import Quarantined
+from ls_pipeline.resources.ledger import database as ledger_database
+from ls_pipeline.resources.ledger import lease as ledger_lease
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.records import Quarantined
 
 ledger_database.POSTGRESQL_SESSION = ("SET idle_in_transaction_session_timeout = '1s'",)
 ledger_lease.LEASE_SECONDS = 2.0

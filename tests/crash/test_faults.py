@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
-from ls_pipeline.assets import settling
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.resources import label_studio, label_studio_api
+from ls_pipeline.engine import reconcile
+from ls_pipeline.resources.label_studio import app as label_studio
+from ls_pipeline.resources.label_studio import http as label_studio_api
 from tests.crash import proxy as bad
 from tests.crash.proxy import Proxy
 from tests.crash.scene import AFTER_CHANGES, Scene
@@ -43,7 +44,7 @@ def between():
 @pytest.fixture
 def impatient(monkeypatch):
     """Wait for seconds where people wait for minutes."""
-    monkeypatch.setattr(settling, "PATIENCE", 1.0)
+    monkeypatch.setattr(reconcile, "PATIENCE", 1.0)
     monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT", 1.0)
     monkeypatch.setattr(label_studio_api, "TIMEOUT", 5.0)
 

@@ -22,22 +22,22 @@ from typing import Any
 
 from sqlalchemy.engine.default import DefaultDialect
 
-from ls_pipeline.assets import settling
-from ls_pipeline.assets.copying import begin_copy, keep_copy
-from ls_pipeline.assets.exporting import export
-from ls_pipeline.assets.loading import load
-from ls_pipeline.assets.passes import bucket_of
-from ls_pipeline.assets.projects import projects_of
-from ls_pipeline.assets.snapshotting import snapshot
+from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.home import database_url
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.engine import reconcile
+from ls_pipeline.engine.export import export
+from ls_pipeline.engine.load import load
+from ls_pipeline.engine.local_mirror import begin_copy, keep_copy
+from ls_pipeline.engine.projects import projects_of
+from ls_pipeline.engine.snapshot import snapshot
+from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import Silent
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.s3.bucket import S3Buckets
 
-settling.PATIENCE = 1.0  # what arrives later than that must not be doubled either
+reconcile.PATIENCE = 1.0  # what arrives later than that must not be doubled either
 
 
 class Steps:

@@ -8,8 +8,8 @@ from ls_pipeline.domain.exports import (
     is_written_key,
     json_document,
 )
-from ls_pipeline.domain.snapshots import latest_key
-from tests.domain.test_tables import labeled
+from ls_pipeline.domain.snapshot.manifest import latest_key
+from tests.domain.snapshot.test_tables import labeled
 
 
 @pytest.mark.parametrize(("prefix", "key"), [("", "7.json"), ("a", "a/7.json"), ("a/", "a/7.json")])

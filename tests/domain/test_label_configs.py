@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.domain.test_tables import labeled, restored, through_parquet, without_time
+from tests.domain.snapshot.test_tables import labeled, restored, through_parquet, without_time
 
 PACKAGE = Path(importlib.util.find_spec("label_studio").origin).parent
 TEMPLATES = sorted(PACKAGE.glob("annotation_templates/**/config.yml"))

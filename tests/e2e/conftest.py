@@ -13,11 +13,11 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from ls_pipeline.cli import samples
+from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.main import main
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.s3.bucket import S3Buckets
 from tests.contracts.conftest import s3_refusal, serving
 
 PROGRAM = str(Path(sys.executable).with_name("ls-pipeline"))

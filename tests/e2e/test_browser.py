@@ -9,9 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from ls_pipeline.cli import samples
-from ls_pipeline.cli.outside import Outside, dagster_home
-from ls_pipeline.cli.servers import dagster_server, running
+from ls_pipeline.cli.context import Outside, dagster_home
+from ls_pipeline.cli.demo import samples
+from ls_pipeline.cli.servers.server import dagster_server, running
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 

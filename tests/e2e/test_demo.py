@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ls_pipeline.cli.demo import PICTURES, REVIEWS, SHAPES, TEXTS
+from ls_pipeline.cli.demo.demo import PICTURES, REVIEWS, SHAPES, TEXTS
 from tests.e2e.conftest import PROGRAM
 
 pytestmark = pytest.mark.server

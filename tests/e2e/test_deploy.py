@@ -16,12 +16,12 @@ import httpx
 import pytest
 import yaml
 
-from ls_pipeline.cli import samples
-from ls_pipeline.cli.outside import DAGSTER_YAML
-from ls_pipeline.cli.servers import HOST, INNER, Server, _daemons_are_up, running
-from ls_pipeline.resources.home import database_url
+from ls_pipeline.cli.context import DAGSTER_YAML
+from ls_pipeline.cli.demo import samples
+from ls_pipeline.cli.servers.server import HOST, INNER, Server, _daemons_are_up, running
+from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
-from ls_pipeline.resources.ledger import Ledger
+from ls_pipeline.resources.ledger.ledger import Ledger
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

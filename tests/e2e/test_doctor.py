@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from ls_pipeline.cli import samples
+from ls_pipeline.cli.demo import samples
 from tests.e2e.conftest import keys
 
 pytestmark = pytest.mark.server

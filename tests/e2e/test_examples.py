@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ls_pipeline.resources.label_studio import LabelStudio
+from ls_pipeline.resources.label_studio.app import LabelStudio
 
 pytestmark = pytest.mark.server
 

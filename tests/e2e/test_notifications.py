@@ -7,13 +7,13 @@ import os
 import dagster as dg
 import pytest
 
-from ls_pipeline.connections import connection
-from ls_pipeline.resources.gcs import GCSBuckets
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.queues import Queues
-from ls_pipeline.resources.s3 import S3Buckets
-from ls_pipeline.sensors import bucket_hints
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.sensors import bucket_events
 from ls_pipeline.sensors.notifications import follow_hints
-from tests.assets.conftest import CONFIG, Bench
+from ls_pipeline.settings.model import connection
+from tests.bench import CONFIG, Bench
 from tests.contracts.pubsub_server import pubsub
 from tests.sensors.test_sensors import wanted
 
@@ -82,7 +82,7 @@ def listening(cloud, bucket, queue, folder):
 
 @pytest.fixture(autouse=True)
 def short_wait(monkeypatch):
-    monkeypatch.setattr(bucket_hints, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(bucket_events, "WAIT_SECONDS", 1.0)
 
 
 def ticks(bench, bucket, instance):

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from ls_pipeline.cli import samples
-from ls_pipeline.cli.servers import WEBHOOKS_HOST, chosen_port, is_address
+from ls_pipeline.cli.demo import samples
+from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, chosen_port, is_address
 from ls_pipeline.cli.webhooks import answers_at
-from ls_pipeline.resources.gcs import GCSBuckets
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.s3.bucket import S3Buckets
 from tests.e2e.conftest import PROGRAM, keys
 
 pytestmark = pytest.mark.server

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ls_pipeline import open_snapshot
-from ls_pipeline.cli import samples
+from ls_pipeline.cli.demo import samples
 from tests.e2e.conftest import keys
 
 pytestmark = pytest.mark.server

@@ -10,8 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ls_pipeline.cli import samples
-from ls_pipeline.domain.snapshots import Latest
+from ls_pipeline.cli.demo import samples
+from ls_pipeline.domain.snapshot.manifest import Latest
 
 pytestmark = pytest.mark.server
 

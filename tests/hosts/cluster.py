@@ -16,12 +16,12 @@ from pathlib import Path
 
 import yaml
 
-from ls_pipeline.cli import samples
-from ls_pipeline.cli.servers import HOST, Server
-from ls_pipeline.connections import connection
-from ls_pipeline.resources.label_studio import LabelStudio
-from ls_pipeline.resources.ledger import Ledger
-from ls_pipeline.resources.s3 import S3Buckets
+from ls_pipeline.cli.demo import samples
+from ls_pipeline.cli.servers.server import HOST, Server
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.settings.model import connection
 from tests.hosts.host import Host
 
 ROOT = Path(__file__).parents[2]

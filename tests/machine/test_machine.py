@@ -21,12 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
-from ls_pipeline.resources.ledger_lease import LEASE_SECONDS
-from ls_pipeline.sensors.looks import Turn
+from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.sensors.objects import _differs
-from tests.assets.conftest import RESULT, Bench
-from tests.assets.test_crashes import Doom, Killed
-from tests.assets.test_loading import Wrapped
+from ls_pipeline.sensors.probes import Turn
+from tests.bench import RESULT, Bench
+from tests.engine.test_crashes import Doom, Killed
+from tests.engine.test_load import Wrapped
 from tests.machine.model import BAD, Model
 
 pytestmark = pytest.mark.machine
@@ -114,7 +114,7 @@ class World(RuleBasedStateMachine):
     @rule(
         select=st.sampled_from(["", "a", "ab", "c"]),
         # Where each version has its task, one that comes back while an import is in doubt has
-        # one of the two; tests/assets/test_settling.py sees to that policy.
+        # one of the two; tests/engine/test_reconcile.py sees to that policy.
         on_change=st.sampled_from(["update", "ignore"]),
         on_delete=st.sampled_from(["keep", "delete"]),
         size=st.sampled_from([0, 1, 2, 3]),

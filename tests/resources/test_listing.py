@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.errors import BucketError
+from ls_pipeline.domain.listing_ranges import PAGE, Cutting, Milestone
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.domain.ranges import PAGE, Cutting, Milestone
 from ls_pipeline.resources.listing import LANES, PAGES_AHEAD, Answer, in_order
 
 keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=4)

@@ -14,9 +14,9 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.local_copy import LocalCopy
-from tests.assets.test_loading import Wrapped
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.contracts.test_bucket import HOSTILE, gcs, s3
+from tests.engine.test_load import Wrapped
 
 
 class Killed(BaseException):

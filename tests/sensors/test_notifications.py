@@ -6,19 +6,19 @@ import threading
 import dagster as dg
 import pytest
 
-from ls_pipeline.connections import connection
 from ls_pipeline.domain.errors import (
     BucketNotFoundError,
     LabelStudioUnavailableError,
     QueueUnavailableError,
 )
-from ls_pipeline.sensors import bucket_hints, label_hints, watching
-from ls_pipeline.sensors import looks as looking
+from ls_pipeline.sensors import bucket_events, tick, webhook_events
+from ls_pipeline.sensors import probes as looking
 from ls_pipeline.sensors.notifications import Lanes, follow_hints
-from tests.assets.conftest import CONFIG, RESULT, Bench
-from tests.assets.test_loading import Wrapped
+from ls_pipeline.settings.model import connection
+from tests.bench import CONFIG, RESULT, Bench
 from tests.contracts.memory_queue import MemoryQueue
-from tests.domain.test_hints import from_s3, record, through_sns
+from tests.domain.test_events import from_s3, record, through_sns
+from tests.engine.test_load import Wrapped
 from tests.sensors.test_sensors import add_run, wanted
 from tests.sensors.test_sensors import look as sweep
 
@@ -124,14 +124,14 @@ def test_forged_notifications_cost_a_bounded_number_of_looks(bench, queue, look)
     result = look()
 
     assert wanted(result) == []
-    assert (len(look.looks), len(queue)) == (bucket_hints.LOOKS_AT_MOST, 0)
+    assert (len(look.looks), len(queue)) == (bucket_events.LOOKS_AT_MOST, 0)
     assert len(result.cursor) < 1000
 
 
 def test_real_change_among_forged_ones_is_found_sooner_or_later(bench, queue, look):
     bench.put("a.json", {"text": "a"})
     tell(queue, "a.json")
-    tell(queue, *(f"forged-{n}.json" for n in range(bucket_hints.LOOKS_AT_MOST)))
+    tell(queue, *(f"forged-{n}.json" for n in range(bucket_events.LOOKS_AT_MOST)))
     first = look()
 
     assert (wanted(first), wanted(look(first.cursor))) == ([], ["reviews"])
@@ -246,7 +246,7 @@ def test_few_hints_are_remembered_and_the_newest(bench, queue, look):
         first = look()
     look(first.cursor)
 
-    assert look.looks == [f"{n}.json" for n in range(49, 49 - bucket_hints.KEPT, -1)]
+    assert look.looks == [f"{n}.json" for n in range(49, 49 - bucket_events.KEPT, -1)]
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_queues_that_the_time_did_not_suffice_for_are_the_first_of_the_next_tick
     bench, queue, look, monkeypatch
 ):
     other_connection(bench, queue=f"{QUEUE}-2")
-    monkeypatch.setattr(bucket_hints, "READING_SECONDS", 0.0)
+    monkeypatch.setattr(bucket_events, "READING_SECONDS", 0.0)
     first = look(opened=lambda source: MemoryQueue(source.params.notifications))
 
     assert json.loads(first.cursor)["turn"] == "reviews"
@@ -344,7 +344,7 @@ def test_hints_that_there_was_no_time_for_are_remembered(bench, queue, look, mon
         other_connection(bench, name=name, queue=QUEUE)
     for number in range(30):
         tell(queue, f"{number}.json")
-    monkeypatch.setattr(watching, "TICK_SECONDS", 0.0)
+    monkeypatch.setattr(tick, "TICK_SECONDS", 0.0)
     told = json.loads(look().cursor)
 
     assert {*told["kept"]} == {"reviews", *names}
@@ -409,7 +409,7 @@ def test_forged_call_is_one_look_or_two_and_no_run(bench, look):
     bench.load()
     bench.export()
     bench.ledger.hint("reviews")
-    bench.time.sleep(label_hints.SETTLING_SECONDS)
+    bench.time.sleep(webhook_events.SETTLING_SECONDS)
     first = look()
 
     assert (wanted(first), said(look(first.cursor))) == ([], "Nothing was told.")

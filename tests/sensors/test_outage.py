@@ -5,13 +5,13 @@ import re
 import dagster as dg
 import pytest
 
-from ls_pipeline.assets.loading import load
-from ls_pipeline.assets.passes import one_pass
+from ls_pipeline.assets.run import one_pass
 from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
+from ls_pipeline.engine.load import load
 from ls_pipeline.resources.progress import Silent
 from ls_pipeline.sensors.objects import look_for_changes
-from tests.assets.conftest import Bench
-from tests.assets.test_loading import Wrapped
+from tests.bench import Bench
+from tests.engine.test_load import Wrapped
 
 pytestmark = pytest.mark.slow
 

@@ -6,16 +6,16 @@ import dagster as dg
 import pytest
 
 from ls_pipeline.assets import partitions
-from ls_pipeline.assets.exporting import earlier
-from ls_pipeline.assets.passes import one_pass
+from ls_pipeline.assets.run import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
+from ls_pipeline.engine.export import earlier
 from ls_pipeline.sensors import completions as watching_labels
-from ls_pipeline.sensors import looks as looking
-from ls_pipeline.sensors import watching
+from ls_pipeline.sensors import probes as looking
+from ls_pipeline.sensors import tick
 from ls_pipeline.sensors.completions import look_for_labels
 from ls_pipeline.sensors.objects import look_for_changes
-from tests.assets.conftest import RESULT, Bench
-from tests.assets.test_loading import Wrapped
+from tests.bench import RESULT, Bench
+from tests.engine.test_load import Wrapped
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_tick_that_runs_out_of_time_is_continued_by_the_next(bench, instance, mo
         bench.put(f"{n:04}.json", {"text": "a"})
     bench.load()
     bench.put("2499.json", {"text": "changed"})
-    monkeypatch.setattr(watching, "TICK_SECONDS", 1e-6)
+    monkeypatch.setattr(tick, "TICK_SECONDS", 1e-6)
     cursors, result = [], look(bench, instance)
     while not wanted(result) and len(cursors) < 5:
         cursors.append(result.cursor)
@@ -305,7 +305,7 @@ def test_connection_that_has_new_labels_leaves_no_other_behind(bench, instance):
 
 
 def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, monkeypatch):
-    monkeypatch.setattr(watching, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(tick, "TICK_SECONDS", 0.1)
     monkeypatch.setattr(looking, "SILENCE_SECONDS", 0.1)
     bench.put("a.json", {"text": "a"})
     bench.load()
@@ -320,7 +320,7 @@ def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, 
 
 
 def test_answer_of_label_studio_that_outlasts_a_tick_is_for_the_next(bench, instance, monkeypatch):
-    monkeypatch.setattr(watching, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(tick, "TICK_SECONDS", 0.1)
     monkeypatch.setattr(looking, "SILENCE_SECONDS", 0.1)
     bench.put("a.json", {"text": "a"})
     bench.load()

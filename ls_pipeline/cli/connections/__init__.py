@@ -1,0 +1,1 @@
+"""The `connections` commands, and files of connections."""

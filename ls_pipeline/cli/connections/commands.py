@@ -1,0 +1,428 @@
+"""``ls-pipeline connections``: which bucket feeds which project, and where its labels go."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import textwrap
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from ls_pipeline.cli.connections.file import all_faults, json_schema, read
+from ls_pipeline.cli.console import out, say
+from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.options import ONE, json_instead_of
+from ls_pipeline.engine.settings_change import Revising, revising
+from ls_pipeline.resources.ledger.records import WORKS
+from ls_pipeline.settings.model import (
+    TITLE_LENGTHS,
+    Connection,
+    Params,
+    SourceParams,
+    TargetParams,
+    changes,
+    connection,
+    params_from_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def side_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that tell source, target and project."""
+    for option in reversed(
+        [
+            click.option("--source", metavar="s3|gcs", help="Where tasks come from."),
+            click.option(
+                "--source-path", metavar="BUCKET", default="", help="The source bucket's name."
+            ),
+            click.option(
+                "--source-params", metavar="JSON", default="{}", help="How objects become tasks."
+            ),
+            click.option(
+                "--target", metavar="s3-completions|gcs-completions", help="Where labels go."
+            ),
+            click.option(
+                "--target-path", metavar="BUCKET", default="", help="The target bucket's name."
+            ),
+            click.option(
+                "--target-params", metavar="JSON", default="{}", help="Where labels go, and how."
+            ),
+            click.option(
+                "--project", metavar="TITLE", help="Label Studio project, made if absent [NAME]."
+            ),
+            click.option(
+                "--label-config",
+                metavar="FILE",
+                type=FILE,
+                help="What a new project is made with: XML.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def from_flags(  # noqa: PLR0913 - one for each flag
+    name: str,
+    *,
+    source: str | None,
+    source_path: str,
+    source_params: str,
+    target: str | None,
+    target_path: str,
+    target_params: str,
+    project: str | None,
+    label_config: Path | None,
+    enabled: bool = True,
+) -> Connection:
+    """Make a connection of what the flags say. Raises ``ConnectionFaults`` with every fault."""
+    faults: list[str] = []
+    return connection(
+        name,
+        source=_part("source", source, source_path, source_params, faults),
+        target=_part("target", target, target_path, target_params, faults),
+        project=name[: TITLE_LENGTHS[-1]] if project is None else project,
+        label_config=_text(label_config, faults) if label_config else "",
+        enabled=enabled,
+        faults=faults,
+    )
+
+
+def _text(file: Path, faults: list[str]) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"--label-config {file} can't be read: {error}.")
+        return ""
+
+
+def _part(
+    side: str, kind: str | None, path: str, params: str, faults: list[str]
+) -> dict[str, Any] | None:
+    given = params_from_json(f"--{side}-params", params, faults)
+    if kind is None:
+        if path or given:
+            faults.append(f"--{side}-path and --{side}-params need --{side}.")
+        return None
+    return {"type": kind, "path": path, "params": given}
+
+
+@click.group(short_help="Which bucket feeds which project, and where its labels go.")
+def connections() -> None:
+    """Manage connections: which bucket feeds which project, and where its labels go."""
+
+
+ADD_EPILOG = """
+\b
+Examples:
+  JSON tasks from a folder, labels to another bucket:
+    ls-pipeline connections add reviews --project Reviews --label-config reviews.xml \\
+      --source s3 --source-path my-bucket --source-params '{"prefix": "incoming"}' \\
+      --target s3-completions --target-path my-labels
+  Pictures, shown by their URL, labels to another cloud:
+    ls-pipeline connections add cats --project Cats --label-config cats.xml \\
+      --source gcs --source-path my-pictures --source-params '{"use_blob_urls": true}' \\
+      --target s3-completions --target-path my-labels --target-params '{"prefix": "cats"}'
+"""
+
+
+def _params(title: str, names: Iterable[str]) -> str:
+    """Give the lines that name params, for the end of a help page."""
+    lines = textwrap.wrap(", ".join(names), 76 - len(title))
+    return f"\n{' ' * len(title)}".join([title + lines[0], *lines[1:]])
+
+
+def _own(params: type[Params]) -> list[str]:
+    return [name for name in params.model_fields if name not in Params.model_fields]
+
+
+PARAMS = "\n".join(
+    [
+        "\n\b",
+        _params("Both sides:     ", Params.model_fields),
+        _params("Source params:  ", _own(SourceParams)),
+        _params("Target params:  ", _own(TargetParams)),
+    ]
+)
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change, and store nothing.")
+AS_JSON = json_instead_of("sentences")
+
+
+@connections.command(epilog=ADD_EPILOG + PARAMS)
+@click.argument("name")
+@side_options
+@DRY_RUN
+@AS_JSON
+def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - flags
+    """Store a connection, or replace all settings of one that exists.
+
+    What is left out goes back to its default, and a side that is left out is taken away.
+    """
+    ledger = Outside().ledger
+    enabled = name not in ledger.names() or ledger.connection(name).enabled
+    change = revising(ledger, from_flags(name, **flags, enabled=enabled))
+    _tell([(change, None if dry_run else change.save(ledger, getpass.getuser()))], as_json=as_json)
+
+
+def _tell(stored: Iterable[tuple[Revising, int | None]], *, as_json: bool) -> None:
+    """Tell what changes were, each as soon as it is made, or as one JSON object in the end."""
+    found = {}
+    try:
+        for change, number in stored:
+            found[change.connection.name] = _as_json(change, number)
+            if not as_json:
+                tell(change, number)
+    finally:  # what was stored before one failed
+        if as_json:
+            click.echo(json.dumps({"connections": found}))
+
+
+def _as_json(change: Revising, number: int | None) -> dict[str, Any]:
+    return {
+        "stored": bool(change.changes) and number is not None,
+        "revision": number or change.onto,
+        "changes": list(map(str, change.changes)),
+        "notes": change.notes,
+    }
+
+
+def tell(change: Revising, number: int | None) -> None:
+    """Say what a change was, or with ``number`` None would be, and what follows from it."""
+    name = change.connection.name
+    if not change.changes:
+        say(f"Connection {name!r} is as it was, revision {change.onto}.")
+    elif number is None:
+        say(f"Connection {name!r} is not stored: this is a dry run.")
+    else:
+        say(f"Connection {name!r} is stored, revision {number}.")
+    if change.onto:
+        say(*(f"  {one}" for one in change.changes))
+    say(*(f"  {note}" for note in change.notes))
+
+
+APPLY_EPILOG = """
+\b
+Examples:
+  ls-pipeline connections apply connections.yaml --dry-run   what would change
+  ls-pipeline connections apply connections.yaml
+
+\b
+The file:
+  connections:
+    reviews:
+      project: Reviews
+      label_config_file: reviews.xml
+      source: {type: s3, path: my-bucket, params: {prefix: incoming}}
+      target: {type: s3-completions, path: my-labels}
+
+\b
+Connections that the file does not name stay as they are. Editors check and complete it with the
+schema that `ls-pipeline connections schema` prints.
+"""
+
+
+@connections.command(epilog=APPLY_EPILOG, short_help="Store all connections of a YAML file.")
+@click.argument("file", type=FILE)
+@DRY_RUN
+@AS_JSON
+def apply(file: Path, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
+    """Store all connections of a YAML file; apply it again, and nothing changes."""
+    apply_file(file, Outside(), dry_run=dry_run, as_json=as_json)
+
+
+def apply_file(
+    file: Path, outside: Outside, *, dry_run: bool = False, as_json: bool = False
+) -> None:
+    """Store all connections of a file, and say what changed.
+
+    Raises ``ConnectionFaults`` for all that can't be stored; the others are.
+    """
+    _tell(_stored(file, outside, dry_run=dry_run), as_json=as_json)
+
+
+def _stored(
+    file: Path, outside: Outside, *, dry_run: bool
+) -> Iterator[tuple[Revising, int | None]]:
+    with all_faults(file, "the others were stored") as attempt:
+        for one in read(file):
+            with attempt(one.name):
+                change = revising(outside.ledger, one)
+                yield change, None if dry_run else change.save(outside.ledger, getpass.getuser())
+
+
+SCHEMA_EPILOG = """
+\b
+Example:
+  ls-pipeline connections schema > connections.schema.json
+  and as the first line of connections.yaml:
+  # yaml-language-server: $schema=connections.schema.json
+"""
+
+
+@connections.command(epilog=SCHEMA_EPILOG, short_help="Print the JSON Schema of that file.")
+def schema() -> None:
+    """Print the JSON Schema of the file that `apply` takes, for editors."""
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+LIST_EPILOG = """
+\b
+Examples:
+  ls-pipeline connections list          a table
+  ls-pipeline connections list --json   all of their settings, for scripts
+"""
+
+
+@connections.command("list", epilog=LIST_EPILOG)
+@json_instead_of("a table")
+def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """List the connections."""
+    ledger = Outside().ledger
+    found = [ledger.connection(name) for name in ledger.names()]
+    if as_json:
+        click.echo(json.dumps({"connections": {one.name: _plain(one) for one in found}}))
+        return
+    table = Table("Connection", "Source", "Target", "Project", "Enabled")
+    for one in found:
+        enabled = "yes" if one.enabled else "no"
+        table.add_row(one.name, _place(one.source), _place(one.target), one.project, enabled)
+    if found:
+        out.print(table, markup=False)  # a title may look like it
+    else:
+        say("There are none yet; see ls-pipeline connections add --help.")
+
+
+def _place(part: Any) -> str:
+    return f"{part.type}: {part.path}/{part.params.prefix}".rstrip("/") if part else ""
+
+
+SHOW_EPILOG = """
+\b
+Example:
+  ls-pipeline connections show reviews
+"""
+
+
+@connections.command(epilog=SHOW_EPILOG, short_help="Show a connection as JSON.")
+@ONE
+def show(name: str) -> None:
+    """Show a connection as JSON: its params in force, who stored them, and how it goes."""
+    account = Outside().ledger.account(name)
+    revision = account.revision()
+    works = {work: account.health(work) for work in WORKS}
+    shown = {
+        **_plain(revision.connection),
+        "revision": revision.number,
+        "saved_by": revision.saved_by,
+        "failures": {work: health.failure for work, health in works.items() if health.failures},
+    }
+    click.echo(json.dumps(shown, indent=2))
+
+
+def _plain(one: Connection) -> dict[str, Any]:
+    return one.model_dump(mode="json")
+
+
+HISTORY_EPILOG = """
+\b
+Example:
+  ls-pipeline connections history reviews
+"""
+
+
+@connections.command(
+    epilog=HISTORY_EPILOG, short_help="List the revisions of a connection's settings."
+)
+@ONE
+@AS_JSON
+def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """List the revisions of a connection's settings: when, who, and old → new."""
+    revisions = Outside().ledger.account(name).history()
+    before = [*(one.connection for one in revisions[1:]), None]
+    found: list[dict[str, Any]] = [
+        {
+            "revision": revision.number,
+            "saved_at": revision.saved_at,
+            "saved_by": revision.saved_by,
+            "changes": [str(one) for one in changes(earlier, revision.connection)]
+            if earlier
+            else [],
+        }
+        for revision, earlier in zip(revisions, before, strict=True)
+    ]
+    if as_json:
+        click.echo(json.dumps({"connection": name, "revisions": found}))
+        return
+    for one in found:
+        when = datetime.fromtimestamp(one["saved_at"], timezone.utc)
+        say(f"Revision {one['revision']}, {when:%Y-%m-%d %H:%M:%S} UTC, by {one['saved_by']}")
+        say(*(f"  {change}" for change in one["changes"]))
+
+
+ENABLE_EPILOG = """
+\b
+Example:
+  ls-pipeline connections enable reviews
+"""
+
+
+@connections.command(epilog=ENABLE_EPILOG, short_help="Let sensors and passes work on it again.")
+@ONE
+@AS_JSON
+def enable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Let sensors and passes work on a connection again."""
+    _switch(name, enabled=True, as_json=as_json)
+
+
+DISABLE_EPILOG = """
+\b
+Example:
+  ls-pipeline connections disable reviews
+"""
+
+
+@connections.command(epilog=DISABLE_EPILOG, short_help="Let no sensor and no pass work on it.")
+@ONE
+@AS_JSON
+def disable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Let no sensor and no pass work on a connection; everything stays as it is."""
+    _switch(name, enabled=False, as_json=as_json)
+
+
+def _switch(name: str, *, enabled: bool, as_json: bool) -> None:
+    ledger = Outside().ledger
+    one = ledger.connection(name).model_copy(update={"enabled": enabled})
+    change = revising(ledger, one)
+    _tell([(change, change.save(ledger, getpass.getuser()))], as_json=as_json)
+
+
+REMOVE_EPILOG = """
+\b
+Example:
+  ls-pipeline connections remove reviews
+"""
+
+
+@connections.command(epilog=REMOVE_EPILOG)
+@ONE
+@AS_JSON
+def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+    """Take a connection out of use.
+
+    Objects, tasks and labels stay as they are. Added again with the same source bucket and
+    project, it goes on where it stopped.
+    """
+    Outside().ledger.remove(name)
+    if as_json:
+        click.echo(json.dumps({"connection": name, "removed": True}))
+    else:
+        say(f"Connection {name!r} is removed.")

@@ -1,0 +1,1 @@
+"""The demo: servers, samples, and a walk through the pipeline."""

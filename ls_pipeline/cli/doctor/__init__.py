@@ -1,0 +1,1 @@
+"""The `doctor` command: what it checks, what it reports."""

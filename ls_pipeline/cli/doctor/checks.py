@@ -1,0 +1,579 @@
+"""What can be tried before a pass: each finding is a sentence, and says what to do."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from ls_pipeline.assets.run import bucket_of
+from ls_pipeline.cli.webhooks import answers_at
+from ls_pipeline.domain import permissions
+from ls_pipeline.domain.diff import State
+from ls_pipeline.domain.errors import (
+    BucketError,
+    PipelineError,
+    QueueError,
+)
+from ls_pipeline.domain.notification_setup import (
+    Told,
+    gcs_command,
+    gcs_tells,
+    s3_commands,
+    s3_tells,
+)
+from ls_pipeline.domain.objects import folder
+from ls_pipeline.domain.tasks import LARGEST_OBJECT, Complaint, data_keys, tasks_in
+from ls_pipeline.engine.projects import Projects
+from ls_pipeline.resources.environment import home, webhook_secret, webhook_url
+from ls_pipeline.resources.s3.sqs import arn_of
+from ls_pipeline.settings.model import Source, SourceParams, TargetParams, data_key_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+
+    from ls_pipeline.cli.context import Outside
+    from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.labeling_app import Project
+    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.queue import Queue
+    from ls_pipeline.settings.model import Connection, Target
+
+    T = TypeVar("T")
+    _Steps = Generator["Check", None, T]
+    """Checks, and what they found out for those that follow."""
+
+SUPPORTED = ("1", "23")
+"""Label Studio's version."""
+
+PROBE = ".ls_pipeline-doctor-"
+"""How the name of the object begins that is written to a target and deleted again."""
+
+ADVISED_TASKS = 100_000
+"""Of a project: https://labelstud.io/guide/tasks says that more make it slow."""
+
+LOOKS = 100
+"""Known objects that are searched for a loaded task."""
+
+REFUSED, FORBIDDEN, ABSENT = 400, 403, 404
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried, how it went, and what to do about it."""
+
+    check: str
+    state: Literal["ok", "failed", "warning", "skipped"]
+    says: str
+    do: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What somebody must be allowed: an IAM policy, or commands that give the roles."""
+
+    whom: str
+    policy: dict[str, Any] | None = None
+    commands: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a person sets up once: commands, and what for."""
+
+    so_that: str
+    commands: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found about one connection."""
+
+    checks: list[Check]
+    policies: list[Policy]
+    setups: list[Setup] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found; ``connections`` are by name."""
+
+    general: list[Check]
+    connections: dict[str, Findings]
+
+    @property
+    def failed(self) -> bool:
+        found = (one.checks for one in self.connections.values())
+        return any(one.state == "failed" for checks in (self.general, *found) for one in checks)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"ok": not self.failed, **asdict(self)}
+
+
+def examine(names: Sequence[str], outside: Outside) -> Report:
+    """Try everything in general, then for each connection; all of them if none is named.
+
+    Raises ``UnknownConnectionError`` before anything is tried. What is tried leaves nothing
+    behind, in a bucket or in Label Studio.
+    """
+    checks = list(_own_state(outside))
+    if any(one.state == "failed" for one in checks):
+        return Report([*checks, *_label_studio(outside)], {})
+    wanted = names or outside.ledger.names()
+    accounts = {name: outside.ledger.account(name) for name in wanted}
+    app = list(_label_studio(outside))
+    answers = not any(one.state == "failed" for one in app)
+    region = os.environ.get("AWS_DEFAULT_REGION", "")
+    found = {}
+    for name, account in accounts.items():
+        tried = list(_guarded(_connection(account, outside, answers=answers)))
+        connection = account.revision().connection
+        found[name] = Findings(tried, policies(connection, region), setups(connection, region))
+    return Report([*checks, *app], found)
+
+
+def _guarded(checks: Iterable[Check]) -> Iterator[Check]:
+    """Let a fault of our own, or one that no adapter knows, hold up no other connection."""
+    try:
+        yield from checks
+    except Exception as error:  # noqa: BLE001 - it becomes a finding
+        yield Check("doctor", "failed", f"A check broke off: {type(error).__name__}.", "Report it.")
+
+
+def _from_error(check: str, error: Exception) -> Check:
+    """Take apart what our errors say: what happened, then after a semicolon what to do."""
+    says, _, do = str(error).rpartition("; ")
+    if not says:
+        return Check(check, "failed", do)
+    return Check(check, "failed", f"{says}.", do[:1].upper() + do[1:])
+
+
+# -- in general ---------------------------------------------------------------------------
+
+
+def _own_state(outside: Outside) -> Iterator[Check]:
+    try:
+        count = len(outside.ledger.names())
+    except PipelineError as error:
+        yield _from_error("ledger", error)
+        return
+    place = home()
+    if place.exists() and not os.access(place, os.W_OK):
+        yield Check("home", "failed", f"{place} can't be written to.", "Correct LS_PIPELINE_HOME.")
+    noun = "connection" if count == 1 else "connections"
+    yield Check("ledger", "ok", f"The ledger opens, with {count} {noun}; the home is {place}.")
+
+
+def _label_studio(outside: Outside) -> Iterator[Check]:
+    app = outside.label_studio
+    try:
+        about = app.about()
+    except PipelineError as error:
+        yield _from_error("label studio", error)
+        return
+    yield Check("label studio", "ok", f"It answers at {app.base_url}.")
+    yield Check("token", "ok", f"The {about.token} of {about.user} is accepted.")
+    if tuple(about.version.split(".")[:2]) == SUPPORTED:
+        yield Check("version", "ok", f"Label Studio is {about.version}.")
+    else:
+        yield Check(
+            "version",
+            "warning",
+            f"Label Studio is {about.version}; ls_pipeline is tested with {'.'.join(SUPPORTED)}.",
+            "Try one connection on a small folder first.",
+        )
+
+
+# -- of a connection ----------------------------------------------------------------------
+
+
+def _connection(account: Account, outside: Outside, *, answers: bool) -> Iterator[Check]:
+    connection = account.revision().connection
+    if answers:
+        keys = yield from _project(account, connection, outside)
+    else:
+        keys = ()
+        yield Check("project", "skipped", "Label Studio could not be asked.")
+    if source := connection.source:
+        seen = yield from _source(source, keys, outside)
+        if source.params.use_blob_urls:
+            yield from _blobs(account, seen, outside, answers=answers)
+        if source.params.notifications:
+            yield from _queue(source, outside)
+    if target := connection.target:
+        yield from _target(target, outside)
+        if answers and (url := webhook_url()):
+            yield from _webhook(account, url, outside)
+
+
+def _project(account: Account, connection: Connection, outside: Outside) -> _Steps[tuple[str, ...]]:
+    """Look for the projects; give the data keys of the newest one's label config.
+
+    Where there is none, those of the label config that it will get.
+    """
+    app = outside.label_studio
+    try:
+        found = Projects(account, app).all() or list(filter(None, [app.titled(connection.project)]))
+    except PipelineError as error:
+        yield _from_error("project", error)
+        return ()
+    for project in found:
+        yield Check("project", "ok", f"It is {project.title!r}, {project.url}.")
+    if not found:
+        yield Check("project", "ok", f"{connection.project!r} will be made by the first pass.")
+    elif connection.source:
+        yield from _project_size(found[-1], connection.source)
+    config = found[-1].label_config if found else connection.label_config
+    return (yield from _label_config(connection.source, config))
+
+
+def _project_size(newest: Project, source: Source) -> Iterator[Check]:
+    if newest.tasks > ADVISED_TASKS and not source.params.tasks_per_project:
+        yield Check(
+            "project size",
+            "warning",
+            f"{newest.title!r} has {newest.tasks:,} tasks; Label Studio's maintainers advise about "
+            f"{ADVISED_TASKS:,} a project.",
+            "Set the source param tasks_per_project, and new tasks go to a further project.",
+        )
+
+
+def _label_config(source: Source | None, config: str) -> _Steps[tuple[str, ...]]:
+    try:
+        keys = data_keys(config)
+    except PipelineError as error:
+        yield _from_error("label config", error)
+        return ()
+    if not keys:
+        blocks = source and source.params.use_blob_urls and not source.params.data_key
+        yield Check(
+            "label config",
+            "failed" if blocks else "warning",
+            "The label config shows no data.",
+            'Give the project one with a tag like <Text name="text" value="$text"/>.',
+        )
+    elif faults := list(data_key_faults(source.params, config)) if source else []:
+        yield Check("label config", "failed", " ".join(faults), "Change the one or the other.")
+    else:
+        yield Check("label config", "ok", f"It shows {', '.join(map(repr, keys))}.")
+    return keys
+
+
+def _source(source: Source, keys: tuple[str, ...], outside: Outside) -> _Steps[str]:
+    """List one page and read one object; give its key."""
+    select = source.params.filter
+    where = source.root + select.folder
+    try:
+        bucket = bucket_of(source, outside.s3, outside.gcs)
+        listed = next(bucket.pages(select.folder), [])
+    except BucketError as error:
+        yield _from_error("source: list", error)
+        yield Check("source: read", "skipped", "The bucket can't be listed.")
+        return ""
+    matching = [one for one in listed if not select.rejects(one.key)]
+    many = "the first " if len(listed) >= PAGE else ""
+    counted = f"{len(matching)} of {many}{len(listed)} objects below {where} are selected."
+    if matching:
+        yield Check("source: list", "ok", counted)
+        one = next((one for one in matching if 0 < one.size <= LARGEST_OBJECT), matching[0])
+        yield _read(source.params, bucket, one, keys)
+        return one.key
+    if listed:
+        do = "Correct the regex: it is matched from the start of the full key."
+        yield Check("source: list", "warning", counted, do)
+    else:
+        do = "Correct the prefix, if there should be something."
+        yield Check("source: list", "warning", f"There is nothing below {where} yet.", do)
+    yield Check("source: read", "skipped", "There is no object to read.")
+    return ""
+
+
+def _read(params: SourceParams, bucket: Bucket, one: StoredObject, keys: tuple[str, ...]) -> Check:
+    if one.size > LARGEST_OBJECT:
+        return Check("source: read", "skipped", f"{bucket.uri(one.key)} is too large to try.")
+    try:
+        body = bucket.get(one.key)
+    except BucketError as error:
+        return _from_error("source: read", error)
+    says = f"{bucket.uri(one.key)} is readable"
+    if params.use_blob_urls:
+        return Check("source: read", "ok", f"{says}.")
+    found = list(tasks_in(one.key, body, keys))
+    complaints = [item for item in found if isinstance(item, Complaint)]
+    if complaints:
+        do = "Correct it, or leave it out by the regex: it will go to quarantine."
+        return Check("source: read", "warning", f"{says}, but no task: {complaints[0].reason}", do)
+    noun = "task" if len(found) == 1 else "tasks"
+    return Check("source: read", "ok", f"{says}, and holds {len(found)} {noun}.")
+
+
+def _blobs(account: Account, key: str, outside: Outside, *, answers: bool) -> Iterator[Check]:
+    """Open an object of a loaded task as its page in Label Studio does."""
+    source = account.revision().connection.source
+    task = _loaded_task(account, source.params.filter.folder, key) if source and answers else None
+    if source is None or task is None:
+        says = "No task is loaded yet." if answers else "Label Studio could not be asked."
+        do = "Run ls-pipeline sync, then this again." if answers else ""
+        for check in ("blobs: open", "blobs: CORS"):
+            yield Check(check, "skipped", says, do)
+        return
+    number, uri = task[0], source.root + task[1]
+    try:
+        opened = outside.label_studio.open_as_browser(number, uri)
+    except PipelineError as error:
+        yield _from_error("blobs: open", error)
+        return
+    at = opened.host or "Label Studio itself"
+    if opened.status >= REFUSED or not opened.status:
+        said = f"answers {opened.status}" if opened.status else "does not answer"
+        yield Check(
+            "blobs: open",
+            "failed",
+            f"{uri} does not open in Label Studio: {at} {said}.",
+            _advice_on_opening(opened.status, opened.host),
+        )
+        yield Check("blobs: CORS", "skipped", "The object does not open.")
+        return
+    yield Check("blobs: open", "ok", f"Task {number} opens {uri}, from {at}.")
+    yield _cors(outside.label_studio.public_url, opened.host, allowed=opened.allowed)
+
+
+def _advice_on_opening(status: int, host: str) -> str:
+    if host and status == ABSENT:
+        return "If the object was removed since, its task can't show it; else check the endpoint."
+    if host and status:
+        return (
+            "Give Label Studio's server credentials that may read the bucket, and the key of KMS "
+            "that encrypts it; set the source's region_name to the bucket's."
+        )
+    if host:
+        return "Have the bucket's endpoint reachable from the annotators' browsers and from here."
+    if status == FORBIDDEN:
+        return "Let the user of LABEL_STUDIO_API_KEY into the project."
+    return (
+        "Run ls-pipeline sync, which registers the bucket; give Label Studio's server credentials "
+        "for it, and its endpoint as S3_ENDPOINT."
+    )
+
+
+def _cors(pages: str, host: str, *, allowed: bool) -> Check:
+    if not host:
+        return Check("blobs: CORS", "ok", "Label Studio hands on the bytes itself.")
+    if allowed:
+        return Check("blobs: CORS", "ok", f"{host} lets pages of {pages} read the object.")
+    return Check(
+        "blobs: CORS",
+        "failed",
+        f"{host} does not let pages of {pages} read the object, so that browsers don't show it.",
+        f"Give the bucket a CORS rule that allows GET from {pages}.",
+    )
+
+
+def _loaded_task(account: Account, begin: str, key: str) -> tuple[int, str] | None:
+    """Give the id and key of a loaded task: of ``key``, or one of the first that are known."""
+    some = islice(account.known(begin), LOOKS)
+    known = (one.key for one in some if one.state is not State.REMOVED)
+    for one in (key, *known):
+        for row in account.rows_of(one).values() if one else ():
+            return row.task_id, one
+    return None
+
+
+# -- notifications ------------------------------------------------------------------------
+
+
+def _queue(source: Source, outside: Outside) -> Iterator[Check]:
+    """Try the queue of a source's notifications, and look whether its bucket tells it."""
+    try:
+        queue = outside.queues.of(source)
+        queue.probe()
+    except QueueError as error:
+        yield _from_error("queue", error)
+        yield Check("notifications", "skipped", "The queue can't be reached.")
+        return
+    yield Check("queue", "ok", f"{queue.address} gives out messages, and takes them back.")
+    try:
+        told = _told(source, queue, outside)
+    except (BucketError, QueueError) as error:
+        seen = _from_error("notifications", error).says
+        told = Told("skipped", f"Whom the bucket tells can't be seen. {seen}")
+    do = "Run the commands below." if told.state == "warning" else ""
+    yield Check("notifications", told.state, told.says, do)
+
+
+def _told(source: Source, queue: Queue, outside: Outside) -> Told:
+    where = source.params.filter.folder
+    bucket: Any = bucket_of(source, outside.s3, outside.gcs)
+    if source.cloud == "s3":
+        return s3_tells(bucket.notifications(), _arn(source), where)
+    subscription: Any = queue
+    return gcs_tells(bucket.notifications(), subscription.topic(), where)
+
+
+def _arn(source: Source, region: str = "") -> str:
+    return arn_of(source.params.notifications, source.params.region_name or region)
+
+
+def _webhook(account: Account, url: str, outside: Outside) -> Iterator[Check]:
+    """See that the receiver of webhooks answers here, and that Label Studio knows it."""
+    if answers_at(url):
+        yield Check("webhooks", "ok", f"Their receiver answers at {url}.")
+    else:
+        do = "Run ls-pipeline webhooks, or ls-pipeline start; correct LS_PIPELINE_WEBHOOK_URL."
+        yield Check("webhooks", "warning", f"No receiver of ours answers at {url}.", do)
+    ids = list(account.projects().values())
+    if not ids:
+        return
+    app, address = outside.label_studio, f"{url}/connections/{account.name}"
+    try:
+        known = all(app.calls_back(one, address, webhook_secret()) for one in ids)
+    except PipelineError as error:
+        yield _from_error("called back", error)
+        return
+    if known:
+        yield Check("called back", "ok", f"Label Studio calls {address} when labels change.")
+    else:
+        do = "Run ls-pipeline sync, which says what stands in the way."
+        yield Check("called back", "warning", f"Label Studio does not call {address} yet.", do)
+
+
+def setups(connection: Connection, region: str = "") -> list[Setup]:
+    """Give what is set up once, so that a source's bucket tells the queue that it names."""
+    source = connection.source
+    if source is None or not source.params.notifications:
+        return []
+    queue, where = source.params.notifications, source.params.filter.folder
+    if source.cloud == "gcs":
+        return [Setup("the bucket tells", [gcs_command(source.path, where, queue)])]
+    commands = s3_commands(source.path, where, queue, _arn(source, region))
+    return [Setup("the bucket tells; both commands replace what was set before", commands)]
+
+
+# -- the target ---------------------------------------------------------------------------
+
+
+def _target(target: Target, outside: Outside) -> Iterator[Check]:
+    """Write, read, list and delete an object of our own."""
+    key = f"{folder(target.params.prefix)}{PROBE}{secrets.token_hex(8)}"
+    body = b"ls-pipeline doctor wrote this, and was to delete it.\n"
+    try:
+        bucket = bucket_of(target, outside.s3, outside.gcs)
+    except BucketError as error:
+        yield _from_error("target: write", error)
+        return
+    refused = None
+    try:
+        # Twice: on GCS, to replace an object is to delete the old one.
+        refused = _tried(
+            "target: write", lambda: [bucket.put(key, body, "text/plain") for _ in range(2)]
+        )
+        yield refused or Check("target: write", "ok", f"{bucket.uri(key)} is written.")
+        if refused is None:
+            yield from _found_again(bucket, key, body)
+        else:
+            for check in ("target: read", "target: list"):
+                yield Check(check, "skipped", "Nothing was written.")
+    finally:
+        gone = _gone(bucket, key, unwritten=refused is not None)
+    yield gone
+
+
+def _found_again(bucket: Bucket, key: str, body: bytes) -> Iterator[Check]:
+    read: list[bytes] = []
+    refused = _tried("target: read", lambda: read.append(bucket.get(key)))
+    if refused or read == [body]:
+        yield refused or Check("target: read", "ok", "It is read back as it was written.")
+    else:
+        do = "Look what stands between here and the store."
+        yield Check("target: read", "failed", "Other bytes come back than were written.", do)
+    pages: list[list[StoredObject]] = []
+    refused = _tried("target: list", lambda: pages.extend(bucket.pages(key)))
+    if refused or any(one.key == key for page in pages for one in page):
+        yield refused or Check("target: list", "ok", "It is listed.")
+    else:
+        do = "Use a store whose listings show what was written."
+        yield Check("target: list", "failed", "It is not listed after it was written.", do)
+
+
+def _gone(bucket: Bucket, key: str, *, unwritten: bool) -> Check:
+    """Delete the probe, also where it is not certain that it was written."""
+    try:
+        bucket.delete(key)
+    except BucketError as error:
+        if unwritten:
+            do = f"Should {bucket.uri(key)} be there, delete it."
+            return Check("target: delete", "skipped", "Writing failed.", do)
+        what = _from_error("target: delete", error).says
+        do = f"Only a target with `delete` needs this. Delete {bucket.uri(key)} yourself."
+        return Check("target: delete", "warning", what, do)
+    if unwritten:
+        return Check("target: delete", "skipped", "Nothing was written.")
+    return Check("target: delete", "ok", "It is deleted again.")
+
+
+def _tried(check: str, use: Callable[[], object]) -> Check | None:
+    """Try it; give what is wrong, if anything is."""
+    try:
+        use()
+    except BucketError as error:
+        return _from_error(check, error)
+    return None
+
+
+# -- permissions --------------------------------------------------------------------------
+
+
+def policies(connection: Connection, region: str = "") -> list[Policy]:
+    """Give the smallest permissions for a connection; ``region`` is where none is named."""
+    parts = [part for part in (connection.source, connection.target) if part]
+    roles: dict[str, list[permissions.Use]] = {}
+    for part in parts:
+        if part.cloud == "s3":
+            roles.setdefault(part.params.role_arn, []).append(_use(part, region))
+    found = []
+    for role, uses in roles.items():
+        found.append(Policy(role or "the pipeline's AWS credentials", permissions.s3_policy(uses)))
+        if role:
+            found.append(Policy("those who take on the role", permissions.role_policy(role)))
+    commands = [
+        line
+        for part in parts
+        if part.cloud == "gcs"
+        for line in permissions.gcs_commands(_use(part, region))
+    ]
+    if commands:
+        found.append(Policy("the pipeline's Google account", commands=commands))
+    return found + _opening(connection.source, region)
+
+
+def _opening(source: Source | None, region: str) -> list[Policy]:
+    """Give what Label Studio's server needs, so that annotators see blobs."""
+    if source is None or not source.params.use_blob_urls:
+        return []
+    use = _use(source, region)
+    if source.cloud == "s3":
+        return [Policy("Label Studio's own AWS credentials", permissions.opening_policy(use))]
+    return [Policy("Label Studio's Google account", commands=permissions.gcs_opening_commands(use))]
+
+
+def _use(part: Source | Target, region: str) -> permissions.Use:
+    params = part.params
+    return permissions.Use(
+        part.path,
+        folder(params.prefix),
+        isinstance(params, TargetParams),
+        permissions.partition(params.region_name or region, params.role_arn),
+        params.kms_key_id if isinstance(params, TargetParams) else "",
+        isinstance(params, TargetParams) and params.delete,
+        _queue_name(part, region) if isinstance(part, Source) else "",
+    )
+
+
+def _queue_name(source: Source, region: str) -> str:
+    """Name a source's queue as policies do."""
+    queue = source.params.notifications
+    return _arn(source, region) if queue and source.cloud == "s3" else queue

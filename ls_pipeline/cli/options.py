@@ -1,0 +1,38 @@
+"""What commands have in common: connections by name, which a shell completes, and ``--json``."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+import sqlalchemy as sa
+
+from ls_pipeline.resources.environment import database_url, home
+from ls_pipeline.resources.ledger.tables import connections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _names(_ctx: click.Context, _param: click.Parameter, begin: str) -> list[str]:
+    """List the connections whose names begin so; who presses a key changes no ledger."""
+    if not os.environ.get("LS_PIPELINE_DATABASE_URL") and not (home() / "ledger.db").exists():
+        return []
+    named = sa.select(connections.c.name).where(~connections.c.removed)
+    try:
+        with sa.create_engine(database_url(), poolclass=sa.NullPool).connect() as db:
+            return [name for name in db.scalars(named) if name.startswith(begin)]
+    except (sa.exc.SQLAlchemyError, ImportError):
+        return []
+
+
+ONE = click.argument("name", metavar="CONNECTION", shell_complete=_names)
+ANY = click.argument("names", metavar="[CONNECTION]...", nargs=-1, shell_complete=_names)
+
+
+def json_instead_of(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the flag ``--json``, which gives a command ``as_json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help=f"One JSON object instead of {what}."
+    )

@@ -1,0 +1,1 @@
+"""Servers that `start`, `demo` and the tests run on loopback."""

@@ -1,0 +1,1 @@
+"""What a snapshot of training data holds, as pure values."""

@@ -1,0 +1,1 @@
+"""What a run does. Knows no Dagster."""

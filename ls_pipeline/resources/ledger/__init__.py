@@ -1,0 +1,1 @@
+"""The ledger: the record of what was loaded and exported."""

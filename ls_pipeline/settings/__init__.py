@@ -1,0 +1,1 @@
+"""What a connection is, and whether its settings are valid."""

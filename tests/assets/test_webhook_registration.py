@@ -1,0 +1,50 @@
+"""What a pass says to Label Studio about where to tell of labels."""
+
+import pytest
+
+from ls_pipeline.assets.run import Pass
+from ls_pipeline.domain.errors import LabelStudioError
+from ls_pipeline.resources.environment import webhook_secret
+from ls_pipeline.settings.model import connection
+from tests.bench import CONFIG
+from tests.engine.test_load import Wrapped
+
+URL = "https://labels.example.com/hooks"
+
+
+@pytest.fixture
+def reachable(environment):
+    environment.setenv("LS_PIPELINE_WEBHOOK_URL", URL)
+
+
+def call_back(bench, app=None):
+    project = bench.app.project_titled("Reviews", CONFIG)
+    with bench.account.lease() as lease:
+        work = Pass(bench.account, lease, bench.account.revision())
+        return work.call_back([project.id], app or bench.app)
+
+
+def test_pass_has_label_studio_call_the_connections_own_address(bench, reachable):
+    assert call_back(bench) == []
+    assert bench.app.called_back == {(1, f"{URL}/connections/reviews"): webhook_secret()}
+
+
+def test_nobody_is_called_where_no_receiver_is_known(bench):
+    assert (call_back(bench), bench.app.called_back) == ([], {})
+
+
+def test_nobody_is_called_for_a_connection_that_exports_nothing(bench, reachable):
+    source = {"type": "s3", "path": "bucket"}
+    one = connection("reviews", source=source, target=None, project="Reviews", label_config=CONFIG)
+    bench.ledger.save(one, "test")
+
+    assert (call_back(bench), bench.app.called_back) == ([], {})
+
+
+def test_refusal_is_a_note_and_no_failure(bench, reachable):
+    def refuse(*_):
+        raise LabelStudioError("Label Studio refuses to call it.")
+
+    assert call_back(bench, Wrapped(bench.app, call_back=refuse)) == [
+        "Label Studio refuses to call it."
+    ]

@@ -1,0 +1,160 @@
+import json
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ls_pipeline.cli.demo.samples import TEXT_CONFIG
+from ls_pipeline.cli.main import main
+
+GOOD = """\
+connections:
+  reviews:
+    project: Reviews
+    label_config_file: reviews.xml
+    source: {type: s3, path: my-bucket, params: {prefix: incoming}}
+    target: {type: s3-completions, path: my-labels}
+  cats:
+    enabled: false
+    source: {type: gcs, path: pictures, params: {use_blob_urls: true}}
+"""
+
+
+@pytest.fixture
+def apply(environment, tmp_path):
+    environment.setenv("COLUMNS", "200")
+    (tmp_path / "reviews.xml").write_text(TEXT_CONFIG)
+
+    def run(text, *more):
+        file = tmp_path / "connections.yaml"
+        file.write_text(text)
+        return CliRunner().invoke(main, ["connections", "apply", str(file), *more])
+
+    return run
+
+
+def listed():
+    return json.loads(CliRunner().invoke(main, ["connections", "list", "--json"]).stdout)[
+        "connections"
+    ]
+
+
+def test_connections_of_a_file_are_stored(apply):
+    done = apply(GOOD)
+    found = listed()
+
+    assert done.exit_code == 0, done.output
+    assert found["reviews"]["label_config"] == TEXT_CONFIG
+    assert (found["cats"]["project"], found["cats"]["enabled"]) == ("cats", False)
+
+
+def test_what_of_a_file_was_stored_is_json_on_demand(apply):
+    apply(GOOD)
+    told = json.loads(apply(GOOD.replace("incoming", "in"), "--json").stdout)["connections"]
+
+    assert {name: (one["stored"], one["revision"]) for name, one in told.items()} == {
+        "reviews": (True, 2),
+        "cats": (False, 1),
+    }
+
+
+def test_file_applied_twice_changes_nothing(apply):
+    apply(GOOD)
+
+    assert apply(GOOD).stdout.splitlines() == [
+        "Connection 'reviews' is as it was, revision 1.",
+        "Connection 'cats' is as it was, revision 1.",
+    ]
+
+
+def test_changed_file_says_old_and_new(apply):
+    apply(GOOD)
+
+    assert (
+        "  source.params.prefix: 'incoming' → 'in'" in apply(GOOD.replace("incoming", "in")).stdout
+    )
+
+
+def test_connection_that_a_file_does_not_name_stays(apply):
+    apply(GOOD)
+    apply(GOOD.partition("  cats:")[0])
+
+    assert list(listed()) == ["cats", "reviews"]
+
+
+def test_dry_run_stores_nothing(apply):
+    apply(GOOD, "--dry-run")
+
+    assert listed() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("reviews: {}", "no mapping `connections:`"),
+        ("connections: [", "It can't be read: while parsing"),
+        (GOOD + "  cats: {}\n", "a key stands twice"),
+        (GOOD + "more: 1\n", "more: This stands beside `connections:`"),
+        (GOOD.replace("project:", "projekt:"), "'projekt' (did you mean 'project'?)"),
+        (GOOD.replace("prefix:", "prefx:"), "reviews: There is no source param 'prefx'"),
+        (GOOD.replace("reviews.xml", "none.xml"), "label_config_file can't be read"),
+        (GOOD.replace("enabled: false", "enabled: 7"), "cats: enabled: Input should be"),
+        (GOOD.replace("enabled: false", "source: s3"), "a key stands twice"),
+    ],
+)
+def test_fault_is_told_and_nothing_is_stored(apply, text, said):
+    done = apply(text)
+
+    assert (done.exit_code, listed()) == (2, {})
+    assert said in done.stderr
+
+
+def test_settings_that_several_connections_share_are_written_once(apply):
+    done = apply("""
+connections:
+  cats: &usual
+    project: Cats
+    source: &source {type: s3, path: pictures, params: {prefix: cats}}
+  dogs:
+    <<: *usual
+    project: Dogs
+    source: {<<: *source, params: {prefix: dogs}}
+""")
+
+    assert done.exit_code == 0, done.stderr
+    assert {name: one["project"] for name, one in listed().items()} == {
+        "cats": "Cats",
+        "dogs": "Dogs",
+    }
+
+
+def test_settings_may_be_shared_over_several_levels(apply):
+    done = apply("""
+connections:
+  cats: &cats
+    project: Cats
+    source: {type: s3, path: pictures, params: &cat {<<: &any {regex: .*png}, prefix: cats}}
+  dogs:
+    <<: *cats
+    project: Dogs
+    source: {type: s3, path: pictures, params: {<<: *cat, prefix: dogs}}
+""")
+
+    assert done.exit_code == 0, done.stderr
+
+
+def test_all_faults_of_all_connections_are_told_at_once(apply):
+    text = GOOD.replace("prefix:", "prefx:").replace("type: gcs", "type: azure")
+    faults = apply(text).stderr.splitlines()[1:]
+
+    assert [fault.split(":")[0].strip() for fault in faults] == ["reviews", "cats"]
+
+
+def test_schema_takes_what_is_good_and_finds_what_is_not():
+    schema = json.loads(CliRunner().invoke(main, ["connections", "schema"]).stdout)
+    checker = jsonschema.Draft202012Validator(schema)
+    bad = GOOD.replace("prefix:", "prefx:")
+
+    assert list(checker.iter_errors(yaml.safe_load(GOOD))) == []
+    assert list(checker.iter_errors(yaml.safe_load(bad)))

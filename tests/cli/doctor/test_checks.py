@@ -1,0 +1,299 @@
+"""What the doctor makes of what it finds, on parts in memory."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from ls_pipeline.cli.doctor.checks import examine, policies
+from ls_pipeline.cli.main import main
+from ls_pipeline.cli.servers.server import chosen_port
+from ls_pipeline.cli.webhooks import serving
+from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
+from ls_pipeline.resources.environment import webhook_secret
+from ls_pipeline.resources.label_studio.app import About, Opened
+from ls_pipeline.settings.model import connection
+from tests.bench import Bench
+from tests.contracts.memory_labeling_app import MemoryLabelingApp
+from tests.contracts.memory_queue import MemoryQueue
+from tests.engine.test_load import Wrapped
+
+ROLE = "arn:aws:iam::123456789012:role/labels"
+
+
+class App(MemoryLabelingApp):
+    """What the doctor asks of Label Studio besides."""
+
+    base_url = public_url = "http://labels"
+    version = "1.23.2"
+    opened_as = Opened(200, "store", allowed=True)
+
+    def about(self):
+        return About(self.version, "legacy token", "me@example.com")
+
+    def open_as_browser(self, _task_id, _uri):
+        return self.opened_as
+
+    def calls_back(self, project_id, address, secret):
+        return self.called_back.get((project_id, address)) == secret
+
+
+@pytest.fixture
+def bench(empty_ledger):
+    bench = Bench(empty_ledger)
+    bench.app = App()
+    return bench
+
+
+def outside(bench, target=None):
+    stores = {"bucket": bench.bucket, "labels": target or bench.target}
+    s3 = SimpleNamespace(bucket_of=lambda part: stores[part.path])
+    return SimpleNamespace(ledger=bench.ledger, label_studio=bench.app, s3=s3, gcs=None)
+
+
+def findings(bench, target=None):
+    report = examine((), outside(bench, target))
+    checks = [*report.general, *report.connections["reviews"].checks]
+    return report, {one.check: one for one in checks}
+
+
+def blobs(bench, opened):
+    """Load a blob, and have it open so."""
+    bench.set(use_blob_urls=True)
+    bench.put("a.png", b"picture")
+    bench.load()
+    bench.app.opened_as = opened
+    return findings(bench)
+
+
+def refuse(*_):
+    raise BucketAccessError("s3://labels/k", "access is refused; check the credentials.")
+
+
+def test_all_is_well(bench):
+    bench.put("a.json", {"text": "a"})
+    report, checks = findings(bench)
+
+    assert {one.state for one in checks.values()} == {"ok"}
+    assert (report.failed, bench.target.objects) == (False, {})
+
+
+def test_unknown_connection_is_refused_before_anything_is_tried(bench):
+    with pytest.raises(UnknownConnectionError):
+        examine(("absent",), outside(bench))
+
+
+def test_other_version_is_a_warning(bench):
+    bench.app.version = "1.21.0"
+
+    assert findings(bench)[1]["version"].state == "warning"
+
+
+def test_regex_that_selects_nothing_is_a_warning(bench):
+    bench.set(regex="x")
+    bench.put("a.json", {"text": "a"})
+    report, checks = findings(bench)
+
+    assert (checks["source: list"].state, report.failed) == ("warning", False)
+    assert "0 of 1 objects" in checks["source: list"].says
+
+
+def test_object_that_is_no_task_is_a_warning_with_its_reason(bench):
+    bench.put("a.json", {"txt": "a"})
+    checks = findings(bench)[1]
+
+    assert checks["source: read"].state == "warning"
+    assert "'text'" in checks["source: read"].says
+
+
+def test_label_config_that_shows_other_data_fails(bench):
+    bench.set(data_key="text")
+    bench.app.projects[1] = ("Reviews", '<View><Image name="i" value="$image"/></View>')
+
+    assert findings(bench)[1]["label config"].state == "failed"
+
+
+def test_deleting_refused_is_a_warning_that_names_what_is_left(bench):
+    report, checks = findings(bench, Wrapped(bench.target, delete=refuse))
+    (left,) = bench.target.objects
+
+    assert (checks["target: delete"].state, report.failed) == ("warning", False)
+    assert left in checks["target: delete"].do
+
+
+@pytest.mark.parametrize("method", ["put", "get", "pages"])
+def test_target_that_refuses_fails_and_nothing_is_left(bench, method):
+    report, checks = findings(bench, Wrapped(bench.target, **{method: refuse}))
+    check = {"put": "write", "get": "read", "pages": "list"}[method]
+
+    assert (report.failed, checks[f"target: {check}"].do) == (True, "Check the credentials.")
+    assert bench.target.objects == {}
+
+
+def test_fault_of_our_own_stops_no_other_connection(bench):
+    Bench(bench.url, name="other")
+
+    def break_off(*_):
+        raise KeyError("x")
+
+    report = examine((), outside(bench, Wrapped(bench.target, put=break_off)))
+
+    broken = [one.checks[-1] for one in report.connections.values()]
+    assert [(one.check, one.state) for one in broken] == [("doctor", "failed")] * 2
+
+
+def test_blob_that_opens_is_well(bench):
+    checks = blobs(bench, Opened(206, "store", allowed=True))[1]
+
+    assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "ok")
+
+
+def test_bucket_without_a_cors_rule_fails(bench):
+    checks = blobs(bench, Opened(200, "store", allowed=False))[1]
+
+    assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "failed")
+    assert "http://labels" in checks["blobs: CORS"].do
+
+
+@pytest.mark.parametrize(
+    ("status", "host", "advice"),
+    [
+        (403, "store", "credentials"),
+        (404, "store", "removed"),
+        (0, "store", "reachable"),
+        (403, "", "LABEL_STUDIO_API_KEY"),
+        (404, "", "ls-pipeline sync"),
+    ],
+)
+def test_blob_that_does_not_open_says_what_to_do(bench, status, host, advice):
+    check = blobs(bench, Opened(status, host, allowed=False))[1]["blobs: open"]
+
+    assert (check.state, advice in check.do) == ("failed", True)
+
+
+# -- notifications ------------------------------------------------------------------------
+
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
+ARN = "arn:aws:sqs:eu-west-1:123456789012:labels"
+
+
+def notified(bench, queue, **configuration):
+    """Examine with a queue, and a bucket that tells whom its configuration says."""
+    bench.set(notifications=QUEUE)
+    bench.bucket.notifications = lambda: configuration
+    world = outside(bench)
+    world.queues = SimpleNamespace(of=lambda _source: queue)
+    report = examine((), world)
+    return report, {one.check: one for one in report.connections["reviews"].checks}
+
+
+def test_queue_that_is_told_is_well(bench):
+    told = {"QueueArn": ARN, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+    report, checks = notified(bench, MemoryQueue(QUEUE), QueueConfigurations=[told])
+
+    assert (checks["queue"].state, checks["notifications"].state) == ("ok", "ok")
+    assert not report.failed
+
+
+def test_queue_that_is_not_told_is_a_warning_with_the_commands(bench):
+    report, checks = notified(bench, MemoryQueue(QUEUE))
+    (setup,) = report.connections["reviews"].setups
+
+    assert checks["notifications"].state == "warning"
+    assert checks["notifications"].do == "Run the commands below."
+    assert "aws s3api put-bucket-notification-configuration --bucket bucket" in setup.commands[1]
+
+
+def test_absent_queue_fails(bench):
+    report, checks = notified(bench, MemoryQueue(QUEUE, exists=False))
+
+    assert (checks["queue"].state, checks["queue"].do) == ("failed", "Create it.")
+    assert (checks["notifications"].state, report.failed) == ("skipped", True)
+
+
+def test_bucket_that_does_not_say_whom_it_tells_is_no_failure(bench):
+    bench.set(notifications=QUEUE)
+    bench.bucket.notifications = refuse
+    world = outside(bench)
+    world.queues = SimpleNamespace(of=lambda _source: MemoryQueue(QUEUE))
+    report = examine((), world)
+    check = {one.check: one for one in report.connections["reviews"].checks}["notifications"]
+
+    assert (check.state, "can't be seen" in check.says, report.failed) == ("skipped", True, False)
+
+
+def test_queue_shows_in_the_policies():
+    def needed(cloud, queue):
+        source = {"type": cloud, "path": "b", "params": {"notifications": queue}}
+        return policies(connection("c", source=source, target=None, project="Project"))
+
+    (aws,) = needed("s3", QUEUE)
+    (google,) = needed("gcs", "projects/p/subscriptions/s")
+
+    assert aws.policy["Statement"][-1] == {
+        "Effect": "Allow",
+        "Action": ["sqs:ReceiveMessage", "sqs:DeleteMessage"],
+        "Resource": ARN,
+    }
+    assert google.commands[-1].startswith(
+        "gcloud pubsub subscriptions add-iam-policy-binding projects/p/subscriptions/s "
+    )
+
+
+def with_webhooks(bench, environment, url):
+    environment.setenv("LS_PIPELINE_WEBHOOK_URL", url)
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    return findings(bench)
+
+
+def test_receiver_that_answers_and_is_known_is_well(bench, environment):
+    with serving(bench.ledger, webhook_secret(), "127.0.0.1", chosen_port(None, 3001)) as url:
+        bench.app.call_back(1, f"{url}/connections/reviews", webhook_secret())
+        _, checks = with_webhooks(bench, environment, url)
+
+    assert (checks["webhooks"].state, checks["called back"].state) == ("ok", "ok")
+
+
+def test_receiver_that_does_not_answer_and_is_not_known_is_a_warning(bench, environment):
+    report, checks = with_webhooks(bench, environment, "http://127.0.0.1:9")
+
+    assert (checks["webhooks"].state, checks["called back"].state) == ("warning", "warning")
+    assert not report.failed
+
+
+def test_role_shows_in_the_policies():
+    params = {"role_arn": ROLE, "prefix": "in"}
+    one = connection(
+        "c",
+        source={"type": "s3", "path": "a", "params": params},
+        target={"type": "gcs-completions", "path": "b", "params": {}},
+        project="Project",
+    )
+
+    assert [one.whom for one in policies(one)] == [
+        ROLE,
+        "those who take on the role",
+        "the pipeline's Google account",
+    ]
+
+
+@pytest.mark.slow
+def test_without_connections_and_label_studio_it_says_what_is_in_general(environment):
+    environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    environment.setenv("LABEL_STUDIO_API_KEY", "secret-of-ours")
+    done = CliRunner().invoke(main, ["doctor", "--json"])
+    report = json.loads(done.stdout)
+
+    assert (done.exit_code, report["ok"], report["connections"]) == (1, False, {})
+    assert [one["state"] for one in report["general"]] == ["ok", "failed"]
+    assert "LABEL_STUDIO_URL" in report["general"][1]["do"]
+    assert "secret-of-ours" not in done.output
+
+
+def test_ledger_that_can_not_be_opened_is_a_finding(environment):
+    environment.setenv("LS_PIPELINE_DATABASE_URL", "nonsense")
+    done = CliRunner().invoke(main, ["doctor"])
+
+    assert (done.exit_code, "ledger" in done.stdout) == (1, True)

@@ -1,0 +1,151 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ls_pipeline.domain.diff import Change, KnownObject, State, Stretch, compare, diff
+from ls_pipeline.domain.listing_ranges import Milestone, Piece
+from ls_pipeline.domain.objects import Filter, StoredObject
+
+ALL = Filter()
+
+
+def known(key, version="1", state=State.LOADED, size=1):
+    return KnownObject(key, version, size, state)
+
+
+def listed(key, version="1", size=1):
+    return StoredObject(key, version, size)
+
+
+def changes(was, now, select=ALL):
+    return [(one.key, one.change) for one in diff(was, now, select)]
+
+
+def test_diff_tells_added_replaced_removed_and_unchanged():
+    was = [known("b"), known("c"), known("d")]
+    now = [listed("a"), listed("b"), listed("c", "2")]
+
+    assert changes(was, now) == [
+        ("a", Change.ADDED),
+        ("b", Change.UNCHANGED),
+        ("c", Change.REPLACED),
+        ("d", Change.REMOVED),
+    ]
+
+
+def test_diff_sees_another_size_under_the_same_version():
+    assert changes([known("a", size=1)], [listed("a", size=2)]) == [("a", Change.REPLACED)]
+
+
+def test_diff_counts_a_page_delivered_twice_once():
+    page = [listed("a"), listed("b")]
+
+    assert changes([], [*page, *page]) == [("a", Change.ADDED), ("b", Change.ADDED)]
+
+
+def test_diff_says_a_removal_once():
+    assert changes([known("a", state=State.REMOVED)], []) == []
+
+
+def test_diff_sees_an_object_that_comes_back_as_added():
+    assert changes([known("a", state=State.REMOVED)], [listed("a")]) == [("a", Change.ADDED)]
+
+
+def test_diff_leaves_a_quarantined_version_alone():
+    was = [known("a", state=State.QUARANTINED)]
+
+    assert changes(was, [listed("a")]) == [("a", Change.UNCHANGED)]
+
+
+def test_diff_takes_a_new_version_out_of_quarantine():
+    was = [known("a", state=State.QUARANTINED)]
+
+    assert changes(was, [listed("a", "2")]) == [("a", Change.REPLACED)]
+
+
+def test_narrower_filter_removes_nothing():
+    was = [known("a"), known("b")]
+
+    assert changes(was, [listed("a"), listed("b")], Filter("", "a")) == [
+        ("a", Change.UNCHANGED),
+        ("b", Change.UNCHANGED),
+    ]
+
+
+def test_filter_leaves_new_and_replaced_objects_out():
+    was = [known("b")]
+
+    assert changes(was, [listed("b", "2"), listed("c")], Filter("", "a")) == [
+        ("b", Change.FILTERED),
+        ("c", Change.FILTERED),
+    ]
+
+
+keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=4)
+versions = st.dictionaries(keys, st.sampled_from("12"))
+
+
+@given(versions, versions)
+def test_diff_equals_the_difference_of_two_dictionaries(was, now):
+    found = diff(
+        [known(key, was[key]) for key in sorted(was)],
+        [listed(key, now[key]) for key in sorted(now, key=str.encode)],
+        ALL,
+    )
+    by_change = {change: set() for change in Change}
+    for one in found:
+        by_change[one.change].add(one.key)
+    plain = {key for key in now if not key.endswith("/")}
+
+    assert by_change[Change.ADDED] == plain - set(was)
+    assert by_change[Change.REMOVED] == set(was) - set(now)
+    assert by_change[Change.REPLACED] == {k for k in plain if k in was and was[k] != now[k]}
+
+
+def paged(items, size):
+    return [items[at : at + size] for at in range(0, len(items), size)]
+
+
+states = st.dictionaries(keys, st.tuples(st.sampled_from("12"), st.sampled_from(State)))
+sizes = st.integers(1, 5)
+
+
+def pages_of(was, size):
+    """Give what `compare` asks for what is known, in pages of a size."""
+
+    def between(after, upto):
+        return paged(
+            [one for one in was if one.key > after and (one.key <= upto or not upto)], size
+        )
+
+    return between
+
+
+@given(states, versions, sizes, sizes, st.sampled_from(["", "[a-z]"]), st.booleans())
+def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, regex, twice):
+    was = [known(key, *was[key]) for key in sorted(was)]
+    now = [listed(key, now[key]) for key in sorted(now)]
+    pages = [page for page in paged(now, listed_size) for _ in range(1 + twice)]
+    pieces = [Piece(page[-1].key, page) for page in pages]
+    stretches = list(compare(pages_of(was, known_size), pieces, Filter("", regex)))
+    by_object = list(diff(was, now, Filter("", regex)))
+    changed = [one for one in by_object if one.change is not Change.UNCHANGED]
+
+    assert [one for stretch in stretches for one in stretch.differences] == changed
+    assert sum(stretch.unchanged for stretch in stretches) == len(by_object) - len(changed)
+    assert [stretch.upto for stretch in stretches] == sorted({one.upto for one in stretches})
+
+
+def test_range_that_is_as_it_was_is_not_looked_at():
+    same = Milestone("b", "print", listed=2, filtered=1)
+    pieces = [Piece("b", (), same=same), Piece("c", [listed("c")])]
+    found = list(compare(pages_of([known("a"), known("gone"), known("x")], 1), pieces, ALL))
+
+    assert found[0] == Stretch("b", 1, [], 1)
+    assert [one.key for stretch in found[1:] for one in stretch.differences] == ["c", "gone", "x"]
+
+
+def test_comparison_begins_after_a_key():
+    pieces = [Piece("c", [listed("c")])]
+    found = list(compare(pages_of([known("a"), known("c")], 5), pieces, ALL, after="b"))
+
+    assert found == [Stretch("c", 1, [])]

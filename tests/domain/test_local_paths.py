@@ -1,0 +1,86 @@
+import os
+import unicodedata
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from ls_pipeline.domain.local_paths import local_name
+
+PARTS = st.sampled_from(
+    [*"abAB.~/_ ", "a.png", "A.PNG", "..", "//", "con", "nul.txt", "é", "e\u0301", "\n", "\x00"]
+)
+KEYS = st.one_of(st.text(min_size=1, max_size=40), st.lists(PARTS, min_size=1).map("".join))
+
+
+def folded(name):
+    """Give what a disk that ignores case and Unicode's form would compare."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def in_the_way(file, other):
+    return other == file or other.startswith(f"{file}/")
+
+
+@pytest.mark.parametrize("key", ["a.png", "images/cat-01.jpeg", "2024/x_y/archive.tar.gz"])
+def test_plain_key_is_its_own_name(key):
+    assert local_name(key) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "begin", "end"),
+    [
+        ("Photos 2024/IMG_001.JPG", "Photos_2024/IMG_001~", ".JPG"),
+        ("noending", "noending~", ""),
+        ("../../etc/passwd", "_/_/etc/passwd~", ""),
+        ("/abs/a.txt", "_/abs/a~", ".txt"),
+        ("a//b.txt", "a/_/b~", ".txt"),
+        ("CON/nul.txt", "CON_/nul~", ".txt"),
+        ("köln.txt", "k_ln~", ".txt"),
+        ("one/two/three/four/five.txt", "one/two/three/four/five.txt", ""),
+        ("One/two/three/four/five.txt", "One/two/three/five~", ".txt"),
+    ],
+)
+def test_any_other_key_stays_recognisable(key, begin, end):
+    name = local_name(key)
+
+    assert name.startswith(begin)
+    assert name.endswith(end)
+
+
+@pytest.mark.parametrize("key", ["k" * 1024, "é" * 512, "/" * 1024, "a/" * 511 + "b", "." * 1024])
+def test_long_keys_have_names_that_every_disk_takes(key):
+    name = local_name(key)
+
+    assert len(name) <= 400
+    assert all(len(part.encode()) <= 200 for part in name.split("/"))
+
+
+@given(KEYS)
+def test_no_key_leads_out_of_the_folder(key):
+    name = f"/folder/{local_name(key)}"
+
+    assert os.path.normpath(name) == name
+
+
+@given(KEYS, KEYS)
+@example("a", "a/b")
+@example("a.png", "a.png/b.png")
+@example("a.png", "A.PNG")
+@example("a//b.png", "a/b.png")
+@example("e\u0301.png", "é.png")
+def test_two_keys_never_get_in_each_others_way(one, other):
+    assume(one != other)
+    first, second = folded(local_name(one)), folded(local_name(other))
+
+    assert not in_the_way(first, second)
+    assert not in_the_way(second, first)
+
+
+@given(KEYS)
+def test_key_that_imitates_the_name_of_another_gets_its_own(key):
+    name = local_name(key)
+    imitations = {local_name(name + "/b"), local_name(name + ".x"), local_name(name.upper())}
+
+    assert name not in imitations
+    assert not any(in_the_way(folded(name), folded(one)) for one in imitations)

@@ -1,0 +1,214 @@
+"""Ways to lose or double objects that other engines shipped, or document: none is ours.
+
+Those about dates, uploads and listings are in tests/crash/test_changes.py; crashes and lost
+replies in tests/crash and tests/machine.
+"""
+
+import dagster as dg
+import pytest
+
+from ls_pipeline.domain.diff import Change, State
+from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.sensors import tick
+from ls_pipeline.sensors.objects import look_for_changes
+from tests.engine.test_load import Wrapped
+
+
+def put(bench, *keys):
+    for key in keys:
+        bench.put(key, {"text": key})
+
+
+def fail(*_):
+    raise LabelStudioUnavailableError("no answer")
+
+
+# -- ClickHouse S3Queue, by the numbers of its issues -------------------------------------------
+
+
+def test_object_counts_as_loaded_only_once_its_tasks_are_stored(bench):
+    """ClickHouse#111537."""
+    put(bench, "a.json")
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=fail))
+    bench.load()
+
+    assert list(bench.tasks) == [("a.json", 0)]
+
+
+def test_deletion_that_fails_is_made_again_and_brings_nothing_back(bench):
+    """ClickHouse#114421."""
+    bench.set(on_delete="delete")
+    put(bench, "a.json", "b.json")
+    bench.load()
+    bench.bucket.delete("a.json")
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, delete_task=fail))
+    done = bench.load()
+
+    assert (list(bench.tasks), done.tasks_created) == ([("b.json", 0)], 0)
+
+
+def test_mended_object_of_the_same_name_is_loaded(bench):
+    """ClickHouse#113054."""
+    bench.put("a.json", b"{")
+    bench.load()
+    put(bench, "a.json")
+    bench.load()
+
+    assert (list(bench.tasks), bench.reasons) == ([("a.json", 0)], {})
+
+
+def test_lost_ledger_loads_nothing_a_second_time(bench, tmp_path):
+    """ClickHouse#112041."""
+    put(bench, "a.json", "b.json")
+    bench.load()
+    bench.ledger = Ledger(f"sqlite:///{tmp_path}/new.db", bench.time, bench.time.sleep)
+    bench.set()
+    done = bench.load()
+    bench.ledger.engine.dispose()
+
+    assert (len(bench.tasks), done.tasks_created) == (2, 0)
+
+
+def test_object_that_another_run_held_and_gave_up_is_loaded(bench):
+    """ClickHouse#112313."""
+    put(bench, "a.json", "b.json")
+
+    def taken_and_dropped(project_id, tasks):
+        bench.time.sleep(3600)  # its lease runs out
+        put(bench, "c.json")
+        bench.load(bucket=Wrapped(bench.bucket, get=unreadable))
+        fail()
+
+    def unreadable(key, version=""):
+        raise BucketUnavailableError(f"s3://bucket/{key}", "no answer")
+
+    with pytest.raises(BucketUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=taken_and_dropped))
+    bench.load()
+
+    assert {key for key, _ in bench.tasks} == {"a.json", "b.json", "c.json"}
+
+
+@pytest.mark.parametrize("rows", [1, 2500])
+def test_object_of_many_rows_is_loaded_whole_after_a_failure_in_its_middle(bench, rows):
+    """ClickHouse#57990; also Label Studio, which skips the rest of such a file for ever."""
+    bench.put("a.json", [{"text": str(row)} for row in range(rows)])
+    calls = []
+
+    def fail_at_second(project_id, tasks):
+        calls.append(tasks)
+        return fail() if len(calls) == 2 else bench.app.import_tasks(project_id, tasks)
+
+    app = Wrapped(bench.app, import_tasks=fail_at_second)
+    if rows > 1:
+        with pytest.raises(LabelStudioUnavailableError):
+            bench.load(app=app)
+        assert bench.account.count_objects()[State.LOADED] == 0
+        assert bench.account.count_objects()[State.BEGUN] == 1
+    bench.load(app=app)
+
+    assert sorted(row for _, row in bench.tasks) == list(range(rows))
+
+
+@pytest.mark.slow
+def test_history_has_no_cap(bench):
+    """ClickHouse forgets all but 1,000 objects, Airbyte all but 10,000; then loads them again."""
+    bench.set(use_blob_urls=True, data_key="text")
+    for number in range(12_000):
+        bench.bucket.put(f"{number}", b"", "text/plain")
+    bench.load()
+    put(bench, "new")
+    done = bench.load()
+
+    assert done.changes == {Change.UNCHANGED: 12_000, Change.ADDED: 1}
+
+
+# -- the others ---------------------------------------------------------------------------------
+
+
+def test_history_does_not_expire(bench):
+    """Snowpipe's does, after 14 days; Spark's after 7."""
+    put(bench, "a.json")
+    bench.load()
+    bench.time.sleep(400 * 24 * 3600)
+
+    assert bench.load().changes == {Change.UNCHANGED: 1}
+
+
+def test_task_deleted_by_hand_stays_deleted(bench):
+    """Label Studio makes it again at its next sync."""
+    put(bench, "a.json")
+    bench.load()
+    bench.app.delete_task(bench.task_id("a.json"))
+    bench.load()
+
+    assert bench.tasks == {}
+
+
+def test_many_bad_objects_hold_up_nobody_behind_them(bench):
+    """Kestra looks at the first 25 names, whatever became of them."""
+    for number in range(1200):
+        bench.put(f"a{number:04}", b"not json")
+    put(bench, "b.json")
+    bench.load()
+
+    assert list(bench.tasks) == [("b.json", 0)]
+
+
+def test_listing_that_fails_is_no_removal(bench):
+    """Flink logs it and goes on."""
+    bench.set(on_delete="delete")
+    put(bench, *(f"{number:04}" for number in range(1500)))
+    bench.load()
+
+    def one_page(prefix="", after="", milestones=()):
+        yield next(bench.bucket.pieces(prefix, after))
+        raise BucketUnavailableError("s3://bucket/", "no answer")
+
+    with pytest.raises(BucketUnavailableError):
+        bench.load(bucket=Wrapped(bench.bucket, pieces=one_page))
+
+    assert (len(bench.tasks), bench.load().changes) == (1500, {Change.UNCHANGED: 1500})
+
+
+@pytest.mark.slow
+def test_tick_goes_on_after_a_key_that_was_deleted(bench, monkeypatch):
+    """dagster-aws's ``get_objects`` raises then."""
+    put(bench, *(f"{number:04}" for number in range(1500)))
+    bench.load()
+    put(bench, "1400")
+    bench.bucket.put("1400", b"{}", "text/plain")
+    monkeypatch.setattr(tick, "TICK_SECONDS", 1e-6)
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = dg.build_sensor_context(instance=instance)
+        cursor = look_for_changes(first, bench.ledger, "s3", lambda _: bench.bucket).cursor
+        bench.bucket.delete("0998")
+        second = dg.build_sensor_context(instance=instance, cursor=cursor)
+        result = look_for_changes(second, bench.ledger, "s3", lambda _: bench.bucket)
+
+    assert cursor == '["reviews", {"reviews": "0998"}]'
+    assert [one.partition_key for one in result.run_requests] == ["reviews"]
+
+
+def test_tasks_made_by_hand_in_between_are_not_taken_for_ours(bench):
+    """FiftyOne tells its tasks by their position."""
+    put(bench, "a.json", "b.json")
+    bench.load()
+
+    def beside_others(project_id, tasks):
+        bench.app.import_tasks(project_id, [{"data": {"text": "by hand"}, "meta": {}}])
+        bench.app.import_tasks(project_id, tasks)
+        bench.app.import_tasks(project_id, [{"data": {"text": "by hand"}, "meta": {}}])
+        fail()
+
+    put(bench, "c.json", "d.json")
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=beside_others))
+    bench.load()
+
+    for key in ("c.json", "d.json"):
+        assert bench.app.tasks[bench.task_id(key)]["data"]["text"] == key
+    assert len(bench.app.tasks) == 6

@@ -1,0 +1,147 @@
+"""Local copies of sources and targets, as connections ask for them."""
+
+import socket
+
+import dagster as dg
+import pytest
+
+from ls_pipeline import open_snapshot
+from ls_pipeline.assets.completions import completions
+from ls_pipeline.assets.settings import target_settings
+from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, OutsideError
+from ls_pipeline.engine.local_mirror import copy_metadata, is_due
+from ls_pipeline.resources.environment import home
+from ls_pipeline.resources.local_copy import LocalCopy
+from ls_pipeline.sensors.completions import look_for_labels
+from tests.assets.test_settings import materialize
+from tests.bench import RESULT
+from tests.engine.test_load import Wrapped
+
+
+@pytest.fixture
+def files(environment, tmp_path):
+    """Give key → body of what is in the home of a side's copy."""
+
+    def read(side="source"):
+        copy = LocalCopy(home() / "copies" / "reviews" / side)
+        return {one["key"]: (copy.root / one["file"]).read_bytes() for one in copy.entries()}
+
+    return read
+
+
+def due(bench, side="source"):
+    return is_due(bench.account, getattr(bench.account.revision().connection, side))
+
+
+def test_without_the_param_nothing_is_copied(bench, files):
+    bench.put("a.json", {"text": "a"})
+    done = bench.copy()
+
+    assert (done, files(), due(bench)) == (None, {}, False)
+
+
+def test_source_copy_has_what_the_filter_selects(bench, files):
+    bench.set(prefix="in", regex=r".*\.json", create_local_copy=True)
+    for key in ("in/a.json", "in/a.png", "out/a.json", "in/"):
+        bench.put(key, {"text": key})
+    bench.copy()
+
+    assert files() == {"in/a.json": b'{"text": "in/a.json"}'}
+
+
+def test_source_copy_follows_changes_removals_and_the_filter(bench, files):
+    bench.set(create_local_copy=True)
+    for key in ("a.json", "b.json", "c.json"):
+        bench.put(key, b"old")
+    bench.copy()
+    bench.put("a.json", b"new")
+    bench.bucket.delete("b.json")
+    bench.copy()
+    followed = files()
+    bench.set(create_local_copy=True, regex="c")
+    bench.copy()
+
+    assert followed == {"a.json": b"new", "c.json": b"old"}
+    assert files() == {"c.json": b"old"}
+
+
+def test_copy_says_on_which_host_it_is(bench, files):
+    bench.set(create_local_copy=True)
+    source = bench.account.revision().connection.source
+    told = copy_metadata("reviews", source, bench.copy())
+
+    assert told["local_copy"].path == str(home() / "copies" / "reviews" / "source")
+    assert told["local_copy_host"].text == socket.gethostname()
+
+
+def test_target_copy_has_what_was_written_and_nothing_else(bench, files):
+    bench.set(target={"create_local_copy": True})
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+    bench.snapshot()
+    written = dict(bench.target.objects)
+    bench.target.put("somebody-elses.txt", b"", "text/plain")
+    bench.copy("target")
+
+    assert files("target") == written
+    assert len(open_snapshot(home() / "copies/reviews/target/files").frame("results")) == 1
+
+
+def test_copy_is_due_until_it_is_kept_and_again_with_another_filter(bench):
+    bench.set(create_local_copy=True)
+    bench.put("a.json", b"a")
+    states = [due(bench)]
+    bench.copy()
+    states.append(due(bench))
+    bench.set(create_local_copy=True, regex="b")
+    states.append(due(bench))
+
+    assert states == [True, False, True]
+
+
+def test_copy_that_broke_off_is_due_and_goes_on(bench, files):
+    bench.set(create_local_copy=True)
+    for key in ("a.json", "b.json"):
+        bench.put(key, b"x")
+    bench.copy()
+    bench.put("c.json", b"x")
+
+    def fail(*_):
+        raise BucketUnavailableError("s3://bucket/", "try again.")
+
+    with pytest.raises(BucketUnavailableError):
+        bench.copy(bucket=Wrapped(bench.bucket, download=fail))
+    broken = due(bench)
+    done = bench.copy()
+
+    assert (broken, due(bench), len(files())) == (True, False, 3)
+    assert done.kept >= 1
+
+
+def test_object_that_may_not_be_copied_fails_the_pass_after_all_others_are(bench, files):
+    bench.set(create_local_copy=True)
+    for key in ("a.json", "b.json"):
+        bench.put(key, b"x")
+
+    def refuse(one, file):
+        if one.key == "a.json":
+            raise BucketAccessError("s3://bucket/a.json", "access is refused.")
+        bench.bucket.download(one, file)
+
+    with pytest.raises(OutsideError, match="access is refused"):
+        bench.copy(bucket=Wrapped(bench.bucket, download=refuse))
+    assert (list(files()), due(bench)) == (["b.json"], True)
+
+
+def test_export_keeps_the_copy_of_its_target_and_no_run_is_asked_for(bench, files, instance):
+    bench.set(target={"create_local_copy": True})
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    materialize(bench, instance, completions, target_settings)
+    look = look_for_labels(dg.build_sensor_context(instance=instance), bench.ledger, bench.app)
+
+    assert files("target") == bench.target.objects != {}
+    assert look.run_requests == []

@@ -1,0 +1,159 @@
+"""Everything that is no task, in one bucket: each with its reason, and stopping nobody."""
+
+import gzip
+import json
+
+import pytest
+
+from ls_pipeline.assets.checks import balance, nothing_quarantined
+from ls_pipeline.domain import tasks
+from ls_pipeline.domain.diff import State
+from ls_pipeline.domain.errors import ObjectChangedError
+from tests.bench import RESULT
+from tests.engine.test_load import Wrapped
+
+WRONG_RESULT = [{**RESULT[0], "value": {"choices": ["none of these"]}}]
+LINES = [json.dumps({"text": str(n)}) for n in range(10_000)]
+
+BAD = {
+    "not-json.json": (b"{", None, "Not JSON: Expecting property name"),
+    "latin-1.json": ('{"text": "Köln"}'.encode("latin-1"), None, "not UTF-8: byte 11"),
+    "bom.json": (b'\xef\xbb\xbf{"text": "a"}', None, "starts with a byte order mark"),
+    "utf-16.json": ('{"text": "a"}'.encode("utf-16"), None, "starts with a byte order mark"),
+    "string.json": (b'"text"', 0, "A task is a JSON object; here stands a string."),
+    "wrong-key.json": (b'{"txt": "a"}', 0, "The label config shows 'text', which the task lacks"),
+    "big.json": (b'{"text": "a", "n": 18446744073709551617}', None, "has more than 64 bits"),
+    "twice.json": (b'{"text": "a", "text": "b"}', None, "The key 'text' stands twice"),
+    "deep.json": (b'{"text": ' + b"[" * 1000 + b"]" * 1000 + b"}", None, "nested"),
+    "nan.json": (b'{"text": NaN}', None, "NaN is not JSON."),
+    "half.json": (b'{"text": "\\ud800"}', None, "half of a surrogate pair"),
+    "empty.json": (b"", None, "The object is empty."),
+    "gzip.json": (gzip.compress(b'{"text": "a"}'), None, "The object is gzip data"),
+    "huge.json": (b"x" * 5000, None, "The object has 5,000 bytes; at most 4,000 are read."),
+}
+
+
+@pytest.fixture
+def full(bench, monkeypatch):
+    """Give a bench whose bucket has all of them, and good ones between."""
+    for key, (body, _, _) in BAD.items():
+        bench.put(key, body)
+        bench.put(f"{key}.good.json", {"text": key})
+    read = []
+
+    def get(key, version=""):
+        read.append(key)
+        return bench.bucket.get(key, version)
+
+    monkeypatch.setattr(tasks, "LARGEST_OBJECT", 4000)
+    bench.done = bench.load(bucket=Wrapped(bench.bucket, get=get))
+    bench.read = read
+    return bench
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_each_has_its_reason(full, key):
+    _, row, said = BAD[key]
+
+    assert said in full.reasons[key, row]
+
+
+def test_good_neighbours_are_loaded_and_the_accounts_balance(full):
+    check = balance(full.account, "", full.done)
+
+    assert sorted(key for key, _ in full.tasks) == sorted(f"{key}.good.json" for key in BAD)
+    assert check.passed, check.description
+
+
+def test_quarantine_is_a_warning_that_names_the_first_and_what_to_do(full):
+    check = nothing_quarantined(full.account)
+
+    assert (check.passed, check.severity.value) == (False, "WARN")
+    assert check.metadata["quarantined"].value == len(BAD)
+    assert check.description.startswith(f"{full.account.name}: {len(BAD)} in quarantine")
+    assert f"{min(BAD)!r}: " in check.description
+    assert f"ls-pipeline quarantine list {full.account.name}" in check.description
+
+
+def test_empty_quarantine_is_no_warning(bench):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+
+    assert nothing_quarantined(bench.account).passed
+
+
+def test_object_over_the_cap_is_not_read(full):
+    assert "huge.json" not in full.read
+
+
+def test_new_version_frees_each(full):
+    for key in BAD:
+        full.put(key, {"text": key})
+    full.load()
+
+    assert (full.reasons, len(full.tasks)) == ({}, 2 * len(BAD))
+
+
+@pytest.mark.slow
+def test_one_bad_line_of_ten_thousand_is_named_and_all_others_are_tasks(bench):
+    bench.put("a.jsonl", "\n".join([*LINES[:7000], "{oops", *LINES[7001:]]).encode())
+    done = bench.load()
+
+    assert list(bench.reasons) == [("a.jsonl", 7000)]
+    assert (done.tasks_created, bench.account.count_tasks()) == (9999, 9999)
+
+
+def test_one_bad_prediction_is_named_and_its_neighbours_are_tasks(bench):
+    def task(result):
+        return {"data": {"text": "a"}, "predictions": [{"result": result}]}
+
+    bench.put("a.json", [task(RESULT), task(WRONG_RESULT), task(RESULT)])
+    bench.load()
+
+    assert list(bench.reasons) == [("a.json", 1)]
+    assert list(bench.tasks) == [("a.json", 0), ("a.json", 2)]
+
+
+# -- accounts_balance -------------------------------------------------------------------------
+
+
+def test_accounts_balance_with_filters_replacements_and_removals(bench):
+    bench.set(prefix="in", regex=r"in/[ab]")
+    for key in ("in/a.json", "in/b.json", "in/c.json", "out/a.json", "in/", "in/a-bad.json"):
+        bench.put(key, b"bad" if "bad" in key else {"text": key})
+    checks = [balance(bench.account, "in/", bench.load())]
+    bench.put("in/a.json", {"text": "new"})
+    bench.bucket.delete("in/b.json")
+    checks.append(balance(bench.account, "in/", bench.load()))
+    bench.set(prefix="in", regex="in/c")
+    bench.put("in/a.json", {"text": "newer"})
+    checks.append(balance(bench.account, "in/", bench.load()))
+
+    assert [check.passed for check in checks] == [True] * 3
+    assert checks[0].metadata["listed"].value == 5
+    assert checks[0].metadata["filtered"].value == 2
+
+
+def test_object_that_changes_while_it_is_read_is_pending(bench):
+    bench.put("a.json", {"text": "a"})
+
+    def changed(key, version=""):
+        raise ObjectChangedError("s3://bucket/a.json")
+
+    done = bench.load(bucket=Wrapped(bench.bucket, get=changed))
+    check = balance(bench.account, "", done)
+
+    assert (check.passed, check.metadata["pending"].value) == (True, 1)
+
+
+def test_accounts_that_do_not_balance_are_told(bench):
+    for key in ("a.json", "b.json"):
+        bench.put(key, {"text": key})
+    done = bench.load()
+    with bench.account.lease() as lease:
+        bench.account.record(lease, forgotten=["a.json"])
+    check = balance(bench.account, "", done)
+
+    assert not check.passed
+    assert check.description.startswith("reviews: The ledger has 1 too few")
+    assert bench.account.count_objects()[State.LOADED] == 1

@@ -1,0 +1,120 @@
+"""A pass notes where the next listing may be cut, and how the bucket wrote what is dealt with."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from ls_pipeline.domain.diff import Change
+from ls_pipeline.domain.errors import BucketUnavailableError
+from ls_pipeline.domain.listing_ranges import PAGE
+from ls_pipeline.domain.objects import Filter
+from ls_pipeline.sensors.objects import look_for_changes
+from tests.engine.test_bugs_of_others import put
+from tests.engine.test_load import Wrapped
+
+ALL = Filter()
+
+
+def read_keys(bench, select=ALL):
+    """List the keys that a look has to read."""
+    pieces = bench.bucket.pieces(select.folder, "", bench.account.milestones(select))
+    return [one.key for piece in pieces for one in piece.objects]
+
+
+def test_pass_leaves_nothing_to_be_read(bench):
+    put(bench, *(f"{number:04}" for number in range(2100)))
+    bench.load()
+
+    assert [one.listed for one in bench.account.milestones(ALL)] == [PAGE, PAGE, 102]
+    assert read_keys(bench) == []
+    assert bench.load().changes == {Change.UNCHANGED: 2100}
+
+
+def test_only_the_range_with_a_change_is_read(bench):
+    put(bench, *(f"{number:04}" for number in range(2100)))
+    bench.load()
+    bench.bucket.delete("1500")
+    found = read_keys(bench)
+    done = bench.load()
+
+    assert (found[0], found[-1]) == ("0999", "1997")
+    assert done.changes == {Change.UNCHANGED: 2099, Change.REMOVED: 1}
+
+
+def test_wider_filter_reads_what_the_narrower_left_out(bench):
+    bench.set(regex="a")
+    put(bench, "a1", "b1")
+    bench.load()
+    narrow = bench.load()
+    bench.set(regex="")
+    wide = bench.load()
+
+    assert (narrow.filtered, narrow.listed, narrow.changes[Change.FILTERED]) == (1, 2, 1)
+    assert wide.changes == {Change.UNCHANGED: 1, Change.ADDED: 1}
+
+
+def test_retried_quarantine_is_read_again(bench):
+    bench.put("bad.json", b"{")
+    bench.load()
+    before = read_keys(bench)
+    with bench.account.lease() as lease:
+        bench.account.free(lease, ["bad.json"])
+
+    assert (before, read_keys(bench)) == ([], ["bad.json"])
+
+
+def test_object_that_could_not_be_read_is_not_passed_over(bench):
+    put(bench, "a", "b")
+
+    def get(key, version=""):
+        if key == "b":
+            raise BucketUnavailableError("s3://bucket/b", "no answer")
+        return bench.bucket.get(key, version)
+
+    with pytest.raises(BucketUnavailableError):
+        bench.load(bucket=Wrapped(bench.bucket, get=get))
+    bench.load()
+
+    assert sorted(key for key, _ in bench.tasks) == ["a", "b"]
+
+
+@pytest.mark.slow
+def test_objects_that_came_and_went_while_a_pass_failed_are_seen_to_be_gone(bench):
+    """The bucket is written as before they came; the ledger knows some of them."""
+    bench.set(on_delete="delete")
+    put(bench, "a", "c")
+    bench.load()
+    new = [f"b{number:04}" for number in range(2100)]
+    put(bench, *new)
+
+    def cut_off(*args, **how):
+        yield from bench.bucket.pieces(*args, **how)
+        raise BucketUnavailableError("s3://bucket/", "no answer")
+
+    with pytest.raises(BucketUnavailableError):
+        bench.load(bucket=Wrapped(bench.bucket, pieces=cut_off))
+    loaded = len(bench.tasks)
+    for key in new:
+        bench.bucket.delete(key)
+    bench.load()
+
+    assert loaded > 2
+    assert sorted(key for key, _ in bench.tasks) == ["a", "c"]
+
+
+def test_look_asks_for_a_run_where_a_filtered_object_is_known_otherwise(bench):
+    """It stays a difference that nobody acts upon, and hides no other one."""
+    put(bench, "a", "b")
+    bench.load()
+    bench.set(regex="b")
+    bench.bucket.put("a", b"{}", "text/plain")
+    bench.load()
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance)
+        quiet = look_for_changes(context, bench.ledger, "s3", lambda _: bench.bucket)
+        bench.set(regex="")
+        result = look_for_changes(context, bench.ledger, "s3", lambda _: bench.bucket)
+
+    assert not quiet.run_requests
+    assert result.run_requests

@@ -1,0 +1,134 @@
+"""Several processes on one ledger at the same moment."""
+
+import contextlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.settings.model import connection
+from tests.resources.ledger.released_ledgers import VERSIONS, lay_down
+
+pytestmark = pytest.mark.slow
+
+PROCESSES = 4
+
+WORKER = """
+import json, sys
+from ls_pipeline.settings.model import connection
+from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.ledger.ledger import Ledger
+
+def make(prefix=""):
+    source = {"type": "s3", "path": "b", "params": {"prefix": prefix}}
+    return connection("c", source=source, target=None, project="Cats")
+
+number = sys.argv[1]
+for line in sys.stdin:
+    url, before, work = json.loads(line)
+    ledger = eval(before)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    try:
+        answer = eval(work)
+    except PipelineError as error:
+        answer = type(error).__name__
+    print(json.dumps(answer), flush=True)
+    if ledger:
+        ledger.engine.dispose()
+"""
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", WORKER, str(number)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for number in range(PROCESSES)
+        ]
+        yield started
+        for one in started:
+            one.stdin.close()
+
+
+@pytest.fixture
+def at_once(workers, database_url):
+    """Do some work in several processes at the same moment; give their answers."""
+
+    def tell(what):
+        for one in workers:
+            one.stdin.write(json.dumps(what) + "\n")
+            one.stdin.flush()
+
+    def do(work, before="Ledger(url)"):
+        tell([database_url, before, work])
+        assert [one.stdout.readline() for one in workers] == ["ready\n"] * PROCESSES
+        tell("go")
+        return [json.loads(one.stdout.readline()) for one in workers]
+
+    return do
+
+
+@pytest.fixture
+def ledger(database_url):
+    ledger = Ledger(database_url)
+    yield ledger
+    ledger.engine.dispose()
+
+
+@pytest.fixture
+def account(ledger):
+    source = {"type": "s3", "path": "b"}
+    ledger.save(connection("c", source=source, target=None, project="Cats"), "test")
+    return ledger.account("c")
+
+
+def test_ledger_is_made_once(at_once):
+    assert at_once("Ledger(url).names()", "None") == [[]] * PROCESSES
+
+
+def test_released_ledger_is_brought_forward_once(at_once, database_url):
+    lay_down(VERSIONS[0], database_url)
+
+    assert at_once("Ledger(url).names()", "None") == [["reviews"]] * PROCESSES
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_sqlite_file_is_tuned_by_several_at_once(at_once, tmp_path):
+    for number in range(30):  # SQLite refuses about one in three such meetings
+        opened = at_once(f"Ledger('sqlite:///{tmp_path / str(number)}').names()", "None")
+
+        assert opened == [[]] * PROCESSES
+
+
+def test_same_new_connection_is_stored_once(at_once, ledger):
+    numbers = at_once("ledger.save(make(), 'test')")
+
+    assert (numbers, ledger.names()) == ([1] * PROCESSES, ["c"])
+
+
+def test_changes_follow_each_other(at_once, ledger):
+    numbers = at_once("ledger.save(make(number), 'test')")
+
+    assert sorted(numbers) == list(range(1, PROCESSES + 1))
+
+
+def test_of_changes_to_the_same_revision_one_is_stored(at_once, account):
+    answers = at_once("ledger.save(make(number), 'test', 1)")
+
+    assert sorted(map(str, answers)) == ["2", *["ConnectionFaults"] * (PROCESSES - 1)]
+
+
+def test_lease_is_taken_by_one(at_once, account):
+    answers = at_once("ledger.account('c')._take('').fence")
+
+    assert sorted(map(str, answers)) == ["1", *["LeaseError"] * (PROCESSES - 1)]

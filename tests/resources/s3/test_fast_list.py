@@ -1,0 +1,122 @@
+"""Listings of S3 as they come over the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from urllib.parse import quote_plus
+from xml.sax.saxutils import escape
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.resources.s3.fast_list import answer_in
+
+AMAZON = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+END = "<IsTruncated>false</IsTruncated>"
+OWNER = "<Owner><ID>me</ID></Owner>"
+STORAGE = "<StorageClass>STANDARD</StorageClass>"
+URL = "<EncodingType>url</EncodingType>"
+
+
+def answer(*keys, frame=END, space=AMAZON, modified="2026-01-02T03:04:05.678Z", more=OWNER):
+    rows = "".join(
+        f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified>"
+        f"<ETag>&quot;e&quot;</ETag><Size>7</Size>{more}</Contents>"
+        for key in keys
+    )
+    return f"<ListBucketResult{space}>{frame}{rows}</ListBucketResult>".encode()
+
+
+def objects_in(body):
+    return answer_in(body).read()
+
+
+def test_object_is_read_whole():
+    when = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
+
+    assert objects_in(answer("a")) == [StoredObject("a", "e", 7, when)]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1)))
+def test_any_key_that_is_quoted_comes_back(keys):
+    found = objects_in(answer(*map(quote_plus, keys), frame=END + URL))
+
+    assert [one.key for one in found] == keys
+
+
+def test_key_that_is_not_quoted_is_taken_as_it_is():
+    assert objects_in(answer("a+b%20c"))[0].key == "a+b%20c"
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=1)))
+@example(["a<b"])
+@example(["a&b"])
+def test_page_is_read_the_same_by_its_usual_text_and_as_any_document(keys):
+    usual = {"frame": f"{END}<KeyCount>{len(keys)}</KeyCount>", "more": STORAGE}
+
+    assert objects_in(answer(*keys, **usual)) == objects_in(answer(*keys))
+
+
+def test_page_that_holds_less_than_it_counts_is_read_as_any_document():
+    counted = f"{END}<KeyCount>2</KeyCount>"
+    odd = answer("a", "b", frame=counted, more=STORAGE).replace(b"<Key>a</Key>", b"", 1)
+
+    with pytest.raises(ValueError, match="zip"):
+        objects_in(odd)
+
+
+def test_store_without_a_namespace_is_read():
+    assert len(objects_in(answer("a", space=""))) == 1
+
+
+def test_time_that_is_written_otherwise_hides_no_object():
+    (one,) = objects_in(answer("a", modified="Fri, 02 Jan 2026 03:04:05 GMT"))
+
+    assert (one.key, one.modified) == ("a", None)
+
+
+def test_token_tells_that_more_follows():
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+
+    assert answer_in(answer("a", frame=more)).token == "t"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html/>",
+        answer("a")[:-30],
+        answer("a", frame=""),
+        answer("a", frame="<IsTruncated>true</IsTruncated>"),
+        answer("a").replace(b"<Size>7</Size>", b""),
+        answer("a").replace(b"<Size>7", b"<Size>seven"),
+        b'<!DOCTYPE l [<!ENTITY k "x">]>' + answer("a").replace(b">7<", b">&k;<"),
+    ],
+    ids=["nothing", "web page", "cut", "no end", "no token", "no size", "odd size", "entity"],
+)
+def test_what_is_no_whole_listing_is_refused(body):
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever is wrong with it
+        objects_in(body)
+
+
+def test_fingerprint_is_of_the_objects_alone():
+    counted = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    first, last = answer_in(answer("a", frame=counted)), answer_in(answer("a"))
+
+    assert first.fingerprint == last.fingerprint != ""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [answer("b"), answer("a", "b"), answer("a", modified="2027-01-02T03:04:05.678Z")],
+    ids=["key", "one more", "time"],
+)
+def test_fingerprint_changes_with_the_objects(other):
+    assert answer_in(other).fingerprint != answer_in(answer("a")).fingerprint
+
+
+def test_nothing_has_no_fingerprint():
+    assert answer_in(answer()).fingerprint == ""

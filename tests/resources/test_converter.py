@@ -1,0 +1,183 @@
+import csv
+import json
+
+import pytest
+
+from ls_pipeline.domain.errors import FormatError
+from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.resources.converter import convert, supported
+
+pytestmark = pytest.mark.slow
+
+BOXES = """<View><Image name="i" value="$image"/><RectangleLabels name="b" toName="i">
+<Label value="car"/><Label value="bus"/></RectangleLabels></View>"""
+SPANS = """<View><Text name="t" value="$text"/><Labels name="l" toName="t">
+<Label value="PER"/></Labels></View>"""
+
+
+def picture(number, image, *labels):
+    result = [
+        {
+            "id": f"r{number}",
+            "type": "rectanglelabels",
+            "from_name": "b",
+            "to_name": "i",
+            "original_width": 100,
+            "original_height": 50,
+            "value": {
+                "x": 10,
+                "y": 20,
+                "width": 30,
+                "height": 40,
+                "rotation": 0,
+                "rectanglelabels": [label],
+            },
+        }
+        for label in labels
+    ]
+    annotation = {"id": number, "result": result, "was_cancelled": False, "completed_by": 1}
+    return {"id": number, "data": {"image": image}, "annotations": [annotation]}
+
+
+PICTURES = [
+    picture(1, "s3://bucket/a/x.png", "car"),
+    picture(2, "s3://bucket/b/x.png", "bus", "car"),
+]
+
+
+def files(folder):
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def test_formats_are_the_converters():
+    from label_studio_sdk.converter.converter import Format
+
+    assert set(FORMATS) <= {one.name for one in Format}
+
+
+def test_coco_names_images_by_their_uri_and_keeps_every_box(tmp_path):
+    convert(PICTURES, BOXES, "COCO", tmp_path)
+    found = json.loads((tmp_path / "result.json").read_text())
+    names = {one["id"]: one["name"] for one in found["categories"]}
+
+    assert [one["file_name"] for one in found["images"]] == [
+        "s3://bucket/a/x.png",
+        "s3://bucket/b/x.png",
+    ]
+    assert [names[one["category_id"]] for one in found["annotations"]] == ["car", "bus", "car"]
+    assert found["annotations"][0]["bbox"] == [10.0, 10.0, 30.0, 20.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "ending"), [("YOLO", "labels", "txt"), ("VOC", "Annotations", "xml")]
+)
+def test_images_of_one_name_in_two_folders_stay_two(tmp_path, name, folder, ending):
+    convert(PICTURES, BOXES, name, tmp_path)
+
+    assert {f"{folder}/1-x.{ending}", f"{folder}/2-x.{ending}"} <= files(tmp_path).keys()
+
+
+@pytest.mark.parametrize("name", ["YOLO", "VOC"])
+def test_annotations_of_one_image_are_a_file_each(tmp_path, name):
+    one, other = picture(1, "s3://bucket/a/x.png", "car"), picture(2, "", "bus")
+    both = {**one, "annotations": one["annotations"] + other["annotations"]}
+    convert([both], BOXES, name, tmp_path)
+    found = [body for path, body in files(tmp_path).items() if "1-1-x" in path or "1-2-x" in path]
+
+    assert len(found) == len(set(found)) == 2
+
+
+def test_images_of_one_name_in_one_task_stay_two(tmp_path):
+    config = BOXES.replace("</View>", '<Image name="j" value="$before"/></View>')
+    one = picture(1, "s3://bucket/new/x.png", "car")
+    one["data"]["before"] = "s3://bucket/old/x.png"
+    convert([one], config, "JSON", tmp_path, lambda uri, file: file.write_text(uri))
+
+    assert {body.decode() for path, body in files(tmp_path).items() if path != "result.json"} == {
+        "s3://bucket/new/x.png",
+        "s3://bucket/old/x.png",
+    }
+
+
+def test_text_with_carriage_returns_is_left_as_it_is(tmp_path):
+    annotation = {"id": 1, "result": [], "was_cancelled": False, "completed_by": 1}
+    convert(
+        [{"id": 1, "data": {"text": "a\r\nb\rc"}, "annotations": [annotation]}],
+        SPANS,
+        "CSV",
+        tmp_path,
+    )
+
+    assert b"a\r\nb\rc" in (tmp_path / "result.csv").read_bytes()
+
+
+def test_images_are_fetched_on_demand(tmp_path):
+    asked = []
+
+    def fetch(uri, file):
+        asked.append(uri)
+        file.write_bytes(b"picture")
+
+    convert(PICTURES, BOXES, "COCO", tmp_path, fetch)
+    found = json.loads((tmp_path / "result.json").read_text())
+
+    assert asked == ["s3://bucket/a/x.png", "s3://bucket/b/x.png"]
+    assert [one["file_name"] for one in found["images"]] == ["images/1-x.png", "images/2-x.png"]
+    assert files(tmp_path)["images/2-x.png"] == b"picture"
+
+
+def test_csv_has_a_row_a_task(tmp_path):
+    convert(PICTURES, BOXES, "CSV", tmp_path)
+    (body,) = files(tmp_path).values()
+    rows = list(csv.DictReader(body.decode().splitlines()))
+
+    assert [row["image"] for row in rows] == ["s3://bucket/a/x.png", "s3://bucket/b/x.png"]
+
+
+def test_spans_become_conll(tmp_path):
+    value = {"start": 0, "end": 4, "text": "Anna", "labels": ["PER"]}
+    result = [{"id": "r", "type": "labels", "from_name": "l", "to_name": "t", "value": value}]
+    annotation = {"id": 1, "result": result, "was_cancelled": False}
+    document = {"id": 1, "data": {"text": "Anna sings"}, "annotations": [annotation]}
+    convert([document], SPANS, "CONLL2003", tmp_path)
+
+    assert b"Anna -X- _ B-PER\nsings -X- _ O" in files(tmp_path)["result.conll"]
+
+
+def test_format_that_does_not_fit_is_told_with_those_that_do(tmp_path):
+    with pytest.raises(FormatError, match=r"COCO has no form .* CONLL2003"):
+        convert([], SPANS, "COCO", tmp_path)
+
+    assert "CONLL2003" in supported(SPANS)
+
+
+def test_addresses_in_tasks_are_not_fetched(tmp_path, bad_day_web):
+    convert([picture(1, f"{bad_day_web.url}/x.png", "car")], BOXES, "COCO", tmp_path)
+
+    assert bad_day_web.requests == []
+
+
+@pytest.fixture
+def bad_day_web():
+    from tests.contracts.conftest import serving
+
+    with serving() as server:
+        yield server
+
+
+def test_paths_in_tasks_are_not_read(tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    convert([picture(1, str(secret), "car")], BOXES, "YOLO", tmp_path / "out")
+
+    assert not [body for body in files(tmp_path / "out").values() if b"secret" in body]
+
+
+def test_converter_that_fails_is_told(tmp_path):
+    broken = {**PICTURES[0], "annotations": [{"id": 1, "result": [{"from_name": "b"}]}]}
+    with pytest.raises(FormatError, match="converter failed at COCO: KeyError"):
+        convert([broken], BOXES, "COCO", tmp_path)

@@ -1,0 +1,161 @@
+import pytest
+
+from ls_pipeline.domain.errors import ConnectionFaults
+from ls_pipeline.settings.model import connection
+
+TEXT = '<View><Text name="t" value="$text"/></View>'
+TWO = '<View><Image name="i" value="$image"/><Text name="t" value="$text"/></View>'
+
+
+def make(source=None, target=None, **how):
+    how = {"name": "reviews", "project": "Reviews", **how}
+    return connection(how.pop("name"), source=source, target=target, **how)
+
+
+def source(**params):
+    return {"type": "s3", "path": "bucket", "params": params}
+
+
+def target(path="labels", **params):
+    return {"type": "s3-completions", "path": path, "params": params}
+
+
+def faults(*args, **how):
+    with pytest.raises(ConnectionFaults) as caught:
+        make(*args, **how)
+    return caught.value.faults
+
+
+def test_defaults_are_the_seeds():
+    params = make(source()).source.params
+
+    assert params.model_dump() == {
+        "prefix": "",
+        "regex": "",
+        "data_key": "",
+        "use_blob_urls": False,
+        "create_local_copy": False,
+        "on_change": "update",
+        "on_delete": "keep",
+        "tasks_per_project": 0,
+        "notifications": "",
+        "endpoint_url": "",
+        "region_name": "",
+        "role_arn": "",
+        "external_id": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("cron", "said"), [("6", "is no cron expression"), ("0 6 31 4 *", "a moment that never comes")]
+)
+def test_cron_that_never_comes_is_refused(cron, said):
+    with pytest.raises(ConnectionFaults, match=said):
+        make(None, target(snapshot_cron=cron))
+
+
+def test_null_is_the_default():
+    assert make(source(prefix=None, regex=None)).source.params.prefix == ""
+
+
+def test_source_alone_and_target_alone_are_fine():
+    assert make(source()).target is None
+    assert make(None, target()).source is None
+
+
+def test_source_and_target_may_be_on_different_clouds_under_one_name():
+    assert make(source(), {"type": "gcs-completions", "path": "bucket"}).target.cloud == "gcs"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (source(regx="a"), "There is no source param 'regx' (did you mean 'regex'?)"),
+        (source(regex="("), "The source regex '(' is not RE2"),
+        (source(regex=r"(a)\1"), "is not RE2"),
+        (source(use_blob_urls="yes"), "'use_blob_urls' is true or false, not \"yes\""),
+        (source(prefix=7), "'prefix' is a string, not 7"),
+        ({"type": "azure", "path": "b"}, "The source 'type' is 's3' or 'gcs', not \"azure\""),
+        ({"type": "s3", "path": "s3://b"}, "the bucket's name alone"),
+        ({"type": "s3", "path": ""}, "the bucket's name alone"),
+        (source(on_change="replace"), "'on_change' is 'update', 'new_task' or 'ignore'"),
+        (source(endpoint_url="s3.example.com"), "endpoint_url is an address"),
+        (source(role_arn="labels"), "role_arn 'labels' is no role"),
+        (source(external_id="7"), "'external_id' goes with role_arn"),
+        (
+            {"type": "gcs", "path": "b", "params": {"region_name": "eu"}},
+            "'region_name' is for S3 alone",
+        ),
+        (source(notifications="arn:aws:sqs:eu-west-1:1:labels"), "is not an SQS queue's URL"),
+        (source(notifications="https://key:secret@sqs/1/q"), "is not an SQS queue's URL"),
+        (
+            {"type": "gcs", "path": "b", "params": {"notifications": "https://sqs/1/q"}},
+            "is not a Pub/Sub subscription, as in projects/",
+        ),
+    ],
+)
+def test_a_fault_is_one_clear_sentence(given, said):
+    (fault,) = faults(given)
+
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"aws_secret_access_key": "hunter2"},
+        {"google_application_credentials": "hunter2"},
+        {"endpoint_url": "https://me:hunter2@s3.example.com"},
+    ],
+)
+def test_secrets_are_refused_and_never_repeated(params):
+    (fault,) = faults(source(**params))
+
+    assert "credentials" in fault
+    assert "hunter2" not in fault
+
+
+def test_all_faults_are_said_at_once():
+    found = faults(source(regx="a", prefix=7), target(regex="("), name="a b", project="x")
+
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize(("one", "other"), [("", ""), ("", "labels"), ("a", "a/b"), ("a/", "a")])
+def test_overlapping_source_and_target_are_refused(one, other):
+    (fault,) = faults(source(prefix=one), target("bucket", prefix=other))
+
+    assert "exports would come back as tasks" in fault
+
+
+def test_neighbouring_folders_of_one_bucket_do_not_overlap():
+    assert make(source(prefix="in"), target("bucket", prefix="in-labels"))
+
+
+def test_buckets_of_one_name_on_two_stores_do_not_overlap():
+    assert make(
+        source(endpoint_url="https://one.example.com"),
+        target("bucket", endpoint_url="https://two.example.com"),
+    )
+
+
+def test_neither_source_nor_target_is_refused():
+    assert "neither a source nor a target" in faults()[0]
+
+
+def test_data_key_that_the_label_config_does_not_show_is_refused():
+    (fault,) = faults(source(data_key="image", use_blob_urls=True), label_config=TEXT)
+
+    assert "does not show data_key 'image'; it shows 'text'" in fault
+
+
+def test_blobs_for_a_label_config_with_two_keys_are_refused():
+    (fault,) = faults(source(use_blob_urls=True), label_config=TWO)
+
+    assert "A blob fills one data key" in fault
+
+
+def test_label_config_that_shows_nothing_is_refused():
+    (fault,) = faults(source(), label_config="<View/>")
+
+    assert "shows no data" in fault

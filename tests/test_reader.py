@@ -1,0 +1,248 @@
+"""Snapshots as a training job reads them: by our reader, and by everybody else's."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ls_pipeline import open_snapshot
+from ls_pipeline.domain.errors import BucketNotFoundError, SnapshotError
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from tests.bench import RESULT, Bench
+
+ROOT = Path(__file__).parent.parent
+OBJECTS = 40
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory):
+    """Give a connection with two snapshots, of 40 labeled tasks; the first has a label less."""
+    bench = Bench(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
+    bench.set(target={"prefix": "labels"})
+    for number in range(OBJECTS):
+        bench.put(f"{number}.json", {"text": f"text {number} good" if number % 2 else "bad"})
+    bench.load()
+    for number in range(OBJECTS):
+        result = {**RESULT[0], "value": {"choices": ["A" if number % 2 else "B"]}}
+        bench.app.annotate(bench.task_id(f"{number}.json"), [result])
+    bench.export()
+    bench.snapshot()
+    bench.app.annotate(bench.task_id("0.json"), RESULT)
+    bench.export()
+    bench.snapshot()
+    yield bench
+    bench.ledger.engine.dispose()
+
+
+@pytest.fixture
+def folder(labeled, tmp_path):
+    """Give a folder on disk that holds what the target does."""
+    for key, body in labeled.target.objects.items():
+        file = tmp_path / "bucket" / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+    return tmp_path / "bucket/labels"
+
+
+@pytest.fixture
+def snapshot(folder):
+    return open_snapshot(folder)
+
+
+def test_newest_snapshot_is_opened(snapshot):
+    assert snapshot.name.startswith("00000002-")
+    assert [len(snapshot.frame(name)) for name in ("tasks", "annotations", "results")] == [
+        40,
+        41,
+        41,
+    ]
+
+
+@pytest.mark.parametrize("where", ["", "/", "/training_data", "/training_data/"])
+def test_folder_may_be_named_in_several_ways(folder, where):
+    assert open_snapshot(f"{folder}{where}").name.startswith("00000002-")
+
+
+def test_targets_own_folder_may_have_that_name(folder, tmp_path):
+    own = tmp_path / "training_data"
+    folder.rename(own)
+
+    assert open_snapshot(own).name == open_snapshot(own / "training_data").name
+
+
+def test_snapshot_is_pinned_by_name_or_by_its_folder(folder, snapshot):
+    first = snapshot.manifest.previous
+    by_name, by_folder = (
+        open_snapshot(folder, first),
+        open_snapshot(Path(snapshot.uri).parent / first),
+    )
+
+    assert by_name.name == by_folder.name == first
+    assert len(by_folder.frame("annotations")) == OBJECTS
+
+
+def test_splits_together_are_the_whole(snapshot):
+    parts = [snapshot.frame("tasks", split) for split in ("train", "validation", "test")]
+    ids = [task_id for part in parts for task_id in part["task_id"]]
+
+    assert sorted(ids) == sorted(snapshot.frame("tasks")["task_id"])
+    assert len(parts[0]) > len(parts[1]) > 0
+
+
+def test_columns_are_chosen(snapshot):
+    assert list(snapshot.frame("results", columns=["labels", "split"])) == ["labels", "split"]
+
+
+def test_documents_are_label_studios_own(snapshot, labeled):
+    documents = list(snapshot.documents())
+    files = {
+        json.loads(body)["id"]: json.loads(body)
+        for key, body in labeled.target.objects.items()
+        if key.count("/") == 1
+    }
+
+    assert {one["id"]: one["annotations"] for one in documents} == {
+        number: one["annotations"] for number, one in files.items()
+    }
+    assert len(list(snapshot.documents("test"))) == len(snapshot.frame("tasks", "test"))
+
+
+@pytest.mark.parametrize("wrong", [{"table": "rows"}, {"table": "tasks", "split": "dev"}])
+def test_what_there_is_not_is_told_with_what_there_is(snapshot, wrong):
+    with pytest.raises(ValueError, match="there are t"):
+        snapshot.dataset(**wrong)
+
+
+def test_damaged_file_is_told(folder, snapshot):
+    file = snapshot.files("results")[0]
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+    with pytest.raises(SnapshotError, match="not what was written"):
+        snapshot.frame("results")
+
+
+def test_missing_file_is_told(folder, snapshot):
+    snapshot.files("results")[0].unlink()
+
+    with pytest.raises(SnapshotError, match="is gone"):
+        snapshot.frame("results")
+
+
+def test_folder_without_training_data_is_told(tmp_path):
+    with pytest.raises(SnapshotError, match=r"There is no training data in .*materialize"):
+        open_snapshot(tmp_path)
+
+
+def test_unknown_snapshot_is_told(folder):
+    with pytest.raises(SnapshotError, match=r"There is no snapshot 'x' in .*latest.json"):
+        open_snapshot(folder, "x")
+
+
+def test_place_that_is_none_is_told():
+    with pytest.raises(SnapshotError, match="is no place"):
+        open_snapshot("http://example.com/labels")
+
+
+def test_snapshot_of_a_newer_schema_is_told(folder, snapshot):
+    file = Path(snapshot.uri) / "manifest.json"
+    file.write_text(file.read_text().replace('"schema_version": "1"', '"schema_version": "2"'))
+
+    with pytest.raises(SnapshotError, match="upgrade"):
+        open_snapshot(folder)
+
+
+# -- in buckets ---------------------------------------------------------------------------------
+
+
+def s3(name):
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket=name)
+    return S3Buckets().open(name)
+
+
+def gcs(name):
+    from google.cloud import storage
+
+    storage.Client().create_bucket(name)
+    return GCSBuckets().open(name)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("make", [s3, gcs])
+def test_bucket_is_read_once_and_then_from_the_cache(world, labeled, tmp_path, make):
+    bucket = make(f"reading-{make.__name__}")
+    for key, body in labeled.target.objects.items():
+        bucket.put(key, body, "application/octet-stream")
+    found = open_snapshot(bucket.uri("labels"), cache=tmp_path)
+    frame = found.frame("results")
+    for one in list(found.snapshots.objects(found.name)):
+        bucket.delete(one.key)
+
+    assert len(frame) == 41
+    assert found.frame("results").equals(frame)
+    shutil.rmtree(tmp_path)
+    with pytest.raises(SnapshotError, match="is gone"):
+        found.frame("results")
+
+
+@pytest.mark.server
+def test_bucket_that_is_not_there_is_told(world):
+    with pytest.raises(BucketNotFoundError, match="absent-bucket"):
+        open_snapshot("s3://absent-bucket/labels")
+
+
+# -- other readers ------------------------------------------------------------------------------
+
+
+def test_pandas_reads_a_table(snapshot):
+    import pandas as pd
+
+    assert len(pd.read_parquet(f"{snapshot.uri}/results")) == 41
+
+
+def test_pyarrow_reads_a_table(snapshot):
+    import pyarrow.dataset as ds
+
+    train = ds.field("split") == "train"
+    table = ds.dataset(f"{snapshot.uri}/results").to_table(filter=train)
+    assert len(table) == len(snapshot.frame("results", "train"))
+
+
+def test_duckdb_reads_a_table(snapshot):
+    import duckdb
+
+    query = "SELECT label, count(*) FROM (SELECT unnest(labels) AS label FROM '{}') GROUP BY 1"
+    found = duckdb.sql(query.format(f"{snapshot.uri}/results/*.parquet")).fetchall()
+    assert dict(found) == {"A": 21, "B": 20}
+
+
+def test_datasets_reads_a_table(snapshot, tmp_path, environment):
+    environment.setenv("HF_HOME", str(tmp_path))
+    environment.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    files = f"{snapshot.uri}/results/*.parquet"
+    found = datasets.load_dataset(
+        "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert (len(found), found[0]["labels"]) == (41, ["B"])
+
+
+@pytest.mark.slow
+def test_example_trains_a_model_on_a_pinned_snapshot(folder, snapshot, tmp_path):
+    words = [sys.executable, str(ROOT / "examples/train.py"), str(folder), "--output", "model"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    told = json.loads((tmp_path / "model/model.json").read_text())
+
+    assert done.returncode == 0, done.stderr
+    assert told["snapshot"] == snapshot.uri
+    assert told["accuracy"]["test"] > 0.7
+    again = [*words[:-1], "again", "--snapshot", snapshot.manifest.previous]
+    subprocess.run(again, check=True, cwd=tmp_path)
+    assert json.loads((tmp_path / "again/model.json").read_text())["snapshot"].endswith(
+        snapshot.manifest.previous
+    )
