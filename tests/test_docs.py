@@ -92,7 +92,7 @@ def test_every_guarantee_names_a_test_that_is_there():
     lines = [line for line in text.splitlines() if line.startswith("| ") and "`tests/" not in line]
 
     assert len(named) > 30
-    assert set(lines) == {"| promise | shown by |", "| --- | --- |"}
+    assert set(lines) == {"| guarantee | tests |", "| --- | --- |"}
     for file, name in named:
         assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
 
