@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import report, works
-from benchmarks.growth import growth
-from benchmarks.latency import latency
-from benchmarks.notified import notified
+from benchmarks import comparisons, report
+from benchmarks.bucket_growth import growth
+from benchmarks.notification_latency import notified
+from benchmarks.polling_latency import latency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def measured(asked: argparse.Namespace, folder: Path) -> Iterator[report.Work | report.Section]:
     """Measure everything; what has size 0 is left out."""
     if asked.objects:
-        yield from works.detection(asked.objects, asked.latency, asked.repeats, folder)
+        yield from comparisons.detection(asked.objects, asked.latency, asked.repeats, folder)
     if asked.gcs_objects:
-        yield from works.detection_on_gcs(asked.gcs_objects, asked.repeats, folder)
+        yield from comparisons.detection_on_gcs(asked.gcs_objects, asked.repeats, folder)
     if asked.tasks:
-        with works.labels_on_made_up_bucket(asked.tasks, folder) as labels:
+        with comparisons.labels_on_made_up_bucket(asked.tasks, folder) as labels:
             yield from labels.loading(asked.tasks, asked.repeats)
-        with works.labels_on_moto(asked.tasks, folder) as labels:
+        with comparisons.labels_on_moto(asked.tasks, folder) as labels:
             yield from labels.loading(asked.tasks, asked.repeats)
             yield from labels.exporting(asked.tasks, asked.repeats)
             if asked.growth:

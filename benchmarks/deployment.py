@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from benchmarks.list_server import Numbered, etag
-from benchmarks.loading import CONFIG
-from benchmarks.measuring import list_server
+from benchmarks.contender import list_server
+from benchmarks.load_contenders import CONFIG
+from benchmarks.synthetic_s3 import Numbered, etag
 from ls_pipeline.cli.servers.server import Server, _daemons_are_up
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.listing_ranges import Cutting

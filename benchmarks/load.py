@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from benchmarks import load_report
-from benchmarks.alone import ticks_alone
+from benchmarks.contender import ENVIRONMENT
 from benchmarks.deployment import Shape, fill, made_up_buckets, pipeline
-from benchmarks.measuring import ENVIRONMENT
-from benchmarks.sampling import Databases, Sampling, Took, rows, ticks
-from benchmarks.world import World
+from benchmarks.idle_ticks import ticks_alone
+from benchmarks.resource_samples import Databases, Sampling, Took, rows, ticks
+from benchmarks.traffic import World
 from ls_pipeline.cli.context import dagster_home
 from ls_pipeline.cli.servers.server import label_studio_server, running, s3_server
 from ls_pipeline.resources.environment import database_url
@@ -31,7 +31,7 @@ from ls_pipeline.resources.ledger.ledger import Ledger
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from benchmarks.sampling import Sample
+    from benchmarks.resource_samples import Sample
 
 GRACE = 300.0
 """Seconds that the last changes have to arrive in; when they have, nobody waits."""

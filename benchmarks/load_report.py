@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from benchmarks.alone import Alone
-    from benchmarks.sampling import Sample, Took
-    from benchmarks.world import Change
+    from benchmarks.idle_ticks import Alone
+    from benchmarks.resource_samples import Sample, Took
+    from benchmarks.traffic import Change
 
 HEAD = """# Under load
 

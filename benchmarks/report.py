@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
-    from benchmarks.measuring import Contender
+    from benchmarks.contender import Contender
 
 
 @dataclass
@@ -47,7 +47,7 @@ process of its own, and a run counts only when its result is right. The seconds 
 is imported; the memory is all that the process had, its libraries included. Where Label Studio
 does a part of the work, its processor seconds count, too, whoever asks it.
 
-The made-up bucket is `benchmarks/list_server.py`, which makes up its objects: servers that keep
+The made-up bucket is `benchmarks/synthetic_s3.py`, which makes up its objects: servers that keep
 them take longer to list them than anyone here to read the list.
 
 ![chart]({picture})

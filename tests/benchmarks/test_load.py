@@ -11,8 +11,8 @@ from dagster._serdes import serialize_value
 
 from benchmarks.deployment import MISSING, SILENT, Shape, fill, made_up_buckets
 from benchmarks.load import Watch, watched
-from benchmarks.sampling import Databases
-from benchmarks.world import World
+from benchmarks.resource_samples import Databases
+from benchmarks.traffic import World
 from ls_pipeline.cli.context import dagster_home
 from ls_pipeline.resources.environment import database_url, home
 from ls_pipeline.resources.ledger.ledger import Ledger

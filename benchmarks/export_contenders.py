@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from benchmarks.loading import (
+from benchmarks.load_contenders import (
     BUCKET,
     CONFIG,
     bucket_at,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from benchmarks.measuring import processor_of
+from benchmarks.contender import processor_of
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.completions import look_for_labels

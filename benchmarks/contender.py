@@ -60,7 +60,7 @@ class Contender:
 def run(name: str, asked: Mapping[str, Any], server: int = 0) -> dict[str, Any]:
     """Run something of `contenders` once; give its result and what it and a server took."""
     told = [name, json.dumps(asked), str(server)]
-    command = [sys.executable, "-m", "benchmarks.contenders", *told]
+    command = [sys.executable, "-m", "benchmarks.contender_process", *told]
     done = subprocess.run(
         command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
     )
@@ -110,8 +110,8 @@ def in_turn(contenders: Sequence[Contender], repeats: int) -> None:
 
 @contextmanager
 def list_server(objects: int, latency: float = 0.0, **told: Sequence[str]) -> Iterator[str]:
-    """Run made-up buckets; give their server's URL. `benchmarks.list_server` has the options."""
-    command = [sys.executable, "-m", "benchmarks.list_server", "--objects", str(objects)]
+    """Run made-up buckets; give their server's URL. `benchmarks.synthetic_s3` has the options."""
+    command = [sys.executable, "-m", "benchmarks.synthetic_s3", "--objects", str(objects)]
     command += ["--latency", str(latency)]
     for option, values in told.items():
         for value in values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.measuring import Contender, in_turn, list_server, made_up_ledger
+from benchmarks.contender import Contender, in_turn, list_server, made_up_ledger
 from benchmarks.report import Section
 
 if TYPE_CHECKING:

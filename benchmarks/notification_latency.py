@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from benchmarks.latency import PATIENCE, run_before, table, wait_for_tasks
-from benchmarks.loading import BUCKET, CONFIG, bucket_at, label
+from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at, label
+from benchmarks.polling_latency import PATIENCE, run_before, table, wait_for_tasks
 from benchmarks.report import Section
 from ls_pipeline.cli.context import Outside, dagster_home
 from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, chosen_port, dagster_server, running

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from benchmarks.list_server import NEW, OLD, Numbered
-from benchmarks.measuring import ENVIRONMENT, list_server
+from benchmarks.contender import ENVIRONMENT, list_server
+from benchmarks.synthetic_s3 import NEW, OLD, Numbered
 from ls_pipeline.domain.errors import ObjectNotFoundError
 from ls_pipeline.domain.listing_ranges import Milestone
 from ls_pipeline.resources.s3.bucket import S3Buckets

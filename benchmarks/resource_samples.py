@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from benchmarks.measuring import family
+from benchmarks.contender import family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

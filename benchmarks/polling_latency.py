@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from benchmarks.loading import BUCKET, CONFIG, bucket_at
+from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at
 from benchmarks.report import Section
 from ls_pipeline.cli.context import Outside, dagster_home
 from ls_pipeline.cli.servers.server import dagster_server, running

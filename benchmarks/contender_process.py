@@ -1,4 +1,4 @@
-"""What is measured, each in a process of its own: ``python -m benchmarks.contenders NAME {…} PID``.
+"""What is measured: ``python -m benchmarks.contender_process NAME {…} PID``, a process each.
 
 A contender is a function that sets up and gives another, whose time, processor and result count.
 """
@@ -14,10 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import exporting, loading
-from benchmarks.list_server import Numbered, etag
-from benchmarks.loading import BUCKET
-from benchmarks.measuring import processor_of
+from benchmarks import export_contenders, load_contenders
+from benchmarks.contender import processor_of
+from benchmarks.load_contenders import BUCKET
+from benchmarks.synthetic_s3 import Numbered, etag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,9 @@ def made_up_ledger(ledger: str, objects: int) -> Callable[[], Result]:
 
     def work() -> Result:
         keys = Numbered(objects)
-        account = loading.new_account({"type": "s3", "path": BUCKET, "params": {}}, ledger=ledger)
+        account = load_contenders.new_account(
+            {"type": "s3", "path": BUCKET, "params": {}}, ledger=ledger
+        )
         with account.lease() as lease:
             for begin in range(0, objects, 10_000):
                 known = [
@@ -72,17 +74,17 @@ def sensor(url: str, ledger: str, new: list[str], parallel: int) -> Callable[[],
     defs()
     account = _account_in(ledger)
     cutting = Cutting()
-    pieces = loading.bucket_at(url).pieces() if parallel else ()
+    pieces = load_contenders.bucket_at(url).pieces() if parallel else ()
     for _ in cutting.through(pieces):
         pass
     with account.lease() as lease:
         account.set_milestones(lease, Filter(), cutting.milestones(new))
-    return _ticks(account.ledger, "s3", loading.bucket_at(url))
+    return _ticks(account.ledger, "s3", load_contenders.bucket_at(url))
 
 
 def pass_over_known(url: str, ledger: str) -> Callable[[], Result]:
     """Make a pass over a bucket of which everything is known; the second of its process."""
-    work = loading.pass_over(_account_in(ledger), url)
+    work = load_contenders.pass_over(_account_in(ledger), url)
     work()
     return work
 
@@ -95,7 +97,7 @@ def gcs_sensor(bucket: str) -> Callable[[], Result]:
 
     defs()
     opened = GCSBuckets().open(bucket)
-    account = loading.new_account({"type": "gcs", "path": bucket, "params": {}})
+    account = load_contenders.new_account({"type": "gcs", "path": bucket, "params": {}})
     with account.lease() as lease:
         for page in opened.pages():
             loaded = [KnownObject(*one[:3], State.LOADED) for one in page]
@@ -194,15 +196,15 @@ CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
         gcs_sensor,
         get_gcs_keys,
         filled_gcs_bucket,
-        loading.filled_bucket,
-        loading.our_pass,
-        loading.label_studio_sync,
-        loading.import_alone,
-        loading.list_and_import,
-        loading.reading_alone,
-        exporting.our_export,
-        exporting.our_snapshot,
-        exporting.label_studio_target_sync,
+        load_contenders.filled_bucket,
+        load_contenders.our_pass,
+        load_contenders.label_studio_sync,
+        load_contenders.import_alone,
+        load_contenders.list_and_import,
+        load_contenders.reading_alone,
+        export_contenders.our_export,
+        export_contenders.our_snapshot,
+        export_contenders.label_studio_target_sync,
     )
 }
 

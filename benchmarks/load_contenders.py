@@ -7,7 +7,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from benchmarks.list_server import Numbered
+from benchmarks.synthetic_s3 import Numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -174,7 +174,7 @@ def filled_bucket(url: str, objects: int) -> Callable[[], Result]:
 
     import boto3
 
-    from benchmarks.list_server import Store
+    from benchmarks.synthetic_s3 import Store
 
     def work() -> Result:
         store, bucket = Store(Numbered(objects)), bucket_at(url)

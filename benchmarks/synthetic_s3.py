@@ -5,7 +5,7 @@ in ListObjects, and GetObject, over any number of objects; and PutObject, so tha
 bucket that is named is there, with objects of its own. Each answer waits for a latency, all at the
 same time. It checks no signature.
 
-    python -m benchmarks.list_server --objects 1000 --bucket big=1000000 --latency 0.08
+    python -m benchmarks.synthetic_s3 --objects 1000 --bucket big=1000000 --latency 0.08
 
 It prints its URL when it is ready. Each object is a task, ``{"text": <its key>}``.
 """

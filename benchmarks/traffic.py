@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks.deployment import BIG
-from benchmarks.list_server import Numbered, version
-from benchmarks.loading import client_of_label_studio, label
-from benchmarks.sampling import rows
+from benchmarks.load_contenders import client_of_label_studio, label
+from benchmarks.resource_samples import rows
+from benchmarks.synthetic_s3 import Numbered, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,8 +6,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.loading import BUCKET
-from benchmarks.measuring import ENVIRONMENT, Contender, in_turn, list_server, made_up_ledger, run
+from benchmarks.contender import ENVIRONMENT, Contender, in_turn, list_server, made_up_ledger, run
+from benchmarks.load_contenders import BUCKET
 from benchmarks.report import Work
 from ls_pipeline.cli.servers.server import gcs_server, label_studio_server, running, s3_server
 
