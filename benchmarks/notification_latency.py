@@ -11,7 +11,7 @@ from uuid import uuid4
 from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at, label
 from benchmarks.polling_latency import PATIENCE, run_before, table, wait_for_tasks
 from benchmarks.report import Section
-from ls_pipeline.cli.context import Outside, dagster_home
+from ls_pipeline.cli.context import CliContext, dagster_home
 from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, chosen_port, dagster_server, running
 from ls_pipeline.cli.webhooks import serving
 from ls_pipeline.domain.exports import completion_key
@@ -40,14 +40,14 @@ def notified(url: str, puts: int, folder: Path) -> Section:
     os.environ["LS_PIPELINE_POLL_SECONDS"] = "3600"
     os.environ.pop("DAGSTER_HOME", None)
     os.environ["DAGSTER_HOME"] = str(dagster_home())
-    outside, name = Outside(), uuid4().hex
-    _connect(outside, name, url)
+    cli, name = CliContext(), uuid4().hex
+    _connect(cli, name, url)
     port = chosen_port(None, 3001, WEBHOOKS_HOST)
     print(f"{puts} objects and their labels, by notifications alone", flush=True)  # noqa: T201
-    with serving(outside.ledger, webhook_secret(), WEBHOOKS_HOST, port) as receiver:
+    with serving(cli.ledger, webhook_secret(), WEBHOOKS_HOST, port) as receiver:
         os.environ["LS_PIPELINE_WEBHOOK_URL"] = receiver
         with running([dagster_server(folder / "logs", dict(os.environ))]):
-            ways = _ways(outside, bucket_at(url), name, puts)
+            ways = _ways(cli, bucket_at(url), name, puts)
     about = (
         f"{puts} objects, each put at any moment and labeled at another, with Dagster's daemon "
         "running and its polls an hour apart: what is seen, S3's notifications and Label Studio's "
@@ -56,7 +56,7 @@ def notified(url: str, puts: int, folder: Path) -> Section:
     return Section("By notifications", f"{about}\n\n{table(STEPS, ways)}")
 
 
-def _connect(outside: Outside, name: str, url: str) -> None:
+def _connect(cli: CliContext, name: str, url: str) -> None:
     """Make a connection whose bucket tells a queue, which is made, too."""
     import boto3  # half a second
 
@@ -70,31 +70,31 @@ def _connect(outside: Outside, name: str, url: str) -> None:
     source = {"type": "s3", "path": BUCKET, "params": {"prefix": name, "notifications": queue}}
     target = {"type": "s3-completions", "path": BUCKET, "params": {"prefix": f"{name}-out"}}
     settings = connection(name, source=source, target=target, project=name, label_config=CONFIG)
-    outside.ledger.save(settings, "benchmarks")
+    cli.ledger.save(settings, "benchmarks")
 
 
-def _ways(outside: Outside, bucket: Bucket, name: str, puts: int) -> list[list[float]]:
+def _ways(cli: CliContext, bucket: Bucket, name: str, puts: int) -> list[list[float]]:
     bucket.put(f"{name}/first.json", b'{"text": "first"}', "application/json")
-    wait_for_tasks(outside, name, 1)
+    wait_for_tasks(cli, name, 1)
     chance, ways = random.Random(7), []  # noqa: S311
     for number in range(2, puts + 2):
         time.sleep(chance.uniform(5, 10))
         began = time.time()
         bucket.put(f"{name}/{number}.json", b'{"text": "one"}', "application/json")
-        loaded = wait_for_tasks(outside, name, number)
-        asked = run_before(outside.instance, loaded).create_timestamp.timestamp()
+        loaded = wait_for_tasks(cli, name, number)
+        asked = run_before(cli.instance, loaded).create_timestamp.timestamp()
         time.sleep(chance.uniform(5, 10))
         labeled = time.time()
-        written = _label(outside, bucket, name)
-        again = run_before(outside.instance, written).create_timestamp.timestamp()
+        written = _label(cli, bucket, name)
+        again = run_before(cli.instance, written).create_timestamp.timestamp()
         ways.append([asked - began, loaded - asked, again - labeled, written - again])
         print("  " + ", ".join(f"{one:.1f} s" for one in ways[-1]), flush=True)  # noqa: T201
     return ways
 
 
-def _label(outside: Outside, bucket: Bucket, name: str) -> float:
+def _label(cli: CliContext, bucket: Bucket, name: str) -> float:
     """Label the newest task, and wait for its file; give the time."""
-    app = outside.label_studio
+    app = cli.label_studio
     project = app.titled(name)
     task = app.highest_task_id(project.id if project else 0)
     app.api.json("POST", f"api/tasks/{task}/annotations/", json={"result": [label("any")]})

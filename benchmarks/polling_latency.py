@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at
 from benchmarks.report import Section
-from ls_pipeline.cli.context import Outside, dagster_home
+from ls_pipeline.cli.context import CliContext, dagster_home
 from ls_pipeline.cli.servers.server import dagster_server, running
 from ls_pipeline.settings.model import connection
 
@@ -44,21 +44,21 @@ def latency(url: str, puts: int, folder: Path) -> Section:
     os.environ["LS_PIPELINE_HOME"] = str(folder / "home")
     os.environ.pop("DAGSTER_HOME", None)
     os.environ["DAGSTER_HOME"] = str(dagster_home())
-    outside, name = Outside(), uuid4().hex
+    cli, name = CliContext(), uuid4().hex
     source = {"type": "s3", "path": BUCKET, "params": {"prefix": name}}
     settings = connection(name, source=source, target=None, project=name, label_config=CONFIG)
-    outside.ledger.save(settings, "benchmarks")
+    cli.ledger.save(settings, "benchmarks")
     bucket, chance, ways = bucket_at(url), random.Random(7), []  # noqa: S311
     print(f"{puts} objects, one after the other, with the daemon running", flush=True)  # noqa: T201
     with running([dagster_server(folder / "logs", dict(os.environ))]):
         bucket.put(f"{name}/first.json", b'{"text": "first"}', "application/json")
-        wait_for_tasks(outside, name, 1)
+        wait_for_tasks(cli, name, 1)
         for number in range(2, puts + 2):
             time.sleep(chance.uniform(0, POLL_SECONDS))
             began = time.time()
             bucket.put(f"{name}/{number}.json", b'{"text": "one"}', "application/json")
-            ended = wait_for_tasks(outside, name, number)
-            run = run_before(outside.instance, ended)
+            ended = wait_for_tasks(cli, name, number)
+            run = run_before(cli.instance, ended)
             moments = [began, run.create_timestamp.timestamp(), run.start_time or 0.0, ended]
             ways.append([*map(operator.sub, moments[1:], moments), ended - began])
             print("  " + ", ".join(f"{one:.1f} s" for one in ways[-1]), flush=True)  # noqa: T201
@@ -80,11 +80,11 @@ def table(steps: Sequence[str], ways: Sequence[Sequence[float]]) -> str:
     return "\n".join(["| | p50 | p95 |", "| --- | --- | --- |", *rows])
 
 
-def wait_for_tasks(outside: Outside, title: str, tasks: int) -> float:
+def wait_for_tasks(cli: CliContext, title: str, tasks: int) -> float:
     """Wait until a project has so many tasks; give the time."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        project = outside.label_studio.titled(title)
+        project = cli.label_studio.titled(title)
         if project and project.tasks >= tasks:
             return time.time()
         time.sleep(0.2)

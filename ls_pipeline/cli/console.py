@@ -22,18 +22,18 @@ out = Console()
 err = Console(stderr=True)
 
 
-def say(*lines: str) -> None:
+def print_lines(*lines: str) -> None:
     """Print lines as they are."""
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print on the error stream what went wrong."""
     err.print(text, style="red", soft_wrap=True, markup=False, highlight=False)
 
 
-class Bars:
+class ProgressBars:
     """Progress bars, one for each connection and kind of work."""
 
     def __init__(self, progress: Progress) -> None:
@@ -50,7 +50,7 @@ class Bars:
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
+def show_progress() -> Iterator[ProgressBars]:
     """Show progress on standard error; nothing where that is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
@@ -60,7 +60,7 @@ def bars() -> Iterator[Bars]:
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:
-        yield Bars(progress)
+        yield ProgressBars(progress)
 
 
 MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "skipped": "–"}  # noqa: RUF001 - it is one

@@ -62,7 +62,7 @@ def end_on_signals() -> None:
 
 
 @dataclass
-class Outside:
+class CliContext:
     """What a command works on, as the environment names it.
 
     All of it is opened when it is needed, and imported then: Dagster alone takes a second, which

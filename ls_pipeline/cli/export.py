@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.console import bars, say
-from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.console import print_lines, show_progress
+from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of
 from ls_pipeline.domain.errors import UnknownConnectionError
 from ls_pipeline.domain.objects import folder
@@ -56,18 +56,18 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
     SNAPSHOT is a connection's name or a target's folder (s3://…, gs://… or on this disk), for the
     newest one, or the folder of one snapshot.
     """
-    outside, output = Outside(), output.absolute()
+    cli, output = CliContext(), output.absolute()
     if output.resolve() == Path.cwd():
         raise click.UsageError("The output is the folder that you are in; give a new one.")
-    found, source = _opened(snapshot, outside)
+    found, source = _opened(snapshot, cli)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise click.UsageError(f"{output} is there already; give a new folder.")
-    with bars() as shown, _whole(output) as aside:
+    with show_progress() as shown, _whole(output) as aside:
         count = 0
 
         def fetch(uri: str, file: Path) -> None:
             nonlocal count
-            _fetch(outside, source, uri, file)
+            _fetch(cli, source, uri, file)
             count += 1
             shown.advance(found.manifest.connection, "images", count)
 
@@ -77,36 +77,36 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
         told = {"snapshot": found.uri, "format": name, "output": str(output), "images": count}
         click.echo(json.dumps(told))
     else:
-        say(f"{found.uri} is in {output}, as {name}.")
+        print_lines(f"{found.uri} is in {output}, as {name}.")
 
 
-def _opened(where: str, outside: Outside) -> tuple[Snapshot, Source | None]:
+def _opened(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:
     """Open a snapshot; give it with the source of the connection that was named, if one was."""
     from ls_pipeline.reader import open_snapshot  # slow
 
     if "://" in where or "/" in where or Path(where).is_dir():
         return open_snapshot(where), None
-    connection = outside.ledger.connection(where)
+    connection = cli.ledger.connection(where)
     target = connection.target
     if target is None:
-        raise UnknownConnectionError(where, _with_targets(outside))
+        raise UnknownConnectionError(where, _with_targets(cli))
     place = target.uri(folder(target.params.prefix))
     return open_snapshot(place, params=target.params.model_dump()), connection.source
 
 
-def _with_targets(outside: Outside) -> list[str]:
-    names = outside.ledger.names()
-    return [name for name in names if outside.ledger.connection(name).target]
+def _with_targets(cli: CliContext) -> list[str]:
+    names = cli.ledger.names()
+    return [name for name in names if cli.ledger.connection(name).target]
 
 
-def _fetch(outside: Outside, known: Source | None, uri: str, file: Path) -> None:
+def _fetch(cli: CliContext, known: Source | None, uri: str, file: Path) -> None:
     """Fetch an image; one of the connection's own bucket as its params say."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     source = Source(type="s3" if scheme == "s3" else "gcs", path=bucket)
     if known and (known.cloud, known.path) == (source.cloud, source.path):
         source = known
-    cloud = outside.s3 if source.cloud == "s3" else outside.gcs
+    cloud = cli.s3 if source.cloud == "s3" else cli.gcs
     file.write_bytes(cloud.bucket_of(source).get(key))
 
 

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from ls_pipeline.cli.console import bars, say
-from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.console import print_lines, show_progress
+from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of
 from ls_pipeline.resources.ledger.copy import copy_ledger
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -41,15 +41,15 @@ def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
     Whatever opens a ledger does the same; for a cluster it is better done once, before the
     upgrade. There is no way back: make a backup first.
     """
-    before, now = Outside().ledger.schema_before, own_schema()
+    before, now = CliContext().ledger.schema_before, own_schema()
     if as_json:
         click.echo(json.dumps({"before": before, "now": now}))
     elif before == now:
-        say(f"The ledger has schema {now} already, this version's own: nothing was done.")
+        print_lines(f"The ledger has schema {now} already, this version's own: nothing was done.")
     elif before == NO_SCHEMA:
-        say(f"The ledger, which had no number yet, has schema {now} now.")
+        print_lines(f"The ledger, which had no number yet, has schema {now} now.")
     else:
-        say(f"The ledger had schema {before}, and has {now} now.")
+        print_lines(f"The ledger had schema {before}, and has {now} now.")
 
 
 @ledger.command(epilog=COPY, short_help="Copy the ledger to another database.")
@@ -61,12 +61,14 @@ def copy(url: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     The ledger that LS_PIPELINE_DATABASE_URL names, or the home's, stays as it is. A password is
     best left to PGPASSWORD or ~/.pgpass.
     """
-    with bars() as shown:
+    with show_progress() as shown:
         copied = copy_ledger(
-            Outside().ledger, Ledger(url), lambda *told: shown.advance("ledger", *told)
+            CliContext().ledger, Ledger(url), lambda *told: shown.advance("ledger", *told)
         )
     if as_json:
         click.echo(json.dumps({"rows": copied}))
         return
     total = sum(copied.values())
-    say(f"{total:,} rows are copied: set LS_PIPELINE_DATABASE_URL to this URL, and go on there.")
+    print_lines(
+        f"{total:,} rows are copied: set LS_PIPELINE_DATABASE_URL to this URL, and go on there."
+    )

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ls_pipeline.cli.connections.commands import FILE, connections, from_flags, side_options
-from ls_pipeline.cli.console import bars, complain, err, out, say, show_counts, show_findings
-from ls_pipeline.cli.context import Outside, end_on_signals
+from ls_pipeline.cli.console import (
+    err,
+    out,
+    print_error,
+    print_lines,
+    show_counts,
+    show_findings,
+    show_progress,
+)
+from ls_pipeline.cli.context import CliContext, end_on_signals
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
-from ls_pipeline.cli.options import ANY, json_instead_of
+from ls_pipeline.cli.options import CONNECTIONS, json_instead_of
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.status import status
@@ -81,7 +89,7 @@ class Cli(click.Group):
 
 
 def _fail(ctx: click.Context, error: PipelineError, code: int) -> None:
-    complain(f"Error: {error}")
+    print_error(f"Error: {error}")
     ctx.exit(code)
 
 
@@ -174,7 +182,7 @@ Examples:
 
 
 @main.command(epilog=SYNC_EPILOG, short_help="One complete pass, in the foreground.")
-@ANY
+@CONNECTIONS
 @json_instead_of("a table")
 @click.pass_context
 def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
@@ -182,15 +190,15 @@ def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # 
 
     One connection's failure holds up no other; the exit code is 1 when any failed.
     """
-    from ls_pipeline.cli.sync import pass_over  # seconds of imports
+    from ls_pipeline.cli.sync import run_connection  # seconds of imports
 
     end_on_signals()
-    outside = Outside()
-    wanted = names or tuple(outside.ledger.names())
+    cli = CliContext()
+    wanted = names or tuple(cli.ledger.names())
     for name in wanted:
-        outside.ledger.account(name)  # all names are right, or nothing is done
-    with bars() as shown:
-        reports = {name: pass_over(name, outside, shown) for name in dict.fromkeys(wanted)}
+        cli.ledger.account(name)  # all names are right, or nothing is done
+    with show_progress() as shown:
+        reports = {name: run_connection(name, cli, shown) for name in dict.fromkeys(wanted)}
     if as_json:
         click.echo(json.dumps({"connections": reports}))
     elif reports:
@@ -213,7 +221,7 @@ It writes one small object to each target, and deletes it again.
 
 
 @main.command(epilog=DOCTOR_EPILOG, short_help="Try everything, and say what to do.")
-@ANY
+@CONNECTIONS
 @json_instead_of("a listing")
 @click.pass_context
 def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
@@ -224,7 +232,7 @@ def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  
     """
     from ls_pipeline.cli.doctor.checks import examine  # seconds of imports
 
-    report = examine(names, Outside(impatient=True))
+    report = examine(names, CliContext(impatient=True))
     if as_json:
         click.echo(json.dumps(report.as_json()))
     else:
@@ -258,9 +266,9 @@ def webhooks(host: str, port: int) -> None:
     from ls_pipeline.cli.webhooks import serve  # what it serves with
     from ls_pipeline.resources.environment import webhook_secret
 
-    ledger, port = Outside().ledger, chosen_port(port, port, host)
+    ledger, port = CliContext().ledger, chosen_port(port, port, host)
     shown = f"[{host}]" if ":" in host else host
-    say(f"Webhooks are received at http://{shown}:{port}", "Ctrl-C stops it.")
+    print_lines(f"Webhooks are received at http://{shown}:{port}", "Ctrl-C stops it.")
     try:
         serve(ledger, webhook_secret(), host, port)
     except KeyboardInterrupt:

@@ -27,8 +27,8 @@ def _names(_ctx: click.Context, _param: click.Parameter, begin: str) -> list[str
         return []
 
 
-ONE = click.argument("name", metavar="CONNECTION", shell_complete=_names)
-ANY = click.argument("names", metavar="[CONNECTION]...", nargs=-1, shell_complete=_names)
+CONNECTION = click.argument("name", metavar="CONNECTION", shell_complete=_names)
+CONNECTIONS = click.argument("names", metavar="[CONNECTION]...", nargs=-1, shell_complete=_names)
 
 
 def json_instead_of(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.console import say
-from ls_pipeline.cli.context import Outside
+from ls_pipeline.cli.console import print_lines
+from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def prune(days: int, as_json: bool) -> None:  # noqa: FBT001 - a flag
     The newest run of each kind is kept for each connection, so that Dagster goes on showing how
     all of them stand. Nothing but history is lost: the ledger is not touched.
     """
-    instance = Outside().known_instance
+    instance = CliContext().known_instance
     before = datetime.now(timezone.utc) - timedelta(days=days)
     gone = 0
     for run_id in list(_old(instance, before.timestamp())):
@@ -53,7 +53,7 @@ def prune(days: int, as_json: bool) -> None:  # noqa: FBT001 - a flag
     if as_json:
         click.echo(json.dumps({"runs": gone}))
         return
-    say(f"{gone:,} runs are deleted from Dagster's history.")
+    print_lines(f"{gone:,} runs are deleted from Dagster's history.")
 
 
 def _old(instance: dg.DagsterInstance, before: float) -> Iterator[str]:
@@ -70,7 +70,7 @@ def _old(instance: dg.DagsterInstance, before: float) -> Iterator[str]:
 
 def _ended(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
     """List the runs that have ended, the newest first."""
-    import dagster as dg  # as in `Outside.instance`
+    import dagster as dg  # as in `CliContext.instance`
 
     ended = [
         dg.DagsterRunStatus.SUCCESS,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ls_pipeline.cli.console import out, say
-from ls_pipeline.cli.context import Outside
-from ls_pipeline.cli.options import ANY, ONE, json_instead_of
+from ls_pipeline.cli.console import out, print_lines
+from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of
 from ls_pipeline.domain.errors import NotInQuarantineError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Examples:
 
 
 @quarantine.command("list", epilog=LIST_EPILOG)
-@ANY
+@CONNECTIONS
 @json_instead_of("a table")
 def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List what is in quarantine, with the reasons; of all connections if none is named."""
@@ -49,10 +49,10 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
             row = "" if bad.row is None else str(bad.row)
             table.add_row(account.name, _shown(bad.key), row, bad.reason)
     if not table.row_count:
-        say("Nothing is in quarantine.")
+        print_lines("Nothing is in quarantine.")
         return
     out.print(table, markup=False)
-    say("Upload a correct version of an object, and it is tried by itself.")
+    print_lines("Upload a correct version of an object, and it is tried by itself.")
 
 
 RETRY_EPILOG = """
@@ -64,7 +64,7 @@ Examples:
 
 
 @quarantine.command(epilog=RETRY_EPILOG)
-@ONE
+@CONNECTION
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
 @json_instead_of("a sentence")
 def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -72,7 +72,7 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
 
     Useful after the label config was changed in Label Studio.
     """
-    account = Outside().ledger.account(name)
+    account = CliContext().ledger.account(name)
     held = list(dict.fromkeys(bad.key for bad in account.quarantined()))
     if unknown := [key for key in keys if key not in held]:
         raise NotInQuarantineError(name, unknown)
@@ -83,11 +83,11 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
         click.echo(json.dumps({"connection": name, "keys": list(wanted)}))
         return
     noun = "object" if len(wanted) == 1 else "objects"
-    say(f"{len(wanted)} {noun} of {name!r} will be tried again by the next pass.")
+    print_lines(f"{len(wanted)} {noun} of {name!r} will be tried again by the next pass.")
 
 
 def _accounts(names: tuple[str, ...]) -> list[Account]:
-    ledger = Outside().ledger
+    ledger = CliContext().ledger
     return [ledger.account(name) for name in names or ledger.names()]
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from ls_pipeline.cli.connections.commands import apply_file, tell
-from ls_pipeline.cli.console import complain, err, say
-from ls_pipeline.cli.context import Outside, dagster_home, end_on_signals
+from ls_pipeline.cli.console import err, print_error, print_lines
+from ls_pipeline.cli.context import CliContext, dagster_home, end_on_signals
 from ls_pipeline.cli.servers.server import (
     HOST,
     USERNAME,
@@ -81,17 +81,17 @@ def start(wanted: Wanted) -> None:
     end_on_signals()
     with _only_one():
         _prepare(wanted)
-        outside = Outside()
+        cli = CliContext()
         with (
-            _receiver(wanted, outside) as receiver,
+            _receiver(wanted, cli) as receiver,
             _label_studio(wanted, receiver) as labels,
             _scratch() as scratch,
         ):
-            _store(wanted, outside)
+            _store(wanted, cli)
             dagster = _dagster(wanted, scratch)
             with running([dagster], _tell):
-                _say_where(dagster, labels, outside)
-                _watch([dagster, *labels], outside)
+                _say_where(dagster, labels, cli)
+                _watch([dagster, *labels], cli)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def _only_one() -> Iterator[None]:
 
 def _prepare(wanted: Wanted) -> None:
     """See that the home is as asked for; begin anew only where that was said."""
-    names = Outside().ledger.names()
+    names = CliContext().ledger.names()
     if not wanted.init and not wanted.file and not names:
         raise HomeError(
             str(home()), "there is no connection yet; use --init with --source or --target."
@@ -142,11 +142,11 @@ def _put_aside() -> None:
     for pattern in OURS:
         for old in home().glob(pattern):
             shutil.move(old, aside / old.name)
-    say(f"The old state is in {aside}.")
+    print_lines(f"The old state is in {aside}.")
 
 
 @contextmanager
-def _receiver(wanted: Wanted, outside: Outside) -> Iterator[str]:
+def _receiver(wanted: Wanted, cli: CliContext) -> Iterator[str]:
     """Receive webhooks, where a Label Studio can call; give where, or nothing."""
     if os.environ.get("LS_PIPELINE_WEBHOOK_URL"):
         host = HOST  # what people put before it leads here
@@ -156,7 +156,7 @@ def _receiver(wanted: Wanted, outside: Outside) -> Iterator[str]:
         yield ""
         return
     port = chosen_port(wanted.webhooks_port, WEBHOOKS_PORT, host)
-    with serving(outside.ledger, webhook_secret(), host, port) as url:
+    with serving(cli.ledger, webhook_secret(), host, port) as url:
         yield url
 
 
@@ -164,7 +164,7 @@ def _receiver(wanted: Wanted, outside: Outside) -> Iterator[str]:
 def _label_studio(wanted: Wanted, receiver: str) -> Iterator[list[Server]]:
     """Run a local Label Studio, unless LABEL_STUDIO_URL points at one that answers."""
     if os.environ.get("LABEL_STUDIO_URL"):
-        Outside().label_studio.now()
+        CliContext().label_studio.now()
         yield []
         return
     given = {
@@ -201,12 +201,12 @@ def _dagster(wanted: Wanted, scratch: str) -> Server:
     return dagster_server(home() / "logs", environment, port=port)
 
 
-def _store(wanted: Wanted, outside: Outside) -> None:
+def _store(wanted: Wanted, cli: CliContext) -> None:
     if wanted.connection:
-        change = revising(outside.ledger, wanted.connection)
-        tell(change, change.save(outside.ledger, getpass.getuser()))
+        change = revising(cli.ledger, wanted.connection)
+        tell(change, change.save(cli.ledger, getpass.getuser()))
     if wanted.file:
-        apply_file(wanted.file, outside)
+        apply_file(wanted.file, cli)
 
 
 def _tell(server: Server, state: str) -> None:
@@ -214,17 +214,17 @@ def _tell(server: Server, state: str) -> None:
     err.print(f"{server.name}: {state}{usual}", highlight=False)
 
 
-def _say_where(dagster: Server, labels: list[Server], outside: Outside) -> None:
-    say(f"Dagster       {dagster.url}")
+def _say_where(dagster: Server, labels: list[Server], cli: CliContext) -> None:
+    print_lines(f"Dagster       {dagster.url}")
     for server in labels:
         password = server.environment["LABEL_STUDIO_PASSWORD"]
-        say(f"Label Studio  {server.url}  (login {USERNAME}, password {password})")
+        print_lines(f"Label Studio  {server.url}  (login {USERNAME}, password {password})")
     if not labels:
-        say(f"Label Studio  {outside.label_studio.base_url}")
-    say(f"Home          {home()}", "Ctrl-C stops everything; `ls-pipeline start` goes on.")
+        print_lines(f"Label Studio  {cli.label_studio.base_url}")
+    print_lines(f"Home          {home()}", "Ctrl-C stops everything; `ls-pipeline start` goes on.")
 
 
-def _watch(servers: list[Server], outside: Outside) -> None:
+def _watch(servers: list[Server], cli: CliContext) -> None:
     """Say how each connection comes on, for as long as all servers live.
 
     Its rows are counted while a run holds it, and once after that.
@@ -234,20 +234,20 @@ def _watch(servers: list[Server], outside: Outside) -> None:
     silent = ""
     while True:
         try:
-            for one in outside.ledger.standings():
+            for one in cli.ledger.standings():
                 moved = (one.fence, one.healths)
                 if not one.held_by and counted.get(one.name) == moved:
                     continue
                 before, now = said.get(one.name, []), _state(one)
                 counted[one.name] = None if one.held_by else moved
                 if now != before:
-                    say(*(f"{one.name}: {line}" for line in now if line not in before))
+                    print_lines(*(f"{one.name}: {line}" for line in now if line not in before))
                     said[one.name] = now
             silent = ""
         except LedgerError as error:  # sensors and runs try again, and people go on labeling
             if str(error) != silent:
                 silent = str(error)
-                complain(silent)
+                print_error(silent)
         for server in servers:
             server.check()
         time.sleep(LOOK_SECONDS)

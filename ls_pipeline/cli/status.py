@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ls_pipeline.cli.console import out
-from ls_pipeline.cli.context import Outside
-from ls_pipeline.cli.options import ANY, json_instead_of
+from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.options import CONNECTIONS, json_instead_of
 from ls_pipeline.domain.diff import State
 from ls_pipeline.resources.environment import label_studio, public_url
 from ls_pipeline.resources.ledger.records import WORKS
@@ -89,7 +89,7 @@ def status_of(account: Account, address: str) -> Status:
 
 
 @click.command(epilog=EPILOG, short_help="All connections at a glance.")
-@ANY
+@CONNECTIONS
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @json_instead_of("a table")
 def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
@@ -99,29 +99,29 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
     """
     if watch and as_json:
         raise click.UsageError("--json shows one look; leave out --watch.")
-    outside = Outside()
-    found = _look(names, outside)
+    cli = CliContext()
+    found = _look(names, cli)
     if as_json:
         told = {name: asdict(one) for name, one in found.items()}
         click.echo(json.dumps({"connections": told}))
     elif not found:
         out.print("There are no connections yet; see ls-pipeline connections add --help.")
     elif watch:
-        _watch(names, outside)
+        _watch(names, cli)
     else:
         out.print(_shown(found, time.time()))
 
 
-def _look(names: tuple[str, ...], outside: Outside) -> dict[str, Status]:
-    ledger, address = outside.ledger, public_url(label_studio().url)
+def _look(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
+    ledger, address = cli.ledger, public_url(label_studio().url)
     return {name: status_of(ledger.account(name), address) for name in names or ledger.names()}
 
 
-def _watch(names: tuple[str, ...], outside: Outside) -> None:
+def _watch(names: tuple[str, ...], cli: CliContext) -> None:
     try:
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(_shown(_look(names, outside), time.time()), refresh=True)
+                live.update(_shown(_look(names, cli), time.time()), refresh=True)
                 time.sleep(SECONDS)
     except KeyboardInterrupt:
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.cli.census import census
+from ls_pipeline.cli.counts import count_connection
 from ls_pipeline.definitions import ASSETS
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
@@ -16,40 +16,40 @@ from ls_pipeline.domain.errors import PipelineError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ls_pipeline.cli.context import Outside
+    from ls_pipeline.cli.context import CliContext
     from ls_pipeline.resources.progress import Progress
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def pass_over(name: str, outside: Outside, progress: Progress) -> dict[str, Any]:
+def run_connection(name: str, cli: CliContext, progress: Progress) -> dict[str, Any]:
     """Find changes, load tasks, export completions, refresh the Parquet; then count.
 
-    Gives the counts of `census` with ``quarantined`` and ``removed``; where something failed
-    also ``error``, and null for what could not be counted. A source that fails does not keep
-    the completions back.
+    Return the counts of `count_connection` with ``quarantined`` and ``removed``. If something
+    failed, also ``error``, and null for what could not be counted. A failing source does not
+    stop the export.
     """
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    if not outside.instance.has_dynamic_partition(str(CONNECTIONS.name), name):
-        outside.instance.add_dynamic_partitions(str(CONNECTIONS.name), [name])
+    if not cli.instance.has_dynamic_partition(str(CONNECTIONS.name), name):
+        cli.instance.add_dynamic_partitions(str(CONNECTIONS.name), [name])
     load, *export = ASSETS
-    errors = _materialize([load], name, outside, progress)
-    errors += _materialize(export, name, outside, progress)
-    return _report(name, outside, errors)
+    errors = _materialize([load], name, cli, progress)
+    errors += _materialize(export, name, cli, progress)
+    return _report(name, cli, errors)
 
 
 def _materialize(
-    assets: Sequence[dg.AssetsDefinition], name: str, outside: Outside, progress: Progress
+    assets: Sequence[dg.AssetsDefinition], name: str, cli: CliContext, progress: Progress
 ) -> list[str]:
     result = dg.materialize(
         assets,
         partition_key=name,
-        instance=outside.instance,
+        instance=cli.instance,
         resources={
-            "ledger": outside.ledger,
-            "s3": outside.s3,
-            "gcs": outside.gcs,
-            "label_studio": outside.label_studio,
+            "ledger": cli.ledger,
+            "s3": cli.s3,
+            "gcs": cli.gcs,
+            "label_studio": cli.label_studio,
             "progress": progress,
         },
         run_config=QUIET,
@@ -77,10 +77,10 @@ def _reason(event: dg.DagsterEvent) -> str:
     return error.message.strip() if error else "The run failed; its log in Dagster says why."
 
 
-def _report(name: str, outside: Outside, errors: list[str]) -> dict[str, Any]:
-    account = outside.ledger.account(name)
+def _report(name: str, cli: CliContext, errors: list[str]) -> dict[str, Any]:
+    account = cli.ledger.account(name)
     try:
-        report: dict[str, Any] = dict(census(name, outside).as_json())
+        report: dict[str, Any] = dict(count_connection(name, cli).as_json())
     except PipelineError as error:
         errors = [*errors, str(error)]
         counted = ("objects", "tasks", "completions", "json_files", "parquet_rows")

@@ -87,9 +87,9 @@ def test_image_of_the_connections_bucket_is_fetched_as_its_params_say(tmp_path):
     asked, bucket = [], MemoryBucket("pictures")
     bucket.put("a.png", b"a", "image/png")
     cloud = types.SimpleNamespace(bucket_of=lambda one: asked.append(one) or bucket)
-    outside = types.SimpleNamespace(s3=cloud)
+    cli = types.SimpleNamespace(s3=cloud)
     for uri in ("s3://pictures/a.png", "s3://others/a.png"):
-        _fetch(outside, source, uri, tmp_path / "a.png")
+        _fetch(cli, source, uri, tmp_path / "a.png")
 
     assert (tmp_path / "a.png").read_bytes() == b"a"
     assert [(one.path, one.params.endpoint_url) for one in asked] == [

@@ -23,9 +23,9 @@ def test_ledger_that_fails_for_a_moment_is_said_once_and_ends_nothing(monkeypatc
 
     checks = []
     monkeypatch.setattr(start, "LOOK_SECONDS", 0)
-    outside = types.SimpleNamespace(ledger=types.SimpleNamespace(standings=standings))
+    cli = types.SimpleNamespace(ledger=types.SimpleNamespace(standings=standings))
     with pytest.raises(PipelineError, match="Dagster has ended"):
-        start._watch([types.SimpleNamespace(check=check)], outside)
+        start._watch([types.SimpleNamespace(check=check)], cli)
 
     assert checks == [2, 1, 0, 0, 0]
     assert capfd.readouterr().err.count("failed (it restarts)") == 1

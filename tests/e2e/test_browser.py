@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ls_pipeline.cli.context import Outside, dagster_home
+from ls_pipeline.cli.context import CliContext, dagster_home
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.servers.server import dagster_server, running
 
@@ -150,11 +150,11 @@ def test_prefix_changed_in_the_launchpad_brings_in_what_the_old_one_hid(stage, p
 def test_refused_settings_are_told_in_the_launchpads_run_and_change_nothing(stage, page, dagster):
     source = stage.s3("in")
     stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
-    Outside().instance.add_dynamic_partitions("connections", ["reviews"])
+    CliContext().instance.add_dynamic_partitions("connections", ["reviews"])
     launch(page, dagster, "reviews", {"regex": "("})
     page.get_by_text("is not RE2").first.wait_for()
 
-    assert Outside().ledger.connection("reviews").source.params.regex == ""
+    assert CliContext().ledger.connection("reviews").source.params.regex == ""
 
 
 def test_connection_is_added_in_the_ui(stage, page, dagster):

@@ -13,9 +13,9 @@ import click
 from rich.table import Table
 
 from ls_pipeline.cli.connections.file import all_faults, json_schema, read
-from ls_pipeline.cli.console import out, say
-from ls_pipeline.cli.context import Outside
-from ls_pipeline.cli.options import ONE, json_instead_of
+from ls_pipeline.cli.console import out, print_lines
+from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.options import CONNECTION, json_instead_of
 from ls_pipeline.engine.settings_change import Revising, revising
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.model import (
@@ -167,7 +167,7 @@ def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa:
 
     What is left out goes back to its default, and a side that is left out is taken away.
     """
-    ledger = Outside().ledger
+    ledger = CliContext().ledger
     enabled = name not in ledger.names() or ledger.connection(name).enabled
     change = revising(ledger, from_flags(name, **flags, enabled=enabled))
     _tell([(change, None if dry_run else change.save(ledger, getpass.getuser()))], as_json=as_json)
@@ -199,14 +199,14 @@ def tell(change: Revising, number: int | None) -> None:
     """Say what a change was, or with ``number`` None would be, and what follows from it."""
     name = change.connection.name
     if not change.changes:
-        say(f"Connection {name!r} is as it was, revision {change.onto}.")
+        print_lines(f"Connection {name!r} is as it was, revision {change.onto}.")
     elif number is None:
-        say(f"Connection {name!r} is not stored: this is a dry run.")
+        print_lines(f"Connection {name!r} is not stored: this is a dry run.")
     else:
-        say(f"Connection {name!r} is stored, revision {number}.")
+        print_lines(f"Connection {name!r} is stored, revision {number}.")
     if change.onto:
-        say(*(f"  {one}" for one in change.changes))
-    say(*(f"  {note}" for note in change.notes))
+        print_lines(*(f"  {one}" for one in change.changes))
+    print_lines(*(f"  {note}" for note in change.notes))
 
 
 APPLY_EPILOG = """
@@ -236,27 +236,25 @@ schema that `ls-pipeline connections schema` prints.
 @AS_JSON
 def apply(file: Path, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
     """Store all connections of a YAML file; apply it again, and nothing changes."""
-    apply_file(file, Outside(), dry_run=dry_run, as_json=as_json)
+    apply_file(file, CliContext(), dry_run=dry_run, as_json=as_json)
 
 
 def apply_file(
-    file: Path, outside: Outside, *, dry_run: bool = False, as_json: bool = False
+    file: Path, cli: CliContext, *, dry_run: bool = False, as_json: bool = False
 ) -> None:
     """Store all connections of a file, and say what changed.
 
     Raises ``ConnectionFaults`` for all that can't be stored; the others are.
     """
-    _tell(_stored(file, outside, dry_run=dry_run), as_json=as_json)
+    _tell(_stored(file, cli, dry_run=dry_run), as_json=as_json)
 
 
-def _stored(
-    file: Path, outside: Outside, *, dry_run: bool
-) -> Iterator[tuple[Revising, int | None]]:
+def _stored(file: Path, cli: CliContext, *, dry_run: bool) -> Iterator[tuple[Revising, int | None]]:
     with all_faults(file, "the others were stored") as attempt:
         for one in read(file):
             with attempt(one.name):
-                change = revising(outside.ledger, one)
-                yield change, None if dry_run else change.save(outside.ledger, getpass.getuser())
+                change = revising(cli.ledger, one)
+                yield change, None if dry_run else change.save(cli.ledger, getpass.getuser())
 
 
 SCHEMA_EPILOG = """
@@ -286,7 +284,7 @@ Examples:
 @json_instead_of("a table")
 def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List the connections."""
-    ledger = Outside().ledger
+    ledger = CliContext().ledger
     found = [ledger.connection(name) for name in ledger.names()]
     if as_json:
         click.echo(json.dumps({"connections": {one.name: _plain(one) for one in found}}))
@@ -298,7 +296,7 @@ def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
     if found:
         out.print(table, markup=False)  # a title may look like it
     else:
-        say("There are none yet; see ls-pipeline connections add --help.")
+        print_lines("There are none yet; see ls-pipeline connections add --help.")
 
 
 def _place(part: Any) -> str:
@@ -313,10 +311,10 @@ Example:
 
 
 @connections.command(epilog=SHOW_EPILOG, short_help="Show a connection as JSON.")
-@ONE
+@CONNECTION
 def show(name: str) -> None:
     """Show a connection as JSON: its params in force, who stored them, and how it goes."""
-    account = Outside().ledger.account(name)
+    account = CliContext().ledger.account(name)
     revision = account.revision()
     works = {work: account.health(work) for work in WORKS}
     shown = {
@@ -342,11 +340,11 @@ Example:
 @connections.command(
     epilog=HISTORY_EPILOG, short_help="List the revisions of a connection's settings."
 )
-@ONE
+@CONNECTION
 @AS_JSON
 def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List the revisions of a connection's settings: when, who, and old → new."""
-    revisions = Outside().ledger.account(name).history()
+    revisions = CliContext().ledger.account(name).history()
     before = [*(one.connection for one in revisions[1:]), None]
     found: list[dict[str, Any]] = [
         {
@@ -364,8 +362,10 @@ def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
         return
     for one in found:
         when = datetime.fromtimestamp(one["saved_at"], timezone.utc)
-        say(f"Revision {one['revision']}, {when:%Y-%m-%d %H:%M:%S} UTC, by {one['saved_by']}")
-        say(*(f"  {change}" for change in one["changes"]))
+        print_lines(
+            f"Revision {one['revision']}, {when:%Y-%m-%d %H:%M:%S} UTC, by {one['saved_by']}"
+        )
+        print_lines(*(f"  {change}" for change in one["changes"]))
 
 
 ENABLE_EPILOG = """
@@ -376,7 +376,7 @@ Example:
 
 
 @connections.command(epilog=ENABLE_EPILOG, short_help="Let sensors and passes work on it again.")
-@ONE
+@CONNECTION
 @AS_JSON
 def enable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Let sensors and passes work on a connection again."""
@@ -391,7 +391,7 @@ Example:
 
 
 @connections.command(epilog=DISABLE_EPILOG, short_help="Let no sensor and no pass work on it.")
-@ONE
+@CONNECTION
 @AS_JSON
 def disable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Let no sensor and no pass work on a connection; everything stays as it is."""
@@ -399,7 +399,7 @@ def disable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
 
 
 def _switch(name: str, *, enabled: bool, as_json: bool) -> None:
-    ledger = Outside().ledger
+    ledger = CliContext().ledger
     one = ledger.connection(name).model_copy(update={"enabled": enabled})
     change = revising(ledger, one)
     _tell([(change, change.save(ledger, getpass.getuser()))], as_json=as_json)
@@ -413,7 +413,7 @@ Example:
 
 
 @connections.command(epilog=REMOVE_EPILOG)
-@ONE
+@CONNECTION
 @AS_JSON
 def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Take a connection out of use.
@@ -421,8 +421,8 @@ def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     Objects, tasks and labels stay as they are. Added again with the same source bucket and
     project, it goes on where it stopped.
     """
-    Outside().ledger.remove(name)
+    CliContext().ledger.remove(name)
     if as_json:
         click.echo(json.dumps({"connection": name, "removed": True}))
     else:
-        say(f"Connection {name!r} is removed.")
+        print_lines(f"Connection {name!r} is removed.")

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.cli.census import census
-from ls_pipeline.cli.console import bars, err, say, show_counts
-from ls_pipeline.cli.context import Outside, dagster_home, end_on_signals
+from ls_pipeline.cli.console import err, print_lines, show_counts, show_progress
+from ls_pipeline.cli.context import CliContext, dagster_home, end_on_signals
+from ls_pipeline.cli.counts import count_connection
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.servers.gcs_service_account import service_account
 from ls_pipeline.cli.servers.server import (
@@ -33,8 +33,8 @@ from ls_pipeline.settings.model import connection
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ls_pipeline.cli.census import Census
-    from ls_pipeline.cli.console import Bars
+    from ls_pipeline.cli.console import ProgressBars
+    from ls_pipeline.cli.counts import Counts
 
 TEXTS, PICTURES = 24, 12
 PASSWORD = "label-all-day"  # noqa: S105 - of a server on loopback that ends with the demo
@@ -70,11 +70,11 @@ def run_once(look: Callable[[Stage], None] = lambda _stage: None) -> dict[str, d
     Raises ``PipelineError`` when a step does not come to its end.
     """
     with ExitStack() as servers:
-        with bars() as shown:
+        with show_progress() as shown:
             stage = servers.enter_context(_stage(shown))
-            outside = _fill(shown)
-            _label_everything(outside, shown)
-        counts = {name: census(name, outside).as_json() for name in outside.ledger.names()}
+            cli = _fill(shown)
+            _label_everything(cli, shown)
+        counts = {name: count_connection(name, cli).as_json() for name in cli.ledger.names()}
         look(stage)
     show_counts(counts)
     return counts
@@ -83,10 +83,10 @@ def run_once(look: Callable[[Stage], None] = lambda _stage: None) -> dict[str, d
 def run_until_stopped() -> None:
     """Run the demo until Ctrl-C."""
     with ExitStack() as servers:
-        with bars() as shown:
+        with show_progress() as shown:
             stage = servers.enter_context(_stage(shown))
-            outside = _fill(shown)
-        show_counts({name: census(name, outside).as_json() for name in outside.ledger.names()})
+            cli = _fill(shown)
+        show_counts({name: count_connection(name, cli).as_json() for name in cli.ledger.names()})
         _say_where(stage)
         _say_what_to_try(stage)
         while True:
@@ -94,18 +94,18 @@ def run_until_stopped() -> None:
 
 
 @contextmanager
-def _stage(shown: Bars) -> Iterator[Stage]:
+def _stage(shown: ProgressBars) -> Iterator[Stage]:
     """Start the servers in a home of their own; leave nothing behind."""
     end_on_signals()
     with tempfile.TemporaryDirectory(prefix="ls-pipeline-demo-") as place:
         home = Path(place)
-        with service_account(home / "google.json") as signing:
-            stage = _stage_in(home, signing)
+        with service_account(home / "google.json") as google_account:
+            stage = _stage_in(home, google_account)
             with running(stage.all, partial(_tell, shown)):
                 yield stage
 
 
-def _stage_in(home: Path, signing: Mapping[str, str]) -> Stage:
+def _stage_in(home: Path, google_account: Mapping[str, str]) -> Stage:
     logs = home / "logs"
     s3, gcs = s3_server(logs), gcs_server(logs)
     buckets = {**s3.client_environment, **gcs.client_environment}
@@ -113,7 +113,7 @@ def _stage_in(home: Path, signing: Mapping[str, str]) -> Stage:
     environment = {
         **buckets,
         **labels.client_environment,
-        **signing,
+        **google_account,
         "LS_PIPELINE_HOME": str(home / "pipeline"),
         "LS_PIPELINE_POLL_SECONDS": POLL_SECONDS,
         "DAGSTER_HOME": str(home / "pipeline" / "dagster"),
@@ -152,7 +152,7 @@ def _usual(what: str) -> str:
     return f"(usually {USUALLY[what]} s)"
 
 
-def _tell(shown: Bars, server: Server, state: str) -> None:
+def _tell(shown: ProgressBars, server: Server, state: str) -> None:
     step = f"starting {_usual(server.name)}"
     if not shown.are_seen and state != "stopped":
         err.print(f"{server.name}: {step if state == 'starting' else state}", highlight=False)
@@ -162,16 +162,16 @@ def _tell(shown: Bars, server: Server, state: str) -> None:
         shown.advance(server.name, step, 1, 1)
 
 
-def _fill(shown: Bars) -> Outside:
+def _fill(shown: ProgressBars) -> CliContext:
     """Make buckets and connections, and wait until the sensors have loaded every task."""
     _make_buckets()
-    outside = Outside()
-    expected = _put_samples(outside)
+    cli = CliContext()
+    expected = _put_samples(cli)
     for one in (_reviews(), _shapes()):
-        outside.ledger.save(one, "demo")
+        cli.ledger.save(one, "demo")
     for name, count in expected.items():
-        _wait_for(name, "tasks", outside, shown, lambda now: now.tasks, count)
-    return outside
+        _wait_for(name, "tasks", cli, shown, lambda now: now.tasks, count)
+    return cli
 
 
 def _make_buckets() -> None:
@@ -185,8 +185,8 @@ def _make_buckets() -> None:
         gcs.create_bucket(name)
 
 
-def _put_samples(outside: Outside) -> dict[str, int]:
-    reviews, shapes = outside.s3.open(REVIEWS), outside.gcs.open(SHAPES)
+def _put_samples(cli: CliContext) -> dict[str, int]:
+    reviews, shapes = cli.s3.open(REVIEWS), cli.gcs.open(SHAPES)
     for key, body in samples.texts(TEXTS):
         reviews.put(key, body, "application/json")
     for key, body in samples.pictures(PICTURES):
@@ -217,14 +217,14 @@ def _shapes() -> Any:
 def _wait_for(  # noqa: PLR0913, PLR0917 - what, where, how many
     name: str,
     what: str,
-    outside: Outside,
-    shown: Bars,
-    count: Callable[[Census], int],
+    cli: CliContext,
+    shown: ProgressBars,
+    count: Callable[[Counts], int],
     wanted: int,
 ) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
-        now = count(census(name, outside))
+        now = count(count_connection(name, cli))
         shown.advance(name, f"{what} {_usual(what)}", now, wanted)
         if now >= wanted:
             return
@@ -233,27 +233,27 @@ def _wait_for(  # noqa: PLR0913, PLR0917 - what, where, how many
         time.sleep(1)
 
 
-def _label_everything(outside: Outside, shown: Bars) -> None:
+def _label_everything(cli: CliContext, shown: ProgressBars) -> None:
     """Annotate every task through Label Studio's API, and wait for the completions."""
-    for name in outside.ledger.names():
-        count = _label_project(name, outside, shown)
+    for name in cli.ledger.names():
+        count = _label_project(name, cli, shown)
         for what, read in _EXPORTED.items():
-            _wait_for(name, what, outside, shown, read, count)
+            _wait_for(name, what, cli, shown, read, count)
 
 
-_EXPORTED: Mapping[str, Callable[[Census], int]] = {
+_EXPORTED: Mapping[str, Callable[[Counts], int]] = {
     "JSON files": lambda now: now.json_files,
     "Parquet rows": lambda now: now.parquet_rows,
 }
 
 
-def _label_project(name: str, outside: Outside, shown: Bars) -> int:
+def _label_project(name: str, cli: CliContext, shown: ProgressBars) -> int:
     from label_studio_sdk.client import LabelStudio  # slow
 
     client = LabelStudio(  # type: ignore[no-untyped-call]
         base_url=os.environ["LABEL_STUDIO_URL"], api_key=os.environ["LABEL_STUDIO_API_KEY"]
     )
-    project_id = outside.ledger.account(name).projects()[1]
+    project_id = cli.ledger.account(name).projects()[1]
     tasks: list[Any] = list(client.tasks.list(project=project_id, resolve_uri=False))
     for done, task in enumerate(tasks, 1):
         client.annotations.create(id=task.id, result=samples.label(task.data), lead_time=4.2)
@@ -263,7 +263,7 @@ def _label_project(name: str, outside: Outside, shown: Bars) -> int:
 
 def _say_where(stage: Stage) -> None:
     login = f"(login {USERNAME}, password {PASSWORD})"
-    say(
+    print_lines(
         f"Dagster        {stage.dagster.url}/asset-groups",
         f"Label Studio   {stage.label_studio.url}  {login}",
         f"Training data  {stage.dagster.url}/assets/training_data",
@@ -278,7 +278,7 @@ def _say_what_to_try(stage: Stage) -> None:
     picture = stage.home / "mine.png"
     picture.write_bytes(samples.pictures(PICTURES + 1)[-1][1])
     shape = f"{stage.gcs.url}/upload/storage/v1/b/{SHAPES}/o?uploadType=media&name=shapes/mine.png"
-    say(
+    print_lines(
         "",
         "Label a task: open a project in Label Studio, click a row, answer, Submit. Its completion",
         "is in the target bucket within seconds, and Dagster's asset completions says so:",

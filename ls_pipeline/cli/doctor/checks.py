@@ -34,7 +34,7 @@ from ls_pipeline.settings.model import Source, SourceParams, TargetParams, data_
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from ls_pipeline.cli.context import Outside
+    from ls_pipeline.cli.context import CliContext
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import Project
@@ -114,23 +114,23 @@ class Report:
         return {"ok": not self.failed, **asdict(self)}
 
 
-def examine(names: Sequence[str], outside: Outside) -> Report:
+def examine(names: Sequence[str], cli: CliContext) -> Report:
     """Try everything in general, then for each connection; all of them if none is named.
 
     Raises ``UnknownConnectionError`` before anything is tried. What is tried leaves nothing
     behind, in a bucket or in Label Studio.
     """
-    checks = list(_own_state(outside))
+    checks = list(_own_state(cli))
     if any(one.state == "failed" for one in checks):
-        return Report([*checks, *_label_studio(outside)], {})
-    wanted = names or outside.ledger.names()
-    accounts = {name: outside.ledger.account(name) for name in wanted}
-    app = list(_label_studio(outside))
+        return Report([*checks, *_label_studio(cli)], {})
+    wanted = names or cli.ledger.names()
+    accounts = {name: cli.ledger.account(name) for name in wanted}
+    app = list(_label_studio(cli))
     answers = not any(one.state == "failed" for one in app)
     region = os.environ.get("AWS_DEFAULT_REGION", "")
     found = {}
     for name, account in accounts.items():
-        tried = list(_guarded(_connection(account, outside, answers=answers)))
+        tried = list(_guarded(_connection(account, cli, answers=answers)))
         connection = account.revision().connection
         found[name] = Findings(tried, policies(connection, region), setups(connection, region))
     return Report([*checks, *app], found)
@@ -155,9 +155,9 @@ def _from_error(check: str, error: Exception) -> Check:
 # -- in general ---------------------------------------------------------------------------
 
 
-def _own_state(outside: Outside) -> Iterator[Check]:
+def _own_state(cli: CliContext) -> Iterator[Check]:
     try:
-        count = len(outside.ledger.names())
+        count = len(cli.ledger.names())
     except PipelineError as error:
         yield _from_error("ledger", error)
         return
@@ -168,8 +168,8 @@ def _own_state(outside: Outside) -> Iterator[Check]:
     yield Check("ledger", "ok", f"The ledger opens, with {count} {noun}; the home is {place}.")
 
 
-def _label_studio(outside: Outside) -> Iterator[Check]:
-    app = outside.label_studio
+def _label_studio(cli: CliContext) -> Iterator[Check]:
+    app = cli.label_studio
     try:
         about = app.about()
     except PipelineError as error:
@@ -191,31 +191,31 @@ def _label_studio(outside: Outside) -> Iterator[Check]:
 # -- of a connection ----------------------------------------------------------------------
 
 
-def _connection(account: Account, outside: Outside, *, answers: bool) -> Iterator[Check]:
+def _connection(account: Account, cli: CliContext, *, answers: bool) -> Iterator[Check]:
     connection = account.revision().connection
     if answers:
-        keys = yield from _project(account, connection, outside)
+        keys = yield from _project(account, connection, cli)
     else:
         keys = ()
         yield Check("project", "skipped", "Label Studio could not be asked.")
     if source := connection.source:
-        seen = yield from _source(source, keys, outside)
+        seen = yield from _source(source, keys, cli)
         if source.params.use_blob_urls:
-            yield from _blobs(account, seen, outside, answers=answers)
+            yield from _blobs(account, seen, cli, answers=answers)
         if source.params.notifications:
-            yield from _queue(source, outside)
+            yield from _queue(source, cli)
     if target := connection.target:
-        yield from _target(target, outside)
+        yield from _target(target, cli)
         if answers and (url := webhook_url()):
-            yield from _webhook(account, url, outside)
+            yield from _webhook(account, url, cli)
 
 
-def _project(account: Account, connection: Connection, outside: Outside) -> _Steps[tuple[str, ...]]:
+def _project(account: Account, connection: Connection, cli: CliContext) -> _Steps[tuple[str, ...]]:
     """Look for the projects; give the data keys of the newest one's label config.
 
     Where there is none, those of the label config that it will get.
     """
-    app = outside.label_studio
+    app = cli.label_studio
     try:
         found = Projects(account, app).all() or list(filter(None, [app.titled(connection.project)]))
     except PipelineError as error:
@@ -263,12 +263,12 @@ def _label_config(source: Source | None, config: str) -> _Steps[tuple[str, ...]]
     return keys
 
 
-def _source(source: Source, keys: tuple[str, ...], outside: Outside) -> _Steps[str]:
+def _source(source: Source, keys: tuple[str, ...], cli: CliContext) -> _Steps[str]:
     """List one page and read one object; give its key."""
     select = source.params.filter
     where = source.root + select.folder
     try:
-        bucket = bucket_of(source, outside.s3, outside.gcs)
+        bucket = bucket_of(source, cli.s3, cli.gcs)
         listed = next(bucket.pages(select.folder), [])
     except BucketError as error:
         yield _from_error("source: list", error)
@@ -311,7 +311,7 @@ def _read(params: SourceParams, bucket: Bucket, one: StoredObject, keys: tuple[s
     return Check("source: read", "ok", f"{says}, and holds {len(found)} {noun}.")
 
 
-def _blobs(account: Account, key: str, outside: Outside, *, answers: bool) -> Iterator[Check]:
+def _blobs(account: Account, key: str, cli: CliContext, *, answers: bool) -> Iterator[Check]:
     """Open an object of a loaded task as its page in Label Studio does."""
     source = account.revision().connection.source
     task = _loaded_task(account, source.params.filter.folder, key) if source and answers else None
@@ -323,7 +323,7 @@ def _blobs(account: Account, key: str, outside: Outside, *, answers: bool) -> It
         return
     number, uri = task[0], source.root + task[1]
     try:
-        opened = outside.label_studio.open_as_browser(number, uri)
+        opened = cli.label_studio.open_as_browser(number, uri)
     except PipelineError as error:
         yield _from_error("blobs: open", error)
         return
@@ -339,7 +339,7 @@ def _blobs(account: Account, key: str, outside: Outside, *, answers: bool) -> It
         yield Check("blobs: CORS", "skipped", "The object does not open.")
         return
     yield Check("blobs: open", "ok", f"Task {number} opens {uri}, from {at}.")
-    yield _cors(outside.label_studio.public_url, opened.host, allowed=opened.allowed)
+    yield _cors(cli.label_studio.public_url, opened.host, allowed=opened.allowed)
 
 
 def _advice_on_opening(status: int, host: str) -> str:
@@ -386,10 +386,10 @@ def _loaded_task(account: Account, begin: str, key: str) -> tuple[int, str] | No
 # -- notifications ------------------------------------------------------------------------
 
 
-def _queue(source: Source, outside: Outside) -> Iterator[Check]:
+def _queue(source: Source, cli: CliContext) -> Iterator[Check]:
     """Try the queue of a source's notifications, and look whether its bucket tells it."""
     try:
-        queue = outside.queues.of(source)
+        queue = cli.queues.of(source)
         queue.probe()
     except QueueError as error:
         yield _from_error("queue", error)
@@ -397,7 +397,7 @@ def _queue(source: Source, outside: Outside) -> Iterator[Check]:
         return
     yield Check("queue", "ok", f"{queue.address} gives out messages, and takes them back.")
     try:
-        told = _told(source, queue, outside)
+        told = _told(source, queue, cli)
     except (BucketError, QueueError) as error:
         seen = _from_error("notifications", error).says
         told = Told("skipped", f"Whom the bucket tells can't be seen. {seen}")
@@ -405,9 +405,9 @@ def _queue(source: Source, outside: Outside) -> Iterator[Check]:
     yield Check("notifications", told.state, told.says, do)
 
 
-def _told(source: Source, queue: Queue, outside: Outside) -> Told:
+def _told(source: Source, queue: Queue, cli: CliContext) -> Told:
     where = source.params.filter.folder
-    bucket: Any = bucket_of(source, outside.s3, outside.gcs)
+    bucket: Any = bucket_of(source, cli.s3, cli.gcs)
     if source.cloud == "s3":
         return s3_tells(bucket.notifications(), _arn(source), where)
     subscription: Any = queue
@@ -418,7 +418,7 @@ def _arn(source: Source, region: str = "") -> str:
     return arn_of(source.params.notifications, source.params.region_name or region)
 
 
-def _webhook(account: Account, url: str, outside: Outside) -> Iterator[Check]:
+def _webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:
     """See that the receiver of webhooks answers here, and that Label Studio knows it."""
     if answers_at(url):
         yield Check("webhooks", "ok", f"Their receiver answers at {url}.")
@@ -428,7 +428,7 @@ def _webhook(account: Account, url: str, outside: Outside) -> Iterator[Check]:
     ids = list(account.projects().values())
     if not ids:
         return
-    app, address = outside.label_studio, f"{url}/connections/{account.name}"
+    app, address = cli.label_studio, f"{url}/connections/{account.name}"
     try:
         known = all(app.calls_back(one, address, webhook_secret()) for one in ids)
     except PipelineError as error:
@@ -456,12 +456,12 @@ def setups(connection: Connection, region: str = "") -> list[Setup]:
 # -- the target ---------------------------------------------------------------------------
 
 
-def _target(target: Target, outside: Outside) -> Iterator[Check]:
+def _target(target: Target, cli: CliContext) -> Iterator[Check]:
     """Write, read, list and delete an object of our own."""
     key = f"{folder(target.params.prefix)}{PROBE}{secrets.token_hex(8)}"
     body = b"ls-pipeline doctor wrote this, and was to delete it.\n"
     try:
-        bucket = bucket_of(target, outside.s3, outside.gcs)
+        bucket = bucket_of(target, cli.s3, cli.gcs)
     except BucketError as error:
         yield _from_error("target: write", error)
         return

@@ -46,14 +46,14 @@ def bench(empty_ledger):
     return bench
 
 
-def outside(bench, target=None):
+def cli(bench, target=None):
     stores = {"bucket": bench.bucket, "labels": target or bench.target}
     s3 = SimpleNamespace(bucket_of=lambda part: stores[part.path])
     return SimpleNamespace(ledger=bench.ledger, label_studio=bench.app, s3=s3, gcs=None)
 
 
 def findings(bench, target=None):
-    report = examine((), outside(bench, target))
+    report = examine((), cli(bench, target))
     checks = [*report.general, *report.connections["reviews"].checks]
     return report, {one.check: one for one in checks}
 
@@ -81,7 +81,7 @@ def test_all_is_well(bench):
 
 def test_unknown_connection_is_refused_before_anything_is_tried(bench):
     with pytest.raises(UnknownConnectionError):
-        examine(("absent",), outside(bench))
+        examine(("absent",), cli(bench))
 
 
 def test_other_version_is_a_warning(bench):
@@ -137,7 +137,7 @@ def test_fault_of_our_own_stops_no_other_connection(bench):
     def break_off(*_):
         raise KeyError("x")
 
-    report = examine((), outside(bench, Wrapped(bench.target, put=break_off)))
+    report = examine((), cli(bench, Wrapped(bench.target, put=break_off)))
 
     broken = [one.checks[-1] for one in report.connections.values()]
     assert [(one.check, one.state) for one in broken] == [("doctor", "failed")] * 2
@@ -182,7 +182,7 @@ def notified(bench, queue, **configuration):
     """Examine with a queue, and a bucket that tells whom its configuration says."""
     bench.set(notifications=QUEUE)
     bench.bucket.notifications = lambda: configuration
-    world = outside(bench)
+    world = cli(bench)
     world.queues = SimpleNamespace(of=lambda _source: queue)
     report = examine((), world)
     return report, {one.check: one for one in report.connections["reviews"].checks}
@@ -215,7 +215,7 @@ def test_absent_queue_fails(bench):
 def test_bucket_that_does_not_say_whom_it_tells_is_no_failure(bench):
     bench.set(notifications=QUEUE)
     bench.bucket.notifications = refuse
-    world = outside(bench)
+    world = cli(bench)
     world.queues = SimpleNamespace(of=lambda _source: MemoryQueue(QUEUE))
     report = examine((), world)
     check = {one.check: one for one in report.connections["reviews"].checks}["notifications"]

@@ -13,12 +13,12 @@ from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from ls_pipeline.cli.context import Outside
+    from ls_pipeline.cli.context import CliContext
     from ls_pipeline.settings.model import Connection, Source, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class Counts:
     """One connection's things, counted where they are."""
 
     objects: int
@@ -36,41 +36,41 @@ class Census:
         return asdict(self)
 
 
-def census(name: str, outside: Outside) -> Census:
+def count_connection(name: str, cli: CliContext) -> Counts:
     """Count a connection's things. Raises ``OutsideError``."""
-    connection = outside.ledger.connection(name)
-    tasks, completions = _tasks(connection, outside)
-    objects = _objects(connection.source, outside)
-    return Census(objects, tasks, completions, *_exports(connection.target, outside))
+    connection = cli.ledger.connection(name)
+    tasks, completions = _tasks(connection, cli)
+    objects = _objects(connection.source, cli)
+    return Counts(objects, tasks, completions, *_exports(connection.target, cli))
 
 
-def _objects(source: Source | None, outside: Outside) -> int:
+def _objects(source: Source | None, cli: CliContext) -> int:
     if source is None:
         return 0
     select = source.params.filter
-    pages = bucket_of(source, outside.s3, outside.gcs).pages(select.folder)
+    pages = bucket_of(source, cli.s3, cli.gcs).pages(select.folder)
     return sum(not select.rejects(one.key) for page in pages for one in page)
 
 
-def _tasks(connection: Connection, outside: Outside) -> tuple[int, int]:
-    projects = Projects(outside.ledger.account(connection.name), outside.label_studio)
-    if not _shares_project(connection, outside):
+def _tasks(connection: Connection, cli: CliContext) -> tuple[int, int]:
+    projects = Projects(cli.ledger.account(connection.name), cli.label_studio)
+    if not _shares_project(connection, cli):
         return sum(one.tasks for one in projects.all()), projects.count_annotated()
     mine = [one for one in projects.states() if is_for(connection.name, one.origin)]
     return len(mine), sum(one.annotations > 0 for one in mine)
 
 
-def _shares_project(connection: Connection, outside: Outside) -> bool:
-    others = (outside.ledger.connection(name) for name in outside.ledger.names())
+def _shares_project(connection: Connection, cli: CliContext) -> bool:
+    others = (cli.ledger.connection(name) for name in cli.ledger.names())
     return any(one.project == connection.project and one.name != connection.name for one in others)
 
 
-def _exports(target: Target | None, outside: Outside) -> tuple[int, int]:
+def _exports(target: Target | None, cli: CliContext) -> tuple[int, int]:
     """Count JSON files and Parquet rows."""
     if target is None:
         return 0, 0
     prefix = target.params.prefix
-    bucket = bucket_of(target, outside.s3, outside.gcs)
+    bucket = bucket_of(target, cli.s3, cli.gcs)
     files = sum(
         is_completion_key(prefix, one.key) for page in bucket.pages(folder(prefix)) for one in page
     )
