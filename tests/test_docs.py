@@ -141,7 +141,7 @@ def test_snippets_of_training_data_run(folder, environment, tmp_path, capsys):  
 
 
 def test_params_are_explained():
-    pages = ("s3", "settings", "training-data")
+    pages = ("connections", "s3", "settings", "training-data")
     text = README + "".join((ROOT / f"docs/{page}.md").read_text() for page in pages)
     params = [*SourceParams.model_fields, *TargetParams.model_fields]
 
