@@ -1,9 +1,9 @@
-"""Put an example's data into a bucket, and connect the bucket with Label Studio.
+"""Upload an example's data to a bucket, and connect the bucket to Label Studio.
 
     python examples/load.py pictures
 
-The environment says which S3 and which Label Studio; a running demo prints how to lead a terminal
-to its own. Loaded twice, nothing changes.
+S3 and Label Studio are those of the environment; a running demo prints a command that sets it.
+Loading an example again changes nothing.
 """
 
 import argparse
@@ -21,11 +21,11 @@ NAMES = sorted(file.parent.name for file in HERE.glob("*/connections.yaml"))
 
 
 def fill(client: Any, bucket: str, folder: Path) -> int:
-    """Make a bucket of a folder's files."""
+    """Create a bucket, upload the files of a folder, and return their number."""
     try:
         client.create_bucket(Bucket=bucket)
     except (client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
-        print(f"{bucket} is there already")
+        print(f"{bucket} exists already")
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     for file in files:
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
@@ -35,15 +35,15 @@ def fill(client: Any, bucket: str, folder: Path) -> int:
 
 
 def main() -> None:
-    """Load the example that the command line names."""
+    """Load the example named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("example", choices=NAMES)
     example = HERE / parser.parse_args().example
     client, file = boto3.client("s3"), example / "connections.yaml"
-    for one in yaml.safe_load(file.read_text())["connections"].values():
-        fill(client, one["target"]["path"], HERE / "nothing")
-        count = fill(client, one["source"]["path"], example / "data")
-        print(f"{count} objects in s3://{one['source']['path']}")
+    for connection in yaml.safe_load(file.read_text())["connections"].values():
+        fill(client, connection["target"]["path"], HERE / "nothing")
+        bucket = connection["source"]["path"]
+        print(f"{fill(client, bucket, example / 'data')} objects in s3://{bucket}")
     program = Path(sys.executable).with_name("ls-pipeline")
     sys.exit(subprocess.run([program, "connections", "apply", file], check=False).returncode)
 

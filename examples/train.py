@@ -1,10 +1,10 @@
-"""Train a text classifier on a snapshot, and write down which one it was.
+"""Train a text classifier on a snapshot, and record which one.
 
     python examples/train.py s3://my-bucket/labels --output model
     python examples/train.py s3://my-bucket/labels --snapshot 00000007-3f2a9c41d0b2 --output model
 
-The texts are the task data's ``text``, or another ``--data-key``; the classes are the labels of
-the choices. Where annotators differ, the majority counts.
+The texts are under ``text`` in the task data, or under ``--data-key``; the classes are the choices.
+If annotators disagree, the majority wins.
 """
 
 import argparse
@@ -21,22 +21,22 @@ from ls_pipeline import Snapshot, open_snapshot
 
 
 def examples(snapshot: Snapshot, split: str, data_key: str) -> pd.DataFrame:
-    """Give a row a task: ``text`` and ``label``."""
+    """Return one row per task: ``text`` and ``label``."""
     tasks = snapshot.frame("tasks", split, ["task_id", "data"]).set_index("task_id")
     results = snapshot.frame(
         "results", split, ["task_id", "type", "labels", "was_cancelled"]
     ).query("type == 'choices' and not was_cancelled")
     votes = results.explode("labels").groupby("task_id")["labels"]
-    labels = votes.agg(lambda found: found.mode().iloc[0])
+    labels = votes.agg(lambda choices: choices.mode().iloc[0])
     texts = tasks["data"].map(lambda data: json.loads(data)[data_key])
     return pd.DataFrame({"text": texts, "label": labels}).dropna()
 
 
 def main() -> None:
-    """Train, measure, and write the model with its origin."""
+    """Train and measure a model, and write it with the snapshot that it comes from."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("where", help="the target's folder: s3://…, gs://… or on this disk")
-    parser.add_argument("--snapshot", default="", help="a snapshot's name [the newest]")
+    parser.add_argument("where", help="the target's folder: s3://…, gs://… or a local one")
+    parser.add_argument("--snapshot", default="", help="a snapshot's name [default: the newest]")
     parser.add_argument("--data-key", default="text")
     parser.add_argument("--output", type=Path, default=Path("model"))
     arguments = parser.parse_args()
@@ -49,19 +49,19 @@ def main() -> None:
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
     model.fit(parts["train"]["text"], parts["train"]["label"])
     accuracy = {
-        split: model.score(found["text"], found["label"])
-        for split, found in parts.items()
-        if len(found)
+        split: model.score(part["text"], part["label"])
+        for split, part in parts.items()
+        if len(part)
     }
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "model.pickle").write_bytes(pickle.dumps(model))
-    told = {
+    report = {
         "snapshot": snapshot.uri,
-        "examples": {split: len(found) for split, found in parts.items()},
+        "examples": {split: len(part) for split, part in parts.items()},
         "accuracy": accuracy,
     }
-    (arguments.output / "model.json").write_text(json.dumps(told, indent=1) + "\n")
-    print(json.dumps(told, indent=1))
+    (arguments.output / "model.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
