@@ -1,4 +1,4 @@
--- Run once, when PostgreSQL's volume is empty.
+-- PostgreSQL's image runs this once, if its volume is empty.
 CREATE DATABASE dagster;
 CREATE DATABASE ledger;
 CREATE DATABASE labels;
