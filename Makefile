@@ -1,4 +1,4 @@
-# Everything runs in .venv, which `make setup` prepares; the other targets see to it themselves.
+# Everything runs in .venv. `make setup` creates it, and the other targets run it if needed.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,19 +16,19 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ls-pipeline demo
 
-# All tests, in two processes with servers of their own, as half of the time is waiting; Chromium,
-# PostgreSQL and Redis come from Debian's packages where there is apt and root.
+# All tests, in two processes, each with its own servers; half of the time is spent waiting.
+# Installs Chromium, PostgreSQL and Redis with apt, if run as root.
 test: setup
 	scripts/chromium
 	scripts/postgresql
 	scripts/redis
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# The tests that need no server: seconds, on all processors.
+# The fast tests, which need no server, on all processors.
 fast: setup
 	$(BIN)/python -m pytest -n auto -m "not server and not browser and not machine and not slow"
 
-# Against peers, in minutes; docs/benchmarks.md says with which sizes it was last written.
+# Compares with other tools and writes docs/benchmarks.md, which shows the sizes of the last run.
 OBJECTS ?= 50000
 GCS_OBJECTS ?= 1000
 TASKS ?= 500
@@ -39,7 +39,7 @@ bench: setup
 	$(BIN)/python -m benchmarks --objects $(OBJECTS) --gcs-objects $(GCS_OBJECTS) \
 		--tasks $(TASKS) --growth $(GROWTH) --puts $(PUTS) --repeats $(REPEATS)
 
-# Many connections at once, for as long as is said; docs/load.md says how it was last written.
+# Runs many connections for some minutes and writes docs/load.md, which shows the last command.
 CONNECTIONS ?= 20
 EACH ?= 1000
 BIG ?= 100000
@@ -48,11 +48,11 @@ load: setup
 	$(BIN)/python -m benchmarks.load --connections $(CONNECTIONS) --objects $(EACH) \
 		--big $(BIG) --minutes $(MINUTES)
 
-# As a site in site/; a link that leads nowhere fails it.
+# Builds the docs into site/; fails on a broken link.
 docs: setup
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 
-# The pictures in README.md and docs, of the demo, in headless Chromium.
+# Takes the screenshots in README.md and docs from the demo, in headless Chromium.
 screenshots: setup
 	scripts/chromium
 	$(BIN)/python scripts/screenshots
@@ -67,11 +67,11 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# On the oldest Python that is supported: its versions serve the newer ones, too.
+# Run this on the oldest supported Python: its versions also work on newer ones.
 constraints:
 	rm -rf .venv/constraints && $(PYTHON) -m venv .venv/constraints
 	.venv/constraints/bin/pip install --quiet '.[demo,dev]'
-	echo "# Exact versions that the tests ran with, on Python 3.10 to 3.13. Made with \`make constraints\`." > constraints.txt
+	echo "# Exact versions that the tests ran with, on Python 3.10 to 3.13. Written by \`make constraints\`." > constraints.txt
 	.venv/constraints/bin/pip list --format=freeze --exclude ls-pipeline --exclude pip >> constraints.txt
 
 clean:
