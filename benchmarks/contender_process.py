@@ -111,7 +111,7 @@ def _ticks(known: Ledger, cloud: str, bucket: Bucket) -> Callable[[], Result]:
     """Let a sensor tick until it knows whether anything differs."""
     import dagster as dg
 
-    from ls_pipeline.sensors.objects import look_for_changes
+    from ls_pipeline.sensors.objects import objects_tick
 
     instance = dg.DagsterInstance.ephemeral()
 
@@ -119,7 +119,7 @@ def _ticks(known: Ledger, cloud: str, bucket: Bucket) -> Callable[[], Result]:
         cursor, ticks = None, 0
         while True:
             context = dg.build_sensor_context(instance=instance, cursor=cursor)
-            told = look_for_changes(context, known, cloud, lambda _source: bucket)
+            told = objects_tick(context, known, cloud, lambda _source: bucket)
             cursor, ticks = told.cursor, ticks + 1
             if told.run_requests or not json.loads(cursor or "")[1]:
                 return {"new": len(told.run_requests or ()), "ticks": ticks}

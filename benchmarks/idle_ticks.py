@@ -12,9 +12,9 @@ import dagster as dg
 from benchmarks.contender import processor_of
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.sensors.completions import look_for_labels
-from ls_pipeline.sensors.objects import look_for_changes
-from ls_pipeline.sensors.probes import Looks
+from ls_pipeline.sensors.completions import completions_tick
+from ls_pipeline.sensors.objects import objects_tick
+from ls_pipeline.sensors.probes import ProbePool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,15 +38,15 @@ def ticks_alone(ledger: Ledger, label_studio: int) -> list[Alone]:
     """Take some ticks in this process; ``label_studio`` is the id of its process."""
     buckets, app = S3Buckets(), LabelStudio()
     with dg.DagsterInstance.ephemeral() as instance:
-        looks, labels = Looks(), Looks()
+        looks, labels = ProbePool(), ProbePool()
 
         def at_buckets(cursor: str | None) -> dg.SensorResult:
             context = dg.build_sensor_context(instance=instance, cursor=cursor)
-            return look_for_changes(context, ledger, "s3", buckets.bucket_of, looks)
+            return objects_tick(context, ledger, "s3", buckets.bucket_of, looks)
 
         def at_labels(cursor: str | None) -> dg.SensorResult:
             context = dg.build_sensor_context(instance=instance, cursor=cursor)
-            return look_for_labels(context, ledger, app, labels)
+            return completions_tick(context, ledger, app, labels)
 
         return [
             _alone("s3_objects", at_buckets, label_studio),

@@ -9,7 +9,7 @@ import dagster as dg
 
 from ls_pipeline.assets.checks import labels_keep_coming
 from ls_pipeline.assets.completions import completions
-from ls_pipeline.assets.external import OUTSIDE
+from ls_pipeline.assets.external import EXTERNAL_ASSETS
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
@@ -88,7 +88,7 @@ def defs() -> dg.Definitions:
     gc.freeze()
     gc.set_threshold(20_000)
     return dg.Definitions(
-        assets=[source_settings, target_settings, *ASSETS, *OUTSIDE],
+        assets=[source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS],
         asset_checks=[labels_keep_coming],
         jobs=[
             load_tasks,

@@ -6,7 +6,7 @@ import json
 
 from ls_pipeline.engine.export import export
 from ls_pipeline.engine.load import load
-from ls_pipeline.engine.local_mirror import begin_copy, keep_copy
+from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.projects import projects_of
 from ls_pipeline.engine.snapshot import snapshot
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -90,8 +90,8 @@ class Bench:
         part = getattr(self.account.revision().connection, side)
         bucket = bucket or {"source": self.bucket, "target": self.target}[side]
         with self.account.lease() as lease:
-            begin_copy(self.account, lease, part)
-            return keep_copy(self.account, lease, part, bucket, Silent())
+            mark_mirror_stale(self.account, lease, part)
+            return update_mirror(self.account, lease, part, bucket, Silent())
 
     @property
     def tasks(self):

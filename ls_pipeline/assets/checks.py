@@ -26,10 +26,10 @@ QUARANTINE = dg.AssetCheckSpec(
     asset="tasks",
     description="Every object and row that was read became a task.",
 )
-OF_TASKS = [BALANCE, QUARANTINE]
+TASK_CHECKS = [BALANCE, QUARANTINE]
 
 
-def balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult:
+def accounts_balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult:
     """Compare what the pass was told by the bucket with what the ledger says afterwards."""
     states = account.count_objects(folder)
     parts = {
@@ -72,16 +72,16 @@ def nothing_quarantined(account: Account) -> dg.AssetCheckResult:
     )
 
 
-def of_no_tasks(connection: str) -> list[dg.AssetCheckResult]:
+def passed_task_checks(connection: str) -> list[dg.AssetCheckResult]:
     """Pass all, because nothing was listed."""
     said = f"{connection}: nothing was listed."
     return [
         dg.AssetCheckResult(check_name=spec.name, passed=True, description=said)
-        for spec in OF_TASKS
+        for spec in TASK_CHECKS
     ]
 
 
-COUNTED = dg.AssetCheckSpec(
+ANNOTATIONS_COUNTED = dg.AssetCheckSpec(
     "annotations_counted",
     asset="completions",
     description="Label Studio counts the annotations of the tasks that were touched lately. Where "
@@ -99,7 +99,7 @@ def annotations_counted(connection: str, miscounted: Sequence[int]) -> dg.AssetC
             "again. Restart it, then run `label-studio calculate_stats_all_orgs --from-scratch`."
         )
     return dg.AssetCheckResult(
-        check_name=COUNTED.name,
+        check_name=ANNOTATIONS_COUNTED.name,
         passed=not miscounted,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{connection}: {said}",
@@ -107,26 +107,26 @@ def annotations_counted(connection: str, miscounted: Sequence[int]) -> dg.AssetC
     )
 
 
-COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
+LABELS_KEEP_COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
 
 
 @dg.asset_check(
     asset=labels.key,
-    name=COMING.name,
+    name=LABELS_KEEP_COMING.name,
     description="Where tasks wait to be labeled, somebody has labeled one within the target's "
     "labels_within_days. The sensor `completions` sees to it.",
 )
 def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
     """Tell whether the tasks of all connections are being labeled."""
-    return dg.AssetCheckResult(**coming(without_labels(ledger)))
+    return dg.AssetCheckResult(**labels_check_fields(stalled_connections(ledger)))
 
 
-def without_labels(ledger: Ledger) -> dict[str, str]:
+def stalled_connections(ledger: Ledger) -> dict[str, str]:
     """Say of each connection where labels don't keep coming since when they don't."""
     return {one.name: said for one in ledger.standings() if (said := _late(one))}
 
 
-def coming(late: Mapping[str, str]) -> dict[str, Any]:
+def labels_check_fields(late: Mapping[str, str]) -> dict[str, Any]:
     """Give the fields of the check's result."""
     return {
         "passed": not late,
@@ -174,7 +174,7 @@ _WARNING = {
     "annotators_agree": "Where several people labeled a task, they agree at least as much as the "
     "target's agreement_at_least.",
 }
-OF_TRAINING_DATA = [
+TRAINING_DATA_CHECKS = [
     dg.AssetCheckSpec(
         name,
         asset="training_data",
@@ -186,14 +186,14 @@ OF_TRAINING_DATA = [
 """The first five keep a snapshot from being published; the others warn."""
 
 
-def of_no_snapshot(connection: str) -> Iterator[dg.AssetCheckResult]:
+def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
     """Pass all, because there is nothing to check."""
     for name in (*_BLOCKING, *_WARNING):
         said = f"{connection}: nothing to check."
         yield dg.AssetCheckResult(check_name=name, passed=True, description=said)
 
 
-def of_snapshot(
+def snapshot_checks(
     connection: str, done: Snapshotting, params: TargetParams, lost: Sequence[str] = ()
 ) -> Iterator[dg.AssetCheckResult]:
     """Tell how a connection's snapshot fared; ``lost`` are files that are gone from the target."""

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ls_pipeline.assets.checks import COUNTED, annotations_counted
+from ls_pipeline.assets.checks import ANNOTATIONS_COUNTED, annotations_counted
 from ls_pipeline.assets.external import labels
 from ls_pipeline.assets.metadata import folder_link, project_links
 from ls_pipeline.assets.partitions import CONNECTIONS
@@ -10,7 +10,7 @@ from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.engine.export import export
-from ls_pipeline.engine.local_mirror import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.engine.local_mirror import copy_metadata, mark_mirror_stale, update_mirror
 from ls_pipeline.resources.environment import owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -32,7 +32,7 @@ changed is written, and a file counts once the bucket has confirmed its checksum
     owners=owners(),
     kinds={"json"},
     description=DESCRIPTION,
-    check_specs=[COUNTED],
+    check_specs=[ANNOTATIONS_COUNTED],
 )
 def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,
@@ -50,12 +50,12 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
             return why._replace(check_results=[annotations_counted(work.connection.name, [])])
         bucket = bucket_of(target, s3, gcs)
         projects = work.projects(label_studio)
-        begin_copy(work.account, work.lease, target)
+        mark_mirror_stale(work.account, work.lease, target)
         parts = (work.account, work.lease)
         # A sensor asks where it saw a difference; a person, and `sync`, at any time.
         differs = "dagster/sensor_name" in context.run.tags
         done = export(*parts, projects, target, bucket, progress, differs=differs)
-        copied = keep_copy(*parts, target, bucket, progress)
+        copied = update_mirror(*parts, target, bucket, progress)
         counted = annotations_counted(work.connection.name, done.miscounted)
         notes = work.call_back(projects.ids, label_studio)
         for note in [*notes, *([] if counted.passed else [counted.description])]:

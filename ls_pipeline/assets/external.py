@@ -34,4 +34,4 @@ target_bucket = dg.AssetSpec(
     description="The bucket that completions and training data are written to. Training jobs read "
     "it with `ls_pipeline.open_snapshot`.",
 )
-OUTSIDE = [source_bucket, labels, target_bucket]
+EXTERNAL_ASSETS = [source_bucket, labels, target_bucket]

@@ -19,7 +19,7 @@ _TO_TAKE_THE_LEASE = timedelta(minutes=1)
 """What a run may take from its start until it holds its connection."""
 
 
-def are_coming(instance: dg.DagsterInstance) -> set[str]:
+def pending_connections(instance: dg.DagsterInstance) -> set[str]:
     """Give the connections that a run will soon hold, whoever asked for it.
 
     A run that started long ago either holds the lease or was killed: after a crash of the

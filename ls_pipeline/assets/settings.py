@@ -11,10 +11,10 @@ from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.errors import BucketNotFoundError, ConnectionFaults, OutsideError
 from ls_pipeline.engine.settings_change import (
     Preview,
-    Revising,
+    SettingsChange,
+    plan_change,
     preview_source,
     preview_target,
-    revising,
 )
 from ls_pipeline.resources.environment import database_url, owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
@@ -123,13 +123,13 @@ def _revise(
     return dg.MaterializeResult(metadata=_metadata(change, saved, found))
 
 
-def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> Revising:
+def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> SettingsChange:
     """Tell what a form changes. Raises ``ConnectionFaults``, also when it was overtaken."""
     before = ledger.account(name).revision() if name in ledger.names() else None
     onto = before.number if before else 0
     filled_from = form.pop("revision", onto)
-    change = revising(ledger, revised(name, side, before.connection if before else None, form))
-    if change.changes and {filled_from, change.onto} != {onto}:
+    change = plan_change(ledger, revised(name, side, before.connection if before else None, form))
+    if change.changes and {filled_from, change.base_revision} != {onto}:
         raise ConnectionFaults(name, [OVERTAKEN])
     return change
 
@@ -160,7 +160,9 @@ def _of_target(
     return found
 
 
-def _metadata(change: Revising, saved: str, found: Preview) -> dict[str, dg.MetadataValue[Any]]:
+def _metadata(
+    change: SettingsChange, saved: str, found: Preview
+) -> dict[str, dg.MetadataValue[Any]]:
     text, count = dg.MetadataValue.text, dg.MetadataValue.int
     metadata: dict[str, dg.MetadataValue[Any]] = {
         "saved": text(saved),

@@ -4,7 +4,12 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.checks import OF_TASKS, balance, nothing_quarantined, of_no_tasks
+from ls_pipeline.assets.checks import (
+    TASK_CHECKS,
+    accounts_balance,
+    nothing_quarantined,
+    passed_task_checks,
+)
 from ls_pipeline.assets.external import source_bucket
 from ls_pipeline.assets.metadata import folder_link, project_links
 from ls_pipeline.assets.partitions import CONNECTIONS
@@ -14,7 +19,7 @@ from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.engine.load import Loading, load
-from ls_pipeline.engine.local_mirror import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.engine.local_mirror import copy_metadata, mark_mirror_stale, update_mirror
 from ls_pipeline.resources.environment import owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -39,7 +44,7 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
     owners=owners(),
     kinds={"labelstudio"},
     description=DESCRIPTION,
-    check_specs=OF_TASKS,
+    check_specs=TASK_CHECKS,
 )
 def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.AssetExecutionContext,
@@ -54,15 +59,15 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         source = work.connection.source
         if source is None or not work.connection.enabled:
             why = nothing_to_do(work.connection, "source")
-            return why._replace(check_results=of_no_tasks(work.connection.name))
+            return why._replace(check_results=passed_task_checks(work.connection.name))
         bucket = bucket_of(source, s3, gcs)
-        begin_copy(work.account, work.lease, source)
+        mark_mirror_stale(work.account, work.lease, source)
         try:
             done = load(work.account, work.lease, work.connection, bucket, label_studio, progress)
         except OutsideError:  # what can be read is copied all the same
-            keep_copy(work.account, work.lease, source, bucket, progress)
+            update_mirror(work.account, work.lease, source, bucket, progress)
             raise
-        copied = keep_copy(work.account, work.lease, source, bucket, progress)
+        copied = update_mirror(work.account, work.lease, source, bucket, progress)
         projects = work.projects(label_studio).all()
         done.notes += work.call_back([one.id for one in projects], label_studio)
         for note in done.notes:
@@ -75,7 +80,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 **copy_metadata(work.connection.name, source, copied),
             },
             check_results=[
-                balance(work.account, source.params.filter.folder, done),
+                accounts_balance(work.account, source.params.filter.folder, done),
                 nothing_quarantined(work.account),
             ],
         )

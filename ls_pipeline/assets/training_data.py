@@ -9,7 +9,7 @@ from ls_pipeline.assets import checks
 from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.metadata import folder_link
-from ls_pipeline.assets.partitions import CONNECTIONS, are_coming
+from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
 from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import snapshot_folder
@@ -17,7 +17,7 @@ from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
 from ls_pipeline.engine.context import Took
 from ls_pipeline.engine.convert import convert_snapshot
 from ls_pipeline.engine.export import find_lost
-from ls_pipeline.engine.local_mirror import begin_copy, copy_metadata, keep_copy
+from ls_pipeline.engine.local_mirror import copy_metadata, mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import Snapshotting, is_due, snapshot
 from ls_pipeline.resources.environment import database_url, owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
@@ -54,7 +54,7 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
         finally:
             ledger.engine.dispose()
         # Not Dagster's own `in_progress`: it calls a run started whose machine is gone.
-        due -= are_coming(context.asset_graph_view.instance)
+        due -= pending_connections(context.asset_graph_view.instance)
         known = context.candidate_subset.expensively_compute_partition_keys()
         subset = context.asset_graph_view.get_subset_from_partition_keys(
             context.key, CONNECTIONS, due & set(known)
@@ -80,7 +80,7 @@ def _is_due(standing: Standing, now: float) -> bool:
     owners=owners(),
     kinds={"parquet"},
     description=DESCRIPTION,
-    check_specs=checks.OF_TRAINING_DATA,
+    check_specs=checks.TRAINING_DATA_CHECKS,
     automation_condition=CompletionsChanged(),
 )
 def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
@@ -95,24 +95,24 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     with one_pass(context, ledger, "training_data") as work:
         target = work.connection.target
         if target is None or not work.connection.enabled:
-            yield from checks.of_no_snapshot(work.connection.name)
+            yield from checks.passed_snapshot_checks(work.connection.name)
             yield nothing_to_do(work.connection, "target")
             return
         bucket = bucket_of(target, s3, gcs)
         projects = work.projects(label_studio)
-        begin_copy(work.account, work.lease, target)
+        mark_mirror_stale(work.account, work.lease, target)
         took, parts = Took(), (work.account, work.lease)
         with took.timing("snapshot"):
             done = snapshot(*parts, work.revision, projects, bucket, progress)
         with took.timing("checking_target"):
             lost = find_lost(*parts, target, bucket)
-        yield from checks.of_snapshot(work.connection.name, done, target.params, lost)
+        yield from checks.snapshot_checks(work.connection.name, done, target.params, lost)
         if done.failed:
             raise SnapshotError("The snapshot was not published: " + " ".join(done.failed.values()))
         snapshots = Snapshots(bucket, target.params.prefix)
         with took.timing("converting"):
             formats = convert_snapshot(bucket, snapshots, done.newest, target.params.formats)
-        copied = keep_copy(work.account, work.lease, target, bucket, progress)
+        copied = update_mirror(work.account, work.lease, target, bucket, progress)
         metadata = {**_metadata(done, snapshots), **took.metadata()}
         place = snapshot_folder(target.params.prefix, done.newest.snapshot)
         metadata["folder"] = folder_link(target, place)

@@ -30,7 +30,7 @@ from ls_pipeline.cli.servers.server import (
 )
 from ls_pipeline.cli.webhooks import serving
 from ls_pipeline.domain.errors import HomeError, LedgerError
-from ls_pipeline.engine.settings_change import revising
+from ls_pipeline.engine.settings_change import plan_change
 from ls_pipeline.resources.environment import (
     LocalLabelStudio,
     home,
@@ -203,7 +203,7 @@ def _dagster(wanted: Wanted, scratch: str) -> Server:
 
 def _store(wanted: Wanted, cli: CliContext) -> None:
     if wanted.connection:
-        change = revising(cli.ledger, wanted.connection)
+        change = plan_change(cli.ledger, wanted.connection)
         tell(change, change.save(cli.ledger, getpass.getuser()))
     if wanted.file:
         apply_file(wanted.file, cli)

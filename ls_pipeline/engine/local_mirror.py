@@ -30,16 +30,16 @@ def local_copy(name: str, part: Source | Target) -> LocalCopy:
 
 def is_due(account: Account, part: Source | Target) -> bool:
     """Tell whether a copy is wanted that was not finished with these settings."""
-    return part.params.create_local_copy and account.copied(part.side) != _what(part)
+    return part.params.create_local_copy and account.mirror_state(part.side) != _what(part)
 
 
-def begin_copy(account: Account, lease: Lease, part: Source | Target) -> None:
+def mark_mirror_stale(account: Account, lease: Lease, part: Source | Target) -> None:
     """Record that a pass may change what there is to copy: a copy is due until it is kept."""
     if part.params.create_local_copy:
-        account.set_copied(lease, part.side, "")
+        account.set_mirror_state(lease, part.side, "")
 
 
-def keep_copy(
+def update_mirror(
     account: Account, lease: Lease, part: Source | Target, bucket: Bucket, progress: Progress
 ) -> Copied | None:
     """Bring the local copy up to date, if one is wanted.
@@ -55,7 +55,7 @@ def keep_copy(
     done = local_copy(account.name, part).follow(bucket, _selected(part, bucket), told)
     if done.refused:
         raise OutsideError(" ".join(done.refused))
-    account.set_copied(lease, part.side, _what(part))
+    account.set_mirror_state(lease, part.side, _what(part))
     return done
 
 

@@ -29,11 +29,11 @@ SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Revising:
+class SettingsChange:
     """A change of a connection's settings that is not stored yet."""
 
     connection: Connection
-    onto: int
+    base_revision: int
     """The revision that it changes, 0 for a connection that is new or comes back."""
     changes: list[SettingChange]
     notes: list[str]
@@ -41,19 +41,19 @@ class Revising:
 
     def save(self, ledger: Ledger, saved_by: str) -> int:
         """Store it; give the revision's number. Raises ``ConnectionFaults``."""
-        return ledger.save(self.connection, saved_by, self.onto or None)
+        return ledger.save(self.connection, saved_by, self.base_revision or None)
 
 
-def revising(ledger: Ledger, connection: Connection) -> Revising:
+def plan_change(ledger: Ledger, connection: Connection) -> SettingsChange:
     """Tell what a connection's new settings change, and what follows; store nothing."""
     try:
         account = ledger.account(connection.name)
     except UnknownConnectionError:
-        return Revising(connection, 0, changes(None, connection), [])
+        return SettingsChange(connection, 0, changes(None, connection), [])
     before = account.revision()
     found = changes(before.connection, connection)
     notes = list(_consequences(account, before.connection, connection))
-    return Revising(connection, before.number, found, notes)
+    return SettingsChange(connection, before.number, found, notes)
 
 
 def _consequences(account: Account, before: Connection, after: Connection) -> Iterator[str]:

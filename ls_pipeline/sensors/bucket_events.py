@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.events import Hint, differs_at, heard, is_worth_a_look
-from ls_pipeline.sensors.probes import Found, Looks, Turn
-from ls_pipeline.sensors.tick import in_turn, must_wait
+from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
+from ls_pipeline.sensors.tick import rotate, skip_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ COMPLAINTS_AT_MOST = 3
 
 
 @dataclass
-class Memory:
+class Backlog:
     """What the next tick needs of this one; with a lost one nothing is missed."""
 
     kept: dict[str, list[Hint]] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Memory:
 
 
 @dataclass
-class Read:
+class QueueBatch:
     """What came of one queue."""
 
     queue: Queue
@@ -77,27 +77,27 @@ def queue_of(standing: Standing) -> str:
 def read(
     standings: Mapping[str, Standing],
     open_queue: Callable[[Source], Queue],
-    memory: Memory,
-    looks: Looks,
+    memory: Backlog,
+    looks: ProbePool,
     tick: Tick,
-) -> dict[str, Read]:
+) -> dict[str, QueueBatch]:
     """Read each queue once; give what came, by the first connection that names the queue."""
     queues: dict[str, Queue] = {}
     for name, standing in standings.items():
         source = standing.connection.source
         if source and queue_of(standing) and (queue := open_queue(source)) not in queues.values():
             queues[name] = queue
-    came: dict[str, Read] = {}
+    came: dict[str, QueueBatch] = {}
 
-    def take(name: str, _turn: Turn) -> Found:
+    def take(name: str, _turn: Deadline) -> ProbeResult:
         messages = queues[name].receive(MESSAGES_AT_MOST, WAIT_SECONDS)
-        return Found(told=Read(queues[name], messages) if messages else None)
+        return ProbeResult(told=QueueBatch(queues[name], messages) if messages else None)
 
-    names = deque(in_turn(sorted(queues), memory.turn))
+    names = deque(rotate(sorted(queues), memory.turn))
     until = min(time.monotonic() + READING_SECONDS, tick.deadline)
-    for name, found in looks.in_turn(names, take, until):
+    for name, found in looks.run_round_robin(names, take, until):
         if found.why:
-            tick.say(name, found.why)
+            tick.skip(name, found.why)
         if found.told:  # or what an earlier tick didn't wait for
             came[name] = found.told
     memory.turn = names[0] if names else ""
@@ -106,43 +106,43 @@ def read(
     return came
 
 
-def _hear(name: str, one: Read, tick: Tick) -> None:
+def _hear(name: str, one: QueueBatch, tick: Tick) -> None:
     told = [heard(message) for message in one.messages]
     one.hints = [hint for each in told for hint in each.hints]
     complaints = [each.complaint for each in told if each.complaint]
     for what in list(dict.fromkeys(complaints))[:COMPLAINTS_AT_MOST]:
         count = complaints.count(what)
         which = "a message is" if count == 1 else f"{count} messages are"
-        tick.say(name, f"{which} taken out of {one.queue.address} unheard: {what}.")
+        tick.skip(name, f"{which} taken out of {one.queue.address} unheard: {what}.")
 
 
 def follow(  # noqa: PLR0913, PLR0917 - the parts that a tick puts together
     standings: Mapping[str, Standing],
-    came: Iterable[Read],
+    came: Iterable[QueueBatch],
     open_bucket: Callable[[Source], Bucket],
     coming: Collection[str],
-    memory: Memory,
-    looks: Looks,
+    memory: Backlog,
+    looks: ProbePool,
     tick: Tick,
 ) -> None:
     """Look where hints lead, side by side; of each connection until something differs."""
     before, memory.kept = memory.kept, {}
-    came, paths = list(came), dict[str, _Path]()
+    came, paths = list(came), dict[str, _PendingEvents]()
     for name, standing in standings.items():
         if source := standing.connection.source:
             hints = before.get(name, []) + _routed(came, source)
-            path = _Path.along(standing, source, hints)
-            if path.hints and (reason := must_wait(standing, coming, "tasks")):
-                tick.say(name, reason)
+            path = _PendingEvents.along(standing, source, hints)
+            if path.hints and (reason := skip_reason(standing, coming, "tasks")):
+                tick.skip(name, reason)
                 memory.kept[name] = path.hints[-KEPT:]
             elif path.hints:
                 paths[name] = path
 
-    def look(name: str, turn: Turn) -> Found:
+    def look(name: str, turn: Deadline) -> ProbeResult:
         return paths[name].walk(open_bucket, turn)
 
-    names = deque(in_turn(sorted(paths), memory.next))
-    for name, found in looks.in_turn(names, look, tick.deadline):
+    names = deque(rotate(sorted(paths), memory.next))
+    for name, found in looks.run_round_robin(names, look, tick.deadline):
         tick.take(name, found)
         if paths[name].hints and not (found.wanted or found.why):
             memory.kept[name] = paths[name].hints[-KEPT:]
@@ -151,26 +151,26 @@ def follow(  # noqa: PLR0913, PLR0917 - the parts that a tick puts together
         memory.kept[name] = paths[name].hints[-KEPT:]
 
 
-def acknowledge(came: Mapping[str, Read], looks: Looks, tick: Tick) -> None:
+def acknowledge(came: Mapping[str, QueueBatch], looks: ProbePool, tick: Tick) -> None:
     """Take out what was read: the one effect of a tick, and nothing is lost if it is lost."""
 
-    def acknowledged(name: str, _turn: Turn) -> Found:
+    def acknowledged(name: str, _turn: Deadline) -> ProbeResult:
         came[name].queue.acknowledge(came[name].messages)
-        return Found()
+        return ProbeResult()
 
-    for name, found in looks.in_turn(deque(came), acknowledged, tick.deadline):
+    for name, found in looks.run_round_robin(deque(came), acknowledged, tick.deadline):
         if found.why:
-            tick.say(name, found.why)
+            tick.skip(name, found.why)
 
 
-def _routed(came: Sequence[Read], source: Source) -> list[Hint]:
+def _routed(came: Sequence[QueueBatch], source: Source) -> list[Hint]:
     """Give the hints at a source's bucket that came through its own queue."""
     mine = (one for one in came if one.queue.address == source.params.notifications)
     return [hint for one in mine for hint in one.hints if hint.bucket == source.path]
 
 
 @dataclass
-class _Path:
+class _PendingEvents:
     """Where the hints of one connection lead; those that were followed are gone from it."""
 
     source: Source
@@ -178,21 +178,21 @@ class _Path:
     hints: list[Hint]
 
     @classmethod
-    def along(cls, standing: Standing, source: Source, hints: Sequence[Hint]) -> _Path:
+    def along(cls, standing: Standing, source: Source, hints: Sequence[Hint]) -> _PendingEvents:
         """Choose the hints that are worth a look, one for each key."""
         newest, select = {hint.key: hint for hint in hints}, source.params.filter
         known = standing.account.known_at(list(newest)) if newest else {}
         worth = [one for one in newest.values() if is_worth_a_look(one, known.get(one.key), select)]
         return cls(source, known, worth)
 
-    def walk(self, open_bucket: Callable[[Source], Bucket], turn: Turn) -> Found:
+    def walk(self, open_bucket: Callable[[Source], Bucket], turn: Deadline) -> ProbeResult:
         """Look at key after key, the newest first, until one differs or the turn is over."""
         bucket = open_bucket(self.source)
         for _ in range(min(len(self.hints), LOOKS_AT_MOST)):
             key = self.hints.pop().key
             listed = next(bucket.pages(key), [])
             if differs_at(key, self.known.get(key), listed, self.source.params.filter):
-                return Found(wanted=True)
+                return ProbeResult(wanted=True)
             if turn.over:
                 break
-        return Found()
+        return ProbeResult()

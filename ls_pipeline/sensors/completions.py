@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
-from ls_pipeline.assets.checks import COMING, coming, without_labels
-from ls_pipeline.assets.partitions import are_coming
+from ls_pipeline.assets.checks import LABELS_KEEP_COMING, labels_check_fields, stalled_connections
+from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.engine.export import OVERLAP, earlier, touched
 from ls_pipeline.engine.local_mirror import is_due
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import Standing
-from ls_pipeline.sensors.probes import Found, Looks, Turn
-from ls_pipeline.sensors.tick import Tick, in_turn, must_wait, watched
+from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
+from ls_pipeline.sensors.tick import Tick, enabled_statuses, rotate, skip_reason
 
 LATE_SECONDS = 600.0
 """The pause between two looks for connections to which no labels come: it counts their tasks."""
@@ -25,7 +25,7 @@ LATE_SECONDS = 600.0
 
 def completions(seconds: int) -> dg.SensorDefinition:
     """Make the sensor that asks for ``export_completions`` where labels have changed."""
-    looks = Looks()
+    looks = ProbePool()
 
     @dg.sensor(
         name="completions",
@@ -40,7 +40,7 @@ def completions(seconds: int) -> dg.SensorDefinition:
         ledger: dg.ResourceParam[Ledger],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:
-        return look_for_labels(context, ledger, label_studio, looks)
+        return completions_tick(context, ledger, label_studio, looks)
 
     return look
 
@@ -62,7 +62,7 @@ class _Seen:
     late_at: float = 0.0
 
     @classmethod
-    def told(cls, cursor: str | None) -> "_Seen":
+    def from_cursor(cls, cursor: str | None) -> "_Seen":
         """Take a cursor apart; one of an earlier version is none."""
         try:
             return cls(*json.loads(cursor or ""))
@@ -80,11 +80,11 @@ class _Seen:
         return standing.polled_to and max(standing.polled_to, upto)
 
 
-def look_for_labels(
+def completions_tick(
     context: dg.SensorEvaluationContext,
     ledger: Ledger,
     app: LabelingApp,
-    looks: Looks | None = None,
+    looks: ProbePool | None = None,
 ) -> dg.SensorResult:
     """Compare Label Studio's annotations with the ledger; ask for a run where they differ.
 
@@ -92,20 +92,20 @@ def look_for_labels(
     merely loaded are not listed again and again. Where it changes to which connections no labels
     came, the check is told.
     """
-    standings = watched(ledger, lambda one: one.target is not None)
+    standings = enabled_statuses(ledger, lambda one: one.target is not None)
     settings = _digest(f"{one.account.id} {one.revision}" for one in standings.values())
-    seen, tick = _Seen.told(context.cursor), Tick()
+    seen, tick = _Seen.from_cursor(context.cursor), Tick()
     if seen.settings != settings:
         seen = _Seen(settings=settings, late=seen.late)
-    names, looks = _who_may(context, standings, seen, tick), looks or Looks()
+    names, looks = _who_may(context, standings, seen, tick), looks or ProbePool()
     told = _asked(app, standings, names, looks, tick)
     behind = {name: seen.behind.get(name, seen.upto) for name in standings}
     if told:
 
-        def look(name: str, _turn: Turn) -> Found:
+        def look(name: str, _turn: Deadline) -> ProbeResult:
             return _look(standings[name], app, seen, told)
 
-        for name, found in looks.in_turn(names, look, tick.deadline):
+        for name, found in looks.run_round_robin(names, look, tick.deadline):
             tick.take(name, found)
             if found.asof == told.now:
                 del behind[name]
@@ -114,16 +114,18 @@ def look_for_labels(
         seen.first = names[0] if names else ""
         seen.upto, seen.behind = told.now, behind
     if ledger.clock() >= seen.late_at + LATE_SECONDS:
-        late, seen.late_at = without_labels(ledger), ledger.clock()
+        late, seen.late_at = stalled_connections(ledger), ledger.clock()
         if _digest(late) != seen.late:
             seen.late = _digest(late)
-            check = dg.AssetCheckEvaluation(COMING.asset_key, COMING.name, **coming(late))
+            check = dg.AssetCheckEvaluation(
+                LABELS_KEEP_COMING.asset_key, LABELS_KEEP_COMING.name, **labels_check_fields(late)
+            )
             tick.checked.append(check)
     return tick.result(context, standings, seen.cursor, "no new labels.")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AnnotationCounts:
     """What Label Studio says of all projects: its time, and the annotations of each."""
 
     now: str
@@ -148,25 +150,27 @@ def _asked(
     app: LabelingApp,
     standings: Mapping[str, Standing],
     names: Iterable[str],
-    looks: Looks,
+    looks: ProbePool,
     tick: Tick,
-) -> Told | None:
+) -> AnnotationCounts | None:
     """Ask Label Studio of all projects at once; None, and said of ``names``, when it is silent."""
     wanted = [number for one in standings.values() for number in one.project_ids]
     begun: list[str] = []
 
-    def ask(name: str, _turn: Turn) -> Found:
+    def ask(name: str, _turn: Deadline) -> ProbeResult:
         begun.append(name)
         now = earlier(app.now(), OVERLAP)  # before the counts
-        return Found(told=Told(now, app.count_annotations(wanted)))
+        return ProbeResult(told=AnnotationCounts(now, app.count_annotations(wanted)))
 
     asked = deque([_LABEL_STUDIO] if names else [])
-    for _, found in looks.in_turn(asked, ask, tick.deadline):
-        told: Told | None = found.told  # or that of an earlier tick, which came too late for it
+    for _, found in looks.run_round_robin(asked, ask, tick.deadline):
+        told: AnnotationCounts | None = (
+            found.told
+        )  # or that of an earlier tick, which came too late for it
         if told:
             return told if begun else replace(told, is_late=True)
         for name in names:
-            tick.say(name, found.why)
+            tick.skip(name, found.why)
     return None
 
 
@@ -181,40 +185,42 @@ def _who_may(
     tick: Tick,
 ) -> deque[str]:
     """Choose whom to look at, in turn; say of the others why not."""
-    coming_runs, names = are_coming(context.instance), deque[str]()
-    for name in in_turn(list(standings), seen.first):
-        if reason := must_wait(standings[name], coming_runs, "completions"):
-            tick.say(name, reason)
+    coming_runs, names = pending_connections(context.instance), deque[str]()
+    for name in rotate(list(standings), seen.first):
+        if reason := skip_reason(standings[name], coming_runs, "completions"):
+            tick.skip(name, reason)
         else:
             names.append(name)
     return names
 
 
-def _look(standing: Standing, app: LabelingApp, seen: _Seen, told: Told) -> Found:
+def _look(standing: Standing, app: LabelingApp, seen: _Seen, told: AnnotationCounts) -> ProbeResult:
     since = seen.since(standing)
     if told.lies_ahead(since):  # its clock was set back: no time says what is new since
         if told.lies_ahead(standing.polled_to):  # and the ledger's is for a pass to correct
-            return Found(wanted=True)
+            return ProbeResult(wanted=True)
         since = ""
     return look_at_labels(standing, app, since, told)
 
 
-def look_at_labels(standing: Standing, app: LabelingApp, since: str, told: Told) -> Found:
+def look_at_labels(
+    standing: Standing, app: LabelingApp, since: str, told: AnnotationCounts
+) -> ProbeResult:
     """Look whether a connection's labels differ from what was exported."""
     target, ids = standing.connection.target, standing.project_ids
     if target is None:
-        return Found()
+        return ProbeResult()
     if not ids and standing.connection.source:
-        return Found(why="no tasks were loaded yet.")
+        return ProbeResult(why="no tasks were loaded yet.")
     # Without a source, nothing else will ever look its project up.
     if not ids or is_due(standing.account, target):
-        return Found(wanted=True)
+        return ProbeResult(wanted=True)
     projects, labeled = Projects(standing.account, app), told.labeled(ids)
     if labeled != standing.annotations:
-        return Found(wanted=True)
+        return ProbeResult(wanted=True)
     if labeled and touched(standing.account, projects, target, since):
-        return Found(wanted=True)
-    return Found(asof=told.now)
+        return ProbeResult(wanted=True)
+    return ProbeResult(asof=told.now)
 
 
 def _digest(parts: Iterable[str]) -> str:

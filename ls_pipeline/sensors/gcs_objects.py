@@ -4,13 +4,13 @@ import dagster as dg
 
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.sensors.objects import look_for_changes
-from ls_pipeline.sensors.probes import Looks
+from ls_pipeline.sensors.objects import objects_tick
+from ls_pipeline.sensors.probes import ProbePool
 
 
 def gcs_objects(seconds: int) -> dg.SensorDefinition:
     """Make the sensor that asks for ``load_tasks`` where an GCS bucket has changed."""
-    looks = Looks()
+    looks = ProbePool()
 
     @dg.sensor(
         name="gcs_objects",
@@ -23,6 +23,6 @@ def gcs_objects(seconds: int) -> dg.SensorDefinition:
     def look(
         context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], gcs: GCSBuckets
     ) -> dg.SensorResult:
-        return look_for_changes(context, ledger, "gcs", gcs.bucket_of, looks)
+        return objects_tick(context, ledger, "gcs", gcs.bucket_of, looks)
 
     return look

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.partitions import are_coming
+from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.events import Hint
 from ls_pipeline.resources.bucket import Bucket
@@ -18,19 +18,19 @@ from ls_pipeline.resources.queue import Queue
 from ls_pipeline.resources.queues import Queues
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors import bucket_events, webhook_events
-from ls_pipeline.sensors.bucket_events import Memory
-from ls_pipeline.sensors.probes import Looks
-from ls_pipeline.sensors.tick import Tick, watched
+from ls_pipeline.sensors.bucket_events import Backlog
+from ls_pipeline.sensors.probes import ProbePool
+from ls_pipeline.sensors.tick import Tick, enabled_statuses
 from ls_pipeline.settings.model import Source
 
 
 @dataclass(frozen=True)
-class Lanes:
+class ProbePools:
     """Where the sensor looks, each kind of look beside the others."""
 
-    queues: Looks = field(default_factory=Looks)
-    buckets: Looks = field(default_factory=Looks)
-    labels: Looks = field(default_factory=Looks)
+    queues: ProbePool = field(default_factory=ProbePool)
+    buckets: ProbePool = field(default_factory=ProbePool)
+    labels: ProbePool = field(default_factory=ProbePool)
 
 
 def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
@@ -38,7 +38,7 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
 
     ``jobs`` are ``load_tasks`` and ``export_completions``.
     """
-    lanes = Lanes()
+    lanes = ProbePools()
 
     @dg.sensor(
         name="notifications",
@@ -57,31 +57,31 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
         queues: dg.ResourceParam[Queues],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:
-        return follow_hints(
+        return notifications_tick(
             context, ledger, lambda one: bucket_of(one, s3, gcs), queues.of, label_studio, lanes
         )
 
     return look
 
 
-def follow_hints(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+def notifications_tick(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     context: dg.SensorEvaluationContext,
     ledger: Ledger,
     open_bucket: Callable[[Source], Bucket],
     open_queue: Callable[[Source], Queue],
     app: LabelingApp,
-    lanes: Lanes | None = None,
+    lanes: ProbePools | None = None,
 ) -> dg.SensorResult:
     """Look where notifications lead; ask for a run where something differs from the ledger.
 
     A connection that needs a run of both jobs gets the first; the other is for the next tick.
     """
-    lanes, loads = lanes or Lanes(), Tick("load_tasks", idle="Nothing was told.")
+    lanes, loads = lanes or ProbePools(), Tick("load_tasks", idle="Nothing was told.")
     exports = Tick(
         "export_completions", said=loads.said, quiet=loads.quiet, deadline=loads.deadline
     )
     memory, dealt_with = _remembered(context.cursor)
-    standings = watched(ledger, lambda _: True)
+    standings = enabled_statuses(ledger, lambda _: True)
     if not any(map(bucket_events.queue_of, standings.values())):
         loads.idle = "No connection has notifications."
     came = bucket_events.read(standings, open_queue, memory, lanes.queues, loads)
@@ -90,7 +90,10 @@ def follow_hints(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     dealt_with = {name: at for name, at in dealt_with.items() if name in hinted}
     if came or memory.kept or news:
         # Reading waited for messages: who works on a connection, and how it is set, may be news.
-        standings, coming = watched(ledger, lambda _: True), are_coming(context.instance)
+        standings, coming = (
+            enabled_statuses(ledger, lambda _: True),
+            pending_connections(context.instance),
+        )
         bucket_events.follow(
             standings, came.values(), open_bucket, coming, memory, lanes.buckets, loads
         )
@@ -107,17 +110,17 @@ def follow_hints(  # noqa: PLR0913, PLR0917 - the outside world, a part each
     )
 
 
-def _remembered(cursor: str | None) -> tuple[Memory, dict[str, float]]:
+def _remembered(cursor: str | None) -> tuple[Backlog, dict[str, float]]:
     """Take a cursor apart; one of another version is empty."""
     try:
         told = json.loads(cursor or "")
         kept = {name: [Hint(*one) for one in some] for name, some in told["kept"].items()}
         labels = {name: float(at) for name, at in told["labels"].items()}
-        return Memory(kept, str(told["turn"]), str(told["next"])), labels
+        return Backlog(kept, str(told["turn"]), str(told["next"])), labels
     except (ValueError, TypeError, KeyError, AttributeError):
-        return Memory(), {}
+        return Backlog(), {}
 
 
-def _cursor(memory: Memory, dealt_with: dict[str, float]) -> str:
+def _cursor(memory: Backlog, dealt_with: dict[str, float]) -> str:
     turns = {"turn": memory.turn, "next": memory.next}
     return json.dumps({"kept": memory.kept, **turns, "labels": dealt_with})

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ls_pipeline.assets.partitions import are_coming
+from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.domain.diff import WORK, compare
 from ls_pipeline.engine.local_mirror import is_due
-from ls_pipeline.sensors.probes import Found, Looks, Turn
-from ls_pipeline.sensors.tick import Tick, in_turn, must_wait, watched
+from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
+from ls_pipeline.sensors.tick import Tick, enabled_statuses, rotate, skip_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ class _Place:
     after: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def told(cls, cursor: str | None) -> _Place:
+    def from_cursor(cls, cursor: str | None) -> _Place:
         """Take a cursor apart; one of an earlier version is none."""
         first, after = json.loads(cursor) if cursor else ("", {})
         return cls(first, after) if isinstance(after, dict) else cls()
@@ -43,35 +43,35 @@ class _Place:
         return json.dumps([self.first, self.after])
 
 
-def look_for_changes(
+def objects_tick(
     context: dg.SensorEvaluationContext,
     ledger: Ledger,
     cloud: str,
     open_bucket: Callable[[Source], Bucket],
-    looks: Looks | None = None,
+    looks: ProbePool | None = None,
 ) -> dg.SensorResult:
     """Compare the buckets of one cloud with the ledger; ask for a run where they differ.
 
     Reads only. A tick that runs out of time is continued by the next: the cursor says at
     which connection and, where a look did not come to its end, after which key.
     """
-    standings = watched(ledger, lambda one: _source(one, cloud) is not None)
-    coming = are_coming(context.instance) if standings else set()
-    place, tick = _Place.told(context.cursor), Tick()
+    standings = enabled_statuses(ledger, lambda one: _source(one, cloud) is not None)
+    coming = pending_connections(context.instance) if standings else set()
+    place, tick = _Place.from_cursor(context.cursor), Tick()
     names: deque[str] = deque()
-    for name in in_turn(list(standings), place.first):
-        if reason := must_wait(standings[name], coming, "tasks"):
-            tick.say(name, reason)
+    for name in rotate(list(standings), place.first):
+        if reason := skip_reason(standings[name], coming, "tasks"):
+            tick.skip(name, reason)
         else:
             names.append(name)
     place.after = {name: key for name, key in place.after.items() if name in names}
 
-    def look(name: str, turn: Turn) -> Found:
+    def look(name: str, turn: Deadline) -> ProbeResult:
         source = _source(standings[name].connection, cloud)
         after = place.after.get(name, "")
         return _look(standings[name].account, source, open_bucket, after, turn)
 
-    for name, found in (looks or Looks()).in_turn(names, look, tick.deadline):
+    for name, found in (looks or ProbePool()).run_round_robin(names, look, tick.deadline):
         place.after.pop(name, None)
         if found.reached:
             place.after[name] = found.reached
@@ -91,17 +91,17 @@ def _look(
     source: Source | None,
     open_bucket: Callable[[Source], Bucket],
     after: str,
-    turn: Turn,
-) -> Found:
+    turn: Deadline,
+) -> ProbeResult:
     """Look at one connection, from a key on."""
     if source is None:
-        return Found()
+        return ProbeResult()
     differs, reached = _differs(account, source, open_bucket(source), after, turn)
-    return Found(wanted=differs, reached=reached)
+    return ProbeResult(wanted=differs, reached=reached)
 
 
 def _differs(
-    account: Account, source: Source, bucket: Bucket, after: str, turn: Turn
+    account: Account, source: Source, bucket: Bucket, after: str, turn: Deadline
 ) -> tuple[bool, str]:
     """Tell whether anything differs, else how far the time sufficed (empty: to the end)."""
     if account.has_attempt_due() or is_due(account, source):

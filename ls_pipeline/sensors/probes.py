@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator
 
-LANES = 8
+PROBES_AT_ONCE = 8
 """Looks at once: most of one is waiting for a bucket, or for Label Studio."""
 
 TURN_SECONDS = 2.0
@@ -25,7 +25,7 @@ SILENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Deadline:
     """The time that a look has, by the monotonic clock."""
 
     deadline: float
@@ -36,7 +36,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ProbeResult:
     """What a look found: whether a run is wanted, else why not, and how far it came."""
 
     wanted: bool = False
@@ -49,7 +49,7 @@ class Found:
     """What else it brings to who began it, or to a later tick."""
 
 
-class Looks:
+class ProbePool:
     """Takes looks, in threads that a tick needn't wait for.
 
     What never answers keeps a thread until its client gives up, which is minutes. No second look
@@ -59,9 +59,9 @@ class Looks:
     def __init__(self) -> None:
         self._out: dict[str, _Look] = {}
 
-    def in_turn(
-        self, names: deque[str], look: Callable[[str, Turn], Found], deadline: float
-    ) -> Iterator[tuple[str, Found]]:
+    def run_round_robin(
+        self, names: deque[str], look: Callable[[str, Deadline], ProbeResult], deadline: float
+    ) -> Iterator[tuple[str, ProbeResult]]:
         """Give each name a turn, and who did not come to the end another, until the deadline.
 
         Names are taken from the left, the first of them whatever the time; those that are left
@@ -76,12 +76,12 @@ class Looks:
             busy = sum(not one.is_silent(now) for one in mine)
             if now >= deadline and begun and not busy:
                 break
-            while names and busy < LANES and (now < deadline or not begun):
+            while names and busy < PROBES_AT_ONCE and (now < deadline or not begun):
                 name, begun = names.popleft(), True
                 if found := self._earlier(name):
                     yield name, found
                 else:
-                    turn = Turn(min(now + TURN_SECONDS, deadline))
+                    turn = Deadline(min(now + TURN_SECONDS, deadline))
                     self._out[name] = one = _Look(name, look, turn, back)
                     mine.append(one)
                     busy += 1
@@ -100,18 +100,18 @@ class Looks:
             if came.reached:
                 names.append(one.name)
         for one in mine:
-            yield one.name, Found(why="no answer came in time.")
+            yield one.name, ProbeResult(why="no answer came in time.")
 
-    def _earlier(self, name: str) -> Found | None:
+    def _earlier(self, name: str) -> ProbeResult | None:
         """Give what a look of an earlier tick found, or that it is not back; None without one."""
         earlier = self._out.get(name)
         if earlier is None:
             return None
         if earlier.found is None:
-            return Found(why="a look that began earlier has not come back yet.")
+            return ProbeResult(why="a look that began earlier has not come back yet.")
         del self._out[name]
         if isinstance(earlier.found, LedgerError):  # of an outage that may be over
-            return Found(why=str(earlier.found))
+            return ProbeResult(why=str(earlier.found))
         return earlier.found
 
 
@@ -121,13 +121,13 @@ class _Look(Thread):
     def __init__(
         self,
         name: str,
-        look: Callable[[str, Turn], Found],
-        turn: Turn,
+        look: Callable[[str, Deadline], ProbeResult],
+        turn: Deadline,
         back: SimpleQueue[_Look],
     ) -> None:
         super().__init__(name=name, daemon=True)  # or a process could not end before it
         self.look, self.turn, self.back = look, turn, back
-        self.found: Found | LedgerError | None = None
+        self.found: ProbeResult | LedgerError | None = None
 
     def run(self) -> None:
         try:
@@ -135,9 +135,9 @@ class _Look(Thread):
         except LedgerError as error:
             self.found = error
         except PipelineError as error:
-            self.found = Found(why=str(error))
+            self.found = ProbeResult(why=str(error))
         except Exception as error:  # noqa: BLE001 - of one connection: the others go on
-            self.found = Found(why=f"{type(error).__name__}: {error}")
+            self.found = ProbeResult(why=f"{type(error).__name__}: {error}")
         self.back.put(self)
 
     def is_silent(self, now: float) -> bool:

@@ -4,13 +4,13 @@ import dagster as dg
 
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.sensors.objects import look_for_changes
-from ls_pipeline.sensors.probes import Looks
+from ls_pipeline.sensors.objects import objects_tick
+from ls_pipeline.sensors.probes import ProbePool
 
 
 def s3_objects(seconds: int) -> dg.SensorDefinition:
     """Make the sensor that asks for ``load_tasks`` where an S3 bucket has changed."""
-    looks = Looks()
+    looks = ProbePool()
 
     @dg.sensor(
         name="s3_objects",
@@ -23,6 +23,6 @@ def s3_objects(seconds: int) -> dg.SensorDefinition:
     def look(
         context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], s3: S3Buckets
     ) -> dg.SensorResult:
-        return look_for_changes(context, ledger, "s3", s3.bucket_of, looks)
+        return objects_tick(context, ledger, "s3", s3.bucket_of, looks)
 
     return look

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.resources.ledger.status import Standing
-    from ls_pipeline.sensors.probes import Found
+    from ls_pipeline.sensors.probes import ProbeResult
     from ls_pipeline.settings.model import Connection
 
 TICK_SECONDS = 10.0
@@ -51,16 +51,16 @@ class Tick:
     def over(self) -> bool:
         return time.monotonic() >= self.deadline
 
-    def take(self, name: str, found: Found) -> None:
+    def take(self, name: str, found: ProbeResult) -> None:
         """Keep what a look found that came to its end."""
         if found.wanted:
             self.wanted.append(name)
         elif found.why:
-            self.say(name, found.why)
+            self.skip(name, found.why)
         else:
             self.quiet.append(name)
 
-    def say(self, name: str, why: str) -> None:
+    def skip(self, name: str, why: str) -> None:
         self.said[why].append(name)
 
     def sentences(self, nothing: str) -> list[str]:
@@ -105,7 +105,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} others"
 
 
-def must_wait(standing: Standing, coming: Collection[str], work: str) -> str:
+def skip_reason(standing: Standing, coming: Collection[str], work: str) -> str:
     """Say why a connection must not get a run now; empty when it may."""
     if standing.held_by:
         return f"{standing.held_by} is working on it."
@@ -118,13 +118,13 @@ def must_wait(standing: Standing, coming: Collection[str], work: str) -> str:
     return ""
 
 
-def in_turn(names: Sequence[str], first: str) -> list[str]:
+def rotate(names: Sequence[str], first: str) -> list[str]:
     """Order names so that ``first`` comes first, and nobody is always last."""
     later = [name for name in names if name >= first]
     return later + [name for name in names if name < first]
 
 
-def watched(ledger: Ledger, select: Callable[[Connection], bool]) -> dict[str, Standing]:
+def enabled_statuses(ledger: Ledger, select: Callable[[Connection], bool]) -> dict[str, Standing]:
     """Tell how the enabled connections stand that a sensor looks after, by name."""
     return {
         one.name: one

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ls_pipeline.sensors.completions import Told, look_at_labels
-from ls_pipeline.sensors.probes import Found, Looks, Turn
-from ls_pipeline.sensors.tick import must_wait
+from ls_pipeline.sensors.completions import AnnotationCounts, look_at_labels
+from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
+from ls_pipeline.sensors.tick import skip_reason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ def follow(  # noqa: PLR0913, PLR0917 - the parts that a tick puts together
     hinted: Mapping[str, float],
     app: LabelingApp,
     coming: Collection[str],
-    looks: Looks,
+    looks: ProbePool,
     tick: Tick,
 ) -> list[str]:
     """Look at the labels that were hinted at, side by side; give who is dealt with.
@@ -37,17 +37,17 @@ def follow(  # noqa: PLR0913, PLR0917 - the parts that a tick puts together
         standing = standings.get(name)
         if not standing or not standing.connection.target or not standing.project_ids:
             done.append(name)
-        elif reason := must_wait(standing, coming, "completions"):
-            tick.say(name, reason)
+        elif reason := skip_reason(standing, coming, "completions"):
+            tick.skip(name, reason)
         else:
             names.append(name)
 
-    def look(name: str, _turn: Turn) -> Found:
+    def look(name: str, _turn: Deadline) -> ProbeResult:
         standing = standings[name]
-        told = Told("", app.count_annotations(standing.project_ids))
+        told = AnnotationCounts("", app.count_annotations(standing.project_ids))
         return look_at_labels(standing, app, standing.polled_to, told)
 
-    for name, found in looks.in_turn(names, look, tick.deadline):
+    for name, found in looks.run_round_robin(names, look, tick.deadline):
         tick.take(name, found)
         clock = standings[name].account.ledger.clock
         if found.wanted or found.why or clock() - hinted[name] >= SETTLING_SECONDS:

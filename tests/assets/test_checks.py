@@ -1,7 +1,7 @@
 import pytest
 
 from ls_pipeline.assets.charts import balance_table, label_chart
-from ls_pipeline.assets.checks import annotations_counted, of_no_snapshot, of_snapshot
+from ls_pipeline.assets.checks import annotations_counted, passed_snapshot_checks, snapshot_checks
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.engine.export import find_lost
 from ls_pipeline.settings.model import TargetParams
@@ -22,7 +22,7 @@ def labeled(bench):
 
 
 def checked(done, **params):
-    return {one.check_name: one for one in of_snapshot("reviews", done, TargetParams(**params))}
+    return {one.check_name: one for one in snapshot_checks("reviews", done, TargetParams(**params))}
 
 
 def failed(done, **params):
@@ -33,7 +33,7 @@ def test_sound_snapshot_passes_all(labeled):
     done = labeled.snapshot()
 
     assert failed(done) == set()
-    assert {one.check_name for one in of_no_snapshot("reviews")} == checked(done).keys()
+    assert {one.check_name for one in passed_snapshot_checks("reviews")} == checked(done).keys()
 
 
 def test_rows_are_compared_with_ledger_and_label_studio(labeled):
@@ -119,7 +119,7 @@ def test_file_that_somebody_deleted_is_a_warning_and_is_written_again(labeled):
         lost = find_lost(labeled.account, lease, settings.target, labeled.target)
     one = {
         one.check_name: one
-        for one in of_snapshot("reviews", labeled.snapshot(), settings.target.params, lost)
+        for one in snapshot_checks("reviews", labeled.snapshot(), settings.target.params, lost)
     }["target_complete"]
     labeled.export()
 

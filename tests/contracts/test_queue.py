@@ -15,7 +15,7 @@ from ls_pipeline.resources.gcs.pubsub import PubSubQueue
 from ls_pipeline.resources.queues import Queues
 from ls_pipeline.resources.s3.sqs import SQSQueue, arn_of, region_of
 from ls_pipeline.sensors import bucket_events
-from ls_pipeline.sensors.probes import Looks
+from ls_pipeline.sensors.probes import ProbePool
 from ls_pipeline.sensors.tick import Tick
 from ls_pipeline.settings.model import Source, SourceParams
 from tests.contracts.conftest import Answer
@@ -198,7 +198,7 @@ def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day)
     bad_day.answer = answer
     queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
     assert queue._client  # which takes a while to make
-    looks, memory, tick = Looks(), bucket_events.Memory(), Tick()
+    looks, memory, tick = ProbePool(), bucket_events.Backlog(), Tick()
     source = Source(type="s3", path="b", params=SourceParams(notifications=queue.address))
     asked = SimpleNamespace(connection=SimpleNamespace(source=source))
     came = bucket_events.read({"reviews": asked}, lambda _: queue, memory, looks, tick)

@@ -27,7 +27,7 @@ from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.engine import reconcile
 from ls_pipeline.engine.export import export
 from ls_pipeline.engine.load import load
-from ls_pipeline.engine.local_mirror import begin_copy, keep_copy
+from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.projects import projects_of
 from ls_pipeline.engine.snapshot import snapshot
 from ls_pipeline.resources.environment import database_url
@@ -82,16 +82,16 @@ def one_pass(name: str) -> None:
         connection = account.revision().connection
         if source := connection.source:
             bucket = bucket_of(source, s3, gcs)
-            begin_copy(account, lease, source)
+            mark_mirror_stale(account, lease, source)
             load(account, lease, connection, bucket, app, silent)
-            keep_copy(account, lease, source, bucket, silent)
+            update_mirror(account, lease, source, bucket, silent)
         if target := connection.target:
             bucket = bucket_of(target, s3, gcs)
             projects = projects_of(account, lease, connection, app)
-            begin_copy(account, lease, target)
+            mark_mirror_stale(account, lease, target)
             export(account, lease, projects, target, bucket, silent)
             snapshot(account, lease, account.revision(), projects, bucket, silent)
-            keep_copy(account, lease, target, bucket, silent)
+            update_mirror(account, lease, target, bucket, silent)
 
 
 def in_a_child(order: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.sensors import tick
-from ls_pipeline.sensors.objects import look_for_changes
+from ls_pipeline.sensors.objects import objects_tick
 from tests.engine.test_load import Wrapped
 
 
@@ -184,10 +184,10 @@ def test_tick_goes_on_after_a_key_that_was_deleted(bench, monkeypatch):
     monkeypatch.setattr(tick, "TICK_SECONDS", 1e-6)
     with dg.DagsterInstance.ephemeral() as instance:
         first = dg.build_sensor_context(instance=instance)
-        cursor = look_for_changes(first, bench.ledger, "s3", lambda _: bench.bucket).cursor
+        cursor = objects_tick(first, bench.ledger, "s3", lambda _: bench.bucket).cursor
         bench.bucket.delete("0998")
         second = dg.build_sensor_context(instance=instance, cursor=cursor)
-        result = look_for_changes(second, bench.ledger, "s3", lambda _: bench.bucket)
+        result = objects_tick(second, bench.ledger, "s3", lambda _: bench.bucket)
 
     assert cursor == '["reviews", {"reviews": "0998"}]'
     assert [one.partition_key for one in result.run_requests] == ["reviews"]

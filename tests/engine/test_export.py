@@ -6,7 +6,7 @@ import pytest
 
 from ls_pipeline.domain.errors import BucketUnavailableError, LeaseLostError, ProjectNotFoundError
 from ls_pipeline.engine import export
-from ls_pipeline.sensors.completions import look_for_labels
+from ls_pipeline.sensors.completions import completions_tick
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
 
@@ -78,7 +78,7 @@ def test_label_of_lost_count_that_comes_during_an_export_is_asked_for(labeled, i
         return labeled.target.put(*asked)
 
     labeled.export(target=Wrapped(labeled.target, put=annotate_c))
-    look = look_for_labels(dg.build_sensor_context(instance=instance), labeled.ledger, labeled.app)
+    look = completions_tick(dg.build_sensor_context(instance=instance), labeled.ledger, labeled.app)
 
     assert len(look.run_requests) == 1
 

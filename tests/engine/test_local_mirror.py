@@ -12,7 +12,7 @@ from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError,
 from ls_pipeline.engine.local_mirror import copy_metadata, is_due
 from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.local_copy import LocalCopy
-from ls_pipeline.sensors.completions import look_for_labels
+from ls_pipeline.sensors.completions import completions_tick
 from tests.assets.test_settings import materialize
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
@@ -141,7 +141,7 @@ def test_export_keeps_the_copy_of_its_target_and_no_run_is_asked_for(bench, file
     bench.load()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     materialize(bench, instance, completions, target_settings)
-    look = look_for_labels(dg.build_sensor_context(instance=instance), bench.ledger, bench.app)
+    look = completions_tick(dg.build_sensor_context(instance=instance), bench.ledger, bench.app)
 
     assert files("target") == bench.target.objects != {}
     assert look.run_requests == []

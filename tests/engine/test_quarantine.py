@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ls_pipeline.assets.checks import balance, nothing_quarantined
+from ls_pipeline.assets.checks import accounts_balance, nothing_quarantined
 from ls_pipeline.domain import tasks
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import ObjectChangedError
@@ -59,7 +59,7 @@ def test_each_has_its_reason(full, key):
 
 
 def test_good_neighbours_are_loaded_and_the_accounts_balance(full):
-    check = balance(full.account, "", full.done)
+    check = accounts_balance(full.account, "", full.done)
 
     assert sorted(key for key, _ in full.tasks) == sorted(f"{key}.good.json" for key in BAD)
     assert check.passed, check.description
@@ -121,13 +121,13 @@ def test_accounts_balance_with_filters_replacements_and_removals(bench):
     bench.set(prefix="in", regex=r"in/[ab]")
     for key in ("in/a.json", "in/b.json", "in/c.json", "out/a.json", "in/", "in/a-bad.json"):
         bench.put(key, b"bad" if "bad" in key else {"text": key})
-    checks = [balance(bench.account, "in/", bench.load())]
+    checks = [accounts_balance(bench.account, "in/", bench.load())]
     bench.put("in/a.json", {"text": "new"})
     bench.bucket.delete("in/b.json")
-    checks.append(balance(bench.account, "in/", bench.load()))
+    checks.append(accounts_balance(bench.account, "in/", bench.load()))
     bench.set(prefix="in", regex="in/c")
     bench.put("in/a.json", {"text": "newer"})
-    checks.append(balance(bench.account, "in/", bench.load()))
+    checks.append(accounts_balance(bench.account, "in/", bench.load()))
 
     assert [check.passed for check in checks] == [True] * 3
     assert checks[0].metadata["listed"].value == 5
@@ -141,7 +141,7 @@ def test_object_that_changes_while_it_is_read_is_pending(bench):
         raise ObjectChangedError("s3://bucket/a.json")
 
     done = bench.load(bucket=Wrapped(bench.bucket, get=changed))
-    check = balance(bench.account, "", done)
+    check = accounts_balance(bench.account, "", done)
 
     assert (check.passed, check.metadata["pending"].value) == (True, 1)
 
@@ -152,7 +152,7 @@ def test_accounts_that_do_not_balance_are_told(bench):
     done = bench.load()
     with bench.account.lease() as lease:
         bench.account.record(lease, forgotten=["a.json"])
-    check = balance(bench.account, "", done)
+    check = accounts_balance(bench.account, "", done)
 
     assert not check.passed
     assert check.description.startswith("reviews: The ledger has 1 too few")

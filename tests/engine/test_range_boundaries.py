@@ -9,7 +9,7 @@ from ls_pipeline.domain.diff import Change
 from ls_pipeline.domain.errors import BucketUnavailableError
 from ls_pipeline.domain.listing_ranges import PAGE
 from ls_pipeline.domain.objects import Filter
-from ls_pipeline.sensors.objects import look_for_changes
+from ls_pipeline.sensors.objects import objects_tick
 from tests.engine.test_bugs_of_others import put
 from tests.engine.test_load import Wrapped
 
@@ -112,9 +112,9 @@ def test_look_asks_for_a_run_where_a_filtered_object_is_known_otherwise(bench):
     bench.load()
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance)
-        quiet = look_for_changes(context, bench.ledger, "s3", lambda _: bench.bucket)
+        quiet = objects_tick(context, bench.ledger, "s3", lambda _: bench.bucket)
         bench.set(regex="")
-        result = look_for_changes(context, bench.ledger, "s3", lambda _: bench.bucket)
+        result = objects_tick(context, bench.ledger, "s3", lambda _: bench.bucket)
 
     assert not quiet.run_requests
     assert result.run_requests

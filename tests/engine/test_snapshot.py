@@ -18,7 +18,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.snapshot import manifest as domain
 from ls_pipeline.domain.snapshot.manifest import Latest, Manifest
-from ls_pipeline.engine.local_mirror import begin_copy
+from ls_pipeline.engine.local_mirror import mark_mirror_stale
 from ls_pipeline.engine.snapshot import is_due
 from ls_pipeline.reader import Snapshot
 from ls_pipeline.resources.snapshots import Snapshots
@@ -510,10 +510,10 @@ def test_what_failed_behind_a_snapshot_is_tried_again_though_nothing_changed(lab
 
 def test_pass_goes_by_the_settings_of_its_begin(labeled, instance, monkeypatch):
     def save_meanwhile(*parts):
-        begin_copy(*parts)
+        mark_mirror_stale(*parts)
         labeled.set(target={"prefix": "new"})
 
-    monkeypatch.setattr(asset, "begin_copy", save_meanwhile)
+    monkeypatch.setattr(asset, "mark_mirror_stale", save_meanwhile)
     materialize(labeled, instance, asset.training_data, asset.completions, target_settings)
 
     assert LATEST in labeled.target.objects

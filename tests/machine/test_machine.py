@@ -23,7 +23,7 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.sensors.objects import _differs
-from ls_pipeline.sensors.probes import Turn
+from ls_pipeline.sensors.probes import Deadline
 from tests.bench import RESULT, Bench
 from tests.engine.test_crashes import Doom, Killed
 from tests.engine.test_load import Wrapped
@@ -144,7 +144,7 @@ class World(RuleBasedStateMachine):
         assert (done.tasks_created, done.tasks_updated, done.tasks_deleted) == (0, 0, 0)
         source = self.bench.account.revision().connection.source
         if not self.bench.account.attempts():
-            assert not _differs(self.bench.account, source, self.bench.bucket, "", Turn(inf))[0]
+            assert not _differs(self.bench.account, source, self.bench.bucket, "", Deadline(inf))[0]
 
     def settle(self):
         self.bench.load()

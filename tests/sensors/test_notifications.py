@@ -13,7 +13,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.sensors import bucket_events, tick, webhook_events
 from ls_pipeline.sensors import probes as looking
-from ls_pipeline.sensors.notifications import Lanes, follow_hints
+from ls_pipeline.sensors.notifications import ProbePools, notifications_tick
 from ls_pipeline.settings.model import connection
 from tests.bench import CONFIG, RESULT, Bench
 from tests.contracts.memory_queue import MemoryQueue
@@ -45,7 +45,7 @@ def look(bench, queue, instance):
         tick.looks = store.looks
         opened = opened or (lambda _: queue)
         parts = context, bench.ledger, lambda _: store, opened, app or bench.app
-        return follow_hints(*parts, lanes)
+        return notifications_tick(*parts, lanes)
 
     return tick
 
@@ -321,7 +321,7 @@ def test_messages_that_come_after_their_tick_are_heard_in_the_next(bench, queue,
         monkeypatch.setattr(looking, name, 0.1)
     bench.put("a.json", {"text": "a"})
     tell(queue, "a.json")
-    gate, lanes = threading.Event(), Lanes()
+    gate, lanes = threading.Event(), ProbePools()
 
     def receive(*asked):
         gate.wait()

@@ -9,7 +9,7 @@ from ls_pipeline.assets.run import one_pass
 from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
 from ls_pipeline.engine.load import load
 from ls_pipeline.resources.progress import Silent
-from ls_pipeline.sensors.objects import look_for_changes
+from ls_pipeline.sensors.objects import objects_tick
 from tests.bench import Bench
 from tests.engine.test_load import Wrapped
 
@@ -37,7 +37,7 @@ def can_not_be_read(*_):
 def tick(bench, instance, app, bucket):
     """Do what Dagster does every 30 s; give the skip reason, or what became of the run."""
     context = dg.build_sensor_context(instance=instance)
-    result = look_for_changes(context, bench.ledger, "s3", lambda _: bucket)
+    result = objects_tick(context, bench.ledger, "s3", lambda _: bucket)
     bench.time.sleep(TICK)
     if not result.run_requests:
         return result.skip_reason.skip_message

@@ -8,9 +8,9 @@ import pytest
 
 from ls_pipeline.domain.errors import LedgerUnavailableError, PipelineError
 from ls_pipeline.sensors import probes as looking
-from ls_pipeline.sensors.probes import LANES, Found, Looks
+from ls_pipeline.sensors.probes import PROBES_AT_ONCE, ProbePool, ProbeResult
 
-NOTHING, NEW = Found(), Found(wanted=True)
+NOTHING, NEW = ProbeResult(), ProbeResult(wanted=True)
 
 
 @pytest.fixture(autouse=True)
@@ -30,29 +30,29 @@ def gate():
 def take(looks, names, look, seconds=5.0):
     """Give what was found, in its order, and who had no turn."""
     left = deque(names)
-    return list(looks.in_turn(left, look, time.monotonic() + seconds)), list(left)
+    return list(looks.run_round_robin(left, look, time.monotonic() + seconds)), list(left)
 
 
 def test_each_gets_a_turn():
-    found, left = take(Looks(), "abc", lambda name, _: NEW if name == "b" else NOTHING)
+    found, left = take(ProbePool(), "abc", lambda name, _: NEW if name == "b" else NOTHING)
 
     assert (sorted(found, key=str), left) == ([("a", NOTHING), ("b", NEW), ("c", NOTHING)], [])
 
 
 def test_looks_that_hang_hold_nobody_up(gate):
-    names = [f"hangs-{n}" for n in range(2 * LANES)] + ["a", "b"]
+    names = [f"hangs-{n}" for n in range(2 * PROBES_AT_ONCE)] + ["a", "b"]
 
     def look(name, _):
         return NEW if not name.startswith("hangs") or gate.wait() else NOTHING
 
-    found, left = take(Looks(), names, look, 2.0)
+    found, left = take(ProbePool(), names, look, 2.0)
 
     assert ([name for name, one in found if one.wanted], left) == (["a", "b"], [])
     assert {one.why for _, one in found if not one.wanted} == {"no answer came in time."}
 
 
 def test_look_that_hangs_is_not_begun_again_and_told_when_it_is_back(gate):
-    looks, begun = Looks(), []
+    looks, begun = ProbePool(), []
 
     def look(name, _):
         begun.append(name)
@@ -73,9 +73,9 @@ def test_long_look_goes_on_after_the_others():
     reached = iter(["1", "2", ""])
 
     def look(name, _):
-        return Found(reached=next(reached)) if name == "long" else NOTHING
+        return ProbeResult(reached=next(reached)) if name == "long" else NOTHING
 
-    found, _ = take(Looks(), ["long", "a", "b"], look)
+    found, _ = take(ProbePool(), ["long", "a", "b"], look)
 
     assert [one.reached for name, one in found if name == "long"] == ["1", "2", ""]
 
@@ -86,15 +86,15 @@ def test_who_has_no_turn_is_left():
             time.sleep(0.01)
         return NOTHING
 
-    names = [f"{number:02}" for number in range(3 * LANES)]
-    found, left = take(Looks(), names, look, 0.05)
+    names = [f"{number:02}" for number in range(3 * PROBES_AT_ONCE)]
+    found, left = take(ProbePool(), names, look, 0.05)
 
     assert sorted(name for name, _ in found) + left == names
     assert left
 
 
 def test_first_gets_its_turn_whatever_the_time():
-    found, left = take(Looks(), ["a", "b"], lambda *_: NOTHING, -1.0)
+    found, left = take(ProbePool(), ["a", "b"], lambda *_: NOTHING, -1.0)
 
     assert (found, left) == ([("a", NOTHING)], ["b"])
 
@@ -109,13 +109,13 @@ def test_look_that_fails_says_why_and_stops_no_other(error, why):
             raise error
         return NEW
 
-    found, _ = take(Looks(), ["bad", "good"], look)
+    found, _ = take(ProbePool(), ["bad", "good"], look)
 
-    assert dict(found) == {"bad": Found(why=why), "good": NEW}
+    assert dict(found) == {"bad": ProbeResult(why=why), "good": NEW}
 
 
 def test_failure_of_the_ledger_that_is_over_fails_no_later_tick(gate):
-    looks, broken = Looks(), [True]
+    looks, broken = ProbePool(), [True]
 
     def look(name, _):
         if name == "a" and broken:
@@ -139,4 +139,4 @@ def test_ledger_that_fails_fails_the_tick():
         raise LedgerUnavailableError("sqlite:///ledger.db", "disk full")
 
     with pytest.raises(LedgerUnavailableError):
-        take(Looks(), ["a"], look)
+        take(ProbePool(), ["a"], look)

@@ -12,8 +12,8 @@ from ls_pipeline.engine.export import earlier
 from ls_pipeline.sensors import completions as watching_labels
 from ls_pipeline.sensors import probes as looking
 from ls_pipeline.sensors import tick
-from ls_pipeline.sensors.completions import look_for_labels
-from ls_pipeline.sensors.objects import look_for_changes
+from ls_pipeline.sensors.completions import completions_tick
+from ls_pipeline.sensors.objects import objects_tick
 from tests.bench import RESULT, Bench
 from tests.engine.test_load import Wrapped
 
@@ -25,12 +25,12 @@ def bench(empty_ledger):
 
 def look(bench, instance, cursor=None, bucket=None):
     context = dg.build_sensor_context(instance=instance, cursor=cursor)
-    return look_for_changes(context, bench.ledger, "s3", lambda _: bucket or bench.bucket)
+    return objects_tick(context, bench.ledger, "s3", lambda _: bucket or bench.bucket)
 
 
 def look_at_labels(bench, instance, cursor=None):
     context = dg.build_sensor_context(instance=instance, cursor=cursor)
-    return look_for_labels(context, bench.ledger, bench.app)
+    return completions_tick(context, bench.ledger, bench.app)
 
 
 def wanted(result):
@@ -166,7 +166,7 @@ def test_missing_bucket_is_said_and_stops_no_other(bench, instance):
 
     missing = Wrapped(other.bucket, pages=fail)
     context = dg.build_sensor_context(instance=instance)
-    result = look_for_changes(context, bench.ledger, "s3", open_bucket)
+    result = objects_tick(context, bench.ledger, "s3", open_bucket)
 
     assert wanted(result) == ["reviews"]
 
@@ -312,7 +312,7 @@ def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, 
     gate = threading.Event()
     silent = Wrapped(bench.app, now=lambda *_: gate.wait() and "")
     context = dg.build_sensor_context(instance=instance)
-    result = look_for_labels(context, bench.ledger, silent)
+    result = completions_tick(context, bench.ledger, silent)
     gate.set()
 
     assert result.skip_reason.skip_message == "reviews: no answer came in time."
@@ -332,14 +332,14 @@ def test_answer_of_label_studio_that_outlasts_a_tick_is_for_the_next(bench, inst
         gate.wait()
         return bench.app.count_annotations(project_ids)
 
-    slow, looks = Wrapped(bench.app, count_annotations=count), looking.Looks()
+    slow, looks = Wrapped(bench.app, count_annotations=count), looking.ProbePool()
     context = dg.build_sensor_context(instance=instance)
-    first = look_for_labels(context, bench.ledger, slow, looks)
+    first = completions_tick(context, bench.ledger, slow, looks)
     gate.set()
     for thread in threading.enumerate():
         if thread.name == "Label Studio":
             thread.join()
-    second = look_for_labels(context, bench.ledger, slow, looks)
+    second = completions_tick(context, bench.ledger, slow, looks)
 
     assert first.run_requests == []
     assert [one.partition_key for one in second.run_requests] == ["reviews"]
@@ -358,10 +358,10 @@ def test_clock_of_label_studio_that_is_set_back_asks_for_one_run_and_lists_nothi
         states=lambda *asked: listed.append(asked) or bench.app.states(*asked),
     )
     context = dg.build_sensor_context(instance=instance)
-    asked = look_for_labels(context, bench.ledger, back)
+    asked = completions_tick(context, bench.ledger, back)
     before = list(listed)
     bench.export(app=back)
-    after = look_for_labels(context, bench.ledger, back)
+    after = completions_tick(context, bench.ledger, back)
 
     assert ([one.partition_key for one in asked.run_requests], before) == (["reviews"], [])
     assert after.run_requests == []
@@ -373,7 +373,7 @@ def test_what_nobody_labeled_is_not_listed(bench, instance):
     listed = []
     app = Wrapped(bench.app, states=lambda *asked: listed.append(asked) or iter(()))
     context = dg.build_sensor_context(instance=instance)
-    result = look_for_labels(context, bench.ledger, app)
+    result = completions_tick(context, bench.ledger, app)
 
     assert (result.skip_reason.skip_message, listed) == ("reviews: no new labels.", [])
 
@@ -425,9 +425,9 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
     bench, instance, monkeypatch
 ):
     counted = []
-    count = watching_labels.without_labels
+    count = watching_labels.stalled_connections
     monkeypatch.setattr(
-        watching_labels, "without_labels", lambda ledger: counted.append(1) or count(ledger)
+        watching_labels, "stalled_connections", lambda ledger: counted.append(1) or count(ledger)
     )
     bench.put("a.json", {"text": "a"})
     bench.load()

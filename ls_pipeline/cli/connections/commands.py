@@ -16,7 +16,7 @@ from ls_pipeline.cli.connections.file import all_faults, json_schema, read
 from ls_pipeline.cli.console import out, print_lines
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTION, json_instead_of
-from ls_pipeline.engine.settings_change import Revising, revising
+from ls_pipeline.engine.settings_change import SettingsChange, plan_change
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.model import (
     TITLE_LENGTHS,
@@ -169,11 +169,11 @@ def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa:
     """
     ledger = CliContext().ledger
     enabled = name not in ledger.names() or ledger.connection(name).enabled
-    change = revising(ledger, from_flags(name, **flags, enabled=enabled))
+    change = plan_change(ledger, from_flags(name, **flags, enabled=enabled))
     _tell([(change, None if dry_run else change.save(ledger, getpass.getuser()))], as_json=as_json)
 
 
-def _tell(stored: Iterable[tuple[Revising, int | None]], *, as_json: bool) -> None:
+def _tell(stored: Iterable[tuple[SettingsChange, int | None]], *, as_json: bool) -> None:
     """Tell what changes were, each as soon as it is made, or as one JSON object in the end."""
     found = {}
     try:
@@ -186,25 +186,25 @@ def _tell(stored: Iterable[tuple[Revising, int | None]], *, as_json: bool) -> No
             click.echo(json.dumps({"connections": found}))
 
 
-def _as_json(change: Revising, number: int | None) -> dict[str, Any]:
+def _as_json(change: SettingsChange, number: int | None) -> dict[str, Any]:
     return {
         "stored": bool(change.changes) and number is not None,
-        "revision": number or change.onto,
+        "revision": number or change.base_revision,
         "changes": list(map(str, change.changes)),
         "notes": change.notes,
     }
 
 
-def tell(change: Revising, number: int | None) -> None:
+def tell(change: SettingsChange, number: int | None) -> None:
     """Say what a change was, or with ``number`` None would be, and what follows from it."""
     name = change.connection.name
     if not change.changes:
-        print_lines(f"Connection {name!r} is as it was, revision {change.onto}.")
+        print_lines(f"Connection {name!r} is as it was, revision {change.base_revision}.")
     elif number is None:
         print_lines(f"Connection {name!r} is not stored: this is a dry run.")
     else:
         print_lines(f"Connection {name!r} is stored, revision {number}.")
-    if change.onto:
+    if change.base_revision:
         print_lines(*(f"  {one}" for one in change.changes))
     print_lines(*(f"  {note}" for note in change.notes))
 
@@ -249,11 +249,13 @@ def apply_file(
     _tell(_stored(file, cli, dry_run=dry_run), as_json=as_json)
 
 
-def _stored(file: Path, cli: CliContext, *, dry_run: bool) -> Iterator[tuple[Revising, int | None]]:
+def _stored(
+    file: Path, cli: CliContext, *, dry_run: bool
+) -> Iterator[tuple[SettingsChange, int | None]]:
     with all_faults(file, "the others were stored") as attempt:
         for one in read(file):
             with attempt(one.name):
-                change = revising(cli.ledger, one)
+                change = plan_change(cli.ledger, one)
                 yield change, None if dry_run else change.save(cli.ledger, getpass.getuser())
 
 
@@ -401,7 +403,7 @@ def disable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
 def _switch(name: str, *, enabled: bool, as_json: bool) -> None:
     ledger = CliContext().ledger
     one = ledger.connection(name).model_copy(update={"enabled": enabled})
-    change = revising(ledger, one)
+    change = plan_change(ledger, one)
     _tell([(change, change.save(ledger, getpass.getuser()))], as_json=as_json)
 
 

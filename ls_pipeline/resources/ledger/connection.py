@@ -108,13 +108,13 @@ class Account(Attempts, Exports):
         with self._write(lease) as db:
             db.execute(projects.update().where(mine).values(seen=task_id))
 
-    def copied(self, side: str) -> str:
+    def mirror_state(self, side: str) -> str:
         """Tell what the local copy of a side was finished with; empty while it is not."""
         column = connections.c[f"{side}_copy"]
         with self.ledger.engine.connect() as db:
             return db.scalar(sa.select(column).where(connections.c.id == self.id)) or ""
 
-    def set_copied(self, lease: Lease, side: str, what: str) -> None:
+    def set_mirror_state(self, lease: Lease, side: str, what: str) -> None:
         """Record what the local copy of a side is finished with, or with nothing that it is not."""
         with self._write(lease) as db:
             db.execute(self._mine(lease).values({f"{side}_copy": what}))
