@@ -91,7 +91,7 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
             load(account, lease, settings, buckets.open(name), app, Silent())
 
     for name in shape.small:  # Label Studio on SQLite makes one twice while it is busy
-        app.project_titled(name, CONFIG)
+        app.find_or_create_project(name, CONFIG)
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(load_all, shape.small):
             pass
@@ -106,7 +106,7 @@ def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -
     for _ in cutting.through(buckets.open(BIG).pieces(select.folder)):
         pass
     with account.lease() as lease:
-        account.set_projects(lease, {1: app.project_titled(BIG, CONFIG).id})
+        account.set_projects(lease, {1: app.find_or_create_project(BIG, CONFIG).id})
         for begin in range(0, objects, 10_000):
             known = [
                 KnownObject(key, etag(key), len(key) + 12, State.LOADED)

@@ -103,7 +103,7 @@ class _Ours:
         self.account, self.app = new_account(None, target), LabelStudio()
         self.bucket = bucket_at(url)
         self.client = client_of_label_studio()
-        self.project = self.app.project_titled(self.account.name, CONFIG)
+        self.project = self.app.find_or_create_project(self.account.name, CONFIG)
         import_labeled(self.client, self.project.id, annotations)
 
     def export(self) -> None:
@@ -131,7 +131,7 @@ class _Ours:
 
     def change(self, count: int) -> None:
         """Relabel tasks, spread over all of them as people's second thoughts are."""
-        states = list(self.app.states(self.project.id))
+        states = list(self.app.task_states(self.project.id))
         some = [one.id for one in states][:: len(states) // count][:count]
         for completion in self.app.completions(self.project.id, some):
             (annotation,) = completion.document["annotations"]

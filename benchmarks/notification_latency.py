@@ -95,7 +95,7 @@ def _ways(cli: CliContext, bucket: Bucket, name: str, puts: int) -> list[list[fl
 def _label(cli: CliContext, bucket: Bucket, name: str) -> float:
     """Label the newest task, and wait for its file; give the time."""
     app = cli.label_studio
-    project = app.titled(name)
+    project = app.find_project(name)
     task = app.highest_task_id(project.id if project else 0)
     app.api.json("POST", f"api/tasks/{task}/annotations/", json={"result": [label("any")]})
     deadline, key = time.monotonic() + PATIENCE, completion_key(f"{name}-out", task)

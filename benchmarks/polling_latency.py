@@ -84,7 +84,7 @@ def wait_for_tasks(cli: CliContext, title: str, tasks: int) -> float:
     """Wait until a project has so many tasks; give the time."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        project = cli.label_studio.titled(title)
+        project = cli.label_studio.find_project(title)
         if project and project.tasks >= tasks:
             return time.time()
         time.sleep(0.2)

@@ -89,21 +89,21 @@ ANNOTATIONS_COUNTED = dg.AssetCheckSpec(
 )
 
 
-def annotations_counted(connection: str, miscounted: Sequence[int]) -> dg.AssetCheckResult:
+def annotations_counted(connection: str, uncounted: Sequence[int]) -> dg.AssetCheckResult:
     """Warn of tasks that have annotations of which Label Studio knows nothing."""
     said = "Label Studio counts what was labeled lately."
-    if miscounted:
+    if uncounted:
         said = (
-            f"Label Studio counts no annotation of {len(miscounted)} tasks that have some, the "
-            f"first is task {miscounted[0]}: they are exported, and handed out to be labeled "
+            f"Label Studio counts no annotation of {len(uncounted)} tasks that have some, the "
+            f"first is task {uncounted[0]}: they are exported, and handed out to be labeled "
             "again. Restart it, then run `label-studio calculate_stats_all_orgs --from-scratch`."
         )
     return dg.AssetCheckResult(
         check_name=ANNOTATIONS_COUNTED.name,
-        passed=not miscounted,
+        passed=not uncounted,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{connection}: {said}",
-        metadata={"miscounted": len(miscounted)},
+        metadata={"uncounted": len(uncounted)},
     )
 
 

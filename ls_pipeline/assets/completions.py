@@ -56,8 +56,8 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         differs = "dagster/sensor_name" in context.run.tags
         done = export(*parts, projects, target, bucket, progress, differs=differs)
         copied = update_mirror(*parts, target, bucket, progress)
-        counted = annotations_counted(work.connection.name, done.miscounted)
-        notes = work.call_back(projects.ids, label_studio)
+        counted = annotations_counted(work.connection.name, done.uncounted)
+        notes = work.register_webhooks(projects.ids, label_studio)
         for note in [*notes, *([] if counted.passed else [counted.description])]:
             context.log.warning(note)
         exported = len(work.account.exported_ids())

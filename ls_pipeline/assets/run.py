@@ -55,7 +55,7 @@ class Pass:
     def projects(self, app: LabelingApp) -> Projects:
         return projects_of(self.account, self.lease, self.connection, app)
 
-    def call_back(self, project_ids: Iterable[int], app: LabelingApp) -> list[str]:
+    def register_webhooks(self, project_ids: Iterable[int], app: LabelingApp) -> list[str]:
         """Have Label Studio tell of new labels, where it can; say what stands in the way.
 
         Without that they are found by polls: it fails no pass.
@@ -65,7 +65,7 @@ class Pass:
         address = f"{url}/connections/{self.connection.name}"
         try:
             for number in project_ids:
-                app.call_back(number, address, webhook_secret())
+                app.register_webhook(number, address, webhook_secret())
         except LabelStudioError as error:
             return [str(error)]
         return []

@@ -69,7 +69,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
             raise
         copied = update_mirror(work.account, work.lease, source, bucket, progress)
         projects = work.projects(label_studio).all()
-        done.notes += work.call_back([one.id for one in projects], label_studio)
+        done.notes += work.register_webhooks([one.id for one in projects], label_studio)
         for note in done.notes:
             context.log.warning(note)
         return dg.MaterializeResult(

@@ -56,7 +56,7 @@ def _tasks(connection: Connection, cli: CliContext) -> tuple[int, int]:
     projects = Projects(cli.ledger.account(connection.name), cli.label_studio)
     if not _shares_project(connection, cli):
         return sum(one.tasks for one in projects.all()), projects.count_annotated()
-    mine = [one for one in projects.states() if is_for(connection.name, one.origin)]
+    mine = [one for one in projects.task_states() if is_for(connection.name, one.origin)]
     return len(mine), sum(one.annotations > 0 for one in mine)
 
 

@@ -58,7 +58,7 @@ class Exporting:
     """Tasks that lost their last annotation: their documents have none, or are deleted."""
     deleted: int = 0
     """Tasks that were deleted in Label Studio: tombstones, or their documents are deleted."""
-    miscounted: list[int] = field(default_factory=list)
+    uncounted: list[int] = field(default_factory=list)
     """Tasks that were touched lately and are annotated, and Label Studio counts no annotation."""
     first_written: list[StoredObject] = field(default_factory=list)
     took: Took = field(default_factory=Took)
@@ -69,7 +69,7 @@ def to_read(
     exported: Mapping[int, Exported],
     name: str,
     target: Target,
-    miscounted: Container[int] = (),
+    uncounted: Container[int] = (),
 ) -> list[int]:
     """Choose the tasks to read whole: touched since their export, and annotated now or then."""
     wanted = []
@@ -80,7 +80,7 @@ def to_read(
             continue
         if last and (last.updated_at, last.uri) == (state.updated_at, target.uri(key)):
             continue
-        now, then = state.annotations or state.id in miscounted, last and last.annotations
+        now, then = state.annotations or state.id in uncounted, last and last.annotations
         if now or then:
             wanted.append(state.id)
     return wanted
@@ -88,7 +88,7 @@ def to_read(
 
 def touched(account: Account, projects: Projects, target: Target, since: str) -> bool:
     """Tell whether a task that was touched since is to be exported; ends at the first."""
-    states = projects.states(since)
+    states = projects.task_states(since)
     while page := list(islice(states, 1000)):
         exported = account.exported([state.id for state in page])
         if to_read(page, exported, account.name, target):
@@ -121,7 +121,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
     annotated = projects.count_annotated()
     unlike = annotated - account.count_exported()[0]
     if unlike:  # some were deleted, or overlooked, or are another connection's
-        states = list(projects.states())
+        states = list(projects.task_states())
         _bury(account, lease, target, bucket, states, done)
         if unlike != others:
             _write_changed(*parts, states, "")
@@ -141,9 +141,9 @@ def _write_changed(  # noqa: PLR0913, PLR0917 - as `export`
     since: str,
 ) -> None:
     """Write the completions of the tasks that were touched since, where they changed."""
-    miscounted = set(projects.miscounted(since)) if states else set()
+    uncounted = set(projects.uncounted_tasks(since)) if states else set()
     exported = account.exported([state.id for state in states])
-    wanted = to_read(states, exported, account.name, target, miscounted)
+    wanted = to_read(states, exported, account.name, target, uncounted)
     done.looked_at += len(wanted)
     batches = (
         projects.completions(wanted[start : start + BATCH])
@@ -156,9 +156,9 @@ def _write_changed(  # noqa: PLR0913, PLR0917 - as `export`
                 write(account, lease, projects, target, bucket, writers, found, done)
             seen += len(found)
             progress.advance(account.name, "completions", seen, len(wanted))
-    if miscounted:  # not only because they were being annotated
-        miscounted.intersection_update(projects.miscounted(since))
-        done.miscounted = sorted(miscounted.union(done.miscounted))
+    if uncounted:  # not only because they were being annotated
+        uncounted.intersection_update(projects.uncounted_tasks(since))
+        done.uncounted = sorted(uncounted.union(done.uncounted))
 
 
 def _touched(
@@ -171,11 +171,11 @@ def _touched(
     """
     upto = earlier(projects.app.now(), OVERLAP)
     lately = earlier(upto, SAME_FOR) < last.since <= upto
-    if lately and not differs and projects.recent(last.since) == last:
+    if lately and not differs and projects.recent_changes(last.since) == last:
         return [], last.since, last
     # Where Label Studio's clock was set back meanwhile, no time says what was touched since.
     since = last.since if last.since <= upto else ""
-    states = list(projects.states(since))
+    states = list(projects.task_states(since))
     return states, since, Recent.among(states, upto)
 
 

@@ -48,18 +48,18 @@ class Projects:
         """Give them as they are now, the newest last. Raises ``ProjectNotFoundError``."""
         return [self.app.project(number) for number in self.ids]
 
-    def states(self, since: str = "") -> Iterator[TaskState]:
-        """List the tasks as ``LabelingApp.states`` does, project by project."""
+    def task_states(self, since: str = "") -> Iterator[TaskState]:
+        """List the tasks as ``LabelingApp.task_states`` does, project by project."""
         for number in self.ids:
-            yield from self.app.states(number, since)
+            yield from self.app.task_states(number, since)
 
-    def miscounted(self, since: str = "") -> list[int]:
-        """List tasks as ``LabelingApp.miscounted`` does, in all of them."""
-        return [one for number in self.ids for one in self.app.miscounted(number, since)]
+    def uncounted_tasks(self, since: str = "") -> list[int]:
+        """List tasks as ``LabelingApp.uncounted_tasks`` does, in all of them."""
+        return [one for number in self.ids for one in self.app.uncounted_tasks(number, since)]
 
-    def recent(self, since: str) -> Recent:
-        """Tell of recent tasks as ``LabelingApp.recent`` does, in all of them."""
-        found = (self.app.recent(number, since) for number in self.ids)
+    def recent_changes(self, since: str) -> Recent:
+        """Tell of recent tasks as ``LabelingApp.recent_changes`` does, in all of them."""
+        found = (self.app.recent_changes(number, since) for number in self.ids)
         return reduce(or_, found, Recent(since))
 
     def completions(self, task_ids: Sequence[int]) -> list[Completion]:
@@ -141,7 +141,7 @@ class Projects:
             for number in count(max(known) + 1)
             if number not in there or self._is_ours(there[number], newest)
         )
-        project = self.app.project_like(newest.id, connection.title(number))
+        project = self.app.find_or_create_project_like(newest.id, connection.title(number))
         self.account.set_projects(lease, {number: project.id})
         return project
 
@@ -159,7 +159,7 @@ class Projects:
         """Find the projects with a title that a further one gets, the oldest of each, by number."""
         found: dict[int, Project] = {}
         beginning = connection.project[: TITLE_LENGTHS[-1] - _NUMBERED_ROOM]
-        for project in self.app.projects_beginning(beginning):
+        for project in self.app.projects_with_prefix(beginning):
             match = _NUMBERED.fullmatch(project.title)
             number = int(match[1]) if match else 0
             if number > 1 and project.title == connection.title(number):
@@ -181,7 +181,7 @@ class Projects:
         """
         if self.account.projects():
             return
-        first = self.app.project_titled(connection.project, connection.label_config)
+        first = self.app.find_or_create_project(connection.project, connection.label_config)
         further = self._further(connection)
         ours = {n: one.id for n, one in sorted(further.items()) if self._has_ours(one)}
         self.account.set_projects(lease, {1: first.id, **ours})
@@ -204,7 +204,7 @@ def ours_above(
 ) -> Iterator[tuple[int, Origin]]:
     """List (id, origin) of a connection's own tasks above an id; none of a deleted project."""
     try:
-        for number, origin in app.origins_above(project_id, above):
+        for number, origin in app.task_origins_above(project_id, above):
             if origin.connection == account.name:
                 yield number, origin
     except ProjectNotFoundError:

@@ -39,7 +39,7 @@ class LabelingApp(Protocol):
         """Give a project as it is now."""
         ...
 
-    def project_titled(self, title: str, label_config: str) -> Project:
+    def find_or_create_project(self, title: str, label_config: str) -> Project:
         """Give the project of that title, the oldest of several; make it if absent.
 
         Without a label config it is made empty, for a person to set one up in Label Studio.
@@ -48,7 +48,7 @@ class LabelingApp(Protocol):
         """
         ...
 
-    def project_like(self, project_id: int, title: str) -> Project:
+    def find_or_create_project_like(self, project_id: int, title: str) -> Project:
         """Give the project of that title, the oldest of several; make it if absent.
 
         It is made with the label config of another project, and with all else there is about how
@@ -56,7 +56,7 @@ class LabelingApp(Protocol):
         """
         ...
 
-    def projects_beginning(self, title: str) -> Iterator[Project]:
+    def projects_with_prefix(self, title: str) -> Iterator[Project]:
         """List the projects whose title is this one or begins with it, the oldest first."""
         ...
 
@@ -71,7 +71,7 @@ class LabelingApp(Protocol):
         """
         ...
 
-    def origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
+    def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         """List (id, origin) of the tasks of ours with greater ids, in the order of their ids."""
         ...
 
@@ -83,26 +83,26 @@ class LabelingApp(Protocol):
         """Delete a task; an absent one is fine."""
         ...
 
-    def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
+    def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         """List the tasks that were touched at or after a Label Studio time, by id.
 
         An annotation made, edited or deleted touches its task.
         """
         ...
 
-    def miscounted(self, project_id: int, since: str = "") -> list[int]:
+    def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
         """List, by id, those of them that have annotations of which their states tell nothing.
 
         One that is being annotated may be among them for a moment.
         """
         ...
 
-    def recent(self, project_id: int, since: str) -> Recent:
-        """Tell how many tasks `states` would list, and the newest time among them."""
+    def recent_changes(self, project_id: int, since: str) -> Recent:
+        """Tell how many tasks `task_states` would list, and the newest time among them."""
         ...
 
     def now(self) -> str:
-        """Give Label Studio's own time, to the second, as `states` takes it."""
+        """Give Label Studio's own time, to the second, as `task_states` takes it."""
         ...
 
     def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
@@ -137,7 +137,7 @@ class LabelingApp(Protocol):
         """
         ...
 
-    def call_back(self, project_id: int, address: str, secret: str) -> None:
+    def register_webhook(self, project_id: int, address: str, secret: str) -> None:
         """Have Label Studio POST to an address when an annotation is made, changed or deleted.
 
         It shows the secret in the header `SECRET_HEADER`, says which of these it was, and no

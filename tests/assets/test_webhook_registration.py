@@ -17,20 +17,20 @@ def reachable(environment):
     environment.setenv("LS_PIPELINE_WEBHOOK_URL", URL)
 
 
-def call_back(bench, app=None):
-    project = bench.app.project_titled("Reviews", CONFIG)
+def register_webhooks(bench, app=None):
+    project = bench.app.find_or_create_project("Reviews", CONFIG)
     with bench.account.lease() as lease:
         work = Pass(bench.account, lease, bench.account.revision())
-        return work.call_back([project.id], app or bench.app)
+        return work.register_webhooks([project.id], app or bench.app)
 
 
 def test_pass_has_label_studio_call_the_connections_own_address(bench, reachable):
-    assert call_back(bench) == []
-    assert bench.app.called_back == {(1, f"{URL}/connections/reviews"): webhook_secret()}
+    assert register_webhooks(bench) == []
+    assert bench.app.webhooks == {(1, f"{URL}/connections/reviews"): webhook_secret()}
 
 
 def test_nobody_is_called_where_no_receiver_is_known(bench):
-    assert (call_back(bench), bench.app.called_back) == ([], {})
+    assert (register_webhooks(bench), bench.app.webhooks) == ([], {})
 
 
 def test_nobody_is_called_for_a_connection_that_exports_nothing(bench, reachable):
@@ -38,13 +38,13 @@ def test_nobody_is_called_for_a_connection_that_exports_nothing(bench, reachable
     one = connection("reviews", source=source, target=None, project="Reviews", label_config=CONFIG)
     bench.ledger.save(one, "test")
 
-    assert (call_back(bench), bench.app.called_back) == ([], {})
+    assert (register_webhooks(bench), bench.app.webhooks) == ([], {})
 
 
 def test_refusal_is_a_note_and_no_failure(bench, reachable):
     def refuse(*_):
         raise LabelStudioError("Label Studio refuses to call it.")
 
-    assert call_back(bench, Wrapped(bench.app, call_back=refuse)) == [
+    assert register_webhooks(bench, Wrapped(bench.app, register_webhook=refuse)) == [
         "Label Studio refuses to call it."
     ]

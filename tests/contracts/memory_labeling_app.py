@@ -19,7 +19,7 @@ class MemoryLabelingApp:
         self.projects = {}
         self.tasks = {}
         self.opened = {}
-        self.called_back = {}
+        self.webhooks = {}
         self.reuses_ids = False
         """True: it numbers tasks as Label Studio does on SQLite."""
         self.counts = True
@@ -35,13 +35,13 @@ class MemoryLabelingApp:
         count = len(self._of(project_id))
         return Project(project_id, title, label_config, count, f"memory:{project_id}")
 
-    def project_titled(self, title, label_config):
-        return self.titled(title) or self._make(title, label_config or "<View></View>")
+    def find_or_create_project(self, title, label_config):
+        return self.find_project(title) or self._make(title, label_config or "<View></View>")
 
-    def project_like(self, project_id, title):
-        return self.titled(title) or self._make(title, self.project(project_id).label_config)
+    def find_or_create_project_like(self, project_id, title):
+        return self.find_project(title) or self._make(title, self.project(project_id).label_config)
 
-    def projects_beginning(self, title):
+    def projects_with_prefix(self, title):
         for number, (name, _) in sorted(self.projects.items()):
             if name.startswith(title):
                 yield self.project(number)
@@ -60,7 +60,7 @@ class MemoryLabelingApp:
             raise TasksRefusedError("refused", reasons)
         return [self._store(project_id, task) for task in tasks]
 
-    def origins_above(self, project_id, task_id):
+    def task_origins_above(self, project_id, task_id):
         for task in self._of(project_id):
             if task["id"] > task_id and (origin := origin_of(task["meta"])):
                 yield task["id"], origin
@@ -75,7 +75,7 @@ class MemoryLabelingApp:
     def delete_task(self, task_id):
         self.tasks.pop(task_id, None)
 
-    def states(self, project_id, since=""):
+    def task_states(self, project_id, since=""):
         for task in self._of(project_id):
             if task["updated_at"] >= since:
                 yield TaskState(
@@ -85,15 +85,15 @@ class MemoryLabelingApp:
                     origin_of(task["meta"]),
                 )
 
-    def miscounted(self, project_id, since=""):
+    def uncounted_tasks(self, project_id, since=""):
         return [
             task["id"]
             for task in self._of(project_id)
             if task["updated_at"] >= since and task["annotations"] and not task["counted"]
         ]
 
-    def recent(self, project_id, since):
-        return Recent.among(self.states(project_id), since)
+    def recent_changes(self, project_id, since):
+        return Recent.among(self.task_states(project_id), since)
 
     def now(self):
         return _moment().replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -116,8 +116,8 @@ class MemoryLabelingApp:
     def open_bucket(self, project_id, scheme, bucket, endpoint="", region=""):
         self.opened[project_id, scheme, bucket] = (endpoint, region)
 
-    def call_back(self, project_id, address, secret):
-        self.called_back[project_id, address] = secret
+    def register_webhook(self, project_id, address, secret):
+        self.webhooks[project_id, address] = secret
 
     # -- what annotators do ---------------------------------------------------------------
 
@@ -149,12 +149,12 @@ class MemoryLabelingApp:
 
     def _call_back(self, task_id, action):
         project_id = self.tasks[task_id]["project"]
-        for (project, address), secret in self.called_back.items():
+        for (project, address), secret in self.webhooks.items():
             if project == project_id:
                 httpx.post(address, json={"action": action}, headers={SECRET_HEADER: secret})
 
-    def titled(self, title):
-        found = self.projects_beginning(title)
+    def find_project(self, title):
+        found = self.projects_with_prefix(title)
         return next((one for one in found if one.title == title), None)
 
     def _make(self, title, label_config):

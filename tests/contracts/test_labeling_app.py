@@ -74,7 +74,7 @@ def app_on_sqlite(world, label_studio_server):
 
 @pytest.fixture
 def project(app):
-    return app.project_titled(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    return app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
 
 
 def body(text="a", row=0, **more):
@@ -83,36 +83,39 @@ def body(text="a", row=0, **more):
 
 
 def test_project_is_made_once_and_found_by_its_exact_title(app, project):
-    assert app.project_titled(project.title, CONFIG).id == project.id
-    assert app.project_titled(project.title.lower(), CONFIG).id != project.id
+    assert app.find_or_create_project(project.title, CONFIG).id == project.id
+    assert app.find_or_create_project(project.title.lower(), CONFIG).id != project.id
 
 
 def test_project_keeps_its_label_config(app, project):
-    again = app.project_titled(project.title, "<View/>")
+    again = app.find_or_create_project(project.title, "<View/>")
 
     assert again.label_config.split() == CONFIG.split()
 
 
 def test_project_like_another_is_made_once_with_its_label_config(app, project):
     title = f"{project.title} (2)"
-    made = app.project_like(project.id, title)
+    made = app.find_or_create_project_like(project.id, title)
 
     assert (made.label_config, made.tasks) == (app.project(project.id).label_config, 0)
-    assert app.project_like(project.id, title).id == made.id != project.id
+    assert app.find_or_create_project_like(project.id, title).id == made.id != project.id
 
 
 def test_projects_are_found_by_how_their_titles_begin_the_oldest_first(app, project):
-    made = [app.project_like(project.id, project.title + more) for more in (" (3)", " (2)")]
-    app.project_titled(f"No {project.title}", CONFIG)
+    made = [
+        app.find_or_create_project_like(project.id, project.title + more)
+        for more in (" (3)", " (2)")
+    ]
+    app.find_or_create_project(f"No {project.title}", CONFIG)
     app.import_tasks(project.id, [body()])
-    found = list(app.projects_beginning(project.title))
+    found = list(app.projects_with_prefix(project.title))
 
     assert [one.id for one in found] == [project.id, *(one.id for one in made)]
     assert [one.tasks for one in found] == [1, 0, 0]
 
 
 def test_project_without_a_label_config_is_made_empty_and_takes_tasks(app):
-    project = app.project_titled(f"Empty {os.getpid()} {next(numbers)}", "")
+    project = app.find_or_create_project(f"Empty {os.getpid()} {next(numbers)}", "")
     app.import_tasks(project.id, [body()])
 
     assert app.project(project.id).tasks == 1
@@ -125,7 +128,7 @@ def test_absent_project_is_told(app):
 
 def test_import_gives_ids_in_order(app, project):
     ids = app.import_tasks(project.id, [body(str(n), n) for n in range(5)])
-    origins = dict(app.origins_above(project.id, 0))
+    origins = dict(app.task_origins_above(project.id, 0))
 
     assert [origins[number].row for number in ids] == list(range(5))
     assert app.project(project.id).tasks == 5
@@ -144,21 +147,21 @@ def test_origins_above_an_id_are_those_that_came_later(app, project):
     above = app.highest_task_id(project.id)
     app.import_tasks(project.id, [body(row=1)])
 
-    assert [origin.row for _, origin in app.origins_above(project.id, above)] == [1]
+    assert [origin.row for _, origin in app.task_origins_above(project.id, above)] == [1]
 
 
 def test_origin_comes_back_as_it_went(app, project):
     origin = Origin("c", "s3://b/ä b+%2F\u2028.json", "v", 7)
     app.import_tasks(project.id, [Task(7, {"text": "s3://b/x"}).as_import(origin)])
 
-    assert [found for _, found in app.origins_above(project.id, 0)] == [origin]
+    assert [found for _, found in app.task_origins_above(project.id, 0)] == [origin]
 
 
 def test_annotating_moves_the_state_and_its_time(app, project):
     (number,) = app.import_tasks(project.id, [body()])
-    before = next(iter(app.states(project.id)))
+    before = next(iter(app.task_states(project.id)))
     app.annotate(number, RESULT)
-    after = next(iter(app.states(project.id)))
+    after = next(iter(app.task_states(project.id)))
 
     assert (before.annotations, after.annotations) == (0, 1)
     assert after.updated_at > before.updated_at
@@ -167,9 +170,9 @@ def test_annotating_moves_the_state_and_its_time(app, project):
 def test_deleting_an_annotation_moves_the_state(app, project):
     (number,) = app.import_tasks(project.id, [body()])
     annotation = app.annotate(number, RESULT)
-    before = next(iter(app.states(project.id)))
+    before = next(iter(app.task_states(project.id)))
     app.delete_annotation(annotation)
-    (after,) = app.states(project.id, before.updated_at)
+    (after,) = app.task_states(project.id, before.updated_at)
 
     assert after.annotations == 0
 
@@ -177,9 +180,9 @@ def test_deleting_an_annotation_moves_the_state(app, project):
 def test_states_since_a_time_leave_earlier_ones_out(app, project):
     first, _ = app.import_tasks(project.id, [body(row=0), body(row=1)])
     app.annotate(first, RESULT)
-    since = max(state.updated_at for state in app.states(project.id))
+    since = max(state.updated_at for state in app.task_states(project.id))
 
-    assert [state.id for state in app.states(project.id, since)] == [first]
+    assert [state.id for state in app.task_states(project.id, since)] == [first]
 
 
 def test_recent_tells_of_the_states_that_would_be_listed(app, project):
@@ -187,9 +190,9 @@ def test_recent_tells_of_the_states_that_would_be_listed(app, project):
     before = app.now()
     app.annotate(second, RESULT)
     app.annotate(first, RESULT)
-    states = list(app.states(project.id))
+    states = list(app.task_states(project.id))
     times = [before, *(state.updated_at for state in states), "2999-01-01T00:00:00.000000Z"]
-    found = [app.recent(project.id, since) for since in times]
+    found = [app.recent_changes(project.id, since) for since in times]
 
     assert found == [Recent.among(states, since) for since in times]
     assert [one.count for one in found] == [2, 1, 2, 0]
@@ -199,7 +202,7 @@ def test_now_is_not_ahead_of_what_is_written_next(app, project):
     now = app.now()
     app.import_tasks(project.id, [body()])
 
-    assert next(iter(app.states(project.id))).updated_at >= now
+    assert next(iter(app.task_states(project.id))).updated_at >= now
 
 
 def test_completion_has_the_annotation_and_the_raw_data(app, project):
@@ -227,7 +230,7 @@ def test_deleting_a_task_twice_is_fine(app, project):
     app.delete_task(number)
     app.delete_task(number)
 
-    assert list(app.states(project.id)) == []
+    assert list(app.task_states(project.id)) == []
 
 
 def test_draft_is_a_humans_work_and_no_completion(app, project):
@@ -251,30 +254,30 @@ def test_task_with_several_annotations_is_annotated_once(app, project):
     app.import_tasks(project.id, [body(annotations=[skipped], row=1), body(row=2)])
 
     assert app.count_annotated(project.id) == 2
-    assert app.miscounted(project.id) == []
+    assert app.uncounted_tasks(project.id) == []
 
 
 def test_no_task_is_annotated_in_an_empty_project(app, project):
     assert app.count_annotated(project.id) == 0
-    assert app.miscounted(project.id) == []
+    assert app.uncounted_tasks(project.id) == []
 
 
 def test_annotated_task_of_which_the_app_lost_count_is_told(app, project):
     lost, other, _ = app.import_tasks(project.id, [body(row=row) for row in range(3)])
     for number in (lost, lost, other):
         app.annotate(number, RESULT)
-    (since,) = (one.updated_at for one in app.states(project.id) if one.id == lost)
+    (since,) = (one.updated_at for one in app.task_states(project.id) if one.id == lost)
     app.lose_count(lost)
 
-    assert [one.annotations for one in app.states(project.id)] == [0, 1, 0]
-    assert app.miscounted(project.id) == app.miscounted(project.id, since) == [lost]
-    assert app.miscounted(project.id, "2999-01-01T00:00:00.000000Z") == []
+    assert [one.annotations for one in app.task_states(project.id)] == [0, 1, 0]
+    assert app.uncounted_tasks(project.id) == app.uncounted_tasks(project.id, since) == [lost]
+    assert app.uncounted_tasks(project.id, "2999-01-01T00:00:00.000000Z") == []
     assert app.count_annotated(project.id) == 2
     assert app.count_annotations([project.id]) == {project.id: 3}
 
 
 def test_annotations_of_several_projects_are_counted_at_once(app, project):
-    other = app.project_titled(f"{project.title} too", CONFIG)
+    other = app.find_or_create_project(f"{project.title} too", CONFIG)
     skipped = {"result": RESULT, "was_cancelled": True}
     app.import_tasks(project.id, [body(annotations=[{"result": RESULT}, skipped]), body(row=1)])
     absent = other.id + 1_000_000
@@ -342,9 +345,9 @@ def test_another_server_is_told_from_label_studio(world, s3_server):
 def test_project_is_found_among_more_than_an_answer_holds(world, monkeypatch):
     monkeypatch.setattr(label_studio, "PROJECTS_PAGE", 2)
     app, title = RealApp(), f"Many {os.getpid()}"
-    made = [app.project_titled(f"{title}{number}", CONFIG).id for number in range(5)]
+    made = [app.find_or_create_project(f"{title}{number}", CONFIG).id for number in range(5)]
 
-    assert [one.id for one in app.projects_beginning(title)] == made
+    assert [one.id for one in app.projects_with_prefix(title)] == made
 
 
 @pytest.mark.parametrize("key", ["secret\nof-ours", "secret of-ours", "“secret-of-ours”"])
@@ -377,22 +380,22 @@ def test_url_that_is_no_address_is_told(environment):
 @pytest.mark.server
 def test_project_that_was_made_twice_is_the_older_one_and_none_is_deleted(world):
     app, title = RealApp(), f"Twice {os.getpid()} and with a title as long as allowed"[:50]
-    first = app.project_titled(title, CONFIG)
+    first = app.find_or_create_project(title, CONFIG)
     found = app._made(title, {"label_config": CONFIG})
     app._made(title, {"label_config": CONFIG})
-    titles = [one.title for one in app.projects_beginning(title[:20])]
+    titles = [one.title for one in app.projects_with_prefix(title[:20])]
 
-    assert found.id == app.project_titled(title, CONFIG).id == first.id
+    assert found.id == app.find_or_create_project(title, CONFIG).id == first.id
     assert titles == [title, *[f"{title[:29]} (made twice, unused)"] * 2]
 
 
 @pytest.mark.server
 def test_project_like_another_is_labeled_in_as_that_one(world):
     app = RealApp()
-    project = app.project_titled("Set up by hand", CONFIG)
+    project = app.find_or_create_project("Set up by hand", CONFIG)
     by_hand = {"expert_instruction": "Look twice.", "maximum_annotations": 3, "color": "#123456"}
     app.api.json("PATCH", f"api/projects/{project.id}/", json=by_hand)
-    made = app.project_like(project.id, "Set up by hand (2)")
+    made = app.find_or_create_project_like(project.id, "Set up by hand (2)")
     found = app.api.json("GET", f"api/projects/{made.id}/")
 
     assert {name: found[name] for name in by_hand} == by_hand
@@ -404,7 +407,7 @@ def test_what_tasks_bring_is_there_though_label_studio_had_to_try_again(app_on_s
     monkeypatch.setattr(
         LabelStudio, "_imported", lambda *asked: answers.append(whole(*asked)) or answers[-1]
     )
-    project = app.project_titled(f"Locked {os.getpid()}", CONFIG)
+    project = app.find_or_create_project(f"Locked {os.getpid()}", CONFIG)
     brought = {"predictions": [{"result": RESULT}], "annotations": [{"result": RESULT}]}
     with contextlib.closing(sqlite3.connect(app.database)) as db, ThreadPoolExecutor(1) as pool:
         db.execute("BEGIN IMMEDIATE")
@@ -416,13 +419,13 @@ def test_what_tasks_bring_is_there_though_label_studio_had_to_try_again(app_on_s
 
     assert [answer["prediction_count"] for answer in answers] == [0, 1]
     assert (len(first.annotations), len(first.document["predictions"])) == (1, 1)
-    assert [one.task_id for one in found] == [one.id for one in app.states(project.id)] == ids
+    assert [one.task_id for one in found] == [one.id for one in app.task_states(project.id)] == ids
 
 
 @pytest.mark.server
 def test_task_that_crashes_label_studio_is_told_from_an_outage(world):
     app = RealApp()
-    project = app.project_titled("Crashes", CONFIG)
+    project = app.find_or_create_project("Crashes", CONFIG)
 
     with pytest.raises(TasksRefusedError) as caught:
         app.import_tasks(project.id, [body(predictions=5)])
@@ -433,7 +436,7 @@ def test_task_that_crashes_label_studio_is_told_from_an_outage(world):
 @pytest.mark.server
 def test_bucket_that_label_studio_can_not_reach_is_told(world):
     app = RealApp()
-    project = app.project_titled("No bucket", CONFIG)
+    project = app.find_or_create_project("No bucket", CONFIG)
 
     with pytest.raises(LabelStudioError, match="can't open objects of s3://absent"):
         app.open_bucket(project.id, "s3", "absent")
@@ -445,7 +448,7 @@ def opened(world):
     import boto3
 
     app = RealApp()
-    project = app.project_titled("Storages", CONFIG)
+    project = app.find_or_create_project("Storages", CONFIG)
     boto3.client("s3").create_bucket(Bucket="storages")
     for one in _storages(app, project):
         app.api.json("DELETE", f"api/storages/s3/{one['id']}")
@@ -551,7 +554,7 @@ def calls(door):
 
 def test_label_that_is_made_and_deleted_is_told_with_the_secret_and_no_more(app, project, door):
     (number,) = app.import_tasks(project.id, [body()])
-    app.call_back(project.id, f"{door.url}/connections/c", "our-secret")
+    app.register_webhook(project.id, f"{door.url}/connections/c", "our-secret")
     app.delete_annotation(app.annotate(number, RESULT))
 
     assert calls(door) == [
@@ -563,7 +566,7 @@ def test_label_that_is_made_and_deleted_is_told_with_the_secret_and_no_more(app,
 def test_address_is_registered_once_and_another_connections_stays(app, project, door):
     (number,) = app.import_tasks(project.id, [body()])
     for name in ("c", "d", "c"):
-        app.call_back(project.id, f"{door.url}/connections/{name}", "our-secret")
+        app.register_webhook(project.id, f"{door.url}/connections/{name}", "our-secret")
     app.annotate(number, RESULT)
 
     assert sorted(path for path, _, _ in calls(door)) == ["/connections/c", "/connections/d"]
@@ -572,13 +575,13 @@ def test_address_is_registered_once_and_another_connections_stays(app, project, 
 @pytest.mark.server
 def test_registration_that_is_out_of_date_is_corrected(world, door):
     app = RealApp()
-    project = app.project_titled(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
     (number,) = app.import_tasks(project.id, [body()])
-    app.call_back(project.id, f"http://{WEBHOOKS_HOST}:9/connections/c", "our-secret")
-    app.call_back(project.id, f"{door.url}/connections/c", "our-secret")
+    app.register_webhook(project.id, f"http://{WEBHOOKS_HOST}:9/connections/c", "our-secret")
+    app.register_webhook(project.id, f"{door.url}/connections/c", "our-secret")
     (there,) = app.api.json("GET", "api/webhooks/", params={"project": project.id})
     app.api.json("PATCH", f"api/webhooks/{there['id']}/", json={"is_active": False, "actions": []})
-    app.call_back(project.id, f"{door.url}/connections/c", "renewed")
+    app.register_webhook(project.id, f"{door.url}/connections/c", "renewed")
     app.annotate(number, RESULT)
 
     assert calls(door) == [("/connections/c", {"action": "ANNOTATION_CREATED"}, "renewed")]
@@ -587,7 +590,7 @@ def test_registration_that_is_out_of_date_is_corrected(world, door):
 @pytest.mark.server
 def test_address_that_label_studio_calls_nobody_at_is_an_error_that_says_what_to_do(world):
     app = RealApp()
-    project = app.project_titled(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
 
     with pytest.raises(LabelStudioError, match="inner network; set LS_PIPELINE_WEBHOOK_URL"):
-        app.call_back(project.id, "http://127.0.0.1:9/connections/c", "our-secret")
+        app.register_webhook(project.id, "http://127.0.0.1:9/connections/c", "our-secret")

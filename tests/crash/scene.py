@@ -121,7 +121,7 @@ class Scene:
         in quarantine.
         """
         projects = Projects(self.account, self.app)
-        tasks = projects.completions([one.id for one in projects.states()])
+        tasks = projects.completions([one.id for one in projects.task_states()])
         origins = [origin_of(task.document["meta"]) for task in tasks]
         places = Counter((one.uri.rpartition("/")[2], one.row) for one in origins)
         assert max(places.values()) == 1, f"doubled: {places}"

@@ -104,13 +104,13 @@ class Stage:
         return [
             task
             for project in self.projects(name)
-            for task in app.completions(project.id, [one.id for one in app.states(project.id)])
+            for task in app.completions(project.id, [one.id for one in app.task_states(project.id)])
         ]
 
     def projects(self, name):
         """List a connection's project and those that go on where it is full."""
         title = self.name(name)
-        found = LabelStudio().projects_beginning(title)
+        found = LabelStudio().projects_with_prefix(title)
         return [one for one in found if one.title == title or one.title.startswith(f"{title} (")]
 
     def label_all(self, name):

@@ -22,8 +22,8 @@ def test_example_becomes_tasks_that_show_its_data(stage, file):
     ((name, settings),) = yaml.safe_load(file.read_text())["connections"].items()
     done = stage.sync(name)[name]
     app = LabelStudio()
-    project = app.titled(settings["project"]).id
-    tasks = [one.id for one in app.states(project)]
+    project = app.find_project(settings["project"]).id
+    tasks = [one.id for one in app.task_states(project)]
     shown = [one.document for one in app.completions(project, tasks)]
 
     assert (done["tasks"], done["quarantined"]) == (3, 0)

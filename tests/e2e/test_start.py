@@ -110,7 +110,7 @@ def project(folder):
 def loaded(project):
     """Give the data of all tasks."""
     app = LabelStudio()
-    ids = [one.id for one in app.states(project())]
+    ids = [one.id for one in app.task_states(project())]
     return [one.document["data"] for one in app.completions(project(), ids)]
 
 
@@ -140,7 +140,7 @@ def test_seed_reads_a_bucket_with_blobs(folder, buckets, project, command, cloud
 @pytest.mark.parametrize(("command", "cloud"), [(TO_S3, "s3"), (TO_GCS, "gs")])
 def test_seed_writes_results_to_a_bucket(folder, buckets, project, command, cloud):
     app = LabelStudio()
-    made = app.project_titled(BUCKET, samples.TEXT_CONFIG)
+    made = app.find_or_create_project(BUCKET, samples.TEXT_CONFIG)
     (number,) = app.import_tasks(made.id, [{"data": TYPED_BY_HAND}])
     result = samples.label(TYPED_BY_HAND)
     app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
@@ -246,7 +246,7 @@ def test_changes_and_labels_come_by_notifications_alone_while_polls_are_an_hour_
             wait_for(lambda: "1 loaded as tasks" in log.read_text())
             bucket.put("in/later.json", json.dumps(TYPED_BY_HAND).encode(), "application/json")
             wait_for(lambda: "2 loaded as tasks" in log.read_text())
-            number = max(one.id for one in app.states(project()))
+            number = max(one.id for one in app.task_states(project()))
             result = samples.label(TYPED_BY_HAND)
             app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
             wait_for(lambda: "1 written as completions" in log.read_text())

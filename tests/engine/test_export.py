@@ -46,10 +46,10 @@ def test_exporting_twice_writes_once(labeled):
 
 def test_export_that_follows_at_once_lists_nothing(labeled):
     labeled.export()
-    labeled.export(app=Wrapped(labeled.app, states=None))
+    labeled.export(app=Wrapped(labeled.app, task_states=None))
     labeled.app.annotate(labeled.task_id("a.json"), RESULT)
     done = labeled.export()
-    labeled.export(app=Wrapped(labeled.app, states=None))
+    labeled.export(app=Wrapped(labeled.app, task_states=None))
 
     assert done.written == 1
 
@@ -63,8 +63,8 @@ def test_labels_of_which_label_studio_lost_count_are_exported_and_told(labeled):
     done = labeled.export()
     again = labeled.export(differs=True)
 
-    assert (done.written, done.deleted, done.miscounted) == (2, 0, [c])
-    assert (again.looked_at, again.deleted, again.miscounted) == (0, 0, [c])
+    assert (done.written, done.deleted, done.uncounted) == (2, 0, [c])
+    assert (again.looked_at, again.deleted, again.uncounted) == (0, 0, [c])
     assert len(documents(labeled)[f"{c}.json"]["annotations"]) == 1
 
 
@@ -87,15 +87,15 @@ def test_label_that_is_being_given_is_no_miscount(labeled):
     c = labeled.task_id("c.json")
     labeled.app.annotate(c, RESULT)
     seen = iter([[c], []])
-    done = labeled.export(app=Wrapped(labeled.app, miscounted=lambda *_: next(seen)))
+    done = labeled.export(app=Wrapped(labeled.app, uncounted_tasks=lambda *_: next(seen)))
 
-    assert (done.written, done.miscounted) == (3, [])
+    assert (done.written, done.uncounted) == (3, [])
 
 
 def test_export_that_a_sensor_saw_a_difference_for_lists(labeled):
     labeled.export()
     listed = []
-    app = Wrapped(labeled.app, states=lambda *asked: listed.append(asked) or iter(()))
+    app = Wrapped(labeled.app, task_states=lambda *asked: listed.append(asked) or iter(()))
     labeled.export(app=app, differs=True)
 
     assert len(listed) == 1

@@ -157,7 +157,7 @@ def test_long_title_is_cut_so_that_its_number_fits(bench):
 
 
 def foreign_task(bench, title):
-    project = bench.app.project_titled(title, CONFIG)
+    project = bench.app.find_or_create_project(title, CONFIG)
     bench.app.import_tasks(project.id, [{"data": {"text": "not ours"}}])
 
 
@@ -165,7 +165,7 @@ def foreign_task(bench, title):
     "make",
     [
         lambda bench: foreign_task(bench, "Reviews (2)"),
-        lambda bench: bench.app.project_titled("Reviews (2)", "<View/>"),
+        lambda bench: bench.app.find_or_create_project("Reviews (2)", "<View/>"),
     ],
     ids=["with tasks of its own", "to label otherwise"],
 )
@@ -377,10 +377,10 @@ def test_runs_that_both_begin_a_further_project_make_one(bench):
     def pause(project_id, title):
         bench.time.sleep(LEASE_SECONDS + 1)
         bench.load()
-        return bench.app.project_like(project_id, title)
+        return bench.app.find_or_create_project_like(project_id, title)
 
     with pytest.raises(LeaseLostError):
-        bench.load(app=Wrapped(bench.app, project_like=pause))
+        bench.load(app=Wrapped(bench.app, find_or_create_project_like=pause))
 
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 1}
     assert len(bench.tasks) == 4

@@ -45,11 +45,11 @@ def listings(bench):
     """Count how often a pass over nothing new lists the tasks of a project."""
     asked = []
 
-    def origins_above(project_id, task_id):
+    def task_origins_above(project_id, task_id):
         asked.append(task_id)
-        return bench.app.origins_above(project_id, task_id)
+        return bench.app.task_origins_above(project_id, task_id)
 
-    bench.load(app=Wrapped(bench.app, origins_above=origins_above))
+    bench.load(app=Wrapped(bench.app, task_origins_above=task_origins_above))
     return len(asked)
 
 

@@ -183,7 +183,7 @@ class Load:
         app = LabelStudio()
         found = []
         for project in [one for account in self.accounts for one in account.projects().values()]:
-            for _, origin in app.origins_above(project, 0):
+            for _, origin in app.task_origins_above(project, 0):
                 found.append((origin.connection, origin.uri, origin.row))
         return sorted(found)
 

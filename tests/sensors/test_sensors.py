@@ -355,7 +355,7 @@ def test_clock_of_label_studio_that_is_set_back_asks_for_one_run_and_lists_nothi
     back = Wrapped(
         bench.app,
         now=lambda: earlier(bench.app.now(), timedelta(hours=1)),
-        states=lambda *asked: listed.append(asked) or bench.app.states(*asked),
+        task_states=lambda *asked: listed.append(asked) or bench.app.task_states(*asked),
     )
     context = dg.build_sensor_context(instance=instance)
     asked = completions_tick(context, bench.ledger, back)
@@ -371,7 +371,7 @@ def test_what_nobody_labeled_is_not_listed(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()
     listed = []
-    app = Wrapped(bench.app, states=lambda *asked: listed.append(asked) or iter(()))
+    app = Wrapped(bench.app, task_states=lambda *asked: listed.append(asked) or iter(()))
     context = dg.build_sensor_context(instance=instance)
     result = completions_tick(context, bench.ledger, app)
 

@@ -171,7 +171,7 @@ def _own_state(cli: CliContext) -> Iterator[Check]:
 def _label_studio(cli: CliContext) -> Iterator[Check]:
     app = cli.label_studio
     try:
-        about = app.about()
+        about = app.server_info()
     except PipelineError as error:
         yield _from_error("label studio", error)
         return
@@ -217,7 +217,9 @@ def _project(account: Account, connection: Connection, cli: CliContext) -> _Step
     """
     app = cli.label_studio
     try:
-        found = Projects(account, app).all() or list(filter(None, [app.titled(connection.project)]))
+        found = Projects(account, app).all() or list(
+            filter(None, [app.find_project(connection.project)])
+        )
     except PipelineError as error:
         yield _from_error("project", error)
         return ()
@@ -323,7 +325,7 @@ def _blobs(account: Account, key: str, cli: CliContext, *, answers: bool) -> Ite
         return
     number, uri = task[0], source.root + task[1]
     try:
-        opened = cli.label_studio.open_as_browser(number, uri)
+        opened = cli.label_studio.fetch_as_browser(number, uri)
     except PipelineError as error:
         yield _from_error("blobs: open", error)
         return
@@ -430,7 +432,7 @@ def _webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:
         return
     app, address = cli.label_studio, f"{url}/connections/{account.name}"
     try:
-        known = all(app.calls_back(one, address, webhook_secret()) for one in ids)
+        known = all(app.has_webhook(one, address, webhook_secret()) for one in ids)
     except PipelineError as error:
         yield _from_error("called back", error)
         return

@@ -44,7 +44,7 @@ PROJECTS_PAGE = 100
 PROJECT_FIELDS = "id,title,label_config,task_number"
 """What is asked of a project: the other counts take 100 ms on one of 100,000 tasks, these 20."""
 
-SET_UP = (
+LABELING_SETTINGS = (
     "color",
     "description",
     "enable_empty_annotation",
@@ -62,10 +62,10 @@ SET_UP = (
 )
 """How people label in a project: what one that continues it is made with."""
 
-SPARE = " (made twice, unused)"
+DUPLICATE_SUFFIX = " (made twice, unused)"
 """Ends the title of a project that nothing needs, and that somebody may delete."""
 
-BROUGHT = {"annotations": "annotation_count", "predictions": "prediction_count"}
+IMPORT_COUNTS = {"annotations": "annotation_count", "predictions": "prediction_count"}
 """What tasks may bring, and where the answer to an import counts it."""
 
 IMPORTS_AT_MOST = 3
@@ -76,7 +76,7 @@ IMPORT_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ServerInfo:
     """What answers, and as whom it knows us."""
 
     version: str
@@ -86,7 +86,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class BrowserResponse:
     """How a browser fares with the URL of a task's object."""
 
     status: int
@@ -119,7 +119,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         params = {"include": PROJECT_FIELDS}
         return self._project(self.api.json("GET", f"api/projects/{project_id}/", params=params))
 
-    def projects_beginning(self, title: str) -> Iterator[Project]:
+    def projects_with_prefix(self, title: str) -> Iterator[Project]:
         # The server's filter is a substring match that ignores case.
         params = {"title": title, "ordering": "id", "include": PROJECT_FIELDS}
         for page in itertools.count(1):
@@ -131,30 +131,30 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             if not answer["next"]:
                 return
 
-    def project_titled(self, title: str, label_config: str) -> Project:
+    def find_or_create_project(self, title: str, label_config: str) -> Project:
         body = {"label_config": label_config or "<View></View>"}
-        return self.titled(title) or self._made(title, body)
+        return self.find_project(title) or self._made(title, body)
 
-    def project_like(self, project_id: int, title: str) -> Project:
-        if found := self.titled(title):
+    def find_or_create_project_like(self, project_id: int, title: str) -> Project:
+        if found := self.find_project(title):
             return found
-        params = {"include": ",".join(SET_UP)}
+        params = {"include": ",".join(LABELING_SETTINGS)}
         like = self.api.json("GET", f"api/projects/{project_id}/", params=params)
         # What was never set it gives as null, and crashes on where it gets it.
         return self._made(title, {name: value for name, value in like.items() if value is not None})
 
-    def titled(self, title: str) -> Project | None:
+    def find_project(self, title: str) -> Project | None:
         """Give the project of that title, the oldest of several, if there is one."""
-        return next((one for one in self.projects_beginning(title) if one.title == title), None)
+        return next((one for one in self.projects_with_prefix(title) if one.title == title), None)
 
     def _made(self, title: str, set_up: Mapping[str, Any]) -> Project:
         made = self._project(
             self.api.json("POST", "api/projects/", json={**set_up, "title": title})
         )
-        first = self.titled(title) or made
+        first = self.find_project(title) or made
         if first.id != made.id:  # another run made one at the same moment: the older one stays
             # Two deletions at once have Label Studio never count an annotation again.
-            spare = title[: TITLE_LENGTHS[-1] - len(SPARE)] + SPARE
+            spare = title[: TITLE_LENGTHS[-1] - len(DUPLICATE_SUFFIX)] + DUPLICATE_SUFFIX
             self.api.json("PATCH", f"api/projects/{made.id}/", json={"title": spare})
         return first
 
@@ -178,11 +178,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         On SQLite, where its database was locked, Label Studio tries again by itself, and has lost
         the tasks' predictions and annotations by then: such tasks are deleted, and sent anew.
         """
-        brought = any(one.get(kind) for one in tasks for kind in BROUGHT)
+        brought = any(one.get(kind) for one in tasks for kind in IMPORT_COUNTS)
         for _ in range(IMPORTS_AT_MOST):
             found = self._imported(project_id, tasks)
             ids: list[int] = found["task_ids"]
-            if not brought or any(found.get(count) != 0 for count in BROUGHT.values()):
+            if not brought or any(found.get(count) != 0 for count in IMPORT_COUNTS.values()):
                 return ids
             for number in ids:
                 self.delete_task(number)
@@ -213,7 +213,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         return found
 
-    def origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
+    def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         for task in self._tasks(project_id, [], LIGHT_PAGE, above=task_id, include="id,meta"):
             if origin := origin_of(task.get("meta")):
                 yield task["id"], origin
@@ -225,7 +225,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         with contextlib.suppress(ProjectNotFoundError):  # gone already
             self.api.json("DELETE", f"api/tasks/{task_id}/")
 
-    def states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
+    def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         fields = "id,meta,updated_at,total_annotations,cancelled_annotations"
         wanted = [_touched(since)] if since else []
         for task in self._tasks(project_id, wanted, LIGHT_PAGE, include=fields):
@@ -233,7 +233,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             origin = origin_of(task.get("meta"))
             yield TaskState(task["id"], task["updated_at"], finished, origin)
 
-    def recent(self, project_id: int, since: str) -> Recent:
+    def recent_changes(self, project_id: int, since: str) -> Recent:
         query = {
             "filters": {"conjunction": "and", "items": [_touched(since)]},
             "ordering": ["-tasks:updated_at"],
@@ -264,7 +264,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             ):
                 yield completion(task)
 
-    def miscounted(self, project_id: int, since: str = "") -> list[int]:
+    def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
         wanted = [
             _is("annotations_ids", "greater", 0, "Number"),
             _is("total_annotations", "equal", 0, "Number"),
@@ -302,21 +302,21 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         where = (scheme, bucket, endpoint, region)
         label_studio_storages.open_bucket(self.api, project_id, *where, self._google_credentials)
 
-    def call_back(self, project_id: int, address: str, secret: str) -> None:
-        label_studio_webhooks.call_back(self.api, project_id, address, secret)
+    def register_webhook(self, project_id: int, address: str, secret: str) -> None:
+        label_studio_webhooks.register_webhook(self.api, project_id, address, secret)
 
-    def calls_back(self, project_id: int, address: str, secret: str) -> bool:
-        """Tell whether `call_back` has nothing to do."""
-        return label_studio_webhooks.calls_back(self.api, project_id, address, secret)
+    def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
+        """Tell whether `register_webhook` has nothing to do."""
+        return label_studio_webhooks.has_webhook(self.api, project_id, address, secret)
 
     def version(self) -> str:
         return self._told("api/version", "release")
 
-    def about(self) -> About:
+    def server_info(self) -> ServerInfo:
         """Say what answers, and as whom it knows us."""
         version, user = self.version(), self._told("api/current-user/whoami", "email")
         is_jwt = self.api.api_key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
-        return About(version, "personal access token" if is_jwt else "legacy token", user)
+        return ServerInfo(version, "personal access token" if is_jwt else "legacy token", user)
 
     def _told(self, path: str, name: str) -> str:
         try:
@@ -324,7 +324,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         except (KeyError, TypeError):
             raise self.api.not_label_studio() from None
 
-    def open_as_browser(self, task_id: int, uri: str) -> Opened:
+    def fetch_as_browser(self, task_id: int, uri: str) -> BrowserResponse:
         """Open an object of a task the way that its page in Label Studio does."""
         import httpx
 
@@ -342,11 +342,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         except httpx.HTTPError as error:
             if error.request.url.netloc == own.netloc:
                 raise self.api.unavailable(error) from error
-            return Opened(0, error.request.url.host, allowed=False)
+            return BrowserResponse(0, error.request.url.host, allowed=False)
         if not answer.history:
-            return Opened(answer.status_code, "", allowed=True)
+            return BrowserResponse(answer.status_code, "", allowed=True)
         allowed = answer.headers.get("access-control-allow-origin") in {"*", origin}
-        return Opened(answer.status_code, answer.url.host, allowed)
+        return BrowserResponse(answer.status_code, answer.url.host, allowed)
 
     def _google_credentials(self) -> str:
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")

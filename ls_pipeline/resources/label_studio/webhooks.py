@@ -18,8 +18,8 @@ LABELED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "A
 """The actions that change a completion."""
 
 
-def call_back(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> None:
-    """See to a webhook, as ``LabelingApp.call_back`` says."""
+def register_webhook(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> None:
+    """See to a webhook, as ``LabelingApp.register_webhook`` says."""
     wanted, mine = _webhook(address, secret), _ours(api, project_id, address, secret)
     if mine and _is_as(wanted, mine[0]):
         return
@@ -36,8 +36,8 @@ def call_back(api: LabelStudioAPI, project_id: int, address: str, secret: str) -
         ) from error
 
 
-def calls_back(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> bool:
-    """Tell whether `call_back` has nothing to do."""
+def has_webhook(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> bool:
+    """Tell whether `register_webhook` has nothing to do."""
     mine = _ours(api, project_id, address, secret)
     return bool(mine) and _is_as(_webhook(address, secret), mine[0])
 

@@ -12,7 +12,7 @@ from ls_pipeline.cli.servers.server import chosen_port
 from ls_pipeline.cli.webhooks import serving
 from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
 from ls_pipeline.resources.environment import webhook_secret
-from ls_pipeline.resources.label_studio.app import About, Opened
+from ls_pipeline.resources.label_studio.app import BrowserResponse, ServerInfo
 from ls_pipeline.settings.model import connection
 from tests.bench import Bench
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
@@ -27,16 +27,16 @@ class App(MemoryLabelingApp):
 
     base_url = public_url = "http://labels"
     version = "1.23.2"
-    opened_as = Opened(200, "store", allowed=True)
+    opened_as = BrowserResponse(200, "store", allowed=True)
 
-    def about(self):
-        return About(self.version, "legacy token", "me@example.com")
+    def server_info(self):
+        return ServerInfo(self.version, "legacy token", "me@example.com")
 
-    def open_as_browser(self, _task_id, _uri):
+    def fetch_as_browser(self, _task_id, _uri):
         return self.opened_as
 
-    def calls_back(self, project_id, address, secret):
-        return self.called_back.get((project_id, address)) == secret
+    def has_webhook(self, project_id, address, secret):
+        return self.webhooks.get((project_id, address)) == secret
 
 
 @pytest.fixture
@@ -144,13 +144,13 @@ def test_fault_of_our_own_stops_no_other_connection(bench):
 
 
 def test_blob_that_opens_is_well(bench):
-    checks = blobs(bench, Opened(206, "store", allowed=True))[1]
+    checks = blobs(bench, BrowserResponse(206, "store", allowed=True))[1]
 
     assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "ok")
 
 
 def test_bucket_without_a_cors_rule_fails(bench):
-    checks = blobs(bench, Opened(200, "store", allowed=False))[1]
+    checks = blobs(bench, BrowserResponse(200, "store", allowed=False))[1]
 
     assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "failed")
     assert "http://labels" in checks["blobs: CORS"].do
@@ -167,7 +167,7 @@ def test_bucket_without_a_cors_rule_fails(bench):
     ],
 )
 def test_blob_that_does_not_open_says_what_to_do(bench, status, host, advice):
-    check = blobs(bench, Opened(status, host, allowed=False))[1]["blobs: open"]
+    check = blobs(bench, BrowserResponse(status, host, allowed=False))[1]["blobs: open"]
 
     assert (check.state, advice in check.do) == ("failed", True)
 
@@ -250,7 +250,7 @@ def with_webhooks(bench, environment, url):
 
 def test_receiver_that_answers_and_is_known_is_well(bench, environment):
     with serving(bench.ledger, webhook_secret(), "127.0.0.1", chosen_port(None, 3001)) as url:
-        bench.app.call_back(1, f"{url}/connections/reviews", webhook_secret())
+        bench.app.register_webhook(1, f"{url}/connections/reviews", webhook_secret())
         _, checks = with_webhooks(bench, environment, url)
 
     assert (checks["webhooks"].state, checks["called back"].state) == ("ok", "ok")
