@@ -160,7 +160,9 @@ class Importing:
         while self._project.tasks >= size:
             full = self._project
             self._project = self.projects.begin_next(self.lease, self.connection)
-            self.notes += self.projects.open_bucket(self.bucket, self.params, [self._project.id])
+            self.notes += self.projects.register_storage(
+                self.bucket, self.params, [self._project.id]
+            )
             self.notes.append(
                 f"Project {full.title!r} has {full.tasks} tasks, and is full; new ones go to "
                 f"{self._project.title!r}, {self._project.url}."

@@ -133,7 +133,7 @@ class _Loader:
         settling = self._settle_attempts()
         self._adopt_tasks()
         self._free_outlived()
-        self.done.notes += self.projects.open_bucket(
+        self.done.notes += self.projects.register_storage(
             self.bucket, self.source.params, self.projects.ids
         )
         self.importing = Importing(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.errors import LabelStudioError, ProjectNotFoundError
+from ls_pipeline.resources.labeling_app import StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Projects:
         """Count as ``LabelingApp.count_annotations`` does, in all of them."""
         return sum(self.app.count_annotations(self.ids).values())
 
-    def open_bucket(
+    def register_storage(
         self, bucket: Bucket, params: SourceParams, project_ids: Sequence[int]
     ) -> list[str]:
         """Let annotators open a bucket's objects in some projects; give what is in the way.
@@ -115,10 +116,10 @@ class Projects:
         """
         # Label Studio takes us-east-1 where it is told none, whatever its environment says.
         region = params.region_name or bucket.region
-        where = (bucket.scheme, bucket.name, params.endpoint_url, region)
+        location = StorageLocation(bucket.scheme, bucket.name, params.endpoint_url, region)
         try:
             for number in project_ids:
-                self.app.open_bucket(number, *where)
+                self.app.register_storage(number, location)
         except LabelStudioError as error:
             if error.transient:
                 raise

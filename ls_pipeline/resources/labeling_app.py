@@ -27,6 +27,20 @@ class Project:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class StorageLocation:
+    """Where Label Studio finds a bucket; ``scheme`` is ``s3`` or ``gs``."""
+
+    scheme: str
+    bucket: str
+    endpoint_url: str = ""
+    region: str = ""
+
+    @property
+    def uri(self) -> str:
+        return f"{self.scheme}://{self.bucket}"
+
+
 class LabelingApp(Protocol):
     """Where annotators work.
 
@@ -124,9 +138,7 @@ class LabelingApp(Protocol):
         """Give the version of Label Studio, as in 1.23.2."""
         ...
 
-    def open_bucket(
-        self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
-    ) -> None:
+    def register_storage(self, project_id: int, location: StorageLocation) -> None:
         """Let the project's annotators open the objects of a bucket.
 
         Registers a storage connection that never syncs, once: Label Studio signs the

@@ -18,7 +18,7 @@ class MemoryLabelingApp:
     def __init__(self):
         self.projects = {}
         self.tasks = {}
-        self.opened = {}
+        self.storages = {}
         self.webhooks = {}
         self.reuses_ids = False
         """True: it numbers tasks as Label Studio does on SQLite."""
@@ -113,8 +113,9 @@ class MemoryLabelingApp:
             if number in self.projects
         }
 
-    def open_bucket(self, project_id, scheme, bucket, endpoint="", region=""):
-        self.opened[project_id, scheme, bucket] = (endpoint, region)
+    def register_storage(self, project_id, location):
+        where = project_id, location.scheme, location.bucket
+        self.storages[where] = (location.endpoint_url, location.region)
 
     def register_webhook(self, project_id, address, secret):
         self.webhooks[project_id, address] = secret

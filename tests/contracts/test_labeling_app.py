@@ -24,7 +24,7 @@ from ls_pipeline.domain.tasks import Origin, Task
 from ls_pipeline.resources.label_studio import app as label_studio
 from ls_pipeline.resources.label_studio import storages as label_studio_storages
 from ls_pipeline.resources.label_studio.app import LabelStudio, prediction_faults
-from ls_pipeline.resources.labeling_app import SECRET_HEADER
+from ls_pipeline.resources.labeling_app import SECRET_HEADER, StorageLocation
 from tests.contracts.conftest import Answer, serving
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
 
@@ -439,11 +439,11 @@ def test_bucket_that_label_studio_can_not_reach_is_told(world):
     project = app.find_or_create_project("No bucket", CONFIG)
 
     with pytest.raises(LabelStudioError, match="can't open objects of s3://absent"):
-        app.open_bucket(project.id, "s3", "absent")
+        app.register_storage(project.id, StorageLocation("s3", "absent"))
 
 
 @pytest.fixture
-def opened(world):
+def storage_app(world):
     """Give an app, its project and a bucket, registered once, with what tells its storages."""
     import boto3
 
@@ -460,19 +460,19 @@ def _storages(app, project):
 
 
 @pytest.mark.server
-def test_region_of_a_bucket_that_annotators_open_can_change(opened):
-    app, project = opened
-    app.open_bucket(project.id, "s3", "storages")
-    app.open_bucket(project.id, "s3", "storages", region="eu-west-3")
+def test_region_of_a_bucket_that_annotators_open_can_change(storage_app):
+    app, project = storage_app
+    app.register_storage(project.id, StorageLocation("s3", "storages"))
+    app.register_storage(project.id, StorageLocation("s3", "storages", region="eu-west-3"))
     (one,) = _storages(app, project)
 
     assert one["region_name"] == "eu-west-3"
 
 
 @pytest.mark.server
-def test_inner_endpoint_that_label_studio_refuses_is_left_to_its_own(opened, s3_server):
-    app, project = opened
-    app.open_bucket(project.id, "s3", "storages", s3_server.url, "eu-west-3")
+def test_inner_endpoint_that_label_studio_refuses_is_left_to_its_own(storage_app, s3_server):
+    app, project = storage_app
+    app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url, "eu-west-3"))
     (one,) = _storages(app, project)
 
     assert (one["s3_endpoint"] or "", one["region_name"]) == ("", "eu-west-3")
@@ -480,47 +480,49 @@ def test_inner_endpoint_that_label_studio_refuses_is_left_to_its_own(opened, s3_
 
 
 @pytest.mark.server
-def test_links_lead_to_where_people_open_it(opened, monkeypatch):
-    app, project = opened
+def test_links_lead_to_where_people_open_it(storage_app, monkeypatch):
+    app, project = storage_app
     monkeypatch.setenv("LABEL_STUDIO_PUBLIC_URL", "https://labels.example.com/")
 
     assert app.project(project.id).url == f"https://labels.example.com/projects/{project.id}"
 
 
 @pytest.mark.server
-def test_endpoint_that_was_refused_is_not_proposed_at_every_pass(opened, s3_server, monkeypatch):
-    app, project = opened
-    app.open_bucket(project.id, "s3", "storages", s3_server.url)
+def test_endpoint_that_was_refused_is_not_proposed_at_every_pass(
+    storage_app, s3_server, monkeypatch
+):
+    app, project = storage_app
+    app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url))
     monkeypatch.setattr(label_studio_storages, "_store", None)
 
-    app.open_bucket(project.id, "s3", "storages", s3_server.url)
+    app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url))
 
 
 @pytest.mark.server
-def test_endpoint_in_place_of_one_that_was_refused_is_taken(opened, s3_server):
-    app, project = opened
-    app.open_bucket(project.id, "s3", "storages", s3_server.url)
-    app.open_bucket(project.id, "s3", "storages")
+def test_endpoint_in_place_of_one_that_was_refused_is_taken(storage_app, s3_server):
+    app, project = storage_app
+    app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url))
+    app.register_storage(project.id, StorageLocation("s3", "storages"))
     (one,) = _storages(app, project)
 
     assert "instead of" not in one["title"]
 
 
 @pytest.mark.server
-def test_endpoint_that_does_not_lead_to_the_bucket_is_told(opened):
-    app, project = opened
-    app.open_bucket(project.id, "s3", "storages")
+def test_endpoint_that_does_not_lead_to_the_bucket_is_told(storage_app):
+    app, project = storage_app
+    app.register_storage(project.id, StorageLocation("s3", "storages"))
 
     with pytest.raises(LabelStudioError, match="can't open objects of s3://storages"):
-        app.open_bucket(project.id, "s3", "storages", "https://s3.invalid")
+        app.register_storage(project.id, StorageLocation("s3", "storages", "https://s3.invalid"))
 
 
 @pytest.mark.server
-def test_storage_that_a_person_made_stays_as_it_is(opened):
-    app, project = opened
+def test_storage_that_a_person_made_stays_as_it_is(storage_app):
+    app, project = storage_app
     body = {"project": project.id, "bucket": "storages", "title": "Mine"}
     app.api.json("POST", "api/storages/s3/", json=body)
-    app.open_bucket(project.id, "s3", "storages", region="eu-west-3")
+    app.register_storage(project.id, StorageLocation("s3", "storages", region="eu-west-3"))
     (one,) = _storages(app, project)
 
     assert (one["title"], one["region_name"]) == ("Mine", None)

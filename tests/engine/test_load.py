@@ -467,14 +467,14 @@ def test_annotators_open_the_bucket_in_its_region(bench):
     bench.bucket.region = "eu-west-1"
     bench.load()
 
-    assert bench.app.opened == {(1, "s3", "bucket"): ("", "eu-west-1")}
+    assert bench.app.storages == {(1, "s3", "bucket"): ("", "eu-west-1")}
 
 
 def test_annotators_can_open_the_bucket(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
 
-    assert bench.app.opened == {(1, "s3", "bucket"): ("", "")}
+    assert bench.app.storages == {(1, "s3", "bucket"): ("", "")}
 
 
 def test_bucket_that_annotators_can_not_open_is_a_note_and_tasks_load(bench):
@@ -482,7 +482,7 @@ def test_bucket_that_annotators_can_not_open_is_a_note_and_tasks_load(bench):
         raise LabelStudioError("Label Studio can't open it.")
 
     bench.put("a.json", {"text": "a"})
-    done = bench.load(app=Wrapped(bench.app, open_bucket=refuse))
+    done = bench.load(app=Wrapped(bench.app, register_storage=refuse))
 
     assert (done.notes, len(bench.tasks)) == (["Label Studio can't open it."], 1)
 
@@ -491,4 +491,4 @@ def test_annotators_open_the_bucket_at_the_endpoint_of_the_connection(bench):
     bench.set(endpoint_url="https://s3.example.com", region_name="eu-west-3")
     bench.load()
 
-    assert set(bench.app.opened.values()) == {("https://s3.example.com", "eu-west-3")}
+    assert set(bench.app.storages.values()) == {("https://s3.example.com", "eu-west-3")}

@@ -132,7 +132,9 @@ def test_annotators_can_open_the_bucket_in_each(bench):
     bench.set(tasks_per_project=3, region_name="eu-west-3")
     bench.load()
 
-    assert bench.app.opened == {(number, "s3", "bucket"): ("", "eu-west-3") for number in (1, 2, 3)}
+    assert bench.app.storages == {
+        (number, "s3", "bucket"): ("", "eu-west-3") for number in (1, 2, 3)
+    }
 
 
 def test_further_project_that_is_renamed_stays_the_connections(bench):

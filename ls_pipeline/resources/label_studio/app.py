@@ -28,7 +28,7 @@ from ls_pipeline.resources import environment
 from ls_pipeline.resources.label_studio import storages as label_studio_storages
 from ls_pipeline.resources.label_studio import webhooks as label_studio_webhooks
 from ls_pipeline.resources.label_studio.http import LabelStudioAPI, detail
-from ls_pipeline.resources.labeling_app import Project
+from ls_pipeline.resources.labeling_app import Project, StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
 if TYPE_CHECKING:
@@ -296,11 +296,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         total: int = self._listed(project_id, query, 1, include="id")["total"]
         return total
 
-    def open_bucket(
-        self, project_id: int, scheme: str, bucket: str, endpoint: str = "", region: str = ""
-    ) -> None:
-        where = (scheme, bucket, endpoint, region)
-        label_studio_storages.open_bucket(self.api, project_id, *where, self._google_credentials)
+    def register_storage(self, project_id: int, location: StorageLocation) -> None:
+        label_studio_storages.register_storage(
+            self.api, project_id, location, self._google_credentials
+        )
 
     def register_webhook(self, project_id: int, address: str, secret: str) -> None:
         label_studio_webhooks.register_webhook(self.api, project_id, address, secret)

@@ -16,31 +16,32 @@ if TYPE_CHECKING:
     import httpx
 
     from ls_pipeline.resources.label_studio.http import LabelStudioAPI
+    from ls_pipeline.resources.labeling_app import StorageLocation
 
 URL_LIFETIME_MINUTES = 60
 """How long a signed URL opens; Label Studio's default of 1 is shorter than a look."""
 
 OURS = "ls_pipeline "
-"""How the title of a storage connection begins that `open_bucket` made."""
+"""How the title of a storage connection begins that `register_storage` made."""
 
 INSTEAD_OF = ", at S3_ENDPOINT of this server instead of "
 """What the title says of an endpoint that Label Studio refused."""
 
 
-def open_bucket(  # noqa: PLR0913, PLR0917 - a bucket, and where it is
+def register_storage(
     api: LabelStudioAPI,
     project_id: int,
-    scheme: str,
-    bucket: str,
-    endpoint: str,
-    region: str,
+    location: StorageLocation,
     google_credentials: Callable[[], str],
 ) -> None:
-    """See to a storage connection for a bucket, as ``LabelingApp.open_bucket`` says."""
+    """See to a storage connection for a bucket, as ``LabelingApp.register_storage`` says."""
+    scheme, bucket = location.scheme, location.bucket
     path = f"api/storages/{'s3' if scheme == 's3' else 'gcs'}/"
     existing = api.json("GET", path, params={"project": project_id})
     same = [one for one in existing if one["bucket"] == bucket]
-    where = {"s3_endpoint": endpoint, "region_name": region} if scheme == "s3" else {}
+    where = {"s3_endpoint": location.endpoint_url, "region_name": location.region}
+    if scheme != "s3":
+        where = {}
     if not same:
         signing_key = google_credentials() if scheme == "gs" else ""
         body = _storage(project_id, scheme, bucket, signing_key)
