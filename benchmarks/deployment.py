@@ -20,7 +20,7 @@ from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.listing_ranges import Cutting
 from ls_pipeline.engine.load import load
 from ls_pipeline.resources.label_studio.app import LabelStudio
-from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.settings.model import connection
 
@@ -88,7 +88,7 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
         account = ledger.account(name)
         settings = account.revision().connection
         with account.lease() as lease:
-            load(account, lease, settings, buckets.open(name), app, Silent())
+            load(account, lease, settings, buckets.open(name), app, SilentProgress())
 
     for name in shape.small:  # Label Studio on SQLite makes one twice while it is busy
         app.find_or_create_project(name, CONFIG)

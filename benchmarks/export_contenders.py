@@ -108,21 +108,23 @@ class _Ours:
 
     def export(self) -> None:
         from ls_pipeline.engine.export import export
-        from ls_pipeline.resources.progress import Silent
+        from ls_pipeline.resources.progress import SilentProgress
 
         with self.account.lease() as lease:
             target = self.account.revision().connection.target
             assert target is not None  # noqa: S101 - for the type alone
-            export(self.account, lease, self._projects(lease), target, self.bucket, Silent())
+            export(
+                self.account, lease, self._projects(lease), target, self.bucket, SilentProgress()
+            )
 
     def snapshot(self) -> int:
         from ls_pipeline.engine.snapshot import snapshot
-        from ls_pipeline.resources.progress import Silent
+        from ls_pipeline.resources.progress import SilentProgress
 
         with self.account.lease() as lease:
             revision = self.account.revision()
             parts = self.account, lease, revision, self._projects(lease), self.bucket
-            return snapshot(*parts, Silent()).newest.rows["annotations"]
+            return snapshot(*parts, SilentProgress()).newest.rows["annotations"]
 
     def _projects(self, lease: Lease) -> Projects:
         from ls_pipeline.engine.projects import projects_of

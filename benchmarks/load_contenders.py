@@ -58,13 +58,13 @@ def pass_over(account: Account, url: str) -> Callable[[], Result]:
     """Prepare a pass of a connection's source."""
     from ls_pipeline.engine.load import load
     from ls_pipeline.resources.label_studio.app import LabelStudio
-    from ls_pipeline.resources.progress import Silent
+    from ls_pipeline.resources.progress import SilentProgress
 
     settings, app, bucket = account.revision().connection, LabelStudio(), bucket_at(url)
 
     def work() -> Result:
         with account.lease() as lease:
-            done = load(account, lease, settings, bucket, app, Silent())
+            done = load(account, lease, settings, bucket, app, SilentProgress())
         return {"made": done.tasks_created, "tasks": app.project(account.projects()[1]).tasks}
 
     return work

@@ -13,13 +13,13 @@ from ls_pipeline.assets.external import EXTERNAL_ASSETS
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
-from ls_pipeline.resources.client_cache import Kept
+from ls_pipeline.resources.client_cache import TTLCache
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.progress import Silent
-from ls_pipeline.resources.queues import Queues
+from ls_pipeline.resources.progress import SilentProgress
+from ls_pipeline.resources.queue import QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.gcs_objects import gcs_objects
@@ -49,13 +49,13 @@ def _ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
 
 
 @dg.resource(description="Who watches a pass: nobody, under Dagster.")
-def _progress(_context: dg.InitResourceContext) -> Silent:
-    return Silent()
+def _progress(_context: dg.InitResourceContext) -> SilentProgress:
+    return SilentProgress()
 
 
 def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefinition:
     """Give a resource that the environment configures, and no launchpad."""
-    kept = Kept(resource)
+    kept = TTLCache(resource)
     return dg.ResourceDefinition(lambda _context: kept.get(), description=description)
 
 
@@ -66,7 +66,7 @@ def resources() -> dict[str, dg.ResourceDefinition]:
         "progress": _progress,
         "s3": _from_environment(S3Buckets, "Amazon S3: AWS_* variables, files, or a role."),
         "gcs": _from_environment(GCSBuckets, "Google Cloud Storage: default credentials."),
-        "queues": _from_environment(Queues, "SQS and Pub/Sub, as the two above."),
+        "queues": _from_environment(QueueOpener, "SQS and Pub/Sub, as the two above."),
         "label_studio": _from_environment(
             LabelStudio, "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else the home's own server."
         ),

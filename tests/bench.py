@@ -10,7 +10,7 @@ from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.projects import projects_of
 from ls_pipeline.engine.snapshot import snapshot
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.settings.model import connection
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
@@ -67,7 +67,7 @@ class Bench:
         with account.lease() as lease:
             settings = account.revision().connection
             bucket, app = bucket or self.bucket, app or self.app
-            return load(account, lease, settings, bucket, app, Silent())
+            return load(account, lease, settings, bucket, app, SilentProgress())
 
     def export(self, account=None, target=None, app=None, **how):
         account, app = account or self.account, app or self.app
@@ -75,7 +75,9 @@ class Bench:
         with account.lease() as lease:
             settings = account.revision().connection
             projects = projects_of(account, lease, settings, app)
-            return export(account, lease, projects, settings.target, bucket, Silent(), **how)
+            return export(
+                account, lease, projects, settings.target, bucket, SilentProgress(), **how
+            )
 
     def snapshot(self, account=None, target=None, app=None):
         account, app = account or self.account, app or self.app
@@ -83,7 +85,7 @@ class Bench:
         with account.lease() as lease:
             revision = account.revision()
             projects = projects_of(account, lease, revision.connection, app)
-            return snapshot(account, lease, revision, projects, bucket, Silent())
+            return snapshot(account, lease, revision, projects, bucket, SilentProgress())
 
     def copy(self, side="source", bucket=None):
         """Do what the assets do for a local copy."""
@@ -91,7 +93,7 @@ class Bench:
         bucket = bucket or {"source": self.bucket, "target": self.target}[side]
         with self.account.lease() as lease:
             mark_mirror_stale(self.account, lease, part)
-            return update_mirror(self.account, lease, part, bucket, Silent())
+            return update_mirror(self.account, lease, part, bucket, SilentProgress())
 
     @property
     def tasks(self):

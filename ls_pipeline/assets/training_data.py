@@ -19,7 +19,7 @@ from ls_pipeline.engine.convert import convert_snapshot
 from ls_pipeline.engine.export import find_lost
 from ls_pipeline.engine.local_mirror import copy_metadata, mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import Snapshotting, is_due, snapshot
-from ls_pipeline.resources.environment import database_url, owners
+from ls_pipeline.resources.environment import asset_owners, database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -77,7 +77,7 @@ def _is_due(standing: Standing, now: float) -> bool:
     partitions_def=CONNECTIONS,
     deps=[completions],
     group_name="labeling",
-    owners=owners(),
+    owners=asset_owners(),
     kinds={"parquet"},
     description=DESCRIPTION,
     check_specs=checks.TRAINING_DATA_CHECKS,

@@ -15,7 +15,7 @@ from filelock import FileLock
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.environment import database_url, home
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.queues import Queues
+from ls_pipeline.resources.queue import QueueOpener
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -85,8 +85,8 @@ class CliContext:
         return GCSBuckets(retry_seconds=10.0) if self.impatient else GCSBuckets()
 
     @cached_property
-    def queues(self) -> Queues:
-        return Queues()
+    def queues(self) -> QueueOpener:
+        return QueueOpener()
 
     @cached_property
     def label_studio(self) -> LabelStudio:

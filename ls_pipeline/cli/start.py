@@ -32,10 +32,10 @@ from ls_pipeline.cli.webhooks import serving
 from ls_pipeline.domain.errors import HomeError, LedgerError
 from ls_pipeline.engine.settings_change import plan_change
 from ls_pipeline.resources.environment import (
-    LocalLabelStudio,
+    LabelStudioAddress,
     home,
-    tell_local_label_studio,
     webhook_secret,
+    write_local_label_studio,
 )
 from ls_pipeline.resources.ledger.records import WORKS
 
@@ -176,11 +176,11 @@ def _label_studio(wanted: Wanted, receiver: str) -> Iterator[list[Server]]:
     labels = label_studio_server(home() / "label-studio", home() / "logs", given, port=port)
     with running([labels], _tell):
         key = labels.client_environment["LABEL_STUDIO_API_KEY"]
-        tell_local_label_studio(LocalLabelStudio(labels.url, key, receiver))
+        write_local_label_studio(LabelStudioAddress(labels.url, key, receiver))
         try:
             yield [labels]
         finally:
-            tell_local_label_studio(None)
+            write_local_label_studio(None)
 
 
 @contextmanager

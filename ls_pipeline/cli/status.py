@@ -18,7 +18,7 @@ from ls_pipeline.cli.console import out
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTIONS, json_instead_of
 from ls_pipeline.domain.diff import State
-from ls_pipeline.resources.environment import label_studio, public_url
+from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
 
 
 def _look(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
-    ledger, address = cli.ledger, public_url(label_studio().url)
+    ledger, address = cli.ledger, label_studio_public_url(label_studio_address().url)
     return {name: status_of(ledger.account(name), address) for name in names or ledger.names()}
 
 

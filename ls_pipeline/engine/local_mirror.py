@@ -10,7 +10,7 @@ import dagster as dg
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.exports import is_written_key
 from ls_pipeline.resources.environment import home
-from ls_pipeline.resources.local_copy import Copied, LocalCopy
+from ls_pipeline.resources.local_copy import CopyResult, LocalCopy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ def mark_mirror_stale(account: Account, lease: Lease, part: Source | Target) -> 
 
 def update_mirror(
     account: Account, lease: Lease, part: Source | Target, bucket: Bucket, progress: Progress
-) -> Copied | None:
+) -> CopyResult | None:
     """Bring the local copy up to date, if one is wanted.
 
     Raises ``OutsideError`` and ``LocalCopyError``; the next pass goes on where it stopped.
@@ -52,7 +52,7 @@ def update_mirror(
     def told(done: int) -> None:
         progress.advance(account.name, f"{part.side} copy", done)
 
-    done = local_copy(account.name, part).follow(bucket, _selected(part, bucket), told)
+    done = local_copy(account.name, part).update(bucket, _selected(part, bucket), told)
     if done.refused:
         raise OutsideError(" ".join(done.refused))
     account.set_mirror_state(lease, part.side, _what(part))
@@ -77,7 +77,7 @@ def _is_wanted(part: Source | Target) -> Callable[[str], bool]:
 
 
 def copy_metadata(
-    name: str, part: Source | Target, done: Copied | None
+    name: str, part: Source | Target, done: CopyResult | None
 ) -> dict[str, dg.MetadataValue[Any]]:
     """Give what a person wants to see of a copy, if there is one: it is on this host alone."""
     if done is None:

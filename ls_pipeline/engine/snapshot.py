@@ -407,7 +407,7 @@ class _Snapshotter:
         latest = Latest(snapshot=self.name, number=manifest.number, manifest=key)
         self.account.renew(self.lease)
         try:
-            self.bucket.put(latest_key(prefix), latest.as_bytes(), JSON, onto=version)
+            self.bucket.put(latest_key(prefix), latest.as_bytes(), JSON, if_version=version)
         except ObjectChangedError as error:
             there, _ = self.snapshots.latest()  # it may be ours: a reply can get lost
             if there != latest:

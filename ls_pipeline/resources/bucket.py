@@ -87,12 +87,12 @@ class Bucket(Protocol):
         ...
 
     def put(
-        self, key: str, body: bytes, content_type: str, onto: str | None = None
+        self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
         """Write a whole object, replacing what was there; give it as a listing would.
 
         Returns only when the store has confirmed the content by its checksum. Readers see
-        the old object or the new one, never a part. With ``onto`` it replaces this version
+        the old object or the new one, never a part. With ``if_version`` it replaces this version
         alone, empty means: none at all; else raises ``ObjectChangedError``.
         """
         ...

@@ -16,7 +16,7 @@ SECONDS = 60.0
 Part = TypeVar("Part")
 
 
-class Kept(Generic[Part]):
+class TTLCache(Generic[Part]):
     """Gives the same part of the outside world for a while, then one made anew.
 
     Safe to use from several threads.

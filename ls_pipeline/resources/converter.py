@@ -26,7 +26,7 @@ _TEXTS = {".json", ".jsonl", ".xml", ".txt", ".csv", ".tsv", ".conll"}
 _URI = re.compile(r"(?:s3|gs)://[^/]+/.+")
 
 
-def supported(label_config: str) -> list[str]:
+def supported_formats(label_config: str) -> list[str]:
     """List the formats that a label config's labels can be converted to."""
     names = _converter(label_config).supported_formats
     return [name for name in FORMATS if name in names]
@@ -49,7 +49,7 @@ def convert(
     Raises ``FormatError`` when the labels have no such form, or the converter fails; what
     ``fetch`` raises passes through.
     """
-    fits = supported(label_config)
+    fits = supported_formats(label_config)
     if name not in fits:
         raise FormatError(
             f"{name} has no form for what this label config labels; it can be converted to "

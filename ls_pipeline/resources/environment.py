@@ -22,14 +22,14 @@ def database_url() -> str:
     return f"sqlite:///{(home() / 'ledger.db').as_posix()}"
 
 
-def owners() -> list[str]:
+def asset_owners() -> list[str]:
     """Give the owners of assets: LS_PIPELINE_OWNERS, as in ``team:vision,me@example.com``."""
     told = os.environ.get("LS_PIPELINE_OWNERS") or "team:labeling"
     return [one.strip() for one in told.split(",")]
 
 
 @dataclass(frozen=True, slots=True)
-class LocalLabelStudio:
+class LabelStudioAddress:
     """The Label Studio that runs in the home, for whoever else works on it."""
 
     url: str
@@ -41,30 +41,30 @@ class LocalLabelStudio:
 DEFAULT_URL = "http://localhost:8080"
 
 
-def label_studio(url: str = "", api_key: str = "") -> LocalLabelStudio:
+def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress:
     """Find Label Studio: as given, as the environment says, or the one that runs in the home."""
     url = url or os.environ.get("LABEL_STUDIO_URL", "")
     key = (api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")).strip()
-    if not url and (local := local_label_studio()):
+    if not url and (local := read_local_label_studio()):
         return local
-    return LocalLabelStudio((url or DEFAULT_URL).rstrip("/"), key)
+    return LabelStudioAddress((url or DEFAULT_URL).rstrip("/"), key)
 
 
-def public_url(label_studio_url: str) -> str:
+def label_studio_public_url(label_studio_url: str) -> str:
     """Give the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else the same."""
     return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or label_studio_url).rstrip("/")
 
 
-def local_label_studio() -> LocalLabelStudio | None:
+def read_local_label_studio() -> LabelStudioAddress | None:
     """Give the Label Studio that `ls-pipeline start` runs here, None when it runs none."""
     try:
         told = json.loads(_address_file().read_text(encoding="utf-8"))
-        return LocalLabelStudio(told["url"], told["api_key"], told.get("webhooks", ""))
+        return LabelStudioAddress(told["url"], told["api_key"], told.get("webhooks", ""))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def tell_local_label_studio(told: LocalLabelStudio | None) -> None:
+def write_local_label_studio(told: LabelStudioAddress | None) -> None:
     """Let others know where the Label Studio of this home runs; None: nowhere any more."""
     file = _address_file()
     if told is None:
@@ -84,7 +84,7 @@ def webhook_url() -> str:
     LS_PIPELINE_WEBHOOK_URL, else the receiver beside the Label Studio that runs in the home.
     """
     told = os.environ.get("LS_PIPELINE_WEBHOOK_URL")
-    if not told and not os.environ.get("LABEL_STUDIO_URL") and (local := local_label_studio()):
+    if not told and not os.environ.get("LABEL_STUDIO_URL") and (local := read_local_label_studio()):
         told = local.webhooks
     return (told or "").rstrip("/")
 

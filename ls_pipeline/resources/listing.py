@@ -2,7 +2,7 @@
 
 A request lists the keys after a given one, a thousand at most, and takes a tenth of a second from
 afar. So that they needn't wait for each other, a listing is cut at *milestones*: keys at which
-pages ended when it was last seen whole. Between two of them, `Range` by range, the keys are asked
+pages ended when it was last seen whole. Between two of them the keys of each `KeyRange` are asked
 for at the same time and given in their order. A range begins after a milestone and ends with the
 next, so that nothing falls between two; whichever keys are chosen, and whatever has come or gone
 since, the result is the same, and only more or fewer requests are made.
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.objects import StoredObject
 
-LANES = 32
+PARALLEL_RANGES = 32
 """Ranges asked for at once: 80 ms away they bring as many pages as one process can take in."""
 
 PAGES_AHEAD = 2
 """Pages of a range that may wait for their turn; the rest of a range that has grown comes then."""
 
 
-class Answer(NamedTuple):
+class ListingPage(NamedTuple):
     """What came of one request; ``token`` asks for what follows, if anything does.
 
     ``read`` gives the objects, in the order of their keys, and may give none though others follow.
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
     fingerprint: str = ""
 
 
-class Range(NamedTuple):
+class KeyRange(NamedTuple):
     """The keys after ``after`` up to ``end``, or to the last; ``token`` goes on in it."""
 
     after: str
@@ -56,7 +56,7 @@ class Range(NamedTuple):
         """Give how many objects to ask for: as many as there were, that they come as they did."""
         return (self.end.listed if self.end and not self.token else 0) or PAGE
 
-    def same(self, answer: Answer) -> Milestone | None:
+    def same(self, answer: ListingPage) -> Milestone | None:
         """Give the range's end when it was answered as it was before."""
         if self.end and not self.token and self.end.fingerprint:
             return self.end if answer.fingerprint == self.end.fingerprint else None
@@ -65,21 +65,22 @@ class Range(NamedTuple):
 
 class _Part(NamedTuple):
     pieces: list[Piece]
-    rest: Range | None
+    rest: KeyRange | None
     at_end: bool
     """Whether nothing follows in the whole listing."""
 
 
-def in_order(
+def parallel_listing(
     place: str,
-    fetch: Callable[[str, str, int], Answer],
+    fetch: Callable[[str, str, int], ListingPage],
     after: str = "",
     milestones: Iterable[Milestone] = (),
 ) -> Iterator[Piece]:
     """List what comes after a key; ``fetch(after, token, limit)`` makes one request.
 
     The first is made when it is asked for, alone; from then on some are made ahead, in other
-    threads, at most ``LANES * PAGES_AHEAD``. An error is raised when its piece's turn comes.
+    threads, at most ``PARALLEL_RANGES * PAGES_AHEAD``. An error is raised when its
+    piece's turn comes.
 
     Raises ``BucketError``, of the URI ``place``, when the keys come in another order than that of
     their bytes: what is compared in order would pass some over, and take others for removed. A page
@@ -99,39 +100,41 @@ def in_order(
 
 
 def _pieces(
-    fetch: Callable[[str, str, int], Answer], after: str, milestones: Iterable[Milestone]
+    fetch: Callable[[str, str, int], ListingPage], after: str, milestones: Iterable[Milestone]
 ) -> Iterator[Piece]:
     known = iter(milestones)
-    first = Range(after, "", next((one for one in known if one.key > after), None))
+    first = KeyRange(after, "", next((one for one in known if one.key > after), None))
     answer = fetch(after, "", first.limit)
     if same := first.same(answer):
         yield Piece(same.key, (), same=same)
-        rest = Range(same.key, "", None)
+        rest = KeyRange(same.key, "", None)
     else:
         objects = answer.read()
         if objects:
             yield _piece(objects, answer)
-        rest = Range(objects[-1].key if objects else after, answer.token, None)
+        rest = KeyRange(objects[-1].key if objects else after, answer.token, None)
         known = chain([first.end] if first.end else (), known)
     if answer.token:
         yield from _ahead(fetch, _ranges(rest, known))
 
 
-def _piece(objects: list[StoredObject], answer: Answer) -> Piece:
+def _piece(objects: list[StoredObject], answer: ListingPage) -> Piece:
     return Piece(objects[-1].key, objects, answer.fingerprint)
 
 
-def _ranges(rest: Range, milestones: Iterable[Milestone]) -> Iterator[Range]:
+def _ranges(rest: KeyRange, milestones: Iterable[Milestone]) -> Iterator[KeyRange]:
     """Cut what is left of a listing at milestones."""
     for milestone in milestones:
         if milestone.key > rest.after:
             yield rest._replace(end=milestone)
-            rest = Range(milestone.key, "", None)
+            rest = KeyRange(milestone.key, "", None)
     yield rest
 
 
-def _ahead(fetch: Callable[[str, str, int], Answer], ranges: Iterator[Range]) -> Iterator[Piece]:
-    lanes = ThreadPoolExecutor(LANES + 1)
+def _ahead(
+    fetch: Callable[[str, str, int], ListingPage], ranges: Iterator[KeyRange]
+) -> Iterator[Piece]:
+    lanes = ThreadPoolExecutor(PARALLEL_RANGES + 1)
     waiting: deque[Future[_Part]] = deque()
     width = 4  # who stops soon has asked for little in vain
     try:
@@ -148,12 +151,12 @@ def _ahead(fetch: Callable[[str, str, int], Answer], ranges: Iterator[Range]) ->
             yield from part.pieces
             if part.at_end:
                 return
-            width = min(2 * width, LANES)
+            width = min(2 * width, PARALLEL_RANGES)
     finally:
         lanes.shutdown(wait=False, cancel_futures=True)
 
 
-def _part(fetch: Callable[[str, str, int], Answer], asked: Range) -> _Part:
+def _part(fetch: Callable[[str, str, int], ListingPage], asked: KeyRange) -> _Part:
     """Fetch the next pages of a range."""
     pieces = []
     for _ in range(PAGES_AHEAD):

@@ -46,7 +46,7 @@ REFUSED_AT_MOST = 20
 
 
 @dataclass
-class Copied:
+class CopyResult:
     """What became of a copy, for people to read."""
 
     fetched: int = 0
@@ -54,7 +54,7 @@ class Copied:
     kept: int = 0
     bytes: int = 0
     """Of what was fetched."""
-    passed_over: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     """Objects that changed or went while they were read, each a sentence."""
     refused: list[str] = field(default_factory=list)
     """Objects that may not be read, each a sentence."""
@@ -70,12 +70,12 @@ class LocalCopy:
         self._index = root / "index.jsonl"
         self._new = root / "index.jsonl.new"
 
-    def follow(
+    def update(
         self,
         bucket: Bucket,
         listed: Iterable[StoredObject],
         told: Callable[[int], None] = lambda _done: None,
-    ) -> Copied:
+    ) -> CopyResult:
         """Make the copy equal to what is listed, in the order of the keys' bytes.
 
         Memory stays flat. A replaced object keeps its old file until the new one is there
@@ -84,7 +84,7 @@ class LocalCopy:
         Raises ``BucketError``, and ``LocalCopyError`` when the disk refuses; either way the
         next call goes on where this one stopped.
         """
-        done = Copied()
+        done = CopyResult()
         with self._disk():
             self._begin()
             with self._new.open("w", encoding="utf-8") as index:
@@ -132,7 +132,7 @@ class LocalCopy:
     # -- object by object ---------------------------------------------------------------------
 
     def _brought_up_to_date(
-        self, bucket: Bucket, listed: Iterable[StoredObject], done: Copied
+        self, bucket: Bucket, listed: Iterable[StoredObject], done: CopyResult
     ) -> Iterator[_Line]:
         """Give the lines of the new index, in order, each when its file is ready."""
         known = (
@@ -177,7 +177,7 @@ class LocalCopy:
         return place
 
     def _settled(
-        self, difference: Difference, fetched: Future[Path] | None, done: Copied
+        self, difference: Difference, fetched: Future[Path] | None, done: CopyResult
     ) -> Iterator[_Line]:
         one, was = difference.listed, difference.known
         if one is None:
@@ -191,13 +191,13 @@ class LocalCopy:
         try:
             place = fetched.result()
         except ObjectNotFoundError as error:
-            done.passed_over.append(str(error))
+            done.skipped.append(str(error))
             self._remove(difference.key)
         except ObjectChangedError as error:
-            done.passed_over.append(str(error))
+            done.skipped.append(str(error))
             yield from self._as_before(was)
         except ObjectRefusedError as error:  # for what it is: its next version may be fetched
-            done.passed_over.append(str(error))
+            done.skipped.append(str(error))
             yield from self._as_before(was)
         except BucketAccessError as error:
             done.refused.append(str(error))

@@ -13,7 +13,7 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
+class SilentProgress:
     """Nobody watches."""
 
     def advance(self, connection: str, doing: str, done: int, total: int | None = None) -> None:

@@ -14,8 +14,7 @@ from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.queue import Queue
-from ls_pipeline.resources.queues import Queues
+from ls_pipeline.resources.queue import Queue, QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors import bucket_events, webhook_events
 from ls_pipeline.sensors.bucket_events import Backlog
@@ -54,11 +53,11 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
         ledger: dg.ResourceParam[Ledger],
         s3: S3Buckets,
         gcs: GCSBuckets,
-        queues: dg.ResourceParam[Queues],
+        queues: dg.ResourceParam[QueueOpener],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:
         return notifications_tick(
-            context, ledger, lambda one: bucket_of(one, s3, gcs), queues.of, label_studio, lanes
+            context, ledger, lambda one: bucket_of(one, s3, gcs), queues.open, label_studio, lanes
         )
 
     return look

@@ -7,7 +7,7 @@ from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.settings import source_settings, target_settings
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import BucketAccessError
-from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.progress import SilentProgress
 from tests.bench import CONFIG, RESULT
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.engine.test_load import Wrapped
@@ -36,7 +36,7 @@ def materialize(bench, instance, wanted, *before):
             "s3": Buckets(bench.bucket, bench.target),
             "gcs": Buckets(),
             "label_studio": bench.app,
-            "progress": Silent(),
+            "progress": SilentProgress(),
         },
     )
 

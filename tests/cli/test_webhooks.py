@@ -16,11 +16,11 @@ from ls_pipeline.cli.main import main
 from ls_pipeline.cli.servers.server import chosen_port
 from ls_pipeline.domain.errors import LedgerUnavailableError
 from ls_pipeline.resources.environment import (
-    LocalLabelStudio,
+    LabelStudioAddress,
     home,
-    tell_local_label_studio,
     webhook_secret,
     webhook_url,
+    write_local_label_studio,
 )
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 from ls_pipeline.settings.model import connection
@@ -223,7 +223,7 @@ def test_secret_of_the_environment_comes_first(environment):
 def test_address_is_that_of_the_environment_or_of_the_home(environment):
     home().mkdir()
     nowhere = webhook_url()
-    tell_local_label_studio(LocalLabelStudio("http://labels", "key", "http://127.76.83.1:3001"))
+    write_local_label_studio(LabelStudioAddress("http://labels", "key", "http://127.76.83.1:3001"))
     own = webhook_url()
     environment.setenv("LABEL_STUDIO_URL", "http://elsewhere")
     elsewhere = webhook_url()

@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
-from ls_pipeline.resources.listing import Answer, in_order
+from ls_pipeline.resources.listing import ListingPage, parallel_listing
 
 
 class MemoryBucket:
@@ -30,7 +30,7 @@ class MemoryBucket:
         return (list(piece.objects) for piece in self.pieces(prefix, after))
 
     def pieces(self, prefix="", after="", milestones=()):
-        return in_order(self.uri(), partial(self._list, prefix), after, milestones)
+        return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)
 
     def _list(self, prefix, after, token, limit):
         self._check()
@@ -43,7 +43,7 @@ class MemoryBucket:
             StoredObject(key, _version(body), len(body))
             for key, body in zip(keys, bodies, strict=True)
         ]
-        return Answer(keys[-1] if more else "", lambda: found, str(found) if found else "")
+        return ListingPage(keys[-1] if more else "", lambda: found, str(found) if found else "")
 
     def get(self, key, version=""):
         self._check()
@@ -57,10 +57,10 @@ class MemoryBucket:
     def download(self, one, file):
         file.write(self.get(one.key, one.version))
 
-    def put(self, key, body, content_type, onto=None):
+    def put(self, key, body, content_type, if_version=None):
         self._check()
         there = _version(self.objects[key]) if key in self.objects else ""
-        if onto is not None and onto != there:
+        if if_version is not None and if_version != there:
             raise ObjectChangedError(self.uri(key))
         self.objects[key] = bytes(body)
         return StoredObject(key, _version(body), len(body))

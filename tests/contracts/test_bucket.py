@@ -23,7 +23,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.listing_ranges import Milestone, Piece
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Bucket, S3Buckets
-from ls_pipeline.resources.s3.fast_list import Wire
+from ls_pipeline.resources.s3.fast_list import FastListTransport
 from tests.contracts.conftest import Answer, gcs_refusal, s3_refusal
 from tests.contracts.memory_bucket import MemoryBucket
 
@@ -68,7 +68,7 @@ def s3(request):
 
 def s3_of_botocore(request):
     """Where a version is no MD5, and so proves nothing."""
-    request.getfixturevalue("environment").setattr(Wire, "objects", lambda *_: None)
+    request.getfixturevalue("environment").setattr(FastListTransport, "objects", lambda *_: None)
     return s3(request)
 
 
@@ -298,11 +298,11 @@ def test_get_of_an_absent_object_says_so(bucket):
 
 
 def test_put_onto_a_version_replaces_that_alone(bucket):
-    first = bucket.put("a", b"1", "text/plain", onto="")
-    second = bucket.put("a", b"2", "text/plain", onto=first.version)
+    first = bucket.put("a", b"1", "text/plain", if_version="")
+    second = bucket.put("a", b"2", "text/plain", if_version=first.version)
     for stale in ("", first.version):
         with pytest.raises(ObjectChangedError, match="a"):
-            bucket.put("a", b"3", "text/plain", onto=stale)
+            bucket.put("a", b"3", "text/plain", if_version=stale)
 
     assert bucket.get("a", second.version) == b"2"
 
@@ -311,7 +311,7 @@ def test_put_onto_a_version_that_is_gone_says_changed(bucket):
     stored = bucket.put("a", b"1", "text/plain")
     bucket.delete("a")
     with pytest.raises(ObjectChangedError, match="a"):
-        bucket.put("a", b"2", "text/plain", onto=stored.version)
+        bucket.put("a", b"2", "text/plain", if_version=stored.version)
 
     assert listed(bucket) == []
 
@@ -344,11 +344,11 @@ def test_delete_removes_an_object_and_takes_an_absent_one(bucket):
         lambda bucket: list(bucket.pages()),
         lambda bucket: bucket.get("a"),
         lambda bucket: bucket.put("a", b"", "text/plain"),
-        lambda bucket: bucket.put("a", b"", "text/plain", onto="1"),
+        lambda bucket: bucket.put("a", b"", "text/plain", if_version="1"),
         lambda bucket: bucket.copy("a", "b"),
         lambda bucket: bucket.delete("a"),
     ],
-    ids=["pages", "get", "put", "put onto", "copy", "delete"],
+    ids=["pages", "get", "put", "put if version", "copy", "delete"],
 )
 def test_missing_bucket_is_told_from_a_missing_object(absent, use):
     with pytest.raises(BucketNotFoundError, match="the bucket does not exist"):

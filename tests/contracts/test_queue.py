@@ -12,7 +12,7 @@ from ls_pipeline.domain.errors import QueueAccessError, QueueError, QueueUnavail
 from ls_pipeline.domain.events import Hint, heard
 from ls_pipeline.resources.gcs import pubsub as pubsub_module
 from ls_pipeline.resources.gcs.pubsub import PubSubQueue
-from ls_pipeline.resources.queues import Queues
+from ls_pipeline.resources.queue import QueueOpener
 from ls_pipeline.resources.s3.sqs import SQSQueue, arn_of, region_of
 from ls_pipeline.sensors import bucket_events
 from ls_pipeline.sensors.probes import ProbePool
@@ -309,12 +309,12 @@ SQS = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
 
 
 def test_queue_is_opened_once_for_all_that_reach_it_alike():
-    queues, role = Queues(), "arn:aws:iam::123456789012:role/labels"
-    one, other = (queues.of(named("s3", SQS, prefix=prefix)) for prefix in "ab")
+    queues, role = QueueOpener(), "arn:aws:iam::123456789012:role/labels"
+    one, other = (queues.open(named("s3", SQS, prefix=prefix)) for prefix in "ab")
 
     assert one is other
-    assert one is not queues.of(named("s3", SQS, role_arn=role))
-    assert queues.of(named("gcs", "projects/p/subscriptions/s")).address.endswith("/s")
+    assert one is not queues.open(named("s3", SQS, role_arn=role))
+    assert queues.open(named("gcs", "projects/p/subscriptions/s")).address.endswith("/s")
 
 
 def test_queue_is_asked_in_the_role(environment, bad_day, sts):
@@ -325,6 +325,6 @@ def test_queue_is_asked_in_the_role(environment, bad_day, sts):
     environment.setenv("AWS_ENDPOINT_URL_STS", sts.url)
     sts.answer, bad_day.answer = assumed(3600), Answer(b"{}")
     params = {"role_arn": ROLE, "region_name": "eu-west-3"}
-    Queues().of(named("s3", f"{bad_day.url}/1/labels", **params)).receive(1, 1.0)
+    QueueOpener().open(named("s3", f"{bad_day.url}/1/labels", **params)).receive(1, 1.0)
 
     assert signer(bad_day.requests[0]) == ("ASIA1", "eu-west-3")

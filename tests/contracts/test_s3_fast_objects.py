@@ -182,6 +182,6 @@ def test_write_that_is_not_confirmed_is_repeated_by_botocore(bucket, bad_day):
 def test_write_under_a_condition_is_never_repeated(bucket, bad_day):
     bad_day.answer = stored(b"")
 
-    bucket.put("a", BODY, "application/json", onto="")
+    bucket.put("a", BODY, "application/json", if_version="")
 
     assert list(map(is_botocore, bad_day.requests)) == [True]

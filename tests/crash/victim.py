@@ -34,7 +34,7 @@ from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.s3.bucket import S3Buckets
 
 reconcile.PATIENCE = 1.0  # what arrives later than that must not be doubled either
@@ -77,7 +77,7 @@ class Steps:
 def one_pass(name: str) -> None:
     ledger = Ledger(database_url())
     account, app = ledger.account(name), LabelStudio()
-    s3, gcs, silent = S3Buckets(), GCSBuckets(), Silent()
+    s3, gcs, silent = S3Buckets(), GCSBuckets(), SilentProgress()
     with account.lease(5) as lease:
         connection = account.revision().connection
         if source := connection.source:

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
-from ls_pipeline.resources.queues import Queues
+from ls_pipeline.resources.queue import QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors import bucket_events
 from ls_pipeline.sensors.notifications import notifications_tick
@@ -87,11 +87,11 @@ def short_wait(monkeypatch):
 
 def ticks(bench, bucket, instance):
     """Give a function that makes one tick after the other; each gives whom it asks a run for."""
-    queues, cursor = Queues(), [None]
+    queues, cursor = QueueOpener(), [None]
 
     def tick():
         context = dg.build_sensor_context(instance=instance, cursor=cursor[0])
-        result = notifications_tick(context, bench.ledger, lambda _: bucket, queues.of, bench.app)
+        result = notifications_tick(context, bench.ledger, lambda _: bucket, queues.open, bench.app)
         cursor[0] = result.cursor
         return wanted(result)
 

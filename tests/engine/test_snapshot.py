@@ -307,10 +307,10 @@ def test_damaged_latest_is_told(labeled):
 
 
 def test_somebody_else_who_moved_latest_is_told_and_not_overwritten(labeled):
-    def put(key, body, content_type, onto=None):
+    def put(key, body, content_type, if_version=None):
         if key == LATEST:
             labeled.target.objects[LATEST] = b'{"snapshot": "x", "number": 9, "manifest": "y"}'
-        return labeled.target.put(key, body, content_type, onto)
+        return labeled.target.put(key, body, content_type, if_version)
 
     with pytest.raises(SnapshotError, match="Somebody else has moved"):
         labeled.snapshot(target=Wrapped(labeled.target, put=put))
@@ -319,19 +319,19 @@ def test_somebody_else_who_moved_latest_is_told_and_not_overwritten(labeled):
 
 
 def test_lost_reply_of_the_last_put_is_no_failure(labeled, tmp_path):
-    def put(key, body, content_type, onto=None):
+    def put(key, body, content_type, if_version=None):
         if key == LATEST:
-            labeled.target.put(key, body, content_type, onto)
-        return labeled.target.put(key, body, content_type, onto)
+            labeled.target.put(key, body, content_type, if_version)
+        return labeled.target.put(key, body, content_type, if_version)
 
     assert labeled.snapshot(target=Wrapped(labeled.target, put=put)).is_new
     holds_what_is_there(labeled, tmp_path)
 
 
 def test_file_that_is_not_there_as_written_keeps_the_snapshot_back(labeled):
-    def put(key, body, content_type, onto=None):
+    def put(key, body, content_type, if_version=None):
         lost = key.endswith("results/part-00000001.parquet")
-        return labeled.target.put(key, body[: 9 if lost else None], content_type, onto)
+        return labeled.target.put(key, body[: 9 if lost else None], content_type, if_version)
 
     with pytest.raises(BucketUnavailableError, match="not as it was written"):
         labeled.snapshot(target=Wrapped(labeled.target, put=put))

@@ -1,6 +1,6 @@
 import weakref
 
-from ls_pipeline.resources.client_cache import SECONDS, Kept
+from ls_pipeline.resources.client_cache import SECONDS, TTLCache
 
 
 class Circle:
@@ -12,7 +12,7 @@ class Circle:
 
 def test_the_same_is_given_for_a_while_then_another_and_what_was_is_gone():
     now = [0.0]
-    kept = Kept(Circle, lambda: now[0])
+    kept = TTLCache(Circle, lambda: now[0])
     first = weakref.ref(kept.get())
     now[0] = SECONDS - 1
     same = kept.get() is first()

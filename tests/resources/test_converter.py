@@ -5,7 +5,7 @@ import pytest
 
 from ls_pipeline.domain.errors import FormatError
 from ls_pipeline.domain.snapshot.formats import FORMATS
-from ls_pipeline.resources.converter import convert, supported
+from ls_pipeline.resources.converter import convert, supported_formats
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +152,7 @@ def test_format_that_does_not_fit_is_told_with_those_that_do(tmp_path):
     with pytest.raises(FormatError, match=r"COCO has no form .* CONLL2003"):
         convert([], SPANS, "COCO", tmp_path)
 
-    assert "CONLL2003" in supported(SPANS)
+    assert "CONLL2003" in supported_formats(SPANS)
 
 
 def test_addresses_in_tasks_are_not_fetched(tmp_path, bad_day_web):

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from ls_pipeline.domain.errors import BucketError
 from ls_pipeline.domain.listing_ranges import PAGE, Cutting, Milestone
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.listing import LANES, PAGES_AHEAD, Answer, in_order
+from ls_pipeline.resources.listing import (
+    PAGES_AHEAD,
+    PARALLEL_RANGES,
+    ListingPage,
+    parallel_listing,
+)
 
 keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=4)
 few = st.text("ab/\x00é😀", min_size=1, max_size=3)
@@ -32,11 +37,11 @@ class Store:
         last, _, hidden = token.partition("|")
         first = bisect_right(self.keys, last or after)
         if first in self.empty and not hidden:
-            return Answer(f"{last or after}|hidden", list)
+            return ListingPage(f"{last or after}|hidden", list)
         end = first + min(self.size, limit)
         some = [StoredObject(key, "1", 1) for key in self.keys[first:end]]
         more = end < len(self.keys)
-        return Answer(some[-1].key if more else "", lambda: some, str(some) if some else "")
+        return ListingPage(some[-1].key if more else "", lambda: some, str(some) if some else "")
 
 
 def cut_at(keys):
@@ -44,7 +49,7 @@ def cut_at(keys):
 
 
 def pieces(store, after="", milestones=()):
-    return list(in_order("s3://b/", store.fetch, after, milestones))
+    return list(parallel_listing("s3://b/", store.fetch, after, milestones))
 
 
 def listed(store, after="", milestones=()):
@@ -54,7 +59,7 @@ def listed(store, after="", milestones=()):
 def passed(store, milestones=()):
     """Go over a listing as a pass does that finds nothing to do; give the milestones it notes."""
     cutting = Cutting()
-    for _ in cutting.through(in_order("s3://b/", store.fetch, "", milestones)):
+    for _ in cutting.through(parallel_listing("s3://b/", store.fetch, "", milestones)):
         pass
     return cutting.milestones(())
 
@@ -92,18 +97,18 @@ def test_short_listing_is_one_request():
 
 def test_first_page_is_asked_for_alone():
     store = Store([f"{n:06}" for n in range(5000)])
-    next(in_order("s3://b/", store.fetch, "", cut_at(store.keys[998::999])))
+    next(parallel_listing("s3://b/", store.fetch, "", cut_at(store.keys[998::999])))
 
     assert store.asked == [("", "")]
 
 
 def test_what_waits_is_bounded():
     store = Store([f"{n:06}" for n in range(200_000)], 100)
-    pages = in_order("s3://b/", store.fetch, "", cut_at(store.keys[998::999]))
+    pages = parallel_listing("s3://b/", store.fetch, "", cut_at(store.keys[998::999]))
     taken = sum(1 for _page, _ in zip(pages, range(500), strict=False))
     pages.close()
 
-    assert len(store.asked) <= taken + (LANES + 1) * PAGES_AHEAD
+    assert len(store.asked) <= taken + (PARALLEL_RANGES + 1) * PAGES_AHEAD
 
 
 def test_pages_before_a_failure_are_given():
@@ -116,7 +121,7 @@ def test_pages_before_a_failure_are_given():
 
     found = []
     with pytest.raises(OSError):  # noqa: PT011, PT012
-        for piece in in_order("s3://b/", fetch, "", cut_at(store.keys[499::500])):
+        for piece in parallel_listing("s3://b/", fetch, "", cut_at(store.keys[499::500])):
             found += piece.objects
 
     assert [one.key for one in found] == store.keys[:3000]
@@ -180,14 +185,21 @@ def test_keys_in_another_order_are_an_error(size):
     def fetch(_after, token, _limit):
         begin = int(token or 0)
         more = begin + size < len(walked)
-        return Answer(str(begin + size) if more else "", lambda: walked[begin : begin + size])
+        return ListingPage(str(begin + size) if more else "", lambda: walked[begin : begin + size])
 
     with pytest.raises(BucketError, match=r"^s3://b/: the store does not list keys in the order"):
-        list(in_order("s3://b/", fetch))
+        list(parallel_listing("s3://b/", fetch))
 
 
 def test_page_that_comes_twice_is_no_other_order():
     page = [StoredObject(key, "1", 1) for key in ("a", "b")]
-    answers = [Answer("1", lambda: page), Answer("2", lambda: page), Answer("", list)]
+    answers = [
+        ListingPage("1", lambda: page),
+        ListingPage("2", lambda: page),
+        ListingPage("", list),
+    ]
 
-    assert [one.upto for one in in_order("s3://b/", lambda *_: answers.pop(0))] == ["b", "b"]
+    assert [one.upto for one in parallel_listing("s3://b/", lambda *_: answers.pop(0))] == [
+        "b",
+        "b",
+    ]

@@ -43,7 +43,7 @@ def listed(bucket):
 
 
 def follow(copy, bucket, through=None):
-    return copy.follow(through or bucket, listed(bucket))
+    return copy.update(through or bucket, listed(bucket))
 
 
 def contents(copy):
@@ -112,19 +112,19 @@ def test_object_that_changes_while_it_is_read_keeps_its_old_file(copy, bucket):
     def changed(one, file):
         raise ObjectChangedError(bucket.uri(one.key))
 
-    done = copy.follow(Wrapped(bucket, download=changed), seen)
+    done = copy.update(Wrapped(bucket, download=changed), seen)
 
     assert contents(copy) == {"a.txt": b"old", "b.txt": b"b"}
-    assert len(done.passed_over) == 1
+    assert len(done.skipped) == 1
 
 
 def test_object_that_vanished_meanwhile_is_left_out(copy, bucket):
     put(bucket, **{"a.txt": b"a", "b.txt": b"b"})
     seen = listed(bucket)
     bucket.delete("a.txt")
-    done = copy.follow(bucket, seen)
+    done = copy.update(bucket, seen)
 
-    assert (contents(copy), len(done.passed_over)) == ({"b.txt": b"b"}, 1)
+    assert (contents(copy), len(done.skipped)) == ({"b.txt": b"b"}, 1)
 
 
 def test_object_that_may_not_be_read_stops_no_other(copy, bucket):

@@ -8,7 +8,7 @@ import pytest
 from ls_pipeline.assets.run import one_pass
 from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
 from ls_pipeline.engine.load import load
-from ls_pipeline.resources.progress import Silent
+from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.sensors.objects import objects_tick
 from tests.bench import Bench
 from tests.engine.test_load import Wrapped
@@ -44,7 +44,7 @@ def tick(bench, instance, app, bucket):
     try:
         asset = dg.build_asset_context(partition_key=bench.name)
         with one_pass(asset, bench.ledger, "tasks") as work:
-            load(work.account, work.lease, work.connection, bucket, app, Silent())
+            load(work.account, work.lease, work.connection, bucket, app, SilentProgress())
     except dg.Failure as failure:
         return f"failed: {failure.description}"
     return "loaded"

@@ -391,7 +391,7 @@ def _loaded_task(account: Account, begin: str, key: str) -> tuple[int, str] | No
 def _queue(source: Source, cli: CliContext) -> Iterator[Check]:
     """Try the queue of a source's notifications, and look whether its bucket tells it."""
     try:
-        queue = cli.queues.of(source)
+        queue = cli.queues.open(source)
         queue.probe()
     except QueueError as error:
         yield _from_error("queue", error)

@@ -26,7 +26,7 @@ from ls_pipeline.domain.listing_ranges import PAGE, Milestone, Piece
 from ls_pipeline.domain.notification_setup import GCSNotification
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.listing import Answer, in_order
+from ls_pipeline.resources.listing import ListingPage, parallel_listing
 from ls_pipeline.settings.model import Source, Target
 
 TIMEOUT = (5.0, 60.0)
@@ -106,9 +106,9 @@ class GCSBucket:
     def pieces(
         self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
     ) -> Iterator[Piece]:
-        return in_order(self.uri(), partial(self._list, prefix), after, milestones)
+        return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)
 
-    def _list(self, prefix: str, after: str, token: str, limit: int) -> Answer:
+    def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
         with _translated(self.uri()):
             listing = self.client.list_blobs(
                 self.name,
@@ -123,7 +123,7 @@ class GCSBucket:
             found = [_listed(blob) for blob in next(listing.pages, ())]
             if found and found[0].key <= after:  # an emulator gives all there are
                 found = [one for one in found if one.key > after]
-            return Answer(listing.next_page_token or "", lambda: found)
+            return ListingPage(listing.next_page_token or "", lambda: found)
 
     def get(self, key: str, version: str = "") -> bytes:
         with self._reading(key, version) as blob:
@@ -158,10 +158,10 @@ class GCSBucket:
             raise ObjectChangedError(self.uri(key))
 
     def put(
-        self, key: str, body: bytes, content_type: str, onto: str | None = None
+        self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
         # An emulator knows no conditions.
-        if self.emulated and onto is not None and self._version(key) != onto:
+        if self.emulated and if_version is not None and self._version(key) != if_version:
             place = self.uri(key)
             raise ObjectChangedError(place) if self._exists() else BucketNotFoundError(self.uri())
         with _translated(self.uri(key)):
@@ -172,7 +172,7 @@ class GCSBucket:
                 checksum="md5",
                 timeout=TIMEOUT,
                 retry=self.retry,
-                if_generation_match=None if onto is None else int(onto or 0),
+                if_generation_match=None if if_version is None else int(if_version or 0),
             )
         # The service refuses what doesn't match its checksum; what answered may be a proxy.
         if blob.md5_hash != _md5(body):

@@ -39,7 +39,7 @@ class PubSubQueue:
     _made: Any = field(default=None, init=False, repr=False)
 
     @classmethod
-    def of(cls, source: Source) -> PubSubQueue:
+    def from_source(cls, source: Source) -> PubSubQueue:
         """Give the subscription that a source names; nothing is asked of it yet."""
         return cls(source.params.notifications)
 

@@ -365,11 +365,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def public_url(self) -> str:
         """Give the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else the same."""
-        return environment.public_url(self.base_url)
+        return environment.label_studio_public_url(self.base_url)
 
     @cached_property
-    def _server(self) -> environment.LocalLabelStudio:
-        return environment.label_studio(self.url, self.api_key)
+    def _server(self) -> environment.LabelStudioAddress:
+        return environment.label_studio_address(self.url, self.api_key)
 
     @cached_property
     def api(self) -> LabelStudioAPI:

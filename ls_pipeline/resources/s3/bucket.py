@@ -29,10 +29,10 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.listing_ranges import Milestone, Piece
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.listing import Answer, in_order
+from ls_pipeline.resources.listing import ListingPage, parallel_listing
 from ls_pipeline.resources.s3.credentials import CredentialsError, check_keys, session_in_role
-from ls_pipeline.resources.s3.fast_list import Wire
-from ls_pipeline.resources.s3.fast_objects import Objects, md5
+from ls_pipeline.resources.s3.fast_list import FastListTransport
+from ls_pipeline.resources.s3.fast_objects import FastObjects, md5
 from ls_pipeline.settings.model import Source, Target, TargetParams
 
 
@@ -68,7 +68,7 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     max_attempts: int = Field(default=5, ge=1, description="Tries of each request.")
 
-    _wires: "_Wires" = PrivateAttr(default_factory=lambda: _Wires())  # noqa: PLW0108
+    _transports: "_Transports" = PrivateAttr(default_factory=lambda: _Transports())  # noqa: PLW0108
 
     def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
         """Give a bucket; nothing is asked of it yet. Raises ``BucketAccessError``.
@@ -76,8 +76,8 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         Buckets that differ in nothing but name and key share a client, and its connections.
         """
         with _translated(uri("s3", name, "")):
-            wire = self._wires.get(replace(options, kms_key_id=""), self._wire)
-            return S3Bucket(name, wire, options.kms_key_id)
+            transport = self._transports.get(replace(options, kms_key_id=""), self._transport)
+            return S3Bucket(name, transport, options.kms_key_id)
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target, with its params."""
@@ -93,11 +93,11 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
             ),
         )
 
-    def _wire(self, options: S3Options) -> Wire:
+    def _transport(self, options: S3Options) -> FastListTransport:
         from botocore.session import Session  # half a second
 
         own = Session(profile=self.profile_name or None)
-        return Wire(self._client(options), own.get_config_variable("ca_bundle"))
+        return FastListTransport(self._client(options), own.get_config_variable("ca_bundle"))
 
     def _client(self, options: S3Options) -> Any:
         check_keys()
@@ -127,14 +127,16 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
 
-class _Wires:
+class _Transports:
     """Makes one for the same options, whichever thread asks first."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._made: dict[S3Options, Wire] = {}
+        self._made: dict[S3Options, FastListTransport] = {}
 
-    def get(self, options: S3Options, make: Callable[[S3Options], Wire]) -> Wire:
+    def get(
+        self, options: S3Options, make: Callable[[S3Options], FastListTransport]
+    ) -> FastListTransport:
         with self._lock:
             if options not in self._made:
                 self._made[options] = make(options)
@@ -149,7 +151,7 @@ class S3Bucket:
     """One S3 bucket; keeps the promises of ``Bucket``."""
 
     name: str
-    wire: Wire = field(repr=False)
+    transport: FastListTransport = field(repr=False)
     kms_key_id: str = ""
     scheme: str = "s3"
 
@@ -158,7 +160,7 @@ class S3Bucket:
 
     @property
     def client(self) -> Any:
-        return self.wire.client
+        return self.transport.client
 
     @property
     def region(self) -> str:
@@ -170,12 +172,12 @@ class S3Bucket:
     def pieces(
         self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
     ) -> Iterator[Piece]:
-        return in_order(self.uri(), partial(self._list, prefix), after, milestones)
+        return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)
 
-    def _list(self, prefix: str, after: str, token: str, limit: int) -> Answer:
+    def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
         asked = {"StartAfter": after, "ContinuationToken": token}
         with _translated(self.uri()):
-            answer = self.wire.list(
+            answer = self.transport.list(
                 Bucket=self.name,
                 Prefix=prefix,
                 MaxKeys=limit,
@@ -226,10 +228,10 @@ class S3Bucket:
         except BucketError:
             return False
 
-    def _direct(self, key: str) -> Objects | None:
+    def _direct(self, key: str) -> FastObjects | None:
         """Give what reads and writes this object without botocore; None where nothing does."""
         with _translated(self.uri(key), self.name):
-            return self.wire.objects(self.name)
+            return self.transport.objects(self.name)
 
     def download(self, one: StoredObject, file: BinaryIO) -> None:
         with self._object(one.key):
@@ -248,9 +250,9 @@ class S3Bucket:
         )
 
     def put(
-        self, key: str, body: bytes, content_type: str, onto: str | None = None
+        self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
-        may_be_repeated = onto is None and not self.kms_key_id
+        may_be_repeated = if_version is None and not self.kms_key_id
         direct = self._direct(key) if may_be_repeated else None
         if direct:
             version = direct.put(key, body, content_type)
@@ -265,13 +267,13 @@ class S3Bucket:
                     Body=body,
                     ContentType=content_type,
                     ChecksumSHA256=checksum,  # the store refuses what does not match it
-                    **_only_onto(onto),
+                    **_only_onto(if_version),
                     **self._encryption,
                 )
         except ObjectNotFoundError as error:  # what it was to replace is gone
             raise ObjectChangedError(self.uri(key)) from error
         except BucketUnavailableError as error:
-            if onto is None or "NotImplemented" not in str(error):
+            if if_version is None or "NotImplemented" not in str(error):
                 raise
             return self.put(key, body, content_type)  # a store that knows no conditions
         version = answer.get("ETag", "").strip('"')

@@ -24,8 +24,8 @@ from urllib.parse import unquote_plus
 from lxml import etree
 
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.listing import Answer
-from ls_pipeline.resources.s3.fast_objects import Objects
+from ls_pipeline.resources.listing import ListingPage
+from ls_pipeline.resources.s3.fast_objects import FastObjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ _stored_object = partial(tuple.__new__, StoredObject)
 _FRAME = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 
 
-class Wire:
+class FastListTransport:
     """The connections of one client, and what came over them. Safe to use from several threads."""
 
     def __init__(self, client: Any, ca_bundle: str | None) -> None:
@@ -57,18 +57,18 @@ class Wire:
         )
         self._came = threading.local()
         self._authorities = authorities
-        self._objects: dict[str, Objects | None] = {}
+        self._objects: dict[str, FastObjects | None] = {}
         self._lock = threading.Lock()
         client.meta.events.register("before-send.s3", self._send)
 
-    def list(self, **asked: Any) -> Answer | None:
+    def list(self, **asked: Any) -> ListingPage | None:
         """Ask for a page of a listing; None when what came is none. Raises as botocore does."""
         self._came.answer = None
         self.client.list_objects_v2(EncodingType="url", **asked)
-        answer: Answer | None = self._came.answer
+        answer: ListingPage | None = self._came.answer
         return answer
 
-    def objects(self, bucket: str) -> Objects | None:
+    def objects(self, bucket: str) -> FastObjects | None:
         """Give a bucket's objects without botocore; None where only it can open them.
 
         Raises ``CredentialsError`` when a role is refused, and is asked for again the next time.
@@ -78,11 +78,11 @@ class Wire:
                 self._objects[bucket] = self._opened(bucket)
             return self._objects[bucket]
 
-    def _opened(self, bucket: str) -> Objects | None:
+    def _opened(self, bucket: str) -> FastObjects | None:
         from botocore.exceptions import BotoCoreError  # half a second
 
         try:
-            return Objects(self.client, bucket, self._authorities)
+            return FastObjects(self.client, bucket, self._authorities)
         except (BotoCoreError, OSError, ValueError):
             return None
 
@@ -106,7 +106,7 @@ class _Frame(io.BytesIO):
         yield self.getvalue()
 
 
-def answer_in(body: bytes) -> Answer:
+def answer_in(body: bytes) -> ListingPage:
     """Read an answer of ListObjectsV2; its objects are understood when they are asked for.
 
     Raises ``ValueError`` when it is none, or not whole; so does reading its objects. A store that
@@ -122,7 +122,7 @@ def answer_in(body: bytes) -> Answer:
         raise ValueError("no end")
     fingerprint = blake2b(written, digest_size=16).hexdigest() if written else ""
     read = partial(_objects, body, written, root, space)
-    return Answer(token if more == "true" else "", read, fingerprint)
+    return ListingPage(token if more == "true" else "", read, fingerprint)
 
 
 def _objects(body: bytes, written: bytes, root: Any, space: str) -> list[StoredObject]:

@@ -27,7 +27,7 @@ _PLAIN = re.compile(r"(?!\.{1,2}(/|$))[\w.=-]+(/(?!\.{1,2}(/|$))[\w.=-]+)*", re.
 """Keys that obstore is known to leave as they are."""
 
 
-class Objects:
+class FastObjects:
     """The objects of one bucket, for the credentials of a client of botocore.
 
     ``authorities`` is a file of certificates to trust beside the system's, or empty. Raises as

@@ -48,7 +48,7 @@ class SQSQueue:
     _made: Any = field(default=None, init=False, repr=False)
 
     @classmethod
-    def of(cls, source: Source) -> SQSQueue:
+    def from_source(cls, source: Source) -> SQSQueue:
         """Give the queue that a source names; nothing is asked of it yet."""
         params = source.params
         region = region_of(params.notifications) or params.region_name

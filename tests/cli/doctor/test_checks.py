@@ -183,7 +183,7 @@ def notified(bench, queue, **configuration):
     bench.set(notifications=QUEUE)
     bench.bucket.notifications = lambda: configuration
     world = cli(bench)
-    world.queues = SimpleNamespace(of=lambda _source: queue)
+    world.queues = SimpleNamespace(open=lambda _source: queue)
     report = examine((), world)
     return report, {one.check: one for one in report.connections["reviews"].checks}
 
@@ -216,7 +216,7 @@ def test_bucket_that_does_not_say_whom_it_tells_is_no_failure(bench):
     bench.set(notifications=QUEUE)
     bench.bucket.notifications = refuse
     world = cli(bench)
-    world.queues = SimpleNamespace(of=lambda _source: MemoryQueue(QUEUE))
+    world.queues = SimpleNamespace(open=lambda _source: MemoryQueue(QUEUE))
     report = examine((), world)
     check = {one.check: one for one in report.connections["reviews"].checks}["notifications"]
 
