@@ -72,7 +72,7 @@ class Stretch(NamedTuple):
     """Keys that the filter still leaves out, of a range that is listed as it was."""
 
 
-def compare(
+def diff_ranges(
     known: Callable[[str, str], Iterable[Sequence[KnownObject]]],
     listed: Iterable[Piece],
     select: Filter,

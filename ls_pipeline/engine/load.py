@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.completions import canonical, digest
-from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State, compare
+from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State, diff_ranges
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
@@ -199,7 +199,7 @@ class _Loader:
         select = self.source.params.filter
         pieces = self.bucket.pieces(select.folder, milestones=self.account.milestones(select))
         known = partial(self.account.known_pages, select.folder)
-        for stretch in compare(known, self.cutting.through(pieces), select):
+        for stretch in diff_ranges(known, self.cutting.through(pieces), select):
             self.cutting.saw(stretch)
             self._count_alike(stretch)
             for difference in stretch.differences:

@@ -111,7 +111,7 @@ def _differs(
     select = source.params.filter
     known = partial(account.known_pages, select.folder)
     pieces = bucket.pieces(select.folder, after, account.milestones(select, after))
-    for stretch in compare(known, pieces, select, after):
+    for stretch in diff_ranges(known, pieces, select, after):
         if any(one.change in WORK for one in stretch.differences):
             return True, ""
         if turn.over:
