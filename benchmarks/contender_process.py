@@ -74,8 +74,8 @@ def sensor(url: str, ledger: str, new: list[str], parallel: int) -> Callable[[],
     defs()
     account = _account_in(ledger)
     cutting = Cutting()
-    pieces = load_contenders.bucket_at(url).pieces() if parallel else ()
-    for _ in cutting.through(pieces):
+    ranges = load_contenders.bucket_at(url).ranges() if parallel else ()
+    for _ in cutting.through(ranges):
         pass
     with account.lease() as lease:
         account.set_milestones(lease, Filter(), cutting.milestones(new))

@@ -103,7 +103,7 @@ def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -
     source = account.revision().connection.source
     assert source is not None  # noqa: S101 - for the type alone
     select, cutting = source.params.filter, Cutting()
-    for _ in cutting.through(buckets.open(BIG).pieces(select.folder)):
+    for _ in cutting.through(buckets.open(BIG).ranges(select.folder)):
         pass
     with account.lease() as lease:
         account.set_projects(lease, {1: app.find_or_create_project(BIG, CONFIG).id})

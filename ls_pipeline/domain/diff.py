@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ls_pipeline.domain.listing_ranges import Piece
+    from ls_pipeline.domain.listing_ranges import ListingRange
     from ls_pipeline.domain.objects import Filter, StoredObject
 
 
@@ -74,28 +74,28 @@ class Stretch(NamedTuple):
 
 def diff_ranges(
     known: Callable[[str, str], Iterable[Sequence[KnownObject]]],
-    listed: Iterable[Piece],
+    listed: Iterable[ListingRange],
     select: Filter,
     after: str = "",
 ) -> Iterator[Stretch]:
     """Compare what is known with a listing as `diff` does, and as fast as can be where it is alike.
 
     ``known(after, upto)`` gives pages of what is known between two keys, the second included and
-    empty for the end. A page of it, and a piece of the listing, are held at a time.
+    empty for the end. A page of it, and a range of the listing, are held at a time.
     """
     at = after
-    for piece in listed:
-        if piece.upto <= at:  # it was delivered twice
+    for listing_range in listed:
+        if listing_range.upto <= at:  # it was delivered twice
             continue
-        if piece.same:
-            same = piece.same
-            yield Stretch(piece.upto, same.listed - same.filtered, [], same.filtered)
+        if listing_range.same:
+            same = listing_range.same
+            yield Stretch(listing_range.upto, same.listed - same.filtered, [], same.filtered)
         else:
-            objects = piece.objects
+            objects = listing_range.objects
             if objects[0].key <= at:
                 objects = [one for one in objects if one.key > at]
-            yield from _compared(known(at, piece.upto), [objects], select)
-        at = piece.upto
+            yield from _compared(known(at, listing_range.upto), [objects], select)
+        at = listing_range.upto
     yield from _compared(known(at, ""), (), select)
 
 

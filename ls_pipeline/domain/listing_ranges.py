@@ -39,7 +39,7 @@ class Milestone(NamedTuple):
     filtered: int = 0
 
 
-class Piece(NamedTuple):
+class ListingRange(NamedTuple):
     """Some objects of a listing, in the order of their keys, of which the last is ``upto``.
 
     ``fingerprint`` is of how the bucket wrote exactly these, where it is known. A range that is
@@ -59,23 +59,25 @@ class Cutting:
         self._cut: list[Milestone] = []
         self._filtered = 0
 
-    def through(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """Pass the pieces of a listing on; each is compared before the next is asked for."""
-        for piece in pieces:
+    def through(self, ranges: Iterable[ListingRange]) -> Iterator[ListingRange]:
+        """Pass the ranges of a listing on; each is compared before the next is asked for."""
+        for listing_range in ranges:
             self._filtered = 0
-            yield piece
-            if piece.same:
-                self._add(piece.same)
-            elif len(piece.objects) <= PAGE:
-                size = len(piece.objects)
-                self._add(Milestone(piece.upto, piece.fingerprint, size, self._filtered))
+            yield listing_range
+            if listing_range.same:
+                self._add(listing_range.same)
+            elif len(listing_range.objects) <= PAGE:
+                size = len(listing_range.objects)
+                self._add(
+                    Milestone(listing_range.upto, listing_range.fingerprint, size, self._filtered)
+                )
             else:  # an emulator's page has all there are
-                for begin in range(0, len(piece.objects), PAGE):
-                    some = piece.objects[begin : begin + PAGE]
+                for begin in range(0, len(listing_range.objects), PAGE):
+                    some = listing_range.objects[begin : begin + PAGE]
                     self._add(Milestone(some[-1].key, listed=len(some)))
 
     def saw(self, stretch: Stretch) -> None:
-        """Take note of how the piece compares that was passed on last."""
+        """Take note of how the range compares that was passed on last."""
         self._filtered += sum(one.change is Change.FILTERED for one in stretch.differences)
 
     def _add(self, one: Milestone) -> None:

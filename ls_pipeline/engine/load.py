@@ -197,9 +197,9 @@ class _Loader:
 
     def _work(self) -> Iterator[Difference]:
         select = self.source.params.filter
-        pieces = self.bucket.pieces(select.folder, milestones=self.account.milestones(select))
+        ranges = self.bucket.ranges(select.folder, milestones=self.account.milestones(select))
         known = partial(self.account.known_pages, select.folder)
-        for stretch in diff_ranges(known, self.cutting.through(pieces), select):
+        for stretch in diff_ranges(known, self.cutting.through(ranges), select):
             self.cutting.saw(stretch)
             self._count_alike(stretch)
             for difference in stretch.differences:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ls_pipeline.domain.listing_ranges import Milestone, Piece
+    from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
     from ls_pipeline.domain.objects import StoredObject
 
 
@@ -59,9 +59,9 @@ class Bucket(Protocol):
         """
         ...
 
-    def pieces(
+    def ranges(
         self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
-    ) -> Iterator[Piece]:
+    ) -> Iterator[ListingRange]:
         """List as `pages` does; many are asked for at once where milestones are given.
 
         These are in ascending order, best a page apart: they change how fast a listing is,

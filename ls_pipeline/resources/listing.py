@@ -18,7 +18,7 @@ from operator import attrgetter, gt
 from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.errors import BucketError
-from ls_pipeline.domain.listing_ranges import PAGE, Milestone, Piece
+from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, Milestone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +75,7 @@ def parallel_listing(
     fetch: Callable[[str, str, int], ListingPage],
     after: str = "",
     milestones: Iterable[Milestone] = (),
-) -> Iterator[Piece]:
+) -> Iterator[ListingRange]:
     """List what comes after a key; ``fetch(after, token, limit)`` makes one request.
 
     The first is made when it is asked for, alone; from then on some are made ahead, in other
@@ -87,16 +87,16 @@ def parallel_listing(
     may come twice.
     """
     least = after
-    for piece in _pieces(fetch, after, milestones):
-        keys = [one.key for one in piece.objects]
+    for listing_range in _listing_ranges(fetch, after, milestones):
+        keys = [one.key for one in listing_range.objects]
         if keys and (keys[0] < least or any(map(gt, keys, islice(keys, 1, None)))):
             raise BucketError(
                 place,
                 "the store does not list keys in the order of their bytes, as S3 does, so that "
                 "nobody can tell what is new there; use a store or a kind of bucket that does.",
             )
-        least = keys[0] if keys else piece.upto
-        yield piece
+        least = keys[0] if keys else listing_range.upto
+        yield listing_range
 
 
 def _pieces(
@@ -115,7 +115,7 @@ def _pieces(
         rest = KeyRange(objects[-1].key if objects else after, answer.token, None)
         known = chain([first.end] if first.end else (), known)
     if answer.token:
-        yield from _ahead(fetch, _ranges(rest, known))
+        yield from _ahead(fetch, _key_ranges(rest, known))
 
 
 def _piece(objects: list[StoredObject], answer: ListingPage) -> Piece:
@@ -139,16 +139,16 @@ def _ahead(
     width = 4  # who stops soon has asked for little in vain
     try:
         while True:
-            some = islice(ranges, width - len(waiting))
+            some = islice(key_ranges, width - len(waiting))
             waiting.extend(lanes.submit(_part, fetch, one) for one in some)
             if not waiting:
                 return
             part = waiting.popleft().result()
             while part.rest:
                 following = lanes.submit(_part, fetch, part.rest)
-                yield from part.pieces
+                yield from part.ranges
                 part = following.result()
-            yield from part.pieces
+            yield from part.ranges
             if part.at_end:
                 return
             width = min(2 * width, PARALLEL_RANGES)
@@ -158,21 +158,21 @@ def _ahead(
 
 def _part(fetch: Callable[[str, str, int], ListingPage], asked: KeyRange) -> _Part:
     """Fetch the next pages of a range."""
-    pieces = []
+    ranges = []
     for _ in range(PAGES_AHEAD):
         answer = fetch(asked.after, asked.token, asked.limit)
         if same := asked.same(answer):
-            return _Part([Piece(same.key, (), same=same)], None, at_end=not answer.token)
+            return _Part([ListingRange(same.key, (), same=same)], None, at_end=not answer.token)
         found = answer.read()
         within = found
         if asked.end:
             within = found[: bisect_right(found, asked.end.key, key=attrgetter("key"))]
         if within:
             exact = answer if len(within) == len(found) else answer._replace(fingerprint="")
-            pieces.append(_piece(within, exact))
+            ranges.append(_listing_range(within, exact))
         past_end = len(within) < len(found)
         is_over = past_end or (within and asked.end and within[-1].key == asked.end.key)
         if is_over or not answer.token:
-            return _Part(pieces, None, at_end=not answer.token and not past_end)
+            return _Part(ranges, None, at_end=not answer.token and not past_end)
         asked = asked._replace(token=answer.token)
-    return _Part(pieces, asked, at_end=False)
+    return _Part(ranges, asked, at_end=False)

@@ -110,8 +110,8 @@ def _differs(
         return True, ""
     select = source.params.filter
     known = partial(account.known_pages, select.folder)
-    pieces = bucket.pieces(select.folder, after, account.milestones(select, after))
-    for stretch in diff_ranges(known, pieces, select, after):
+    ranges = bucket.ranges(select.folder, after, account.milestones(select, after))
+    for stretch in diff_ranges(known, ranges, select, after):
         if any(one.change in WORK for one in stretch.differences):
             return True, ""
         if turn.over:

@@ -27,7 +27,7 @@ class MemoryBucket:
         return uri(self.scheme, self.name, key)
 
     def pages(self, prefix="", after=""):
-        return (list(piece.objects) for piece in self.pieces(prefix, after))
+        return (list(listing_range.objects) for listing_range in self.ranges(prefix, after))
 
     def pieces(self, prefix="", after="", milestones=()):
         return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)

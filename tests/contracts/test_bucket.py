@@ -20,7 +20,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.listing_ranges import Milestone, Piece
+from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Bucket, S3Buckets
 from ls_pipeline.resources.s3.fast_list import FastListTransport
@@ -162,23 +162,25 @@ def test_listing_is_the_same_whatever_the_milestones(bucket):
     keys = [f"a/{n:02}" for n in range(20)]
     put(bucket, *keys)
     cut = [Milestone(key, listed=n) for n, key in enumerate(["", "a/", keys[3], keys[18], "z"])]
-    pieces = list(bucket.pieces(milestones=cut))
+    ranges = list(bucket.ranges(milestones=cut))
 
-    assert [one.key for piece in pieces for one in piece.objects] == keys
-    assert [piece.upto for piece in pieces] == [piece.objects[-1].key for piece in pieces]
+    assert [one.key for listing_range in ranges for one in listing_range.objects] == keys
+    assert [listing_range.upto for listing_range in ranges] == [
+        listing_range.objects[-1].key for listing_range in ranges
+    ]
 
 
 def test_range_is_given_unread_only_while_nothing_in_it_changes(bucket):
     put(bucket, "a/1", "a/2", "b/1", "b/2")
-    whole = list(bucket.pieces())
+    whole = list(bucket.ranges())
     if not whole[0].fingerprint:
         pytest.skip("this bucket's answers have no fingerprints")
     cut = [Milestone(whole[0].upto, whole[0].fingerprint, 4)]
-    same = [list(bucket.pieces(milestones=cut)), list(bucket.pieces("a/", milestones=cut))]
+    same = [list(bucket.ranges(milestones=cut)), list(bucket.ranges("a/", milestones=cut))]
     bucket.put("b/1", b"other", "text/plain")
-    [changed] = bucket.pieces(milestones=cut)
+    [changed] = bucket.ranges(milestones=cut)
 
-    assert same[0] == [Piece("b/2", (), same=cut[0])]
+    assert same[0] == [ListingRange("b/2", (), same=cut[0])]
     assert [one.key for one in same[1][0].objects] == ["a/1", "a/2"]
     assert [one.key for one in changed.objects] == ["a/1", "a/2", "b/1", "b/2"]
 

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.diff import Change, KnownObject, State, Stretch, diff, diff_ranges
-from ls_pipeline.domain.listing_ranges import Milestone, Piece
+from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
 from ls_pipeline.domain.objects import Filter, StoredObject
 
 ALL = Filter()
@@ -125,8 +125,8 @@ def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, re
     was = [known(key, *was[key]) for key in sorted(was)]
     now = [listed(key, now[key]) for key in sorted(now)]
     pages = [page for page in paged(now, listed_size) for _ in range(1 + twice)]
-    pieces = [Piece(page[-1].key, page) for page in pages]
-    stretches = list(diff_ranges(pages_of(was, known_size), pieces, Filter("", regex)))
+    ranges = [ListingRange(page[-1].key, page) for page in pages]
+    stretches = list(diff_ranges(pages_of(was, known_size), ranges, Filter("", regex)))
     by_object = list(diff(was, now, Filter("", regex)))
     changed = [one for one in by_object if one.change is not Change.UNCHANGED]
 
@@ -137,15 +137,15 @@ def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, re
 
 def test_range_that_is_as_it_was_is_not_looked_at():
     same = Milestone("b", "print", listed=2, filtered=1)
-    pieces = [Piece("b", (), same=same), Piece("c", [listed("c")])]
-    found = list(diff_ranges(pages_of([known("a"), known("gone"), known("x")], 1), pieces, ALL))
+    ranges = [ListingRange("b", (), same=same), ListingRange("c", [listed("c")])]
+    found = list(diff_ranges(pages_of([known("a"), known("gone"), known("x")], 1), ranges, ALL))
 
     assert found[0] == Stretch("b", 1, [], 1)
     assert [one.key for stretch in found[1:] for one in stretch.differences] == ["c", "gone", "x"]
 
 
 def test_comparison_begins_after_a_key():
-    pieces = [Piece("c", [listed("c")])]
-    found = list(diff_ranges(pages_of([known("a"), known("c")], 5), pieces, ALL, after="b"))
+    ranges = [ListingRange("c", [listed("c")])]
+    found = list(diff_ranges(pages_of([known("a"), known("c")], 5), ranges, ALL, after="b"))
 
     assert found == [Stretch("c", 1, [])]

@@ -6,59 +6,61 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.diff import Change, Difference, Stretch
-from ls_pipeline.domain.listing_ranges import FEW, PAGE, Cutting, Milestone, Piece
+from ls_pipeline.domain.listing_ranges import FEW, PAGE, Cutting, ListingRange, Milestone
 from ls_pipeline.domain.objects import StoredObject
 
 
-def pieces_of(*sizes):
-    """Give pieces of so many objects, one after the other, each with a fingerprint."""
+def ranges_of(*sizes):
+    """Give ranges of so many objects, one after the other, each with a fingerprint."""
     found, at = [], 0
     for size in sizes:
         objects = [StoredObject(f"{n:06}", "1", 1) for n in range(at, at + size)]
-        found.append(Piece(objects[-1].key, objects, f"{at} to {at + size}"))
+        found.append(ListingRange(objects[-1].key, objects, f"{at} to {at + size}"))
         at += size
     return found
 
 
-def cut(pieces, unsettled=(), filtered=()):
+def cut(ranges, unsettled=(), filtered=()):
     cutting = Cutting()
-    for piece in cutting.through(pieces):
+    for listing_range in cutting.through(ranges):
         left_out = [
             Difference(one.key, Change.FILTERED, None, one)
-            for one in piece.objects
+            for one in listing_range.objects
             if one.key in filtered
         ]
-        cutting.saw(Stretch(piece.upto, len(piece.objects) - len(left_out), left_out))
+        cutting.saw(
+            Stretch(listing_range.upto, len(listing_range.objects) - len(left_out), left_out)
+        )
     return cutting.milestones(unsettled)
 
 
 def test_page_becomes_a_range_of_its_own():
-    assert cut(pieces_of(PAGE, 400)) == [
+    assert cut(ranges_of(PAGE, 400)) == [
         Milestone("000998", "0 to 999", PAGE),
         Milestone("001398", "999 to 1399", 400),
     ]
 
 
 def test_what_the_filter_leaves_out_is_counted():
-    assert cut(pieces_of(300, 300), filtered=["000001", "000299"])[0].filtered == 2
+    assert cut(ranges_of(300, 300), filtered=["000001", "000299"])[0].filtered == 2
 
 
 def test_range_that_was_not_read_stays_as_it_is():
     same = Milestone("b", "print", 700, 3)
 
-    assert cut([Piece("b", (), same=same)]) == [same]
+    assert cut([ListingRange("b", (), same=same)]) == [same]
 
 
 def test_small_ranges_are_joined_and_looked_at_again():
-    assert cut(pieces_of(10, 20, 30)) == [Milestone("000059", "", 60)]
+    assert cut(ranges_of(10, 20, 30)) == [Milestone("000059", "", 60)]
 
 
 def test_small_range_stays_beside_one_that_fills_a_page():
-    assert [one.listed for one in cut(pieces_of(10, PAGE, 10, PAGE))] == [10, PAGE, 10, PAGE]
+    assert [one.listed for one in cut(ranges_of(10, PAGE, 10, PAGE))] == [10, PAGE, 10, PAGE]
 
 
 def test_page_of_all_there_is_is_cut():
-    assert cut(pieces_of(2500)) == [
+    assert cut(ranges_of(2500)) == [
         Milestone("000998", "", PAGE),
         Milestone("001997", "", PAGE),
         Milestone("002499", "", 502),
@@ -66,14 +68,14 @@ def test_page_of_all_there_is_is_cut():
 
 
 def test_range_with_an_unsettled_key_is_looked_at_again():
-    found = cut(pieces_of(500, 500, 500), unsettled=["000500", "000777x", "zzz"])
+    found = cut(ranges_of(500, 500, 500), unsettled=["000500", "000777x", "zzz"])
 
     assert [one.fingerprint for one in found] == ["0 to 500", "", "1000 to 1500"]
 
 
 @given(st.lists(st.integers(1, 2 * PAGE), max_size=20))
 def test_a_request_lists_each_range_and_few_are_small(sizes):
-    found = cut(pieces_of(*sizes))
+    found = cut(ranges_of(*sizes))
     pairs = pairwise(found)
 
     assert sum(one.listed for one in found) == sum(sizes)

@@ -165,11 +165,11 @@ def test_listing_that_fails_is_no_removal(bench):
     bench.load()
 
     def one_page(prefix="", after="", milestones=()):
-        yield next(bench.bucket.pieces(prefix, after))
+        yield next(bench.bucket.ranges(prefix, after))
         raise BucketUnavailableError("s3://bucket/", "no answer")
 
     with pytest.raises(BucketUnavailableError):
-        bench.load(bucket=Wrapped(bench.bucket, pieces=one_page))
+        bench.load(bucket=Wrapped(bench.bucket, ranges=one_page))
 
     assert (len(bench.tasks), bench.load().changes) == (1500, {Change.UNCHANGED: 1500})
 

@@ -18,8 +18,8 @@ ALL = Filter()
 
 def read_keys(bench, select=ALL):
     """List the keys that a look has to read."""
-    pieces = bench.bucket.pieces(select.folder, "", bench.account.milestones(select))
-    return [one.key for piece in pieces for one in piece.objects]
+    ranges = bench.bucket.ranges(select.folder, "", bench.account.milestones(select))
+    return [one.key for listing_range in ranges for one in listing_range.objects]
 
 
 def test_pass_leaves_nothing_to_be_read(bench):
@@ -89,11 +89,11 @@ def test_objects_that_came_and_went_while_a_pass_failed_are_seen_to_be_gone(benc
     put(bench, *new)
 
     def cut_off(*args, **how):
-        yield from bench.bucket.pieces(*args, **how)
+        yield from bench.bucket.ranges(*args, **how)
         raise BucketUnavailableError("s3://bucket/", "no answer")
 
     with pytest.raises(BucketUnavailableError):
-        bench.load(bucket=Wrapped(bench.bucket, pieces=cut_off))
+        bench.load(bucket=Wrapped(bench.bucket, ranges=cut_off))
     loaded = len(bench.tasks)
     for key in new:
         bench.bucket.delete(key)

@@ -53,7 +53,11 @@ def pieces(store, after="", milestones=()):
 
 
 def listed(store, after="", milestones=()):
-    return [one.key for piece in pieces(store, after, milestones) for one in piece.objects]
+    return [
+        one.key
+        for listing_range in ranges(store, after, milestones)
+        for one in listing_range.objects
+    ]
 
 
 def passed(store, milestones=()):
@@ -134,13 +138,13 @@ names_of = st.sets(st.integers(0, 200), max_size=60)
 def test_ranges_are_given_unread_only_where_nothing_changed(before, after, size):
     was, now = ([f"{n:04}" for n in sorted(some)] for some in (before, after))
     milestones = passed(Store(was, size))
-    found = pieces(Store(now, size), "", milestones)
+    found = ranges(Store(now, size), "", milestones)
     at, seen = "", []
-    for piece in found:
-        if piece.same:
-            seen += [key for key in was if at < key <= piece.upto]
-        seen += [one.key for one in piece.objects]
-        at = piece.upto
+    for listing_range in found:
+        if listing_range.same:
+            seen += [key for key in was if at < key <= listing_range.upto]
+        seen += [one.key for one in listing_range.objects]
+        at = listing_range.upto
 
     assert seen == now
 
@@ -148,9 +152,9 @@ def test_ranges_are_given_unread_only_where_nothing_changed(before, after, size)
 def test_what_did_not_change_is_not_read():
     names = [f"{n:06}" for n in range(100 * PAGE)]
     milestones = passed(Store(names))
-    found = pieces(store := Store([*names, "new"]), "", milestones)
+    found = ranges(store := Store([*names, "new"]), "", milestones)
 
-    assert [list(piece.objects) for piece in found if piece.objects] == [
+    assert [list(listing_range.objects) for listing_range in found if listing_range.objects] == [
         [StoredObject("new", "1", 1)]
     ]
     assert len(store.asked) == 101
@@ -159,11 +163,11 @@ def test_what_did_not_change_is_not_read():
 def test_range_that_grew_is_read_and_the_others_are_not():
     names = [f"{n:06}" for n in range(10 * PAGE)]
     milestones = passed(Store(names))
-    found = pieces(Store([*names, "002000x"]), "", milestones)
+    found = ranges(Store([*names, "002000x"]), "", milestones)
 
-    assert [piece.upto for piece in found if piece.same] == names[PAGE - 1 :: PAGE][:2] + (
-        names[PAGE - 1 :: PAGE][3:]
-    )
+    assert [listing_range.upto for listing_range in found if listing_range.same] == names[
+        PAGE - 1 :: PAGE
+    ][:2] + (names[PAGE - 1 :: PAGE][3:])
 
 
 def test_milestones_settle():
@@ -172,9 +176,9 @@ def test_milestones_settle():
     store = Store(sorted([*names[5:4000], *names[4100:], "002000x"]))
     for _ in range(3):
         milestones = passed(store, milestones)
-    found = pieces(store, "", milestones)
+    found = ranges(store, "", milestones)
 
-    assert all(piece.same for piece in found)
+    assert all(listing_range.same for listing_range in found)
     assert len(found) == len(milestones) <= 12
 
 

@@ -22,7 +22,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.listing_ranges import PAGE, Milestone, Piece
+from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, Milestone
 from ls_pipeline.domain.notification_setup import GCSNotification
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
@@ -98,12 +98,12 @@ class GCSBucket:
         return uri(self.scheme, self.name, key)
 
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
-        for piece in self.pieces(prefix, after):
+        for listing_range in self.ranges(prefix, after):
             # The service's pages have 1,000 keys at most; an emulator's have all there are.
-            for start in range(0, len(piece.objects), PAGE):
-                yield list(piece.objects[start : start + PAGE])
+            for start in range(0, len(listing_range.objects), PAGE):
+                yield list(listing_range.objects[start : start + PAGE])
 
-    def pieces(
+    def ranges(
         self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
     ) -> Iterator[Piece]:
         return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)

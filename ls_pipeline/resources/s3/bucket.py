@@ -26,7 +26,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.listing_ranges import Milestone, Piece
+from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.listing import ListingPage, parallel_listing
@@ -167,9 +167,9 @@ class S3Bucket:
         return str(self.client.meta.region_name or "")
 
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
-        return (list(piece.objects) for piece in self.pieces(prefix, after))
+        return (list(listing_range.objects) for listing_range in self.ranges(prefix, after))
 
-    def pieces(
+    def ranges(
         self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
     ) -> Iterator[Piece]:
         return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)
