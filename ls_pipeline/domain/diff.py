@@ -63,7 +63,7 @@ class Difference:
 class Stretch(NamedTuple):
     """How two sides stand to each other after the last stretch, up to a key."""
 
-    upto: str
+    through: str
     unchanged: int
     """Keys at which nothing changed."""
     differences: list[Difference]
@@ -80,22 +80,22 @@ def diff_ranges(
 ) -> Iterator[Stretch]:
     """Compare what is known with a listing as `diff` does, and as fast as can be where it is alike.
 
-    ``known(after, upto)`` gives pages of what is known between two keys, the second included and
+    ``known(after, through)`` gives pages of what is known between two keys, the second included and
     empty for the end. A page of it, and a range of the listing, are held at a time.
     """
     at = after
     for listing_range in listed:
-        if listing_range.upto <= at:  # it was delivered twice
+        if listing_range.through <= at:  # it was delivered twice
             continue
         if listing_range.same:
             same = listing_range.same
-            yield Stretch(listing_range.upto, same.listed - same.filtered, [], same.filtered)
+            yield Stretch(listing_range.through, same.listed - same.filtered, [], same.filtered)
         else:
             objects = listing_range.objects
             if objects[0].key <= at:
                 objects = [one for one in objects if one.key > at]
-            yield from _compared(known(at, listing_range.upto), [objects], select)
-        at = listing_range.upto
+            yield from _compared(known(at, listing_range.through), [objects], select)
+        at = listing_range.through
     yield from _compared(known(at, ""), (), select)
 
 
@@ -104,16 +104,16 @@ def _compared(
     listed: Iterable[Sequence[StoredObject]],
     select: Filter,
 ) -> Iterator[Stretch]:
-    for upto, was, now in _stretches(iter(known), iter(listed)):
+    for through, was, now in _stretches(iter(known), iter(listed)):
         there, here = list(map(_identity, was)), list(map(_identity, now))
         if there == here and State.REMOVED not in map(_state, was):
-            yield Stretch(upto, len(here), [])
+            yield Stretch(through, len(here), [])
             continue
         there = [_identity(one) for one in was if one.state is not State.REMOVED]
         same = set(there).intersection(here)
         known_else = (one for one in was if _identity(one) not in same)
         listed_else = (one for one in now if _identity(one) not in same)
-        yield Stretch(upto, len(same), list(diff(known_else, listed_else, select)))
+        yield Stretch(through, len(same), list(diff(known_else, listed_else, select)))
 
 
 _identity = itemgetter(0, 1, 2)
@@ -128,9 +128,9 @@ def _stretches(
     """Cut two streams of pages at the same keys."""
     was, now = next(known, ()), next(listed, ())
     while was or now:
-        upto = min(page[-1].key for page in (was, now) if page)
-        ends = [bisect_right(page, upto, key=attrgetter("key")) for page in (was, now)]
-        yield upto, was[: ends[0]], now[: ends[1]]
+        through = min(page[-1].key for page in (was, now) if page)
+        ends = [bisect_right(page, through, key=attrgetter("key")) for page in (was, now)]
+        yield through, was[: ends[0]], now[: ends[1]]
         was = was[ends[0] :] or next(known, ())
         now = now[ends[1] :] or next(listed, ())
 

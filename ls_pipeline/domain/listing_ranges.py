@@ -40,13 +40,13 @@ class Milestone(NamedTuple):
 
 
 class ListingRange(NamedTuple):
-    """Some objects of a listing, in the order of their keys, of which the last is ``upto``.
+    """Some objects of a listing, in the order of their keys, of which the last is ``through``.
 
     ``fingerprint`` is of how the bucket wrote exactly these, where it is known. A range that is
     written as it was is given as its milestone, ``same``, and its objects are not read.
     """
 
-    upto: str
+    through: str
     objects: Sequence[StoredObject]
     fingerprint: str = ""
     same: Milestone | None = None
@@ -69,7 +69,9 @@ class Cutting:
             elif len(listing_range.objects) <= PAGE:
                 size = len(listing_range.objects)
                 self._add(
-                    Milestone(listing_range.upto, listing_range.fingerprint, size, self._filtered)
+                    Milestone(
+                        listing_range.through, listing_range.fingerprint, size, self._filtered
+                    )
                 )
             else:  # an emulator's page has all there are
                 for begin in range(0, len(listing_range.objects), PAGE):

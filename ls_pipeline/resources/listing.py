@@ -95,7 +95,7 @@ def parallel_listing(
                 "the store does not list keys in the order of their bytes, as S3 does, so that "
                 "nobody can tell what is new there; use a store or a kind of bucket that does.",
             )
-        least = keys[0] if keys else listing_range.upto
+        least = keys[0] if keys else listing_range.through
         yield listing_range
 
 

@@ -115,5 +115,5 @@ def _differs(
         if any(one.change in WORK for one in stretch.differences):
             return True, ""
         if turn.over:
-            return False, stretch.upto
+            return False, stretch.through
     return False, ""

@@ -165,7 +165,7 @@ def test_listing_is_the_same_whatever_the_milestones(bucket):
     ranges = list(bucket.ranges(milestones=cut))
 
     assert [one.key for listing_range in ranges for one in listing_range.objects] == keys
-    assert [listing_range.upto for listing_range in ranges] == [
+    assert [listing_range.through for listing_range in ranges] == [
         listing_range.objects[-1].key for listing_range in ranges
     ]
 
@@ -175,7 +175,7 @@ def test_range_is_given_unread_only_while_nothing_in_it_changes(bucket):
     whole = list(bucket.ranges())
     if not whole[0].fingerprint:
         pytest.skip("this bucket's answers have no fingerprints")
-    cut = [Milestone(whole[0].upto, whole[0].fingerprint, 4)]
+    cut = [Milestone(whole[0].through, whole[0].fingerprint, 4)]
     same = [list(bucket.ranges(milestones=cut)), list(bucket.ranges("a/", milestones=cut))]
     bucket.put("b/1", b"other", "text/plain")
     [changed] = bucket.ranges(milestones=cut)

@@ -112,9 +112,9 @@ sizes = st.integers(1, 5)
 def pages_of(was, size):
     """Give what `diff_ranges` asks for what is known, in pages of a size."""
 
-    def between(after, upto):
+    def between(after, through):
         return paged(
-            [one for one in was if one.key > after and (one.key <= upto or not upto)], size
+            [one for one in was if one.key > after and (one.key <= through or not through)], size
         )
 
     return between
@@ -132,7 +132,7 @@ def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, re
 
     assert [one for stretch in stretches for one in stretch.differences] == changed
     assert sum(stretch.unchanged for stretch in stretches) == len(by_object) - len(changed)
-    assert [stretch.upto for stretch in stretches] == sorted({one.upto for one in stretches})
+    assert [stretch.through for stretch in stretches] == sorted({one.through for one in stretches})
 
 
 def test_range_that_is_as_it_was_is_not_looked_at():

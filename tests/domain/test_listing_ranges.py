@@ -29,7 +29,7 @@ def cut(ranges, unsettled=(), filtered=()):
             if one.key in filtered
         ]
         cutting.saw(
-            Stretch(listing_range.upto, len(listing_range.objects) - len(left_out), left_out)
+            Stretch(listing_range.through, len(listing_range.objects) - len(left_out), left_out)
         )
     return cutting.milestones(unsettled)
 

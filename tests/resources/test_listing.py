@@ -142,9 +142,9 @@ def test_ranges_are_given_unread_only_where_nothing_changed(before, after, size)
     at, seen = "", []
     for listing_range in found:
         if listing_range.same:
-            seen += [key for key in was if at < key <= listing_range.upto]
+            seen += [key for key in was if at < key <= listing_range.through]
         seen += [one.key for one in listing_range.objects]
-        at = listing_range.upto
+        at = listing_range.through
 
     assert seen == now
 
@@ -165,7 +165,7 @@ def test_range_that_grew_is_read_and_the_others_are_not():
     milestones = passed(Store(names))
     found = ranges(Store([*names, "002000x"]), "", milestones)
 
-    assert [listing_range.upto for listing_range in found if listing_range.same] == names[
+    assert [listing_range.through for listing_range in found if listing_range.same] == names[
         PAGE - 1 :: PAGE
     ][:2] + (names[PAGE - 1 :: PAGE][3:])
 

@@ -38,7 +38,7 @@ class Objects(Leased):
         return (one for page in self.known_pages(prefix, after) for one in page)
 
     def known_pages(
-        self, prefix: str = "", after: str = "", upto: str = ""
+        self, prefix: str = "", after: str = "", through: str = ""
     ) -> Iterator[list[KnownObject]]:
         """List the known objects as a bucket lists its own: in byte order, up to 1,000 a page.
 
@@ -48,8 +48,8 @@ class Objects(Leased):
         c = objects.c
         mine = sa.select(c.key, c.version, c.size, c.state).where(c.connection == self.id)
         mine = mine.order_by(c.key).limit(PAGE)
-        if upto:
-            mine = mine.where(c.key <= upto)
+        if through:
+            mine = mine.where(c.key <= through)
         # One bound alone: SQLite might search by the other.
         first, later = mine.where(c.key >= prefix), mine.where(c.key > sa.bindparam("after"))
         query = first if after < prefix else later
