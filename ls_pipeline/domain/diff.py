@@ -60,8 +60,8 @@ class Difference:
     listed: StoredObject | None
 
 
-class Stretch(NamedTuple):
-    """How two sides stand to each other after the last stretch, up to a key."""
+class RangeDiff(NamedTuple):
+    """How two sides stand to each other after the last range_diff, up to a key."""
 
     through: str
     unchanged: int
@@ -77,7 +77,7 @@ def diff_ranges(
     listed: Iterable[ListingRange],
     select: Filter,
     after: str = "",
-) -> Iterator[Stretch]:
+) -> Iterator[RangeDiff]:
     """Compare what is known with a listing as `diff` does, and as fast as can be where it is alike.
 
     ``known(after, through)`` gives pages of what is known between two keys, the second included and
@@ -89,7 +89,7 @@ def diff_ranges(
             continue
         if listing_range.same:
             same = listing_range.same
-            yield Stretch(listing_range.through, same.listed - same.filtered, [], same.filtered)
+            yield RangeDiff(listing_range.through, same.listed - same.filtered, [], same.filtered)
         else:
             objects = listing_range.objects
             if objects[0].key <= at:
@@ -103,17 +103,17 @@ def _compared(
     known: Iterable[Sequence[KnownObject]],
     listed: Iterable[Sequence[StoredObject]],
     select: Filter,
-) -> Iterator[Stretch]:
-    for through, was, now in _stretches(iter(known), iter(listed)):
+) -> Iterator[RangeDiff]:
+    for through, was, now in _common_pages(iter(known), iter(listed)):
         there, here = list(map(_identity, was)), list(map(_identity, now))
         if there == here and State.REMOVED not in map(_state, was):
-            yield Stretch(through, len(here), [])
+            yield RangeDiff(through, len(here), [])
             continue
         there = [_identity(one) for one in was if one.state is not State.REMOVED]
         same = set(there).intersection(here)
         known_else = (one for one in was if _identity(one) not in same)
         listed_else = (one for one in now if _identity(one) not in same)
-        yield Stretch(through, len(same), list(diff(known_else, listed_else, select)))
+        yield RangeDiff(through, len(same), list(diff(known_else, listed_else, select)))
 
 
 _identity = itemgetter(0, 1, 2)
@@ -122,7 +122,7 @@ _identity = itemgetter(0, 1, 2)
 _state = attrgetter("state")
 
 
-def _stretches(
+def _common_pages(
     known: Iterator[Sequence[KnownObject]], listed: Iterator[Sequence[StoredObject]]
 ) -> Iterator[tuple[str, Sequence[KnownObject], Sequence[StoredObject]]]:
     """Cut two streams of pages at the same keys."""

@@ -15,7 +15,7 @@ from ls_pipeline.domain.diff import Change
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ls_pipeline.domain.diff import Stretch
+    from ls_pipeline.domain.diff import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
 
 PAGE = 999
@@ -78,9 +78,9 @@ class Cutting:
                     some = listing_range.objects[begin : begin + PAGE]
                     self._add(Milestone(some[-1].key, listed=len(some)))
 
-    def saw(self, stretch: Stretch) -> None:
+    def saw(self, range_diff: RangeDiff) -> None:
         """Take note of how the range compares that was passed on last."""
-        self._filtered += sum(one.change is Change.FILTERED for one in stretch.differences)
+        self._filtered += sum(one.change is Change.FILTERED for one in range_diff.differences)
 
     def _add(self, one: Milestone) -> None:
         before = self._cut[-1] if self._cut else None

@@ -44,7 +44,7 @@ from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ls_pipeline.domain.diff import Stretch
+    from ls_pipeline.domain.diff import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp
@@ -199,10 +199,10 @@ class _Loader:
         select = self.source.params.filter
         ranges = self.bucket.ranges(select.folder, milestones=self.account.milestones(select))
         known = partial(self.account.known_pages, select.folder)
-        for stretch in diff_ranges(known, self.cutting.through(ranges), select):
-            self.cutting.saw(stretch)
-            self._count_alike(stretch)
-            for difference in stretch.differences:
+        for range_diff in diff_ranges(known, self.cutting.through(ranges), select):
+            self.cutting.saw(range_diff)
+            self._count_alike(range_diff)
+            for difference in range_diff.differences:
                 self.done.changes[difference.change] += 1
                 self._count(difference)
                 if difference.change in WORK:
@@ -216,12 +216,12 @@ class _Loader:
         if milestones != self.account.milestones(select):
             self.account.set_milestones(self.lease, select, milestones)
 
-    def _count_alike(self, stretch: Stretch) -> None:
-        self.done.changes[Change.UNCHANGED] += stretch.unchanged
-        if stretch.filtered:
-            self.done.changes[Change.FILTERED] += stretch.filtered
-        self.done.filtered += stretch.filtered
-        self.done.listed += stretch.unchanged + stretch.filtered
+    def _count_alike(self, range_diff: RangeDiff) -> None:
+        self.done.changes[Change.UNCHANGED] += range_diff.unchanged
+        if range_diff.filtered:
+            self.done.changes[Change.FILTERED] += range_diff.filtered
+        self.done.filtered += range_diff.filtered
+        self.done.listed += range_diff.unchanged + range_diff.filtered
 
     def _count(self, difference: Difference) -> None:
         was = difference.known

@@ -111,9 +111,9 @@ def _differs(
     select = source.params.filter
     known = partial(account.known_pages, select.folder)
     ranges = bucket.ranges(select.folder, after, account.milestones(select, after))
-    for stretch in diff_ranges(known, ranges, select, after):
-        if any(one.change in WORK for one in stretch.differences):
+    for range_diff in diff_ranges(known, ranges, select, after):
+        if any(one.change in WORK for one in range_diff.differences):
             return True, ""
         if turn.over:
-            return False, stretch.through
+            return False, range_diff.through
     return False, ""

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.diff import Change, KnownObject, State, Stretch, diff, diff_ranges
+from ls_pipeline.domain.diff import Change, KnownObject, RangeDiff, State, diff, diff_ranges
 from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
 from ls_pipeline.domain.objects import Filter, StoredObject
 
@@ -126,13 +126,15 @@ def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, re
     now = [listed(key, now[key]) for key in sorted(now)]
     pages = [page for page in paged(now, listed_size) for _ in range(1 + twice)]
     ranges = [ListingRange(page[-1].key, page) for page in pages]
-    stretches = list(diff_ranges(pages_of(was, known_size), ranges, Filter("", regex)))
+    range_diffs = list(diff_ranges(pages_of(was, known_size), ranges, Filter("", regex)))
     by_object = list(diff(was, now, Filter("", regex)))
     changed = [one for one in by_object if one.change is not Change.UNCHANGED]
 
-    assert [one for stretch in stretches for one in stretch.differences] == changed
-    assert sum(stretch.unchanged for stretch in stretches) == len(by_object) - len(changed)
-    assert [stretch.through for stretch in stretches] == sorted({one.through for one in stretches})
+    assert [one for range_diff in range_diffs for one in range_diff.differences] == changed
+    assert sum(range_diff.unchanged for range_diff in range_diffs) == len(by_object) - len(changed)
+    assert [range_diff.through for range_diff in range_diffs] == sorted(
+        {one.through for one in range_diffs}
+    )
 
 
 def test_range_that_is_as_it_was_is_not_looked_at():
@@ -140,12 +142,16 @@ def test_range_that_is_as_it_was_is_not_looked_at():
     ranges = [ListingRange("b", (), same=same), ListingRange("c", [listed("c")])]
     found = list(diff_ranges(pages_of([known("a"), known("gone"), known("x")], 1), ranges, ALL))
 
-    assert found[0] == Stretch("b", 1, [], 1)
-    assert [one.key for stretch in found[1:] for one in stretch.differences] == ["c", "gone", "x"]
+    assert found[0] == RangeDiff("b", 1, [], 1)
+    assert [one.key for range_diff in found[1:] for one in range_diff.differences] == [
+        "c",
+        "gone",
+        "x",
+    ]
 
 
 def test_comparison_begins_after_a_key():
     ranges = [ListingRange("c", [listed("c")])]
     found = list(diff_ranges(pages_of([known("a"), known("c")], 5), ranges, ALL, after="b"))
 
-    assert found == [Stretch("c", 1, [])]
+    assert found == [RangeDiff("c", 1, [])]

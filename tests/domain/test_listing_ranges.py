@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.diff import Change, Difference, Stretch
+from ls_pipeline.domain.diff import Change, Difference, RangeDiff
 from ls_pipeline.domain.listing_ranges import FEW, PAGE, Cutting, ListingRange, Milestone
 from ls_pipeline.domain.objects import StoredObject
 
@@ -29,7 +29,7 @@ def cut(ranges, unsettled=(), filtered=()):
             if one.key in filtered
         ]
         cutting.saw(
-            Stretch(listing_range.through, len(listing_range.objects) - len(left_out), left_out)
+            RangeDiff(listing_range.through, len(listing_range.objects) - len(left_out), left_out)
         )
     return cutting.milestones(unsettled)
 
