@@ -78,7 +78,7 @@ def sensor(url: str, ledger: str, new: list[str], parallel: int) -> Callable[[],
     for _ in cutting.through(ranges):
         pass
     with account.lease() as lease:
-        account.set_milestones(lease, Filter(), cutting.milestones(new))
+        account.set_range_boundaries(lease, Filter(), cutting.range_boundaries(new))
     return _ticks(account.ledger, "s3", load_contenders.bucket_at(url))
 
 

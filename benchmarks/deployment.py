@@ -113,7 +113,7 @@ def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -
                 for key in keys[begin : begin + 10_000]
             ]
             account.record(lease, finished=known)
-        account.set_milestones(lease, select, cutting.milestones([]))
+        account.set_range_boundaries(lease, select, cutting.range_boundaries([]))
 
 
 def pipeline(home: Path, environment: Mapping[str, str]) -> Server:

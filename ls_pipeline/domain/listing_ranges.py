@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.objects import StoredObject
 
 PAGE = 999
-"""Objects that one request lists: a thousand, less the milestone that a page of GCS begins with."""
+"""Objects that one request lists: a thousand, less the boundary that a page of GCS begins with."""
 
 FEW = 250
 """A smaller range is joined with the next, where one request can list both."""
 
 
-class Milestone(NamedTuple):
+class RangeBoundary(NamedTuple):
     """A key at which a listing may be cut: the last of a range, which begins after the one before.
 
     ``fingerprint`` is of how a bucket wrote the range when all of it was dealt with; empty where
@@ -43,20 +43,20 @@ class ListingRange(NamedTuple):
     """Some objects of a listing, in the order of their keys, of which the last is ``through``.
 
     ``fingerprint`` is of how the bucket wrote exactly these, where it is known. A range that is
-    written as it was is given as its milestone, ``same``, and its objects are not read.
+    written as it was is given as its boundary, ``same``, and its objects are not read.
     """
 
     through: str
     objects: Sequence[StoredObject]
     fingerprint: str = ""
-    same: Milestone | None = None
+    same: RangeBoundary | None = None
 
 
 class Cutting:
     """Notes, while a listing is compared, where the next one is best cut."""
 
     def __init__(self) -> None:
-        self._cut: list[Milestone] = []
+        self._cut: list[RangeBoundary] = []
         self._filtered = 0
 
     def through(self, ranges: Iterable[ListingRange]) -> Iterator[ListingRange]:
@@ -69,28 +69,28 @@ class Cutting:
             elif len(listing_range.objects) <= PAGE:
                 size = len(listing_range.objects)
                 self._add(
-                    Milestone(
+                    RangeBoundary(
                         listing_range.through, listing_range.fingerprint, size, self._filtered
                     )
                 )
             else:  # an emulator's page has all there are
                 for begin in range(0, len(listing_range.objects), PAGE):
                     some = listing_range.objects[begin : begin + PAGE]
-                    self._add(Milestone(some[-1].key, listed=len(some)))
+                    self._add(RangeBoundary(some[-1].key, listed=len(some)))
 
     def saw(self, range_diff: RangeDiff) -> None:
         """Take note of how the range compares that was passed on last."""
         self._filtered += sum(one.change is Change.FILTERED for one in range_diff.differences)
 
-    def _add(self, one: Milestone) -> None:
+    def _add(self, one: RangeBoundary) -> None:
         before = self._cut[-1] if self._cut else None
         if before and before.listed < FEW and before.listed + one.listed <= PAGE:
-            self._cut[-1] = Milestone(one.key, listed=before.listed + one.listed)
+            self._cut[-1] = RangeBoundary(one.key, listed=before.listed + one.listed)
         else:
             self._cut.append(one)
 
-    def milestones(self, unsettled: Iterable[str]) -> list[Milestone]:
-        """Give the milestones; a range with an unsettled key is to be looked at again."""
+    def range_boundaries(self, unsettled: Iterable[str]) -> list[RangeBoundary]:
+        """Give the range_boundaries; a range with an unsettled key is to be looked at again."""
         cut = list(self._cut)
         for key in unsettled:
             at = bisect_left(cut, key, key=attrgetter("key"))

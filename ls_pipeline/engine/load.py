@@ -158,7 +158,7 @@ class _Loader:
         self.importing.blame_suspects()
         self.done.tasks_created = self.importing.created
         self.done.notes += self.importing.notes
-        self._note_milestones()
+        self._record_range_boundaries()
         if self.done.unread:
             raise OutsideError(" ".join(self.done.unread))
         return self.done
@@ -197,7 +197,9 @@ class _Loader:
 
     def _work(self) -> Iterator[Difference]:
         select = self.source.params.filter
-        ranges = self.bucket.ranges(select.folder, milestones=self.account.milestones(select))
+        ranges = self.bucket.ranges(
+            select.folder, range_boundaries=self.account.range_boundaries(select)
+        )
         known = partial(self.account.known_pages, select.folder)
         for range_diff in diff_ranges(known, self.cutting.through(ranges), select):
             self.cutting.saw(range_diff)
@@ -209,12 +211,12 @@ class _Loader:
                     self.importing.unsettled.add(difference.key)
                     yield difference
 
-    def _note_milestones(self) -> None:
+    def _record_range_boundaries(self) -> None:
         """Remember how the bucket wrote what is now dealt with."""
         select = self.source.params.filter
-        milestones = self.cutting.milestones(self.importing.unsettled)
-        if milestones != self.account.milestones(select):
-            self.account.set_milestones(self.lease, select, milestones)
+        range_boundaries = self.cutting.range_boundaries(self.importing.unsettled)
+        if range_boundaries != self.account.range_boundaries(select):
+            self.account.set_range_boundaries(self.lease, select, range_boundaries)
 
     def _count_alike(self, range_diff: RangeDiff) -> None:
         self.done.changes[Change.UNCHANGED] += range_diff.unchanged

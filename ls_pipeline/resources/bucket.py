@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
+    from ls_pipeline.domain.listing_ranges import ListingRange, RangeBoundary
     from ls_pipeline.domain.objects import StoredObject
 
 
@@ -60,13 +60,13 @@ class Bucket(Protocol):
         ...
 
     def ranges(
-        self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
+        self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()
     ) -> Iterator[ListingRange]:
-        """List as `pages` does; many are asked for at once where milestones are given.
+        """List as `pages` does; many are asked for at once where their boundaries are given.
 
         These are in ascending order, best a page apart: they change how fast a listing is,
-        never what it says. A range that is written as its milestone's fingerprint says is given
-        as that milestone, without its objects.
+        never what it says. A range that is written as its boundary's fingerprint says is given
+        as that boundary, without its objects.
         """
         ...
 

@@ -18,7 +18,7 @@ from operator import attrgetter, gt
 from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.errors import BucketError
-from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, Milestone
+from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, RangeBoundary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,7 +49,7 @@ class KeyRange(NamedTuple):
 
     after: str
     token: str
-    end: Milestone | None
+    end: RangeBoundary | None
 
     @property
     def limit(self) -> int:
@@ -74,7 +74,7 @@ def parallel_listing(
     place: str,
     fetch: Callable[[str, str, int], ListingPage],
     after: str = "",
-    milestones: Iterable[Milestone] = (),
+    range_boundaries: Iterable[RangeBoundary] = (),
 ) -> Iterator[ListingRange]:
     """List what comes after a key; ``fetch(after, token, limit)`` makes one request.
 
@@ -87,7 +87,7 @@ def parallel_listing(
     may come twice.
     """
     least = after
-    for listing_range in _listing_ranges(fetch, after, milestones):
+    for listing_range in _listing_ranges(fetch, after, range_boundaries):
         keys = [one.key for one in listing_range.objects]
         if keys and (keys[0] < least or any(map(gt, keys, islice(keys, 1, None)))):
             raise BucketError(

@@ -110,7 +110,7 @@ def _differs(
         return True, ""
     select = source.params.filter
     known = partial(account.known_pages, select.folder)
-    ranges = bucket.ranges(select.folder, after, account.milestones(select, after))
+    ranges = bucket.ranges(select.folder, after, account.range_boundaries(select, after))
     for range_diff in diff_ranges(known, ranges, select, after):
         if any(one.change in WORK for one in range_diff.differences):
             return True, ""

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.contender import ENVIRONMENT, list_server
 from benchmarks.synthetic_s3 import NEW, OLD, Numbered
 from ls_pipeline.domain.errors import ObjectNotFoundError
-from ls_pipeline.domain.listing_ranges import Milestone
+from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from tests.contracts.test_bucket import HOSTILE
 
@@ -37,9 +37,11 @@ def listed(bucket, *asked):
 
 
 def test_every_key_is_listed_in_order(bucket):
-    cut = [Milestone(key) for key in HOSTILE[:1] + KEYS[998::999]]
+    cut = [RangeBoundary(key) for key in HOSTILE[:1] + KEYS[998::999]]
     in_ranges = [
-        one.key for listing_range in bucket.ranges(milestones=cut) for one in listing_range.objects
+        one.key
+        for listing_range in bucket.ranges(range_boundaries=cut)
+        for one in listing_range.objects
     ]
 
     assert listed(bucket) == KEYS

@@ -20,7 +20,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
+from ls_pipeline.domain.listing_ranges import ListingRange, RangeBoundary
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Bucket, S3Buckets
 from ls_pipeline.resources.s3.fast_list import FastListTransport
@@ -158,11 +158,11 @@ def test_listing_goes_on_over_pages(bucket):
     assert listed(bucket) == keys
 
 
-def test_listing_is_the_same_whatever_the_milestones(bucket):
+def test_listing_is_the_same_whatever_the_boundaries(bucket):
     keys = [f"a/{n:02}" for n in range(20)]
     put(bucket, *keys)
-    cut = [Milestone(key, listed=n) for n, key in enumerate(["", "a/", keys[3], keys[18], "z"])]
-    ranges = list(bucket.ranges(milestones=cut))
+    cut = [RangeBoundary(key, listed=n) for n, key in enumerate(["", "a/", keys[3], keys[18], "z"])]
+    ranges = list(bucket.ranges(range_boundaries=cut))
 
     assert [one.key for listing_range in ranges for one in listing_range.objects] == keys
     assert [listing_range.through for listing_range in ranges] == [
@@ -175,10 +175,13 @@ def test_range_is_given_unread_only_while_nothing_in_it_changes(bucket):
     whole = list(bucket.ranges())
     if not whole[0].fingerprint:
         pytest.skip("this bucket's answers have no fingerprints")
-    cut = [Milestone(whole[0].through, whole[0].fingerprint, 4)]
-    same = [list(bucket.ranges(milestones=cut)), list(bucket.ranges("a/", milestones=cut))]
+    cut = [RangeBoundary(whole[0].through, whole[0].fingerprint, 4)]
+    same = [
+        list(bucket.ranges(range_boundaries=cut)),
+        list(bucket.ranges("a/", range_boundaries=cut)),
+    ]
     bucket.put("b/1", b"other", "text/plain")
-    [changed] = bucket.ranges(milestones=cut)
+    [changed] = bucket.ranges(range_boundaries=cut)
 
     assert same[0] == [ListingRange("b/2", (), same=cut[0])]
     assert [one.key for one in same[1][0].objects] == ["a/1", "a/2"]

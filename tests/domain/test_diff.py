@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.diff import Change, KnownObject, RangeDiff, State, diff, diff_ranges
-from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
+from ls_pipeline.domain.listing_ranges import ListingRange, RangeBoundary
 from ls_pipeline.domain.objects import Filter, StoredObject
 
 ALL = Filter()
@@ -138,7 +138,7 @@ def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, re
 
 
 def test_range_that_is_as_it_was_is_not_looked_at():
-    same = Milestone("b", "print", listed=2, filtered=1)
+    same = RangeBoundary("b", "print", listed=2, filtered=1)
     ranges = [ListingRange("b", (), same=same), ListingRange("c", [listed("c")])]
     found = list(diff_ranges(pages_of([known("a"), known("gone"), known("x")], 1), ranges, ALL))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.diff import Change, Difference, RangeDiff
-from ls_pipeline.domain.listing_ranges import FEW, PAGE, Cutting, ListingRange, Milestone
+from ls_pipeline.domain.listing_ranges import FEW, PAGE, Cutting, ListingRange, RangeBoundary
 from ls_pipeline.domain.objects import StoredObject
 
 
@@ -31,13 +31,13 @@ def cut(ranges, unsettled=(), filtered=()):
         cutting.saw(
             RangeDiff(listing_range.through, len(listing_range.objects) - len(left_out), left_out)
         )
-    return cutting.milestones(unsettled)
+    return cutting.range_boundaries(unsettled)
 
 
 def test_page_becomes_a_range_of_its_own():
     assert cut(ranges_of(PAGE, 400)) == [
-        Milestone("000998", "0 to 999", PAGE),
-        Milestone("001398", "999 to 1399", 400),
+        RangeBoundary("000998", "0 to 999", PAGE),
+        RangeBoundary("001398", "999 to 1399", 400),
     ]
 
 
@@ -46,13 +46,13 @@ def test_what_the_filter_leaves_out_is_counted():
 
 
 def test_range_that_was_not_read_stays_as_it_is():
-    same = Milestone("b", "print", 700, 3)
+    same = RangeBoundary("b", "print", 700, 3)
 
     assert cut([ListingRange("b", (), same=same)]) == [same]
 
 
 def test_small_ranges_are_joined_and_looked_at_again():
-    assert cut(ranges_of(10, 20, 30)) == [Milestone("000059", "", 60)]
+    assert cut(ranges_of(10, 20, 30)) == [RangeBoundary("000059", "", 60)]
 
 
 def test_small_range_stays_beside_one_that_fills_a_page():
@@ -61,9 +61,9 @@ def test_small_range_stays_beside_one_that_fills_a_page():
 
 def test_page_of_all_there_is_is_cut():
     assert cut(ranges_of(2500)) == [
-        Milestone("000998", "", PAGE),
-        Milestone("001997", "", PAGE),
-        Milestone("002499", "", 502),
+        RangeBoundary("000998", "", PAGE),
+        RangeBoundary("001997", "", PAGE),
+        RangeBoundary("002499", "", 502),
     ]
 
 

@@ -164,7 +164,7 @@ def test_listing_that_fails_is_no_removal(bench):
     put(bench, *(f"{number:04}" for number in range(1500)))
     bench.load()
 
-    def one_page(prefix="", after="", milestones=()):
+    def one_page(prefix="", after="", range_boundaries=()):
         yield next(bench.bucket.ranges(prefix, after))
         raise BucketUnavailableError("s3://bucket/", "no answer")
 

@@ -18,7 +18,7 @@ ALL = Filter()
 
 def read_keys(bench, select=ALL):
     """List the keys that a look has to read."""
-    ranges = bench.bucket.ranges(select.folder, "", bench.account.milestones(select))
+    ranges = bench.bucket.ranges(select.folder, "", bench.account.range_boundaries(select))
     return [one.key for listing_range in ranges for one in listing_range.objects]
 
 
@@ -26,7 +26,7 @@ def test_pass_leaves_nothing_to_be_read(bench):
     put(bench, *(f"{number:04}" for number in range(2100)))
     bench.load()
 
-    assert [one.listed for one in bench.account.milestones(ALL)] == [PAGE, PAGE, 102]
+    assert [one.listed for one in bench.account.range_boundaries(ALL)] == [PAGE, PAGE, 102]
     assert read_keys(bench) == []
     assert bench.load().changes == {Change.UNCHANGED: 2100}
 

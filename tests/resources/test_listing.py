@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.errors import BucketError
-from ls_pipeline.domain.listing_ranges import PAGE, Cutting, Milestone
+from ls_pipeline.domain.listing_ranges import PAGE, Cutting, RangeBoundary
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.listing import (
     PAGES_AHEAD,
@@ -45,27 +45,27 @@ class Store:
 
 
 def cut_at(keys):
-    return [Milestone(key) for key in keys]
+    return [RangeBoundary(key) for key in keys]
 
 
 def pieces(store, after="", milestones=()):
     return list(parallel_listing("s3://b/", store.fetch, after, milestones))
 
 
-def listed(store, after="", milestones=()):
+def listed(store, after="", range_boundaries=()):
     return [
         one.key
-        for listing_range in ranges(store, after, milestones)
+        for listing_range in ranges(store, after, range_boundaries)
         for one in listing_range.objects
     ]
 
 
-def passed(store, milestones=()):
-    """Go over a listing as a pass does that finds nothing to do; give the milestones it notes."""
+def passed(store, range_boundaries=()):
+    """Go over a listing as a pass does that finds nothing to do; give the boundaries."""
     cutting = Cutting()
     for _ in cutting.through(parallel_listing("s3://b/", store.fetch, "", milestones)):
         pass
-    return cutting.milestones(())
+    return cutting.range_boundaries(())
 
 
 @given(
@@ -75,20 +75,20 @@ def passed(store, milestones=()):
     st.lists(keys | few, max_size=30),
     st.just("") | few,
 )
-def test_listing_is_the_same_whatever_the_milestones(names, size, empty, milestones, after):
+def test_listing_is_the_same_whatever_the_boundaries(names, size, empty, range_boundaries, after):
     names.discard("")
     store = Store(names, size, empty)
     expected = [key for key in store.keys if key > after]
 
     assert listed(store, after) == expected
-    assert listed(store, after, cut_at(sorted(milestones))) == expected
-    assert listed(store, after, cut_at(milestones)) == expected
+    assert listed(store, after, cut_at(sorted(range_boundaries))) == expected
+    assert listed(store, after, cut_at(range_boundaries)) == expected
 
 
-def test_milestones_that_fit_cost_no_request_more():
+def test_range_boundaries_that_fit_cost_no_request_more():
     names = [f"{n:06}" for n in range(100 * 999)]
     store = Store(names)
-    found = listed(store, milestones=cut_at(names[998::999]))
+    found = listed(store, range_boundaries=cut_at(names[998::999]))
 
     assert (found, len(store.asked)) == (names, 101)
 
@@ -96,7 +96,7 @@ def test_milestones_that_fit_cost_no_request_more():
 def test_short_listing_is_one_request():
     store = Store(["a", "b"])
 
-    assert (listed(store, milestones=cut_at("ab")), store.asked) == (["a", "b"], [("", "")])
+    assert (listed(store, range_boundaries=cut_at("ab")), store.asked) == (["a", "b"], [("", "")])
 
 
 def test_first_page_is_asked_for_alone():
@@ -137,8 +137,8 @@ names_of = st.sets(st.integers(0, 200), max_size=60)
 @given(names_of, names_of, st.integers(1, 20))
 def test_ranges_are_given_unread_only_where_nothing_changed(before, after, size):
     was, now = ([f"{n:04}" for n in sorted(some)] for some in (before, after))
-    milestones = passed(Store(was, size))
-    found = ranges(Store(now, size), "", milestones)
+    range_boundaries = passed(Store(was, size))
+    found = ranges(Store(now, size), "", range_boundaries)
     at, seen = "", []
     for listing_range in found:
         if listing_range.same:
@@ -151,8 +151,8 @@ def test_ranges_are_given_unread_only_where_nothing_changed(before, after, size)
 
 def test_what_did_not_change_is_not_read():
     names = [f"{n:06}" for n in range(100 * PAGE)]
-    milestones = passed(Store(names))
-    found = ranges(store := Store([*names, "new"]), "", milestones)
+    range_boundaries = passed(Store(names))
+    found = ranges(store := Store([*names, "new"]), "", range_boundaries)
 
     assert [list(listing_range.objects) for listing_range in found if listing_range.objects] == [
         [StoredObject("new", "1", 1)]
@@ -162,24 +162,24 @@ def test_what_did_not_change_is_not_read():
 
 def test_range_that_grew_is_read_and_the_others_are_not():
     names = [f"{n:06}" for n in range(10 * PAGE)]
-    milestones = passed(Store(names))
-    found = ranges(Store([*names, "002000x"]), "", milestones)
+    range_boundaries = passed(Store(names))
+    found = ranges(Store([*names, "002000x"]), "", range_boundaries)
 
     assert [listing_range.through for listing_range in found if listing_range.same] == names[
         PAGE - 1 :: PAGE
     ][:2] + (names[PAGE - 1 :: PAGE][3:])
 
 
-def test_milestones_settle():
+def test_range_boundaries_settle():
     names = [f"{n:06}" for n in range(10 * PAGE)]
-    milestones = passed(Store(names))
+    range_boundaries = passed(Store(names))
     store = Store(sorted([*names[5:4000], *names[4100:], "002000x"]))
     for _ in range(3):
-        milestones = passed(store, milestones)
-    found = ranges(store, "", milestones)
+        range_boundaries = passed(store, range_boundaries)
+    found = ranges(store, "", range_boundaries)
 
     assert all(listing_range.same for listing_range in found)
-    assert len(found) == len(milestones) <= 12
+    assert len(found) == len(range_boundaries) <= 12
 
 
 @pytest.mark.parametrize("size", [4, 2])

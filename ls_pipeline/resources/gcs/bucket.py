@@ -22,7 +22,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, Milestone
+from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, RangeBoundary
 from ls_pipeline.domain.notification_setup import GCSNotification
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket

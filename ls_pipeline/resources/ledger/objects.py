@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.diff import KnownObject, State
-from ls_pipeline.domain.listing_ranges import Milestone
+from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.domain.objects import end_of
 from ls_pipeline.resources.ledger.lease import PAGE, Leased
 from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
@@ -75,7 +75,7 @@ class Objects(Leased):
                 found += _known(db.execute(some).all())
         return {one.key: one for one in found}
 
-    def milestones(self, select: Filter, after: str = "") -> list[Milestone]:
+    def range_boundaries(self, select: Filter, after: str = "") -> list[RangeBoundary]:
         """List where a listing may be cut after a key, within the filter's folder.
 
         Fingerprints are told only to the filter with which the ranges were compared.
@@ -88,11 +88,15 @@ class Objects(Leased):
             rows = db.execute(mine.order_by(c.key)).all()
         within = (row for row in rows if row.key.startswith(select.folder))
         return [
-            Milestone(*row[:4]) if row.compared_with == _told(select) else Milestone(row.key)
+            RangeBoundary(*row[:4])
+            if row.compared_with == _told(select)
+            else RangeBoundary(row.key)
             for row in within
         ]
 
-    def set_milestones(self, lease: Lease, select: Filter, cut: Sequence[Milestone]) -> None:
+    def set_range_boundaries(
+        self, lease: Lease, select: Filter, cut: Sequence[RangeBoundary]
+    ) -> None:
         """Remember where to cut the next listing, and how its ranges were written."""
         with self._write(lease) as db:
             db.execute(milestones.delete().where(milestones.c.connection == self.id))

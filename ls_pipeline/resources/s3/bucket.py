@@ -26,7 +26,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.listing_ranges import ListingRange, Milestone
+from ls_pipeline.domain.listing_ranges import ListingRange, RangeBoundary
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.listing import ListingPage, parallel_listing

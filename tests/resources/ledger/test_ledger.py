@@ -17,7 +17,7 @@ from ls_pipeline.domain.errors import (
     LedgerError,
     UnknownConnectionError,
 )
-from ls_pipeline.domain.listing_ranges import Milestone
+from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.domain.objects import Filter
 from ls_pipeline.resources.ledger.connection import retry_delay
 from ls_pipeline.resources.ledger.imports import LOOKS
@@ -271,13 +271,13 @@ HOSTILE = sorted(
 def test_hostile_keys_come_in_byte_order_from_wherever_and_are_counted(account):
     with account.lease() as lease:
         account.record(lease, finished=map(known, reversed(HOSTILE)))
-        account.set_milestones(lease, Filter(), list(map(Milestone, HOSTILE)))
+        account.set_range_boundaries(lease, Filter(), list(map(RangeBoundary, HOSTILE)))
         account.record(
             lease, complaints=[Quarantined(key, None, "w", "bad", "json") for key in HOSTILE]
         )
 
     assert [one.key for one in account.known()] == HOSTILE
-    assert [one.key for one in account.milestones(Filter())] == HOSTILE
+    assert [one.key for one in account.range_boundaries(Filter())] == HOSTILE
     assert [one.key for one in account.quarantined()] == HOSTILE
     assert account.outlived_quarantine("blob") == HOSTILE
     for at, key in enumerate(HOSTILE):
@@ -319,34 +319,34 @@ def test_complaints_about_other_versions_are_dropped(account):
     assert [one.key for one in account.quarantined()] == ["a"]
 
 
-def test_milestones_are_given_within_a_prefix_after_a_key(account):
-    cut = [Milestone(key, "print", 3, 1) for key in ("a/\x01", "a/1", "a/2", "b")]
+def test_range_boundaries_are_listed_after_a_key(account):
+    cut = [RangeBoundary(key, "print", 3, 1) for key in ("a/\x01", "a/1", "a/2", "b")]
     everything, folder = Filter(), Filter("a")
     with account.lease() as lease:
-        account.set_milestones(lease, everything, [Milestone("gone")])
-        account.set_milestones(lease, everything, cut)
+        account.set_range_boundaries(lease, everything, [RangeBoundary("gone")])
+        account.set_range_boundaries(lease, everything, cut)
 
-    assert account.milestones(everything) == cut
-    assert [one.key for one in account.milestones(folder)] == ["a/\x01", "a/1", "a/2"]
-    assert [one.key for one in account.milestones(folder, "a/1")] == ["a/2"]
+    assert account.range_boundaries(everything) == cut
+    assert [one.key for one in account.range_boundaries(folder)] == ["a/\x01", "a/1", "a/2"]
+    assert [one.key for one in account.range_boundaries(folder, "a/1")] == ["a/2"]
 
 
 def test_fingerprints_are_of_a_filter(account):
     with account.lease() as lease:
-        account.set_milestones(lease, Filter("a", "b"), [Milestone("a/1", "print", 3)])
+        account.set_range_boundaries(lease, Filter("a", "b"), [RangeBoundary("a/1", "print", 3)])
 
-    assert account.milestones(Filter("a", "b")) == [Milestone("a/1", "print", 3)]
-    assert account.milestones(Filter("a", "")) == [Milestone("a/1")]
+    assert account.range_boundaries(Filter("a", "b")) == [RangeBoundary("a/1", "print", 3)]
+    assert account.range_boundaries(Filter("a", "")) == [RangeBoundary("a/1")]
 
 
 def test_what_is_recorded_of_a_range_takes_its_fingerprint(account):
-    cut = [Milestone(key, "print", 9) for key in ("b", "d", "f", "h")]
+    cut = [RangeBoundary(key, "print", 9) for key in ("b", "d", "f", "h")]
     with account.lease() as lease:
         for touched in (["a"], ["c", "f"], ["i"]):
-            account.set_milestones(lease, Filter(), cut)
+            account.set_range_boundaries(lease, Filter(), cut)
             some = [KnownObject(key, "v", 1, State.LOADED) for key in touched]
             account.record(lease, finished=some)
-            left = [one.key for one in account.milestones(Filter()) if one.fingerprint]
+            left = [one.key for one in account.range_boundaries(Filter()) if one.fingerprint]
             assert (
                 left
                 == {"a": ["d", "f", "h"], "c": ["b", "h"], "i": ["b", "d", "f", "h"]}[touched[0]]
