@@ -68,17 +68,17 @@ def sensor(url: str, ledger: str, new: list[str], parallel: int) -> Callable[[],
     ``parallel`` after a pass over all but the ``new`` objects, else as if there had been none.
     """
     from ls_pipeline.definitions import defs
-    from ls_pipeline.domain.listing_ranges import Cutting
+    from ls_pipeline.domain.listing_ranges import BoundaryTracker, RangeDiff
     from ls_pipeline.domain.objects import Filter
 
     defs()
     account = _account_in(ledger)
-    cutting = Cutting()
+    tracker = BoundaryTracker()
     ranges = load_contenders.bucket_at(url).ranges() if parallel else ()
-    for _ in cutting.through(ranges):
-        pass
+    for listing_range in ranges:
+        tracker.record(RangeDiff(listing_range.through, 0, [], completed=listing_range))
     with account.lease() as lease:
-        account.set_range_boundaries(lease, Filter(), cutting.range_boundaries(new))
+        account.set_range_boundaries(lease, Filter(), tracker.range_boundaries(new))
     return _ticks(account.ledger, "s3", load_contenders.bucket_at(url))
 
 

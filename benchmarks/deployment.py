@@ -17,7 +17,7 @@ from benchmarks.load_contenders import CONFIG
 from benchmarks.synthetic_s3 import Numbered, etag
 from ls_pipeline.cli.servers.server import Server, _daemons_are_up
 from ls_pipeline.domain.diff import KnownObject, State
-from ls_pipeline.domain.listing_ranges import Cutting
+from ls_pipeline.domain.listing_ranges import BoundaryTracker, RangeDiff
 from ls_pipeline.engine.load import load
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.progress import SilentProgress
@@ -102,9 +102,9 @@ def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -
     account, keys = ledger.account(BIG), Numbered(objects)
     source = account.revision().connection.source
     assert source is not None  # noqa: S101 - for the type alone
-    select, cutting = source.params.filter, Cutting()
-    for _ in cutting.through(buckets.open(BIG).ranges(select.folder)):
-        pass
+    select, tracker = source.params.filter, BoundaryTracker()
+    for listing_range in buckets.open(BIG).ranges(select.folder):
+        tracker.record(RangeDiff(listing_range.through, 0, [], completed=listing_range))
     with account.lease() as lease:
         account.set_projects(lease, {1: app.find_or_create_project(BIG, CONFIG).id})
         for begin in range(0, objects, 10_000):
@@ -113,7 +113,7 @@ def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -
                 for key in keys[begin : begin + 10_000]
             ]
             account.record(lease, finished=known)
-        account.set_range_boundaries(lease, select, cutting.range_boundaries([]))
+        account.set_range_boundaries(lease, select, tracker.range_boundaries([]))
 
 
 def pipeline(home: Path, environment: Mapping[str, str]) -> Server:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
-from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from ls_pipeline.domain.listing_ranges import ListingRange
     from ls_pipeline.domain.objects import Filter, StoredObject
 
 
@@ -58,81 +55,6 @@ class Difference:
     change: Change
     known: KnownObject | None
     listed: StoredObject | None
-
-
-class RangeDiff(NamedTuple):
-    """How two sides stand to each other after the last range_diff, up to a key."""
-
-    through: str
-    unchanged: int
-    """Keys at which nothing changed."""
-    differences: list[Difference]
-    """The others, in order."""
-    filtered: int = 0
-    """Keys that the filter still leaves out, of a range that is listed as it was."""
-
-
-def diff_ranges(
-    known: Callable[[str, str], Iterable[Sequence[KnownObject]]],
-    listed: Iterable[ListingRange],
-    select: Filter,
-    after: str = "",
-) -> Iterator[RangeDiff]:
-    """Compare what is known with a listing as `diff` does, and as fast as can be where it is alike.
-
-    ``known(after, through)`` gives pages of what is known between two keys, the second included and
-    empty for the end. A page of it, and a range of the listing, are held at a time.
-    """
-    at = after
-    for listing_range in listed:
-        if listing_range.through <= at:  # it was delivered twice
-            continue
-        if listing_range.same:
-            same = listing_range.same
-            yield RangeDiff(listing_range.through, same.listed - same.filtered, [], same.filtered)
-        else:
-            objects = listing_range.objects
-            if objects[0].key <= at:
-                objects = [one for one in objects if one.key > at]
-            yield from _compared(known(at, listing_range.through), [objects], select)
-        at = listing_range.through
-    yield from _compared(known(at, ""), (), select)
-
-
-def _compared(
-    known: Iterable[Sequence[KnownObject]],
-    listed: Iterable[Sequence[StoredObject]],
-    select: Filter,
-) -> Iterator[RangeDiff]:
-    for through, was, now in _common_pages(iter(known), iter(listed)):
-        there, here = list(map(_identity, was)), list(map(_identity, now))
-        if there == here and State.REMOVED not in map(_state, was):
-            yield RangeDiff(through, len(here), [])
-            continue
-        there = [_identity(one) for one in was if one.state is not State.REMOVED]
-        same = set(there).intersection(here)
-        known_else = (one for one in was if _identity(one) not in same)
-        listed_else = (one for one in now if _identity(one) not in same)
-        yield RangeDiff(through, len(same), list(diff(known_else, listed_else, select)))
-
-
-_identity = itemgetter(0, 1, 2)
-"""What two sides are compared by: key, version and size."""
-
-_state = attrgetter("state")
-
-
-def _common_pages(
-    known: Iterator[Sequence[KnownObject]], listed: Iterator[Sequence[StoredObject]]
-) -> Iterator[tuple[str, Sequence[KnownObject], Sequence[StoredObject]]]:
-    """Cut two streams of pages at the same keys."""
-    was, now = next(known, ()), next(listed, ())
-    while was or now:
-        through = min(page[-1].key for page in (was, now) if page)
-        ends = [bisect_right(page, through, key=attrgetter("key")) for page in (was, now)]
-        yield through, was[: ends[0]], now[: ends[1]]
-        was = was[ends[0] :] or next(known, ())
-        now = now[ends[1] :] or next(listed, ())
 
 
 def diff(

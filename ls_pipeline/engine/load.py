@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.completions import canonical, digest
-from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State, diff_ranges
+from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
@@ -23,7 +23,7 @@ from ls_pipeline.domain.errors import (
     ObjectRefusedError,
     OutsideError,
 )
-from ls_pipeline.domain.listing_ranges import Cutting
+from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.tasks import (
     Complaint,
     Origin,
@@ -44,7 +44,7 @@ from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ls_pipeline.domain.diff import RangeDiff
+    from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp
@@ -122,7 +122,7 @@ class _Loader:
         self.done = Loading()
         self.batch = Batch()
         self.rows: dict[str, dict[int, LoadedRow]] = {}
-        self.cutting = Cutting()
+        self.boundaries = BoundaryTracker()
         self.projects = Projects(account, app)
 
     def run(self) -> Loading:
@@ -201,8 +201,8 @@ class _Loader:
             select.folder, range_boundaries=self.account.range_boundaries(select)
         )
         known = partial(self.account.known_pages, select.folder)
-        for range_diff in diff_ranges(known, self.cutting.through(ranges), select):
-            self.cutting.saw(range_diff)
+        for range_diff in diff_ranges(known, ranges, select):
+            self.boundaries.record(range_diff)
             self._count_alike(range_diff)
             for difference in range_diff.differences:
                 self.done.changes[difference.change] += 1
@@ -214,7 +214,7 @@ class _Loader:
     def _record_range_boundaries(self) -> None:
         """Remember how the bucket wrote what is now dealt with."""
         select = self.source.params.filter
-        range_boundaries = self.cutting.range_boundaries(self.importing.unsettled)
+        range_boundaries = self.boundaries.range_boundaries(self.importing.unsettled)
         if range_boundaries != self.account.range_boundaries(select):
             self.account.set_range_boundaries(self.lease, select, range_boundaries)
 

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.partitions import pending_connections
-from ls_pipeline.domain.diff import WORK, compare
+from ls_pipeline.domain.diff import WORK
+from ls_pipeline.domain.listing_ranges import diff_ranges
 from ls_pipeline.engine.local_mirror import is_due
 from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import Tick, enabled_statuses, rotate, skip_reason

@@ -1,8 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.diff import Change, KnownObject, RangeDiff, State, diff, diff_ranges
-from ls_pipeline.domain.listing_ranges import ListingRange, RangeBoundary
+from ls_pipeline.domain.diff import Change, KnownObject, State, diff
 from ls_pipeline.domain.objects import Filter, StoredObject
 
 ALL = Filter()
@@ -99,59 +98,3 @@ def test_diff_equals_the_difference_of_two_dictionaries(was, now):
     assert by_change[Change.ADDED] == plain - set(was)
     assert by_change[Change.REMOVED] == set(was) - set(now)
     assert by_change[Change.REPLACED] == {k for k in plain if k in was and was[k] != now[k]}
-
-
-def paged(items, size):
-    return [items[at : at + size] for at in range(0, len(items), size)]
-
-
-states = st.dictionaries(keys, st.tuples(st.sampled_from("12"), st.sampled_from(State)))
-sizes = st.integers(1, 5)
-
-
-def pages_of(was, size):
-    """Give what `diff_ranges` asks for what is known, in pages of a size."""
-
-    def between(after, through):
-        return paged(
-            [one for one in was if one.key > after and (one.key <= through or not through)], size
-        )
-
-    return between
-
-
-@given(states, versions, sizes, sizes, st.sampled_from(["", "[a-z]"]), st.booleans())
-def test_pages_compare_as_their_objects_do(was, now, known_size, listed_size, regex, twice):
-    was = [known(key, *was[key]) for key in sorted(was)]
-    now = [listed(key, now[key]) for key in sorted(now)]
-    pages = [page for page in paged(now, listed_size) for _ in range(1 + twice)]
-    ranges = [ListingRange(page[-1].key, page) for page in pages]
-    range_diffs = list(diff_ranges(pages_of(was, known_size), ranges, Filter("", regex)))
-    by_object = list(diff(was, now, Filter("", regex)))
-    changed = [one for one in by_object if one.change is not Change.UNCHANGED]
-
-    assert [one for range_diff in range_diffs for one in range_diff.differences] == changed
-    assert sum(range_diff.unchanged for range_diff in range_diffs) == len(by_object) - len(changed)
-    assert [range_diff.through for range_diff in range_diffs] == sorted(
-        {one.through for one in range_diffs}
-    )
-
-
-def test_range_that_is_as_it_was_is_not_looked_at():
-    same = RangeBoundary("b", "print", listed=2, filtered=1)
-    ranges = [ListingRange("b", (), same=same), ListingRange("c", [listed("c")])]
-    found = list(diff_ranges(pages_of([known("a"), known("gone"), known("x")], 1), ranges, ALL))
-
-    assert found[0] == RangeDiff("b", 1, [], 1)
-    assert [one.key for range_diff in found[1:] for one in range_diff.differences] == [
-        "c",
-        "gone",
-        "x",
-    ]
-
-
-def test_comparison_begins_after_a_key():
-    ranges = [ListingRange("c", [listed("c")])]
-    found = list(diff_ranges(pages_of([known("a"), known("c")], 5), ranges, ALL, after="b"))
-
-    assert found == [RangeDiff("c", 1, [])]

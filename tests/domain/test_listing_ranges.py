@@ -1,13 +1,22 @@
-"""Where a listing is cut, and which ranges need no second look."""
+"""Comparing a listing range by range, and where the next listing is cut."""
 
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.diff import Change, Difference, RangeDiff
-from ls_pipeline.domain.listing_ranges import FEW, PAGE, Cutting, ListingRange, RangeBoundary
-from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.domain.diff import Change, State, diff
+from ls_pipeline.domain.listing_ranges import (
+    FEW,
+    PAGE,
+    BoundaryTracker,
+    ListingRange,
+    RangeBoundary,
+    RangeDiff,
+    diff_ranges,
+)
+from ls_pipeline.domain.objects import Filter, StoredObject
+from tests.domain.test_diff import ALL, keys, known, listed, versions
 
 
 def ranges_of(*sizes):
@@ -20,18 +29,11 @@ def ranges_of(*sizes):
     return found
 
 
-def cut(ranges, unsettled=(), filtered=()):
-    cutting = Cutting()
-    for listing_range in cutting.through(ranges):
-        left_out = [
-            Difference(one.key, Change.FILTERED, None, one)
-            for one in listing_range.objects
-            if one.key in filtered
-        ]
-        cutting.saw(
-            RangeDiff(listing_range.through, len(listing_range.objects) - len(left_out), left_out)
-        )
-    return cutting.range_boundaries(unsettled)
+def cut(ranges, unfinished=(), select=ALL):
+    tracker = BoundaryTracker()
+    for range_diff in diff_ranges(lambda *_: (), ranges, select):
+        tracker.record(range_diff)
+    return tracker.range_boundaries(unfinished)
 
 
 def test_page_becomes_a_range_of_its_own():
@@ -42,7 +44,9 @@ def test_page_becomes_a_range_of_its_own():
 
 
 def test_what_the_filter_leaves_out_is_counted():
-    assert cut(ranges_of(300, 300), filtered=["000001", "000299"])[0].filtered == 2
+    select = Filter("", "000[013-9]")
+
+    assert [item.filtered for item in cut(ranges_of(300, 300), select=select)] == [100, 0]
 
 
 def test_range_that_was_not_read_stays_as_it_is():
@@ -53,6 +57,12 @@ def test_range_that_was_not_read_stays_as_it_is():
 
 def test_small_ranges_are_joined_and_looked_at_again():
     assert cut(ranges_of(10, 20, 30)) == [RangeBoundary("000059", "", 60)]
+
+
+def test_range_delivered_twice_sets_one_boundary():
+    [listing_range] = ranges_of(700)
+
+    assert cut([listing_range, listing_range]) == [RangeBoundary("000699", "0 to 700", 700)]
 
 
 def test_small_range_stays_beside_one_that_fills_a_page():
@@ -67,8 +77,8 @@ def test_page_of_all_there_is_is_cut():
     ]
 
 
-def test_range_with_an_unsettled_key_is_looked_at_again():
-    found = cut(ranges_of(500, 500, 500), unsettled=["000500", "000777x", "zzz"])
+def test_range_with_an_unfinished_key_loses_its_fingerprint():
+    found = cut(ranges_of(500, 500, 500), unfinished=["000500", "000777x", "zzz"])
 
     assert [one.fingerprint for one in found] == ["0 to 500", "", "1000 to 1500"]
 
@@ -81,3 +91,59 @@ def test_a_request_lists_each_range_and_few_are_small(sizes):
     assert sum(one.listed for one in found) == sum(sizes)
     assert all(0 < one.listed <= PAGE for one in found)
     assert all(one.listed >= FEW or one.listed + then.listed > PAGE for one, then in pairs)
+
+
+def paged(items, size):
+    return [items[at : at + size] for at in range(0, len(items), size)]
+
+
+states = st.dictionaries(keys, st.tuples(st.sampled_from("12"), st.sampled_from(State)))
+sizes = st.integers(1, 5)
+
+
+def pages_of(was, size):
+    """Return the function that `diff_ranges` asks for pages of what is known."""
+
+    def between(after, through):
+        return paged(
+            [item for item in was if item.key > after and (item.key <= through or not through)],
+            size,
+        )
+
+    return between
+
+
+@given(states, versions, sizes, sizes, st.sampled_from(["", "[a-z]"]), st.booleans())
+def test_ranges_differ_as_their_objects_do(was, now, known_size, listed_size, regex, twice):
+    was = [known(key, *was[key]) for key in sorted(was)]
+    now = [listed(key, now[key]) for key in sorted(now)]
+    pages = [page for page in paged(now, listed_size) for _ in range(1 + twice)]
+    ranges = [ListingRange(page[-1].key, page) for page in pages]
+    range_diffs = list(diff_ranges(pages_of(was, known_size), ranges, Filter("", regex)))
+    by_object = list(diff(was, now, Filter("", regex)))
+    changed = [item for item in by_object if item.change is not Change.UNCHANGED]
+    completed = [range_diff.completed for range_diff in range_diffs if range_diff.completed]
+
+    assert [item for range_diff in range_diffs for item in range_diff.differences] == changed
+    assert sum(range_diff.unchanged for range_diff in range_diffs) == len(by_object) - len(changed)
+    assert [item.through for item in range_diffs] == sorted({item.through for item in range_diffs})
+    assert completed == list({item.through: item for item in ranges}.values())
+
+
+def test_unchanged_range_is_not_compared():
+    same = RangeBoundary("b", "print", listed=2, filtered=1)
+    ranges = [ListingRange("b", (), same=same), ListingRange("c", [listed("c")])]
+    pages = pages_of([known("a"), known("gone"), known("x")], 1)
+    first, *others = diff_ranges(pages, ranges, ALL)
+
+    assert first == RangeDiff("b", 1, [], 1, ranges[0])
+    assert [item.key for other in others for item in other.differences] == ["c", "gone", "x"]
+
+
+def test_comparison_begins_after_a_key():
+    ranges = [ListingRange("c", [listed("c")])]
+    pages = pages_of([known("a"), known("c")], 5)
+
+    assert list(diff_ranges(pages, ranges, ALL, after="b")) == [
+        RangeDiff("c", 1, [], completed=ranges[0])
+    ]
