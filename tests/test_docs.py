@@ -18,9 +18,11 @@ from ls_pipeline.settings.model import SourceParams, TargetParams
 from tests.test_reader import folder, labeled  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent
+CODE = ROOT / "ls_pipeline"
 README = (ROOT / "README.md").read_text()
 CONNECTIONS = (ROOT / "docs/connections.md").read_text()
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DESIGN = [ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs/design").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(text):
@@ -157,19 +159,29 @@ def test_messages_that_are_explained_are_ours():
     assert [message for message in messages if message not in source] == []
 
 
-def test_rooms_of_the_architecture_are_those_of_the_code():
+def test_package_map_is_the_tree_of_the_code():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    drawn = re.search(r"## Rooms.*?```\n(.*?)```", text, re.DOTALL)[1]
-    rooms, room = {}, ""
-    for line in drawn.splitlines():
-        room = line[:13].strip() or room
-        names = re.split(r"\s{3,}", line[13:])[0]
-        rooms.setdefault(room, set()).update(re.findall(r"\w+", names))
-    code = {
-        place.name: {file.stem for file in place.glob("*.py")} - {"__init__"}
-        for place in (ROOT / "ls_pipeline").iterdir()
-        if (place / "__init__.py").exists()
-    }
+    (drawn,) = re.findall(r"## Package map.*?```\n(.*?)```", text, re.DOTALL)
+    entries = re.findall(r"^(\S+) +\S.*\n((?: .*\n)*)", drawn, re.MULTILINE)
+    names = {name for name, _ in entries if name.endswith(".py")}
+    for package, modules in entries:
+        names |= {f"{package}{module}.py" for module in re.findall(r"\w+", modules)}
+    files = {str(file.relative_to(CODE)) for file in CODE.rglob("*.py")}
 
-    assert {name: rooms[name] for name in code} == code
-    assert rooms.keys() - code.keys() == {"definitions", "reader"}
+    assert names == {file for file in files if not re.search(r"__init__|/migrations/", file)}
+
+
+def test_every_invariant_names_a_test_that_is_there():
+    named = re.findall(r"`(tests/\S+)::(\w+)`", (ROOT / "ARCHITECTURE.md").read_text())
+
+    assert len(named) == 5
+    assert [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()] == []
+
+
+@pytest.mark.parametrize("page", DESIGN, ids=lambda page: page.name)
+def test_files_that_the_design_names_exist(page):
+    named = re.findall(r"`([a-z0-9_/]+(?:\.py|/))(?:::\w+)?`", page.read_text())
+    there = [name for name in named if (CODE / name).exists() or (ROOT / name).exists()]
+
+    assert named
+    assert there == named
