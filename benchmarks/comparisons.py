@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.contender import ENVIRONMENT, Contender, in_turn, list_server, made_up_ledger, run
 from benchmarks.load_contenders import BUCKET
 from benchmarks.report import Work
-from ls_pipeline.cli.servers.server import gcs_server, label_studio_server, running, s3_server
+from ls_pipeline.cli.servers.local_servers import gcs_server, label_studio_server, s3_server
+from ls_pipeline.cli.servers.server import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,7 +15,8 @@ import boto3
 from benchmarks.contender import list_server
 from benchmarks.load_contenders import CONFIG
 from benchmarks.synthetic_s3 import Numbered, etag
-from ls_pipeline.cli.servers.server import Server, _daemons_are_up
+from ls_pipeline.cli.servers.local_servers import daemons_are_healthy
+from ls_pipeline.cli.servers.server import Server
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, RangeDiff
 from ls_pipeline.engine.load import load
@@ -124,6 +125,6 @@ def pipeline(home: Path, environment: Mapping[str, str]) -> Server:
         [str(program), "start", "--port", "{port}"],
         home / "logs" / "start.log",
         environment={**os.environ, "LS_PIPELINE_HOME": str(home), **environment},
-        is_up=_daemons_are_up,
+        is_up=daemons_are_healthy,
         patience=300,
     )

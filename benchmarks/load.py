@@ -24,7 +24,8 @@ from benchmarks.idle_ticks import ticks_alone
 from benchmarks.resource_samples import Databases, Sampling, Took, rows, ticks
 from benchmarks.traffic import World
 from ls_pipeline.cli.context import dagster_home
-from ls_pipeline.cli.servers.server import label_studio_server, running, s3_server
+from ls_pipeline.cli.servers.local_servers import label_studio_server, s3_server
+from ls_pipeline.cli.servers.server import running
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.ledger.ledger import Ledger
 

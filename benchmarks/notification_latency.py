@@ -12,8 +12,10 @@ from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at, label
 from benchmarks.polling_latency import PATIENCE, run_before, table, wait_for_tasks
 from benchmarks.report import Section
 from ls_pipeline.cli.context import CliContext, dagster_home
-from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, chosen_port, dagster_server, running
-from ls_pipeline.cli.webhooks import serving
+from ls_pipeline.cli.servers.local_servers import dagster_server
+from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST, choose_port
+from ls_pipeline.cli.servers.server import running
+from ls_pipeline.cli.servers.webhook_receiver import serving
 from ls_pipeline.domain.exports import completion_key
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.settings.model import connection
@@ -42,7 +44,7 @@ def notified(url: str, puts: int, folder: Path) -> Section:
     os.environ["DAGSTER_HOME"] = str(dagster_home())
     cli, name = CliContext(), uuid4().hex
     _connect(cli, name, url)
-    port = chosen_port(None, 3001, WEBHOOKS_HOST)
+    port = choose_port(None, 3001, WEBHOOKS_HOST)
     print(f"{puts} objects and their labels, by notifications alone", flush=True)  # noqa: T201
     with serving(cli.ledger, webhook_secret(), WEBHOOKS_HOST, port) as receiver:
         os.environ["LS_PIPELINE_WEBHOOK_URL"] = receiver

@@ -14,7 +14,8 @@ import numpy as np
 from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at
 from benchmarks.report import Section
 from ls_pipeline.cli.context import CliContext, dagster_home
-from ls_pipeline.cli.servers.server import dagster_server, running
+from ls_pipeline.cli.servers.local_servers import dagster_server
+from ls_pipeline.cli.servers.server import running
 from ls_pipeline.settings.model import connection
 
 if TYPE_CHECKING:

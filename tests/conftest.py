@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 import sqlalchemy as sa
 
+from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
 from ls_pipeline.cli.servers.gcs_service_account import service_account
 from tests.bench import Bench
@@ -170,13 +171,13 @@ def logs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def s3_server(logs):
-    with _running(servers.s3_server(logs)) as server:
+    with _running(local_servers.s3_server(logs)) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def gcs_server(logs):
-    with _running(servers.gcs_server(logs)) as server:
+    with _running(local_servers.gcs_server(logs)) as server:
         yield server
 
 
@@ -209,7 +210,7 @@ def database_url(request, tmp_path):
 def label_studio_server(logs, s3_server, gcs_server, tmp_path_factory):
     buckets = {**s3_server.client_environment, **gcs_server.client_environment}
     home = tmp_path_factory.mktemp("label-studio")
-    with _running(servers.label_studio_server(home, logs, buckets)) as server:
+    with _running(local_servers.label_studio_server(home, logs, buckets)) as server:
         yield server
 
 

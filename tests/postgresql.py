@@ -14,7 +14,8 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ls_pipeline.cli.servers.server import HOST, Server, running
+from ls_pipeline.cli.servers.ports import HOST
+from ls_pipeline.cli.servers.server import Server, running
 
 USER = "ledger"
 

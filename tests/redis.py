@@ -6,7 +6,8 @@ import secrets
 import shutil
 from contextlib import contextmanager
 
-from ls_pipeline.cli.servers.server import HOST, Server, running
+from ls_pipeline.cli.servers.ports import HOST
+from ls_pipeline.cli.servers.server import Server, running
 
 
 class NoRedis(Exception):  # noqa: N818 - a reason to skip

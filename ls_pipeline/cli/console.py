@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from ls_pipeline.cli.doctor.checks import Check, Policy, Report
 
 out = Console()
 err = Console(stderr=True)
@@ -61,48 +59,6 @@ def show_progress() -> Iterator[ProgressBars]:
         disable=not sys.stderr.isatty(),
     ) as progress:
         yield ProgressBars(progress)
-
-
-MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "skipped": "–"}  # noqa: RUF001 - it is one
-PLAIN_MARKS = {"ok": "+", "failed": "x", "warning": "!", "skipped": "-"}
-"""For a terminal that knows ASCII alone."""
-COLOURS = {"ok": "green", "failed": "red", "warning": "yellow", "skipped": "dim"}
-
-
-def show_findings(report: Report) -> None:
-    """Print what was found in general, then by connection, with the permissions it needs."""
-    _line("In general", "bold")
-    for check in report.general:
-        _show_check(check)
-    for name, found in report.connections.items():
-        _line("")
-        _line(f"Connection {name}", "bold")
-        for check in found.checks:
-            _show_check(check)
-        for policy in found.policies:
-            _show_policy(policy)
-        for setup in found.setups:
-            _line(f"  So that {setup.so_that}:", "dim")
-            for command in setup.commands:
-                _line(f"    {command}")
-
-
-def _show_check(check: Check) -> None:
-    marks = PLAIN_MARKS if out.options.ascii_only else MARKS
-    _line(f"  {marks[check.state]} {check.check:<14}  {check.says}", COLOURS[check.state])
-    if check.do:
-        _line(f"    {'':<14}  {check.do}")
-
-
-def _show_policy(policy: Policy) -> None:
-    _line(f"  The least that {policy.whom} must be allowed:", "dim")
-    lines = policy.commands or json.dumps(policy.policy, indent=2).splitlines()
-    for line in lines:
-        _line(f"    {line}")
-
-
-def _line(text: str, style: str = "") -> None:
-    out.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def show_counts(reports: Mapping[str, Mapping[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,13 @@ from ls_pipeline.resources.ledger.tables import connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+FAILED, MISUSED = 1, 2
+"""Exit codes: something failed; the command line is wrong, and nothing was done."""
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PORT = click.IntRange(1, 65535)
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, begin: str) -> list[str]:

@@ -10,25 +10,18 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
 from filelock import FileLock, Timeout
 
-from ls_pipeline.cli.connections.commands import apply_file, tell
+from ls_pipeline.cli.connections.commands import apply_file, from_flags, side_options, tell
 from ls_pipeline.cli.console import err, print_error, print_lines
 from ls_pipeline.cli.context import CliContext, dagster_home, end_on_signals
-from ls_pipeline.cli.servers.server import (
-    HOST,
-    USERNAME,
-    WEBHOOKS_HOST,
-    Server,
-    chosen_port,
-    dagster_server,
-    is_address,
-    label_studio_server,
-    running,
-)
-from ls_pipeline.cli.webhooks import serving
+from ls_pipeline.cli.options import FILE, PORT
+from ls_pipeline.cli.servers.local_servers import USERNAME, dagster_server, label_studio_server
+from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST, choose_port, is_address
+from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import HomeError, LedgerError
 from ls_pipeline.engine.settings_change import plan_change
 from ls_pipeline.resources.environment import (
@@ -59,6 +52,71 @@ FOR_NETWORKS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
 LOOK_SECONDS = 2.0
 
 
+START_EPILOG = """
+\b
+Examples:
+  JSON tasks from a bucket:
+    ls-pipeline start --init --source s3 --source-path my-bucket
+  Pictures, sound or video, shown by their URL:
+    ls-pipeline start --init --source gcs --source-path my-bucket \\
+      --source-params '{"data_key": "image", "use_blob_urls": true}'
+  Labels written to a bucket:
+    ls-pipeline start --init --target s3-completions --target-path my-labels
+  Many connections, from a file kept in git:
+    ls-pipeline start --connections connections.yaml
+  Go on where it was:
+    ls-pipeline start
+"""
+
+
+@click.command(epilog=START_EPILOG, short_help="Run everything: Dagster, Label Studio, sensors.")
+@click.option("--init", is_flag=True, help="Make a connection, in a home that has none.")
+@side_options
+@click.option("--name", help="The connection's name [the bucket's].")
+@click.option("--connections", "file", metavar="FILE", type=FILE, help="YAML of connections.")
+@click.option("--home", metavar="DIR", help="Where its state is kept [.ls_pipeline].")
+@click.option("--force", is_flag=True, help="With --init: put an existing state aside.")
+@click.option("--port", type=PORT, help="Dagster's port [3000, or a free one].")
+@click.option("--label-studio-port", type=PORT, help="Label Studio's [8080, or a free one].")
+@click.option("--webhooks-port", type=PORT, help="The webhook receiver's [3001, or a free one].")
+def start(  # noqa: PLR0913 - one for each flag
+    *,
+    init: bool,
+    name: str | None,
+    file: Path | None,
+    home: str | None,
+    force: bool,
+    port: int | None,
+    label_studio_port: int | None,
+    webhooks_port: int | None,
+    **flags: Any,
+) -> None:
+    """Run Dagster with its sensors, and a Label Studio unless LABEL_STUDIO_URL points at one.
+
+    Everything is bound to loopback, and runs until Ctrl-C. A connection that exists is changed
+    in Dagster, or with `ls-pipeline connections add`.
+    """
+    sides = flags["source"] or flags["target"]
+    if sides and not init:
+        raise click.UsageError(
+            "--source and --target go with --init; a connection that exists is changed in "
+            "Dagster, or with `ls-pipeline connections add`."
+        )
+    if init and not sides and not file:
+        raise click.UsageError("--init needs --source, --target or --connections.")
+    if force and not init:
+        raise click.UsageError("--force goes with --init.")
+    if home:
+        os.environ["LS_PIPELINE_HOME"] = home
+    bucket = flags["source_path"] or flags["target_path"]
+    one = from_flags(name or bucket.replace(".", "-"), **flags) if sides else None
+    try:
+        ports = (port, label_studio_port, webhooks_port)
+        run(Wanted(init, force, one, file, *ports))
+    except KeyboardInterrupt:
+        err.print("Everything is stopped.")
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a person asked `start` for."""
@@ -72,7 +130,7 @@ class Wanted:
     webhooks_port: int | None
 
 
-def start(wanted: Wanted) -> None:
+def run(wanted: Wanted) -> None:
     """Run everything until Ctrl-C.
 
     Raises ``HomeError`` when the home is in use, or not in the state that was asked for, and
@@ -155,7 +213,9 @@ def _receiver(wanted: Wanted, cli: CliContext) -> Iterator[str]:
     else:
         yield ""
         return
-    port = chosen_port(wanted.webhooks_port, WEBHOOKS_PORT, host)
+    from ls_pipeline.cli.servers.webhook_receiver import serving  # slow
+
+    port = choose_port(wanted.webhooks_port, WEBHOOKS_PORT, host)
     with serving(cli.ledger, webhook_secret(), host, port) as url:
         yield url
 
@@ -172,7 +232,7 @@ def _label_studio(wanted: Wanted, receiver: str) -> Iterator[list[Server]]:
         for name, value in os.environ.items()
         if name.startswith(FOR_BUCKETS) or name.upper() in FOR_NETWORKS
     }
-    port = chosen_port(wanted.label_studio_port, LABEL_STUDIO_PORT)
+    port = choose_port(wanted.label_studio_port, LABEL_STUDIO_PORT)
     labels = label_studio_server(home() / "label-studio", home() / "logs", given, port=port)
     with running([labels], _tell):
         key = labels.client_environment["LABEL_STUDIO_API_KEY"]
@@ -197,7 +257,7 @@ def _dagster(wanted: Wanted, scratch: str) -> Server:
     os.environ["DAGSTER_HOME"] = str(home() / "dagster")
     dagster_home()
     environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": scratch}
-    port = chosen_port(wanted.port, DAGSTER_PORT)
+    port = choose_port(wanted.port, DAGSTER_PORT)
     return dagster_server(home() / "logs", environment, port=port)
 
 

@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
+import click
 
-from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.cli.counts import count_connection
-from ls_pipeline.definitions import ASSETS
+from ls_pipeline.cli.console import out, show_counts, show_progress
+from ls_pipeline.cli.context import CliContext, end_on_signals
+from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ls_pipeline.cli.context import CliContext
+    import dagster as dg
+
     from ls_pipeline.resources.progress import Progress
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+SYNC_EPILOG = """
+\b
+Examples:
+  ls-pipeline sync                      all connections
+  ls-pipeline sync reviews cats --json  two of them, one JSON object on standard output
+"""
+
+
+@click.command(epilog=SYNC_EPILOG, short_help="One complete pass, in the foreground.")
+@CONNECTIONS
+@json_instead_of("a table")
+@click.pass_context
+def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+    """Make one complete pass in the foreground: load new tasks, export finished labels.
+
+    One connection's failure holds up no other; the exit code is 1 when any failed.
+    """
+    end_on_signals()
+    cli = CliContext()
+    wanted = names or tuple(cli.ledger.names())
+    for name in wanted:
+        cli.ledger.account(name)  # all names are right, or nothing is done
+    with show_progress() as shown:
+        reports = {name: run_connection(name, cli, shown) for name in dict.fromkeys(wanted)}
+    if as_json:
+        click.echo(json.dumps({"connections": reports}))
+    elif reports:
+        show_counts(reports)
+    else:
+        out.print("There are no connections yet; see ls-pipeline connections add --help.")
+    if any("error" in report for report in reports.values()):
+        ctx.exit(FAILED)
 
 
 def run_connection(name: str, cli: CliContext, progress: Progress) -> dict[str, Any]:
@@ -29,9 +65,12 @@ def run_connection(name: str, cli: CliContext, progress: Progress) -> dict[str, 
     failed, also ``error``, and null for what could not be counted. A failing source does not
     stop the export.
     """
+    from ls_pipeline.assets.partitions import CONNECTIONS as PARTITIONS  # slow
+    from ls_pipeline.definitions import ASSETS
+
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    if not cli.instance.has_dynamic_partition(str(CONNECTIONS.name), name):
-        cli.instance.add_dynamic_partitions(str(CONNECTIONS.name), [name])
+    if not cli.instance.has_dynamic_partition(str(PARTITIONS.name), name):
+        cli.instance.add_dynamic_partitions(str(PARTITIONS.name), [name])
     load, *export = ASSETS
     errors = _materialize([load], name, cli, progress)
     errors += _materialize(export, name, cli, progress)
@@ -41,6 +80,8 @@ def run_connection(name: str, cli: CliContext, progress: Progress) -> dict[str, 
 def _materialize(
     assets: Sequence[dg.AssetsDefinition], name: str, cli: CliContext, progress: Progress
 ) -> list[str]:
+    import dagster as dg  # slow
+
     result = dg.materialize(
         assets,
         partition_key=name,
@@ -63,6 +104,8 @@ def _materialize(
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
     """Tell whether a step failed because of Ctrl-C, which Dagster takes for a failure."""
+    import dagster as dg  # slow
+
     error = event.step_failure_data.error
     return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
@@ -78,6 +121,8 @@ def _reason(event: dg.DagsterEvent) -> str:
 
 
 def _report(name: str, cli: CliContext, errors: list[str]) -> dict[str, Any]:
+    from ls_pipeline.cli.counts import count_connection  # slow
+
     account = cli.ledger.account(name)
     try:
         report: dict[str, Any] = dict(count_connection(name, cli).as_json())

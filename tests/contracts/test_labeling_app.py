@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, is_address
+from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST, is_address
 from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.errors import (
     LabelStudioAccessError,

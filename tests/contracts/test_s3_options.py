@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from ls_pipeline.assets.run import bucket_of
+from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -380,7 +381,7 @@ def test_bucket_in_a_role_is_written_and_read(s3_world):
 def test_connections_with_endpoints_of_their_own_reach_two_servers(s3_world, s3_server, logs):
     import boto3
 
-    second = servers.s3_server(logs)
+    second = local_servers.s3_server(logs)
     second.log = logs / "s3-second.log"
     resource = S3Buckets()
     with servers.running([second]):

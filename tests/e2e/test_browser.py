@@ -11,7 +11,8 @@ from PIL import Image
 
 from ls_pipeline.cli.context import CliContext, dagster_home
 from ls_pipeline.cli.demo import samples
-from ls_pipeline.cli.servers.server import dagster_server, running
+from ls_pipeline.cli.servers.local_servers import dagster_server
+from ls_pipeline.cli.servers.server import running
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 

@@ -18,7 +18,9 @@ import yaml
 
 from ls_pipeline.cli.context import DAGSTER_YAML
 from ls_pipeline.cli.demo import samples
-from ls_pipeline.cli.servers.server import HOST, INNER, Server, _daemons_are_up, running
+from ls_pipeline.cli.servers.local_servers import BANNED_NETWORKS, daemons_are_healthy
+from ls_pipeline.cli.servers.ports import HOST
+from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -138,7 +140,9 @@ def deployment(stage, world, postgresql_server, tmp_path):
     environment = {**os.environ, **environment, "LABEL_STUDIO_URL": os.environ["LABEL_STUDIO_URL"]}
     world.setenv("LS_PIPELINE_DATABASE_URL", environment["LS_PIPELINE_DATABASE_URL"])
     daemon = replace(service("daemon", tmp_path, home), is_up=lambda _: True)
-    webserver = replace(service("webserver", tmp_path, home), is_up=_daemons_are_up, patience=180)
+    webserver = replace(
+        service("webserver", tmp_path, home), is_up=daemons_are_healthy, patience=180
+    )
     for one in (code, daemon, webserver):
         one.environment = environment
     databases = lines("databases.sql", r"^CREATE DATABASE (\w+);$")
@@ -211,7 +215,7 @@ def test_label_studio_may_call_the_receiver_and_no_other_inner_network():
         return not any(ip_address(address) in network for network in banned)
 
     assert told["USE_DEFAULT_BANNED_SUBNETS"] == "false"
-    assert {*map(ip_network, INNER)} - {*banned} == {ip_network("172.16.0.0/12")}
+    assert {*map(ip_network, BANNED_NETWORKS)} - {*banned} == {ip_network("172.16.0.0/12")}
     assert may_call("172.18.0.5")
     assert not any(
         map(may_call, ("127.0.0.1", "169.254.169.254", "10.0.0.1", "192.168.0.1", "::1"))

@@ -15,7 +15,7 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from ls_pipeline.cli.main import main
-from ls_pipeline.cli.webhooks import HEALTH
+from ls_pipeline.cli.servers.webhook_receiver import HEALTH
 from ls_pipeline.definitions import defs
 from tests.contracts.conftest import Answer, serving
 

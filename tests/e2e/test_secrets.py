@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ls_pipeline.cli.demo import samples
-from ls_pipeline.cli.servers.server import WEBHOOKS_HOST
+from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST
 from tests.contracts.conftest import s3_refusal, serving
 from tests.e2e.conftest import keys
 

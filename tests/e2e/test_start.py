@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from ls_pipeline.cli.demo import samples
-from ls_pipeline.cli.servers.server import WEBHOOKS_HOST, chosen_port, is_address
-from ls_pipeline.cli.webhooks import answers_at
+from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST, choose_port, is_address
+from ls_pipeline.cli.servers.webhook_receiver import answers_at
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.s3.bucket import S3Buckets
@@ -214,7 +214,7 @@ def queue(buckets):
 @contextmanager
 def webhooks(world):
     """Run the receiver where Label Studio may call it."""
-    port = chosen_port(None, 3001, WEBHOOKS_HOST)
+    port = choose_port(None, 3001, WEBHOOKS_HOST)
     url = f"http://{WEBHOOKS_HOST}:{port}"
     words = [PROGRAM, "webhooks", "--host", WEBHOOKS_HOST, "--port", str(port)]
     with subprocess.Popen(words) as process:
@@ -227,7 +227,7 @@ def webhooks(world):
 
 
 def can_listen(port):
-    return chosen_port(None, port, WEBHOOKS_HOST) == port
+    return choose_port(None, port, WEBHOOKS_HOST) == port
 
 
 def test_changes_and_labels_come_by_notifications_alone_while_polls_are_an_hour_apart(

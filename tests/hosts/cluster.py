@@ -17,7 +17,8 @@ from pathlib import Path
 import yaml
 
 from ls_pipeline.cli.demo import samples
-from ls_pipeline.cli.servers.server import HOST, Server
+from ls_pipeline.cli.servers.ports import HOST
+from ls_pipeline.cli.servers.server import Server
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.s3.bucket import S3Buckets

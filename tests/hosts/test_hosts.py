@@ -8,7 +8,9 @@ import pytest
 from dagster._core.launcher import LaunchRunContext
 
 from ls_pipeline.assets.partitions import PARTITION_TAG
-from ls_pipeline.cli.servers.server import HOST, REGION, running
+from ls_pipeline.cli.servers.local_servers import REGION
+from ls_pipeline.cli.servers.ports import HOST
+from ls_pipeline.cli.servers.server import running
 from ls_pipeline.resources.ledger.lease_holder import run_of
 from tests.hosts.cluster import ROOT, Cluster, Load, wait_for
 from tests.redis import NoRedis, redis

@@ -6,7 +6,6 @@ import getpass
 import json
 import textwrap
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,7 @@ from rich.table import Table
 from ls_pipeline.cli.connections.file import all_faults, json_schema, read
 from ls_pipeline.cli.console import out, print_lines
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import CONNECTION, json_instead_of
+from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of
 from ls_pipeline.engine.settings_change import SettingsChange, plan_change
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.model import (
@@ -31,8 +30,7 @@ from ls_pipeline.settings.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+    from pathlib import Path
 
 
 def side_options(command: Callable[..., Any]) -> Callable[..., Any]:

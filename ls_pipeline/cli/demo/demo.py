@@ -18,15 +18,14 @@ from ls_pipeline.cli.context import CliContext, dagster_home, end_on_signals
 from ls_pipeline.cli.counts import count_connection
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.servers.gcs_service_account import service_account
-from ls_pipeline.cli.servers.server import (
+from ls_pipeline.cli.servers.local_servers import (
     USERNAME,
-    Server,
     dagster_server,
     gcs_server,
     label_studio_server,
-    running,
     s3_server,
 )
+from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.settings.model import connection
 

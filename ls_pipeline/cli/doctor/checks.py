@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ls_pipeline.assets.run import bucket_of
-from ls_pipeline.cli.webhooks import answers_at
-from ls_pipeline.domain import permissions
+from ls_pipeline.cli.doctor.report import Check, Findings, Report
+from ls_pipeline.cli.doctor.requirements import policies, queue_arn, setups
+from ls_pipeline.cli.servers.webhook_receiver import answers_at
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import (
     BucketError,
@@ -19,17 +19,14 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.notification_setup import (
     Told,
-    gcs_command,
     gcs_tells,
-    s3_commands,
     s3_tells,
 )
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import LARGEST_OBJECT, Complaint, data_keys, tasks_in
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.environment import home, webhook_secret, webhook_url
-from ls_pipeline.resources.s3.sqs import arn_of
-from ls_pipeline.settings.model import Source, SourceParams, TargetParams, data_key_faults
+from ls_pipeline.settings.model import data_key_faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.labeling_app import Project
     from ls_pipeline.resources.ledger.connection import Account
     from ls_pipeline.resources.queue import Queue
-    from ls_pipeline.settings.model import Connection, Target
+    from ls_pipeline.settings.model import Connection, Source, SourceParams, Target
 
     T = TypeVar("T")
     _Steps = Generator["Check", None, T]
@@ -60,58 +57,6 @@ LOOKS = 100
 
 REFUSED, FORBIDDEN, ABSENT = 400, 403, 404
 PAGE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was tried, how it went, and what to do about it."""
-
-    check: str
-    state: Literal["ok", "failed", "warning", "skipped"]
-    says: str
-    do: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What somebody must be allowed: an IAM policy, or commands that give the roles."""
-
-    whom: str
-    policy: dict[str, Any] | None = None
-    commands: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a person sets up once: commands, and what for."""
-
-    so_that: str
-    commands: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was found about one connection."""
-
-    checks: list[Check]
-    policies: list[Policy]
-    setups: list[Setup] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was found; ``connections`` are by name."""
-
-    general: list[Check]
-    connections: dict[str, Findings]
-
-    @property
-    def failed(self) -> bool:
-        found = (one.checks for one in self.connections.values())
-        return any(one.state == "failed" for checks in (self.general, *found) for one in checks)
-
-    def as_json(self) -> dict[str, Any]:
-        return {"ok": not self.failed, **asdict(self)}
 
 
 def examine(names: Sequence[str], cli: CliContext) -> Report:
@@ -411,13 +356,9 @@ def _told(source: Source, queue: Queue, cli: CliContext) -> Told:
     where = source.params.filter.folder
     bucket: Any = bucket_of(source, cli.s3, cli.gcs)
     if source.cloud == "s3":
-        return s3_tells(bucket.notifications(), _arn(source), where)
+        return s3_tells(bucket.notifications(), queue_arn(source), where)
     subscription: Any = queue
     return gcs_tells(bucket.notifications(), subscription.topic(), where)
-
-
-def _arn(source: Source, region: str = "") -> str:
-    return arn_of(source.params.notifications, source.params.region_name or region)
 
 
 def _webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:
@@ -441,18 +382,6 @@ def _webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:
     else:
         do = "Run ls-pipeline sync, which says what stands in the way."
         yield Check("called back", "warning", f"Label Studio does not call {address} yet.", do)
-
-
-def setups(connection: Connection, region: str = "") -> list[Setup]:
-    """Give what is set up once, so that a source's bucket tells the queue that it names."""
-    source = connection.source
-    if source is None or not source.params.notifications:
-        return []
-    queue, where = source.params.notifications, source.params.filter.folder
-    if source.cloud == "gcs":
-        return [Setup("the bucket tells", [gcs_command(source.path, where, queue)])]
-    commands = s3_commands(source.path, where, queue, _arn(source, region))
-    return [Setup("the bucket tells; both commands replace what was set before", commands)]
 
 
 # -- the target ---------------------------------------------------------------------------
@@ -524,58 +453,3 @@ def _tried(check: str, use: Callable[[], object]) -> Check | None:
     except BucketError as error:
         return _from_error(check, error)
     return None
-
-
-# -- permissions --------------------------------------------------------------------------
-
-
-def policies(connection: Connection, region: str = "") -> list[Policy]:
-    """Give the smallest permissions for a connection; ``region`` is where none is named."""
-    parts = [part for part in (connection.source, connection.target) if part]
-    roles: dict[str, list[permissions.Use]] = {}
-    for part in parts:
-        if part.cloud == "s3":
-            roles.setdefault(part.params.role_arn, []).append(_use(part, region))
-    found = []
-    for role, uses in roles.items():
-        found.append(Policy(role or "the pipeline's AWS credentials", permissions.s3_policy(uses)))
-        if role:
-            found.append(Policy("those who take on the role", permissions.role_policy(role)))
-    commands = [
-        line
-        for part in parts
-        if part.cloud == "gcs"
-        for line in permissions.gcs_commands(_use(part, region))
-    ]
-    if commands:
-        found.append(Policy("the pipeline's Google account", commands=commands))
-    return found + _opening(connection.source, region)
-
-
-def _opening(source: Source | None, region: str) -> list[Policy]:
-    """Give what Label Studio's server needs, so that annotators see blobs."""
-    if source is None or not source.params.use_blob_urls:
-        return []
-    use = _use(source, region)
-    if source.cloud == "s3":
-        return [Policy("Label Studio's own AWS credentials", permissions.opening_policy(use))]
-    return [Policy("Label Studio's Google account", commands=permissions.gcs_opening_commands(use))]
-
-
-def _use(part: Source | Target, region: str) -> permissions.Use:
-    params = part.params
-    return permissions.Use(
-        part.path,
-        folder(params.prefix),
-        isinstance(params, TargetParams),
-        permissions.partition(params.region_name or region, params.role_arn),
-        params.kms_key_id if isinstance(params, TargetParams) else "",
-        isinstance(params, TargetParams) and params.delete,
-        _queue_name(part, region) if isinstance(part, Source) else "",
-    )
-
-
-def _queue_name(source: Source, region: str) -> str:
-    """Name a source's queue as policies do."""
-    queue = source.params.notifications
-    return _arn(source, region) if queue and source.cloud == "s3" else queue

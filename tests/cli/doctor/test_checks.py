@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from ls_pipeline.cli.doctor.checks import examine, policies
+from ls_pipeline.cli.doctor.checks import examine
+from ls_pipeline.cli.doctor.requirements import policies
 from ls_pipeline.cli.main import main
-from ls_pipeline.cli.servers.server import chosen_port
-from ls_pipeline.cli.webhooks import serving
+from ls_pipeline.cli.servers.ports import choose_port
+from ls_pipeline.cli.servers.webhook_receiver import serving
 from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.resources.label_studio.app import BrowserResponse, ServerInfo
@@ -249,7 +250,7 @@ def with_webhooks(bench, environment, url):
 
 
 def test_receiver_that_answers_and_is_known_is_well(bench, environment):
-    with serving(bench.ledger, webhook_secret(), "127.0.0.1", chosen_port(None, 3001)) as url:
+    with serving(bench.ledger, webhook_secret(), "127.0.0.1", choose_port(None, 3001)) as url:
         bench.app.register_webhook(1, f"{url}/connections/reviews", webhook_secret())
         _, checks = with_webhooks(bench, environment, url)
 

@@ -17,8 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
-from ls_pipeline.cli.servers.server import HOST, Server, ServerFailedError, running
+from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST
+from ls_pipeline.cli.servers.server import Server, ServerFailedError, running
 from ls_pipeline.domain.errors import PipelineError
 
 pytestmark = pytest.mark.server
@@ -89,7 +91,7 @@ def dagster(tmp_path_factory):
     place = tmp_path_factory.mktemp("dagster")
     (place / "tiny_definitions.py").write_text(DEFINITIONS)
     environment = {"DAGSTER_HOME": str(place), "PYTHONPATH": str(place)}
-    server = servers.dagster_server(place, environment, "tiny_definitions")
+    server = local_servers.dagster_server(place, environment, "tiny_definitions")
     with running([server]):
         yield server
 
@@ -259,7 +261,7 @@ def test_missing_extra_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "moto", None)
 
     with pytest.raises(PipelineError, match=r"pip install 'ls-pipeline\[demo\]'"):
-        servers.s3_server(tmp_path)
+        local_servers.s3_server(tmp_path)
 
 
 # Several servers
@@ -325,7 +327,7 @@ def test_server_listens_on_loopback_alone(request, name):
 
 def test_label_studio_on_the_same_home_keeps_its_token(tmp_path):
     first, second = (
-        servers.label_studio_server(tmp_path, tmp_path, {}).clients["LABEL_STUDIO_API_KEY"]
+        local_servers.label_studio_server(tmp_path, tmp_path, {}).clients["LABEL_STUDIO_API_KEY"]
         for _ in range(2)
     )
 
@@ -337,7 +339,7 @@ def test_label_studio_knows_its_user_after_a_restart(label_studio_server):
     label_studio_server.stop()
     label_studio_server.start()
 
-    assert (first, whoami(label_studio_server)) == (servers.USERNAME, servers.USERNAME)
+    assert (first, whoami(label_studio_server)) == (local_servers.USERNAME, local_servers.USERNAME)
 
 
 def test_label_studio_links_lead_to_itself(s3_server, label_studio_server):
@@ -392,10 +394,12 @@ def test_label_studio_may_call_one_inner_address_more_than_it_would_by_itself():
     folder = Path(find_spec("label_studio").submodule_search_locations[0])
     code = (folder / "core/utils/io.py").read_text()
     (own,) = re.findall(r"default_banned_subnets = (\[.*?\])", code, re.DOTALL)
-    told = [ip_network(one) for one in servers._inner_but(servers.WEBHOOKS_HOST).split(",")]
-    around = [ip_address(servers.WEBHOOKS_HOST) + by for by in (-1, 0, 1)]
+    told = [
+        ip_network(one) for one in local_servers.banned_networks_except(WEBHOOKS_HOST).split(",")
+    ]
+    around = [ip_address(WEBHOOKS_HOST) + by for by in (-1, 0, 1)]
 
-    assert tuple(ast.literal_eval(own)) == servers.INNER
-    assert {*map(ip_network, servers.INNER)} - {*told} == {servers.LOOPBACK}
+    assert tuple(ast.literal_eval(own)) == local_servers.BANNED_NETWORKS
+    assert {*map(ip_network, local_servers.BANNED_NETWORKS)} - {*told} == {local_servers.LOOPBACK}
     assert [any(one in network for network in told) for one in around] == [True, False, True]
-    assert any(ip_address(servers.HOST) in network for network in told)
+    assert any(ip_address(HOST) in network for network in told)

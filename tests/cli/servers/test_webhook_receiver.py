@@ -11,9 +11,9 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from ls_pipeline.cli import webhooks
 from ls_pipeline.cli.main import main
-from ls_pipeline.cli.servers.server import chosen_port
+from ls_pipeline.cli.servers import webhook_receiver
+from ls_pipeline.cli.servers.ports import choose_port
 from ls_pipeline.domain.errors import LedgerUnavailableError
 from ls_pipeline.resources.environment import (
     LabelStudioAddress,
@@ -39,7 +39,7 @@ def ledger(empty_ledger):
 
 
 def serving(ledger):
-    return webhooks.serving(ledger, SECRET, "127.0.0.1", chosen_port(None, 3001))
+    return webhook_receiver.serving(ledger, SECRET, "127.0.0.1", choose_port(None, 3001))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def hinted(ledger, name="reviews"):
     ("flags", "code", "said"),
     [
         (["--port", "70000"], 2, "70000 is not in the range"),
-        (["--host", "192.0.2.1"], 1, "192.0.2.1 is no address"),
+        (["--host", "192.0.2.1"], 1, "192.0.2.1 is not an address"),
     ],
 )
 def test_place_that_is_none_is_told(environment, tmp_path, flags, code, said):
@@ -82,8 +82,8 @@ def test_place_that_is_none_is_told(environment, tmp_path, flags, code, said):
 
 
 def test_those_who_only_connect_lock_nobody_out(ledger, monkeypatch):
-    monkeypatch.setattr(webhooks, "AT_ONCE", 4)
-    monkeypatch.setattr(webhooks, "HEAD_SECONDS", 3.0)
+    monkeypatch.setattr(webhook_receiver, "AT_ONCE", 4)
+    monkeypatch.setattr(webhook_receiver, "HEAD_SECONDS", 3.0)
     with serving(ledger) as url, contextlib.ExitStack() as idle:
         host, port = url.removeprefix("http://").split(":")
         for _ in range(4):
@@ -126,7 +126,7 @@ def test_secret_is_asked_for_before_a_body_is_read(url):
         (b'{"action": 1}', 400),
         (b"[" * 50_000, 400),
         (b"\xff", 400),
-        (b" " * (webhooks.LARGEST_BODY + 1), 413),
+        (b" " * (webhook_receiver.LARGEST_BODY + 1), 413),
     ],
 )
 def test_body_that_is_no_call_is_refused_and_notes_nothing(ledger, url, content, status):
@@ -136,7 +136,7 @@ def test_body_that_is_no_call_is_refused_and_notes_nothing(ledger, url, content,
 
 
 def test_body_that_does_not_come_is_not_waited_for(ledger, monkeypatch):
-    monkeypatch.setattr(webhooks, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(webhook_receiver, "BODY_SECONDS", 0.2)
     with serving(ledger) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as slow:
@@ -151,7 +151,7 @@ def test_other_paths_and_methods_are_not_there(url):
     found = [
         httpx.get(f"{url}/connections/reviews").status_code,
         httpx.post(f"{url}/elsewhere", content=CALL).status_code,
-        httpx.get(f"{url}{webhooks.HEALTH}").status_code,
+        httpx.get(f"{url}{webhook_receiver.HEALTH}").status_code,
     ]
 
     assert found == [405, 404, 200]

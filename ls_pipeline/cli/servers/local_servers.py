@@ -1,0 +1,186 @@
+"""The servers that `demo`, `start` and the tests run."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import urllib.request
+from importlib.util import find_spec
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST, free_port
+from ls_pipeline.cli.servers.server import OPENER, Server
+from ls_pipeline.domain.errors import PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REGION = "us-east-1"
+
+
+def s3_server(logs: Path) -> Server:
+    """Give moto's S3 server, over HTTP, in memory."""
+    _require("moto", "flask")
+    return Server(
+        "S3 (moto)",
+        [sys.executable, "-m", "moto.server", "-H", HOST, "-p", "{port}"],
+        logs / "s3.log",
+        clients={
+            "AWS_ENDPOINT_URL": "{url}",
+            "AWS_ACCESS_KEY_ID": "demo",
+            "AWS_SECRET_ACCESS_KEY": "demo",
+            "AWS_DEFAULT_REGION": REGION,
+        },
+    )
+
+
+def gcs_server(logs: Path) -> Server:
+    """Give the GCS emulator, in memory."""
+    _require("gcp_storage_emulator")
+    emulator = [sys.executable, "-m", "ls_pipeline.cli.servers.gcs_emulator"]
+    return Server(
+        "GCS (emulator)",
+        [*emulator, "--host", HOST, "--port", "{port}"],
+        logs / "gcs.log",
+        clients={"STORAGE_EMULATOR_HOST": "{url}", "GOOGLE_CLOUD_PROJECT": "demo"},
+        health="/storage/v1/b?project=demo",
+    )
+
+
+USERNAME = "demo@example.com"
+
+LOOPBACK = IPv4Network("127.0.0.0/8")
+BANNED_NETWORKS = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", str(LOOPBACK), "169.254.0.0/16"),
+    *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+    *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "233.252.0.0/24"),
+    *("240.0.0.0/4", "255.255.255.255/32", "::/128", "::1/128", "::ffff:0:0/96"),
+    *("::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001:0000::/32"),
+    *("2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8"),
+)
+"""The networks in which Label Studio calls nobody, unless it is told others."""
+
+
+def banned_networks_except(host: str) -> str:
+    """Give these networks in Label Studio's form, without one loopback address."""
+    loopback = LOOPBACK.address_exclude(IPv4Network(host))
+    others = (one for one in BANNED_NETWORKS if one != str(LOOPBACK))
+    return ",".join([*others, *map(str, loopback)])
+
+
+def label_studio_server(
+    home: Path,
+    logs: Path,
+    buckets: Mapping[str, str],
+    password: str = "",
+    port: int | None = None,
+) -> Server:
+    """Give Label Studio on its own SQLite below ``home``.
+
+    ``buckets`` is the environment that leads its storage connections to the bucket servers.
+    Its first start takes up to a minute: it makes its database.
+    """
+    _require("label_studio")
+    home.mkdir(parents=True, exist_ok=True)
+    token = _kept_secret(home / "token", "")
+    script = Path(sys.executable).with_name("label-studio")
+    port = port or free_port()
+    environment = {
+        "LABEL_STUDIO_HOST": f"http://{HOST}:{port}",  # the links it gives to its clients
+        "LABEL_STUDIO_BASE_DATA_DIR": str(home),
+        "LABEL_STUDIO_USERNAME": USERNAME,
+        "LABEL_STUDIO_PASSWORD": _kept_secret(home / "password", password),
+        "LABEL_STUDIO_USER_TOKEN": token,
+        "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        "LABEL_STUDIO_LATEST_VERSION_CHECK": "0",
+        "LABEL_STUDIO_COLLECT_ANALYTICS": "0",
+        "LABEL_STUDIO_SENTRY_DSN": "",
+        "LABEL_STUDIO_FRONTEND_SENTRY_DSN": "",
+        # It may call the receiver of its webhooks, and nobody else on this machine.
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
+        "USER_ADDITIONAL_BANNED_SUBNETS": banned_networks_except(WEBHOOKS_HOST),
+        # The operator's own endpoint passes Label Studio's guard against inner addresses.
+        **({"S3_ENDPOINT": buckets["AWS_ENDPOINT_URL"]} if "AWS_ENDPOINT_URL" in buckets else {}),
+        **buckets,
+    }
+    return Server(
+        "Label Studio",
+        [str(script), "start", "--no-browser", "--internal-host", HOST, "--port", "{port}"],
+        logs / "label-studio.log",
+        environment=environment,
+        clients={"LABEL_STUDIO_URL": "{url}", "LABEL_STUDIO_API_KEY": token},
+        health="/health",
+        patience=600,
+        port=port,
+    )
+
+
+def dagster_server(
+    logs: Path,
+    environment: Mapping[str, str],
+    module: str = "ls_pipeline.definitions",
+    port: int | None = None,
+) -> Server:
+    """Give Dagster: webserver, daemon and a module's definitions, with this environment."""
+    return Server(
+        "Dagster",
+        # Its pages have all of it; a log is a file that nobody removes.
+        [
+            *(sys.executable, "-m", "dagster", "dev", "--log-level", "warning"),
+            *("-m", module, "-h", HOST, "-p", "{port}"),
+        ],
+        logs / "dagster.log",
+        environment={
+            "DO_NOT_TRACK": "1",
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            # Looks are many short threads: with an arena for each, memory creeps up for hours.
+            "MALLOC_ARENA_MAX": "2",
+            **environment,
+        },
+        is_up=daemons_are_healthy,
+        patience=180,
+        port=port or free_port(),
+    )
+
+
+def _kept_secret(file: Path, wanted: str) -> str:
+    """Give the secret in a file, made at the first call: a second start finds the same."""
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(wanted or secrets.token_hex(16))
+    return file.read_text()
+
+
+def _require(*modules: str) -> None:
+    if not all(map(find_spec, modules)):
+        raise PipelineError(
+            "The servers that come with the demo are not installed; run "
+            "pip install 'ls-pipeline[demo]'."
+        )
+
+
+def daemons_are_healthy(server: Server) -> bool:
+    """Tell whether the webserver answers and every daemon it needs is healthy.
+
+    A heartbeat from before the launch is an earlier daemon's, on the same DAGSTER_HOME.
+    """
+    daemons = "allDaemonStatuses { required healthy lastHeartbeatTime }"
+    query = f"{{ instance {{ daemonHealth {{ {daemons} }} }} }}"
+    request = urllib.request.Request(  # noqa: S310 - our own server's address
+        f"{server.url}/graphql",
+        json.dumps({"query": query}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with OPENER.open(request, timeout=5) as answer:
+            health = json.load(answer)["data"]["instance"]["daemonHealth"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return all(
+        one["healthy"] and one["lastHeartbeatTime"] > server.launched
+        for one in health["allDaemonStatuses"]
+        if one["required"]
+    )
