@@ -80,7 +80,7 @@ class Bucket(Protocol):
         ...
 
     def download(self, one: StoredObject, file: BinaryIO) -> None:
-        """Write exactly this version of an object to ``file``, in pieces; raises as `get` does.
+        """Write exactly this version of an object to ``file``, in ranges; raises as `get` does.
 
         After an error, what is in ``file`` is worthless.
         """

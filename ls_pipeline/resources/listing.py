@@ -1,11 +1,11 @@
 """How a listing is put together from requests: in order, and where it is long, many at once.
 
 A request lists the keys after a given one, a thousand at most, and takes a tenth of a second from
-afar. So that they needn't wait for each other, a listing is cut at *milestones*: keys at which
-pages ended when it was last seen whole. Between two of them the keys of each `KeyRange` are asked
-for at the same time and given in their order. A range begins after a milestone and ends with the
-next, so that nothing falls between two; whichever keys are chosen, and whatever has come or gone
-since, the result is the same, and only more or fewer requests are made.
+afar. So that they needn't wait for each other, a listing is cut at *range boundaries*: keys at
+which pages ended when it was last seen whole. Between two of them the keys of each `KeyRange` are
+asked for at the same time and given in their order. A range begins after a boundary and ends with
+the next, so that nothing falls between two; whichever keys are chosen, and whatever has come or
+gone since, the result is the same, and only more or fewer requests are made.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class KeyRange(NamedTuple):
         """Give how many objects to ask for: as many as there were, that they come as they did."""
         return (self.end.listed if self.end and not self.token else 0) or PAGE
 
-    def same(self, answer: ListingPage) -> Milestone | None:
+    def same(self, answer: ListingPage) -> RangeBoundary | None:
         """Give the range's end when it was answered as it was before."""
         if self.end and not self.token and self.end.fingerprint:
             return self.end if answer.fingerprint == self.end.fingerprint else None
@@ -64,7 +64,7 @@ class KeyRange(NamedTuple):
 
 
 class _Part(NamedTuple):
-    pieces: list[Piece]
+    ranges: list[ListingRange]
     rest: KeyRange | None
     at_end: bool
     """Whether nothing follows in the whole listing."""
@@ -99,41 +99,43 @@ def parallel_listing(
         yield listing_range
 
 
-def _pieces(
-    fetch: Callable[[str, str, int], ListingPage], after: str, milestones: Iterable[Milestone]
-) -> Iterator[Piece]:
-    known = iter(milestones)
+def _listing_ranges(
+    fetch: Callable[[str, str, int], ListingPage],
+    after: str,
+    range_boundaries: Iterable[RangeBoundary],
+) -> Iterator[ListingRange]:
+    known = iter(range_boundaries)
     first = KeyRange(after, "", next((one for one in known if one.key > after), None))
     answer = fetch(after, "", first.limit)
     if same := first.same(answer):
-        yield Piece(same.key, (), same=same)
+        yield ListingRange(same.key, (), same=same)
         rest = KeyRange(same.key, "", None)
     else:
         objects = answer.read()
         if objects:
-            yield _piece(objects, answer)
+            yield _listing_range(objects, answer)
         rest = KeyRange(objects[-1].key if objects else after, answer.token, None)
         known = chain([first.end] if first.end else (), known)
     if answer.token:
         yield from _ahead(fetch, _key_ranges(rest, known))
 
 
-def _piece(objects: list[StoredObject], answer: ListingPage) -> Piece:
-    return Piece(objects[-1].key, objects, answer.fingerprint)
+def _listing_range(objects: list[StoredObject], answer: ListingPage) -> ListingRange:
+    return ListingRange(objects[-1].key, objects, answer.fingerprint)
 
 
-def _ranges(rest: KeyRange, milestones: Iterable[Milestone]) -> Iterator[KeyRange]:
-    """Cut what is left of a listing at milestones."""
-    for milestone in milestones:
-        if milestone.key > rest.after:
-            yield rest._replace(end=milestone)
-            rest = KeyRange(milestone.key, "", None)
+def _key_ranges(rest: KeyRange, range_boundaries: Iterable[RangeBoundary]) -> Iterator[KeyRange]:
+    """Cut the rest of a listing at its range boundaries."""
+    for boundary in range_boundaries:
+        if boundary.key > rest.after:
+            yield rest._replace(end=boundary)
+            rest = KeyRange(boundary.key, "", None)
     yield rest
 
 
 def _ahead(
-    fetch: Callable[[str, str, int], ListingPage], ranges: Iterator[KeyRange]
-) -> Iterator[Piece]:
+    fetch: Callable[[str, str, int], ListingPage], key_ranges: Iterator[KeyRange]
+) -> Iterator[ListingRange]:
     lanes = ThreadPoolExecutor(PARALLEL_RANGES + 1)
     waiting: deque[Future[_Part]] = deque()
     width = 4  # who stops soon has asked for little in vain

@@ -29,8 +29,8 @@ class MemoryBucket:
     def pages(self, prefix="", after=""):
         return (list(listing_range.objects) for listing_range in self.ranges(prefix, after))
 
-    def pieces(self, prefix="", after="", milestones=()):
-        return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)
+    def ranges(self, prefix="", after="", range_boundaries=()):
+        return parallel_listing(self.uri(), partial(self._list, prefix), after, range_boundaries)
 
     def _list(self, prefix, after, token, limit):
         self._check()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.errors import BucketError
-from ls_pipeline.domain.listing_ranges import PAGE, Cutting, RangeBoundary
-from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.domain.listing_ranges import PAGE, BoundaryTracker, RangeBoundary, diff_ranges
+from ls_pipeline.domain.objects import Filter, StoredObject
 from ls_pipeline.resources.listing import (
     PAGES_AHEAD,
     PARALLEL_RANGES,
@@ -48,8 +48,8 @@ def cut_at(keys):
     return [RangeBoundary(key) for key in keys]
 
 
-def pieces(store, after="", milestones=()):
-    return list(parallel_listing("s3://b/", store.fetch, after, milestones))
+def ranges(store, after="", range_boundaries=()):
+    return list(parallel_listing("s3://b/", store.fetch, after, range_boundaries))
 
 
 def listed(store, after="", range_boundaries=()):
@@ -62,10 +62,10 @@ def listed(store, after="", range_boundaries=()):
 
 def passed(store, range_boundaries=()):
     """Go over a listing as a pass does that finds nothing to do; give the boundaries."""
-    cutting = Cutting()
-    for _ in cutting.through(parallel_listing("s3://b/", store.fetch, "", milestones)):
-        pass
-    return cutting.range_boundaries(())
+    tracker = BoundaryTracker()
+    for range_diff in diff_ranges(lambda *_: (), ranges(store, "", range_boundaries), Filter()):
+        tracker.record(range_diff)
+    return tracker.range_boundaries(())
 
 
 @given(
@@ -125,8 +125,8 @@ def test_pages_before_a_failure_are_given():
 
     found = []
     with pytest.raises(OSError):  # noqa: PT011, PT012
-        for piece in parallel_listing("s3://b/", fetch, "", cut_at(store.keys[499::500])):
-            found += piece.objects
+        for listing_range in parallel_listing("s3://b/", fetch, "", cut_at(store.keys[499::500])):
+            found += listing_range.objects
 
     assert [one.key for one in found] == store.keys[:3000]
 
@@ -203,7 +203,7 @@ def test_page_that_comes_twice_is_no_other_order():
         ListingPage("", list),
     ]
 
-    assert [one.upto for one in parallel_listing("s3://b/", lambda *_: answers.pop(0))] == [
+    assert [one.through for one in parallel_listing("s3://b/", lambda *_: answers.pop(0))] == [
         "b",
         "b",
     ]

@@ -104,9 +104,9 @@ class GCSBucket:
                 yield list(listing_range.objects[start : start + PAGE])
 
     def ranges(
-        self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
-    ) -> Iterator[Piece]:
-        return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)
+        self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()
+    ) -> Iterator[ListingRange]:
+        return parallel_listing(self.uri(), partial(self._list, prefix), after, range_boundaries)
 
     def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
         with _translated(self.uri()):

@@ -170,9 +170,9 @@ class S3Bucket:
         return (list(listing_range.objects) for listing_range in self.ranges(prefix, after))
 
     def ranges(
-        self, prefix: str = "", after: str = "", milestones: Iterable[Milestone] = ()
-    ) -> Iterator[Piece]:
-        return parallel_listing(self.uri(), partial(self._list, prefix), after, milestones)
+        self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()
+    ) -> Iterator[ListingRange]:
+        return parallel_listing(self.uri(), partial(self._list, prefix), after, range_boundaries)
 
     def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
         asked = {"StartAfter": after, "ContinuationToken": token}
