@@ -4,13 +4,18 @@ import dagster as dg
 
 from ls_pipeline.assets.checks import ANNOTATIONS_COUNTED, annotations_counted
 from ls_pipeline.assets.external import labels
-from ls_pipeline.assets.metadata import folder_link, project_links
+from ls_pipeline.assets.metadata import (
+    folder_link,
+    mirror_metadata,
+    project_links,
+    timings_metadata,
+)
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.engine.export import export
-from ls_pipeline.engine.local_mirror import copy_metadata, mark_mirror_stale, update_mirror
+from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.resources.environment import asset_owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -70,8 +75,8 @@ def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 "emptied": dg.MetadataValue.int(done.emptied),
                 "deleted": dg.MetadataValue.int(done.deleted),
                 "dagster/row_count": dg.MetadataValue.int(exported),
-                **done.took.metadata(),
-                **copy_metadata(work.connection.name, target, copied),
+                **timings_metadata(done.took),
+                **mirror_metadata(work.connection.name, target, copied),
             },
             check_results=[counted],
         )

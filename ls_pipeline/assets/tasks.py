@@ -11,7 +11,12 @@ from ls_pipeline.assets.checks import (
     passed_task_checks,
 )
 from ls_pipeline.assets.external import source_bucket
-from ls_pipeline.assets.metadata import folder_link, project_links
+from ls_pipeline.assets.metadata import (
+    folder_link,
+    mirror_metadata,
+    project_links,
+    timings_metadata,
+)
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import source_settings
@@ -19,7 +24,7 @@ from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.engine.load import Loading, load
-from ls_pipeline.engine.local_mirror import copy_metadata, mark_mirror_stale, update_mirror
+from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.resources.environment import asset_owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -77,7 +82,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
                 **project_links(projects),
                 "folder": folder_link(source, source.params.filter.folder),
                 **_metadata(done, work.account, sum(one.tasks for one in projects)),
-                **copy_metadata(work.connection.name, source, copied),
+                **mirror_metadata(work.connection.name, source, copied),
             },
             check_results=[
                 accounts_balance(work.account, source.params.filter.folder, done),
@@ -101,7 +106,7 @@ def _metadata(done: Loading, account: Account, tasks: int) -> dict[str, dg.Metad
         "tasks_deleted": dg.MetadataValue.int(done.tasks_deleted),
         "tasks_kept": dg.MetadataValue.int(done.tasks_kept),
         "dagster/row_count": dg.MetadataValue.int(tasks),
-        **done.took.metadata(),
+        **timings_metadata(done.took),
     }
     if done.first_new:
         metadata["first_new_objects"] = _new_table(done.first_new)

@@ -6,9 +6,14 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets import checks
-from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.completions import completions
-from ls_pipeline.assets.metadata import folder_link
+from ls_pipeline.assets.metadata import (
+    balance_table,
+    folder_link,
+    label_chart,
+    mirror_metadata,
+    timings_metadata,
+)
 from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
 from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.domain.errors import SnapshotError
@@ -16,14 +21,14 @@ from ls_pipeline.domain.snapshot.manifest import snapshot_folder
 from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
 from ls_pipeline.engine.context import Took
 from ls_pipeline.engine.convert import convert_snapshot
+from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_lost
-from ls_pipeline.engine.local_mirror import copy_metadata, mark_mirror_stale, update_mirror
-from ls_pipeline.engine.snapshot import Snapshotting, is_due, snapshot
+from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
+from ls_pipeline.engine.snapshot import Snapshotting, snapshot
 from ls_pipeline.resources.environment import asset_owners, database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.status import Standing
 from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
@@ -50,7 +55,7 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
         ledger = Ledger(database_url())
         try:
             now = ledger.clock()
-            due = {one.name for one in ledger.standings() if _is_due(one, now)}
+            due = {one.name for one in ledger.standings() if wants_snapshot(one, now)}
         finally:
             ledger.engine.dispose()
         # Not Dagster's own `in_progress`: it calls a run started whose machine is gone.
@@ -60,17 +65,6 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
             context.key, CONNECTIONS, due & set(known)
         )
         return dg.AutomationResult(context, true_subset=subset)
-
-
-def _is_due(standing: Standing, now: float) -> bool:
-    connection = standing.connection
-    if connection.target is None or not connection.enabled or standing.held_by:
-        return False
-    health = standing.health("training_data")
-    if health.retry_at > now:
-        return False
-    # What failed behind a snapshot, as its conversion, is to be made though nothing changed.
-    return health.failures > 0 or is_due(standing.training, connection.target, now)
 
 
 @dg.asset(
@@ -113,13 +107,13 @@ def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
         with took.timing("converting"):
             formats = convert_snapshot(bucket, snapshots, done.newest, target.params.formats)
         copied = update_mirror(work.account, work.lease, target, bucket, progress)
-        metadata = {**_metadata(done, snapshots), **took.metadata()}
+        metadata = {**_metadata(done, snapshots), **timings_metadata(took)}
         place = snapshot_folder(target.params.prefix, done.newest.snapshot)
         metadata["folder"] = folder_link(target, place)
         if formats:
             lines = [f"- {name}: {what}" for name, what in formats.items()]
             metadata["formats"] = dg.MetadataValue.md("\n".join(lines))
-        copies = copy_metadata(work.connection.name, target, copied)
+        copies = mirror_metadata(work.connection.name, target, copied)
         yield dg.MaterializeResult(metadata={**metadata, **copies})
 
 

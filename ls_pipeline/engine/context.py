@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import dagster as dg
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,8 +27,7 @@ class Took:
         finally:
             self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - began
 
-    def metadata(self) -> dict[str, dg.FloatMetadataValue]:
-        """Give ``seconds``, so far, and ``seconds_<part>`` for each part; Dagster plots them."""
-        seconds = {f"seconds_{part}": took for part, took in self.parts.items()}
-        whole = {"seconds": time.perf_counter() - self.began, **seconds}
-        return {name: dg.MetadataValue.float(round(took, 3)) for name, took in whole.items()}
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self.began

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from itertools import islice
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.completions import Completion, Recent, TaskState, is_for
+from ls_pipeline.domain.completions import Completion, Recent, TaskState
 from ls_pipeline.domain.errors import LeaseLostError
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
@@ -21,10 +20,11 @@ from ls_pipeline.domain.exports import (
 )
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.engine.context import Took
+from ls_pipeline.engine.detect import OVERLAP, earlier, select_changed
 from ls_pipeline.resources.ledger.records import Exported
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Executor
 
     from ls_pipeline.domain.objects import StoredObject
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.lease import Lease
     from ls_pipeline.resources.progress import Progress
     from ls_pipeline.settings.model import Target
-
-OVERLAP = timedelta(minutes=2)
-"""How far a poll looks back: what was being written during the last one shows up late."""
 
 SAME_FOR = timedelta(minutes=2)
 """How long tasks that were touched lately, as many and the newest at the same time, pass for those
@@ -62,38 +59,6 @@ class Exporting:
     """Tasks that were touched lately and are annotated, and Label Studio counts no annotation."""
     first_written: list[StoredObject] = field(default_factory=list)
     took: Took = field(default_factory=Took)
-
-
-def to_read(
-    states: Iterable[TaskState],
-    exported: Mapping[int, Exported],
-    name: str,
-    target: Target,
-    uncounted: Container[int] = (),
-) -> list[int]:
-    """Choose the tasks to read whole: touched since their export, and annotated now or then."""
-    wanted = []
-    for state in states:
-        last = exported.get(state.id)
-        key = completion_key(target.params.prefix, state.id)
-        if not is_for(name, state.origin) or target.params.filter.rejects(key):
-            continue
-        if last and (last.updated_at, last.uri) == (state.updated_at, target.uri(key)):
-            continue
-        now, then = state.annotations or state.id in uncounted, last and last.annotations
-        if now or then:
-            wanted.append(state.id)
-    return wanted
-
-
-def touched(account: Account, projects: Projects, target: Target, since: str) -> bool:
-    """Tell whether a task that was touched since is to be exported; ends at the first."""
-    states = projects.task_states(since)
-    while page := list(islice(states, 1000)):
-        exported = account.exported([state.id for state in page])
-        if to_read(page, exported, account.name, target):
-            return True
-    return False
 
 
 def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
@@ -143,7 +108,7 @@ def _write_changed(  # noqa: PLR0913, PLR0917 - as `export`
     """Write the completions of the tasks that were touched since, where they changed."""
     uncounted = set(projects.uncounted_tasks(since)) if states else set()
     exported = account.exported([state.id for state in states])
-    wanted = to_read(states, exported, account.name, target, uncounted)
+    wanted = select_changed(states, exported, account.name, target, uncounted)
     done.looked_at += len(wanted)
     batches = (
         projects.completions(wanted[start : start + BATCH])
@@ -311,10 +276,3 @@ def _tally(
         uri = target.uri(completion_key(target.params.prefix, one.task_id))
         records.append(Exported(one.task_id, one.updated_at, one.digest, uri, count))
     return records
-
-
-def earlier(moment: str, by: timedelta) -> str:
-    """Give a Label Studio time that lies before another one."""
-    form = "%Y-%m-%dT%H:%M:%S.%fZ"
-    # A moment of Label Studio's, in and out; the zone is the Z of the form.
-    return (datetime.strptime(moment, form) - by).strftime(form)  # noqa: DTZ007

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, Any
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.exports import is_written_key
@@ -28,7 +25,7 @@ def local_copy(name: str, part: Source | Target) -> LocalCopy:
     return LocalCopy(home() / "copies" / name / part.side)
 
 
-def is_due(account: Account, part: Source | Target) -> bool:
+def mirror_is_stale(account: Account, part: Source | Target) -> bool:
     """Tell whether a copy is wanted that was not finished with these settings."""
     return part.params.create_local_copy and account.mirror_state(part.side) != _what(part)
 
@@ -74,18 +71,3 @@ def _is_wanted(part: Source | Target) -> Callable[[str], bool]:
     if part.side == "source":
         return lambda key: not select.rejects(key)
     return lambda key: is_written_key(select.prefix, key)
-
-
-def copy_metadata(
-    name: str, part: Source | Target, done: CopyResult | None
-) -> dict[str, dg.MetadataValue[Any]]:
-    """Give what a person wants to see of a copy, if there is one: it is on this host alone."""
-    if done is None:
-        return {}
-    return {
-        "local_copy": dg.MetadataValue.path(local_copy(name, part).root),
-        "local_copy_host": dg.MetadataValue.text(socket.gethostname()),
-        "files_fetched": dg.MetadataValue.int(done.fetched),
-        "files_removed": dg.MetadataValue.int(done.removed),
-        "files": dg.MetadataValue.int(done.fetched + done.kept),
-    }

@@ -10,7 +10,6 @@ import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger.connection import Account
     from ls_pipeline.resources.ledger.lease import Lease
-    from ls_pipeline.resources.ledger.records import Revision, Training
+    from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.resources.progress import Progress
     from ls_pipeline.settings.model import Target
 
@@ -95,24 +94,6 @@ class Snapshotting:
         if self.manifest is None:
             raise ValueError(f"nothing was published: {self.failed}")
         return self.manifest
-
-
-def is_due(training: Training, target: Target, now: float) -> bool:
-    """Tell whether a snapshot is to be made: completions changed, and it is time for one."""
-    if training.moved == training.snapshot_of:
-        return False
-    last = training.snapshot_at
-    if cron := target.params.snapshot_cron:
-        from croniter import CroniterBadDateError, croniter
-
-        if not last:
-            return True
-        ticks = croniter(cron, datetime.fromtimestamp(last, timezone.utc))
-        try:
-            return bool(ticks.get_next(datetime).timestamp() <= now)
-        except CroniterBadDateError:  # its last moment has passed
-            return False
-    return now >= last + timedelta(minutes=target.params.snapshot_minutes).total_seconds()
 
 
 def snapshot(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together

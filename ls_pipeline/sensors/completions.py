@@ -10,9 +10,7 @@ import dagster as dg
 
 from ls_pipeline.assets.checks import LABELS_KEEP_COMING, labels_check_fields, stalled_connections
 from ls_pipeline.assets.partitions import pending_connections
-from ls_pipeline.engine.export import OVERLAP, earlier, touched
-from ls_pipeline.engine.local_mirror import is_due
-from ls_pipeline.engine.projects import Projects
+from ls_pipeline.engine.detect import AnnotationCounts, count_annotations, labels_changed
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import Standing
@@ -124,28 +122,6 @@ def completions_tick(
     return tick.result(context, standings, seen.cursor, "no new labels.")
 
 
-@dataclass(frozen=True, slots=True)
-class AnnotationCounts:
-    """What Label Studio says of all projects: its time, and the annotations of each."""
-
-    now: str
-    annotations: Mapping[int, int]
-    is_late: bool = False
-    """It was asked in an earlier tick, and passes may have come in between."""
-
-    def lies_ahead(self, moment: str) -> bool:
-        """Tell whether a Label Studio time lies ahead, which it can't unless the clock moved."""
-        return not self.is_late and bool(moment) and earlier(moment, OVERLAP) > self.now
-
-    def labeled(self, project_ids: Iterable[int]) -> int | None:
-        """Count the annotations in some projects: what a deleted task had counts no more.
-
-        None where a project was deleted, too: its run says so, and waits longer each time.
-        """
-        counts = [self.annotations.get(number) for number in project_ids]
-        return None if None in counts else sum(filter(None, counts))
-
-
 def _asked(
     app: LabelingApp,
     standings: Mapping[str, Standing],
@@ -159,8 +135,7 @@ def _asked(
 
     def ask(name: str, _turn: Deadline) -> ProbeResult:
         begun.append(name)
-        now = earlier(app.now(), OVERLAP)  # before the counts
-        return ProbeResult(told=AnnotationCounts(now, app.count_annotations(wanted)))
+        return ProbeResult(told=count_annotations(app, wanted))
 
     asked = deque([_LABEL_STUDIO] if names else [])
     for _, found in looks.run_round_robin(asked, ask, tick.deadline):
@@ -196,8 +171,8 @@ def _who_may(
 
 def _look(standing: Standing, app: LabelingApp, seen: _Seen, told: AnnotationCounts) -> ProbeResult:
     since = seen.since(standing)
-    if told.lies_ahead(since):  # its clock was set back: no time says what is new since
-        if told.lies_ahead(standing.polled_to):  # and the ledger's is for a pass to correct
+    if told.is_ahead(since):  # its clock was set back: no time says what is new since
+        if told.is_ahead(standing.polled_to):  # and the ledger's is for a pass to correct
             return ProbeResult(wanted=True)
         since = ""
     return look_at_labels(standing, app, since, told)
@@ -213,12 +188,7 @@ def look_at_labels(
     if not ids and standing.connection.source:
         return ProbeResult(why="no tasks were loaded yet.")
     # Without a source, nothing else will ever look its project up.
-    if not ids or is_due(standing.account, target):
-        return ProbeResult(wanted=True)
-    projects, labeled = Projects(standing.account, app), told.labeled(ids)
-    if labeled != standing.annotations:
-        return ProbeResult(wanted=True)
-    if labeled and touched(standing.account, projects, target, since):
+    if not ids or labels_changed(standing, target, app, since, told):
         return ProbeResult(wanted=True)
     return ProbeResult(asof=told.now)
 

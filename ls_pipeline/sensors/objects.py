@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections import deque
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.partitions import pending_connections
-from ls_pipeline.domain.diff import WORK
-from ls_pipeline.domain.listing_ranges import diff_ranges
-from ls_pipeline.engine.local_mirror import is_due
+from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import Tick, enabled_statuses, rotate, skip_reason
 
@@ -97,24 +94,5 @@ def _look(
     """Look at one connection, from a key on."""
     if source is None:
         return ProbeResult()
-    differs, reached = _differs(account, source, open_bucket(source), after, turn)
-    return ProbeResult(wanted=differs, reached=reached)
-
-
-def _differs(
-    account: Account, source: Source, bucket: Bucket, after: str, turn: Deadline
-) -> tuple[bool, str]:
-    """Tell whether anything differs, else how far the time sufficed (empty: to the end)."""
-    if account.has_attempt_due() or is_due(account, source):
-        return True, ""
-    if account.outlived_quarantine(source.params.reading):
-        return True, ""
-    select = source.params.filter
-    known = partial(account.known_pages, select.folder)
-    ranges = bucket.ranges(select.folder, after, account.range_boundaries(select, after))
-    for range_diff in diff_ranges(known, ranges, select, after):
-        if any(one.change in WORK for one in range_diff.differences):
-            return True, ""
-        if turn.over:
-            return False, range_diff.through
-    return False, ""
+    scan = scan_source(account, source, open_bucket(source), after, lambda: turn.over)
+    return ProbeResult(wanted=scan.changed, reached=scan.reached)

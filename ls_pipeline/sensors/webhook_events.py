@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ls_pipeline.sensors.completions import AnnotationCounts, look_at_labels
+from ls_pipeline.engine.detect import AnnotationCounts
+from ls_pipeline.sensors.completions import look_at_labels
 from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import skip_reason
 

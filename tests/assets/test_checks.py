@@ -1,7 +1,7 @@
 import pytest
 
-from ls_pipeline.assets.charts import balance_table, label_chart
 from ls_pipeline.assets.checks import annotations_counted, passed_snapshot_checks, snapshot_checks
+from ls_pipeline.assets.metadata import balance_table, label_chart
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.engine.export import find_lost
 from ls_pipeline.settings.model import TargetParams

@@ -7,9 +7,10 @@ import pytest
 
 from ls_pipeline import open_snapshot
 from ls_pipeline.assets.completions import completions
+from ls_pipeline.assets.metadata import mirror_metadata
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, OutsideError
-from ls_pipeline.engine.local_mirror import copy_metadata, is_due
+from ls_pipeline.engine.local_mirror import mirror_is_stale
 from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.local_copy import LocalCopy
 from ls_pipeline.sensors.completions import completions_tick
@@ -30,7 +31,7 @@ def files(environment, tmp_path):
 
 
 def due(bench, side="source"):
-    return is_due(bench.account, getattr(bench.account.revision().connection, side))
+    return mirror_is_stale(bench.account, getattr(bench.account.revision().connection, side))
 
 
 def test_without_the_param_nothing_is_copied(bench, files):
@@ -68,7 +69,7 @@ def test_source_copy_follows_changes_removals_and_the_filter(bench, files):
 def test_copy_says_on_which_host_it_is(bench, files):
     bench.set(create_local_copy=True)
     source = bench.account.revision().connection.source
-    told = copy_metadata("reviews", source, bench.copy())
+    told = mirror_metadata("reviews", source, bench.copy())
 
     assert told["local_copy"].path == str(home() / "copies" / "reviews" / "source")
     assert told["local_copy_host"].text == socket.gethostname()

@@ -8,7 +8,6 @@ from ls_pipeline.assets import partitions
 from ls_pipeline.assets import training_data as asset
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.settings import target_settings
-from ls_pipeline.assets.training_data import _is_due
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -18,8 +17,8 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.snapshot import manifest as domain
 from ls_pipeline.domain.snapshot.manifest import Latest, Manifest
+from ls_pipeline.engine.detect import snapshot_is_due, wants_snapshot
 from ls_pipeline.engine.local_mirror import mark_mirror_stale
-from ls_pipeline.engine.snapshot import is_due
 from ls_pipeline.reader import Snapshot
 from ls_pipeline.resources.snapshots import Snapshots
 from tests.assets.test_settings import materialize
@@ -428,7 +427,7 @@ def test_old_snapshots_stay_without_leave_to_delete(labeled):
 
 def due(bench):
     target = bench.account.revision().connection.target
-    return is_due(bench.account.training(), target, bench.ledger.clock())
+    return snapshot_is_due(bench.account.training(), target, bench.ledger.clock())
 
 
 def test_snapshot_is_due_when_completions_changed_at_most_every_so_many_minutes(labeled):
@@ -473,7 +472,7 @@ def test_cron_whose_last_moment_has_passed_is_never_due(labeled):
     never = target.params.model_copy(update={"snapshot_cron": "0 6 31 4 *"})
     training = labeled.account.training()
 
-    assert not is_due(training, target.model_copy(update={"params": never}), 10**10)
+    assert not snapshot_is_due(training, target.model_copy(update={"params": never}), 10**10)
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -503,9 +502,9 @@ def test_what_failed_behind_a_snapshot_is_tried_again_though_nothing_changed(lab
     (well,) = labeled.ledger.standings()
     now, later = labeled.ledger.clock(), labeled.ledger.clock() + 3600
 
-    assert not _is_due(before, later)
-    assert [_is_due(failed, at) for at in (now, later)] == [False, True]
-    assert not _is_due(well, later)
+    assert not wants_snapshot(before, later)
+    assert [wants_snapshot(failed, at) for at in (now, later)] == [False, True]
+    assert not wants_snapshot(well, later)
 
 
 def test_pass_goes_by_the_settings_of_its_begin(labeled, instance, monkeypatch):

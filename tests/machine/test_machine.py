@@ -11,7 +11,6 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from math import inf
 
 import pytest
 import sqlalchemy as sa
@@ -21,9 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
+from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
-from ls_pipeline.sensors.objects import _differs
-from ls_pipeline.sensors.probes import Deadline
 from tests.bench import RESULT, Bench
 from tests.engine.test_crashes import Doom, Killed
 from tests.engine.test_load import Wrapped
@@ -144,7 +142,7 @@ class World(RuleBasedStateMachine):
         assert (done.tasks_created, done.tasks_updated, done.tasks_deleted) == (0, 0, 0)
         source = self.bench.account.revision().connection.source
         if not self.bench.account.attempts():
-            assert not _differs(self.bench.account, source, self.bench.bucket, "", Deadline(inf))[0]
+            assert not scan_source(self.bench.account, source, self.bench.bucket).changed
 
     def settle(self):
         self.bench.load()

@@ -8,7 +8,7 @@ import pytest
 from ls_pipeline.assets import partitions
 from ls_pipeline.assets.run import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
-from ls_pipeline.engine.export import earlier
+from ls_pipeline.engine.detect import earlier
 from ls_pipeline.sensors import completions as watching_labels
 from ls_pipeline.sensors import probes as looking
 from ls_pipeline.sensors import tick

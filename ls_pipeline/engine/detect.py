@@ -1,0 +1,187 @@
+"""Whether a connection has work to do: sensors ask, and runs decide by the same rules.
+
+Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from ls_pipeline.domain.completions import is_for
+from ls_pipeline.domain.diff import WORK
+from ls_pipeline.domain.exports import completion_key
+from ls_pipeline.domain.listing_ranges import diff_ranges
+from ls_pipeline.engine.local_mirror import mirror_is_stale
+from ls_pipeline.engine.projects import Projects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Mapping
+
+    from ls_pipeline.domain.completions import TaskState
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.labeling_app import LabelingApp
+    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.records import Exported, Training
+    from ls_pipeline.resources.ledger.status import Standing
+    from ls_pipeline.settings.model import Source, Target
+
+OVERLAP = timedelta(minutes=2)
+"""How far a poll reaches back: a write in progress during one poll shows up only in the next."""
+
+STATES_PER_QUERY = 1000
+
+
+class SourceScan(NamedTuple):
+    """Whether a source differs from the ledger, and the key that an unfinished scan reached."""
+
+    changed: bool = False
+    reached: str = ""
+    """Empty if the scan is complete."""
+
+
+def scan_source(
+    account: Account,
+    source: Source,
+    bucket: Bucket,
+    after: str = "",
+    stop: Callable[[], bool] = lambda: False,
+) -> SourceScan:
+    """Compare a source with the ledger, from the key ``after`` to the first difference.
+
+    ``stop`` ends the scan early; it is called between ranges of keys.
+    """
+    params = source.params
+    if account.has_attempt_due() or mirror_is_stale(account, source):
+        return SourceScan(changed=True)
+    if account.outlived_quarantine(params.reading):
+        return SourceScan(changed=True)
+    known = partial(account.known_pages, params.filter.folder)
+    boundaries = account.range_boundaries(params.filter, after)
+    ranges = bucket.ranges(params.filter.folder, after, boundaries)
+    for range_diff in diff_ranges(known, ranges, params.filter, after):
+        if any(difference.change in WORK for difference in range_diff.differences):
+            return SourceScan(changed=True)
+        if stop():
+            return SourceScan(reached=range_diff.through)
+    return SourceScan()
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationCounts:
+    """The annotations in each project, and the Label Studio time before they were counted."""
+
+    now: str
+    annotations: Mapping[int, int]
+    is_late: bool = False
+    """They were requested in an earlier tick, and runs may have ended since."""
+
+    def is_ahead(self, moment: str) -> bool:
+        """Return whether a Label Studio time is in the future: its clock was set back."""
+        return not self.is_late and bool(moment) and earlier(moment, OVERLAP) > self.now
+
+    def total(self, project_ids: Iterable[int]) -> int | None:
+        """Count the annotations in some projects, without those of deleted tasks.
+
+        None if a project was deleted: its run reports that, and retries ever less often.
+        """
+        counts = [self.annotations.get(number) for number in project_ids]
+        return None if None in counts else sum(filter(None, counts))
+
+
+def count_annotations(app: LabelingApp, project_ids: Iterable[int]) -> AnnotationCounts:
+    """Ask Label Studio for its time and for the annotations in each project."""
+    now = earlier(app.now(), OVERLAP)  # before the counts
+    return AnnotationCounts(now, app.count_annotations(list(project_ids)))
+
+
+def labels_changed(
+    status: Standing, target: Target, app: LabelingApp, since: str, counts: AnnotationCounts
+) -> bool:
+    """Return whether an export has work: annotations differ, or the local copy is stale.
+
+    Lists only the tasks that changed at or after the Label Studio time ``since``.
+    """
+    if mirror_is_stale(status.account, target):
+        return True
+    labeled = counts.total(status.project_ids)
+    if labeled != status.annotations:
+        return True
+    projects = Projects(status.account, app)
+    return bool(labeled) and has_changed_task(status.account, projects, target, since)
+
+
+def has_changed_task(account: Account, projects: Projects, target: Target, since: str) -> bool:
+    """Return whether a task that changed at or after ``since`` must be exported."""
+    states = projects.task_states(since)
+    while page := list(islice(states, STATES_PER_QUERY)):
+        exported = account.exported([state.id for state in page])
+        if select_changed(page, exported, account.name, target):
+            return True
+    return False
+
+
+def select_changed(
+    states: Iterable[TaskState],
+    exported: Mapping[int, Exported],
+    name: str,
+    target: Target,
+    uncounted: Container[int] = (),
+) -> list[int]:
+    """Select the tasks to read in full: changed since their export, and annotated then or now.
+
+    ``uncounted`` are annotated tasks for which Label Studio counts no annotation.
+    """
+    selected = []
+    for state in states:
+        last = exported.get(state.id)
+        key = completion_key(target.params.prefix, state.id)
+        if not is_for(name, state.origin) or target.params.filter.rejects(key):
+            continue
+        if last and (last.updated_at, last.uri) == (state.updated_at, target.uri(key)):
+            continue
+        is_annotated = state.annotations or state.id in uncounted
+        if is_annotated or (last and last.annotations):
+            selected.append(state.id)
+    return selected
+
+
+def wants_snapshot(status: Standing, now: float) -> bool:
+    """Return whether a run should make a snapshot of a connection, or finish one that failed."""
+    connection = status.connection
+    if connection.target is None or not connection.enabled or status.held_by:
+        return False
+    health = status.health("training_data")
+    if health.retry_at > now:
+        return False
+    # A step after the snapshot that failed, such as a conversion, must run although no
+    # completion changed.
+    return health.failures > 0 or snapshot_is_due(status.training, connection.target, now)
+
+
+def snapshot_is_due(training: Training, target: Target, now: float) -> bool:
+    """Return whether completions changed, and the target's interval or schedule has passed."""
+    if training.moved == training.snapshot_of:
+        return False
+    last = training.snapshot_at
+    if cron := target.params.snapshot_cron:
+        from croniter import CroniterBadDateError, croniter
+
+        if not last:
+            return True
+        ticks = croniter(cron, datetime.fromtimestamp(last, timezone.utc))
+        try:
+            return bool(ticks.get_next(datetime).timestamp() <= now)
+        except CroniterBadDateError:  # its last moment has passed
+            return False
+    return now >= last + timedelta(minutes=target.params.snapshot_minutes).total_seconds()
+
+
+def earlier(moment: str, by: timedelta) -> str:
+    """Return the Label Studio time that is ``by`` before another."""
+    form = "%Y-%m-%dT%H:%M:%S.%fZ"
+    # Label Studio's own format, in and out; the Z is its zone.
+    return (datetime.strptime(moment, form) - by).strftime(form)  # noqa: DTZ007
