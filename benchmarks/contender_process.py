@@ -67,11 +67,11 @@ def sensor(url: str, ledger: str, new: list[str], parallel: int) -> Callable[[],
 
     ``parallel`` after a pass over all but the ``new`` objects, else as if there had been none.
     """
-    from ls_pipeline.definitions import defs
+    from ls_pipeline.definitions import tune_garbage_collector
     from ls_pipeline.domain.listing_ranges import BoundaryTracker, RangeDiff
     from ls_pipeline.domain.objects import Filter
 
-    defs()
+    tune_garbage_collector(20_000)
     account = _account_in(ledger)
     tracker = BoundaryTracker()
     ranges = load_contenders.bucket_at(url).ranges() if parallel else ()
@@ -91,11 +91,11 @@ def pass_over_known(url: str, ledger: str) -> Callable[[], Result]:
 
 def gcs_sensor(bucket: str) -> Callable[[], Result]:
     """Let our sensor look at a bucket of the GCS emulator, all of which its ledger knows."""
-    from ls_pipeline.definitions import defs
+    from ls_pipeline.definitions import tune_garbage_collector
     from ls_pipeline.domain.diff import KnownObject, State
     from ls_pipeline.resources.gcs.bucket import GCSBuckets
 
-    defs()
+    tune_garbage_collector(20_000)
     opened = GCSBuckets().open(bucket)
     account = load_contenders.new_account({"type": "gcs", "path": bucket, "params": {}})
     with account.lease() as lease:

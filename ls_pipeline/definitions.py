@@ -1,8 +1,8 @@
-"""The one place where things are put together. Loads with no credential set."""
+"""Dagster's definitions: assets, jobs, sensors and resources. They load without credentials."""
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -14,7 +14,7 @@ from ls_pipeline.assets.settings import save_settings, source_settings, target_s
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
 from ls_pipeline.resources.client_cache import TTLCache
-from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.environment import asset_owners, database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -39,7 +39,7 @@ export_completions = dg.define_asset_job(
 )
 
 
-@dg.resource(description="Our own durable record; see LS_PIPELINE_DATABASE_URL.")
+@dg.resource(description="The ledger, in the database that LS_PIPELINE_DATABASE_URL names.")
 def _ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
     ledger = Ledger(database_url())
     try:
@@ -48,47 +48,58 @@ def _ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
         ledger.engine.dispose()
 
 
-@dg.resource(description="Who watches a pass: nobody, under Dagster.")
+@dg.resource(description="Progress bars of the command line. Under Dagster there are none.")
 def _progress(_context: dg.InitResourceContext) -> SilentProgress:
     return SilentProgress()
 
 
 def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefinition:
-    """Give a resource that the environment configures, and no launchpad."""
-    kept = TTLCache(resource)
-    return dg.ResourceDefinition(lambda _context: kept.get(), description=description)
+    """Return a resource that environment variables configure, without a config schema."""
+    cache = TTLCache(resource)
+    return dg.ResourceDefinition(lambda _context: cache.get(), description=description)
 
 
 def resources() -> dict[str, dg.ResourceDefinition]:
-    """Give the outside world as the environment names it; nothing is opened yet."""
+    """Return the resources. Each opens its connections at its first use."""
     return {
         "ledger": _ledger,
         "progress": _progress,
         "s3": _from_environment(S3Buckets, "Amazon S3: AWS_* variables, files, or a role."),
         "gcs": _from_environment(GCSBuckets, "Google Cloud Storage: default credentials."),
-        "queues": _from_environment(QueueOpener, "SQS and Pub/Sub, as the two above."),
+        "queues": _from_environment(
+            QueueOpener, "SQS and Pub/Sub, with the credentials of S3 and GCS."
+        ),
         "label_studio": _from_environment(
-            LabelStudio, "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else the home's own server."
+            LabelStudio,
+            "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, or the server that `start` runs.",
         ),
     }
 
 
+def tune_garbage_collector(threshold: int) -> None:
+    """Run Python's cycle collector rarely, and never on what is imported so far.
+
+    A full scan allocates millions of objects, none of them in cycles. Collections took a third
+    of its time.
+    """
+    gc.freeze()
+    gc.set_threshold(threshold)
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Put assets, jobs, sensors and resources together.
+    """Return all definitions, as the environment configures them.
 
-    LS_PIPELINE_POLL_SECONDS is the pause between two looks of a sensor, 30 unless set;
-    LS_PIPELINE_NOTIFICATION_SECONDS that between two looks for notifications, 4 unless set:
-    Dagster's daemon looks which are due in every fifth second.
+    LS_PIPELINE_POLL_SECONDS and LS_PIPELINE_NOTIFICATION_SECONDS are the intervals of the sensors;
+    Dagster's daemon starts ticks every five seconds. LS_PIPELINE_GC_THRESHOLD is set by
+    `ls-pipeline start` and by the image, whose code servers and runs load only this project.
     """
-    seconds = int(os.environ.get("LS_PIPELINE_POLL_SECONDS") or 30)
-    often = int(os.environ.get("LS_PIPELINE_NOTIFICATION_SECONDS") or 4)
-    # A sweep makes and drops objects by the million, none of them in circles: to look for such,
-    # and through all that is imported, took a third of its time.
-    gc.freeze()
-    gc.set_threshold(20_000)
+    if threshold := _integer("LS_PIPELINE_GC_THRESHOLD", 0):
+        tune_garbage_collector(threshold)
+    poll_seconds = _integer("LS_PIPELINE_POLL_SECONDS", 30)
+    notification_seconds = _integer("LS_PIPELINE_NOTIFICATION_SECONDS", 4)
     return dg.Definitions(
-        assets=[source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS],
+        assets=_with_owners([source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS]),
         asset_checks=[labels_keep_coming],
         jobs=[
             load_tasks,
@@ -97,12 +108,23 @@ def defs() -> dg.Definitions:
             save_settings("target", target_settings),
         ],
         sensors=[
-            s3_objects(seconds),
-            gcs_objects(seconds),
-            completions_sensor(seconds),
-            training_data_sensor(seconds),
-            notifications(often, [load_tasks, export_completions]),
+            s3_objects(poll_seconds),
+            gcs_objects(poll_seconds),
+            completions_sensor(poll_seconds),
+            training_data_sensor(poll_seconds),
+            notifications(notification_seconds, [load_tasks, export_completions]),
         ],
         resources=resources(),
         executor=dg.in_process_executor,
     )
+
+
+def _integer(variable: str, default: int) -> int:
+    return int(os.environ.get(variable) or default)
+
+
+def _with_owners(
+    assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
+) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
+    owners = asset_owners()
+    return dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets)

@@ -1,5 +1,6 @@
 """What Dagster is given."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,76 @@ def repository():
 
 def test_definitions_load_with_no_credential_set():
     dg.Definitions.validate_loadable(defs())
+
+
+WATCHED_IMPORT = """
+import gc, os
+import dagster  # it copies the whole environment for a program that it runs
+
+class Watched(dict):
+    reads = set()
+
+    def __getitem__(self, key):
+        self.reads.add(os.environ.decodekey(key))
+        return super().__getitem__(key)
+
+os.environ._data = Watched(os.environ._data)
+before = gc.get_threshold(), gc.get_freeze_count(), dict(os.environ._data)
+import ls_pipeline.definitions as module
+
+assert (gc.get_threshold(), gc.get_freeze_count(), dict(os.environ._data)) == before
+print(*sorted(name for name in Watched.reads if name.startswith("LS_PIPELINE_")))
+"""
+VARIABLES = (
+    "DATABASE_URL",
+    "GC_THRESHOLD",
+    "HOME",
+    "NOTIFICATION_SECONDS",
+    "OWNERS",
+    "POLL_SECONDS",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_URL",
+)
+
+
+@pytest.mark.slow
+def test_importing_the_definitions_reads_and_changes_nothing(environment):
+    for variable in VARIABLES:
+        environment.setenv(f"LS_PIPELINE_{variable}", "garbage")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WATCHED_IMPORT],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "\n"
+
+
+def test_loading_the_definitions_leaves_the_garbage_collector_alone():
+    before = gc.get_threshold(), gc.get_freeze_count()
+    defs()
+
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+@pytest.mark.slow
+def test_garbage_collector_is_tuned_if_the_environment_says_so(environment):
+    environment.setenv("LS_PIPELINE_GC_THRESHOLD", "20000")
+    script = (
+        "import gc, ls_pipeline.definitions as module; module.defs(); "
+        "assert gc.get_threshold()[0] == 20_000; assert gc.get_freeze_count() > 10_000"
+    )
+
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+
+def test_owners_are_those_of_the_environment(environment):
+    environment.setenv("LS_PIPELINE_OWNERS", "team:vision,me@example.com")
+    graph = defs().get_repository_def().asset_graph
+    owners = {tuple(graph.get(key).owners) for key in graph.get_all_asset_keys()}
+
+    assert owners == {("team:vision", "me@example.com")}
 
 
 @pytest.mark.slow

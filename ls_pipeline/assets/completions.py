@@ -16,7 +16,6 @@ from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.engine.export import export
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
-from ls_pipeline.resources.environment import asset_owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -34,7 +33,6 @@ changed is written, and a file counts once the bucket has confirmed its checksum
     partitions_def=CONNECTIONS,
     deps=[target_settings, labels],
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"json"},
     description=DESCRIPTION,
     check_specs=[ANNOTATIONS_COUNTED],

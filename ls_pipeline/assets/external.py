@@ -3,13 +3,11 @@
 import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.resources.environment import asset_owners
 
 source_bucket = dg.AssetSpec(
     "source_bucket",
     partitions_def=CONNECTIONS,
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"s3", "gcs"},
     description="The bucket that a connection takes tasks from. The sensors `s3_objects` and "
     "`gcs_objects` compare it with the ledger.",
@@ -19,7 +17,6 @@ labels = dg.AssetSpec(
     deps=["tasks"],
     partitions_def=CONNECTIONS,
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"labelstudio"},
     description="What annotators make of the tasks, in Label Studio. The sensor `completions` "
     "compares it with the ledger.",
@@ -29,7 +26,6 @@ target_bucket = dg.AssetSpec(
     deps=["completions", "training_data"],
     partitions_def=CONNECTIONS,
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"s3", "gcs"},
     description="The bucket that completions and training data are written to. Training jobs read "
     "it with `ls_pipeline.open_snapshot`.",

@@ -16,7 +16,7 @@ from ls_pipeline.engine.settings_change import (
     preview_source,
     preview_target,
 )
-from ls_pipeline.resources.environment import asset_owners, database_url
+from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.ledger.ledger import OVERTAKEN, Ledger
 from ls_pipeline.resources.ledger.records import Revision
@@ -187,7 +187,6 @@ def _metadata(
 @dg.asset(
     partitions_def=CONNECTIONS,
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"yaml"},
     config_schema=_form("source"),
     description=DESCRIPTION.format(side="source", what="Where a connection's tasks come from."),
@@ -205,7 +204,6 @@ def source_settings(
 @dg.asset(
     partitions_def=CONNECTIONS,
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"yaml"},
     config_schema=_form("target"),
     description=DESCRIPTION.format(side="target", what="Where a connection's completions go."),

@@ -25,7 +25,6 @@ from ls_pipeline.domain.errors import OutsideError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.engine.load import Loading, load
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
-from ls_pipeline.resources.environment import asset_owners
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.connection import Account
@@ -46,7 +45,6 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
     partitions_def=CONNECTIONS,
     deps=[source_settings, source_bucket],
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"labelstudio"},
     description=DESCRIPTION,
     check_specs=TASK_CHECKS,

@@ -25,7 +25,7 @@ from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_lost
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import Snapshotting, snapshot
-from ls_pipeline.resources.environment import asset_owners, database_url
+from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -71,7 +71,6 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
     partitions_def=CONNECTIONS,
     deps=[completions],
     group_name="labeling",
-    owners=asset_owners(),
     kinds={"parquet"},
     description=DESCRIPTION,
     check_specs=checks.TRAINING_DATA_CHECKS,

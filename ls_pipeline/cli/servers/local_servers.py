@@ -136,8 +136,9 @@ def dagster_server(
         environment={
             "DO_NOT_TRACK": "1",
             "DAGSTER_DISABLE_TELEMETRY": "1",
-            # Looks are many short threads: with an arena for each, memory creeps up for hours.
+            # Probes run in many short threads. With an arena for each, memory grows for hours.
             "MALLOC_ARENA_MAX": "2",
+            "LS_PIPELINE_GC_THRESHOLD": "20000",
             **environment,
         },
         is_up=daemons_are_healthy,
