@@ -183,7 +183,7 @@ class ProjectNotFoundError(LabelStudioError):
 class TasksRefusedError(LabelStudioError):
     """Label Studio refused a batch of tasks, and stored none of it.
 
-    ``reasons`` maps positions in the batch to Label Studio's complaint; it is empty where
+    ``reasons`` maps positions in the batch to Label Studio's rejection; it is empty where
     the answer doesn't tell. ``crashed`` says that it was no refusal but an internal error,
     which a task may have caused, or something else.
     """

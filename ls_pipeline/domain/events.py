@@ -47,7 +47,7 @@ class Heard(NamedTuple):
     """What a message says: hints, or in half a sentence why it is none."""
 
     hints: tuple[Hint, ...] = ()
-    complaint: str = ""
+    rejection: str = ""
 
 
 def heard(message: Message) -> Heard:
@@ -96,7 +96,7 @@ def _of_s3(body: str, wrappers: int) -> Heard:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return Heard(complaint="it is not JSON")
+        return Heard(rejection="it is not JSON")
     match document:
         case {"Records": [*records]}:
             return _of_hints([_of_record(one) for one in records])
@@ -110,13 +110,13 @@ def _of_s3(body: str, wrappers: int) -> Heard:
             what = "it asks to confirm a subscription of SNS"
         case _:
             what = "it is no notification of a bucket"
-    return Heard(complaint=what)
+    return Heard(rejection=what)
 
 
 def _of_hints(found: Sequence[Hint | None]) -> Heard:
     hints = tuple(one for one in found if one)
-    complaint = "" if len(hints) == len(found) else "it names no key that an object can have"
-    return Heard(hints, complaint)
+    rejection = "" if len(hints) == len(found) else "it names no key that an object can have"
+    return Heard(hints, rejection)
 
 
 def _of_record(record: Any) -> Hint | None:

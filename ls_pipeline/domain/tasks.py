@@ -1,4 +1,4 @@
-"""From an object (and its body) to tasks, or to a precise complaint."""
+"""From an object (and its body) to tasks, or to a precise rejection."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class Rejection:
     """Why a row, or with ``row`` None the whole object, can't become a task."""
 
     row: int | None
@@ -112,29 +112,29 @@ def blob_task(uri: str, data_key: str) -> Task:
     return Task(row=0, data={data_key: uri})
 
 
-def tasks_in(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task | Complaint]:
+def parse_tasks(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task | Rejection]:
     """Read the tasks in an object's content, each with its row.
 
     A ``.json`` object (or any other) holds a task or a list of tasks, a ``.jsonl`` or
     ``.ndjson`` object a task a line; a task stands bare, or in Label Studio's form with
     ``data``. ``required`` are the keys that the label config shows: a task needs them all.
-    A row that is no task is a complaint, and the rows around it are tasks all the same.
+    A row that is no task is a rejection, and the rows around it are tasks all the same.
     """
     try:
         text = _text(body)
         rows = _lines(text) if key.lower().endswith((".jsonl", ".ndjson")) else _items(text)
     except NotATaskError as error:
-        yield Complaint(None, str(error))
+        yield Rejection(None, str(error))
         return
     for row, value in rows:
-        yield value if isinstance(value, Complaint) else _task(row, value, required)
+        yield value if isinstance(value, Rejection) else _task(row, value, required)
 
 
-def too_large(size: int) -> Complaint | None:
+def size_rejection(size: int) -> Rejection | None:
     """Complain of an object that is not worth reading; ``size`` is in bytes."""
     if size <= LARGEST_OBJECT:
         return None
-    return Complaint(
+    return Rejection(
         None, f"The object has {size:,} bytes; at most {LARGEST_OBJECT:,} are read. Split it."
     )
 
@@ -168,7 +168,7 @@ def _lines(text: str) -> Iterator[tuple[int, object]]:
             try:
                 yield row, _parse(line)
             except NotATaskError as error:
-                yield row, Complaint(row, str(error))
+                yield row, Rejection(row, str(error))
 
 
 def _parse(text: str) -> object:
@@ -225,16 +225,16 @@ def _check_text(value: str) -> None:
             raise NotATaskError("A string holds half of a surrogate pair.") from None
 
 
-def _task(row: int, value: object, required: Sequence[str]) -> Task | Complaint:
+def _task(row: int, value: object, required: Sequence[str]) -> Task | Rejection:
     if not isinstance(value, dict):
-        return Complaint(row, f"A task is a JSON object; here stands {_kind(value)}.")
+        return Rejection(row, f"A task is a JSON object; here stands {_kind(value)}.")
     whole = isinstance(value.get("data"), dict)
     data = value["data"] if whole else value
     missing = [key for key in required if key not in data]
     if missing:
         have = ", ".join(map(repr, list(data)[:10])) or "none"
         need = ", ".join(map(repr, missing))
-        return Complaint(
+        return Rejection(
             row, f"The label config shows {need}, which the task lacks; it has {have}."
         )
     if not whole:
@@ -242,7 +242,7 @@ def _task(row: int, value: object, required: Sequence[str]) -> Task | Complaint:
     try:
         return Task(row, data, _meta(value), _annotations(value), _results(value, "predictions"))
     except NotATaskError as error:
-        return Complaint(row, str(error))
+        return Rejection(row, str(error))
 
 
 def _kind(value: object) -> str:

@@ -53,7 +53,7 @@ class Batch:
 
     rows: list[Row] = field(default_factory=list)
     passed: list[LoadedRow] = field(default_factory=list)
-    complaints: list[Quarantined] = field(default_factory=list)
+    rejections: list[Quarantined] = field(default_factory=list)
     finished: list[KnownObject] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     dropped: list[LoadedRow] = field(default_factory=list)
@@ -127,7 +127,7 @@ class Importing:
             raise self._suspects[0][1]
         self.account.record(
             self.lease,
-            complaints=[self._quarantined(row, str(error)) for row, error in self._suspects],
+            rejections=[self._quarantined(row, str(error)) for row, error in self._suspects],
             finished=self._withheld,
         )
 
@@ -202,7 +202,7 @@ class Importing:
                 self.lease,
                 attempt=attempt,
                 loaded=[*loaded, *batch.passed],
-                complaints=batch.complaints,
+                rejections=batch.rejections,
                 finished=batch.finished,
                 forgotten=batch.forgotten,
                 dropped=batch.dropped,
@@ -219,7 +219,7 @@ class Importing:
         if len(rows) == 1 and not error.crashed:
             reasons = reasons or {0: str(error)}
         culprits = [self._quarantined(rows[n], reason) for n, reason in reasons.items()]
-        self.account.record(self.lease, attempt=attempt, complaints=culprits)
+        self.account.record(self.lease, attempt=attempt, rejections=culprits)
         if reasons:
             self._import([row for n, row in enumerate(rows) if n not in reasons])
         elif len(rows) > 1:

@@ -25,13 +25,13 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.tasks import (
-    Complaint,
     Origin,
+    Rejection,
     Task,
     blob_task,
     data_keys,
-    tasks_in,
-    too_large,
+    parse_tasks,
+    size_rejection,
 )
 from ls_pipeline.engine.context import Took
 from ls_pipeline.engine.import_queue import BATCH_ROWS, Batch, Importing, Row
@@ -236,9 +236,9 @@ class _Loader:
 
     def _read_ahead(
         self, readers: ThreadPoolExecutor, work: Iterator[Difference]
-    ) -> Iterator[tuple[Difference, list[Task | Complaint]]]:
+    ) -> Iterator[tuple[Difference, list[Task | Rejection]]]:
         """Read the objects of some differences in parallel; give them in their order."""
-        waiting: deque[tuple[Difference, Future[list[Task | Complaint]]]] = deque()
+        waiting: deque[tuple[Difference, Future[list[Task | Rejection]]]] = deque()
         ahead = 0
         for difference in work:
             waiting.append((difference, self._begin(readers, difference)))
@@ -270,32 +270,32 @@ class _Loader:
 
     def _begin(
         self, readers: ThreadPoolExecutor, difference: Difference
-    ) -> Future[list[Task | Complaint]]:
+    ) -> Future[list[Task | Rejection]]:
         """Read an object in another thread; a blob is not read, and needs none."""
         if not self.source.params.use_blob_urls:
             return readers.submit(self._read, difference)
-        known: Future[list[Task | Complaint]] = Future()
+        known: Future[list[Task | Rejection]] = Future()
         known.set_result(self._read(difference))
         return known
 
-    def _read(self, difference: Difference) -> list[Task | Complaint]:
+    def _read(self, difference: Difference) -> list[Task | Rejection]:
         one = difference.listed
         if one is None or self._ignores(difference):
             return []
         if self.source.params.use_blob_urls:
             return [blob_task(self.bucket.uri(one.key), self.data_key)]
-        if complaint := too_large(one.size):
-            return [complaint]
+        if rejection := size_rejection(one.size):
+            return [rejection]
         body = self.bucket.get(one.key, one.version)
         if len(body) != one.size:
             raise BucketUnavailableError(
                 self.bucket.uri(one.key), f"{len(body)} of its {one.size} bytes came; try again."
             )
-        return list(tasks_in(one.key, body, self.required))
+        return list(parse_tasks(one.key, body, self.required))
 
     def _result(
-        self, difference: Difference, future: Future[list[Task | Complaint]]
-    ) -> Iterator[tuple[Difference, list[Task | Complaint]]]:
+        self, difference: Difference, future: Future[list[Task | Rejection]]
+    ) -> Iterator[tuple[Difference, list[Task | Rejection]]]:
         try:
             with self.done.took.timing("reading"):
                 found = future.result()
@@ -304,7 +304,7 @@ class _Loader:
             self.done.notes.append(str(error))  # the next pass sees what it is by then
             self.done.pending += difference.change is Change.ADDED
         except ObjectRefusedError as error:
-            yield difference, [Complaint(None, str(error))]
+            yield difference, [Rejection(None, str(error))]
         except BucketAccessError as error:
             self.done.unread.append(str(error))
             if len(self.done.unread) >= UNREADABLE_AT_MOST:
@@ -312,7 +312,7 @@ class _Loader:
 
     # -- one object -----------------------------------------------------------------------
 
-    def _take(self, difference: Difference, found: list[Task | Complaint]) -> None:
+    def _take(self, difference: Difference, found: list[Task | Rejection]) -> None:
         one = difference.listed
         if one is None:
             self._take_removal(difference)
@@ -327,13 +327,13 @@ class _Loader:
         for item in found:
             if self.batch.full:  # of the rows before: after the last one, the object is finished
                 self._flush()
-            if isinstance(item, Complaint):
-                self._complain(one, item)
+            if isinstance(item, Rejection):
+                self._reject(one, item)
             elif faults := self._faults(item):
-                self._complain(one, Complaint(item.row, faults))
+                self._reject(one, Rejection(item.row, faults))
             else:
                 self._take_task(one, item, rows.get(item.row))
-        whole = any(isinstance(item, Complaint) and item.row is None for item in found)
+        whole = any(isinstance(item, Rejection) and item.row is None for item in found)
         if not whole:
             here = {item.row for item in found}
             self._delete_tasks([row for row in rows.values() if row.row not in here])
@@ -380,10 +380,10 @@ class _Loader:
             "the task was left as it is."
         )
 
-    def _complain(self, one: StoredObject, complaint: Complaint) -> None:
+    def _reject(self, one: StoredObject, rejection: Rejection) -> None:
         reading = self.source.params.reading
-        self.batch.complaints.append(
-            Quarantined(one.key, complaint.row, one.version, complaint.reason, reading)
+        self.batch.rejections.append(
+            Quarantined(one.key, rejection.row, one.version, rejection.reason, reading)
         )
 
     def _faults(self, task: Task) -> str:

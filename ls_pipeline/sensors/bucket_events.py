@@ -43,7 +43,7 @@ LOOKS_AT_MOST = 20
 KEPT = 5
 """Hints that are remembered of a connection; the sweep sees what the others meant."""
 
-COMPLAINTS_AT_MOST = 3
+REJECTIONS_AT_MOST = 3
 """Sentences about the messages of one queue in one tick."""
 
 
@@ -109,9 +109,9 @@ def read(
 def _hear(name: str, one: QueueBatch, tick: Tick) -> None:
     told = [heard(message) for message in one.messages]
     one.hints = [hint for each in told for hint in each.hints]
-    complaints = [each.complaint for each in told if each.complaint]
-    for what in list(dict.fromkeys(complaints))[:COMPLAINTS_AT_MOST]:
-        count = complaints.count(what)
+    rejections = [each.rejection for each in told if each.rejection]
+    for what in list(dict.fromkeys(rejections))[:REJECTIONS_AT_MOST]:
+        count = rejections.count(what)
         which = "a message is" if count == 1 else f"{count} messages are"
         tick.skip(name, f"{which} taken out of {one.queue.address} unheard: {what}.")
 

@@ -82,13 +82,13 @@ ledger_database.POSTGRESQL_SESSION = ("SET idle_in_transaction_session_timeout =
 ledger_lease.LEASE_SECONDS = 2.0
 account = Ledger(sys.argv[1]).account("c")
 
-def complaints():
+def rejections():
     print("in its transaction", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
     yield Quarantined("old", None, "v", "bad", "json")
 
 with account.lease() as lease:
-    account.record(lease, complaints=complaints())
+    account.record(lease, rejections=rejections())
 """
 
 

@@ -94,11 +94,11 @@ def test_several_records_are_several_hints():
     told = hints(from_s3(record("a"), {"s3": None}, record("b")))
 
     assert [one.key for one in told.hints] == ["a", "b"]
-    assert "no key" in told.complaint
+    assert "no key" in told.rejection
 
 
 @pytest.mark.parametrize(
-    ("body", "complaint"),
+    ("body", "rejection"),
     [
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -116,14 +116,14 @@ def test_several_records_are_several_hints():
         (through_sns(through_sns(through_sns(from_s3(record("a"))))), "no notification"),
     ],
 )
-def test_what_is_no_notification_is_said_in_half_a_sentence(body, complaint):
+def test_what_is_no_notification_is_said_in_half_a_sentence(body, rejection):
     told = hints(body)
 
-    assert (told.hints, complaint in told.complaint) == ((), True)
+    assert (told.hints, rejection in told.rejection) == ((), True)
 
 
 def test_gcs_without_a_key_is_said():
-    assert "no key" in hints("{}", bucketId="bucket").complaint
+    assert "no key" in hints("{}", bucketId="bucket").rejection
 
 
 NAMES = [
@@ -151,7 +151,7 @@ def test_whatever_a_message_holds_nothing_is_raised_and_hints_are_legal(value, a
 
 @given(st.text() | st.binary().map(lambda body: body.decode("latin-1")))
 def test_no_text_is_raised_at(body):
-    assert isinstance(heard(Message(body, {}, "")).complaint, str)
+    assert isinstance(heard(Message(body, {}, "")).rejection, str)
 
 
 LOADED = KnownObject("in/a", "v1", 3, State.LOADED)

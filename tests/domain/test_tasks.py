@@ -5,26 +5,26 @@ import pytest
 from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.tasks import (
     LARGEST_OBJECT,
-    Complaint,
     Origin,
+    Rejection,
     Task,
     blob_task,
     data_keys,
     origin_of,
-    tasks_in,
-    too_large,
+    parse_tasks,
+    size_rejection,
 )
 
 
 def read(content, key="a.json", required=("text",)):
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return list(tasks_in(key, body, required))
+    return list(parse_tasks(key, body, required))
 
 
 def reason(content, **how):
-    (complaint,) = read(content, **how)
-    assert isinstance(complaint, Complaint)
-    return complaint.reason
+    (rejection,) = read(content, **how)
+    assert isinstance(rejection, Rejection)
+    return rejection.reason
 
 
 def test_bare_object_is_a_task():
@@ -73,14 +73,14 @@ def test_jsonl_gives_a_task_a_line_and_skips_empty_ones():
     ]
 
 
-def test_bad_line_is_a_complaint_and_its_neighbours_are_tasks():
+def test_bad_line_is_rejected_and_its_neighbours_are_tasks():
     first, bad, last = read(b'{"text": "a"}\n{"text": \n{"text": "c"}', key="a.jsonl")
 
     assert (first.row, bad.row, last.row) == (0, 1, 2)
     assert "Not JSON" in bad.reason
 
 
-def test_bad_row_is_a_complaint_and_its_neighbours_are_tasks():
+def test_bad_row_is_rejected_and_its_neighbours_are_tasks():
     first, bad, last = read([{"text": "a"}, 7, {"text": "c"}])
 
     assert (first.row, bad.reason, last.row) == (
@@ -131,7 +131,7 @@ def test_missing_key_is_named_with_those_that_are_there():
         {"completions": "x"},
     ],
 )
-def test_wrong_shape_around_the_data_is_a_complaint(extra):
+def test_wrong_shape_around_the_data_is_rejected(extra):
     assert "`" in reason({"data": {"text": "a"}, **extra})
 
 
@@ -140,8 +140,8 @@ def test_blob_is_shown_by_its_uri():
 
 
 def test_object_over_the_cap_is_not_read():
-    assert too_large(LARGEST_OBJECT) is None
-    assert "Split it" in too_large(LARGEST_OBJECT + 1).reason
+    assert size_rejection(LARGEST_OBJECT) is None
+    assert "Split it" in size_rejection(LARGEST_OBJECT + 1).reason
 
 
 def test_origin_survives_the_way_through_meta():

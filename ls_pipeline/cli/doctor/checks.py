@@ -23,7 +23,7 @@ from ls_pipeline.domain.notification_setup import (
     s3_tells,
 )
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.domain.tasks import LARGEST_OBJECT, Complaint, data_keys, tasks_in
+from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, data_keys, parse_tasks
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.environment import home, webhook_secret, webhook_url
 from ls_pipeline.settings.model import data_key_faults
@@ -249,11 +249,11 @@ def _read(params: SourceParams, bucket: Bucket, one: StoredObject, keys: tuple[s
     says = f"{bucket.uri(one.key)} is readable"
     if params.use_blob_urls:
         return Check("source: read", "ok", f"{says}.")
-    found = list(tasks_in(one.key, body, keys))
-    complaints = [item for item in found if isinstance(item, Complaint)]
-    if complaints:
+    found = list(parse_tasks(one.key, body, keys))
+    rejections = [item for item in found if isinstance(item, Rejection)]
+    if rejections:
         do = "Correct it, or leave it out by the regex: it will go to quarantine."
-        return Check("source: read", "warning", f"{says}, but no task: {complaints[0].reason}", do)
+        return Check("source: read", "warning", f"{says}, but no task: {rejections[0].reason}", do)
     noun = "task" if len(found) == 1 else "tasks"
     return Check("source: read", "ok", f"{says}, and holds {len(found)} {noun}.")
 

@@ -454,7 +454,7 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
         entries = []
     reasons = {}
     if len(entries) == count:
-        # The complaint repeats the whole task behind " :: ".
+        # The rejection repeats the whole task behind " :: ".
         reasons = {n: str(said).split(" :: ")[0] for n, said in enumerate(entries) if said}
     crashed = answer.status_code == 500  # noqa: PLR2004
     said = f"Label Studio refused {count} tasks: {detail(answer)}"

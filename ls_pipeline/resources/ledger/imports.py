@@ -87,7 +87,7 @@ class Attempts(Objects):
         *,
         attempt: Attempt | None = None,
         loaded: Iterable[LoadedRow] = (),
-        complaints: Iterable[Quarantined] = (),
+        rejections: Iterable[Quarantined] = (),
         finished: Iterable[KnownObject] = (),
         forgotten: Iterable[str] = (),
         dropped: Iterable[LoadedRow] = (),
@@ -96,7 +96,7 @@ class Attempts(Objects):
 
         An object with loaded rows is known from then on, so that its removal is seen even when
         nobody comes to finish it, and seen again where it was removed before. ``finished`` objects
-        are dealt with, in that version: complaints about their other versions are dropped.
+        are dealt with, in that version: rejections about their other versions are dropped.
         ``forgotten`` are keys that are gone and left no tasks; ``dropped`` are rows whose tasks are
         deleted.
         """
@@ -105,7 +105,7 @@ class Attempts(Objects):
             if attempt:
                 db.execute(attempts.delete().where(attempts.c.id == attempt.id))
                 self._see(db, attempt, loaded)
-            self._drop_old_complaints(db, finished)
+            self._drop_old_rejections(db, finished)
             for table in (objects, quarantine):
                 mine = table.c.connection == self.id
                 db.execute(table.delete().where(mine, table.c.key.in_(forgotten)))
@@ -123,7 +123,7 @@ class Attempts(Objects):
                 quarantine,
                 (
                     {**plain(one), "row": WHOLE_OBJECT if one.row is None else one.row}
-                    for one in complaints
+                    for one in rejections
                 ),
             )
 
@@ -136,16 +136,14 @@ class Attempts(Objects):
         here = sa.and_(mine, c.seen >= attempt.above, c.seen < newest)
         db.execute(projects.update().where(here).values(seen=newest))
 
-    def _drop_old_complaints(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
+    def _drop_old_rejections(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
         """Drop what stands against other versions of objects; few have anything against them."""
         versions = {one.key: "" if one.state is State.REMOVED else one.version for one in finished}
-        standing = self._complaints_about(db, list(versions))
+        standing = self._rejections_of(db, list(versions))
         old = [(key, version) for key, version in standing if version != versions[key]]
         self._drop(db, quarantine.c.key, quarantine.c.version, old)
 
-    def _complaints_about(
-        self, db: sa.Connection, keys: Sequence[str]
-    ) -> Iterator[tuple[str, str]]:
+    def _rejections_of(self, db: sa.Connection, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
         c = quarantine.c
         any_at_all = sa.select(c.key).where(c.connection == self.id).limit(1)
         if db.scalar(any_at_all) is None:

@@ -96,12 +96,12 @@ def test_write_that_loses_its_connection_is_a_sentence_and_not_half_done(
 ):
     ledger, account = on_postgresql
 
-    def complaints():
+    def rejections():
         yield Quarantined("a", None, "v", "bad", "json")
         postgresql_server.throw_out(ledger.engine.url.database)
 
     with account.lease() as lease, pytest.raises(LedgerUnavailableError) as failed:
-        account.record(lease, finished=[BAD], complaints=complaints())
+        account.record(lease, finished=[BAD], rejections=rejections())
 
     assert "see to its database" in str(failed.value)
     assert postgresql_server.password not in str(failed.value)

@@ -145,10 +145,10 @@ def test_source_that_was_taken_away_and_comes_back_is_the_same(ledger, account):
 
 
 def test_freed_objects_leave_quarantine_and_look_changed(account):
-    complaints = [Quarantined(key, row, "v", "bad", "json") for key, row in (("a", None), ("b", 1))]
+    rejections = [Quarantined(key, row, "v", "bad", "json") for key, row in (("a", None), ("b", 1))]
     with account.lease() as lease:
         some = [known("a", State.QUARANTINED), known("b"), known("c")]
-        account.record(lease, complaints=complaints, finished=some)
+        account.record(lease, rejections=rejections, finished=some)
         kept = account.outlived_quarantine("json")
         account.free(lease, account.outlived_quarantine("blob image"))
 
@@ -190,7 +190,7 @@ def test_key_that_no_utf_8_can_say_is_refused_in_a_sentence(account):
 
 def test_reason_that_quotes_what_no_database_takes_is_kept_readable(account):
     with account.lease() as lease:
-        account.record(lease, complaints=[Quarantined("a", 0, "v", "no \x00, no \ud800", "json")])
+        account.record(lease, rejections=[Quarantined("a", 0, "v", "no \x00, no \ud800", "json")])
 
     assert account.quarantined()[0].reason == r"no \x00, no \ud800"
 
@@ -273,7 +273,7 @@ def test_hostile_keys_come_in_byte_order_from_wherever_and_are_counted(account):
         account.record(lease, finished=map(known, reversed(HOSTILE)))
         account.set_range_boundaries(lease, Filter(), list(map(RangeBoundary, HOSTILE)))
         account.record(
-            lease, complaints=[Quarantined(key, None, "w", "bad", "json") for key in HOSTILE]
+            lease, rejections=[Quarantined(key, None, "w", "bad", "json") for key in HOSTILE]
         )
 
     assert [one.key for one in account.known()] == HOSTILE
@@ -309,10 +309,10 @@ def test_rows_whose_tasks_are_deleted_are_dropped_one_by_one(account):
     }
 
 
-def test_complaints_about_other_versions_are_dropped(account):
-    complaints = [Quarantined(key, 0, "v", "bad", "json") for key in "abc"]
+def test_rejections_of_other_versions_are_dropped(account):
+    rejections = [Quarantined(key, 0, "v", "bad", "json") for key in "abc"]
     with account.lease() as lease:
-        account.record(lease, complaints=complaints)
+        account.record(lease, rejections=rejections)
         account.record(lease, finished=[known("a"), KnownObject("b", "w", 1, State.LOADED)])
         account.record(lease, finished=[known("c", State.REMOVED)])
 
