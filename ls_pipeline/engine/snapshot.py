@@ -27,7 +27,7 @@ from ls_pipeline.domain.snapshot.manifest import (
     Latest,
     Manifest,
     Part,
-    faults,
+    failed_checks,
     file_of,
     formats_folder,
     latest_key,
@@ -202,7 +202,7 @@ class _Snapshotter:
         if old and old.digest == digest and self._copy(old):
             return old
         tables = self._tables(first, old)
-        self.done.failed.update(faults(first, tables, self.shares))
+        self.done.failed.update(failed_checks(first, tables, self.shares))
         bodies = {name: parquet(tables[name]) for name in TABLES}
         files = {
             name: file_of(name, first // PART_TASKS, tables[name].num_rows, bodies[name])

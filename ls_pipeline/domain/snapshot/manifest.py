@@ -319,7 +319,7 @@ def _sorted(
 # -- what must be true of a part ----------------------------------------------------------------
 
 
-def faults(first: int, tables: Mapping[str, pa.Table], shares: Shares) -> dict[str, str]:
+def failed_checks(first: int, tables: Mapping[str, pa.Table], shares: Shares) -> dict[str, str]:
     """Give what is wrong with a part: check → a sentence; empty when nothing is.
 
     The checks are ``no_orphans``, ``no_duplicates``, ``schema_as_declared`` and

@@ -6,7 +6,7 @@ from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import (
     PART_TASKS,
     Tally,
-    faults,
+    failed_checks,
     merged,
     outlived,
     parquet,
@@ -61,27 +61,27 @@ def test_other_shares_are_another_part(other):
     assert part_digest([(1, "a")], SHARES) != part_digest([(1, "a")], other)
 
 
-def test_sound_part_has_no_faults():
-    assert faults(0, tables([labeled(1, RESULTS), labeled(2, [], [])]), SHARES) == {}
+def test_sound_part_fails_no_check():
+    assert failed_checks(0, tables([labeled(1, RESULTS), labeled(2, [], [])]), SHARES) == {}
 
 
-def test_faults_of_a_part_are_told():
+def test_failed_checks_of_a_part_are_named():
     sound = tables([labeled(1, RESULTS, RESULTS)])
     orphan = {**sound, "tasks": sound["tasks"].slice(0, 0)}
     lost = {**sound, "annotations": sound["annotations"].slice(0, 1)}
     twice = {**sound, "annotations": sound["annotations"].take([0, 0, 1])}
     other = {**sound, "tasks": sound["tasks"].drop_columns(["digest"])}
 
-    assert "no_orphans" in faults(0, orphan, SHARES)
-    assert "no_orphans" in faults(0, lost, SHARES)
-    assert "no_orphans" in faults(PART_TASKS, sound, SHARES)
-    assert "no_duplicates" in faults(0, twice, SHARES)
-    assert "schema_as_declared" in faults(0, other, SHARES)
+    assert "no_orphans" in failed_checks(0, orphan, SHARES)
+    assert "no_orphans" in failed_checks(0, lost, SHARES)
+    assert "no_orphans" in failed_checks(PART_TASKS, sound, SHARES)
+    assert "no_duplicates" in failed_checks(0, twice, SHARES)
+    assert "schema_as_declared" in failed_checks(0, other, SHARES)
 
 
 def test_row_in_the_wrong_split_is_told():
     all_to_test = Shares(0.0, 0.999)
-    found = faults(0, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
+    found = failed_checks(0, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
 
     assert found.keys() == {"no_split_leak"}
     assert found["no_split_leak"].startswith("s3://b/a is in another split")
