@@ -8,7 +8,7 @@ import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import bucket_of
-from ls_pipeline.domain.errors import BucketNotFoundError, ConnectionFaults, OutsideError
+from ls_pipeline.domain.errors import BucketNotFoundError, InvalidConnectionError, OutsideError
 from ls_pipeline.engine.settings_change import (
     Preview,
     SettingsChange,
@@ -103,7 +103,7 @@ def _revise(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Check the form, look at what it selects, and store it.
 
-    Raises ``dagster.Failure`` with every fault, and stores nothing then.
+    Raises ``dagster.Failure`` with every error, and stores nothing then.
     """
     form = dict(context.op_execution_context.op_config or {})
     run = f"Dagster run {context.run.run_id[:8]}"
@@ -118,19 +118,19 @@ def _revise(
             saved = "nothing: these settings were in force already"
         else:
             saved = f"revision {change.save(ledger, saved_by)}, by {saved_by}"
-    except (ConnectionFaults, BucketNotFoundError) as error:
+    except (InvalidConnectionError, BucketNotFoundError) as error:
         raise dg.Failure(f"{error} The old settings stay.", allow_retries=False) from error
     return dg.MaterializeResult(metadata=_metadata(change, saved, found))
 
 
 def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> SettingsChange:
-    """Tell what a form changes. Raises ``ConnectionFaults``, also when it was overtaken."""
+    """Tell what a form changes. Raises ``InvalidConnectionError``, also when it was overtaken."""
     before = ledger.account(name).revision() if name in ledger.names() else None
     onto = before.number if before else 0
     filled_from = form.pop("revision", onto)
     change = plan_change(ledger, revised(name, side, before.connection if before else None, form))
     if change.changes and {filled_from, change.base_revision} != {onto}:
-        raise ConnectionFaults(name, [OVERTAKEN])
+        raise InvalidConnectionError(name, [OVERTAKEN])
     return change
 
 

@@ -20,14 +20,19 @@ from ls_pipeline.cli.status import status
 from ls_pipeline.cli.sync import sync
 from ls_pipeline.cli.webhooks import webhooks
 from ls_pipeline.domain.errors import (
-    ConnectionFaults,
     ConnectionsFileError,
+    InvalidConnectionError,
     NotInQuarantineError,
     PipelineError,
     UnknownConnectionError,
 )
 
-MISUSES = (ConnectionFaults, ConnectionsFileError, NotInQuarantineError, UnknownConnectionError)
+MISUSES = (
+    InvalidConnectionError,
+    ConnectionsFileError,
+    NotInQuarantineError,
+    UnknownConnectionError,
+)
 
 EPILOG = """
 \b

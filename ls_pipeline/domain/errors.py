@@ -3,8 +3,8 @@
 ::
 
     PipelineError
-    ├── ConnectionFaults           what a person asked for can't be stored; all faults at once
-    ├── ConnectionsFileError       a file of connections has faults; all at once
+    ├── InvalidConnectionError     what a person asked for can't be stored; all errors at once
+    ├── ConnectionsFileError       a file of connections has errors; all at once
     ├── UnknownConnectionError     no connection of that name
     ├── NotInQuarantineError       an object that is to be tried again is not in quarantine
     ├── NotATaskError              an object, or one row of it, can't become a task
@@ -50,24 +50,24 @@ class PipelineError(Exception):
     transient = False
 
 
-class ConnectionFaults(PipelineError):  # noqa: N818 - it is a list of faults, and reads so
-    """Everything that is wrong with a connection, each fault a sentence."""
+class InvalidConnectionError(PipelineError):
+    """Everything that is wrong with a connection, each error a sentence."""
 
-    def __init__(self, name: str, faults: Sequence[str]) -> None:
+    def __init__(self, name: str, errors: Sequence[str]) -> None:
         self.name = name
-        self.faults = tuple(faults)
-        super().__init__(f"Connection {name!r} was not stored: " + " ".join(self.faults))
+        self.errors = tuple(errors)
+        super().__init__(f"Connection {name!r} was not stored: " + " ".join(self.errors))
 
 
 class ConnectionsFileError(PipelineError):
-    """Everything that is wrong with a file of connections, each fault a sentence."""
+    """Everything that is wrong with a file of connections, each error a sentence."""
 
     def __init__(
-        self, file: str, faults: Sequence[str], so_far: str = "nothing was stored"
+        self, file: str, errors: Sequence[str], so_far: str = "nothing was stored"
     ) -> None:
         self.file = file
-        self.faults = tuple(faults)
-        super().__init__("\n  ".join((f"{file}: {so_far}.", *self.faults)))
+        self.errors = tuple(errors)
+        super().__init__("\n  ".join((f"{file}: {so_far}.", *self.errors)))
 
 
 class UnknownConnectionError(PipelineError):

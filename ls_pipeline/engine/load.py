@@ -38,7 +38,7 @@ from ls_pipeline.engine.import_queue import BATCH_ROWS, Batch, Importing, Row
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.engine.reconcile import Settling
 from ls_pipeline.engine.recover import adopt
-from ls_pipeline.resources.label_studio.app import prediction_faults
+from ls_pipeline.resources.label_studio.app import prediction_errors
 from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ READ_AHEAD_BYTES = 64 * 2**20
 read."""
 
 UNREADABLE_AT_MOST = 20
-"""Objects that can't be read, before it is the bucket's fault."""
+"""Objects that can't be read, before it is the bucket's error."""
 
 
 @dataclass
@@ -190,8 +190,8 @@ class _Loader:
             )
 
     @cached_property
-    def _prediction_faults(self) -> Callable[[Mapping[str, Any]], list[str]]:
-        return prediction_faults(self.project.label_config)
+    def _prediction_errors(self) -> Callable[[Mapping[str, Any]], list[str]]:
+        return prediction_errors(self.project.label_config)
 
     # -- what is to be done ---------------------------------------------------------------
 
@@ -329,8 +329,8 @@ class _Loader:
                 self._flush()
             if isinstance(item, Rejection):
                 self._reject(one, item)
-            elif faults := self._faults(item):
-                self._reject(one, Rejection(item.row, faults))
+            elif errors := self._errors(item):
+                self._reject(one, Rejection(item.row, errors))
             else:
                 self._take_task(one, item, rows.get(item.row))
         whole = any(isinstance(item, Rejection) and item.row is None for item in found)
@@ -386,12 +386,12 @@ class _Loader:
             Quarantined(one.key, rejection.row, one.version, rejection.reason, reading)
         )
 
-    def _faults(self, task: Task) -> str:
+    def _errors(self, task: Task) -> str:
         """Check predictions, which Label Studio would drop in silence when they are bad."""
         if not task.predictions:
             return ""
-        check = self._prediction_faults
-        found = [fault for prediction in task.predictions for fault in check(prediction)]
+        check = self._prediction_errors
+        found = [error for prediction in task.predictions for error in check(prediction)]
         return f"A prediction does not fit the label config: {found[0]}" if found else ""
 
     def _take_task(self, one: StoredObject, task: Task, before: LoadedRow | None) -> None:

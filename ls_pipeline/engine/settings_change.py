@@ -40,7 +40,7 @@ class SettingsChange:
     """What it means for the tasks and files that exist, each a sentence."""
 
     def save(self, ledger: Ledger, saved_by: str) -> int:
-        """Store it; give the revision's number. Raises ``ConnectionFaults``."""
+        """Store it; give the revision's number. Raises ``InvalidConnectionError``."""
         return ledger.save(self.connection, saved_by, self.base_revision or None)
 
 

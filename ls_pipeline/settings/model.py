@@ -1,4 +1,4 @@
-"""What a connection is: typed, described, and checked once, all faults together."""
+"""What a connection is: typed, described, and checked once, all errors together."""
 
 # No `from __future__ import annotations`: pydantic reads the annotations.
 import difflib
@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from ls_pipeline.domain.errors import ConnectionFaults, NotATaskError
+from ls_pipeline.domain.errors import InvalidConnectionError, NotATaskError
 from ls_pipeline.domain.objects import Filter, compile_regex, overlap, uri
 from ls_pipeline.domain.snapshot.formats import FORMATS
 from ls_pipeline.domain.snapshot.splits import Shares
@@ -359,28 +359,28 @@ def connection(  # noqa: PLR0913 - one for each part of a connection
     project: str,
     label_config: str = "",
     enabled: bool = True,
-    faults: Sequence[str] = (),
+    errors: Sequence[str] = (),
 ) -> Connection:
-    """Check a connection as a person gave it; ``faults`` are those found on the way here.
+    """Check a connection as a person gave it; ``errors`` are those found on the way here.
 
     ``source`` and ``target`` are ``{"type": …, "path": …, "params": {…}}``.
 
-    Raises ``ConnectionFaults`` with every fault.
+    Raises ``InvalidConnectionError`` with every error.
     """
-    found = list(faults)
+    found = list(errors)
     checked_source = _part(Source, "source", source, found)
     checked_target = _part(Target, "target", target, found)
-    found += _name_faults(name)
-    found += _project_faults(project, label_config)
+    found += _name_errors(name)
+    found += _project_errors(project, label_config)
     if source is None and target is None:
         found.append("It has neither a source nor a target; give at least one.")
     if checked_source and checked_target:
-        found += _overlap_faults(checked_source, checked_target)
+        found += _overlap_errors(checked_source, checked_target)
     found += _useless(checked_source, checked_target)
     if checked_source and label_config:
-        found += data_key_faults(checked_source.params, label_config)
+        found += data_key_errors(checked_source.params, label_config)
     if found:
-        raise ConnectionFaults(name, found)
+        raise InvalidConnectionError(name, found)
     return Connection(
         name=name,
         source=checked_source,
@@ -429,7 +429,7 @@ def revised(name: str, side: str, before: Connection | None, form: Mapping[str, 
     The form is flat: ``type`` (``none`` takes the side away), ``path``, the params, and of the
     whole connection ``project``, ``label_config`` and ``enabled``. What it leaves out stays.
 
-    Raises ``ConnectionFaults`` with every fault.
+    Raises ``InvalidConnectionError`` with every error.
     """
     form = dict(form)
     document: dict[str, Any] = before.model_dump(mode="json") if before else {"project": name}
@@ -447,15 +447,15 @@ def _default(setting: str) -> Any:
     return Connection.model_fields[setting].default
 
 
-def params_from_json(option: str, text: str, faults: list[str]) -> Any:
-    """Read an option's JSON object; add what is wrong with it to ``faults``."""
+def params_from_json(option: str, text: str, errors: list[str]) -> Any:
+    """Read an option's JSON object; add what is wrong with it to ``errors``."""
     try:
         params = json.loads(text)
     except ValueError as error:
-        faults.append(f"{option} is not JSON: {error}.")
+        errors.append(f"{option} is not JSON: {error}.")
         return {}
     if not isinstance(params, dict):
-        faults.append(f'{option} is a JSON object, as in {{"prefix": "images"}}.')
+        errors.append(f'{option} is a JSON object, as in {{"prefix": "images"}}.')
         return {}
     return params
 
@@ -464,14 +464,14 @@ PartT = TypeVar("PartT", Source, Target)
 
 
 def _part(
-    model: type[PartT], side: str, given: Mapping[str, Any] | None, faults: list[str]
+    model: type[PartT], side: str, given: Mapping[str, Any] | None, errors: list[str]
 ) -> PartT | None:
     if given is None:
         return None
     try:
         part = model.model_validate(given)
     except ValidationError as error:
-        faults += [_sentence(model, side, one) for one in error.errors()]
+        errors += [_sentence(model, side, one) for one in error.errors()]
         return None
     return part
 
@@ -512,12 +512,12 @@ def _unknown_param(model: type[Source | Target], side: str, field: str) -> str:
     return f"There is no {side} param {field!r}{hint}; there are: {', '.join(known)}."
 
 
-def _name_faults(name: str) -> Iterator[str]:
+def _name_errors(name: str) -> Iterator[str]:
     if not NAME.fullmatch(name):
         yield "A name has 1 to 63 letters, digits, - and _, and begins with a letter or digit."
 
 
-def _project_faults(project: str, label_config: str) -> Iterator[str]:
+def _project_errors(project: str, label_config: str) -> Iterator[str]:
     if len(project) not in TITLE_LENGTHS:
         yield (
             f"A Label Studio project's title has {TITLE_LENGTHS[0]} to {TITLE_LENGTHS[-1]} "
@@ -544,7 +544,7 @@ def _useless(source: Source | None, target: Target | None) -> Iterator[str]:
             yield f"The target's snapshot_cron {cron!r} names a moment that never comes."
 
 
-def _overlap_faults(source: Source, target: Target) -> Iterator[str]:
+def _overlap_errors(source: Source, target: Target) -> Iterator[str]:
     one_bucket = source.root == target.root
     one, other = source.params.endpoint_url, target.params.endpoint_url
     two_stores = one and other and one != other
@@ -555,7 +555,7 @@ def _overlap_faults(source: Source, target: Target) -> Iterator[str]:
         )
 
 
-def data_key_faults(params: SourceParams, label_config: str) -> Iterator[str]:
+def data_key_errors(params: SourceParams, label_config: str) -> Iterator[str]:
     """Say where a label config shows other data than these params fill."""
     try:
         keys = data_keys(label_config)

@@ -82,7 +82,7 @@ def test_wrong_connection_is_refused_with_exit_code_2_and_not_stored(run, config
     assert json.loads(run("connections", "list", "--json").stdout) == {"connections": {}}
 
 
-def test_all_faults_are_said_in_one_line(run, config):
+def test_all_errors_are_in_one_line(run, config):
     refused = add(run, config, "--source-params", '{"a": 1, "regex": "("}', "--target-path", "b")
 
     assert len(refused.stderr.strip().splitlines()) == 1
@@ -111,7 +111,7 @@ def test_demo_counts_only_the_unattended_circle(run):
     assert run("demo", "--json").exit_code == 2
 
 
-def test_label_config_that_is_no_text_is_a_fault(run, tmp_path):
+def test_label_config_that_is_not_text_is_an_error(run, tmp_path):
     file = tmp_path / "config.xml"
     file.write_bytes(b"\xff\xfe")
     refused = add(run, str(file))

@@ -23,7 +23,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.tasks import Origin, Task
 from ls_pipeline.resources.label_studio import app as label_studio
 from ls_pipeline.resources.label_studio import storages as label_studio_storages
-from ls_pipeline.resources.label_studio.app import LabelStudio, prediction_faults
+from ls_pipeline.resources.label_studio.app import LabelStudio, prediction_errors
 from ls_pipeline.resources.labeling_app import SECRET_HEADER, StorageLocation
 from tests.contracts.conftest import Answer, serving
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
@@ -529,11 +529,11 @@ def test_storage_that_a_person_made_stays_as_it_is(storage_app):
 
 
 def test_bad_prediction_is_found_out():
-    faults = prediction_faults(CONFIG)
+    errors = prediction_errors(CONFIG)
     wrong = [{**RESULT[0], "value": {"choices": ["C"]}}]
 
-    assert faults({"result": RESULT}) == []
-    assert faults({"result": wrong})
+    assert errors({"result": RESULT}) == []
+    assert errors({"result": wrong})
 
 
 # -- calling back -------------------------------------------------------------------------

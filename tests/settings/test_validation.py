@@ -1,6 +1,6 @@
 import pytest
 
-from ls_pipeline.domain.errors import ConnectionFaults
+from ls_pipeline.domain.errors import InvalidConnectionError
 from ls_pipeline.settings.model import connection
 
 TEXT = '<View><Text name="t" value="$text"/></View>'
@@ -20,10 +20,10 @@ def target(path="labels", **params):
     return {"type": "s3-completions", "path": path, "params": params}
 
 
-def faults(*args, **how):
-    with pytest.raises(ConnectionFaults) as caught:
+def errors(*args, **how):
+    with pytest.raises(InvalidConnectionError) as caught:
         make(*args, **how)
-    return caught.value.faults
+    return caught.value.errors
 
 
 def test_defaults_are_the_seeds():
@@ -50,7 +50,7 @@ def test_defaults_are_the_seeds():
     ("cron", "said"), [("6", "is no cron expression"), ("0 6 31 4 *", "a moment that never comes")]
 )
 def test_cron_that_never_comes_is_refused(cron, said):
-    with pytest.raises(ConnectionFaults, match=said):
+    with pytest.raises(InvalidConnectionError, match=said):
         make(None, target(snapshot_cron=cron))
 
 
@@ -94,10 +94,10 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         ),
     ],
 )
-def test_a_fault_is_one_clear_sentence(given, said):
-    (fault,) = faults(given)
+def test_an_error_is_one_clear_sentence(given, said):
+    (error,) = errors(given)
 
-    assert said in fault
+    assert said in error
 
 
 @pytest.mark.parametrize(
@@ -109,23 +109,23 @@ def test_a_fault_is_one_clear_sentence(given, said):
     ],
 )
 def test_secrets_are_refused_and_never_repeated(params):
-    (fault,) = faults(source(**params))
+    (error,) = errors(source(**params))
 
-    assert "credentials" in fault
-    assert "hunter2" not in fault
+    assert "credentials" in error
+    assert "hunter2" not in error
 
 
-def test_all_faults_are_said_at_once():
-    found = faults(source(regx="a", prefix=7), target(regex="("), name="a b", project="x")
+def test_all_errors_are_reported_at_once():
+    found = errors(source(regx="a", prefix=7), target(regex="("), name="a b", project="x")
 
     assert len(found) == 5
 
 
 @pytest.mark.parametrize(("one", "other"), [("", ""), ("", "labels"), ("a", "a/b"), ("a/", "a")])
 def test_overlapping_source_and_target_are_refused(one, other):
-    (fault,) = faults(source(prefix=one), target("bucket", prefix=other))
+    (error,) = errors(source(prefix=one), target("bucket", prefix=other))
 
-    assert "exports would come back as tasks" in fault
+    assert "exports would come back as tasks" in error
 
 
 def test_neighbouring_folders_of_one_bucket_do_not_overlap():
@@ -140,22 +140,22 @@ def test_buckets_of_one_name_on_two_stores_do_not_overlap():
 
 
 def test_neither_source_nor_target_is_refused():
-    assert "neither a source nor a target" in faults()[0]
+    assert "neither a source nor a target" in errors()[0]
 
 
 def test_data_key_that_the_label_config_does_not_show_is_refused():
-    (fault,) = faults(source(data_key="image", use_blob_urls=True), label_config=TEXT)
+    (error,) = errors(source(data_key="image", use_blob_urls=True), label_config=TEXT)
 
-    assert "does not show data_key 'image'; it shows 'text'" in fault
+    assert "does not show data_key 'image'; it shows 'text'" in error
 
 
 def test_blobs_for_a_label_config_with_two_keys_are_refused():
-    (fault,) = faults(source(use_blob_urls=True), label_config=TWO)
+    (error,) = errors(source(use_blob_urls=True), label_config=TWO)
 
-    assert "A blob fills one data key" in fault
+    assert "A blob fills one data key" in error
 
 
 def test_label_config_that_shows_nothing_is_refused():
-    (fault,) = faults(source(), label_config="<View/>")
+    (error,) = errors(source(), label_config="<View/>")
 
-    assert "shows no data" in fault
+    assert "shows no data" in error

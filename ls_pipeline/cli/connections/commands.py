@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ls_pipeline.cli.connections.file import all_faults, json_schema, read
+from ls_pipeline.cli.connections.file import all_errors, json_schema, read
 from ls_pipeline.cli.console import out, print_lines
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of
@@ -81,34 +81,34 @@ def from_flags(  # noqa: PLR0913 - one for each flag
     label_config: Path | None,
     enabled: bool = True,
 ) -> Connection:
-    """Make a connection of what the flags say. Raises ``ConnectionFaults`` with every fault."""
-    faults: list[str] = []
+    """Build a connection from flags. Raises ``InvalidConnectionError`` with every error."""
+    errors: list[str] = []
     return connection(
         name,
-        source=_part("source", source, source_path, source_params, faults),
-        target=_part("target", target, target_path, target_params, faults),
+        source=_part("source", source, source_path, source_params, errors),
+        target=_part("target", target, target_path, target_params, errors),
         project=name[: TITLE_LENGTHS[-1]] if project is None else project,
-        label_config=_text(label_config, faults) if label_config else "",
+        label_config=_text(label_config, errors) if label_config else "",
         enabled=enabled,
-        faults=faults,
+        errors=errors,
     )
 
 
-def _text(file: Path, faults: list[str]) -> str:
+def _text(file: Path, errors: list[str]) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"--label-config {file} can't be read: {error}.")
+        errors.append(f"--label-config {file} can't be read: {error}.")
         return ""
 
 
 def _part(
-    side: str, kind: str | None, path: str, params: str, faults: list[str]
+    side: str, kind: str | None, path: str, params: str, errors: list[str]
 ) -> dict[str, Any] | None:
-    given = params_from_json(f"--{side}-params", params, faults)
+    given = params_from_json(f"--{side}-params", params, errors)
     if kind is None:
         if path or given:
-            faults.append(f"--{side}-path and --{side}-params need --{side}.")
+            errors.append(f"--{side}-path and --{side}-params need --{side}.")
         return None
     return {"type": kind, "path": path, "params": given}
 
@@ -242,7 +242,7 @@ def apply_file(
 ) -> None:
     """Store all connections of a file, and say what changed.
 
-    Raises ``ConnectionFaults`` for all that can't be stored; the others are.
+    Raises ``InvalidConnectionError`` for all that can't be stored; the others are.
     """
     _tell(_stored(file, cli, dry_run=dry_run), as_json=as_json)
 
@@ -250,7 +250,7 @@ def apply_file(
 def _stored(
     file: Path, cli: CliContext, *, dry_run: bool
 ) -> Iterator[tuple[SettingsChange, int | None]]:
-    with all_faults(file, "the others were stored") as attempt:
+    with all_errors(file, "the others were stored") as attempt:
         for one in read(file):
             with attempt(one.name):
                 change = plan_change(cli.ledger, one)

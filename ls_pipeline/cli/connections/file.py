@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ls_pipeline.domain.errors import ConnectionFaults, ConnectionsFileError
+from ls_pipeline.domain.errors import ConnectionsFileError, InvalidConnectionError
 from ls_pipeline.settings.model import Connection, Source, Target, connection
 
 if TYPE_CHECKING:
@@ -60,10 +60,12 @@ def read(file: Path) -> list[Connection]:
     if not isinstance(document, dict) or not isinstance(document.get("connections"), dict):
         raise ConnectionsFileError(str(file), ["It has no mapping `connections:` of names."])
     found = []
-    with all_faults(file, "nothing was stored") as attempt:
+    with all_errors(file, "nothing was stored") as attempt:
         for name in document.keys() - {"connections"}:
             with attempt(name):
-                raise ConnectionFaults(name, ["This stands beside `connections:`, not in it."])
+                raise InvalidConnectionError(
+                    name, ["This stands beside `connections:`, not in it."]
+                )
         for name, entry in document["connections"].items():
             with attempt(name):
                 found.append(_connection(str(name), entry, file.parent))
@@ -101,29 +103,29 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 def _connection(name: str, entry: Any, folder: Path) -> Connection:
     """Check one entry; pydantic sees its outside, `connection` its parts."""
     if not isinstance(entry, dict):
-        raise ConnectionFaults(name, ["It is no mapping with source, target and project."])
-    faults: list[str] = []
+        raise InvalidConnectionError(name, ["It is no mapping with source, target and project."])
+    errors: list[str] = []
     outside = {key: value for key, value in entry.items() if key not in {"source", "target"}}
     try:
         checked = Entry.model_validate(outside, strict=True)
     except ValidationError as error:
-        faults += [_sentence(one) for one in error.errors()]
+        errors += [_sentence(one) for one in error.errors()]
         checked = Entry()
     parts = {side: entry.get(side) for side in ("source", "target")}
     for side, part in parts.items():
         if part is not None and not isinstance(part, dict):
-            faults.append(f"The {side} is a mapping with type, path and params.")
+            errors.append(f"The {side} is a mapping with type, path and params.")
             parts[side] = None
     label_config = checked.label_config
     if checked.label_config_file:
-        label_config = _text(folder / checked.label_config_file, faults)
+        label_config = _text(folder / checked.label_config_file, errors)
     return connection(
         name,
         **parts,
         project=checked.project or name,
         label_config=label_config,
         enabled=checked.enabled,
-        faults=faults,
+        errors=errors,
     )
 
 
@@ -136,28 +138,28 @@ def _sentence(error: Any) -> str:
     return f"{setting}: {error['msg']}."
 
 
-def _text(file: Path, faults: list[str]) -> str:
+def _text(file: Path, errors: list[str]) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"label_config_file can't be read: {error}.")
+        errors.append(f"label_config_file can't be read: {error}.")
         return ""
 
 
 @contextmanager
-def all_faults(
+def all_errors(
     file: Path, so_far: str
 ) -> Iterator[Callable[[object], AbstractContextManager[None]]]:
-    """Try each connection though another has faults; raise for all of them at the end."""
-    faults: list[str] = []
+    """Try each connection though another has errors; raise for all of them at the end."""
+    errors: list[str] = []
 
     @contextmanager
     def attempt(name: object) -> Iterator[None]:
         try:
             yield
-        except ConnectionFaults as error:
-            faults.extend(f"{name}: {fault}" for fault in error.faults)
+        except InvalidConnectionError as invalid:
+            errors.extend(f"{name}: {error}" for error in invalid.errors)
 
     yield attempt
-    if faults:
-        raise ConnectionsFileError(str(file), faults, so_far)
+    if errors:
+        raise ConnectionsFileError(str(file), errors, so_far)

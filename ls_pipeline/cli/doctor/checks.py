@@ -26,7 +26,7 @@ from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, data_keys, parse_tasks
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.environment import home, webhook_secret, webhook_url
-from ls_pipeline.settings.model import data_key_faults
+from ls_pipeline.settings.model import data_key_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -203,8 +203,8 @@ def _label_config(source: Source | None, config: str) -> _Steps[tuple[str, ...]]
             "The label config shows no data.",
             'Give the project one with a tag like <Text name="text" value="$text"/>.',
         )
-    elif faults := list(data_key_faults(source.params, config)) if source else []:
-        yield Check("label config", "failed", " ".join(faults), "Change the one or the other.")
+    elif errors := list(data_key_errors(source.params, config)) if source else []:
+        yield Check("label config", "failed", " ".join(errors), "Change the one or the other.")
     else:
         yield Check("label config", "ok", f"It shows {', '.join(map(repr, keys))}.")
     return keys

@@ -416,7 +416,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return found
 
 
-def prediction_faults(label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
+def prediction_errors(label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
     """Give the check of predictions against a label config, as the SDK makes it.
 
     Label Studio itself drops bad predictions in silence.
@@ -425,12 +425,12 @@ def prediction_faults(label_config: str) -> Callable[[Mapping[str, Any]], list[s
 
     interface = LabelInterface(label_config)
 
-    def faults(prediction: Mapping[str, Any]) -> list[str]:
+    def errors(prediction: Mapping[str, Any]) -> list[str]:
         check: Any = interface.validate_prediction
         found = check(dict(prediction), return_errors=True)
         return list(found) if isinstance(found, list) else []
 
-    return faults
+    return errors
 
 
 def _touched(since: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.domain.errors import ConnectionFaults, UnknownConnectionError
+from ls_pipeline.domain.errors import InvalidConnectionError, UnknownConnectionError
 from ls_pipeline.resources.ledger.connection import Account
 from ls_pipeline.resources.ledger.database import open_database
 from ls_pipeline.resources.ledger.status import Standing, standings
@@ -90,7 +90,7 @@ class Ledger:
         with the same source bucket and project takes up its old account, so that nothing
         is loaded twice. ``onto`` is the revision that the change was made to, if one was.
 
-        Raises ``ConnectionFaults`` when a connection with loaded tasks would get another
+        Raises ``InvalidConnectionError`` when a connection with loaded tasks would get another
         source bucket or project: what its account says would no longer be true; and when
         another change came first.
         """
@@ -107,7 +107,7 @@ class Ledger:
             number = self._number_for(db, connection)
             last = db.execute(last_revision(number)).first()
             if onto is not None and not (last and last.number == onto):
-                raise ConnectionFaults(connection.name, [OVERTAKEN])
+                raise InvalidConnectionError(connection.name, [OVERTAKEN])
             mine = connections.update().where(connections.c.id == number)
             db.execute(mine.values(removed=False))
             if last and last.document["target"] != document["target"]:
@@ -200,7 +200,7 @@ class Ledger:
                 "It exists with another source bucket or project, whose tasks are loaded; "
                 "give this one another name, or remove that one first."
             )
-            raise ConnectionFaults(name, [fault])
+            raise InvalidConnectionError(name, [fault])
         db.execute(projects.delete().where(projects.c.connection == row.id))
         mine = connections.update().where(connections.c.id == row.id)
         db.execute(mine.values(fence=row.fence + 1))

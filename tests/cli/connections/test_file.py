@@ -103,7 +103,7 @@ def test_dry_run_stores_nothing(apply):
         (GOOD.replace("enabled: false", "source: s3"), "a key stands twice"),
     ],
 )
-def test_fault_is_told_and_nothing_is_stored(apply, text, said):
+def test_error_is_reported_and_nothing_is_stored(apply, text, said):
     done = apply(text)
 
     assert (done.exit_code, listed()) == (2, {})
@@ -144,11 +144,11 @@ connections:
     assert done.exit_code == 0, done.stderr
 
 
-def test_all_faults_of_all_connections_are_told_at_once(apply):
+def test_all_errors_of_all_connections_are_reported_at_once(apply):
     text = GOOD.replace("prefix:", "prefx:").replace("type: gcs", "type: azure")
-    faults = apply(text).stderr.splitlines()[1:]
+    errors = apply(text).stderr.splitlines()[1:]
 
-    assert [fault.split(":")[0].strip() for fault in faults] == ["reviews", "cats"]
+    assert [error.split(":")[0].strip() for error in errors] == ["reviews", "cats"]
 
 
 def test_schema_takes_what_is_good_and_finds_what_is_not():

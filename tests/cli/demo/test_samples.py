@@ -23,7 +23,7 @@ def sentiment(text):
     return samples.label({"text": text})[0]["value"]["choices"]
 
 
-def faults(config, result):
+def errors(config, result):
     from label_studio_sdk.label_interface import LabelInterface
 
     return LabelInterface(config).validate_prediction({"result": result}, return_errors=True)
@@ -73,13 +73,13 @@ def test_sentiment_follows_the_words():
 def test_text_labels_fit_their_config():
     results = [samples.label(data_of(body)) for _, body in samples.texts(COUNT)]
 
-    assert [faults(samples.TEXT_CONFIG, result) for result in results] == [[]] * COUNT
+    assert [errors(samples.TEXT_CONFIG, result) for result in results] == [[]] * COUNT
 
 
 def test_picture_labels_fit_their_config():
     results = [samples.label({"image": f"gs://b/{key}"}) for key, _ in samples.pictures(COUNT)]
 
-    assert [faults(samples.PICTURE_CONFIG, result) for result in results] == [[]] * COUNT
+    assert [errors(samples.PICTURE_CONFIG, result) for result in results] == [[]] * COUNT
 
 
 def test_picture_of_any_bucket_gets_the_boxes_of_its_number():

@@ -125,7 +125,7 @@ def test_changes_follow_each_other(at_once, ledger):
 def test_of_changes_to_the_same_revision_one_is_stored(at_once, account):
     answers = at_once("ledger.save(make(number), 'test', 1)")
 
-    assert sorted(map(str, answers)) == ["2", *["ConnectionFaults"] * (PROCESSES - 1)]
+    assert sorted(map(str, answers)) == ["2", *["InvalidConnectionError"] * (PROCESSES - 1)]
 
 
 def test_lease_is_taken_by_one(at_once, account):

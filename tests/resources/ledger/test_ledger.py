@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from ls_pipeline.domain.completions import Recent
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.errors import (
-    ConnectionFaults,
+    InvalidConnectionError,
     LeaseError,
     LeaseLostError,
     LedgerError,
@@ -118,7 +118,7 @@ def known(key, state=State.LOADED):
 def test_connection_with_tasks_can_not_move_to_another_bucket(ledger, account):
     with account.lease() as lease:
         account.record(lease, finished=[known("a")])
-    with pytest.raises(ConnectionFaults, match="another source bucket"):
+    with pytest.raises(InvalidConnectionError, match="another source bucket"):
         ledger.save(make(bucket="other"), "test")
     assert ledger.connection("c").source.path == "b"
 
@@ -137,7 +137,7 @@ def test_source_that_was_taken_away_and_comes_back_is_the_same(ledger, account):
     with account.lease() as lease:
         account.record(lease, finished=[known("a")])
     ledger.save(connection("c", source=None, target=target, project="Cats"), "test")
-    with pytest.raises(ConnectionFaults, match="another source bucket"):
+    with pytest.raises(InvalidConnectionError, match="another source bucket"):
         ledger.save(make(bucket="other"), "test")
     ledger.save(make(), "test")
 
