@@ -1,4 +1,4 @@
-"""What a bucket's notification hints at: a key at which to look.
+"""What a bucket's notification events at: a key at which to look.
 
 Nothing else of it is believed: whatever somebody puts into a queue, at worst it names a key at
 which nothing is to be found.
@@ -32,43 +32,43 @@ class Message(NamedTuple):
     receipt: str
 
 
-class Hint(NamedTuple):
+class BucketEvent(NamedTuple):
     """Something may have happened at a key of a bucket."""
 
     bucket: str
     key: str
     version: str = ""
     """Of the object that was written; empty where the notification does not tell."""
-    gone: bool = False
-    """Whether an object is said to be gone, and not to have been written."""
+    removed: bool = False
+    """Whether an object is said to be removed, and not to have been written."""
 
 
-class Heard(NamedTuple):
-    """What a message says: hints, or in half a sentence why it is none."""
+class ParsedMessage(NamedTuple):
+    """What a message says: events, or in half a sentence why it is none."""
 
-    hints: tuple[Hint, ...] = ()
+    events: tuple[BucketEvent, ...] = ()
     rejection: str = ""
 
 
-def heard(message: Message) -> Heard:
-    """Give what a message hints at. Whatever it holds, nothing is raised."""
+def parse_message(message: Message) -> ParsedMessage:
+    """Give what a message events at. Whatever it holds, nothing is raised."""
     if "bucketId" in message.attributes:
-        return _of_gcs(message.attributes)
-    return _of_s3(message.body, WRAPPERS)
+        return _parse_gcs(message.attributes)
+    return _parse_s3(message.body, WRAPPERS)
 
 
-def is_worth_a_look(hint: Hint, known: KnownObject | None, select: Filter) -> bool:
+def needs_probe(event: BucketEvent, known: KnownObject | None, select: Filter) -> bool:
     """Tell whether a look at the bucket may find something to do.
 
-    It can't where the ledger is as the hint says, as after one that came late or twice, nor
+    It can't where the ledger is as the event says, as after one that came late or twice, nor
     at a key that the ledger does not know and the filter leaves out.
     """
     is_there = known is not None and known.state is not State.REMOVED
-    if not hint.key.startswith(select.folder):
+    if not event.key.startswith(select.folder):
         return False
     if not is_there:
-        return not hint.gone and not select.rejects(hint.key)
-    return hint.gone or not hint.version or known is None or known.version != hint.version
+        return not event.removed and not select.rejects(event.key)
+    return event.removed or not event.version or known is None or known.version != event.version
 
 
 def differs_at(
@@ -80,67 +80,67 @@ def differs_at(
     return any(one.change in WORK for one in found)
 
 
-def _of_gcs(attributes: Mapping[str, str]) -> Heard:
+def _parse_gcs(attributes: Mapping[str, str]) -> ParsedMessage:
     if "overwrittenByGeneration" in attributes:  # of the version before: the new one is told, too
-        return Heard()
-    hint = _hint(
+        return ParsedMessage()
+    event = _event(
         attributes.get("bucketId"),
         attributes.get("objectId"),
         attributes.get("objectGeneration"),
         attributes.get("eventType"),
     )
-    return _of_hints([hint])
+    return _parsed([event])
 
 
-def _of_s3(body: str, wrappers: int) -> Heard:
+def _parse_s3(body: str, wrappers: int) -> ParsedMessage:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        return Heard(rejection="it is not JSON")
+        return ParsedMessage(rejection="it is not JSON")
     match document:
         case {"Records": [*records]}:
-            return _of_hints([_of_record(one) for one in records])
+            return _parsed([_parse_record(one) for one in records])
         case {"source": "aws.s3", "detail": detail}:  # EventBridge
-            return _of_hints([_of_detail(detail, document.get("detail-type"))])
+            return _parsed([_parse_eventbridge(detail, document.get("detail-type"))])
         case {"Type": "Notification", "Message": str(inner)} if wrappers:  # SNS
-            return _of_s3(inner, wrappers - 1)
+            return _parse_s3(inner, wrappers - 1)
         case {"Event": "s3:TestEvent"}:
-            return Heard()
+            return ParsedMessage()
         case {"Type": "SubscriptionConfirmation"}:
             what = "it asks to confirm a subscription of SNS"
         case _:
             what = "it is no notification of a bucket"
-    return Heard(rejection=what)
+    return ParsedMessage(rejection=what)
 
 
-def _of_hints(found: Sequence[Hint | None]) -> Heard:
-    hints = tuple(one for one in found if one)
-    rejection = "" if len(hints) == len(found) else "it names no key that an object can have"
-    return Heard(hints, rejection)
+def _parsed(found: Sequence[BucketEvent | None]) -> ParsedMessage:
+    events = tuple(one for one in found if one)
+    rejection = "" if len(events) == len(found) else "it names no key that an object can have"
+    return ParsedMessage(events, rejection)
 
 
-def _of_record(record: Any) -> Hint | None:
+def _parse_record(record: Any) -> BucketEvent | None:
     match record:
         case {"s3": {"bucket": {"name": bucket}, "object": {"key": str(key)} as told}}:
             plain = unquote_plus(key, errors="surrogateescape")
-            return _hint(bucket, plain, told.get("eTag"), record.get("eventName"))
+            return _event(bucket, plain, told.get("eTag"), record.get("eventName"))
     return None
 
 
-def _of_detail(detail: Any, event: Any) -> Hint | None:
+def _parse_eventbridge(detail: Any, event_name: Any) -> BucketEvent | None:
     """Read EventBridge's form, in which keys are as they are."""
     match detail:
         case {"bucket": {"name": bucket}, "object": {"key": key} as told}:
-            return _hint(bucket, key, told.get("etag"), event)
+            return _event(bucket, key, told.get("etag"), event_name)
     return None
 
 
-def _hint(bucket: Any, key: Any, version: Any, event: Any) -> Hint | None:
+def _event(bucket: Any, key: Any, version: Any, event_name: Any) -> BucketEvent | None:
     if not (isinstance(bucket, str) and isinstance(key, str) and _is_legal(key)):
         return None
-    gone = isinstance(event, str) and any(word in event for word in _GONE)
-    told = version.strip('"') if isinstance(version, str) and not gone else ""
-    return Hint(bucket, key, told, gone)
+    removed = isinstance(event_name, str) and any(word in event_name for word in _GONE)
+    told = version.strip('"') if isinstance(version, str) and not removed else ""
+    return BucketEvent(bucket, key, told, removed)
 
 
 _GONE = (

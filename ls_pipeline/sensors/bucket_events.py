@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.events import Hint, differs_at, heard, is_worth_a_look
+from ls_pipeline.domain.events import BucketEvent, differs_at, needs_probe, parse_message
 from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import rotate, skip_reason
 
@@ -51,7 +51,7 @@ REJECTIONS_AT_MOST = 3
 class Backlog:
     """What the next tick needs of this one; with a lost one nothing is missed."""
 
-    kept: dict[str, list[Hint]] = field(default_factory=dict)
+    kept: dict[str, list[BucketEvent]] = field(default_factory=dict)
     """By connection, those that it had to wait with, the newest last."""
     turn: str = ""
     """The connection whose queue comes first."""
@@ -65,7 +65,7 @@ class QueueBatch:
 
     queue: Queue
     messages: list[Message] = field(default_factory=list)
-    hints: list[Hint] = field(default_factory=list)
+    hints: list[BucketEvent] = field(default_factory=list)
 
 
 def queue_of(standing: Standing) -> str:
@@ -107,8 +107,8 @@ def read(
 
 
 def _hear(name: str, one: QueueBatch, tick: Tick) -> None:
-    told = [heard(message) for message in one.messages]
-    one.hints = [hint for each in told for hint in each.hints]
+    told = [parse_message(message) for message in one.messages]
+    one.hints = [event for each in told for event in each.events]
     rejections = [each.rejection for each in told if each.rejection]
     for what in list(dict.fromkeys(rejections))[:REJECTIONS_AT_MOST]:
         count = rejections.count(what)
@@ -163,7 +163,7 @@ def acknowledge(came: Mapping[str, QueueBatch], looks: ProbePool, tick: Tick) ->
             tick.skip(name, found.why)
 
 
-def _routed(came: Sequence[QueueBatch], source: Source) -> list[Hint]:
+def _routed(came: Sequence[QueueBatch], source: Source) -> list[BucketEvent]:
     """Give the hints at a source's bucket that came through its own queue."""
     mine = (one for one in came if one.queue.address == source.params.notifications)
     return [hint for one in mine for hint in one.hints if hint.bucket == source.path]
@@ -175,14 +175,16 @@ class _PendingEvents:
 
     source: Source
     known: Mapping[str, KnownObject]
-    hints: list[Hint]
+    hints: list[BucketEvent]
 
     @classmethod
-    def along(cls, standing: Standing, source: Source, hints: Sequence[Hint]) -> _PendingEvents:
+    def along(
+        cls, standing: Standing, source: Source, hints: Sequence[BucketEvent]
+    ) -> _PendingEvents:
         """Choose the hints that are worth a look, one for each key."""
         newest, select = {hint.key: hint for hint in hints}, source.params.filter
         known = standing.account.known_at(list(newest)) if newest else {}
-        worth = [one for one in newest.values() if is_worth_a_look(one, known.get(one.key), select)]
+        worth = [one for one in newest.values() if needs_probe(one, known.get(one.key), select)]
         return cls(source, known, worth)
 
     def walk(self, open_bucket: Callable[[Source], Bucket], turn: Deadline) -> ProbeResult:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.assets.run import bucket_of
-from ls_pipeline.domain.events import Hint
+from ls_pipeline.domain.events import BucketEvent
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -113,7 +113,7 @@ def _remembered(cursor: str | None) -> tuple[Backlog, dict[str, float]]:
     """Take a cursor apart; one of another version is empty."""
     try:
         told = json.loads(cursor or "")
-        kept = {name: [Hint(*one) for one in some] for name, some in told["kept"].items()}
+        kept = {name: [BucketEvent(*one) for one in some] for name, some in told["kept"].items()}
         labels = {name: float(at) for name, at in told["labels"].items()}
         return Backlog(kept, str(told["turn"]), str(told["next"])), labels
     except (ValueError, TypeError, KeyError, AttributeError):

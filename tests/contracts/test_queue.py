@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from ls_pipeline.domain.errors import QueueAccessError, QueueError, QueueUnavailableError
-from ls_pipeline.domain.events import Hint, heard
+from ls_pipeline.domain.events import BucketEvent, parse_message
 from ls_pipeline.resources.gcs import pubsub as pubsub_module
 from ls_pipeline.resources.gcs.pubsub import PubSubQueue
 from ls_pipeline.resources.queue import QueueOpener
@@ -287,7 +287,7 @@ def test_attributes_come_with_the_message(request, on_pubsub):
     place.send("", bucketId="b", objectId="a ☃.json", objectGeneration="7", eventType="X")
     (message,) = place.queue.receive(10, 1.0)
 
-    assert heard(message).hints == (Hint("b", "a ☃.json", "7"),)
+    assert parse_message(message).events == (BucketEvent("b", "a ☃.json", "7"),)
 
 
 @pytest.mark.server

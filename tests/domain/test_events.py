@@ -1,4 +1,4 @@
-"""What a notification hints at, and that nobody can make more of it."""
+"""What a notification events at, and that nobody can make more of it."""
 
 import json
 from urllib.parse import quote_plus
@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.diff import KnownObject, State
-from ls_pipeline.domain.events import Hint, Message, differs_at, heard, is_worth_a_look
+from ls_pipeline.domain.events import BucketEvent, Message, differs_at, needs_probe, parse_message
 from ls_pipeline.domain.objects import Filter, StoredObject
 
 KEYS = ["a.json", "a b+c.json", "100%.json", "naïve ☃ 😀.json", "a//../b?#&=.json", "\t\x01\x7f"]
 
 
-def hints(body, **attributes):
+def parse(body, **attributes):
     text = body if isinstance(body, str) else json.dumps(body)
-    return heard(Message(text, attributes, "receipt"))
+    return parse_message(Message(text, attributes, "receipt"))
 
 
 def record(key, event="ObjectCreated:Put", etag="e1"):
@@ -57,43 +57,43 @@ def test_every_form_of_s3_names_the_key_as_it_is(key):
         through_sns(through_eventbridge(key)),
     ]
 
-    assert {hints(one) for one in forms} == {((Hint("bucket", key, "e1"),), "")}
+    assert {parse(one) for one in forms} == {((BucketEvent("bucket", key, "e1"),), "")}
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_gcs_names_the_key_as_it_is(key):
-    assert hints("", **from_gcs(key)).hints == (Hint("bucket", key, "17"),)
+    assert parse("", **from_gcs(key)).events == (BucketEvent("bucket", key, "17"),)
 
 
 def test_removal_is_told_from_a_write():
     removed = [
-        hints(from_s3(record("a", "ObjectRemoved:Delete"))),
-        hints(from_s3(record("a", "ObjectRemoved:DeleteMarkerCreated"))),
-        hints(from_s3(record("a", "LifecycleExpiration:Delete"))),
-        hints(through_eventbridge("a", "Object Deleted")),
-        hints("", **from_gcs("a", "OBJECT_DELETE")),
-        hints("", **from_gcs("a", "OBJECT_ARCHIVE")),
+        parse(from_s3(record("a", "ObjectRemoved:Delete"))),
+        parse(from_s3(record("a", "ObjectRemoved:DeleteMarkerCreated"))),
+        parse(from_s3(record("a", "LifecycleExpiration:Delete"))),
+        parse(through_eventbridge("a", "Object Deleted")),
+        parse("", **from_gcs("a", "OBJECT_DELETE")),
+        parse("", **from_gcs("a", "OBJECT_ARCHIVE")),
     ]
 
-    assert {one.hints for one in removed} == {(Hint("bucket", "a", "", gone=True),)}
+    assert {one.events for one in removed} == {(BucketEvent("bucket", "a", "", removed=True),)}
 
 
 def test_version_that_was_overwritten_on_gcs_is_no_removal():
     told = from_gcs("a", "OBJECT_ARCHIVE") | {"overwrittenByGeneration": "2"}
 
-    assert hints("", **told) == ((), "")
+    assert parse("", **told) == ((), "")
 
 
 def test_test_event_says_nothing():
     test = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "bucket"}
 
-    assert [hints(test), hints(through_sns(test))] == [((), "")] * 2
+    assert [parse(test), parse(through_sns(test))] == [((), "")] * 2
 
 
 def test_several_records_are_several_hints():
-    told = hints(from_s3(record("a"), {"s3": None}, record("b")))
+    told = parse(from_s3(record("a"), {"s3": None}, record("b")))
 
-    assert [one.key for one in told.hints] == ["a", "b"]
+    assert [one.key for one in told.events] == ["a", "b"]
     assert "no key" in told.rejection
 
 
@@ -117,13 +117,13 @@ def test_several_records_are_several_hints():
     ],
 )
 def test_what_is_no_notification_is_said_in_half_a_sentence(body, rejection):
-    told = hints(body)
+    told = parse(body)
 
-    assert (told.hints, rejection in told.rejection) == ((), True)
+    assert (told.events, rejection in told.rejection) == ((), True)
 
 
 def test_gcs_without_a_key_is_said():
-    assert "no key" in hints("{}", bucketId="bucket").rejection
+    assert "no key" in parse("{}", bucketId="bucket").rejection
 
 
 NAMES = [
@@ -143,15 +143,17 @@ json_values = st.recursive(
 
 @given(json_values, st.dictionaries(st.sampled_from(["bucketId", "objectId"]), st.text()))
 def test_whatever_a_message_holds_nothing_is_raised_and_hints_are_legal(value, attributes):
-    told = heard(Message(json.dumps(value), attributes, ""))
+    told = parse_message(Message(json.dumps(value), attributes, ""))
 
-    assert all(0 < len(one.key.encode()) <= 1024 for one in told.hints)
-    assert all(isinstance(one.version, str) and isinstance(one.gone, bool) for one in told.hints)
+    assert all(0 < len(one.key.encode()) <= 1024 for one in told.events)
+    assert all(
+        isinstance(one.version, str) and isinstance(one.removed, bool) for one in told.events
+    )
 
 
 @given(st.text() | st.binary().map(lambda body: body.decode("latin-1")))
 def test_no_text_is_raised_at(body):
-    assert isinstance(heard(Message(body, {}, "")).rejection, str)
+    assert isinstance(parse_message(Message(body, {}, "")).rejection, str)
 
 
 LOADED = KnownObject("in/a", "v1", 3, State.LOADED)
@@ -159,23 +161,23 @@ REMOVED = LOADED._replace(state=State.REMOVED)
 
 
 @pytest.mark.parametrize(
-    ("hint", "known", "worth"),
+    ("event", "known", "worth"),
     [
-        (Hint("b", "in/a", "v1"), None, True),
-        (Hint("b", "in/a", "v1"), LOADED, False),
-        (Hint("b", "in/a", "v2"), LOADED, True),
-        (Hint("b", "in/a"), LOADED, True),
-        (Hint("b", "in/a", "v1"), REMOVED, True),
-        (Hint("b", "in/a", gone=True), LOADED, True),
-        (Hint("b", "in/a", gone=True), REMOVED, False),
-        (Hint("b", "in/a", gone=True), None, False),
-        (Hint("b", "out/a", "v1"), None, False),
-        (Hint("b", "in/x", "v1"), None, False),
-        (Hint("b", "in/x", gone=True), LOADED._replace(key="in/x"), True),
+        (BucketEvent("b", "in/a", "v1"), None, True),
+        (BucketEvent("b", "in/a", "v1"), LOADED, False),
+        (BucketEvent("b", "in/a", "v2"), LOADED, True),
+        (BucketEvent("b", "in/a"), LOADED, True),
+        (BucketEvent("b", "in/a", "v1"), REMOVED, True),
+        (BucketEvent("b", "in/a", removed=True), LOADED, True),
+        (BucketEvent("b", "in/a", removed=True), REMOVED, False),
+        (BucketEvent("b", "in/a", removed=True), None, False),
+        (BucketEvent("b", "out/a", "v1"), None, False),
+        (BucketEvent("b", "in/x", "v1"), None, False),
+        (BucketEvent("b", "in/x", removed=True), LOADED._replace(key="in/x"), True),
     ],
 )
-def test_hint_is_worth_a_look_where_the_ledger_is_not_as_it_says(hint, known, worth):
-    assert is_worth_a_look(hint, known, Filter("in", "in/a")) is worth
+def test_hint_is_worth_a_look_where_the_ledger_is_not_as_it_says(event, known, worth):
+    assert needs_probe(event, known, Filter("in", "in/a")) is worth
 
 
 @pytest.mark.parametrize(
