@@ -19,11 +19,11 @@ ARCHIVED = "OBJECT_ARCHIVE"
 """What a deletion is in a bucket with versions."""
 
 
-class Told(NamedTuple):
+class NotificationCheck(NamedTuple):
     """Whether a bucket tells a queue: it does, it does not quite, or that can't be seen."""
 
     state: Literal["ok", "warning", "skipped"]
-    says: str
+    message: str
 
 
 class GCSNotification(NamedTuple):
@@ -34,7 +34,7 @@ class GCSNotification(NamedTuple):
     prefix: str = ""
 
 
-def s3_commands(bucket: str, folder: str, queue: str, arn: str) -> list[str]:
+def s3_setup_commands(bucket: str, folder: str, queue: str, arn: str) -> list[str]:
     """Give the commands after which a bucket tells a queue: let it, then have it.
 
     The second replaces whatever else the bucket notified.
@@ -66,7 +66,7 @@ def _queue_policy(bucket: str, arn: str) -> dict[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def gcs_command(bucket: str, folder: str, subscription: str) -> str:
+def gcs_setup_command(bucket: str, folder: str, subscription: str) -> str:
     """Give the command after which a bucket tells the topic of a subscription."""
     words = ["gcloud", "storage", "buckets", "notifications", "create", f"gs://{bucket}"]
     words += [f"--event-types={','.join((*GCS_EVENTS, ARCHIVED))}", "--payload-format=none"]
@@ -76,7 +76,9 @@ def gcs_command(bucket: str, folder: str, subscription: str) -> str:
     return f"{shlex.join(words)} --topic={topic}"
 
 
-def s3_tells(configuration: Mapping[str, Any], arn: str, folder: str) -> Told:
+def check_s3_notifications(
+    configuration: Mapping[str, Any], arn: str, folder: str
+) -> NotificationCheck:
     """Read in a bucket's notification configuration whether it tells a queue of a folder."""
     mine = [
         one
@@ -85,14 +87,14 @@ def s3_tells(configuration: Mapping[str, Any], arn: str, folder: str) -> Told:
     ]
     events = {event for one in mine for event in one.get("Events", ())}
     if CREATED in events and REMOVED in events:
-        return Told("ok", "The bucket tells the queue of its changes.")
+        return NotificationCheck("ok", "The bucket tells the queue of its changes.")
     if mine:
         missing = " and ".join(one for one in (CREATED, REMOVED) if one not in events)
-        return Told("warning", f"The bucket does not tell the queue of all {missing}.")
+        return NotificationCheck("warning", f"The bucket does not tell the queue of all {missing}.")
     if "EventBridgeConfiguration" in configuration or configuration.get("TopicConfigurations"):
         what = "The bucket tells SNS or EventBridge; whether that leads to the queue can't be seen."
-        return Told("skipped", what)
-    return Told("warning", "The bucket does not tell the queue of its changes there.")
+        return NotificationCheck("skipped", what)
+    return NotificationCheck("warning", "The bucket does not tell the queue of its changes there.")
 
 
 def _covers(one: Mapping[str, Any], folder: str) -> bool:
@@ -103,13 +105,15 @@ def _covers(one: Mapping[str, Any], folder: str) -> bool:
     )
 
 
-def gcs_tells(notifications: Sequence[GCSNotification], topic: str, folder: str) -> Told:
+def check_gcs_notifications(
+    notifications: Sequence[GCSNotification], topic: str, folder: str
+) -> NotificationCheck:
     """Read in a bucket's notifications whether it tells a topic of a folder."""
     mine = [one for one in notifications if one.topic == topic and folder.startswith(one.prefix)]
     events = {event for one in mine for event in (one.events or GCS_EVENTS)}
     if events.issuperset(GCS_EVENTS):
-        return Told("ok", f"The bucket tells {topic} of its changes.")
+        return NotificationCheck("ok", f"The bucket tells {topic} of its changes.")
     if mine:
         missing = " and ".join(one for one in GCS_EVENTS if one not in events)
-        return Told("warning", f"The bucket does not tell {topic} of {missing}.")
-    return Told("warning", f"The bucket does not tell {topic} of its changes there.")
+        return NotificationCheck("warning", f"The bucket does not tell {topic} of {missing}.")
+    return NotificationCheck("warning", f"The bucket does not tell {topic} of its changes there.")

@@ -10,10 +10,10 @@ from ls_pipeline.domain.notification_setup import (
     GCS_EVENTS,
     REMOVED,
     GCSNotification,
-    gcs_command,
-    gcs_tells,
-    s3_commands,
-    s3_tells,
+    check_gcs_notifications,
+    check_s3_notifications,
+    gcs_setup_command,
+    s3_setup_commands,
 )
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
@@ -29,10 +29,10 @@ def configuration(*events, arn=ARN, **rules):
 
 @pytest.mark.parametrize("folder", ["", "in/", "a b/naïve/"])
 def test_bucket_that_was_set_up_as_said_tells_the_queue(folder):
-    let, have = map(shlex.split, s3_commands("bucket", folder, QUEUE, ARN))
+    let, have = map(shlex.split, s3_setup_commands("bucket", folder, QUEUE, ARN))
     policy = json.loads(json.loads(let[-1])["Policy"])["Statement"][0]
 
-    assert s3_tells(json.loads(have[-1]), ARN, folder).state == "ok"
+    assert check_s3_notifications(json.loads(have[-1]), ARN, folder).state == "ok"
     assert (let[4], have[4]) == (QUEUE, "bucket")
     assert policy["Condition"]["ArnEquals"] == {"aws:SourceArn": "arn:aws:s3:::bucket"}
     assert (policy["Action"], policy["Resource"]) == ("sqs:SendMessage", ARN)
@@ -54,9 +54,9 @@ def test_bucket_that_was_set_up_as_said_tells_the_queue(folder):
     ],
 )
 def test_what_is_amiss_on_s3_is_said(configuration, state, says):
-    told = s3_tells(configuration, ARN, "in/")
+    told = check_s3_notifications(configuration, ARN, "in/")
 
-    assert (told.state, says in told.says) == (state, True)
+    assert (told.state, says in told.message) == (state, True)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_what_is_amiss_on_s3_is_said(configuration, state, says):
     ],
 )
 def test_what_is_amiss_on_gcs_is_said(notifications, state):
-    assert gcs_tells(notifications, TOPIC, "in/").state == state
+    assert check_gcs_notifications(notifications, TOPIC, "in/").state == state
 
 
 def test_command_of_gcs_asks_the_subscription_for_its_topic():
-    assert gcs_command("bucket", "a b/", "projects/p/subscriptions/s") == (
+    assert gcs_setup_command("bucket", "a b/", "projects/p/subscriptions/s") == (
         "gcloud storage buckets notifications create gs://bucket "
         "--event-types=OBJECT_FINALIZE,OBJECT_DELETE,OBJECT_ARCHIVE --payload-format=none "
         "'--object-prefix=a b/' "

@@ -18,9 +18,9 @@ from ls_pipeline.domain.errors import (
     QueueError,
 )
 from ls_pipeline.domain.notification_setup import (
-    Told,
-    gcs_tells,
-    s3_tells,
+    NotificationCheck,
+    check_gcs_notifications,
+    check_s3_notifications,
 )
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, data_keys, parse_tasks
@@ -347,18 +347,18 @@ def _queue(source: Source, cli: CliContext) -> Iterator[Check]:
         told = _told(source, queue, cli)
     except (BucketError, QueueError) as error:
         seen = _from_error("notifications", error).says
-        told = Told("skipped", f"Whom the bucket tells can't be seen. {seen}")
+        told = NotificationCheck("skipped", f"Whom the bucket tells can't be seen. {seen}")
     do = "Run the commands below." if told.state == "warning" else ""
-    yield Check("notifications", told.state, told.says, do)
+    yield Check("notifications", told.state, told.message, do)
 
 
-def _told(source: Source, queue: Queue, cli: CliContext) -> Told:
+def _told(source: Source, queue: Queue, cli: CliContext) -> NotificationCheck:
     where = source.params.filter.folder
     bucket: Any = bucket_of(source, cli.s3, cli.gcs)
     if source.cloud == "s3":
-        return s3_tells(bucket.notifications(), queue_arn(source), where)
+        return check_s3_notifications(bucket.notifications(), queue_arn(source), where)
     subscription: Any = queue
-    return gcs_tells(bucket.notifications(), subscription.topic(), where)
+    return check_gcs_notifications(bucket.notifications(), subscription.topic(), where)
 
 
 def _webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:

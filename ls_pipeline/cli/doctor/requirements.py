@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.doctor.report import Policy, Setup
 from ls_pipeline.domain import permissions
-from ls_pipeline.domain.notification_setup import gcs_command, s3_commands
+from ls_pipeline.domain.notification_setup import gcs_setup_command, s3_setup_commands
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.s3.sqs import arn_of
 from ls_pipeline.settings.model import Source, TargetParams
@@ -74,8 +74,8 @@ def setups(connection: Connection, region: str = "") -> list[Setup]:
         return []
     queue, where = source.params.notifications, source.params.filter.folder
     if source.cloud == "gcs":
-        return [Setup("the bucket tells", [gcs_command(source.path, where, queue)])]
-    commands = s3_commands(source.path, where, queue, queue_arn(source, region))
+        return [Setup("the bucket tells", [gcs_setup_command(source.path, where, queue)])]
+    commands = s3_setup_commands(source.path, where, queue, queue_arn(source, region))
     return [Setup("the bucket tells; both commands replace what was set before", commands)]
 
 
