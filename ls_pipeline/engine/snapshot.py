@@ -27,13 +27,13 @@ from ls_pipeline.domain.snapshot.manifest import (
     Latest,
     Manifest,
     Part,
+    expired,
     failed_checks,
     file_of,
     formats_folder,
     latest_key,
     manifest_key,
     merged,
-    outlived,
     parquet,
     part_digest,
     read_parquet,
@@ -410,7 +410,7 @@ class _Snapshotter:
             if any(one.key == manifest_key(params.prefix, name) for one in objects)
         }
         now = self.account.ledger.clock()
-        gone = outlived(whole, self.name, now, params.snapshots_kept, params.snapshots_kept_days)
+        gone = expired(whole, self.name, now, params.snapshots_kept, params.snapshots_kept_days)
         unfinished = [  # of runs that failed, or were killed
             name
             for name in there.keys() - whole.keys()

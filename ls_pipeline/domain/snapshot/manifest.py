@@ -365,7 +365,7 @@ def _wrong_splits(table: pa.Table, shares: Shares) -> str:
 # -- which may go -------------------------------------------------------------------------------
 
 
-def outlived(
+def expired(
     written: Mapping[str, float], latest: str, now: float, keep: int, keep_days: int
 ) -> list[str]:
     """List the snapshots that retention lets go, given when each was written (seconds).

@@ -6,9 +6,9 @@ from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import (
     PART_TASKS,
     Tally,
+    expired,
     failed_checks,
     merged,
-    outlived,
     parquet,
     part_digest,
     read_parquet,
@@ -154,8 +154,8 @@ def test_split_of_an_object_never_changes():
 def test_retention_keeps_the_newest_and_the_young(keep, keep_days, gone):
     written = {str(number): 100 * DAY - (4 - number) * DAY for number in (1, 2, 3, 4)}
 
-    assert outlived(written, "4", 100 * DAY + 1, keep, keep_days) == gone
+    assert expired(written, "4", 100 * DAY + 1, keep, keep_days) == gone
 
 
 def test_retention_never_takes_the_latest():
-    assert outlived({"1": 0.0, "2": 0.0, "3": 0.0}, "1", 100 * DAY, 1, 0) == ["2"]
+    assert expired({"1": 0.0, "2": 0.0, "3": 0.0}, "1", 100 * DAY, 1, 0) == ["2"]
