@@ -19,7 +19,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
 """Windows takes a file of such a name, with any ending, for a device."""
 
 
-def local_name(key: str) -> str:
+def local_path(key: str) -> str:
     """Give the relative path of an object's local file, with ``/`` between its parts.
 
     A plain key (lower-case ASCII, an ending) is its own path. Any other becomes a name that

@@ -26,7 +26,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ObjectRefusedError,
 )
-from ls_pipeline.domain.local_paths import local_name
+from ls_pipeline.domain.local_paths import local_path
 from ls_pipeline.domain.objects import Filter
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class LocalCopy:
 
     def _file(self, key: str) -> Path:
         """Name an object's file; no link leads to it from outside."""
-        file = self.files / local_name(key)
+        file = self.files / local_path(key)
         if file.parent.exists() and not file.parent.resolve().is_relative_to(self.files.resolve()):
             raise LocalCopyError(
                 str(file.parent), "a link leads out of the local copy; remove it, then run again."
@@ -284,7 +284,7 @@ class _Sink:
 
 
 def _entry(key: str, version: str, size: int) -> dict[str, Any]:
-    return {"key": key, "version": version, "size": size, "file": f"files/{local_name(key)}"}
+    return {"key": key, "version": version, "size": size, "file": f"files/{local_path(key)}"}
 
 
 def _entries(index: Path) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.local_paths import local_name
+from ls_pipeline.domain.local_paths import local_path
 
 PARTS = st.sampled_from(
     [*"abAB.~/_ ", "a.png", "A.PNG", "..", "//", "con", "nul.txt", "é", "e\u0301", "\n", "\x00"]
@@ -24,7 +24,7 @@ def in_the_way(file, other):
 
 @pytest.mark.parametrize("key", ["a.png", "images/cat-01.jpeg", "2024/x_y/archive.tar.gz"])
 def test_plain_key_is_its_own_name(key):
-    assert local_name(key) == key
+    assert local_path(key) == key
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_plain_key_is_its_own_name(key):
     ],
 )
 def test_any_other_key_stays_recognisable(key, begin, end):
-    name = local_name(key)
+    name = local_path(key)
 
     assert name.startswith(begin)
     assert name.endswith(end)
@@ -50,7 +50,7 @@ def test_any_other_key_stays_recognisable(key, begin, end):
 
 @pytest.mark.parametrize("key", ["k" * 1024, "é" * 512, "/" * 1024, "a/" * 511 + "b", "." * 1024])
 def test_long_keys_have_names_that_every_disk_takes(key):
-    name = local_name(key)
+    name = local_path(key)
 
     assert len(name) <= 400
     assert all(len(part.encode()) <= 200 for part in name.split("/"))
@@ -58,7 +58,7 @@ def test_long_keys_have_names_that_every_disk_takes(key):
 
 @given(KEYS)
 def test_no_key_leads_out_of_the_folder(key):
-    name = f"/folder/{local_name(key)}"
+    name = f"/folder/{local_path(key)}"
 
     assert os.path.normpath(name) == name
 
@@ -71,7 +71,7 @@ def test_no_key_leads_out_of_the_folder(key):
 @example("e\u0301.png", "é.png")
 def test_two_keys_never_get_in_each_others_way(one, other):
     assume(one != other)
-    first, second = folded(local_name(one)), folded(local_name(other))
+    first, second = folded(local_path(one)), folded(local_path(other))
 
     assert not in_the_way(first, second)
     assert not in_the_way(second, first)
@@ -79,8 +79,8 @@ def test_two_keys_never_get_in_each_others_way(one, other):
 
 @given(KEYS)
 def test_key_that_imitates_the_name_of_another_gets_its_own(key):
-    name = local_name(key)
-    imitations = {local_name(name + "/b"), local_name(name + ".x"), local_name(name.upper())}
+    name = local_path(key)
+    imitations = {local_path(name + "/b"), local_path(name + ".x"), local_path(name.upper())}
 
     assert name not in imitations
     assert not any(in_the_way(folded(name), folded(one)) for one in imitations)
