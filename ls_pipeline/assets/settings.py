@@ -8,7 +8,11 @@ import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import bucket_of
-from ls_pipeline.domain.errors import BucketNotFoundError, InvalidConnectionError, OutsideError
+from ls_pipeline.domain.errors import (
+    BucketNotFoundError,
+    ExternalSystemError,
+    InvalidConnectionError,
+)
 from ls_pipeline.engine.settings_change import (
     Preview,
     SettingsChange,
@@ -141,7 +145,7 @@ def _of_source(source: Source | None, s3: S3Buckets, gcs: GCSBuckets) -> Preview
         return preview_source(bucket_of(source, s3, gcs), source.params.filter)
     except BucketNotFoundError:
         raise
-    except OutsideError as error:
+    except ExternalSystemError as error:
         return Preview(notes=[f"There is no preview: {error}"])
 
 
@@ -155,7 +159,7 @@ def _of_target(
         next(bucket_of(target, s3, gcs).pages(target.params.filter.folder), None)
     except BucketNotFoundError:
         raise
-    except OutsideError as error:
+    except ExternalSystemError as error:
         found.notes.append(str(error))
     return found
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.run import bucket_of
-from ls_pipeline.domain.completions import is_for
+from ls_pipeline.domain.completions import belongs_to
 from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.engine.projects import Projects
@@ -37,7 +37,7 @@ class Counts:
 
 
 def count_connection(name: str, cli: CliContext) -> Counts:
-    """Count a connection's things. Raises ``OutsideError``."""
+    """Count a connection's things. Raises ``ExternalSystemError``."""
     connection = cli.ledger.connection(name)
     tasks, completions = _tasks(connection, cli)
     objects = _objects(connection.source, cli)
@@ -49,14 +49,14 @@ def _objects(source: Source | None, cli: CliContext) -> int:
         return 0
     select = source.params.filter
     pages = bucket_of(source, cli.s3, cli.gcs).pages(select.folder)
-    return sum(not select.rejects(one.key) for page in pages for one in page)
+    return sum(not select.rejected_by(one.key) for page in pages for one in page)
 
 
 def _tasks(connection: Connection, cli: CliContext) -> tuple[int, int]:
     projects = Projects(cli.ledger.account(connection.name), cli.label_studio)
     if not _shares_project(connection, cli):
         return sum(one.tasks for one in projects.all()), projects.count_annotated()
-    mine = [one for one in projects.task_states() if is_for(connection.name, one.origin)]
+    mine = [one for one in projects.task_states() if belongs_to(connection.name, one.origin)]
     return len(mine), sum(one.annotations > 0 for one in mine)
 
 

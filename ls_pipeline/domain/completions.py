@@ -36,7 +36,7 @@ WHOLE_FIELDS = sorted(
     | {*_ANNOTATION_FIELDS}
     | {*_PREDICTION_FIELDS}
 )
-"""What `completion` reads of a task, and of what is in it."""
+"""What `parse_completion` reads of a task, and of what is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class TaskState:
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class RecentChanges:
     """How many tasks were touched at or after a Label Studio time, and when the last of them."""
 
     since: str = ""
@@ -62,14 +62,14 @@ class Recent:
     newest: str = ""
 
     @classmethod
-    def among(cls, states: Iterable[TaskState], since: str) -> Recent:
+    def among(cls, states: Iterable[TaskState], since: str) -> RecentChanges:
         touched = [one.updated_at for one in states if one.updated_at >= since]
         return cls(since, len(touched), max(touched, default=""))
 
-    def __or__(self, other: Recent) -> Recent:
+    def __or__(self, other: RecentChanges) -> RecentChanges:
         """Give those of two projects, which share no task."""
         newest = max(self.newest, other.newest)
-        return Recent(self.since, self.count + other.count, newest)
+        return RecentChanges(self.since, self.count + other.count, newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Completion:
     """What annotators have begun and not finished; no part of the document."""
 
     @property
-    def is_worked_on(self) -> bool:
+    def has_human_work(self) -> bool:
         """Tell whether a human's work is in it, finished or not."""
         return bool(self.annotations or self.drafts)
 
@@ -97,10 +97,10 @@ class Completion:
     def digest(self) -> str:
         """Hash what a reader cares about: all but the task's own time of change."""
         content = {key: value for key, value in self.document.items() if key != "updated_at"}
-        return digest(canonical(content))
+        return sha256_hex(canonical_json(content))
 
 
-def completion(task: Mapping[str, Any]) -> Completion:
+def parse_completion(task: Mapping[str, Any]) -> Completion:
     """Read one task of Label Studio's task list (``fields=all``).
 
     Keeps the fields of Label Studio's export. Left out are texts relative to now
@@ -118,7 +118,7 @@ def completion(task: Mapping[str, Any]) -> Completion:
     return Completion(task["id"], task["updated_at"], origin, document, drafts)
 
 
-def is_for(connection: str, origin: Origin | None) -> bool:
+def belongs_to(connection: str, origin: Origin | None) -> bool:
     """Tell whether a task's completions are a connection's to export.
 
     All in its project are, but those that another connection loaded.
@@ -126,13 +126,13 @@ def is_for(connection: str, origin: Origin | None) -> bool:
     return origin is None or origin.connection == connection
 
 
-def canonical(value: object) -> bytes:
+def canonical_json(value: object) -> bytes:
     """Write a JSON value, the same however its keys are ordered."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
 
 
-def digest(written: bytes) -> str:
-    """Hash what `canonical` has written."""
+def sha256_hex(written: bytes) -> str:
+    """Hash what `canonical_json` has written."""
     return hashlib.sha256(written).hexdigest()
 
 

@@ -100,5 +100,5 @@ def _change(was: KnownObject | None, now: StoredObject | None, select: Filter) -
         same = (was.version, was.size) == (now.version, now.size)
         if same:
             return Change.UNCHANGED
-        return Change.FILTERED if select.rejects(now.key) else Change.REPLACED
-    return Change.FILTERED if select.rejects(now.key) else Change.ADDED
+        return Change.FILTERED if select.rejected_by(now.key) else Change.REPLACED
+    return Change.FILTERED if select.rejected_by(now.key) else Change.ADDED

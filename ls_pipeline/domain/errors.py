@@ -8,7 +8,7 @@
     ├── UnknownConnectionError     no connection of that name
     ├── NotInQuarantineError       an object that is to be tried again is not in quarantine
     ├── NotATaskError              an object, or one row of it, can't become a task
-    ├── OutsideError               an outside system refused or failed
+    ├── ExternalSystemError               an outside system refused or failed
     │   ├── BucketError
     │   │   ├── BucketNotFoundError
     │   │   ├── BucketAccessError      credentials missing, wrong, or not enough
@@ -95,11 +95,11 @@ class NotATaskError(PipelineError):
     """An object, or a row of it, can't become a task; the message is the reason."""
 
 
-class OutsideError(PipelineError):
+class ExternalSystemError(PipelineError):
     """A bucket, a queue or Label Studio refused or failed."""
 
 
-class BucketError(OutsideError):
+class BucketError(ExternalSystemError):
     """A bucket refused or failed."""
 
     def __init__(self, uri: str, what: str) -> None:
@@ -144,7 +144,7 @@ class ObjectChangedError(BucketError):
         super().__init__(uri, "the object changed while it was read; the next pass takes it.")
 
 
-class QueueError(OutsideError):
+class QueueError(ExternalSystemError):
     """The queue of a bucket's notifications refused or failed; the polls go on."""
 
     def __init__(self, address: str, what: str) -> None:
@@ -162,7 +162,7 @@ class QueueUnavailableError(QueueError):
     transient = True
 
 
-class LabelStudioError(OutsideError):
+class LabelStudioError(ExternalSystemError):
     """Label Studio refused or failed."""
 
 

@@ -67,7 +67,7 @@ def needs_probe(event: BucketEvent, known: KnownObject | None, select: Filter) -
     if not event.key.startswith(select.folder):
         return False
     if not is_there:
-        return not event.removed and not select.rejects(event.key)
+        return not event.removed and not select.rejected_by(event.key)
     return event.removed or not event.version or known is None or known.version != event.version
 
 

@@ -34,7 +34,7 @@ def folder(prefix: str) -> str:
     return prefix if not prefix or prefix.endswith("/") else prefix + "/"
 
 
-def end_of(prefix: str) -> str:
+def prefix_end(prefix: str) -> str:
     """Give the smallest text after all that starts with ``prefix``; empty when nothing is."""
     before = prefix.rstrip("\U0010ffff")
     if not before:
@@ -71,7 +71,7 @@ class Filter:
     def _pattern(self) -> re2._Regexp:
         return compile_regex(self.regex)
 
-    def rejects(self, key: str) -> str:
+    def rejected_by(self, key: str) -> str:
         """Name the filter that leaves ``key`` out: ``prefix``, ``folder``, ``regex`` or ``""``."""
         if not key.startswith(self.folder):
             return "prefix"

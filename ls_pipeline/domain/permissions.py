@@ -16,7 +16,7 @@ MEMBER = "serviceAccount:NAME@PROJECT.iam.gserviceaccount.com"
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class BucketUse:
     """What is done with one bucket: objects below ``folder`` are listed, read, or also written.
 
     ``partition`` is the first part of all ARNs there: ``aws``, ``aws-cn`` or ``aws-us-gov``.
@@ -32,7 +32,7 @@ class Use:
     queue: str = ""
 
 
-def partition(region: str, role_arn: str = "") -> str:
+def aws_partition(region: str, role_arn: str = "") -> str:
     """Give the partition of a region, or of a role where one is known."""
     if role_arn:
         return role_arn.split(":")[1]
@@ -42,7 +42,7 @@ def partition(region: str, role_arn: str = "") -> str:
     return "aws"
 
 
-def s3_policy(uses: Sequence[Use]) -> dict[str, Any]:
+def s3_policy(uses: Sequence[BucketUse]) -> dict[str, Any]:
     """Give the IAM policy for these uses of S3 buckets, as JSON."""
     return _policy([one for use in uses for one in _statements(use)])
 
@@ -52,7 +52,7 @@ def role_policy(role_arn: str) -> dict[str, Any]:
     return _policy([_allow(["sts:AssumeRole"], role_arn)])
 
 
-def opening_policy(use: Use) -> dict[str, Any]:
+def label_studio_policy(use: BucketUse) -> dict[str, Any]:
     """Give the IAM policy of Label Studio's server, which signs the URLs of a bucket's objects.
 
     It first asks whether the bucket is there (HeadBucket): a condition would forbid that.
@@ -61,7 +61,7 @@ def opening_policy(use: Use) -> dict[str, Any]:
     return _policy([_allow(["s3:ListBucket"], bucket), _allow(["s3:GetObject"], _objects(use))])
 
 
-def gcs_commands(use: Use) -> list[str]:
+def gcs_commands(use: BucketUse) -> list[str]:
     """Give the gcloud commands that give the roles for this use of a GCS bucket.
 
     Writing takes ``objectUser``: to replace an object is to delete the old one. Listing is a
@@ -72,7 +72,7 @@ def gcs_commands(use: Use) -> list[str]:
     return _bucket_commands(use, role) + ([_subscription_command(use)] if use.queue else [])
 
 
-def gcs_opening_commands(use: Use) -> list[str]:
+def gcs_label_studio_commands(use: BucketUse) -> list[str]:
     """Give the commands for Label Studio's account, which opens the objects of a GCS bucket.
 
     It asks for the bucket itself each time, which those who may read objects may not.
@@ -82,12 +82,12 @@ def gcs_opening_commands(use: Use) -> list[str]:
     return commands if reader in commands else [*commands, reader]
 
 
-def _subscription_command(use: Use) -> str:
+def _subscription_command(use: BucketUse) -> str:
     words = ["gcloud", "pubsub", "subscriptions", "add-iam-policy-binding", use.queue]
     return shlex.join([*words, f"--member={MEMBER}", "--role=roles/pubsub.subscriber"])
 
 
-def _bucket_commands(use: Use, role: str) -> list[str]:
+def _bucket_commands(use: BucketUse, role: str) -> list[str]:
     if not use.folder:
         return [_binding(use.bucket, role)]
     below = json.dumps(f"projects/_/buckets/{use.bucket}/objects/{use.folder}")
@@ -105,7 +105,7 @@ def _binding(bucket: str, role: str, condition: str = "") -> str:
     return shlex.join([*words, f"--condition={condition or None}"])
 
 
-def _statements(use: Use) -> list[dict[str, Any]]:
+def _statements(use: BucketUse) -> list[dict[str, Any]]:
     listing = _allow(["s3:ListBucket"], _bucket(use))
     if use.folder:
         listing["Condition"] = {"StringLike": {"s3:prefix": f"{_literal(use.folder)}*"}}
@@ -116,7 +116,7 @@ def _statements(use: Use) -> list[dict[str, Any]]:
     return [listing, _allow(actions, _objects(use)), *key, *queue]
 
 
-def _key_statement(use: Use) -> dict[str, Any]:
+def _key_statement(use: BucketUse) -> dict[str, Any]:
     """Allow the use of a key that is given as an ARN, an alias, or an id."""
     head, _, name = use.kms_key_id.rpartition(":")
     head = head or f"arn:{use.partition}:kms:*:*"
@@ -136,11 +136,11 @@ def _allow(actions: list[str], resource: str) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": actions, "Resource": resource}
 
 
-def _bucket(use: Use) -> str:
+def _bucket(use: BucketUse) -> str:
     return f"arn:{use.partition}:s3:::{use.bucket}"
 
 
-def _objects(use: Use) -> str:
+def _objects(use: BucketUse) -> str:
     return f"{_bucket(use)}/{_literal(use.folder)}*"
 
 

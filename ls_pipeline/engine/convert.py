@@ -34,7 +34,7 @@ def convert_snapshot(
 ) -> dict[str, str]:
     """Write a snapshot in other formats, unless it is there; give what became of each.
 
-    A format that does not fit is told, and keeps nothing back. Raises ``OutsideError`` when
+    A format that does not fit is told, and keeps nothing back. Raises ``ExternalSystemError`` when
     the bucket fails.
     """
     said = {}

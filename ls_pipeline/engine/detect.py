@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from ls_pipeline.domain.completions import is_for
+from ls_pipeline.domain.completions import belongs_to
 from ls_pipeline.domain.diff import WORK
 from ls_pipeline.domain.exports import completion_key
 from ls_pipeline.domain.listing_ranges import diff_ranges
@@ -139,7 +139,7 @@ def select_changed(
     for state in states:
         last = exported.get(state.id)
         key = completion_key(target.params.prefix, state.id)
-        if not is_for(name, state.origin) or target.params.filter.rejects(key):
+        if not belongs_to(name, state.origin) or target.params.filter.rejected_by(key):
             continue
         if last and (last.updated_at, last.uri) == (state.updated_at, target.uri(key)):
             continue

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.completions import Completion, Recent, TaskState
+from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState
 from ls_pipeline.domain.errors import LeaseLostError
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
@@ -73,7 +73,7 @@ def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
 ) -> Exporting:
     """Write the completions that changed since the last pass; ``differs``: some surely did.
 
-    Raises ``OutsideError`` when the bucket or Label Studio fails; what was written till
+    Raises ``ExternalSystemError`` when the bucket or Label Studio fails; what was written till
     then is recorded, and the next pass takes the rest.
     """
     done = Exporting()
@@ -127,8 +127,8 @@ def _write_changed(  # noqa: PLR0913, PLR0917 - as `export`
 
 
 def _touched(
-    last: Recent, projects: Projects, *, differs: bool
-) -> tuple[list[TaskState], str, Recent]:
+    last: RecentChanges, projects: Projects, *, differs: bool
+) -> tuple[list[TaskState], str, RecentChanges]:
     """List the tasks that were touched since a time, and those that the next pass will see.
 
     A pass that follows at once would list again all that it looks back at; where that seems to be
@@ -141,7 +141,7 @@ def _touched(
     # Where Label Studio's clock was set back meanwhile, no time says what was touched since.
     since = last.since if last.since <= upto else ""
     states = list(projects.task_states(since))
-    return states, since, Recent.among(states, upto)
+    return states, since, RecentChanges.among(states, upto)
 
 
 def find_lost(account: Account, lease: Lease, target: Target, bucket: Bucket) -> list[str]:
@@ -200,7 +200,7 @@ def _bury_one(task_id: int, target: Target, bucket: Bucket) -> None:
     key = completion_key(target.params.prefix, task_id)
     if target.params.delete:
         bucket.delete(key)
-    elif not target.params.filter.rejects(key):
+    elif not target.params.filter.rejected_by(key):
         bucket.put(key, tombstone(task_id), "application/json")
 
 

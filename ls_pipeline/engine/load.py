@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain.completions import canonical, digest
+from ls_pipeline.domain.completions import canonical_json, sha256_hex
 from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
+    ExternalSystemError,
     LabelStudioError,
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectRefusedError,
-    OutsideError,
 )
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.tasks import (
@@ -98,7 +98,7 @@ def load(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
 ) -> Loading:
     """Bring a connection's tasks up to date with its source.
 
-    Raises ``OutsideError`` when the bucket or Label Studio fails, after everything that
+    Raises ``ExternalSystemError`` when the bucket or Label Studio fails, after everything that
     could be done was done; whatever was loaded till then is recorded.
     """
     return _Loader(account, lease, connection, bucket, app, progress).run()
@@ -160,7 +160,7 @@ class _Loader:
         self.done.notes += self.importing.notes
         self._record_range_boundaries()
         if self.done.unread:
-            raise OutsideError(" ".join(self.done.unread))
+            raise ExternalSystemError(" ".join(self.done.unread))
         return self.done
 
     def _list_one_page(self) -> None:
@@ -362,7 +362,7 @@ class _Loader:
         self.importing.wait()
         deleted = []
         for row, now in self.projects.tasks_of(rows, self.bucket):
-            if now and now.is_worked_on:
+            if now and now.has_human_work:
                 self._keep(row, "is gone")
                 continue
             if now:
@@ -397,8 +397,8 @@ class _Loader:
     def _take_task(self, one: StoredObject, task: Task, before: LoadedRow | None) -> None:
         origin = Origin(self.connection.name, self.bucket.uri(one.key), one.version, task.row)
         body = task.as_import(origin)
-        written = canonical([task.data, task.meta, task.annotations, task.predictions])
-        content, size = digest(written), len(written)
+        written = canonical_json([task.data, task.meta, task.annotations, task.predictions])
+        content, size = sha256_hex(written), len(written)
         row = LoadedRow(one.key, task.row, one.version, content, before.task_id if before else 0)
         if before is None:
             self.batch.add(Row(row, body, size))
@@ -420,7 +420,7 @@ class _Loader:
         if now is None:  # deleted in Label Studio: this version is a new task
             self.batch.add(new)
             return
-        if now.is_worked_on:
+        if now.has_human_work:
             self._keep(row, "changed")
         else:
             self.account.renew(self.lease)
@@ -438,9 +438,9 @@ class _Loader:
 
     def _settle_attempts(self) -> Settling:
         """Find out what became of imports that a crash or a lost reply left open."""
-        one_task_a_row = self.source.params.one_task_a_row
+        one_task_per_row = self.source.params.one_task_per_row
         settling = Settling(
-            self.account, self.lease, self.bucket, self.projects, one_task_a_row=one_task_a_row
+            self.account, self.lease, self.bucket, self.projects, one_task_per_row=one_task_per_row
         )
         settling.settle()
         self.done.notes += settling.notes
@@ -457,7 +457,7 @@ class _Loader:
         if params.tasks_per_project and self.project.tasks >= params.tasks_per_project:
             self.projects.take_up_further(self.lease, self.connection)
             self.project = self.projects.all()[-1]
-        several = not params.one_task_a_row
+        several = not params.one_task_per_row
         taken = adopt(self.account, self.lease, self.bucket, self.projects, several=several)
         if taken:
             self.done.notes.append(f"{taken} tasks of an earlier ledger were taken up.")

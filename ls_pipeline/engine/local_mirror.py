@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.errors import OutsideError
+from ls_pipeline.domain.errors import ExternalSystemError
 from ls_pipeline.domain.exports import is_written_key
 from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.local_copy import CopyResult, LocalCopy
@@ -41,7 +41,7 @@ def update_mirror(
 ) -> CopyResult | None:
     """Bring the local copy up to date, if one is wanted.
 
-    Raises ``OutsideError`` and ``LocalCopyError``; the next pass goes on where it stopped.
+    Raises ``ExternalSystemError`` and ``LocalCopyError``; the next pass goes on where it stopped.
     """
     if not part.params.create_local_copy:
         return None
@@ -51,7 +51,7 @@ def update_mirror(
 
     done = local_copy(account.name, part).update(bucket, _selected(part, bucket), told)
     if done.refused:
-        raise OutsideError(" ".join(done.refused))
+        raise ExternalSystemError(" ".join(done.refused))
     account.set_mirror_state(lease, part.side, _what(part))
     return done
 
@@ -69,5 +69,5 @@ def _selected(part: Source | Target, bucket: Bucket) -> Iterator[StoredObject]:
 def _is_wanted(part: Source | Target) -> Callable[[str], bool]:
     select = part.params.filter
     if part.side == "source":
-        return lambda key: not select.rejects(key)
+        return lambda key: not select.rejected_by(key)
     return lambda key: is_written_key(select.prefix, key)

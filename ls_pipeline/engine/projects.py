@@ -8,7 +8,7 @@ from itertools import count
 from operator import or_
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.completions import Recent
+from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.errors import LabelStudioError, ProjectNotFoundError
 from ls_pipeline.resources.labeling_app import StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
@@ -58,10 +58,10 @@ class Projects:
         """List tasks as ``LabelingApp.uncounted_tasks`` does, in all of them."""
         return [one for number in self.ids for one in self.app.uncounted_tasks(number, since)]
 
-    def recent_changes(self, since: str) -> Recent:
+    def recent_changes(self, since: str) -> RecentChanges:
         """Tell of recent tasks as ``LabelingApp.recent_changes`` does, in all of them."""
         found = (self.app.recent_changes(number, since) for number in self.ids)
-        return reduce(or_, found, Recent(since))
+        return reduce(or_, found, RecentChanges(since))
 
     def completions(self, task_ids: Sequence[int]) -> list[Completion]:
         """Read tasks as ``LabelingApp.completions`` does, whichever project each is in."""

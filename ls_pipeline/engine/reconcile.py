@@ -40,18 +40,18 @@ class Settling:
         bucket: Bucket,
         projects: Projects,
         *,
-        one_task_a_row: bool,
+        one_task_per_row: bool,
     ) -> None:
         self.account, self.lease, self.bucket = account, lease, bucket
         self.projects, self.app = projects, projects.app
-        self.one_task_a_row = one_task_a_row
+        self.one_task_per_row = one_task_per_row
         """False where a replaced object gets a new task beside the old one."""
         self.arrived = 0
         self.doubled = 0
         self.notes: list[str] = []
 
     def settle(self) -> None:
-        """Take up what arrived, and remove what arrived twice. Raises ``OutsideError``."""
+        """Take up what arrived, and remove what arrived twice. Raises ``ExternalSystemError``."""
         for attempt in self.account.attempts():
             arrived = self._arrived(attempt)
             if not attempt.looks:
@@ -109,7 +109,7 @@ class Settling:
     def _remove_outlived(self, row: LoadedRow, ids: Sequence[int]) -> None:
         """Remove the late tasks of a row that its object has no more."""
         for one in self.projects.completions(ids):
-            if one.is_worked_on:
+            if one.has_human_work:
                 self.account.record(self.lease, loaded=[replace(row, task_id=one.task_id)])
             else:
                 self.app.delete_task(one.task_id)
@@ -127,7 +127,7 @@ class Settling:
                     self._remove(replace(row, task_id=number), keep)
 
     def _is_double(self, row: LoadedRow, known: LoadedRow) -> bool:
-        return self.one_task_a_row or row.version == known.version
+        return self.one_task_per_row or row.version == known.version
 
     def _remove(self, double: LoadedRow, keep: LoadedRow) -> None:
         """Remove one of two tasks of a row: the one that nobody has worked on."""
@@ -136,7 +136,7 @@ class Settling:
         there = {row.task_id: task for row, task in found if task}
         if double.task_id not in there:
             return
-        worked = [number for number in ids if number in there and there[number].is_worked_on]
+        worked = [number for number in ids if number in there and there[number].has_human_work]
         if len(worked) > 1:
             self.notes.append(
                 f"{self.bucket.uri(double.key)} has two tasks, {ids[0]} and {ids[1]}, and both "

@@ -99,7 +99,7 @@ def _for_files(account: Account, before: Target, after: Target) -> Iterator[str]
 
 def _left_out(account: Account, select: Filter) -> int:
     loaded = (one for one in account.known() if one.state is State.LOADED)
-    return sum(bool(select.rejects(one.key)) for one in loaded)
+    return sum(bool(select.rejected_by(one.key)) for one in loaded)
 
 
 def _objects(count: int) -> str:
@@ -157,7 +157,7 @@ def _count(found: Preview, bucket: Bucket, select: Filter, prefix: str) -> None:
     """Count the keys under ``prefix``; for the whole bucket only those outside the folder."""
     keys = (one.key for page in bucket.pages(prefix) for one in page)
     for key in islice(keys, LISTED_AT_MOST):
-        why = select.rejects(key)
+        why = select.rejected_by(key)
         if prefix == select.folder or why == "prefix":
             found.add(key, why)
     if next(keys, None) is not None:
@@ -170,5 +170,5 @@ def preview_target(task_ids: Iterable[int], select: Filter) -> Preview:
     found = Preview()
     for task_id in task_ids:
         key = completion_key(select.prefix, task_id)
-        found.add(key, select.rejects(key))
+        found.add(key, select.rejected_by(key))
     return found

@@ -106,7 +106,7 @@ def snapshot(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
 ) -> Snapshotting:
     """Make a snapshot of all exported completions, unless the newest is still true.
 
-    Raises ``OutsideError`` when the bucket or Label Studio fails and ``SnapshotError`` when
+    Raises ``ExternalSystemError`` when the bucket or Label Studio fails and ``SnapshotError`` when
     the target holds something else than what was written; the next pass begins anew.
     """
     return _Snapshotter(account, lease, revision, projects, bucket, progress).run()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ls_pipeline.domain.completions import Completion, Recent, TaskState
+    from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState
     from ls_pipeline.domain.tasks import Origin
 
 
@@ -111,7 +111,7 @@ class LabelingApp(Protocol):
         """
         ...
 
-    def recent_changes(self, project_id: int, since: str) -> Recent:
+    def recent_changes(self, project_id: int, since: str) -> RecentChanges:
         """Tell how many tasks `task_states` would list, and the newest time among them."""
         ...
 

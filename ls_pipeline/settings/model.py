@@ -149,7 +149,7 @@ class SourceParams(Params):
         return f"blob {self.data_key}" if self.use_blob_urls else "json"
 
     @property
-    def one_task_a_row(self) -> bool:
+    def one_task_per_row(self) -> bool:
         """Tell whether a replaced object gets no new task beside the old one."""
         return self.on_change != "new_task"
 

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 import httpx
 
-from ls_pipeline.domain.completions import Recent, TaskState, completion
+from ls_pipeline.domain.completions import RecentChanges, TaskState, parse_completion
 from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
 from ls_pipeline.domain.tasks import data_keys, origin_of
 from ls_pipeline.resources.labeling_app import SECRET_HEADER, Project
@@ -93,7 +93,7 @@ class MemoryLabelingApp:
         ]
 
     def recent_changes(self, project_id, since):
-        return Recent.among(self.task_states(project_id), since)
+        return RecentChanges.among(self.task_states(project_id), since)
 
     def now(self):
         return _moment().replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -101,7 +101,7 @@ class MemoryLabelingApp:
     def completions(self, project_id, task_ids):
         for task in self._of(project_id):
             if task["id"] in task_ids:
-                yield completion(copy.deepcopy(task))
+                yield parse_completion(copy.deepcopy(task))
 
     def count_annotated(self, project_id):
         return sum(bool(task["annotations"]) for task in self._of(project_id))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST, is_address
-from ls_pipeline.domain.completions import Recent
+from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.errors import (
     LabelStudioAccessError,
     LabelStudioError,
@@ -194,7 +194,7 @@ def test_recent_tells_of_the_states_that_would_be_listed(app, project):
     times = [before, *(state.updated_at for state in states), "2999-01-01T00:00:00.000000Z"]
     found = [app.recent_changes(project.id, since) for since in times]
 
-    assert found == [Recent.among(states, since) for since in times]
+    assert found == [RecentChanges.among(states, since) for since in times]
     assert [one.count for one in found] == [2, 1, 2, 0]
 
 
@@ -239,7 +239,7 @@ def test_draft_is_a_humans_work_and_no_completion(app, project):
     app.draft(number, RESULT)
     (after,) = app.completions(project.id, [number])
 
-    assert (before.is_worked_on, after.is_worked_on, after.annotations) == (False, True, [])
+    assert (before.has_human_work, after.has_human_work, after.annotations) == (False, True, [])
 
 
 def test_imported_annotations_count(app, project):

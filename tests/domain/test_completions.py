@@ -1,4 +1,4 @@
-from ls_pipeline.domain.completions import canonical, completion, digest, is_for
+from ls_pipeline.domain.completions import belongs_to, canonical_json, parse_completion, sha256_hex
 from ls_pipeline.domain.tasks import Origin
 
 TASK = {
@@ -17,7 +17,7 @@ TASK = {
 
 
 def test_completion_is_in_export_form_without_what_is_relative_to_now():
-    document = completion(TASK).document
+    document = parse_completion(TASK).document
 
     assert [one["id"] for one in document["annotations"]] == [8, 9]
     assert (document["total_annotations"], document["cancelled_annotations"]) == (1, 1)
@@ -26,22 +26,24 @@ def test_completion_is_in_export_form_without_what_is_relative_to_now():
 
 
 def test_digest_does_not_move_with_the_time_of_change_alone():
-    later = completion({**TASK, "updated_at": "2026-01-03T00:00:00.000000Z"})
+    later = parse_completion({**TASK, "updated_at": "2026-01-03T00:00:00.000000Z"})
 
-    assert later.digest == completion(TASK).digest
+    assert later.digest == parse_completion(TASK).digest
 
 
 def test_digest_moves_with_a_label():
     relabeled = {**TASK, "annotations": TASK["annotations"][:1]}
 
-    assert completion(relabeled).digest != completion(TASK).digest
+    assert parse_completion(relabeled).digest != parse_completion(TASK).digest
 
 
 def test_digest_does_not_depend_on_the_order_of_keys():
-    assert digest(canonical({"a": 1, "b": 2})) == digest(canonical({"b": 2, "a": 1}))
+    assert sha256_hex(canonical_json({"a": 1, "b": 2})) == sha256_hex(
+        canonical_json({"b": 2, "a": 1})
+    )
 
 
 def test_a_connection_exports_its_own_tasks_and_unclaimed_ones():
     mine, other = Origin("c", "u", "v", 0), Origin("d", "u", "v", 0)
 
-    assert [is_for("c", origin) for origin in (mine, None, other)] == [True, True, False]
+    assert [belongs_to("c", origin) for origin in (mine, None, other)] == [True, True, False]

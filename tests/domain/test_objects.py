@@ -3,12 +3,14 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.objects import Filter, compile_regex, end_of, folder, overlap
+from ls_pipeline.domain.objects import Filter, compile_regex, folder, overlap, prefix_end
 
 
 @pytest.mark.parametrize("prefix", ["images", "images/"])
 def test_prefix_names_a_folder_with_or_without_its_slash(prefix):
-    rejected = [Filter(prefix).rejects(key) for key in ("images/a", "images/b/c", "images-old/a")]
+    rejected = [
+        Filter(prefix).rejected_by(key) for key in ("images/a", "images/b/c", "images-old/a")
+    ]
 
     assert rejected == ["", "", "prefix"]
 
@@ -18,13 +20,13 @@ def test_empty_prefix_is_the_whole_bucket():
 
 
 def test_folder_markers_are_no_tasks():
-    assert Filter("").rejects("images/") == "folder"
+    assert Filter("").rejected_by("images/") == "folder"
 
 
 def test_regex_is_matched_from_the_start_of_the_full_key():
     select = Filter("a", r"a/.*\.json")
 
-    assert [select.rejects(key) for key in ("a/b.json", "a/b.json.bak", "a/b.txt")] == [
+    assert [select.rejected_by(key) for key in ("a/b.json", "a/b.json.bak", "a/b.txt")] == [
         "",
         "",
         "regex",
@@ -32,7 +34,7 @@ def test_regex_is_matched_from_the_start_of_the_full_key():
 
 
 def test_regex_takes_linear_time():
-    assert Filter("", "^(a+)+$").rejects("a" * 1000 + "!") == "regex"
+    assert Filter("", "^(a+)+$").rejected_by("a" * 1000 + "!") == "regex"
 
 
 def test_regex_refuses_what_re2_can_not_do():
@@ -59,7 +61,7 @@ EDGES = st.text(st.sampled_from("ab/\x00\ud7ff\ue000\uffff\U00010000\U0010ffff")
 
 @given(EDGES, EDGES)
 def test_what_starts_with_a_prefix_lies_before_its_end_and_all_else_does_not(prefix, text):
-    end = end_of(prefix)
+    end = prefix_end(prefix)
 
     assert text.startswith(prefix) == (text >= prefix and (not end or text < end))
     end.encode()

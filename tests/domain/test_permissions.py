@@ -3,11 +3,11 @@ import shlex
 import pytest
 
 from ls_pipeline.domain.permissions import (
-    Use,
+    BucketUse,
+    aws_partition,
     gcs_commands,
-    gcs_opening_commands,
-    opening_policy,
-    partition,
+    gcs_label_studio_commands,
+    label_studio_policy,
     role_policy,
     s3_policy,
 )
@@ -20,7 +20,7 @@ def allowed(policy):
 
 
 def test_source_may_be_listed_and_read_below_its_folder_alone():
-    policy = s3_policy([Use("b", "in/")])
+    policy = s3_policy([BucketUse("b", "in/")])
 
     assert allowed(policy) == {
         ("s3:ListBucket", "arn:aws:s3:::b"),
@@ -30,17 +30,17 @@ def test_source_may_be_listed_and_read_below_its_folder_alone():
 
 
 def test_whole_bucket_needs_no_condition():
-    assert "Condition" not in s3_policy([Use("b", "")])["Statement"][0]
+    assert "Condition" not in s3_policy([BucketUse("b", "")])["Statement"][0]
 
 
 def test_target_may_be_written_too_and_nothing_deleted():
-    actions = {action for action, _ in allowed(s3_policy([Use("b", "out/", writes=True)]))}
+    actions = {action for action, _ in allowed(s3_policy([BucketUse("b", "out/", writes=True)]))}
 
     assert actions == {"s3:ListBucket", "s3:GetObject", "s3:PutObject"}
 
 
 def test_source_and_target_share_a_policy():
-    policy = s3_policy([Use("a", ""), Use("b", "", writes=True)])
+    policy = s3_policy([BucketUse("a", ""), BucketUse("b", "", writes=True)])
 
     assert ("s3:GetObject", "arn:aws:s3:::a/*") in allowed(policy)
     assert ("s3:PutObject", "arn:aws:s3:::b/*") in allowed(policy)
@@ -56,7 +56,7 @@ def test_source_and_target_share_a_policy():
     ],
 )
 def test_key_may_encrypt_and_decrypt(given, resource):
-    policy = s3_policy([Use("b", "", writes=True, kms_key_id=given)])
+    policy = s3_policy([BucketUse("b", "", writes=True, kms_key_id=given)])
 
     assert allowed(policy) >= {("kms:GenerateDataKey", resource), ("kms:Decrypt", resource)}
     condition = policy["Statement"][-1].get("Condition")
@@ -68,7 +68,7 @@ def test_key_may_encrypt_and_decrypt(given, resource):
 
 
 def test_wildcards_in_a_prefix_stand_for_themselves():
-    policy = s3_policy([Use("b", "a*$?/")])
+    policy = s3_policy([BucketUse("b", "a*$?/")])
 
     assert policy["Statement"][1]["Resource"] == "arn:aws:s3:::b/a${*}${$}${?}/*"
 
@@ -80,7 +80,7 @@ def test_role_may_be_taken_on():
 
 
 def test_label_studio_may_look_for_the_bucket():
-    assert "Condition" not in opening_policy(Use("b", "in/"))["Statement"][0]
+    assert "Condition" not in label_studio_policy(BucketUse("b", "in/"))["Statement"][0]
 
 
 @pytest.mark.parametrize(
@@ -94,25 +94,27 @@ def test_label_studio_may_look_for_the_bucket():
     ],
 )
 def test_partition_is_told_by_region_or_role(region, role, name):
-    assert partition(region, role) == name
+    assert aws_partition(region, role) == name
 
 
 def test_gcs_whole_bucket_takes_one_role():
-    (command,) = gcs_commands(Use("b", ""))
+    (command,) = gcs_commands(BucketUse("b", ""))
 
     assert "--role=roles/storage.objectViewer" in command
     assert "--condition=None" in command  # or gcloud asks, where another role has one
 
 
 def test_label_studios_account_may_ask_for_the_bucket():
-    commands = gcs_opening_commands(Use("b", ""))
+    commands = gcs_label_studio_commands(BucketUse("b", ""))
 
     assert ["legacyBucketReader" in one for one in commands] == [False, True]
-    assert len(gcs_opening_commands(Use("b", "in/"))) == 2
+    assert len(gcs_label_studio_commands(BucketUse("b", "in/"))) == 2
 
 
 def test_gcs_folder_is_a_condition_and_its_listing_a_role_of_its_own():
-    objects, listing = (shlex.split(one) for one in gcs_commands(Use("b", "it's/", writes=True)))
+    objects, listing = (
+        shlex.split(one) for one in gcs_commands(BucketUse("b", "it's/", writes=True))
+    )
     below = 'resource.name.startsWith("projects/_/buckets/b/objects/it\'s/")'
 
     assert "--role=roles/storage.objectUser" in objects

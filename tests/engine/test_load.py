@@ -4,10 +4,10 @@ from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketNotFoundError,
+    ExternalSystemError,
     LabelStudioError,
     LabelStudioUnavailableError,
     ObjectRefusedError,
-    OutsideError,
     TasksRefusedError,
 )
 from ls_pipeline.engine import import_queue
@@ -443,7 +443,7 @@ def test_object_that_may_not_be_read_is_reported_after_all_others_are_loaded(ben
     bench.put("a.json", {"text": "a"})
     bench.put("b.json", {"text": "b"})
 
-    with pytest.raises(OutsideError, match=r"s3://bucket/a\.json: access is refused"):
+    with pytest.raises(ExternalSystemError, match=r"s3://bucket/a\.json: access is refused"):
         bench.load(bucket=Wrapped(bench.bucket, get=refuse_a))
     assert set(bench.tasks) == {("b.json", 0)}
 

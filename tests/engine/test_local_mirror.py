@@ -9,7 +9,7 @@ from ls_pipeline import open_snapshot
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.metadata import mirror_metadata
 from ls_pipeline.assets.settings import target_settings
-from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, OutsideError
+from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, ExternalSystemError
 from ls_pipeline.engine.local_mirror import mirror_is_stale
 from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.local_copy import LocalCopy
@@ -131,7 +131,7 @@ def test_object_that_may_not_be_copied_fails_the_pass_after_all_others_are(bench
             raise BucketAccessError("s3://bucket/a.json", "access is refused.")
         bench.bucket.download(one, file)
 
-    with pytest.raises(OutsideError, match="access is refused"):
+    with pytest.raises(ExternalSystemError, match="access is refused"):
         bench.copy(bucket=Wrapped(bench.bucket, download=refuse))
     assert (list(files()), due(bench)) == (["b.json"], True)
 

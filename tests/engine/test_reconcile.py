@@ -66,7 +66,7 @@ def test_task_that_got_the_id_of_a_deleted_double_is_left_alone(bench):
         settings = bench.account.revision().connection
         projects = projects_of(bench.account, lease, settings, bench.app)
         parts = bench.account, lease, bench.bucket, projects
-        Settling(*parts, one_task_a_row=True)._remove(replace(kept, task_id=late), kept)
+        Settling(*parts, one_task_per_row=True)._remove(replace(kept, task_id=late), kept)
 
     assert bench.task_id("o.json") == kept.task_id
     assert {kept.task_id, late} == set(bench.app.tasks)

@@ -221,7 +221,7 @@ def _source(source: Source, keys: tuple[str, ...], cli: CliContext) -> _Steps[st
         yield _from_error("source: list", error)
         yield Check("source: read", "skipped", "The bucket can't be listed.")
         return ""
-    matching = [one for one in listed if not select.rejects(one.key)]
+    matching = [one for one in listed if not select.rejected_by(one.key)]
     many = "the first " if len(listed) >= PAGE else ""
     counted = f"{len(matching)} of {many}{len(listed)} objects below {where} are selected."
     if matching:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def policies(connection: Connection, region: str = "") -> list[Policy]:
     """Give the smallest permissions for a connection; ``region`` is where none is named."""
     parts = [part for part in (connection.source, connection.target) if part]
-    roles: dict[str, list[permissions.Use]] = {}
+    roles: dict[str, list[permissions.BucketUse]] = {}
     for part in parts:
         if part.cloud == "s3":
             roles.setdefault(part.params.role_arn, []).append(_use(part, region))
@@ -44,17 +44,19 @@ def _opening(source: Source | None, region: str) -> list[Policy]:
         return []
     use = _use(source, region)
     if source.cloud == "s3":
-        return [Policy("Label Studio's own AWS credentials", permissions.opening_policy(use))]
-    return [Policy("Label Studio's Google account", commands=permissions.gcs_opening_commands(use))]
+        return [Policy("Label Studio's own AWS credentials", permissions.label_studio_policy(use))]
+    return [
+        Policy("Label Studio's Google account", commands=permissions.gcs_label_studio_commands(use))
+    ]
 
 
-def _use(part: Source | Target, region: str) -> permissions.Use:
+def _use(part: Source | Target, region: str) -> permissions.BucketUse:
     params = part.params
-    return permissions.Use(
+    return permissions.BucketUse(
         part.path,
         folder(params.prefix),
         isinstance(params, TargetParams),
-        permissions.partition(params.region_name or region, params.role_arn),
+        permissions.aws_partition(params.region_name or region, params.role_arn),
         params.kms_key_id if isinstance(params, TargetParams) else "",
         isinstance(params, TargetParams) and params.delete,
         _queue_name(part, region) if isinstance(part, Source) else "",

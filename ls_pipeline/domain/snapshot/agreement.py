@@ -51,7 +51,7 @@ class Box(NamedTuple):
         return common / union if union > 0 else 0.0
 
 
-def disagreeing(annotations: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[list[int]]]:
+def find_disagreements(annotations: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[list[int]]]:
     """Tell for each result of each annotation which other annotations lack its like.
 
     An annotation is the rows of its results, as `tables.result_row` gives them. The answer has
@@ -75,7 +75,7 @@ def disagreeing(annotations: Sequence[Sequence[Mapping[str, Any]]]) -> list[list
 def agreement(lacking: Sequence[Sequence[Sequence[int]]]) -> float | None:
     """Give the share of results that pairs of annotations have in common, 0 to 1.
 
-    ``lacking`` is what `disagreeing` gives. The mean over all pairs; None of fewer than two
+    ``lacking`` is what `find_disagreements` gives. The mean over all pairs; None of fewer than two
     annotations. Two empty ones agree.
     """
     shares = []

@@ -13,7 +13,7 @@ import math
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain.snapshot.agreement import agreement, disagreeing
+from ls_pipeline.domain.snapshot.agreement import agreement, find_disagreements
 from ls_pipeline.domain.snapshot.splits import split_of
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _add(found: dict[str, list[dict[str, Any]]], completion: Completion, shares:
     }
     annotations = [_Annotation(one) for one in completion.annotations]
     finished = [one for one in annotations if not one.columns["was_cancelled"]]
-    lacking = disagreeing([one.results for one in finished])
+    lacking = find_disagreements([one.results for one in finished])
     for one, missing in zip(finished, lacking, strict=True):
         one.compare(finished, missing)
     document = dict(completion.document)

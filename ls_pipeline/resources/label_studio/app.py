@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from ls_pipeline.domain.completions import WHOLE_FIELDS, Completion, Recent, TaskState, completion
+from ls_pipeline.domain.completions import (
+    WHOLE_FIELDS,
+    Completion,
+    RecentChanges,
+    TaskState,
+    parse_completion,
+)
 from ls_pipeline.domain.errors import (
     LabelStudioError,
     ProjectNotFoundError,
@@ -233,14 +239,14 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             origin = origin_of(task.get("meta"))
             yield TaskState(task["id"], task["updated_at"], finished, origin)
 
-    def recent_changes(self, project_id: int, since: str) -> Recent:
+    def recent_changes(self, project_id: int, since: str) -> RecentChanges:
         query = {
             "filters": {"conjunction": "and", "items": [_touched(since)]},
             "ordering": ["-tasks:updated_at"],
         }
         answer = self._listed(project_id, query, 1, include="id,updated_at")
         newest = answer["tasks"][0]["updated_at"] if answer["tasks"] else ""
-        return Recent(since, answer["total"], newest)
+        return RecentChanges(since, answer["total"], newest)
 
     def now(self) -> str:
         date = self.api.send("GET", "api/version").headers.get("date", "")
@@ -262,7 +268,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             for task in self._tasks(
                 project_id, wanted, WHOLE_PAGE, fields="all", include=",".join(WHOLE_FIELDS)
             ):
-                yield completion(task)
+                yield parse_completion(task)
 
     def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
         wanted = [

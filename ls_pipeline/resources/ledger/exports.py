@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.domain.completions import Recent
+from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.exports import TOMBSTONE
 from ls_pipeline.resources.ledger.lease import PAGE, Leased, plain
 from ls_pipeline.resources.ledger.records import Exported, Training
@@ -35,7 +35,7 @@ class Exports(Leased):
                 found |= {row.task_id: Exported(*row) for row in db.execute(mine)}
         return found
 
-    def polled(self) -> Recent:
+    def polled(self) -> RecentChanges:
         """Give the Label Studio time up to which all is exported, and the tasks touched since.
 
         The time is empty at first: then the tasks are none.
@@ -43,7 +43,7 @@ class Exports(Leased):
         c = connections.c
         query = sa.select(c.polled_to, c.polled_count, c.polled_newest).where(c.id == self.id)
         with self.ledger.engine.connect() as db:
-            return Recent(*db.execute(query).one())
+            return RecentChanges(*db.execute(query).one())
 
     def annotated(self) -> int:
         """Give the count of annotated tasks in the project when they were last exported."""
@@ -125,7 +125,7 @@ class Exports(Leased):
                 db.execute(self._mine(lease).values(exports_moved=connections.c.exports_moved + 1))
 
     def record_exported(
-        self, lease: Lease, target: Target, polled: Recent, annotated: int, annotations: int
+        self, lease: Lease, target: Target, polled: RecentChanges, annotated: int, annotations: int
     ) -> None:
         """Record that all is exported: up to which Label Studio time, of how many tasks.
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.listing_ranges import RangeBoundary
-from ls_pipeline.domain.objects import end_of
+from ls_pipeline.domain.objects import prefix_end
 from ls_pipeline.resources.ledger.lease import PAGE, Leased
 from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
 from ls_pipeline.resources.ledger.tables import (
@@ -149,7 +149,7 @@ class Objects(Leased):
         c = objects.c
         query = sa.select(c.state, sa.func.count()).where(c.connection == self.id)
         query = query.where(c.key >= prefix)
-        if end := end_of(prefix):
+        if end := prefix_end(prefix):
             query = query.where(c.key < end)
         with self.ledger.engine.connect() as db:
             counted = {State(state): n for state, n in db.execute(query.group_by(c.state))}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.completions import completion
+from ls_pipeline.domain.completions import parse_completion
 from ls_pipeline.domain.snapshot.manifest import (
     is_declared,
     parquet,
@@ -42,7 +42,7 @@ def labeled(number, *results, origin="s3://b/a", data=None, **fields):
         }
         for n, result in enumerate(results)
     ]
-    return completion(
+    return parse_completion(
         {
             "id": number,
             "data": data or {"text": "ä"},

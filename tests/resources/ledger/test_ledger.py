@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 
-from ls_pipeline.domain.completions import Recent
+from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.errors import (
     InvalidConnectionError,
@@ -443,8 +443,10 @@ def test_another_target_means_looking_at_all_completions_again(ledger):
     ledger.save(with_target("a"), "test")
     account = ledger.account("t")
     with account.lease() as lease:
-        account.record_exported(lease, with_target("a").target, Recent("2026", 3, "2027"), 0, 0)
+        account.record_exported(
+            lease, with_target("a").target, RecentChanges("2026", 3, "2027"), 0, 0
+        )
     kept = account.polled()
     ledger.save(with_target("b"), "test")
 
-    assert (kept, account.polled().since) == (Recent("2026", 3, "2027"), "")
+    assert (kept, account.polled().since) == (RecentChanges("2026", 3, "2027"), "")
