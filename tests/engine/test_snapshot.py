@@ -191,7 +191,7 @@ def test_failed_check_moves_nothing(labeled, monkeypatch):
     labeled.app.annotate(labeled.task_id("a.json"), OTHER)
     labeled.export()
     monkeypatch.setattr(
-        "ls_pipeline.engine.snapshot.faults", lambda *_: {"no_orphans": "There is one."}
+        "ls_pipeline.engine.snapshot.failed_checks", lambda *_: {"no_orphans": "There is one."}
     )
     done = labeled.snapshot()
 
@@ -384,7 +384,7 @@ def many(bench, count, **target):
 
 def test_snapshots_that_were_never_finished_keep_no_place_and_go_in_the_end(labeled, monkeypatch):
     names = many(labeled, 2, delete=True)
-    monkeypatch.setattr("ls_pipeline.engine.snapshot.faults", lambda *_: {"no_orphans": "x"})
+    monkeypatch.setattr("ls_pipeline.engine.snapshot.failed_checks", lambda *_: {"no_orphans": "x"})
     for _ in range(3):
         labeled.app.annotate(labeled.task_id("a.json"), RESULT)
         labeled.export()
