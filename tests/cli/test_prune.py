@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.cli.context import dagster_home
+from ls_pipeline.cli.context import create_dagster_home
 from ls_pipeline.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ def some(context: dg.AssetExecutionContext):
 @pytest.fixture
 def instance(tmp_path, environment):
     environment.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-    with dg.DagsterInstance.from_config(str(dagster_home())) as instance:
+    with dg.DagsterInstance.from_config(str(create_dagster_home())) as instance:
         instance.add_dynamic_partitions("connections", ["cats", "dogs"])
         yield instance
 
