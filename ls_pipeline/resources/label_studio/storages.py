@@ -1,6 +1,6 @@
 """Label Studio's storage connections, with which annotators open the objects of a bucket.
 
-Ours never sync: they are there for the URLs alone that Label Studio signs with them.
+Ours never sync: Label Studio only signs URLs with them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.labeling_app import StorageLocation
 
 URL_LIFETIME_MINUTES = 60
-"""How long a signed URL opens; Label Studio's default of 1 is shorter than a look."""
+"""How long a signed URL is valid. Label Studio's default of 1 minute is too short to label."""
 
-OURS = "ls_pipeline "
-"""How the title of a storage connection begins that `register_storage` made."""
+TITLE_PREFIX = "ls_pipeline "
+"""Starts the title of a storage connection that `register_storage` made."""
 
-INSTEAD_OF = ", at S3_ENDPOINT of this server instead of "
-"""What the title says of an endpoint that Label Studio refused."""
+REFUSED_ENDPOINT = ", at S3_ENDPOINT of this server instead of "
+"""Precedes, at the end of the title, an endpoint that Label Studio refused."""
 
 
 def register_storage(
@@ -34,70 +34,81 @@ def register_storage(
     location: StorageLocation,
     google_credentials: Callable[[], str],
 ) -> None:
-    """See to a storage connection for a bucket, as ``LabelingApp.register_storage`` says."""
-    scheme, bucket = location.scheme, location.bucket
-    path = f"api/storages/{'s3' if scheme == 's3' else 'gcs'}/"
-    existing = api.json("GET", path, params={"project": project_id})
-    same = [one for one in existing if one["bucket"] == bucket]
-    where = {"s3_endpoint": location.endpoint_url, "region_name": location.region}
-    if scheme != "s3":
-        where = {}
-    if not same:
-        signing_key = google_credentials() if scheme == "gs" else ""
-        body = _storage(project_id, scheme, bucket, signing_key)
-        answer = _store(api, "POST", path, body, where)
-    elif not same[0]["title"].startswith(OURS) or _is_at(same[0], where):
+    """Create or correct a storage connection, as ``LabelingApp.register_storage`` says.
+
+    ``google_credentials`` returns a service account's key, or an empty text; it is called when
+    a storage connection for Google Cloud Storage is created.
+    """
+    path = f"api/storages/{'s3' if location.scheme == 's3' else 'gcs'}/"
+    storages = api.json("GET", path, params={"project": project_id})
+    storage = next((row for row in storages if row["bucket"] == location.bucket), None)
+    if storage is None:
+        signing_key = google_credentials() if location.scheme == "gs" else ""
+        answer = _save(api, "POST", path, _storage(project_id, location, signing_key), location)
+    elif not storage["title"].startswith(TITLE_PREFIX) or _is_up_to_date(storage, location):
         return
     else:
-        # With its bucket, or Label Studio would not try whether it can be reached there.
-        body = {"bucket": bucket, "title": _title(scheme, bucket)}
-        answer = _store(api, "PATCH", f"{path}{same[0]['id']}", body, where)
+        # With the bucket: otherwise Label Studio does not test whether it can reach it.
+        body = {"bucket": location.bucket, "title": _title(location)}
+        answer = _save(api, "PATCH", f"{path}{storage['id']}", body, location)
     if answer.status_code in {400, 500}:
         raise LabelStudioError(
-            f"Label Studio can't open objects of {scheme}://{bucket} for annotators: "
-            f"{detail(answer)} Give its server credentials and the endpoint of the bucket."
+            f"Label Studio can't open objects of {location.uri} for annotators: {detail(answer)} "
+            "Give its server credentials and the endpoint of the bucket."
         )
     api.content(answer)
 
 
-def _storage(project_id: int, scheme: str, bucket: str, signing_key: str) -> dict[str, Any]:
+def _storage(project_id: int, location: StorageLocation, signing_key: str) -> dict[str, Any]:
     return {
         "project": project_id,
-        "bucket": bucket,
-        "title": _title(scheme, bucket),
+        "bucket": location.bucket,
+        "title": _title(location),
         "synchronizable": False,
         "use_blob_urls": True,
-        # On GCS only a service account's key can sign: without one, Label Studio fetches
-        # the bytes with the credentials of its server, and hands them on.
-        "presign": scheme == "s3" or bool(signing_key),
+        # On GCS only a service account's key can sign. Without one, Label Studio fetches the
+        # bytes with its server's credentials and serves them itself.
+        "presign": location.scheme == "s3" or bool(signing_key),
         "presign_ttl": URL_LIFETIME_MINUTES,
         **({"google_application_credentials": signing_key} if signing_key else {}),
     }
 
 
-def _store(
-    api: LabelStudioAPI, method: str, path: str, body: Mapping[str, Any], where: Mapping[str, str]
+def _save(
+    api: LabelStudioAPI,
+    method: str,
+    path: str,
+    body: Mapping[str, Any],
+    location: StorageLocation,
 ) -> httpx.Response:
+    fields = _location_fields(location)
     try:
-        return api.send(method, path, json={**body, **where})
+        return api.send(method, path, json={**body, **fields})
     except LabelStudioAccessError:
-        if not where.get("s3_endpoint"):
+        if not fields.get("s3_endpoint"):
             raise
-        # An address in an inner network is forbidden: only the S3_ENDPOINT of its server
-        # may lead there, and does so where none is given.
-        title = _title("s3", body["bucket"]) + INSTEAD_OF + where["s3_endpoint"]
-        return api.send(method, path, json={**body, **where, "s3_endpoint": "", "title": title})
+        # Label Studio refuses an endpoint in an inner network. Without one it uses S3_ENDPOINT
+        # of its own environment, which may be there (io_storages/s3/utils.py).
+        title = _title(location) + REFUSED_ENDPOINT + location.endpoint_url
+        return api.send(method, path, json={**body, **fields, "s3_endpoint": "", "title": title})
 
 
-def _title(scheme: str, bucket: str) -> str:
-    return f"{OURS}{scheme}://{bucket} (opens objects, never syncs)"
+def _location_fields(location: StorageLocation) -> dict[str, str]:
+    if location.scheme != "s3":
+        return {}
+    return {"s3_endpoint": location.endpoint_url, "region_name": location.region}
 
 
-def _is_at(storage: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    """Tell whether a storage connection leads to this endpoint and region already.
+def _title(location: StorageLocation) -> str:
+    return f"{TITLE_PREFIX}{location.uri} (opens objects, never syncs)"
 
-    Of one that Label Studio refused, and would refuse each time, the title tells.
+
+def _is_up_to_date(storage: Mapping[str, Any], location: StorageLocation) -> bool:
+    """Return whether a storage connection has this endpoint and region.
+
+    An endpoint that Label Studio refused, and would refuse each time, counts as its own.
     """
-    refused = storage["title"].partition(INSTEAD_OF)[2]
-    proposed = {**storage, **({"s3_endpoint": refused} if refused else {})}
-    return all((proposed.get(name) or "") == value for name, value in where.items())
+    refused = storage["title"].partition(REFUSED_ENDPOINT)[2]
+    current = {**storage, **({"s3_endpoint": refused} if refused else {})}
+    fields = _location_fields(location)
+    return all((current.get(name) or "") == value for name, value in fields.items())

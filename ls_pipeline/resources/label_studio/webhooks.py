@@ -1,4 +1,4 @@
-"""Label Studio's webhooks, with which it says that somebody labeled."""
+"""Label Studio's webhooks, which report new, edited and deleted annotations."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.label_studio.http import LabelStudioAPI
 
 PATH = "api/webhooks/"
-LABELED = ("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
-"""The actions that change a completion."""
+ACTIONS = ("ANNOTATIONS_CREATED", "ANNOTATIONS_DELETED", "ANNOTATION_CREATED", "ANNOTATION_UPDATED")
+"""The events that change a completion (``webhooks/models.py`` of Label Studio); sorted."""
 
 
 def register_webhook(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> None:
-    """See to a webhook, as ``LabelingApp.register_webhook`` says."""
-    wanted, mine = _webhook(address, secret), _ours(api, project_id, address, secret)
-    if mine and _is_as(wanted, mine[0]):
+    """Create or correct a webhook, as ``LabelingApp.register_webhook`` says."""
+    webhook, registered = _webhook(address, secret), _registered(api, project_id, address, secret)
+    if registered and _is_up_to_date(registered[0], webhook):
         return
     try:
-        if mine:
-            api.json("PATCH", f"{PATH}{mine[0]['id']}/", json=wanted)
+        if registered:
+            api.json("PATCH", f"{PATH}{registered[0]['id']}/", json=webhook)
         else:
-            api.json("POST", PATH, json={**wanted, "project": project_id})
-    except LabelStudioAccessError as error:  # the listing was allowed
+            api.json("POST", PATH, json={**webhook, "project": project_id})
+    except LabelStudioAccessError as error:  # not because of the key: listing was allowed
         raise LabelStudioError(
             f"Label Studio at {api.base_url} refuses to call {address}, which is in an inner "
             "network; set LS_PIPELINE_WEBHOOK_URL to another address, or have its server let "
@@ -37,35 +37,37 @@ def register_webhook(api: LabelStudioAPI, project_id: int, address: str, secret:
 
 
 def has_webhook(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> bool:
-    """Tell whether `register_webhook` has nothing to do."""
-    mine = _ours(api, project_id, address, secret)
-    return bool(mine) and _is_as(_webhook(address, secret), mine[0])
+    """Return whether `register_webhook` would change nothing."""
+    registered = _registered(api, project_id, address, secret)
+    return bool(registered) and _is_up_to_date(registered[0], _webhook(address, secret))
 
 
-def _ours(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> list[dict[str, Any]]:
-    """List those of ours: that call this address, or with our secret called an earlier one."""
-    there = api.json("GET", PATH, params={"project": project_id})
-    return [one for one in there if _leads_to(address, secret, one)]
+def _registered(
+    api: LabelStudioAPI, project_id: int, address: str, secret: str
+) -> list[dict[str, Any]]:
+    """List the webhooks that call this address, or with our secret an earlier address of it."""
+    webhooks = api.json("GET", PATH, params={"project": project_id})
+    return [webhook for webhook in webhooks if _is_ours(webhook, address, secret)]
 
 
 def _webhook(address: str, secret: str) -> dict[str, Any]:
     return {
         "url": address,
         "headers": {SECRET_HEADER: secret},
-        "actions": sorted(LABELED),
+        "actions": list(ACTIONS),
         "send_payload": False,
         "send_for_all_actions": False,
         "is_active": True,
     }
 
 
-def _leads_to(address: str, secret: str, webhook: Mapping[str, Any]) -> bool:
+def _is_ours(webhook: Mapping[str, Any], address: str, secret: str) -> bool:
     if webhook["url"] == address:
         return True
-    same_end = urlsplit(webhook["url"]).path == urlsplit(address).path
-    return same_end and bool(webhook["headers"] == {SECRET_HEADER: secret})
+    same_path = urlsplit(webhook["url"]).path == urlsplit(address).path
+    return same_path and bool(webhook["headers"] == {SECRET_HEADER: secret})
 
 
-def _is_as(wanted: Mapping[str, Any], webhook: Mapping[str, Any]) -> bool:
-    there = {**webhook, "actions": sorted(webhook["actions"])}
-    return all(there[name] == wanted[name] for name in wanted)
+def _is_up_to_date(registered: Mapping[str, Any], webhook: Mapping[str, Any]) -> bool:
+    current = {**registered, "actions": sorted(registered["actions"])}
+    return all(current[name] == value for name, value in webhook.items())
