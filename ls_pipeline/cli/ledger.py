@@ -1,12 +1,12 @@
-"""``ls-pipeline ledger``: migrates and copies the ledger."""
+"""``ls-pipeline ledger``: where our own record is kept."""
 
 from __future__ import annotations
 
-from functools import partial
+import json
 
 import click
 
-from ls_pipeline.cli.console import print_json, print_lines, show_progress
+from ls_pipeline.cli.console import print_lines, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of
 from ls_pipeline.resources.ledger.copy import copy_ledger
@@ -15,58 +15,60 @@ from ls_pipeline.resources.ledger.schema import NO_SCHEMA, own_schema
 
 MIGRATE = """
 \b
-Example, after a backup and the upgrade:
+Example, with the new version installed, and a backup made:
   ls-pipeline ledger migrate
 """
 
 COPY = """
 \b
-Example, after stopping everything:
+Example, with everything stopped:
   ls-pipeline ledger copy --to postgresql+psycopg://labels@db.example.com/ledger
   export LS_PIPELINE_DATABASE_URL=postgresql+psycopg://labels@db.example.com/ledger
   ls-pipeline start
 """
 
 
-@click.group(short_help="Migrate or copy the ledger.")
+@click.group(short_help="Where our own record is kept.")
 def ledger() -> None:
-    """Migrate or copy the ledger, which records loaded objects, tasks and exports."""
+    """Move the ledger, or bring it forward: which object became which task, what was exported."""
 
 
-@ledger.command(epilog=MIGRATE, short_help="Migrate the ledger to this version.")
+@ledger.command(epilog=MIGRATE, short_help="Bring the ledger to this version's tables.")
 @json_instead_of("a sentence")
 def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Migrate the ledger to this version's schema, in one transaction.
+    """Bring the ledger to this version's tables, whole or not at all, and say what was done.
 
-    Every process migrates a ledger when it opens it. On a cluster, migrate once before the
-    upgrade. A migration can't be undone, so make a backup first.
+    Whatever opens a ledger does the same; for a cluster it is better done once, before the
+    upgrade. There is no way back: make a backup first.
     """
     before, now = CliContext().ledger.schema_before, own_schema()
     if as_json:
-        print_json({"before": before, "now": now})
+        click.echo(json.dumps({"before": before, "now": now}))
     elif before == now:
-        print_lines(f"The ledger already has schema {now}, so nothing was changed.")
+        print_lines(f"The ledger has schema {now} already, this version's own: nothing was done.")
     elif before == NO_SCHEMA:
-        print_lines(f"The ledger had no schema number, and now has schema {now}.")
+        print_lines(f"The ledger, which had no number yet, has schema {now} now.")
     else:
-        print_lines(f"The ledger had schema {before}, and now has schema {now}.")
+        print_lines(f"The ledger had schema {before}, and has {now} now.")
 
 
 @ledger.command(epilog=COPY, short_help="Copy the ledger to another database.")
 @click.option("--to", "url", metavar="URL", required=True, help="An empty database.")
 @json_instead_of("a sentence")
 def copy(url: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Copy the ledger to another database in one transaction, for example to PostgreSQL.
+    """Copy the ledger to another database, as from SQLite to PostgreSQL, whole or not at all.
 
-    The ledger in use does not change. Put the password in PGPASSWORD or ~/.pgpass rather than
-    in the URL.
+    The ledger that LS_PIPELINE_DATABASE_URL names, or the home's, stays as it is. A password is
+    best left to PGPASSWORD or ~/.pgpass.
     """
-    with show_progress() as progress:
-        rows = copy_ledger(CliContext().ledger, Ledger(url), partial(progress.advance, "ledger"))
+    with show_progress() as shown:
+        copied = copy_ledger(
+            CliContext().ledger, Ledger(url), lambda *told: shown.advance("ledger", *told)
+        )
     if as_json:
-        print_json({"rows": rows})
+        click.echo(json.dumps({"rows": copied}))
         return
-    total = sum(rows.values())
+    total = sum(copied.values())
     print_lines(
-        f"{total:,} rows were copied. To use them, set LS_PIPELINE_DATABASE_URL to this URL."
+        f"{total:,} rows are copied: set LS_PIPELINE_DATABASE_URL to this URL, and go on there."
     )

@@ -1,42 +1,39 @@
-"""Everything that can go wrong, as one tree.
+"""What can go wrong, as one tree.
 
 ::
 
     PipelineError
-    ├── InvalidConnectionError           a connection can't be stored; lists every error
-    ├── ConnectionsFileError             a file of connections can't be applied; lists every error
-    ├── UnknownConnectionError           no connection has that name
-    ├── SettingsMismatchError            a connection's params don't fit its label config
-    ├── NotInQuarantineError             an object to retry is not in quarantine
-    ├── NotATaskError                    an object, or one row of it, can't become a task
-    ├── ExternalSystemError              an external system refused or failed
+    ├── InvalidConnectionError     what a person asked for can't be stored; all errors at once
+    ├── ConnectionsFileError       a file of connections has errors; all at once
+    ├── UnknownConnectionError     no connection of that name
+    ├── NotInQuarantineError       an object that is to be tried again is not in quarantine
+    ├── NotATaskError              an object, or one row of it, can't become a task
+    ├── ExternalSystemError               an outside system refused or failed
     │   ├── BucketError
     │   │   ├── BucketNotFoundError
-    │   │   ├── BucketAccessError        credentials are missing, wrong or insufficient
-    │   │   ├── BucketUnavailableError   try again
+    │   │   ├── BucketAccessError      credentials missing, wrong, or not enough
+    │   │   ├── BucketUnavailableError try again
     │   │   ├── ObjectNotFoundError
-    │   │   ├── ObjectRefusedError       the object is archived, or its key is missing
-    │   │   └── ObjectChangedError       the object has another version now; list it again
-    │   ├── QueueError                   the queue of a bucket's notifications
-    │   │   ├── QueueAccessError         credentials are missing, wrong or insufficient
-    │   │   └── QueueUnavailableError    try again
+    │   │   └── ObjectChangedError     another version than the one asked for: look again
+    │   ├── QueueError                 the queue of a bucket's notifications
+    │   │   ├── QueueAccessError       credentials missing, wrong, or not enough
+    │   │   └── QueueUnavailableError  try again
     │   └── LabelStudioError
     │       ├── LabelStudioAccessError
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
     │       ├── ProjectNotFoundError
-    │       └── TasksRefusedError        Label Studio refused a batch; names the tasks
-    ├── SnapshotError                    training data is absent, incomplete, damaged or wrong
-    ├── FormatError                      training data can't be converted to a format
-    ├── HomeError                        the home is in use, or not in the expected state
-    ├── LocalCopyError                   the disk refused a local copy; try again
-    ├── ServerFailedError                a server did not start
-    ├── LedgerError                      the ledger can't be opened
-    │   └── LedgerUnavailableError       its database failed during a run; try again
-    └── LeaseError                       another run holds the connection; try again
-        └── LeaseLostError               this run held it, and another run took over
+    │       └── TasksRefusedError      Label Studio refused a batch; says which tasks
+    ├── SnapshotError              training data is absent, incomplete, damaged, or fails a check
+    ├── FormatError                training data can't be converted to a format
+    ├── HomeError                  the home is in use, or not in the state that was asked for
+    ├── LocalCopyError             the disk refuses a local copy
+    ├── LedgerError                our own record can't be opened
+    │   └── LedgerUnavailableError its database failed meanwhile; try again
+    └── LeaseError                 another run holds the connection
+        └── LeaseLostError         this run held it, and was overtaken
 
-An error has a ``message`` (what happened, to which object) and a ``hint`` (what to do next).
-Both are sentences. ``transient`` separates "try again" from "it will fail again".
+Every message is a sentence that says what happened, to which object, and what to do next.
+``transient`` tells "try again" from "never will".
 """
 
 from __future__ import annotations
@@ -48,18 +45,13 @@ if TYPE_CHECKING:
 
 
 class PipelineError(Exception):
-    """Any failure that ls_pipeline itself reports; its text is the message, then the hint."""
+    """Any failure that ls_pipeline itself reports."""
 
     transient = False
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(f"{message} {hint}" if hint else message)
-
 
 class InvalidConnectionError(PipelineError):
-    """A connection can't be stored; ``errors`` has a sentence for every reason."""
+    """Everything that is wrong with a connection, each error a sentence."""
 
     def __init__(self, name: str, errors: Sequence[str]) -> None:
         self.name = name
@@ -68,7 +60,7 @@ class InvalidConnectionError(PipelineError):
 
 
 class ConnectionsFileError(PipelineError):
-    """A file of connections can't be applied; ``errors`` has a sentence for every reason."""
+    """Everything that is wrong with a file of connections, each error a sentence."""
 
     def __init__(
         self, file: str, errors: Sequence[str], so_far: str = "nothing was stored"
@@ -79,32 +71,28 @@ class ConnectionsFileError(PipelineError):
 
 
 class UnknownConnectionError(PipelineError):
-    """No connection has that name."""
+    """There is no connection of that name."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         self.name = name
-        names = ", ".join(known) if known else "none yet"
-        super().__init__(f"There is no connection {name!r}; there are: {names}.")
-
-
-class SettingsMismatchError(PipelineError):
-    """A connection's params don't fit the label config of its project."""
+        have = ", ".join(known) if known else "none yet"
+        super().__init__(f"There is no connection {name!r}; there are: {have}.")
 
 
 class NotInQuarantineError(PipelineError):
-    """An object to retry is not in quarantine."""
+    """An object that is to be tried again is not in quarantine."""
 
     def __init__(self, connection: str, keys: Sequence[str]) -> None:
         self.connection = connection
         self.keys = tuple(keys)
         super().__init__(
-            f"Not in quarantine of {connection!r}: {', '.join(map(repr, keys))}.",
-            hint=f"See ls-pipeline quarantine list {connection}.",
+            f"Not in quarantine of {connection!r}: {', '.join(map(repr, keys))}; see "
+            f"ls-pipeline quarantine list {connection}."
         )
 
 
 class NotATaskError(PipelineError):
-    """An object, or one row of it, can't become a task; the message is the reason."""
+    """An object, or a row of it, can't become a task; the message is the reason."""
 
 
 class ExternalSystemError(PipelineError):
@@ -112,18 +100,18 @@ class ExternalSystemError(PipelineError):
 
 
 class BucketError(ExternalSystemError):
-    """A bucket refused or failed; ``uri`` is the bucket or the object."""
+    """A bucket refused or failed."""
 
-    def __init__(self, uri: str, what: str, *, hint: str = "") -> None:
+    def __init__(self, uri: str, what: str) -> None:
         self.uri = uri
-        super().__init__(f"{uri}: {what}", hint=hint)
+        super().__init__(f"{uri}: {what}")
 
 
 class BucketNotFoundError(BucketError):
     """The bucket does not exist."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri, "the bucket does not exist.", hint="Create it, or correct the path.")
+        super().__init__(uri, "the bucket does not exist; create it, or correct the path.")
 
 
 class BucketAccessError(BucketError):
@@ -131,37 +119,37 @@ class BucketAccessError(BucketError):
 
 
 class BucketUnavailableError(BucketError):
-    """The bucket did not answer, or answered that it is not available now."""
+    """The bucket did not answer, or answered that it can't now."""
 
     transient = True
 
 
 class ObjectNotFoundError(BucketError):
-    """The object does not exist."""
+    """There is no such object."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri, "the object does not exist (any more).")
+        super().__init__(uri, "the object is not there (any more).")
 
 
 class ObjectRefusedError(BucketError):
-    """The object can't be read: it is archived, or its encryption key is missing."""
+    """An object is refused for what it is: archived, or encrypted with a key that nobody has."""
 
 
 class ObjectChangedError(BucketError):
-    """The object exists, in another version than the one asked for."""
+    """The object is there, in another version than the one asked for."""
 
     transient = True
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri, "the object changed while it was read. The next run reads it again.")
+        super().__init__(uri, "the object changed while it was read; the next pass takes it.")
 
 
 class QueueError(ExternalSystemError):
-    """The queue of a bucket's notifications refused or failed; polling continues."""
+    """The queue of a bucket's notifications refused or failed; the polls go on."""
 
-    def __init__(self, address: str, what: str, *, hint: str = "") -> None:
+    def __init__(self, address: str, what: str) -> None:
         self.address = address
-        super().__init__(f"{address}: {what}", hint=hint)
+        super().__init__(f"{address}: {what}")
 
 
 class QueueAccessError(QueueError):
@@ -169,7 +157,7 @@ class QueueAccessError(QueueError):
 
 
 class QueueUnavailableError(QueueError):
-    """The queue did not answer, or answered that it is not available now."""
+    """The queue did not answer, or answered that it can't now."""
 
     transient = True
 
@@ -183,20 +171,21 @@ class LabelStudioAccessError(LabelStudioError):
 
 
 class LabelStudioUnavailableError(LabelStudioError):
-    """Label Studio did not answer, or had a server error: whether it acted is unknown."""
+    """Label Studio did not answer, or with a server error: whether it acted is unknown."""
 
     transient = True
 
 
 class ProjectNotFoundError(LabelStudioError):
-    """The project does not exist (any more)."""
+    """The project does not exist, or not any more."""
 
 
 class TasksRefusedError(LabelStudioError):
     """Label Studio refused a batch of tasks, and stored none of it.
 
-    ``reasons`` maps positions in the batch to Label Studio's reason; it is empty if the answer
-    names none. ``crashed`` means an internal error of Label Studio, which a task may have caused.
+    ``reasons`` maps positions in the batch to Label Studio's rejection; it is empty where
+    the answer doesn't tell. ``crashed`` says that it was no refusal but an internal error,
+    which a task may have caused, or something else.
     """
 
     def __init__(self, message: str, reasons: Mapping[int, str], *, crashed: bool = False) -> None:
@@ -206,7 +195,7 @@ class TasksRefusedError(LabelStudioError):
 
 
 class SnapshotError(PipelineError):
-    """A snapshot of training data is absent, incomplete or damaged, or fails a check."""
+    """A snapshot of training data is absent, incomplete, damaged, or fails a check."""
 
 
 class FormatError(PipelineError):
@@ -214,21 +203,21 @@ class FormatError(PipelineError):
 
 
 class HomeError(PipelineError):
-    """The home is in use, or not in the expected state."""
+    """The home is in use, or not in the state that was asked for."""
 
-    def __init__(self, home: str, what: str, *, hint: str = "") -> None:
+    def __init__(self, home: str, what: str) -> None:
         self.home = home
-        super().__init__(f"{home}: {what}", hint=hint)
+        super().__init__(f"{home}: {what}")
 
 
 class LocalCopyError(PipelineError):
-    """The disk refused a local copy."""
+    """The disk refuses a local copy."""
 
     transient = True
 
-    def __init__(self, path: str, what: str, *, hint: str = "") -> None:
-        self.path = path
-        super().__init__(f"{path}: {what}", hint=hint)
+    def __init__(self, place: str, what: str) -> None:
+        self.place = place
+        super().__init__(f"{place}: {what}")
 
 
 class LedgerError(PipelineError):
@@ -236,23 +225,22 @@ class LedgerError(PipelineError):
 
 
 class LedgerUnavailableError(LedgerError):
-    """The ledger's database did not answer, or refused a write: all of it is stored, or nothing."""
+    """The ledger's database did not answer, or refused: what was to be written is not, or all."""
 
     transient = True
 
-    def __init__(self, name: str, what: str, *, is_busy: bool = False) -> None:
-        self.name = name
+    def __init__(self, place: str, what: str, *, is_busy: bool = False) -> None:
+        self.place = place
         self.is_busy = is_busy
-        cause = ", because another process kept it locked for too long" if is_busy else ""
+        look = "another process kept it for too long" if is_busy else "see to its database"
         super().__init__(
-            f"The ledger {name} failed{cause} ({what}). "
-            "The next run continues where this one stopped.",
-            hint="" if is_busy else "Check its database.",
+            f"The ledger {place} failed ({what}); {look}. "
+            "The next pass takes up what this one left."
         )
 
 
 class LeaseError(PipelineError):
-    """Another run holds the connection."""
+    """Another run is working on the connection."""
 
     transient = True
 
@@ -260,20 +248,19 @@ class LeaseError(PipelineError):
         self.connection = connection
         self.holder = holder
         super().__init__(
-            f"Connection {connection!r} is being worked on by {holder}.",
-            hint="Wait for it to end, then try again.",
+            f"Connection {connection!r} is being worked on by {holder}; "
+            "wait for it to end, then try again."
         )
 
 
 class LeaseLostError(LeaseError):
-    """The run held the connection until another run took over; it can write nothing more."""
+    """The run held the connection and was overtaken; what it still wanted to do is void."""
 
     def __init__(self, connection: str) -> None:
         self.connection = connection
         self.holder = "a newer run"
         PipelineError.__init__(
             self,
-            f"Connection {connection!r} was taken over by a newer run, because this run did not "
-            "renew its lease in time. This run changed nothing more.",
-            hint="See the newer run.",
+            f"Connection {connection!r} was taken over by a newer run, as this one was not heard "
+            "of for too long; it changed nothing more. Look at the newer run.",
         )

@@ -38,7 +38,6 @@ from ls_pipeline.engine.import_queue import BATCH_ROWS, Batch, Importing, Row
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.engine.reconcile import Settling
 from ls_pipeline.engine.recover import adopt
-from ls_pipeline.resources.label_studio.app import prediction_errors
 from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ class _Loader:
 
     @cached_property
     def _prediction_errors(self) -> Callable[[Mapping[str, Any]], list[str]]:
-        return prediction_errors(self.project.label_config)
+        return self.app.prediction_errors(self.project.label_config)
 
     # -- what is to be done ---------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""Where annotators work, as all but its implementations know it."""
+"""The labeling app, with its promises in words. `label_studio.app` keeps them.
+
+``tests/contracts/test_labeling_app.py`` holds every implementation to them.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState
     from ls_pipeline.domain.tasks import Origin
 
 
 SECRET_HEADER = "X-LS-Pipeline-Secret"  # noqa: S105 - a name
-"""In which Label Studio shows that it is Label Studio that calls."""
+"""The request header that proves that a webhook call comes from Label Studio."""
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """One project; ``tasks`` is the server's own count."""
+    """A project; ``tasks`` is the server's own count."""
 
     id: int
     title: str
@@ -41,86 +44,128 @@ class StorageLocation:
         return f"{self.scheme}://{self.bucket}"
 
 
-class LabelingApp(Protocol):
-    """Where annotators work.
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """The server's version, and the user that the API key belongs to."""
 
-    Every method may raise ``LabelStudioAccessError``, ``LabelStudioUnavailableError`` (no
-    answer, or a server error: whether a write was done is unknown) or
-    ``ProjectNotFoundError``.
+    version: str
+    token: str
+    """``legacy token`` or ``personal access token``."""
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserResponse:
+    """What a browser gets for the URL of a task's object."""
+
+    status: int
+    """0 if there was no answer."""
+    host: str
+    """The host that Label Studio redirected to; empty if Label Studio served the bytes itself."""
+    cors_allowed: bool
+    """Whether Label Studio's pages may read the answer: same origin, or allowed by CORS."""
+
+
+class LabelingApp(Protocol):
+    """The app in which annotators label tasks. Safe to use from several threads.
+
+    Times are Label Studio's own, as it writes them: ISO 8601 in UTC, with microseconds and a
+    ``Z``. They can be compared as text.
+
+    Every method may raise ``LabelStudioAccessError`` (the API key is missing or refused),
+    ``LabelStudioUnavailableError`` (no answer, or a server error: whether a write took effect
+    is unknown) or ``ProjectNotFoundError``. An iterator raises them while it is read.
     """
 
     def project(self, project_id: int) -> Project:
-        """Give a project as it is now."""
+        """Return a project as it is now."""
+        ...
+
+    def find_project(self, title: str) -> Project | None:
+        """Return the project with exactly this title, the oldest of several, or None."""
         ...
 
     def find_or_create_project(self, title: str, label_config: str) -> Project:
-        """Give the project of that title, the oldest of several; make it if absent.
+        """Return what `find_project` finds; create the project if there is none.
 
-        Without a label config it is made empty, for a person to set one up in Label Studio.
+        A project that exists keeps its label config. With an empty ``label_config``, the new
+        project is empty, and a person sets it up in Label Studio.
 
-        Raises ``LabelStudioError`` when Label Studio refuses the label config.
+        Raises ``LabelStudioError`` if Label Studio refuses the label config.
         """
         ...
 
     def find_or_create_project_like(self, project_id: int, title: str) -> Project:
-        """Give the project of that title, the oldest of several; make it if absent.
+        """Return what `find_project` finds; create the project if there is none.
 
-        It is made with the label config of another project, and with all else there is about how
-        people label in that one: instructions, annotations a task, and so on.
+        The new project gets the label config of project ``project_id``, and its other settings
+        for labeling, such as instructions and annotations per task. It gets none of its tasks.
         """
         ...
 
-    def projects_with_prefix(self, title: str) -> Iterator[Project]:
-        """List the projects whose title is this one or begins with it, the oldest first."""
+    def projects_with_prefix(self, prefix: str) -> Iterator[Project]:
+        """List the projects whose title starts with ``prefix``, the oldest first."""
         ...
 
     def highest_task_id(self, project_id: int) -> int:
-        """Give the greatest task id in the project; 0 without tasks."""
+        """Return the highest task id in the project; 0 if it has no tasks."""
         ...
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Import tasks, all or none, and with what they bring, each once; give their ids.
+        """Import all of the tasks or none; return their ids, in the order of the tasks.
 
-        Raises ``TasksRefusedError`` when nothing was stored because of the tasks.
+        Each task is stored once, together with its annotations and predictions.
+
+        Raises ``TasksRefusedError`` if nothing was stored because of the tasks.
         """
         ...
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
-        """List (id, origin) of the tasks of ours with greater ids, in the order of their ids."""
+        """List (id, origin) of the tasks with higher ids, by id.
+
+        Tasks without an origin are left out: ls_pipeline did not import them.
+        """
         ...
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
-        """Replace a task's ``data`` and ``meta``."""
+        """Replace a task's ``data`` and ``meta``.
+
+        Raises ``ProjectNotFoundError`` if there is no such task.
+        """
         ...
 
     def delete_task(self, task_id: int) -> None:
-        """Delete a task; an absent one is fine."""
+        """Delete a task; do nothing if there is no such task."""
         ...
 
     def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
-        """List the tasks that were touched at or after a Label Studio time, by id.
+        """List the tasks that changed at or after ``since``, by id, each once.
 
-        An annotation made, edited or deleted touches its task.
+        To create, edit or delete an annotation changes its task.
         """
         ...
 
     def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
-        """List, by id, those of them that have annotations of which their states tell nothing.
+        """Return the ids, sorted, of those tasks whose states miss their annotations.
 
-        One that is being annotated may be among them for a moment.
+        Such a task has annotations, and its state counts 0. A task that is being annotated may
+        be in the list for a moment.
         """
         ...
 
     def recent_changes(self, project_id: int, since: str) -> RecentChanges:
-        """Tell how many tasks `task_states` would list, and the newest time among them."""
+        """Count the tasks that `task_states` would list, and return the newest time of change."""
         ...
 
     def now(self) -> str:
-        """Give Label Studio's own time, to the second, as `task_states` takes it."""
+        """Return Label Studio's own time, to the second, in the form that `task_states` takes."""
         ...
 
     def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
-        """Read these tasks with their annotations, by id; those that are gone are left out."""
+        """Read tasks with their annotations, by id, each once.
+
+        Tasks that don't exist, or are in another project, are left out.
+        """
         ...
 
     def count_annotated(self, project_id: int) -> int:
@@ -128,34 +173,73 @@ class LabelingApp(Protocol):
         ...
 
     def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
-        """Count the finished annotations of projects, skipped ones included, in few requests.
+        """Count the finished annotations of each project, skipped ones included, in few requests.
 
-        One that does not exist is left out.
+        Projects that don't exist are left out.
+        """
+        ...
+
+    def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
+        """Return a check that lists why a prediction does not fit the label config.
+
+        The list is empty if it fits. `import_tasks` does not check this: Label Studio silently
+        drops predictions that don't fit.
         """
         ...
 
     def version(self) -> str:
-        """Give the version of Label Studio, as in 1.23.2."""
+        """Return the version of Label Studio, such as 1.23.2."""
         ...
 
     def register_storage(self, project_id: int, location: StorageLocation) -> None:
         """Let the project's annotators open the objects of a bucket.
 
-        Registers a storage connection that never syncs, once: Label Studio signs the
-        ``s3://`` and ``gs://`` URLs of tasks with it. Called again with another endpoint or
-        region, it changes that; a storage connection that a person made stays as it is.
+        Registers a storage connection that never syncs. Label Studio signs the ``s3://`` and
+        ``gs://`` URLs of tasks with it. There is one for a bucket: a later call changes its
+        endpoint or region. A storage connection that a person made stays as it is.
 
-        Raises ``LabelStudioError`` when Label Studio can't reach the bucket.
+        Raises ``LabelStudioError`` if Label Studio can't reach the bucket.
         """
         ...
 
     def register_webhook(self, project_id: int, address: str, secret: str) -> None:
-        """Have Label Studio POST to an address when an annotation is made, changed or deleted.
+        """Have Label Studio POST to an address when an annotation is created, edited or deleted.
 
-        It shows the secret in the header `SECRET_HEADER`, says which of these it was, and no
-        more. Registered once for an address; what differs there is corrected, and what others
-        have registered stays as it is. It waits a second for an answer, and does not try again.
+        The call shows the secret in the header `SECRET_HEADER`. Its body names the event, and
+        has no more. Label Studio waits one second for an answer, and does not try again.
 
-        Raises ``LabelStudioError`` when Label Studio calls nobody at such an address.
+        There is one webhook for an address: a later call corrects it. So does a call with the
+        same secret and path at another host. Other webhooks stay as they are.
+
+        Raises ``LabelStudioError`` if Label Studio refuses to call such an address.
         """
+        ...
+
+    def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
+        """Return whether `register_webhook` with these values would change nothing."""
+        ...
+
+
+class DiagnosableLabelingApp(LabelingApp, Protocol):
+    """What `ls-pipeline doctor` needs of a labeling app besides, and no run does."""
+
+    @property
+    def base_url(self) -> str:
+        """The server's address, without a slash at its end."""
+        ...
+
+    @property
+    def public_url(self) -> str:
+        """The address at which people open it in a browser, without a slash at its end."""
+        ...
+
+    def server_info(self) -> ServerInfo:
+        """Return the server's version, and the user that the API key belongs to.
+
+        Raises ``LabelStudioError`` if what answers is not Label Studio.
+        """
+        ...
+
+    def fetch_as_browser(self, task_id: int, uri: str) -> BrowserResponse:
+        """Request the first byte of a task's object as the task's page in a browser does."""
         ...

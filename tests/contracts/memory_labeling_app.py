@@ -1,9 +1,10 @@
-"""A labeling app in memory: honest, and held to the same suite as Label Studio."""
+"""A labeling app in memory, held to the same contract suite as Label Studio."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
 
 import httpx
@@ -11,43 +12,60 @@ import httpx
 from ls_pipeline.domain.completions import RecentChanges, TaskState, parse_completion
 from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
 from ls_pipeline.domain.tasks import data_keys, origin_of
-from ls_pipeline.resources.labeling_app import SECRET_HEADER, Project
+from ls_pipeline.resources.labeling_app import (
+    SECRET_HEADER,
+    BrowserResponse,
+    Project,
+    ServerInfo,
+)
 
 
 class MemoryLabelingApp:
+    """A `DiagnosableLabelingApp`, with what annotators do, and what Label Studio does wrong."""
+
+    base_url = public_url = "http://labels"
+
     def __init__(self):
         self.projects = {}
         self.tasks = {}
         self.storages = {}
         self.webhooks = {}
+        self.release = "1.23.2"
+        self.browser_response = BrowserResponse(200, "store", cors_allowed=True)
         self.reuses_ids = False
         """True: it numbers tasks as Label Studio does on SQLite."""
         self.counts = True
-        """False: it has lost what keeps its counts of annotations up to date."""
+        """False: it no longer keeps its counts of annotations up to date."""
         self._numbers = itertools.count(1)
 
-    # -- LabelingApp ----------------------------------------------------------------------
+    # -- projects ---------------------------------------------------------------------------
 
     def project(self, project_id):
-        if project_id not in self.projects:
-            raise ProjectNotFoundError(f"there is no project {project_id}")
+        count = len(self._tasks_of(project_id))
         title, label_config = self.projects[project_id]
-        count = len(self._of(project_id))
         return Project(project_id, title, label_config, count, f"memory:{project_id}")
 
+    def find_project(self, title):
+        projects = self.projects_with_prefix(title)
+        return next((project for project in projects if project.title == title), None)
+
     def find_or_create_project(self, title, label_config):
-        return self.find_project(title) or self._make(title, label_config or "<View></View>")
+        return self.find_project(title) or self._create(title, label_config or "<View></View>")
 
     def find_or_create_project_like(self, project_id, title):
-        return self.find_project(title) or self._make(title, self.project(project_id).label_config)
+        if project := self.find_project(title):
+            return project
+        return self._create(title, self.project(project_id).label_config)
 
-    def projects_with_prefix(self, title):
-        for number, (name, _) in sorted(self.projects.items()):
-            if name.startswith(title):
-                yield self.project(number)
+    def projects_with_prefix(self, prefix):
+        for project_id, (title, _) in sorted(self.projects.items()):
+            if title.startswith(prefix):
+                yield self.project(project_id)
+
+    # -- tasks ------------------------------------------------------------------------------
 
     def highest_task_id(self, project_id):
-        return max((task["id"] for task in self._of(project_id)), default=0)
+        return max((task["id"] for task in self._tasks_of(project_id)), default=0)
 
     def import_tasks(self, project_id, tasks):
         required = data_keys(self.project(project_id).label_config)
@@ -61,34 +79,29 @@ class MemoryLabelingApp:
         return [self._store(project_id, task) for task in tasks]
 
     def task_origins_above(self, project_id, task_id):
-        for task in self._of(project_id):
+        for task in self._tasks_of(project_id):
             if task["id"] > task_id and (origin := origin_of(task["meta"])):
                 yield task["id"], origin
 
     def update_task(self, task_id, body):
+        if task_id not in self.tasks:
+            raise ProjectNotFoundError(f"there is no task {task_id}")
         self.tasks[task_id].update(copy.deepcopy(dict(body)))
         self._touch(task_id)
-
-    def version(self):
-        return "1.23.2"
 
     def delete_task(self, task_id):
         self.tasks.pop(task_id, None)
 
     def task_states(self, project_id, since=""):
-        for task in self._of(project_id):
+        for task in self._tasks_of(project_id):
             if task["updated_at"] >= since:
-                yield TaskState(
-                    task["id"],
-                    task["updated_at"],
-                    task["counted"],
-                    origin_of(task["meta"]),
-                )
+                origin = origin_of(task["meta"])
+                yield TaskState(task["id"], task["updated_at"], task["counted"], origin)
 
     def uncounted_tasks(self, project_id, since=""):
         return [
             task["id"]
-            for task in self._of(project_id)
+            for task in self._tasks_of(project_id)
             if task["updated_at"] >= since and task["annotations"] and not task["counted"]
         ]
 
@@ -96,39 +109,86 @@ class MemoryLabelingApp:
         return RecentChanges.among(self.task_states(project_id), since)
 
     def now(self):
-        return _moment().replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return _timestamp(_now().replace(microsecond=0))
 
     def completions(self, project_id, task_ids):
-        for task in self._of(project_id):
+        for task in self._tasks_of(project_id):
             if task["id"] in task_ids:
                 yield parse_completion(copy.deepcopy(task))
 
     def count_annotated(self, project_id):
-        return sum(bool(task["annotations"]) for task in self._of(project_id))
+        return sum(bool(task["annotations"]) for task in self._tasks_of(project_id))
 
     def count_annotations(self, project_ids):
         return {
-            number: sum(len(task["annotations"]) for task in self._of(number))
-            for number in project_ids
-            if number in self.projects
+            project_id: sum(len(task["annotations"]) for task in self._tasks_of(project_id))
+            for project_id in project_ids
+            if project_id in self.projects
         }
 
+    def prediction_errors(self, label_config):
+        """Check what regions name: control, object, type and choices or labels."""
+        root = ET.fromstring(label_config)  # noqa: S314 - a test's own
+        tags = [tag for tag in root.iter() if tag.get("name")]
+        controls = {tag.get("name"): tag for tag in tags if tag.get("toName")}
+
+        def errors(prediction):
+            if not isinstance(prediction.get("result"), list):
+                return ["there is no list of regions"]
+            return [error for region in prediction["result"] for error in _region_errors(region)]
+
+        def _region_errors(region):
+            control = controls.get(region.get("from_name"))
+            if control is None:
+                return [f"there is no control {region.get('from_name')!r}"]
+            if region.get("to_name") != control.get("toName"):
+                return [f"the control is not for {region.get('to_name')!r}"]
+            kind = control.tag.lower()
+            if region.get("type") != kind:
+                return [f"the control does not make {region.get('type')!r}"]
+            offered = {option.get("value") for option in control if option.get("value")}
+            chosen = region.get("value", {}).get(kind, ())
+            return [f"{value!r} is not offered" for value in chosen if value not in offered]
+
+        return errors
+
+    # -- storages and webhooks --------------------------------------------------------------
+
     def register_storage(self, project_id, location):
-        where = project_id, location.scheme, location.bucket
-        self.storages[where] = (location.endpoint_url, location.region)
+        bucket = project_id, location.scheme, location.bucket
+        self.storages[bucket] = (location.endpoint_url, location.region)
 
     def register_webhook(self, project_id, address, secret):
         self.webhooks[project_id, address] = secret
 
-    # -- what annotators do ---------------------------------------------------------------
+    def has_webhook(self, project_id, address, secret):
+        return self.webhooks.get((project_id, address)) == secret
+
+    # -- the server -------------------------------------------------------------------------
+
+    def version(self):
+        return self.release
+
+    def server_info(self):
+        return ServerInfo(self.version(), "legacy token", "me@example.com")
+
+    def fetch_as_browser(self, _task_id, _uri):
+        return self.browser_response
+
+    # -- what annotators do -----------------------------------------------------------------
 
     def annotate(self, task_id, result):
-        number = next(self._numbers)
-        annotation = {"id": number, "result": result, "was_cancelled": False, "completed_by": 1}
+        annotation_id = next(self._numbers)
+        annotation = {
+            "id": annotation_id,
+            "result": result,
+            "was_cancelled": False,
+            "completed_by": 1,
+        }
         self.tasks[task_id]["annotations"].append(annotation)
         self._touch(task_id)
-        self._call_back(task_id, "ANNOTATION_CREATED")
-        return number
+        self._call_webhooks(task_id, "ANNOTATION_CREATED")
+        return annotation_id
 
     def edit(self, task_id, result):
         self.tasks[task_id]["annotations"][0]["result"] = result
@@ -142,43 +202,37 @@ class MemoryLabelingApp:
 
     def delete_annotation(self, annotation_id):
         for task in self.tasks.values():
-            left = [one for one in task["annotations"] if one["id"] != annotation_id]
-            if len(left) < len(task["annotations"]):
-                task["annotations"] = left
+            rest = [row for row in task["annotations"] if row["id"] != annotation_id]
+            if len(rest) < len(task["annotations"]):
+                task["annotations"] = rest
                 self._touch(task["id"])
-                self._call_back(task["id"], "ANNOTATIONS_DELETED")
+                self._call_webhooks(task["id"], "ANNOTATIONS_DELETED")
 
-    def _call_back(self, task_id, action):
-        project_id = self.tasks[task_id]["project"]
-        for (project, address), secret in self.webhooks.items():
-            if project == project_id:
+    # -- inside -----------------------------------------------------------------------------
+
+    def _call_webhooks(self, task_id, action):
+        for (project_id, address), secret in self.webhooks.items():
+            if project_id == self.tasks[task_id]["project"]:
                 httpx.post(address, json={"action": action}, headers={SECRET_HEADER: secret})
 
-    def find_project(self, title):
-        found = self.projects_with_prefix(title)
-        return next((one for one in found if one.title == title), None)
+    def _create(self, title, label_config):
+        project_id = max(self.projects, default=0) + 1
+        self.projects[project_id] = (title, label_config)
+        return self.project(project_id)
 
-    def _make(self, title, label_config):
-        number = max(self.projects, default=0) + 1
-        self.projects[number] = (title, label_config)
-        return self.project(number)
-
-    def _of(self, project_id):
-        self.project_exists(project_id)
-        return [task for _, task in sorted(self.tasks.items()) if task["project"] == project_id]
-
-    def project_exists(self, project_id):
+    def _tasks_of(self, project_id):
         if project_id not in self.projects:
             raise ProjectNotFoundError(f"there is no project {project_id}")
+        return [task for _, task in sorted(self.tasks.items()) if task["project"] == project_id]
 
     def _store(self, project_id, body):
-        number = max(self.tasks, default=0) + 1 if self.reuses_ids else next(self._numbers)
+        task_id = max(self.tasks, default=0) + 1 if self.reuses_ids else next(self._numbers)
         annotations = [
-            {"was_cancelled": False, **one, "id": next(self._numbers)}
-            for one in body.get("annotations", ())
+            {"was_cancelled": False, **annotation, "id": next(self._numbers)}
+            for annotation in body.get("annotations", ())
         ]
-        self.tasks[number] = {
-            "id": number,
+        self.tasks[task_id] = {
+            "id": task_id,
             "project": project_id,
             "data": copy.deepcopy(body["data"]),
             "meta": copy.deepcopy(body.get("meta", {})),
@@ -186,14 +240,19 @@ class MemoryLabelingApp:
             "annotations": annotations,
             "counted": len(annotations),
         }
-        self._touch(number)
-        return number
+        self._touch(task_id)
+        return task_id
 
     def _touch(self, task_id):
+        task = self.tasks[task_id]
         if self.counts:
-            self.tasks[task_id]["counted"] = len(self.tasks[task_id]["annotations"])
-        self.tasks[task_id]["updated_at"] = _moment().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            task["counted"] = len(task["annotations"])
+        task["updated_at"] = _timestamp(_now())
 
 
-def _moment():
+def _now():
     return datetime.now(timezone.utc)
+
+
+def _timestamp(moment):
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

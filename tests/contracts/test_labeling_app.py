@@ -9,6 +9,8 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+import jwt
 import pytest
 
 from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST, is_address
@@ -17,13 +19,14 @@ from ls_pipeline.domain.errors import (
     LabelStudioAccessError,
     LabelStudioError,
     LabelStudioUnavailableError,
+    PipelineError,
     ProjectNotFoundError,
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, Task
 from ls_pipeline.resources.label_studio import app as label_studio
-from ls_pipeline.resources.label_studio import storages as label_studio_storages
-from ls_pipeline.resources.label_studio.app import LabelStudio, prediction_errors
+from ls_pipeline.resources.label_studio import storages
+from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.labeling_app import SECRET_HEADER, StorageLocation
 from tests.contracts.conftest import Answer, serving
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
@@ -33,7 +36,7 @@ CONFIG = """<View><Text name="t" value="$text"/>
 RESULT = [{"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": ["A"]}}]
 
 LOCKED_SECONDS = 12
-"""Longer than Label Studio waits for its database before it tries again."""
+"""Longer than Label Studio waits for its locked database before it retries."""
 
 numbers = itertools.count()
 
@@ -44,7 +47,7 @@ class RealApp(LabelStudio):
     database: str = ""
 
     def lose_count(self, task_id):
-        # What is left when it deletes two projects at the same moment, and is labeled on.
+        # As Label Studio leaves it after it deleted two projects at the same moment.
         with contextlib.closing(sqlite3.connect(self.database, timeout=60)) as db, db:
             db.execute("UPDATE task SET total_annotations = 0 WHERE id = ?", [task_id])
 
@@ -82,9 +85,14 @@ def body(text="a", row=0, **more):
     return {**Task(row, {"text": text}).as_import(origin), **more}
 
 
-def test_project_is_made_once_and_found_by_its_exact_title(app, project):
+def test_project_is_created_once_and_found_by_its_exact_title(app, project):
     assert app.find_or_create_project(project.title, CONFIG).id == project.id
     assert app.find_or_create_project(project.title.lower(), CONFIG).id != project.id
+
+
+def test_absent_title_finds_no_project(app, project):
+    assert app.find_project(project.title).id == project.id
+    assert app.find_project(f"{project.title} absent") is None
 
 
 def test_project_keeps_its_label_config(app, project):
@@ -93,40 +101,40 @@ def test_project_keeps_its_label_config(app, project):
     assert again.label_config.split() == CONFIG.split()
 
 
-def test_project_like_another_is_made_once_with_its_label_config(app, project):
+def test_project_like_another_is_created_once_with_its_label_config(app, project):
     title = f"{project.title} (2)"
-    made = app.find_or_create_project_like(project.id, title)
+    copied = app.find_or_create_project_like(project.id, title)
 
-    assert (made.label_config, made.tasks) == (app.project(project.id).label_config, 0)
-    assert app.find_or_create_project_like(project.id, title).id == made.id != project.id
+    assert (copied.label_config, copied.tasks) == (app.project(project.id).label_config, 0)
+    assert app.find_or_create_project_like(project.id, title).id == copied.id != project.id
 
 
-def test_projects_are_found_by_how_their_titles_begin_the_oldest_first(app, project):
-    made = [
+def test_projects_with_a_prefix_come_oldest_first(app, project):
+    numbered = [
         app.find_or_create_project_like(project.id, project.title + more)
         for more in (" (3)", " (2)")
     ]
     app.find_or_create_project(f"No {project.title}", CONFIG)
     app.import_tasks(project.id, [body()])
-    found = list(app.projects_with_prefix(project.title))
+    projects = list(app.projects_with_prefix(project.title))
 
-    assert [one.id for one in found] == [project.id, *(one.id for one in made)]
-    assert [one.tasks for one in found] == [1, 0, 0]
+    assert [row.id for row in projects] == [project.id, *(row.id for row in numbered)]
+    assert [row.tasks for row in projects] == [1, 0, 0]
 
 
-def test_project_without_a_label_config_is_made_empty_and_takes_tasks(app):
+def test_project_without_a_label_config_is_empty_and_takes_tasks(app):
     project = app.find_or_create_project(f"Empty {os.getpid()} {next(numbers)}", "")
     app.import_tasks(project.id, [body()])
 
     assert app.project(project.id).tasks == 1
 
 
-def test_absent_project_is_told(app):
+def test_absent_project_is_an_error(app):
     with pytest.raises(ProjectNotFoundError):
         app.project(10**6)
 
 
-def test_import_gives_ids_in_order(app, project):
+def test_import_returns_ids_in_order(app, project):
     ids = app.import_tasks(project.id, [body(str(n), n) for n in range(5)])
     origins = dict(app.task_origins_above(project.id, 0))
 
@@ -134,7 +142,7 @@ def test_import_gives_ids_in_order(app, project):
     assert app.project(project.id).tasks == 5
 
 
-def test_import_is_all_or_nothing_and_names_the_culprit(app, project):
+def test_import_is_all_or_nothing_and_names_the_refused_task(app, project):
     with pytest.raises(TasksRefusedError) as caught:
         app.import_tasks(project.id, [body(), body() | {"data": {"x": 1}}, body()])
 
@@ -142,7 +150,7 @@ def test_import_is_all_or_nothing_and_names_the_culprit(app, project):
     assert app.highest_task_id(project.id) == 0
 
 
-def test_origins_above_an_id_are_those_that_came_later(app, project):
+def test_task_origins_above_an_id_are_of_later_tasks(app, project):
     app.import_tasks(project.id, [body(row=0)])
     above = app.highest_task_id(project.id)
     app.import_tasks(project.id, [body(row=1)])
@@ -150,26 +158,26 @@ def test_origins_above_an_id_are_those_that_came_later(app, project):
     assert [origin.row for _, origin in app.task_origins_above(project.id, above)] == [1]
 
 
-def test_origin_comes_back_as_it_went(app, project):
+def test_origin_is_read_as_it_was_written(app, project):
     origin = Origin("c", "s3://b/ä b+%2F\u2028.json", "v", 7)
     app.import_tasks(project.id, [Task(7, {"text": "s3://b/x"}).as_import(origin)])
 
-    assert [found for _, found in app.task_origins_above(project.id, 0)] == [origin]
+    assert [stored for _, stored in app.task_origins_above(project.id, 0)] == [origin]
 
 
-def test_annotating_moves_the_state_and_its_time(app, project):
-    (number,) = app.import_tasks(project.id, [body()])
+def test_new_annotation_changes_the_state_and_its_time(app, project):
+    (task_id,) = app.import_tasks(project.id, [body()])
     before = next(iter(app.task_states(project.id)))
-    app.annotate(number, RESULT)
+    app.annotate(task_id, RESULT)
     after = next(iter(app.task_states(project.id)))
 
     assert (before.annotations, after.annotations) == (0, 1)
     assert after.updated_at > before.updated_at
 
 
-def test_deleting_an_annotation_moves_the_state(app, project):
-    (number,) = app.import_tasks(project.id, [body()])
-    annotation = app.annotate(number, RESULT)
+def test_deleted_annotation_changes_the_state(app, project):
+    (task_id,) = app.import_tasks(project.id, [body()])
+    annotation = app.annotate(task_id, RESULT)
     before = next(iter(app.task_states(project.id)))
     app.delete_annotation(annotation)
     (after,) = app.task_states(project.id, before.updated_at)
@@ -185,17 +193,17 @@ def test_states_since_a_time_leave_earlier_ones_out(app, project):
     assert [state.id for state in app.task_states(project.id, since)] == [first]
 
 
-def test_recent_tells_of_the_states_that_would_be_listed(app, project):
+def test_recent_changes_count_the_states_that_would_be_listed(app, project):
     first, second = app.import_tasks(project.id, [body(row=0), body(row=1)])
     before = app.now()
     app.annotate(second, RESULT)
     app.annotate(first, RESULT)
     states = list(app.task_states(project.id))
     times = [before, *(state.updated_at for state in states), "2999-01-01T00:00:00.000000Z"]
-    found = [app.recent_changes(project.id, since) for since in times]
+    recent = [app.recent_changes(project.id, since) for since in times]
 
-    assert found == [RecentChanges.among(states, since) for since in times]
-    assert [one.count for one in found] == [2, 1, 2, 0]
+    assert recent == [RecentChanges.among(states, since) for since in times]
+    assert [changes.count for changes in recent] == [2, 1, 2, 0]
 
 
 def test_now_is_not_ahead_of_what_is_written_next(app, project):
@@ -206,38 +214,44 @@ def test_now_is_not_ahead_of_what_is_written_next(app, project):
 
 
 def test_completion_has_the_annotation_and_the_raw_data(app, project):
-    (number,) = app.import_tasks(project.id, [body("s3://b/k")])
-    app.annotate(number, RESULT)
-    (one,) = app.completions(project.id, [number])
+    (task_id,) = app.import_tasks(project.id, [body("s3://b/k")])
+    app.annotate(task_id, RESULT)
+    (completion,) = app.completions(project.id, [task_id])
 
-    assert (one.task_id, one.origin.uri, one.document["data"]) == (
-        number,
+    assert (completion.task_id, completion.origin.uri, completion.document["data"]) == (
+        task_id,
         "s3://b/k",
         {"text": "s3://b/k"},
     )
-    assert one.annotations[0]["result"] == RESULT
+    assert completion.annotations[0]["result"] == RESULT
 
 
-def test_completions_leave_out_what_is_gone(app, project):
+def test_completions_leave_out_deleted_tasks(app, project):
     ids = app.import_tasks(project.id, [body(row=n) for n in range(3)])
     app.delete_task(ids[1])
 
-    assert [one.task_id for one in app.completions(project.id, ids)] == [ids[0], ids[2]]
+    assert [task.task_id for task in app.completions(project.id, ids)] == [ids[0], ids[2]]
+
+
+def test_completions_come_by_id_each_once(app, project):
+    ids = app.import_tasks(project.id, [body(row=n) for n in range(102)])
+
+    assert [task.task_id for task in app.completions(project.id, [*ids[::-1], ids[0]])] == ids
 
 
 def test_deleting_a_task_twice_is_fine(app, project):
-    (number,) = app.import_tasks(project.id, [body()])
-    app.delete_task(number)
-    app.delete_task(number)
+    (task_id,) = app.import_tasks(project.id, [body()])
+    app.delete_task(task_id)
+    app.delete_task(task_id)
 
     assert list(app.task_states(project.id)) == []
 
 
-def test_draft_is_a_humans_work_and_no_completion(app, project):
-    (number,) = app.import_tasks(project.id, [body()])
-    (before,) = app.completions(project.id, [number])
-    app.draft(number, RESULT)
-    (after,) = app.completions(project.id, [number])
+def test_draft_is_human_work_and_not_a_completion(app, project):
+    (task_id,) = app.import_tasks(project.id, [body()])
+    (before,) = app.completions(project.id, [task_id])
+    app.draft(task_id, RESULT)
+    (after,) = app.completions(project.id, [task_id])
 
     assert (before.has_human_work, after.has_human_work, after.annotations) == (False, True, [])
 
@@ -262,14 +276,14 @@ def test_no_task_is_annotated_in_an_empty_project(app, project):
     assert app.uncounted_tasks(project.id) == []
 
 
-def test_annotated_task_of_which_the_app_lost_count_is_told(app, project):
+def test_annotated_task_that_the_app_miscounts_is_listed(app, project):
     lost, other, _ = app.import_tasks(project.id, [body(row=row) for row in range(3)])
     for number in (lost, lost, other):
         app.annotate(number, RESULT)
-    (since,) = (one.updated_at for one in app.task_states(project.id) if one.id == lost)
+    (since,) = (state.updated_at for state in app.task_states(project.id) if state.id == lost)
     app.lose_count(lost)
 
-    assert [one.annotations for one in app.task_states(project.id)] == [0, 1, 0]
+    assert [state.annotations for state in app.task_states(project.id)] == [0, 1, 0]
     assert app.uncounted_tasks(project.id) == app.uncounted_tasks(project.id, since) == [lost]
     assert app.uncounted_tasks(project.id, "2999-01-01T00:00:00.000000Z") == []
     assert app.count_annotated(project.id) == 2
@@ -293,12 +307,49 @@ def test_more_projects_than_fit_an_answer_are_counted(app, project):
 
 
 def test_update_replaces_data_and_meta(app, project):
-    (number,) = app.import_tasks(project.id, [body()])
+    (task_id,) = app.import_tasks(project.id, [body()])
     origin = Origin("c", "s3://b/k", "v2", 0)
-    app.update_task(number, Task(0, {"text": "new"}).as_import(origin))
-    (one,) = app.completions(project.id, [number])
+    app.update_task(task_id, Task(0, {"text": "new"}).as_import(origin))
+    (completion,) = app.completions(project.id, [task_id])
 
-    assert (one.document["data"], one.origin) == ({"text": "new"}, origin)
+    assert (completion.document["data"], completion.origin) == ({"text": "new"}, origin)
+
+
+def test_update_of_an_absent_task_is_an_error(app):
+    with pytest.raises(ProjectNotFoundError):
+        app.update_task(10**6, body())
+
+
+def test_prediction_that_fits_has_no_errors(app):
+    errors = app.prediction_errors(CONFIG)
+
+    assert errors({"result": RESULT}) == errors({"result": []}) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"value": {"choices": ["C"]}},
+        {"from_name": "other"},
+        {"to_name": "other"},
+        {"type": "labels"},
+    ],
+)
+def test_prediction_that_does_not_fit_has_errors(app, wrong):
+    errors = app.prediction_errors(CONFIG)
+    (region,) = RESULT
+
+    assert len(errors({"result": [region, {**region, **wrong}]})) >= 1
+
+
+def test_prediction_without_a_result_has_errors(app):
+    assert app.prediction_errors(CONFIG)({"model_version": "1"})
+
+
+def test_server_info_has_the_version_the_token_and_the_user(app):
+    info = app.server_info()
+
+    assert (info.version, info.token, "@" in info.user) == (app.version(), "legacy token", True)
 
 
 # -- Label Studio alone -------------------------------------------------------------------
@@ -313,7 +364,7 @@ def test_wrong_key_says_which_variable(world):
 
 
 @pytest.mark.server
-def test_personal_access_token_is_taken_too(world, personal_access_token):
+def test_personal_access_token_is_accepted(world, personal_access_token):
     world.setenv("LABEL_STUDIO_API_KEY", personal_access_token)
 
     assert RealApp().now()
@@ -334,7 +385,7 @@ def test_no_server_says_which_variable(environment):
 
 
 @pytest.mark.server
-def test_another_server_is_told_from_label_studio(world, s3_server):
+def test_another_server_is_an_error(world, s3_server):
     world.setenv("LABEL_STUDIO_URL", s3_server.url)
 
     with pytest.raises(LabelStudioError):
@@ -342,25 +393,25 @@ def test_another_server_is_told_from_label_studio(world, s3_server):
 
 
 @pytest.mark.server
-def test_project_is_found_among_more_than_an_answer_holds(world, monkeypatch):
+def test_project_is_found_on_a_later_page(world, monkeypatch):
     monkeypatch.setattr(label_studio, "PROJECTS_PAGE", 2)
     app, title = RealApp(), f"Many {os.getpid()}"
-    made = [app.find_or_create_project(f"{title}{number}", CONFIG).id for number in range(5)]
+    ids = [app.find_or_create_project(f"{title}{number}", CONFIG).id for number in range(5)]
 
-    assert [one.id for one in app.projects_with_prefix(title)] == made
+    assert [project.id for project in app.projects_with_prefix(title)] == ids
 
 
 @pytest.mark.parametrize("key", ["secret\nof-ours", "secret of-ours", "“secret-of-ours”"])
-def test_api_key_that_is_none_is_told_and_not_shown(environment, bad_day, key):
+def test_malformed_api_key_is_an_error_that_does_not_show_it(environment, bad_day, key):
     environment.setenv("LABEL_STUDIO_URL", bad_day.url)
     environment.setenv("LABEL_STUDIO_API_KEY", key)
 
-    with pytest.raises(LabelStudioAccessError, match="LABEL_STUDIO_API_KEY holds") as caught:
+    with pytest.raises(LabelStudioAccessError, match="LABEL_STUDIO_API_KEY contains") as caught:
         LabelStudio().version()
     assert "of-ours" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_line_break_behind_the_api_key_is_no_part_of_it(environment, bad_day):
+def test_line_break_after_the_api_key_is_ignored(environment, bad_day):
     environment.setenv("LABEL_STUDIO_URL", bad_day.url)
     environment.setenv("LABEL_STUDIO_API_KEY", "secret-of-ours\n")
     bad_day.answer = Answer(b'{"release": "1.23.2"}')
@@ -369,7 +420,7 @@ def test_line_break_behind_the_api_key_is_no_part_of_it(environment, bad_day):
     assert bad_day.requests[0].headers["authorization"] == "Token secret-of-ours"
 
 
-def test_url_that_is_no_address_is_told(environment):
+def test_invalid_url_is_an_error_that_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_URL", "http://localhost:80a")
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
 
@@ -377,53 +428,124 @@ def test_url_that_is_no_address_is_told(environment):
         LabelStudio().version()
 
 
+def test_url_without_http_is_an_error_that_names_the_variable(environment):
+    environment.setenv("LABEL_STUDIO_URL", "localhost:8080")
+    environment.setenv("LABEL_STUDIO_API_KEY", "token")
+
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL is 'localhost:8080'"):
+        LabelStudio().version()
+
+
+def test_invalid_public_url_is_an_error_that_names_the_variable(environment):
+    environment.setenv("LABEL_STUDIO_API_KEY", "token")
+    environment.setenv("LABEL_STUDIO_PUBLIC_URL", "http://localhost:80a")
+
+    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_PUBLIC_URL is 'http://localhost:80a'"):
+        LabelStudio().fetch_as_browser(1, "s3://b/k")
+
+
+def test_token_refresh_through_a_broken_proxy_is_an_outage(environment, bad_day):
+    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+    environment.setenv("LABEL_STUDIO_API_KEY", jwt.encode({"exp": 2**32}, "k" * 32))
+    bad_day.answer = Answer(b"<html>Bad gateway</html>", 502)
+
+    with pytest.raises(LabelStudioUnavailableError, match="token refresh"):
+        LabelStudio().version()
+
+
+UNREACHABLE = {
+    httpx.HTTPStatusError: "is raised by raise_for_status, which nothing calls",
+    httpx.CookieConflict: "is raised for a cookie that is read by name; none is",
+    httpx.StreamError: "is raised for a body that is streamed; none is",
+}
+
+
+def httpx_exceptions():
+    classes = [value for value in vars(httpx).values() if isinstance(value, type)]
+    exceptions = [kind for kind in classes if issubclass(kind, Exception)]
+    return [kind for kind in exceptions if not issubclass(kind, tuple(UNREACHABLE))]
+
+
+class FailingClient:
+    """A client of the SDK whose requests all fail."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def request(self, *_args, **_options):
+        raise self.error
+
+
+@pytest.fixture(params=httpx_exceptions(), ids=lambda kind: kind.__name__)
+def failing_app(request, environment):
+    environment.setenv("LABEL_STUDIO_URL", "http://labels")
+    environment.setenv("LABEL_STUDIO_API_KEY", "token")
+    error = request.param("it fails")
+    if isinstance(error, httpx.HTTPError):
+        error.request = httpx.Request("GET", "http://labels/api/version")
+    app = LabelStudio()
+    app.api.http = FailingClient(error)
+    return app
+
+
+@pytest.mark.parametrize(
+    "call",
+    [LabelStudio.version, lambda app: app.fetch_as_browser(1, "s3://b/k")],
+    ids=["version", "fetch_as_browser"],
+)
+def test_every_httpx_exception_is_an_error_of_ours(failing_app, call):
+    with pytest.raises(PipelineError):
+        call(failing_app)
+
+
 @pytest.mark.server
-def test_project_that_was_made_twice_is_the_older_one_and_none_is_deleted(world):
+def test_of_a_project_created_twice_the_older_counts_and_none_is_deleted(world):
     app, title = RealApp(), f"Twice {os.getpid()} and with a title as long as allowed"[:50]
     first = app.find_or_create_project(title, CONFIG)
-    found = app._made(title, {"label_config": CONFIG})
-    app._made(title, {"label_config": CONFIG})
-    titles = [one.title for one in app.projects_with_prefix(title[:20])]
+    oldest = app._create_project(title, {"label_config": CONFIG})
+    app._create_project(title, {"label_config": CONFIG})
+    titles = [project.title for project in app.projects_with_prefix(title[:20])]
 
-    assert found.id == app.find_or_create_project(title, CONFIG).id == first.id
+    assert oldest.id == app.find_or_create_project(title, CONFIG).id == first.id
     assert titles == [title, *[f"{title[:29]} (made twice, unused)"] * 2]
 
 
 @pytest.mark.server
-def test_project_like_another_is_labeled_in_as_that_one(world):
+def test_project_like_another_has_its_labeling_settings(world):
     app = RealApp()
     project = app.find_or_create_project("Set up by hand", CONFIG)
     by_hand = {"expert_instruction": "Look twice.", "maximum_annotations": 3, "color": "#123456"}
     app.api.json("PATCH", f"api/projects/{project.id}/", json=by_hand)
-    made = app.find_or_create_project_like(project.id, "Set up by hand (2)")
-    found = app.api.json("GET", f"api/projects/{made.id}/")
+    copied = app.find_or_create_project_like(project.id, "Set up by hand (2)")
+    settings = app.api.json("GET", f"api/projects/{copied.id}/")
 
-    assert {name: found[name] for name in by_hand} == by_hand
+    assert {name: settings[name] for name in by_hand} == by_hand
 
 
 @pytest.mark.server
-def test_what_tasks_bring_is_there_though_label_studio_had_to_try_again(app_on_sqlite, monkeypatch):
-    app, whole, answers = app_on_sqlite, LabelStudio._imported, []
+def test_parts_of_tasks_survive_an_import_that_label_studio_retried(app_on_sqlite, monkeypatch):
+    app, import_once, answers = app_on_sqlite, LabelStudio._import_once, []
     monkeypatch.setattr(
-        LabelStudio, "_imported", lambda *asked: answers.append(whole(*asked)) or answers[-1]
+        LabelStudio, "_import_once", lambda *args: answers.append(import_once(*args)) or answers[-1]
     )
     project = app.find_or_create_project(f"Locked {os.getpid()}", CONFIG)
-    brought = {"predictions": [{"result": RESULT}], "annotations": [{"result": RESULT}]}
+    parts = {"predictions": [{"result": RESULT}], "annotations": [{"result": RESULT}]}
     with contextlib.closing(sqlite3.connect(app.database)) as db, ThreadPoolExecutor(1) as pool:
         db.execute("BEGIN IMMEDIATE")
-        coming = pool.submit(app.import_tasks, project.id, [body(**brought), body(row=1)])
+        pending = pool.submit(app.import_tasks, project.id, [body(**parts), body(row=1)])
         time.sleep(LOCKED_SECONDS)
         db.rollback()
-        ids = coming.result()
-    first, _ = found = list(app.completions(project.id, ids))
+        ids = pending.result()
+    first, _ = completions = list(app.completions(project.id, ids))
 
     assert [answer["prediction_count"] for answer in answers] == [0, 1]
     assert (len(first.annotations), len(first.document["predictions"])) == (1, 1)
-    assert [one.task_id for one in found] == [one.id for one in app.task_states(project.id)] == ids
+    assert [task.task_id for task in completions] == ids
+    assert [state.id for state in app.task_states(project.id)] == ids
 
 
 @pytest.mark.server
-def test_task_that_crashes_label_studio_is_told_from_an_outage(world):
+def test_task_that_crashes_label_studio_is_not_an_outage(world):
     app = RealApp()
     project = app.find_or_create_project("Crashes", CONFIG)
 
@@ -434,7 +556,7 @@ def test_task_that_crashes_label_studio_is_told_from_an_outage(world):
 
 
 @pytest.mark.server
-def test_bucket_that_label_studio_can_not_reach_is_told(world):
+def test_bucket_that_label_studio_can_not_reach_is_an_error(world):
     app = RealApp()
     project = app.find_or_create_project("No bucket", CONFIG)
 
@@ -444,14 +566,14 @@ def test_bucket_that_label_studio_can_not_reach_is_told(world):
 
 @pytest.fixture
 def storage_app(world):
-    """Give an app, its project and a bucket, registered once, with what tells its storages."""
+    """Return an app and a project without storages; there is a bucket ``storages``."""
     import boto3
 
     app = RealApp()
     project = app.find_or_create_project("Storages", CONFIG)
     boto3.client("s3").create_bucket(Bucket="storages")
-    for one in _storages(app, project):
-        app.api.json("DELETE", f"api/storages/s3/{one['id']}")
+    for storage in _storages(app, project):
+        app.api.json("DELETE", f"api/storages/s3/{storage['id']}")
     return app, project
 
 
@@ -460,27 +582,27 @@ def _storages(app, project):
 
 
 @pytest.mark.server
-def test_region_of_a_bucket_that_annotators_open_can_change(storage_app):
+def test_region_of_a_registered_storage_can_change(storage_app):
     app, project = storage_app
     app.register_storage(project.id, StorageLocation("s3", "storages"))
     app.register_storage(project.id, StorageLocation("s3", "storages", region="eu-west-3"))
-    (one,) = _storages(app, project)
+    (storage,) = _storages(app, project)
 
-    assert one["region_name"] == "eu-west-3"
+    assert storage["region_name"] == "eu-west-3"
 
 
 @pytest.mark.server
-def test_inner_endpoint_that_label_studio_refuses_is_left_to_its_own(storage_app, s3_server):
+def test_refused_inner_endpoint_is_left_to_label_studios_own(storage_app, s3_server):
     app, project = storage_app
     app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url, "eu-west-3"))
-    (one,) = _storages(app, project)
+    (storage,) = _storages(app, project)
 
-    assert (one["s3_endpoint"] or "", one["region_name"]) == ("", "eu-west-3")
-    assert one["title"].endswith(f"instead of {s3_server.url}")
+    assert (storage["s3_endpoint"] or "", storage["region_name"]) == ("", "eu-west-3")
+    assert storage["title"].endswith(f"instead of {s3_server.url}")
 
 
 @pytest.mark.server
-def test_links_lead_to_where_people_open_it(storage_app, monkeypatch):
+def test_links_use_the_public_url(storage_app, monkeypatch):
     app, project = storage_app
     monkeypatch.setenv("LABEL_STUDIO_PUBLIC_URL", "https://labels.example.com/")
 
@@ -488,28 +610,26 @@ def test_links_lead_to_where_people_open_it(storage_app, monkeypatch):
 
 
 @pytest.mark.server
-def test_endpoint_that_was_refused_is_not_proposed_at_every_pass(
-    storage_app, s3_server, monkeypatch
-):
+def test_refused_endpoint_is_not_sent_again(storage_app, s3_server, monkeypatch):
     app, project = storage_app
     app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url))
-    monkeypatch.setattr(label_studio_storages, "_store", None)
+    monkeypatch.setattr(storages, "_save", None)
 
     app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url))
 
 
 @pytest.mark.server
-def test_endpoint_in_place_of_one_that_was_refused_is_taken(storage_app, s3_server):
+def test_endpoint_after_a_refused_one_is_accepted(storage_app, s3_server):
     app, project = storage_app
     app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url))
     app.register_storage(project.id, StorageLocation("s3", "storages"))
-    (one,) = _storages(app, project)
+    (storage,) = _storages(app, project)
 
-    assert "instead of" not in one["title"]
+    assert "instead of" not in storage["title"]
 
 
 @pytest.mark.server
-def test_endpoint_that_does_not_lead_to_the_bucket_is_told(storage_app):
+def test_endpoint_without_the_bucket_is_an_error(storage_app):
     app, project = storage_app
     app.register_storage(project.id, StorageLocation("s3", "storages"))
 
@@ -523,74 +643,80 @@ def test_storage_that_a_person_made_stays_as_it_is(storage_app):
     body = {"project": project.id, "bucket": "storages", "title": "Mine"}
     app.api.json("POST", "api/storages/s3/", json=body)
     app.register_storage(project.id, StorageLocation("s3", "storages", region="eu-west-3"))
-    (one,) = _storages(app, project)
+    (storage,) = _storages(app, project)
 
-    assert (one["title"], one["region_name"]) == ("Mine", None)
-
-
-def test_bad_prediction_is_found_out():
-    errors = prediction_errors(CONFIG)
-    wrong = [{**RESULT[0], "value": {"choices": ["C"]}}]
-
-    assert errors({"result": RESULT}) == []
-    assert errors({"result": wrong})
+    assert (storage["title"], storage["region_name"]) == ("Mine", None)
 
 
-# -- calling back -------------------------------------------------------------------------
+# -- webhooks -------------------------------------------------------------------------
 
 
 @pytest.fixture
-def door():
-    """Give a server where Label Studio may call."""
+def receiver():
+    """Run a server that Label Studio may call."""
     if not is_address(WEBHOOKS_HOST):
-        pytest.skip(f"{WEBHOOKS_HOST} is no address of this machine")
+        pytest.skip(f"{WEBHOOKS_HOST} is not an address of this machine")
     with serving(WEBHOOKS_HOST) as server:
         server.answer = Answer(status=204)
         yield server
 
 
-def calls(door):
-    shown = SECRET_HEADER.lower()
-    return [(one.path, json.loads(one.body), one.headers.get(shown)) for one in door.requests]
+def calls(receiver):
+    return [
+        (request.path, json.loads(request.body), request.headers.get(SECRET_HEADER.lower()))
+        for request in receiver.requests
+    ]
 
 
-def test_label_that_is_made_and_deleted_is_told_with_the_secret_and_no_more(app, project, door):
-    (number,) = app.import_tasks(project.id, [body()])
-    app.register_webhook(project.id, f"{door.url}/connections/c", "our-secret")
-    app.delete_annotation(app.annotate(number, RESULT))
+def test_webhook_reports_event_and_secret_and_no_more(app, project, receiver):
+    (task_id,) = app.import_tasks(project.id, [body()])
+    app.register_webhook(project.id, f"{receiver.url}/connections/c", "our-secret")
+    app.delete_annotation(app.annotate(task_id, RESULT))
 
-    assert calls(door) == [
+    assert calls(receiver) == [
         ("/connections/c", {"action": "ANNOTATION_CREATED"}, "our-secret"),
         ("/connections/c", {"action": "ANNOTATIONS_DELETED"}, "our-secret"),
     ]
 
 
-def test_address_is_registered_once_and_another_connections_stays(app, project, door):
-    (number,) = app.import_tasks(project.id, [body()])
+def test_webhook_is_registered_once_and_others_stay(app, project, receiver):
+    (task_id,) = app.import_tasks(project.id, [body()])
     for name in ("c", "d", "c"):
-        app.register_webhook(project.id, f"{door.url}/connections/{name}", "our-secret")
-    app.annotate(number, RESULT)
+        app.register_webhook(project.id, f"{receiver.url}/connections/{name}", "our-secret")
+    app.annotate(task_id, RESULT)
 
-    assert sorted(path for path, _, _ in calls(door)) == ["/connections/c", "/connections/d"]
+    assert sorted(path for path, _, _ in calls(receiver)) == ["/connections/c", "/connections/d"]
+
+
+def test_webhook_is_known_by_project_address_and_secret(app, project, receiver):
+    address = f"{receiver.url}/connections/c"
+    before = app.has_webhook(project.id, address, "our-secret")
+    app.register_webhook(project.id, address, "our-secret")
+
+    assert (before, app.has_webhook(project.id, address, "our-secret")) == (False, True)
+    assert not app.has_webhook(project.id, address, "renewed")
+    assert not app.has_webhook(project.id, f"{receiver.url}/connections/d", "our-secret")
 
 
 @pytest.mark.server
-def test_registration_that_is_out_of_date_is_corrected(world, door):
+def test_outdated_webhook_is_corrected(world, receiver):
     app = RealApp()
     project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
-    (number,) = app.import_tasks(project.id, [body()])
+    (task_id,) = app.import_tasks(project.id, [body()])
     app.register_webhook(project.id, f"http://{WEBHOOKS_HOST}:9/connections/c", "our-secret")
-    app.register_webhook(project.id, f"{door.url}/connections/c", "our-secret")
-    (there,) = app.api.json("GET", "api/webhooks/", params={"project": project.id})
-    app.api.json("PATCH", f"api/webhooks/{there['id']}/", json={"is_active": False, "actions": []})
-    app.register_webhook(project.id, f"{door.url}/connections/c", "renewed")
-    app.annotate(number, RESULT)
+    app.register_webhook(project.id, f"{receiver.url}/connections/c", "our-secret")
+    (webhook,) = app.api.json("GET", "api/webhooks/", params={"project": project.id})
+    app.api.json(
+        "PATCH", f"api/webhooks/{webhook['id']}/", json={"is_active": False, "actions": []}
+    )
+    app.register_webhook(project.id, f"{receiver.url}/connections/c", "renewed")
+    app.annotate(task_id, RESULT)
 
-    assert calls(door) == [("/connections/c", {"action": "ANNOTATION_CREATED"}, "renewed")]
+    assert calls(receiver) == [("/connections/c", {"action": "ANNOTATION_CREATED"}, "renewed")]
 
 
 @pytest.mark.server
-def test_address_that_label_studio_calls_nobody_at_is_an_error_that_says_what_to_do(world):
+def test_refused_webhook_address_is_an_error_with_advice(world):
     app = RealApp()
     project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
 

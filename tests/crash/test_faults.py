@@ -45,8 +45,8 @@ def between():
 def impatient(monkeypatch):
     """Wait for seconds where people wait for minutes."""
     monkeypatch.setattr(reconcile, "PATIENCE", 1.0)
-    monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT", 1.0)
-    monkeypatch.setattr(label_studio_api, "TIMEOUT", 5.0)
+    monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(label_studio_api, "TIMEOUT_SECONDS", 5.0)
 
 
 def make_pass(name):

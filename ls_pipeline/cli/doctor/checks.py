@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ls_pipeline.cli.context import CliContext
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.labeling_app import Project
+    from ls_pipeline.resources.labeling_app import DiagnosableLabelingApp, Project
     from ls_pipeline.resources.ledger.connection import Account
     from ls_pipeline.resources.queue import Queue
     from ls_pipeline.settings.model import Connection, Source, SourceParams, Target
@@ -114,21 +114,21 @@ def _own_state(cli: CliContext) -> Iterator[Check]:
 
 
 def _label_studio(cli: CliContext) -> Iterator[Check]:
-    app = cli.label_studio
+    app: DiagnosableLabelingApp = cli.label_studio
     try:
-        about = app.server_info()
+        info = app.server_info()
     except PipelineError as error:
         yield _from_error("label studio", error)
         return
     yield Check("label studio", "ok", f"It answers at {app.base_url}.")
-    yield Check("token", "ok", f"The {about.token} of {about.user} is accepted.")
-    if tuple(about.version.split(".")[:2]) == SUPPORTED:
-        yield Check("version", "ok", f"Label Studio is {about.version}.")
+    yield Check("token", "ok", f"The {info.token} of {info.user} is accepted.")
+    if tuple(info.version.split(".")[:2]) == SUPPORTED:
+        yield Check("version", "ok", f"Label Studio is {info.version}.")
     else:
         yield Check(
             "version",
             "warning",
-            f"Label Studio is {about.version}; ls_pipeline is tested with {'.'.join(SUPPORTED)}.",
+            f"Label Studio is {info.version}; ls_pipeline is tested with {'.'.join(SUPPORTED)}.",
             "Try one connection on a small folder first.",
         )
 
@@ -286,7 +286,7 @@ def _blobs(account: Account, key: str, cli: CliContext, *, answers: bool) -> Ite
         yield Check("blobs: CORS", "skipped", "The object does not open.")
         return
     yield Check("blobs: open", "ok", f"Task {number} opens {uri}, from {at}.")
-    yield _cors(cli.label_studio.public_url, opened.host, allowed=opened.allowed)
+    yield _cors(cli.label_studio.public_url, opened.host, allowed=opened.cors_allowed)
 
 
 def _advice_on_opening(status: int, host: str) -> str:

@@ -1,4 +1,4 @@
-"""Label Studio, as the labeling app of the project."""
+"""Label Studio as the project's labeling app."""
 
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
 import base64
@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -31,24 +30,33 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.tasks import Origin, origin_of
 from ls_pipeline.resources import environment
-from ls_pipeline.resources.label_studio import storages as label_studio_storages
-from ls_pipeline.resources.label_studio import webhooks as label_studio_webhooks
-from ls_pipeline.resources.label_studio.http import LabelStudioAPI, detail
-from ls_pipeline.resources.labeling_app import Project, StorageLocation
+from ls_pipeline.resources.label_studio import storages, webhooks
+from ls_pipeline.resources.label_studio.http import LabelStudioAPI, detail, invalid_url
+from ls_pipeline.resources.labeling_app import (
+    BrowserResponse,
+    Project,
+    ServerInfo,
+    StorageLocation,
+)
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
 if TYPE_CHECKING:
     import httpx
 
-LIGHT_PAGE = 1000
-WHOLE_PAGE = 200
-"""Tasks in one answer, without and with their annotations."""
+STATES_PAGE = 1000
+"""Tasks in one answer without their annotations."""
+
+COMPLETIONS_PAGE = 200
+"""Tasks in one answer with their annotations."""
+
+COMPLETIONS_IDS = 100
+"""Task ids in one request. They travel in the URL, which stays short enough for any proxy."""
 
 PROJECTS_PAGE = 100
-"""Projects in one answer; Label Studio gives no more."""
+"""Projects in one answer: Label Studio's maximum (``projects/api.py``)."""
 
 PROJECT_FIELDS = "id,title,label_config,task_number"
-"""What is asked of a project: the other counts take 100 ms on one of 100,000 tasks, these 20."""
+"""The fields of `Project`. With all counts, a project of 100,000 tasks takes 100 ms, not 20."""
 
 LABELING_SETTINGS = (
     "color",
@@ -66,41 +74,19 @@ LABELING_SETTINGS = (
     "show_skip_button",
     "skip_queue",
 )
-"""How people label in a project: what one that continues it is made with."""
+"""The fields that `find_or_create_project_like` copies."""
 
 DUPLICATE_SUFFIX = " (made twice, unused)"
-"""Ends the title of a project that nothing needs, and that somebody may delete."""
+"""Ends the title of a project that two runs created at once. A person may delete it."""
 
 IMPORT_COUNTS = {"annotations": "annotation_count", "predictions": "prediction_count"}
-"""What tasks may bring, and where the answer to an import counts it."""
+"""For each part of a task, the field of an import's answer that counts it."""
 
-IMPORTS_AT_MOST = 3
-"""Of the same tasks, where it has lost what they brought."""
+MAX_IMPORTS = 3
+"""How often the same tasks are imported if Label Studio loses their annotations."""
 
-IMPORT_TIMEOUT = 600.0
-"""Seconds. 100,000 tasks in one call took 12 s on an idle server."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What answers, and as whom it knows us."""
-
-    version: str
-    token: str
-    """``legacy token`` or ``personal access token``."""
-    user: str
-
-
-@dataclass(frozen=True, slots=True)
-class BrowserResponse:
-    """How a browser fares with the URL of a task's object."""
-
-    status: int
-    """0: no answer."""
-    host: str
-    """Where Label Studio sent it; empty when it hands the bytes on itself."""
-    allowed: bool
-    """Label Studio's pages may use the answer: it is their own, or CORS lets them."""
+IMPORT_TIMEOUT_SECONDS = 600.0
+"""100,000 tasks in one request took 12 s on an idle server."""
 
 
 class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -108,8 +94,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     url: str = Field(
         default="",
-        description="Empty: LABEL_STUDIO_URL, else the one that `ls-pipeline start` runs in the "
-        "home, else http://localhost:8080.",
+        description="Empty: LABEL_STUDIO_URL, else the server that `ls-pipeline start` runs in "
+        "this home, else http://localhost:8080.",
     )
     api_key: str = Field(
         default="",
@@ -117,81 +103,91 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     google_credentials: str = Field(
         default="",
-        description="File with a service account's key for Label Studio to sign gs:// URLs with. "
-        "Empty: LABEL_STUDIO_GOOGLE_CREDENTIALS, else Label Studio's own credentials serve.",
+        description="File with a service account key, with which Label Studio signs gs:// URLs. "
+        "Empty: LABEL_STUDIO_GOOGLE_CREDENTIALS, else Label Studio uses its own credentials.",
     )
+
+    # -- projects ---------------------------------------------------------------------------
 
     def project(self, project_id: int) -> Project:
         params = {"include": PROJECT_FIELDS}
         return self._project(self.api.json("GET", f"api/projects/{project_id}/", params=params))
 
-    def projects_with_prefix(self, title: str) -> Iterator[Project]:
+    def projects_with_prefix(self, prefix: str) -> Iterator[Project]:
         # The server's filter is a substring match that ignores case.
-        params = {"title": title, "ordering": "id", "include": PROJECT_FIELDS}
+        params = {
+            "title": prefix,
+            "ordering": "id",
+            "include": PROJECT_FIELDS,
+            "page_size": PROJECTS_PAGE,
+        }
         for page in itertools.count(1):
-            asked = {**params, "page_size": PROJECTS_PAGE, "page": page}
-            answer = self.api.json("GET", "api/projects/", params=asked)
-            for one in answer["results"]:
-                if one["title"].startswith(title):
-                    yield self._project(one)
+            answer = self.api.json("GET", "api/projects/", params={**params, "page": page})
+            for row in answer["results"]:
+                if row["title"].startswith(prefix):
+                    yield self._project(row)
             if not answer["next"]:
                 return
 
+    def find_project(self, title: str) -> Project | None:
+        projects = self.projects_with_prefix(title)
+        return next((project for project in projects if project.title == title), None)
+
     def find_or_create_project(self, title: str, label_config: str) -> Project:
-        body = {"label_config": label_config or "<View></View>"}
-        return self.find_project(title) or self._made(title, body)
+        settings = {"label_config": label_config or "<View></View>"}
+        return self.find_project(title) or self._create_project(title, settings)
 
     def find_or_create_project_like(self, project_id: int, title: str) -> Project:
-        if found := self.find_project(title):
-            return found
+        if project := self.find_project(title):
+            return project
         params = {"include": ",".join(LABELING_SETTINGS)}
-        like = self.api.json("GET", f"api/projects/{project_id}/", params=params)
-        # What was never set it gives as null, and crashes on where it gets it.
-        return self._made(title, {name: value for name, value in like.items() if value is not None})
+        settings = self.api.json("GET", f"api/projects/{project_id}/", params=params)
+        # Label Studio returns null for what was never set, and crashes if it is sent null.
+        settings = {name: value for name, value in settings.items() if value is not None}
+        return self._create_project(title, settings)
 
-    def find_project(self, title: str) -> Project | None:
-        """Give the project of that title, the oldest of several, if there is one."""
-        return next((one for one in self.projects_with_prefix(title) if one.title == title), None)
+    def _create_project(self, title: str, settings: Mapping[str, Any]) -> Project:
+        body = {**settings, "title": title}
+        created = self._project(self.api.json("POST", "api/projects/", json=body))
+        oldest = self.find_project(title) or created
+        if oldest.id != created.id:  # another run created one at the same moment
+            # It is renamed, not deleted: after two deletions at the same moment, Label Studio
+            # never counts an annotation again.
+            unused = title[: TITLE_LENGTHS[-1] - len(DUPLICATE_SUFFIX)] + DUPLICATE_SUFFIX
+            self.api.json("PATCH", f"api/projects/{created.id}/", json={"title": unused})
+        return oldest
 
-    def _made(self, title: str, set_up: Mapping[str, Any]) -> Project:
-        made = self._project(
-            self.api.json("POST", "api/projects/", json={**set_up, "title": title})
-        )
-        first = self.find_project(title) or made
-        if first.id != made.id:  # another run made one at the same moment: the older one stays
-            # Two deletions at once have Label Studio never count an annotation again.
-            spare = title[: TITLE_LENGTHS[-1] - len(DUPLICATE_SUFFIX)] + DUPLICATE_SUFFIX
-            self.api.json("PATCH", f"api/projects/{made.id}/", json={"title": spare})
-        return first
-
-    def _project(self, found: Mapping[str, Any]) -> Project:
+    def _project(self, row: Mapping[str, Any]) -> Project:
         return Project(
-            found["id"],
-            found["title"],
-            found["label_config"],
-            found["task_number"] or 0,
-            f"{self.public_url}/projects/{found['id']}",
+            row["id"],
+            row["title"],
+            row["label_config"],
+            row["task_number"] or 0,
+            f"{self.public_url}/projects/{row['id']}",
         )
+
+    # -- tasks ------------------------------------------------------------------------------
 
     def highest_task_id(self, project_id: int) -> int:
         query = {"ordering": ["-tasks:id"]}
-        found = self._page(project_id, query, 1, include="id")
-        return found[0]["id"] if found else 0
+        tasks = self._page(project_id, query, 1, include="id")["tasks"]
+        return tasks[0]["id"] if tasks else 0
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Import tasks as ``LabelingApp.import_tasks`` says, and with all that they bring.
+        """Import tasks as ``LabelingApp.import_tasks`` says.
 
-        On SQLite, where its database was locked, Label Studio tries again by itself, and has lost
-        the tasks' predictions and annotations by then: such tasks are deleted, and sent anew.
+        If its SQLite database was locked, Label Studio repeats the import on its own
+        (``retry_database_locked``), and has lost the tasks' annotations and predictions by then.
+        Such tasks are deleted and imported again.
         """
-        brought = any(one.get(kind) for one in tasks for kind in IMPORT_COUNTS)
-        for _ in range(IMPORTS_AT_MOST):
-            found = self._imported(project_id, tasks)
-            ids: list[int] = found["task_ids"]
-            if not brought or any(found.get(count) != 0 for count in IMPORT_COUNTS.values()):
+        has_parts = any(task.get(part) for task in tasks for part in IMPORT_COUNTS)
+        for _ in range(MAX_IMPORTS):
+            answer = self._import_once(project_id, tasks)
+            ids: list[int] = answer["task_ids"]
+            if not has_parts or any(answer.get(count) != 0 for count in IMPORT_COUNTS.values()):
                 return ids
-            for number in ids:
-                self.delete_task(number)
+            for task_id in ids:
+                self.delete_task(task_id)
         raise TasksRefusedError(
             f"Label Studio stored {len(tasks)} tasks without their predictions and annotations; "
             "its log may say why.",
@@ -199,28 +195,28 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             crashed=True,
         )
 
-    def _imported(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _import_once(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         answer = self.api.send(
             "POST",
             f"api/projects/{project_id}/import",
             params={"return_task_ids": "true", "commit_to_project": "true"},
-            # Written here: the SDK looks at each value of `json` first, for longer than it sends.
+            # Not `json=`: the SDK walks through each value first, which takes longer than to send.
             content=json.dumps(list(tasks)).encode(),
             headers={"Content-Type": "application/json"},
-            request_options={"max_retries": 0, "timeout_in_seconds": IMPORT_TIMEOUT},
+            request_options={"max_retries": 0, "timeout_in_seconds": IMPORT_TIMEOUT_SECONDS},
         )
         if answer.status_code in {400, 413, 500}:
             raise _refusal(answer, len(tasks))
-        found: dict[str, Any] = self.api.content(answer)
-        if "task_ids" not in found:
+        result: dict[str, Any] = self.api.content(answer)
+        if "task_ids" not in result:
             raise LabelStudioError(
-                f"Label Studio at {self.base_url} took {len(tasks)} tasks without telling their "
+                f"Label Studio at {self.base_url} took {len(tasks)} tasks without returning their "
                 "ids, as its Enterprise edition does; only the Community edition is supported."
             )
-        return found
+        return result
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
-        for task in self._tasks(project_id, [], LIGHT_PAGE, above=task_id, include="id,meta"):
+        for task in self._tasks(project_id, [], STATES_PAGE, above=task_id, include="id,meta"):
             if origin := origin_of(task.get("meta")):
                 yield task["id"], origin
 
@@ -228,23 +224,30 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         self.api.json("PATCH", f"api/tasks/{task_id}/", json=dict(body))
 
     def delete_task(self, task_id: int) -> None:
-        with contextlib.suppress(ProjectNotFoundError):  # gone already
+        with contextlib.suppress(ProjectNotFoundError):
             self.api.json("DELETE", f"api/tasks/{task_id}/")
 
     def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         fields = "id,meta,updated_at,total_annotations,cancelled_annotations"
-        wanted = [_touched(since)] if since else []
-        for task in self._tasks(project_id, wanted, LIGHT_PAGE, include=fields):
+        for task in self._tasks(project_id, _changed(since), STATES_PAGE, include=fields):
             finished = task["total_annotations"] + task["cancelled_annotations"]
             origin = origin_of(task.get("meta"))
             yield TaskState(task["id"], task["updated_at"], finished, origin)
 
+    def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
+        conditions = [
+            _condition("annotations_ids", "greater", 0, "Number"),
+            _condition("total_annotations", "equal", 0, "Number"),
+            _condition("cancelled_annotations", "equal", 0, "Number"),
+            *_changed(since),
+        ]
+        # Label Studio lists a task once for each annotation.
+        tasks = self._tasks(project_id, conditions, STATES_PAGE, include="id")
+        return sorted({task["id"] for task in tasks})
+
     def recent_changes(self, project_id: int, since: str) -> RecentChanges:
-        query = {
-            "filters": {"conjunction": "and", "items": [_touched(since)]},
-            "ordering": ["-tasks:updated_at"],
-        }
-        answer = self._listed(project_id, query, 1, include="id,updated_at")
+        query = {**_filters(_changed(since)), "ordering": ["-tasks:updated_at"]}
+        answer = self._page(project_id, query, 1, include="id,updated_at")
         newest = answer["tasks"][0]["updated_at"] if answer["tasks"] else ""
         return RecentChanges(since, answer["total"], newest)
 
@@ -254,104 +257,94 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             moment = parsedate_to_datetime(date).astimezone(timezone.utc)
         except ValueError:
             raise LabelStudioError(
-                f"Label Studio at {self.base_url} does not tell the time (no Date header); a "
-                "proxy in between must let it pass."
+                f"Label Studio at {self.base_url} does not send its time (no Date header); a "
+                "proxy in between must pass it on."
             ) from None
         return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
-        # The ids travel in the address: a hundred of them keep it short enough for any proxy.
-        for start in range(0, len(task_ids), 100):
-            some = list(task_ids[start : start + 100])
-            wanted = [_is("id", "in_list", some, "Number")]
-            # Asked for by name: what its Data Manager shows beside it takes as long again.
+        ids = sorted(set(task_ids))
+        # Fields are named one by one: what the Data Manager adds takes as long again.
+        fields = ",".join(WHOLE_FIELDS)
+        for start in range(0, len(ids), COMPLETIONS_IDS):
+            some = _condition("id", "in_list", ids[start : start + COMPLETIONS_IDS], "Number")
             for task in self._tasks(
-                project_id, wanted, WHOLE_PAGE, fields="all", include=",".join(WHOLE_FIELDS)
+                project_id, [some], COMPLETIONS_PAGE, fields="all", include=fields
             ):
                 yield parse_completion(task)
-
-    def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
-        wanted = [
-            _is("annotations_ids", "greater", 0, "Number"),
-            _is("total_annotations", "equal", 0, "Number"),
-            _is("cancelled_annotations", "equal", 0, "Number"),
-            *([_touched(since)] if since else []),
-        ]
-        # It lists a task once for each annotation.
-        found = self._tasks(project_id, wanted, LIGHT_PAGE, include="id")
-        return sorted({task["id"] for task in found})
 
     def count_annotated(self, project_id: int) -> int:
         if not self.project(project_id).tasks:  # Label Studio crashes on the filter
             return 0
-        return self._count(project_id, [_is("annotations_ids", "empty", "false", "String")])
+        conditions = [_condition("annotations_ids", "empty", "false", "String")]
+        total: int = self._page(project_id, _filters(conditions), 1, include="id")["total"]
+        return total
 
     def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
         # A page of projects with these counts takes half the time of counting one's tasks.
         finished = "total_annotations_number", "skipped_annotations_number"
-        found: dict[int, int] = {}
+        params = {"include": ",".join(("id", *finished)), "page_size": PROJECTS_PAGE}
+        counts: dict[int, int] = {}
         for start in range(0, len(project_ids), PROJECTS_PAGE):
             ids = ",".join(map(str, project_ids[start : start + PROJECTS_PAGE]))
-            asked = {"ids": ids, "include": ",".join(("id", *finished)), "page_size": PROJECTS_PAGE}
-            for one in self.api.json("GET", "api/projects/", params=asked)["results"]:
-                found[one["id"]] = sum(one[count] or 0 for count in finished)
-        return found
+            answer = self.api.json("GET", "api/projects/", params={**params, "ids": ids})
+            for row in answer["results"]:
+                counts[row["id"]] = sum(row[count] or 0 for count in finished)
+        return counts
 
-    def _count(self, project_id: int, conditions: Sequence[Mapping[str, Any]]) -> int:
-        query = {"filters": {"conjunction": "and", "items": conditions}}
-        total: int = self._listed(project_id, query, 1, include="id")["total"]
-        return total
+    def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
+        from label_studio_sdk.label_interface.interface import LabelInterface  # slow
+
+        interface = LabelInterface(label_config)
+
+        def errors(prediction: Mapping[str, Any]) -> list[str]:
+            validate: Any = interface.validate_prediction
+            return list(validate(dict(prediction), return_errors=True))
+
+        return errors
+
+    def _tasks(
+        self,
+        project_id: int,
+        conditions: Sequence[Mapping[str, Any]],
+        page_size: int,
+        above: int = 0,
+        **params: str,
+    ) -> Iterator[dict[str, Any]]:
+        """List tasks by id. Each page starts after the last id, so that changes shift no page."""
+        while True:
+            filters = _filters([*conditions, _condition("id", "greater", above, "Number")])
+            query = {**filters, "ordering": ["tasks:id"]}
+            tasks = self._page(project_id, query, page_size, **params)["tasks"]
+            yield from tasks
+            if len(tasks) < page_size:
+                return
+            above = tasks[-1]["id"]
+
+    def _page(
+        self, project_id: int, query: Mapping[str, Any], page_size: int, **params: str
+    ) -> dict[str, Any]:
+        """Return the first page of a query of the Data Manager: its ``tasks`` and ``total``."""
+        params = {
+            "project": str(project_id),
+            "query": json.dumps(query),
+            "page_size": str(page_size),
+            "resolve_uri": "false",  # otherwise s3:// URLs become links into Label Studio
+            **params,
+        }
+        answer: dict[str, Any] = self.api.json("GET", "api/tasks/", params=params)
+        return answer
+
+    # -- storages and webhooks --------------------------------------------------------------
 
     def register_storage(self, project_id: int, location: StorageLocation) -> None:
-        label_studio_storages.register_storage(
-            self.api, project_id, location, self._google_credentials
-        )
+        storages.register_storage(self.api, project_id, location, self._google_credentials)
 
     def register_webhook(self, project_id: int, address: str, secret: str) -> None:
-        label_studio_webhooks.register_webhook(self.api, project_id, address, secret)
+        webhooks.register_webhook(self.api, project_id, address, secret)
 
     def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
-        """Tell whether `register_webhook` has nothing to do."""
-        return label_studio_webhooks.has_webhook(self.api, project_id, address, secret)
-
-    def version(self) -> str:
-        return self._told("api/version", "release")
-
-    def server_info(self) -> ServerInfo:
-        """Say what answers, and as whom it knows us."""
-        version, user = self.version(), self._told("api/current-user/whoami", "email")
-        is_jwt = self.api.api_key.count(".") == 2  # noqa: PLR2004 - as the SDK tells them apart
-        return ServerInfo(version, "personal access token" if is_jwt else "legacy token", user)
-
-    def _told(self, path: str, name: str) -> str:
-        try:
-            return str(self.api.json("GET", path)[name])
-        except (KeyError, TypeError):
-            raise self.api.not_label_studio() from None
-
-    def fetch_as_browser(self, task_id: int, uri: str) -> BrowserResponse:
-        """Open an object of a task the way that its page in Label Studio does."""
-        import httpx
-
-        own, public = httpx.URL(self.base_url), httpx.URL(self.public_url)
-        port = f":{public.port}" if public.port else ""
-        origin = f"{public.scheme}://{public.host}{port}"
-        try:
-            answer = self.api.http.request(
-                f"tasks/{task_id}/resolve/",
-                method="GET",
-                params={"fileuri": base64.urlsafe_b64encode(uri.encode()).decode()},
-                headers={"Origin": origin, "Range": "bytes=0-0"},
-                request_options={"max_retries": 0},
-            )
-        except httpx.HTTPError as error:
-            if error.request.url.netloc == own.netloc:
-                raise self.api.unavailable(error) from error
-            return BrowserResponse(0, error.request.url.host, allowed=False)
-        if not answer.history:
-            return BrowserResponse(answer.status_code, "", allowed=True)
-        allowed = answer.headers.get("access-control-allow-origin") in {"*", origin}
-        return BrowserResponse(answer.status_code, answer.url.host, allowed)
+        return webhooks.has_webhook(self.api, project_id, address, secret)
 
     def _google_credentials(self) -> str:
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
@@ -363,14 +356,60 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 "LABEL_STUDIO_GOOGLE_CREDENTIALS."
             ) from error
 
+    # -- the server -------------------------------------------------------------------------
+
+    def version(self) -> str:
+        return self._field("api/version", "release")
+
+    def server_info(self) -> ServerInfo:
+        version, user = self.version(), self._field("api/current-user/whoami", "email")
+        is_jwt = self.api.api_key.count(".") == 2  # noqa: PLR2004 - the parts of a JSON web token
+        return ServerInfo(version, "personal access token" if is_jwt else "legacy token", user)
+
+    def _field(self, path: str, name: str) -> str:
+        try:
+            return str(self.api.json("GET", path)[name])
+        except (KeyError, TypeError):
+            raise self.api.not_label_studio() from None
+
+    def fetch_as_browser(self, task_id: int, uri: str) -> BrowserResponse:
+        import httpx
+
+        origin = self._public_origin()
+        with self.api.errors_translated():
+            try:
+                answer = self.api.http.request(
+                    f"tasks/{task_id}/resolve/",  # io_storages/proxy_api.py of Label Studio
+                    method="GET",
+                    params={"fileuri": base64.urlsafe_b64encode(uri.encode()).decode()},
+                    headers={"Origin": origin, "Range": "bytes=0-0"},
+                    request_options={"max_retries": 0},
+                )
+            except httpx.HTTPError as error:
+                if error.request.url.netloc == httpx.URL(self.base_url).netloc:
+                    raise
+                return BrowserResponse(0, error.request.url.host, cors_allowed=False)
+        if not answer.history:
+            return BrowserResponse(answer.status_code, "", cors_allowed=True)
+        allowed = answer.headers.get("access-control-allow-origin") in {"*", origin}
+        return BrowserResponse(answer.status_code, answer.url.host, allowed)
+
+    def _public_origin(self) -> str:
+        """Return what a browser sends as the ``Origin`` of Label Studio's pages."""
+        import httpx
+
+        try:
+            url = httpx.URL(self.public_url)
+        except httpx.InvalidURL as error:
+            raise invalid_url("LABEL_STUDIO_PUBLIC_URL", self.public_url, error) from error
+        return f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
+
     @property
     def base_url(self) -> str:
-        """Give the server's address, without a slash at its end."""
         return self._server.url
 
     @property
     def public_url(self) -> str:
-        """Give the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else the same."""
         return environment.label_studio_public_url(self.base_url)
 
     @cached_property
@@ -381,69 +420,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def api(self) -> LabelStudioAPI:
         return LabelStudioAPI(self.base_url, self._server.api_key)
 
-    def _tasks(
-        self,
-        project_id: int,
-        conditions: Sequence[Mapping[str, Any]],
-        page_size: int,
-        above: int = 0,
-        **wanted: str,
-    ) -> Iterator[dict[str, Any]]:
-        """List tasks by id, each page asked for by the last id: what changes shifts nothing."""
-        while True:
-            items = [*conditions, _is("id", "greater", above, "Number")]
-            query = {
-                "filters": {"conjunction": "and", "items": items},
-                "ordering": ["tasks:id"],
-            }
-            page = self._page(project_id, query, page_size, **wanted)
-            yield from page
-            if len(page) < page_size:
-                return
-            above = page[-1]["id"]
 
-    def _page(
-        self, project_id: int, query: Mapping[str, Any], page_size: int, **wanted: str
-    ) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._listed(project_id, query, page_size, **wanted)["tasks"]
-        return found
-
-    def _listed(
-        self, project_id: int, query: Mapping[str, Any], page_size: int, **wanted: str
-    ) -> dict[str, Any]:
-        params = {
-            "project": project_id,
-            "query": json.dumps(query),
-            "page_size": page_size,
-            "resolve_uri": "false",  # else s3:// URLs come back as links into Label Studio
-            **wanted,
-        }
-        found: dict[str, Any] = self.api.json("GET", "api/tasks/", params=params)
-        return found
+def _changed(since: str) -> list[dict[str, Any]]:
+    """Return the condition that a task changed at or after ``since``; none if it is empty."""
+    return [_condition("updated_at", "greater_or_equal", since, "Datetime")] if since else []
 
 
-def prediction_errors(label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
-    """Give the check of predictions against a label config, as the SDK makes it.
-
-    Label Studio itself drops bad predictions in silence.
-    """
-    from label_studio_sdk.label_interface.interface import LabelInterface  # slow
-
-    interface = LabelInterface(label_config)
-
-    def errors(prediction: Mapping[str, Any]) -> list[str]:
-        check: Any = interface.validate_prediction
-        found = check(dict(prediction), return_errors=True)
-        return list(found) if isinstance(found, list) else []
-
-    return errors
+def _filters(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"filters": {"conjunction": "and", "items": conditions}}
 
 
-def _touched(since: str) -> dict[str, Any]:
-    return _is("updated_at", "greater_or_equal", since, "Datetime")
-
-
-def _is(column: str, operator: str, value: object, kind: str) -> dict[str, Any]:
+def _condition(column: str, operator: str, value: object, kind: str) -> dict[str, Any]:
     return {
         "filter": f"filter:tasks:{column}",
         "operator": operator,
@@ -453,15 +440,18 @@ def _is(column: str, operator: str, value: object, kind: str) -> dict[str, Any]:
 
 
 def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
-    """Read which tasks of a batch were refused, where the answer has an entry for each."""
+    """Return the error for a refused import.
+
+    It names the refused tasks if Label Studio's answer has an entry for each task.
+    """
     try:
         entries = answer.json()["validation_errors"]["non_field_errors"]
     except (ValueError, KeyError, TypeError):
         entries = []
     reasons = {}
     if len(entries) == count:
-        # The rejection repeats the whole task behind " :: ".
-        reasons = {n: str(said).split(" :: ")[0] for n, said in enumerate(entries) if said}
+        # After " :: " the entry repeats the whole task.
+        reasons = {n: str(entry).split(" :: ")[0] for n, entry in enumerate(entries) if entry}
+    message = f"Label Studio refused {count} tasks: {detail(answer)}"
     crashed = answer.status_code == 500  # noqa: PLR2004
-    said = f"Label Studio refused {count} tasks: {detail(answer)}"
-    return TasksRefusedError(said, reasons, crashed=crashed)
+    return TasksRefusedError(message, reasons, crashed=crashed)

@@ -1,13 +1,15 @@
-"""Label Studio's HTTP interface: a request, and its answer or what is wrong with it, in words.
+"""Label Studio's HTTP API: requests, and answers or errors of ours.
 
-The SDK brings authentication (legacy tokens, and personal access tokens with their refresh)
-and transport. Task traffic takes the JSON as it is: the SDK's models would lose fields that
-they do not know, and cost more than the request.
+The SDK does the authentication (legacy tokens, and personal access tokens with their refresh)
+and the transport. Tasks are read and written as plain JSON: the SDK's models lose fields that
+they don't know, and take longer than the request.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cached_property
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import (
@@ -18,50 +20,41 @@ from ls_pipeline.domain.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import httpx
 
-TIMEOUT = 60.0
-"""Seconds."""
+TIMEOUT_SECONDS = 60.0
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+LONGEST_DETAIL = 500
+"""Characters of an answer that an error repeats."""
 
 
 class LabelStudioAPI:
-    """A client of one Label Studio, with one API key."""
+    """A client of one Label Studio server, with one API key."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self.base_url, self.api_key = base_url, api_key
 
     def json(self, method: str, path: str, **options: Any) -> Any:
-        """Send a request, and give the document of its answer, as `send` and `content` do."""
+        """Send a request and return the answer's document; raises what `send` and `content` do."""
         return self.content(self.send(method, path, **options))
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request; whatever is no answer about the request itself is raised.
+        """Send a request and return the answer. GET requests are retried twice, others never.
 
-        Raises ``LabelStudioAccessError`` and ``LabelStudioUnavailableError``.
+        The answer may be a refusal of this request, such as 400 or 404. Raises
+        ``LabelStudioAccessError`` for the API key and ``LabelStudioUnavailableError`` for the
+        server.
         """
-        import httpx
-        from label_studio_sdk.core.api_error import ApiError
-
         options.setdefault("request_options", {"max_retries": 2 if method == "GET" else 0})
-        try:
+        with self.errors_translated():
             answer: httpx.Response = self.http.request(path, method=method, **options)
-        except httpx.HTTPError as error:
-            raise self.unavailable(error) from error
-        except httpx.InvalidURL as error:
-            raise LabelStudioError(
-                f"LABEL_STUDIO_URL is {self.base_url!r}, which is no address ({error})."
-            ) from error
-        except ApiError as error:  # the refresh of a personal access token
-            if error.status_code and error.status_code >= 500:  # noqa: PLR2004
-                raise LabelStudioUnavailableError(
-                    f"Label Studio at {self.base_url} answered {error.status_code} to a token "
-                    "refresh; try again."
-                ) from error
-            raise self._access_error() from error
         if answer.status_code in {401, 403}:
             raise self._access_error()
         if answer.status_code in {408, 429} or (
-            answer.status_code >= 500 and not _is_own_error(answer)  # noqa: PLR2004
+            answer.is_server_error and not _is_own_error(answer)
         ):
             raise LabelStudioUnavailableError(
                 f"Label Studio at {self.base_url} answered {answer.status_code} to {method} "
@@ -70,9 +63,10 @@ class LabelStudioAPI:
         return answer
 
     def content(self, answer: httpx.Response) -> Any:
-        """Give an answer's document.
+        """Return an answer's document.
 
-        Raises ``ProjectNotFoundError`` and, for what else was refused, ``LabelStudioError``.
+        Raises ``ProjectNotFoundError`` for 404, and ``LabelStudioError`` for other refusals and
+        if the document is not JSON.
         """
         if answer.status_code == 404:  # noqa: PLR2004
             raise ProjectNotFoundError(
@@ -90,9 +84,34 @@ class LabelStudioAPI:
         except ValueError:
             raise self.not_label_studio() from None
 
+    @contextmanager
+    def errors_translated(self) -> Iterator[None]:
+        """Raise an error of ours for each exception of httpx and the SDK."""
+        import httpx
+        from label_studio_sdk.core.api_error import ApiError
+
+        try:
+            yield
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise invalid_url("LABEL_STUDIO_URL", self.base_url, error) from error
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from error
+        except ApiError as error:  # the refresh of a personal access token
+            if error.status_code and error.status_code >= 500:  # noqa: PLR2004
+                raise LabelStudioUnavailableError(
+                    f"Label Studio at {self.base_url} answered {error.status_code} to a token "
+                    "refresh; try again."
+                ) from error
+            raise self._access_error() from error
+        except JSONDecodeError as error:
+            raise LabelStudioUnavailableError(
+                f"Label Studio at {self.base_url} did not answer a token refresh with JSON; check "
+                "that it runs and that LABEL_STUDIO_URL is its address."
+            ) from error
+
     @cached_property
     def http(self) -> Any:
-        """Give the SDK's own client. Raises ``LabelStudioAccessError`` without a valid key."""
+        """The SDK's own HTTP client. Raises ``LabelStudioAccessError`` without a valid key."""
         import httpx  # heavy, and not needed to load the definitions
         from label_studio_sdk.client import LabelStudio as Client
         from label_studio_sdk.core.api_error import ApiError
@@ -104,13 +123,13 @@ class LabelStudioAPI:
             )
         if not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key:
             raise LabelStudioAccessError(
-                "LABEL_STUDIO_API_KEY holds a line break, a space, a quotation mark or another "
-                f"character that no token has; copy it anew from {self.base_url}/user/account."
+                "LABEL_STUDIO_API_KEY contains a line break, a space, a quotation mark or another "
+                f"character that no token has; copy it again from {self.base_url}/user/account."
             )
-        # The bundled server sends head and body apart, so that a kept-alive connection waits
-        # about 40 ms for a delayed acknowledgement; a new one does not.
+        # The server that pip installs sends head and body separately. On a kept-alive connection
+        # the body waits about 40 ms for a delayed acknowledgement; on a new one it does not.
         transport = httpx.Client(
-            timeout=httpx.Timeout(TIMEOUT, connect=10.0),
+            timeout=httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             limits=httpx.Limits(max_keepalive_connections=0),
             headers={"Connection": "close"},
             follow_redirects=True,
@@ -123,16 +142,16 @@ class LabelStudioAPI:
             raise self._access_error() from error
         return client._client_wrapper.httpx_client  # noqa: SLF001 - see the module's docstring
 
-    def unavailable(self, error: Exception) -> LabelStudioUnavailableError:
-        why = str(error) or type(error).__name__
-        return LabelStudioUnavailableError(
-            f"Label Studio at {self.base_url} does not answer ({why}); check that it "
-            "runs and that LABEL_STUDIO_URL is its address."
-        )
-
     def not_label_studio(self) -> LabelStudioError:
         return LabelStudioError(
-            f"What answers at {self.base_url} is not Label Studio's API; correct LABEL_STUDIO_URL."
+            f"The server at {self.base_url} is not Label Studio; correct LABEL_STUDIO_URL."
+        )
+
+    def _unavailable(self, error: Exception) -> LabelStudioUnavailableError:
+        reason = str(error) or type(error).__name__
+        return LabelStudioUnavailableError(
+            f"Label Studio at {self.base_url} does not answer ({reason}); check that it runs and "
+            "that LABEL_STUDIO_URL is its address."
         )
 
     def _access_error(self) -> LabelStudioAccessError:
@@ -142,26 +161,35 @@ class LabelStudioAPI:
         )
 
 
+def invalid_url(variable: str, url: str, error: Exception) -> LabelStudioError:
+    """Return the error for an environment variable that is not a URL."""
+    return LabelStudioError(f"{variable} is {url!r}, which is not a valid URL ({error}).")
+
+
 def detail(answer: httpx.Response) -> str:
-    """Say in a sentence what an answer complains of."""
+    """Return in one sentence why Label Studio refused a request."""
     try:
-        said = answer.json()
+        reason = answer.json()
     except ValueError:
         return answer.reason_phrase + "."
-    if isinstance(said, dict):
-        said = said.get("validation_errors") or said.get("detail") or said
-    if isinstance(said, dict):
-        said = said.get("non_field_errors") or said
-    if isinstance(said, list):
-        said = "; ".join(str(one) for one in said if one)
-    text = str(said)
-    return (text if len(text) <= 500 else text[:500] + "…").rstrip(".") + "."  # noqa: PLR2004
+    if isinstance(reason, dict):
+        reason = reason.get("validation_errors") or reason.get("detail") or reason
+    if isinstance(reason, dict):
+        reason = reason.get("non_field_errors") or reason
+    if isinstance(reason, list):
+        reason = "; ".join(str(entry) for entry in reason if entry)
+    text = str(reason)
+    return (text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "…").rstrip(".") + "."
 
 
 def _is_own_error(answer: httpx.Response) -> bool:
-    """Tell whether Label Studio's own code failed, and so rolled back, or something around it."""
+    """Return whether Label Studio's own code failed, rather than a proxy or the web server.
+
+    Then it rolled back, and its error document repeats the status (``core/utils/common.py`` of
+    Label Studio).
+    """
     try:
-        said = answer.json()
+        document = answer.json()
     except ValueError:
         return False
-    return isinstance(said, dict) and said.get("status_code") == answer.status_code
+    return isinstance(document, dict) and document.get("status_code") == answer.status_code

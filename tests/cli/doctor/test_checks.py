@@ -13,38 +13,18 @@ from ls_pipeline.cli.servers.ports import choose_port
 from ls_pipeline.cli.servers.webhook_receiver import serving
 from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
 from ls_pipeline.resources.environment import webhook_secret
-from ls_pipeline.resources.label_studio.app import BrowserResponse, ServerInfo
+from ls_pipeline.resources.labeling_app import BrowserResponse
 from ls_pipeline.settings.model import connection
 from tests.bench import Bench
-from tests.contracts.memory_labeling_app import MemoryLabelingApp
 from tests.contracts.memory_queue import MemoryQueue
 from tests.engine.test_load import Wrapped
 
 ROLE = "arn:aws:iam::123456789012:role/labels"
 
 
-class App(MemoryLabelingApp):
-    """What the doctor asks of Label Studio besides."""
-
-    base_url = public_url = "http://labels"
-    version = "1.23.2"
-    opened_as = BrowserResponse(200, "store", allowed=True)
-
-    def server_info(self):
-        return ServerInfo(self.version, "legacy token", "me@example.com")
-
-    def fetch_as_browser(self, _task_id, _uri):
-        return self.opened_as
-
-    def has_webhook(self, project_id, address, secret):
-        return self.webhooks.get((project_id, address)) == secret
-
-
 @pytest.fixture
 def bench(empty_ledger):
-    bench = Bench(empty_ledger)
-    bench.app = App()
-    return bench
+    return Bench(empty_ledger)
 
 
 def cli(bench, target=None):
@@ -59,12 +39,12 @@ def findings(bench, target=None):
     return report, {one.check: one for one in checks}
 
 
-def blobs(bench, opened):
+def blobs(bench, response):
     """Load a blob, and have it open so."""
     bench.set(use_blob_urls=True)
     bench.put("a.png", b"picture")
     bench.load()
-    bench.app.opened_as = opened
+    bench.app.browser_response = response
     return findings(bench)
 
 
@@ -86,7 +66,7 @@ def test_unknown_connection_is_refused_before_anything_is_tried(bench):
 
 
 def test_other_version_is_a_warning(bench):
-    bench.app.version = "1.21.0"
+    bench.app.release = "1.21.0"
 
     assert findings(bench)[1]["version"].state == "warning"
 
@@ -145,13 +125,13 @@ def test_fault_of_our_own_stops_no_other_connection(bench):
 
 
 def test_blob_that_opens_is_well(bench):
-    checks = blobs(bench, BrowserResponse(206, "store", allowed=True))[1]
+    checks = blobs(bench, BrowserResponse(206, "store", cors_allowed=True))[1]
 
     assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "ok")
 
 
 def test_bucket_without_a_cors_rule_fails(bench):
-    checks = blobs(bench, BrowserResponse(200, "store", allowed=False))[1]
+    checks = blobs(bench, BrowserResponse(200, "store", cors_allowed=False))[1]
 
     assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "failed")
     assert "http://labels" in checks["blobs: CORS"].do
@@ -168,7 +148,7 @@ def test_bucket_without_a_cors_rule_fails(bench):
     ],
 )
 def test_blob_that_does_not_open_says_what_to_do(bench, status, host, advice):
-    check = blobs(bench, BrowserResponse(status, host, allowed=False))[1]["blobs: open"]
+    check = blobs(bench, BrowserResponse(status, host, cors_allowed=False))[1]["blobs: open"]
 
     assert (check.state, advice in check.do) == ("failed", True)
 
