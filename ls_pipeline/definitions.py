@@ -22,9 +22,8 @@ from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.queue import QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.completions import completions as completions_sensor
-from ls_pipeline.sensors.gcs_objects import gcs_objects
 from ls_pipeline.sensors.notifications import notifications
-from ls_pipeline.sensors.s3_objects import s3_objects
+from ls_pipeline.sensors.objects import gcs_objects, s3_objects
 from ls_pipeline.sensors.training_data import training_data as training_data_sensor
 
 ASSETS = [tasks, completions, training_data]

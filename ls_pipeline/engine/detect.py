@@ -19,7 +19,7 @@ from ls_pipeline.engine.local_mirror import mirror_is_stale
 from ls_pipeline.engine.projects import Projects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from ls_pipeline.domain.completions import TaskState
     from ls_pipeline.resources.bucket import Bucket
@@ -72,30 +72,33 @@ def scan_source(
 
 @dataclass(frozen=True, slots=True)
 class AnnotationCounts:
-    """The annotations in each project, and the Label Studio time before they were counted."""
+    """The number of annotations in each project."""
 
-    now: str
-    annotations: Mapping[int, int]
+    by_project: Mapping[int, int]
+    now: str = ""
+    """A Label Studio time before they were counted; empty if unknown."""
     is_late: bool = False
     """They were requested in an earlier tick, and runs may have ended since."""
 
     def is_ahead(self, moment: str) -> bool:
-        """Return whether a Label Studio time is in the future: its clock was set back."""
-        return not self.is_late and bool(moment) and earlier(moment, OVERLAP) > self.now
+        """Return whether a Label Studio time is in the future, because its clock was set back."""
+        if self.is_late or not self.now or not moment:
+            return False
+        return earlier(moment, OVERLAP) > self.now
 
     def total(self, project_ids: Iterable[int]) -> int | None:
         """Count the annotations in some projects, without those of deleted tasks.
 
-        None if a project was deleted: its run reports that, and retries ever less often.
+        None if a project was deleted: its run reports that, and retries less and less often.
         """
-        counts = [self.annotations.get(number) for number in project_ids]
+        counts = [self.by_project.get(number) for number in project_ids]
         return None if None in counts else sum(filter(None, counts))
 
 
-def count_annotations(app: LabelingApp, project_ids: Iterable[int]) -> AnnotationCounts:
-    """Ask Label Studio for its time and for the annotations in each project."""
-    now = earlier(app.now(), OVERLAP)  # before the counts
-    return AnnotationCounts(now, app.count_annotations(list(project_ids)))
+def count_annotations(app: LabelingApp, project_ids: Sequence[int]) -> AnnotationCounts:
+    """Ask Label Studio for its time, and then for the annotations in each project."""
+    now = earlier(app.now(), OVERLAP)
+    return AnnotationCounts(app.count_annotations(project_ids), now)
 
 
 def labels_changed(
@@ -103,13 +106,15 @@ def labels_changed(
 ) -> bool:
     """Return whether an export has work: annotations differ, or the local copy is stale.
 
-    Lists only the tasks that changed at or after the Label Studio time ``since``.
+    Compares only tasks that changed at or after the Label Studio time ``since``.
     """
-    if mirror_is_stale(status.account, target):
+    # An export corrects a time in the ledger that is in the future.
+    if counts.is_ahead(status.polled_to) or mirror_is_stale(status.account, target):
         return True
     labeled = counts.total(status.project_ids)
     if labeled != status.annotations:
         return True
+    since = "" if counts.is_ahead(since) else since
     projects = Projects(status.account, app)
     return bool(labeled) and has_changed_task(status.account, projects, target, since)
 

@@ -1,200 +1,217 @@
-"""Where buckets' notifications hint at, and what a look finds there.
+"""Notifications of buckets: each names a key to compare with the ledger.
 
-They are hints: what differs is found by a look at the bucket and the ledger, and by the usual
-sweeps where a hint was lost. So whatever is in a queue is taken out of it, understood or not.
-What can't be looked at now, as a run is under way, is remembered here and not left in the queue,
-which would count it as failed and, after a few times, put it with its dead letters.
+A message may be lost, late or forged. So only the comparison decides, and the regular scans find
+what no message named. Every message is removed from its queue, valid or not. An event that has to
+wait for a run stays in the cursor: its message would count as failed, and become a dead letter.
 """
 
 from __future__ import annotations
 
-import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.events import BucketEvent, differs_at, needs_probe, parse_message
-from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import rotate, skip_reason
+from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
+from ls_pipeline.sensors.tick import rotate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.domain.events import Message
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger.status import Standing
     from ls_pipeline.resources.queue import Queue
-    from ls_pipeline.sensors.tick import Tick
+    from ls_pipeline.sensors.tick import Candidates, Tick
     from ls_pipeline.settings.model import Source
 
 WAIT_SECONDS = 2.0
-"""For a message: one that comes meanwhile is seen at once."""
+"""How long to wait for a message: one that arrives in this time is seen at once."""
 
-READING_SECONDS = 4.0
-"""After which no further queue is read in a tick; it is the first of the next."""
+READ_SECONDS = 4.0
+"""After this time a tick reads no further queue; the next tick begins with it."""
 
 MESSAGES_AT_MOST = 1000
-"""Of a queue in one tick."""
+"""Messages of one queue in one tick."""
 
-LOOKS_AT_MOST = 20
-"""At a bucket, for one connection in one tick: hints that find nothing are late, or forged."""
+KEYS_AT_MOST = 20
+"""Keys that one tick compares for one connection: events without a change may be forged."""
 
-KEPT = 5
-"""Hints that are remembered of a connection; the sweep sees what the others meant."""
+EVENTS_KEPT = 5
+"""Events kept for the next tick, by connection; the regular scan finds the other changes."""
 
 REJECTIONS_AT_MOST = 3
-"""Sentences about the messages of one queue in one tick."""
+"""Different reasons that one tick reports about the messages of one queue."""
 
 
 @dataclass
 class Backlog:
-    """What the next tick needs of this one; with a lost one nothing is missed."""
+    """What a tick leaves to the next. If it is lost, the regular scan finds the changes."""
 
-    kept: dict[str, list[BucketEvent]] = field(default_factory=dict)
-    """By connection, those that it had to wait with, the newest last."""
-    turn: str = ""
-    """The connection whose queue comes first."""
-    next: str = ""
-    """The connection whose bucket comes first."""
+    events: dict[str, list[BucketEvent]] = field(default_factory=dict)
+    """By connection, those not compared yet, the newest last."""
+    first_queue: str = ""
+    """The connection whose queue is read first."""
+    first_bucket: str = ""
+    """The connection whose keys are compared first."""
+
+    def keep(self, name: str, events: Sequence[BucketEvent]) -> None:
+        if events:
+            self.events[name] = list(events[-EVENTS_KEPT:])
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class QueueBatch:
-    """What came of one queue."""
+    """The messages that one queue delivered in one tick."""
 
     queue: Queue
-    messages: list[Message] = field(default_factory=list)
-    hints: list[BucketEvent] = field(default_factory=list)
+    messages: Sequence[Message]
+    events: Sequence[BucketEvent]
+    rejections: Sequence[str]
+    """Why messages have no event."""
+
+    @classmethod
+    def receive(cls, queue: Queue) -> QueueBatch:
+        messages = queue.receive(MESSAGES_AT_MOST, WAIT_SECONDS)
+        parsed = [parse_message(message) for message in messages]
+        events = [event for one in parsed for event in one.events]
+        return cls(queue, messages, events, [one.rejection for one in parsed if one.rejection])
 
 
-def queue_of(standing: Standing) -> str:
-    """Name the queue of a connection's source, if it has one."""
-    source = standing.connection.source
+def queue_of(status: Standing) -> str:
+    """Return the address of a connection's queue; empty if it has none."""
+    source = status.connection.source
     return source.params.notifications if source else ""
 
 
-def read(
-    standings: Mapping[str, Standing],
+def read_queues(
+    statuses: Mapping[str, Standing],
     open_queue: Callable[[Source], Queue],
-    memory: Backlog,
-    looks: ProbePool,
+    backlog: Backlog,
+    pool: ProbePool,
     tick: Tick,
 ) -> dict[str, QueueBatch]:
-    """Read each queue once; give what came, by the first connection that names the queue."""
+    """Read each queue once; return what it delivered, by the first connection that names it."""
     queues: dict[str, Queue] = {}
-    for name, standing in standings.items():
-        source = standing.connection.source
-        if source and queue_of(standing) and (queue := open_queue(source)) not in queues.values():
+    for name, status in statuses.items():
+        source = status.connection.source
+        if source and queue_of(status) and (queue := open_queue(source)) not in queues.values():
             queues[name] = queue
-    came: dict[str, QueueBatch] = {}
 
-    def take(name: str, _turn: Deadline) -> ProbeResult:
-        messages = queues[name].receive(MESSAGES_AT_MOST, WAIT_SECONDS)
-        return ProbeResult(told=QueueBatch(queues[name], messages) if messages else None)
+    def probe_of(name: str) -> Probe:
+        queue = queues[name]
+        return lambda _deadline: ProbeResult(value=QueueBatch.receive(queue))
 
-    names = deque(rotate(sorted(queues), memory.turn))
-    until = min(time.monotonic() + READING_SECONDS, tick.deadline)
-    for name, found in looks.run_round_robin(names, take, until):
-        if found.why:
-            tick.skip(name, found.why)
-        if found.told:  # or what an earlier tick didn't wait for
-            came[name] = found.told
-    memory.turn = names[0] if names else ""
-    for name, one in came.items():
-        _hear(name, one, tick)
-    return came
-
-
-def _hear(name: str, one: QueueBatch, tick: Tick) -> None:
-    told = [parse_message(message) for message in one.messages]
-    one.hints = [event for each in told for event in each.events]
-    rejections = [each.rejection for each in told if each.rejection]
-    for what in list(dict.fromkeys(rejections))[:REJECTIONS_AT_MOST]:
-        count = rejections.count(what)
-        which = "a message is" if count == 1 else f"{count} messages are"
-        tick.skip(name, f"{which} taken out of {one.queue.address} unheard: {what}.")
+    batches: dict[str, QueueBatch] = {}
+    names = deque(rotate(sorted(queues), backlog.first_queue))
+    deadline = min(Deadline.after(READ_SECONDS), tick.deadline)
+    for name, result in pool.run_round_robin(names, probe_of, deadline):
+        if result.reason:
+            tick.skip(name, result.reason)
+        elif result.value and result.value.messages:
+            batches[name] = result.value
+    backlog.first_queue = names[0] if names else ""
+    for name, batch in batches.items():
+        for rejection, count in islice(Counter(batch.rejections).items(), REJECTIONS_AT_MOST):
+            which = "a message was" if count == 1 else f"{count} messages were"
+            tick.skip(name, f"{which} discarded from {batch.queue.address}: {rejection}.")
+    return batches
 
 
-def follow(  # noqa: PLR0913, PLR0917 - the parts that a tick puts together
-    standings: Mapping[str, Standing],
-    came: Iterable[QueueBatch],
-    open_bucket: Callable[[Source], Bucket],
-    coming: Collection[str],
-    memory: Backlog,
-    looks: ProbePool,
-    tick: Tick,
-) -> None:
-    """Look where hints lead, side by side; of each connection until something differs."""
-    before, memory.kept = memory.kept, {}
-    came, paths = list(came), dict[str, _PendingEvents]()
-    for name, standing in standings.items():
-        if source := standing.connection.source:
-            hints = before.get(name, []) + _routed(came, source)
-            path = _PendingEvents.along(standing, source, hints)
-            if path.hints and (reason := skip_reason(standing, coming, "tasks")):
-                tick.skip(name, reason)
-                memory.kept[name] = path.hints[-KEPT:]
-            elif path.hints:
-                paths[name] = path
+def acknowledge(batches: Mapping[str, QueueBatch], pool: ProbePool, tick: Tick) -> None:
+    """Remove the messages from their queues. If that fails, they arrive once more."""
 
-    def look(name: str, turn: Deadline) -> ProbeResult:
-        return paths[name].walk(open_bucket, turn)
+    def probe_of(name: str) -> Probe:
+        return partial(_acknowledge, batches[name])
 
-    names = deque(rotate(sorted(paths), memory.next))
-    for name, found in looks.run_round_robin(names, look, tick.deadline):
-        tick.take(name, found)
-        if paths[name].hints and not (found.wanted or found.why):
-            memory.kept[name] = paths[name].hints[-KEPT:]
-    memory.next = names[0] if names else ""
-    for name in names:  # there was no time for
-        memory.kept[name] = paths[name].hints[-KEPT:]
+    for name, result in pool.run_round_robin(deque(batches), probe_of, tick.deadline):
+        if result.reason:
+            tick.skip(name, result.reason)
 
 
-def acknowledge(came: Mapping[str, QueueBatch], looks: ProbePool, tick: Tick) -> None:
-    """Take out what was read: the one effect of a tick, and nothing is lost if it is lost."""
-
-    def acknowledged(name: str, _turn: Deadline) -> ProbeResult:
-        came[name].queue.acknowledge(came[name].messages)
-        return ProbeResult()
-
-    for name, found in looks.run_round_robin(deque(came), acknowledged, tick.deadline):
-        if found.why:
-            tick.skip(name, found.why)
+def _acknowledge(batch: QueueBatch, _deadline: Deadline) -> ProbeResult:
+    batch.queue.acknowledge(batch.messages)
+    return ProbeResult()
 
 
-def _routed(came: Sequence[QueueBatch], source: Source) -> list[BucketEvent]:
-    """Give the hints at a source's bucket that came through its own queue."""
-    mine = (one for one in came if one.queue.address == source.params.notifications)
-    return [hint for one in mine for hint in one.hints if hint.bucket == source.path]
-
-
-@dataclass
-class _PendingEvents:
-    """Where the hints of one connection lead; those that were followed are gone from it."""
+@dataclass(frozen=True, slots=True)
+class KeyProbe:
+    """Keys of one connection's bucket to compare with the ledger."""
 
     source: Source
     known: Mapping[str, KnownObject]
-    hints: list[BucketEvent]
+    events: Sequence[BucketEvent]
+    """One for each key, the newest last."""
 
     @classmethod
-    def along(
-        cls, standing: Standing, source: Source, hints: Sequence[BucketEvent]
-    ) -> _PendingEvents:
-        """Choose the hints that are worth a look, one for each key."""
-        newest, select = {hint.key: hint for hint in hints}, source.params.filter
-        known = standing.account.known_at(list(newest)) if newest else {}
-        worth = [one for one in newest.values() if needs_probe(one, known.get(one.key), select)]
-        return cls(source, known, worth)
+    def of(cls, status: Standing, source: Source, events: Iterable[BucketEvent]) -> KeyProbe:
+        """Select the events that the ledger does not reflect yet."""
+        newest, select = {event.key: event for event in events}, source.params.filter
+        known = status.account.known_at(list(newest)) if newest else {}
+        selected = [one for one in newest.values() if needs_probe(one, known.get(one.key), select)]
+        return cls(source, known, selected)
 
-    def walk(self, open_bucket: Callable[[Source], Bucket], turn: Deadline) -> ProbeResult:
-        """Look at key after key, the newest first, until one differs or the turn is over."""
-        bucket = open_bucket(self.source)
-        for _ in range(min(len(self.hints), LOOKS_AT_MOST)):
-            key = self.hints.pop().key
+    def run(self, open_bucket: Callable[[Source], Bucket], deadline: Deadline) -> ProbeResult:
+        """Compare key after key, the newest first, to the first difference or the deadline.
+
+        If nothing differs, the value of the result is the events that remain.
+        """
+        bucket, events = open_bucket(self.source), list(self.events)
+        for _ in range(min(len(events), KEYS_AT_MOST)):
+            key = events.pop().key
             listed = next(bucket.pages(key), [])
             if differs_at(key, self.known.get(key), listed, self.source.params.filter):
                 return ProbeResult(wanted=True)
-            if turn.over:
+            if deadline.has_passed:
                 break
-        return ProbeResult()
+        return ProbeResult(value=events)
+
+
+def select_keys(
+    candidates: Candidates, batches: Iterable[QueueBatch], backlog: Backlog, tick: Tick
+) -> dict[str, KeyProbe]:
+    """Return the probes of the connections that may get a run; keep the others' events."""
+    batches, earlier, backlog.events = list(batches), backlog.events, {}
+    probes = {}
+    for name, status in candidates.statuses.items():
+        if source := status.connection.source:
+            events = [*earlier.get(name, ()), *_events_for(source, batches)]
+            probe = KeyProbe.of(status, source, events)
+            if probe.events:
+                probes[name] = probe
+    admitted = tick.admit(candidates, probes, "tasks")
+    for name in probes.keys() - set(admitted):
+        backlog.keep(name, probes.pop(name).events)
+    return probes
+
+
+def _events_for(source: Source, batches: Sequence[QueueBatch]) -> list[BucketEvent]:
+    """Return the events about a source's bucket that came through its own queue."""
+    own = [one for one in batches if one.queue.address == source.params.notifications]
+    return [event for batch in own for event in batch.events if event.bucket == source.path]
+
+
+def compare_keys(
+    probes: Mapping[str, KeyProbe],
+    open_bucket: Callable[[Source], Bucket],
+    backlog: Backlog,
+    pool: ProbePool,
+    tick: Tick,
+) -> None:
+    """Run the probes; request ``load_tasks`` of connections with a difference."""
+
+    def probe_of(name: str) -> Probe:
+        return partial(probes[name].run, open_bucket)
+
+    names = deque(rotate(sorted(probes), backlog.first_bucket))
+    for name, result in pool.run_round_robin(names, probe_of, tick.deadline):
+        tick.record(name, result, "load_tasks")
+        if not result.wanted and not result.reason:
+            # A late result is about the events of an earlier tick.
+            backlog.keep(name, probes[name].events if result.is_late else result.value)
+    backlog.first_bucket = names[0] if names else ""
+    for name in names:
+        backlog.keep(name, probes[name].events)

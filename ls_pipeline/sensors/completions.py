@@ -1,10 +1,11 @@
-"""The ``completions`` sensor: looks for labels that were finished, edited or deleted."""
+"""The ``completions`` sensor: finds labels that were finished, edited or deleted."""
 
 import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import dagster as dg
 
@@ -14,54 +15,52 @@ from ls_pipeline.engine.detect import AnnotationCounts, count_annotations, label
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import Standing
-from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Tick, enabled_statuses, rotate, skip_reason
+from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
+from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses, rotate
 
-LATE_SECONDS = 600.0
-"""The pause between two looks for connections to which no labels come: it counts their tasks."""
+STALLED_CHECK_SECONDS = 600.0
+"""The pause between two checks for connections without new labels: each counts their tasks."""
 
 
 def completions(seconds: int) -> dg.SensorDefinition:
-    """Make the sensor that asks for ``export_completions`` where labels have changed."""
-    looks = ProbePool()
+    """Return the sensor that requests ``export_completions`` if labels have changed."""
+    pool = ProbePool()
 
     @dg.sensor(
-        name="completions",
         job_name="export_completions",
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Polls Label Studio for tasks whose annotations changed since their export, "
-        "and asks for a run of each connection that has some.",
+        "and requests a run of each connection that has some.",
     )
-    def look(
+    def completions(
         context: dg.SensorEvaluationContext,
         ledger: dg.ResourceParam[Ledger],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:
-        return completions_tick(context, ledger, label_studio, looks)
+        return completions_tick(context, ledger, label_studio, pool)
 
-    return look
+    return completions
 
 
 @dataclass
-class _Seen:
-    """What earlier ticks saw: nothing differed before a Label Studio time.
-
-    It is ``upto`` for all connections but those in ``behind``, under ``settings`` that are told
-    by a digest: with others, all is looked at again. ``late`` tells the connections to which no
-    labels came, as they were at ``late_at``.
-    """
+class _State:
+    """What a tick leaves to the next: before which Label Studio time nothing differs."""
 
     first: str = ""
-    upto: str = ""
+    """The connection to begin with."""
+    as_of: str = ""
+    """The time for all connections except those in ``behind``."""
     behind: dict[str, str] = field(default_factory=dict)
     settings: str = ""
-    late: str = ""
-    late_at: float = 0.0
+    """A digest of all settings: if they change, the times do not count."""
+    stalled: str = ""
+    """A digest of the connections without new labels, as the check last reported them."""
+    stalled_at: float = 0.0
 
     @classmethod
-    def from_cursor(cls, cursor: str | None) -> "_Seen":
-        """Take a cursor apart; one of an earlier version is none."""
+    def from_cursor(cls, cursor: str | None) -> "_State":
+        """Parse a cursor; one of an earlier version counts as none."""
         try:
             return cls(*json.loads(cursor or ""))
         except (ValueError, TypeError):
@@ -69,128 +68,104 @@ class _Seen:
 
     @property
     def cursor(self) -> str:
-        parts = self.first, self.upto, self.behind, self.settings, self.late, self.late_at
-        return json.dumps(parts)
+        times = self.as_of, self.behind, self.settings
+        return json.dumps([self.first, *times, self.stalled, self.stalled_at])
 
-    def since(self, standing: Standing) -> str:
-        """Give the time since when a connection's labels are to be looked at; empty: ever."""
-        upto = self.behind.get(standing.name, self.upto)
-        return standing.polled_to and max(standing.polled_to, upto)
+    def since(self, status: Standing) -> str:
+        """Return the Label Studio time to compare labels from; empty for all of them."""
+        as_of = self.behind.get(status.name, self.as_of)
+        return status.polled_to and max(status.polled_to, as_of)
 
 
 def completions_tick(
     context: dg.SensorEvaluationContext,
     ledger: Ledger,
     app: LabelingApp,
-    looks: ProbePool | None = None,
+    pool: ProbePool | None = None,
 ) -> dg.SensorResult:
-    """Compare Label Studio's annotations with the ledger; ask for a run where they differ.
+    """Compare Label Studio's annotations with the ledger; request a run if they differ.
 
-    A connection of which nothing differed is looked at from that time on, so that tasks that were
-    merely loaded are not listed again and again. Where it changes to which connections no labels
-    came, the check is told.
+    If nothing differs, the next tick lists only tasks that changed later. Reports the check
+    ``labels_keep_coming`` when its result changes.
     """
-    standings = enabled_statuses(ledger, lambda one: one.target is not None)
-    settings = _digest(f"{one.account.id} {one.revision}" for one in standings.values())
-    seen, tick = _Seen.from_cursor(context.cursor), Tick()
-    if seen.settings != settings:
-        seen = _Seen(settings=settings, late=seen.late)
-    names, looks = _who_may(context, standings, seen, tick), looks or ProbePool()
-    told = _asked(app, standings, names, looks, tick)
-    behind = {name: seen.behind.get(name, seen.upto) for name in standings}
-    if told:
+    statuses = enabled_statuses(ledger, lambda one: one.target is not None)
+    settings = _digest(f"{one.account.id} {one.revision}" for one in statuses.values())
+    state, tick = _State.from_cursor(context.cursor), Tick()
+    if state.settings != settings:
+        state = _State(settings=settings, stalled=state.stalled)
+    candidates = Candidates(statuses, pending_connections(context.instance))
+    names = tick.admit(candidates, rotate(list(statuses), state.first), "completions")
+    pool = pool or ProbePool()
+    if counts := _count(app, statuses, names, pool, tick):
+        behind = {name: state.behind.get(name, state.as_of) for name in statuses}
 
-        def look(name: str, _turn: Deadline) -> ProbeResult:
-            return _look(standings[name], app, seen, told)
+        def probe_of(name: str) -> Probe:
+            status = statuses[name]
+            return partial(probe_labels, status, app, state.since(status), counts)
 
-        for name, found in looks.run_round_robin(names, look, tick.deadline):
-            tick.take(name, found)
-            if found.asof == told.now:
+        for name, result in pool.run_round_robin(names, probe_of, tick.deadline):
+            tick.record(name, result)
+            if result.as_of == counts.now:
                 del behind[name]
-            elif found.asof:  # a look of an earlier tick that has come back
-                behind[name] = found.asof
-        seen.first = names[0] if names else ""
-        seen.upto, seen.behind = told.now, behind
-    if ledger.clock() >= seen.late_at + LATE_SECONDS:
-        late, seen.late_at = stalled_connections(ledger), ledger.clock()
-        if _digest(late) != seen.late:
-            seen.late = _digest(late)
-            check = dg.AssetCheckEvaluation(
-                LABELS_KEEP_COMING.asset_key, LABELS_KEEP_COMING.name, **labels_check_fields(late)
-            )
-            tick.checked.append(check)
-    return tick.result(context, standings, seen.cursor, "no new labels.")
+            elif result.as_of:  # the late result of an earlier tick's probe
+                behind[name] = result.as_of
+        state.first = names[0] if names else ""
+        state.as_of, state.behind = counts.now, behind
+    _check_stalled(ledger, state, tick)
+    return tick.result(context, statuses, state.cursor, "no new labels.")
 
 
-def _asked(
-    app: LabelingApp,
-    standings: Mapping[str, Standing],
-    names: Iterable[str],
-    looks: ProbePool,
-    tick: Tick,
-) -> AnnotationCounts | None:
-    """Ask Label Studio of all projects at once; None, and said of ``names``, when it is silent."""
-    wanted = [number for one in standings.values() for number in one.project_ids]
-    begun: list[str] = []
-
-    def ask(name: str, _turn: Deadline) -> ProbeResult:
-        begun.append(name)
-        return ProbeResult(told=count_annotations(app, wanted))
-
-    asked = deque([_LABEL_STUDIO] if names else [])
-    for _, found in looks.run_round_robin(asked, ask, tick.deadline):
-        told: AnnotationCounts | None = (
-            found.told
-        )  # or that of an earlier tick, which came too late for it
-        if told:
-            return told if begun else replace(told, is_late=True)
-        for name in names:
-            tick.skip(name, found.why)
-    return None
+def probe_labels(
+    status: Standing, app: LabelingApp, since: str, counts: AnnotationCounts, _deadline: Deadline
+) -> ProbeResult:
+    """Compare a connection's labels with what was exported."""
+    target = status.connection.target
+    if target is None:
+        return ProbeResult()
+    if not status.project_ids and status.connection.source:
+        return ProbeResult(reason="no tasks were loaded yet.")
+    # Without a source, only an export can look up the project.
+    if not status.project_ids or labels_changed(status, target, app, since, counts):
+        return ProbeResult(wanted=True)
+    return ProbeResult(as_of=counts.now)
 
 
 _LABEL_STUDIO = "Label Studio"
-"""No connection has a name with a space."""
+"""The name of a probe: no connection's name has a space."""
 
 
-def _who_may(
-    context: dg.SensorEvaluationContext,
-    standings: Mapping[str, Standing],
-    seen: _Seen,
+def _count(
+    app: LabelingApp,
+    statuses: Mapping[str, Standing],
+    names: Iterable[str],
+    pool: ProbePool,
     tick: Tick,
-) -> deque[str]:
-    """Choose whom to look at, in turn; say of the others why not."""
-    coming_runs, names = pending_connections(context.instance), deque[str]()
-    for name in rotate(list(standings), seen.first):
-        if reason := skip_reason(standings[name], coming_runs, "completions"):
-            tick.skip(name, reason)
-        else:
-            names.append(name)
-    return names
+) -> AnnotationCounts | None:
+    """Count the annotations in all projects; without an answer, skip ``names``."""
+    project_ids = [number for status in statuses.values() for number in status.project_ids]
+
+    def probe(_deadline: Deadline) -> ProbeResult:
+        return ProbeResult(value=count_annotations(app, project_ids))
+
+    probed = deque([_LABEL_STUDIO] if names else [])
+    for _, result in pool.run_round_robin(probed, lambda _name: probe, tick.deadline):
+        counts: AnnotationCounts | None = result.value
+        if counts:
+            return replace(counts, is_late=result.is_late)
+        for name in names:
+            tick.skip(name, result.reason)
+    return None
 
 
-def _look(standing: Standing, app: LabelingApp, seen: _Seen, told: AnnotationCounts) -> ProbeResult:
-    since = seen.since(standing)
-    if told.is_ahead(since):  # its clock was set back: no time says what is new since
-        if told.is_ahead(standing.polled_to):  # and the ledger's is for a pass to correct
-            return ProbeResult(wanted=True)
-        since = ""
-    return look_at_labels(standing, app, since, told)
-
-
-def look_at_labels(
-    standing: Standing, app: LabelingApp, since: str, told: AnnotationCounts
-) -> ProbeResult:
-    """Look whether a connection's labels differ from what was exported."""
-    target, ids = standing.connection.target, standing.project_ids
-    if target is None:
-        return ProbeResult()
-    if not ids and standing.connection.source:
-        return ProbeResult(why="no tasks were loaded yet.")
-    # Without a source, nothing else will ever look its project up.
-    if not ids or labels_changed(standing, target, app, since, told):
-        return ProbeResult(wanted=True)
-    return ProbeResult(asof=told.now)
+def _check_stalled(ledger: Ledger, state: _State, tick: Tick) -> None:
+    """Report ``labels_keep_coming`` if other connections than before have no new labels."""
+    if ledger.clock() < state.stalled_at + STALLED_CHECK_SECONDS:
+        return
+    stalled, state.stalled_at = stalled_connections(ledger), ledger.clock()
+    if _digest(stalled) != state.stalled:
+        state.stalled = _digest(stalled)
+        key, fields = LABELS_KEEP_COMING, labels_check_fields(stalled)
+        tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))
 
 
 def _digest(parts: Iterable[str]) -> str:

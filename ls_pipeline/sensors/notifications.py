@@ -1,4 +1,4 @@
-"""The ``notifications`` sensor: looks where something is said to have happened, within seconds."""
+"""The ``notifications`` sensor: finds changes within seconds of a notification."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,16 +16,32 @@ from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.queue import Queue, QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.sensors import bucket_events, webhook_events
-from ls_pipeline.sensors.bucket_events import Backlog
+from ls_pipeline.sensors.bucket_events import (
+    Backlog,
+    acknowledge,
+    compare_keys,
+    queue_of,
+    read_queues,
+    select_keys,
+)
 from ls_pipeline.sensors.probes import ProbePool
-from ls_pipeline.sensors.tick import Tick, enabled_statuses
+from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses
+from ls_pipeline.sensors.webhook_events import compare_labels
 from ls_pipeline.settings.model import Source
 
 
 @dataclass(frozen=True)
+class Services:
+    """The outside systems that the sensor asks."""
+
+    open_bucket: Callable[[Source], Bucket]
+    open_queue: Callable[[Source], Queue]
+    app: LabelingApp
+
+
+@dataclass(frozen=True)
 class ProbePools:
-    """Where the sensor looks, each kind of look beside the others."""
+    """A pool for each kind of probe, so that none waits for another kind."""
 
     queues: ProbePool = field(default_factory=ProbePool)
     buckets: ProbePool = field(default_factory=ProbePool)
@@ -33,22 +49,21 @@ class ProbePools:
 
 
 def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
-    """Make the sensor that asks for a run where a notification led to a change.
+    """Return the sensor that requests a run if a notification led to a change.
 
     ``jobs`` are ``load_tasks`` and ``export_completions``.
     """
-    lanes = ProbePools()
+    pools = ProbePools()
 
     @dg.sensor(
-        name="notifications",
         jobs=jobs,
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Looks at the keys that buckets' notifications name, and at the labels that "
-        "Label Studio's webhooks tell of, and asks for a run of each connection where something "
-        "differs from the ledger.",
+        description="Compares the keys in buckets' notifications, and the labels that Label "
+        "Studio's webhooks announce, with the ledger. Requests a run of each connection that "
+        "differs.",
     )
-    def look(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+    def notifications(  # noqa: PLR0913, PLR0917 - Dagster's resources are arguments
         context: dg.SensorEvaluationContext,
         ledger: dg.ResourceParam[Ledger],
         s3: S3Buckets,
@@ -56,70 +71,67 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
         queues: dg.ResourceParam[QueueOpener],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:
-        return notifications_tick(
-            context, ledger, lambda one: bucket_of(one, s3, gcs), queues.open, label_studio, lanes
-        )
+        services = Services(lambda source: bucket_of(source, s3, gcs), queues.open, label_studio)
+        return notifications_tick(context, ledger, services, pools)
 
-    return look
+    return notifications
 
 
-def notifications_tick(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+@dataclass
+class _State:
+    """What a tick leaves to the next."""
+
+    backlog: Backlog = field(default_factory=Backlog)
+    webhooks: dict[str, float] = field(default_factory=dict)
+    """By connection, the time of the last webhook that is dealt with."""
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> "_State":
+        """Parse a cursor; one of another version counts as none."""
+        try:
+            document = json.loads(cursor or "")
+            events = {
+                name: [BucketEvent(*fields) for fields in kept]
+                for name, kept in document["events"].items()
+            }
+            webhooks = {name: float(at) for name, at in document["webhooks"].items()}
+            first = str(document["first_queue"]), str(document["first_bucket"])
+            return cls(Backlog(events, *first), webhooks)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return cls()
+
+    @property
+    def cursor(self) -> str:
+        return json.dumps({**vars(self.backlog), "webhooks": self.webhooks})
+
+
+def notifications_tick(
     context: dg.SensorEvaluationContext,
     ledger: Ledger,
-    open_bucket: Callable[[Source], Bucket],
-    open_queue: Callable[[Source], Queue],
-    app: LabelingApp,
-    lanes: ProbePools | None = None,
+    services: Services,
+    pools: ProbePools | None = None,
 ) -> dg.SensorResult:
-    """Look where notifications lead; ask for a run where something differs from the ledger.
+    """Follow notifications; request a run of connections that differ from the ledger.
 
-    A connection that needs a run of both jobs gets the first; the other is for the next tick.
+    A connection that needs both jobs gets ``load_tasks``, and the other job in a later tick.
     """
-    lanes, loads = lanes or ProbePools(), Tick("load_tasks", idle="Nothing was told.")
-    exports = Tick(
-        "export_completions", said=loads.said, quiet=loads.quiet, deadline=loads.deadline
-    )
-    memory, dealt_with = _remembered(context.cursor)
-    standings = enabled_statuses(ledger, lambda _: True)
-    if not any(map(bucket_events.queue_of, standings.values())):
-        loads.idle = "No connection has notifications."
-    came = bucket_events.read(standings, open_queue, memory, lanes.queues, loads)
-    hinted = ledger.hinted()
-    news = {name: at for name, at in hinted.items() if at > dealt_with.get(name, 0.0)}
-    dealt_with = {name: at for name, at in dealt_with.items() if name in hinted}
-    if came or memory.kept or news:
-        # Reading waited for messages: who works on a connection, and how it is set, may be news.
-        standings, coming = (
-            enabled_statuses(ledger, lambda _: True),
-            pending_connections(context.instance),
-        )
-        bucket_events.follow(
-            standings, came.values(), open_bucket, coming, memory, lanes.buckets, loads
-        )
-        bucket_events.acknowledge(came, lanes.queues, loads)
-        coming |= set(loads.wanted)
-        done = webhook_events.follow(standings, news, app, coming, lanes.labels, exports)
-        dealt_with |= {name: news[name] for name in done}
-    return loads.result(
-        context,
-        loads.wanted + exports.wanted,
-        _cursor(memory, dealt_with),
-        "nothing new where notifications led.",
-        exports.requests,
-    )
-
-
-def _remembered(cursor: str | None) -> tuple[Backlog, dict[str, float]]:
-    """Take a cursor apart; one of another version is empty."""
-    try:
-        told = json.loads(cursor or "")
-        kept = {name: [BucketEvent(*one) for one in some] for name, some in told["kept"].items()}
-        labels = {name: float(at) for name, at in told["labels"].items()}
-        return Backlog(kept, str(told["turn"]), str(told["next"])), labels
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return Backlog(), {}
-
-
-def _cursor(memory: Backlog, dealt_with: dict[str, float]) -> str:
-    turns = {"turn": memory.turn, "next": memory.next}
-    return json.dumps({"kept": memory.kept, **turns, "labels": dealt_with})
+    pools, tick = pools or ProbePools(), Tick(idle="No notification of a change.")
+    state = _State.from_cursor(context.cursor)
+    statuses = enabled_statuses(ledger)
+    if not any(map(queue_of, statuses.values())):
+        tick.idle = "No connection has notifications."
+    batches = read_queues(statuses, services.open_queue, state.backlog, pools.queues, tick)
+    times = ledger.hinted()
+    new = {name: at for name, at in times.items() if at > state.webhooks.get(name, 0.0)}
+    state.webhooks = {name: at for name, at in state.webhooks.items() if name in times}
+    if batches or state.backlog.events or new:
+        # Reading waited for messages: settings, and who holds a connection, may have changed.
+        candidates = Candidates(enabled_statuses(ledger), pending_connections(context.instance))
+        probes = select_keys(candidates, batches.values(), state.backlog, tick)
+        compare_keys(probes, services.open_bucket, state.backlog, pools.buckets, tick)
+        acknowledge(batches, pools.queues, tick)
+        candidates = Candidates(candidates.statuses, candidates.pending.union(tick.requested))
+        dealt_with = compare_labels(candidates, new, services.app, pools.labels, tick)
+        state.webhooks |= {name: new[name] for name in dealt_with}
+    unchanged = "a notification arrived, but nothing changed."
+    return tick.result(context, tick.requested, state.cursor, unchanged)

@@ -1,38 +1,72 @@
-"""What the object sensors of both clouds do."""
-
-from __future__ import annotations
+"""The sensors ``s3_objects`` and ``gcs_objects``: they compare buckets with the ledger."""
 
 import json
-from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any
+
+import dagster as dg
 
 from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.engine.detect import scan_source
-from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Tick, enabled_statuses, rotate, skip_reason
+from ls_pipeline.resources.bucket import Bucket
+from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.status import Standing
+from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
+from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses, rotate
+from ls_pipeline.settings.model import Source
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    import dagster as dg
+def s3_objects(seconds: int) -> dg.SensorDefinition:
+    """Return the sensor that requests ``load_tasks`` if an S3 bucket has changed."""
+    pool = ProbePool()
 
-    from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.ledger.ledger import Ledger
-    from ls_pipeline.settings.model import Connection, Source
+    @dg.sensor(**_options("S3", seconds))
+    def s3_objects(
+        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], s3: S3Buckets
+    ) -> dg.SensorResult:
+        return objects_tick(context, ledger, "s3", s3.bucket_of, pool)
+
+    return s3_objects
+
+
+def gcs_objects(seconds: int) -> dg.SensorDefinition:
+    """Return the sensor that requests ``load_tasks`` if a GCS bucket has changed."""
+    pool = ProbePool()
+
+    @dg.sensor(**_options("GCS", seconds))
+    def gcs_objects(
+        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], gcs: GCSBuckets
+    ) -> dg.SensorResult:
+        return objects_tick(context, ledger, "gcs", gcs.bucket_of, pool)
+
+    return gcs_objects
+
+
+def _options(cloud: str, seconds: int) -> dict[str, Any]:
+    return {
+        "job_name": "load_tasks",
+        "minimum_interval_seconds": seconds,
+        "default_status": dg.DefaultSensorStatus.RUNNING,
+        "description": f"Compares the {cloud} buckets of all connections with the ledger, and "
+        "requests a run of each connection whose bucket differs.",
+    }
 
 
 @dataclass
-class _Place:
-    """Where a tick begins: with whose turn, and with which key where one came that far."""
+class _State:
+    """What a tick leaves to the next: the connection to begin with, and where scans stopped."""
 
     first: str = ""
     after: dict[str, str] = field(default_factory=dict)
+    """By connection, the last key that an unfinished scan compared."""
 
     @classmethod
-    def from_cursor(cls, cursor: str | None) -> _Place:
-        """Take a cursor apart; one of an earlier version is none."""
+    def from_cursor(cls, cursor: str | None) -> "_State":
+        """Parse a cursor; one of an earlier version counts as none."""
         first, after = json.loads(cursor) if cursor else ("", {})
         return cls(first, after) if isinstance(after, dict) else cls()
 
@@ -46,53 +80,39 @@ def objects_tick(
     ledger: Ledger,
     cloud: str,
     open_bucket: Callable[[Source], Bucket],
-    looks: ProbePool | None = None,
+    pool: ProbePool | None = None,
 ) -> dg.SensorResult:
-    """Compare the buckets of one cloud with the ledger; ask for a run where they differ.
+    """Compare the buckets of one cloud with the ledger; request a run of those that differ.
 
-    Reads only. A tick that runs out of time is continued by the next: the cursor says at
-    which connection and, where a look did not come to its end, after which key.
+    Only reads. If the time runs out, the next tick continues where this one stopped.
     """
-    standings = enabled_statuses(ledger, lambda one: _source(one, cloud) is not None)
-    coming = pending_connections(context.instance) if standings else set()
-    place, tick = _Place.from_cursor(context.cursor), Tick()
-    names: deque[str] = deque()
-    for name in rotate(list(standings), place.first):
-        if reason := skip_reason(standings[name], coming, "tasks"):
-            tick.skip(name, reason)
+    statuses = enabled_statuses(ledger, lambda one: bool(one.source and one.source.cloud == cloud))
+    pending = pending_connections(context.instance) if statuses else set()
+    state, tick = _State.from_cursor(context.cursor), Tick()
+    rotated = rotate(list(statuses), state.first)
+    names = tick.admit(Candidates(statuses, pending), rotated, "tasks")
+    state.after = {name: key for name, key in state.after.items() if name in names}
+
+    def probe_of(name: str) -> Probe:
+        return partial(_probe, statuses[name], open_bucket, state.after.get(name, ""))
+
+    for name, result in (pool or ProbePool()).run_round_robin(names, probe_of, tick.deadline):
+        state.after.pop(name, None)
+        if result.reached:
+            state.after[name] = result.reached
         else:
-            names.append(name)
-    place.after = {name: key for name, key in place.after.items() if name in names}
-
-    def look(name: str, turn: Deadline) -> ProbeResult:
-        source = _source(standings[name].connection, cloud)
-        after = place.after.get(name, "")
-        return _look(standings[name].account, source, open_bucket, after, turn)
-
-    for name, found in (looks or ProbePool()).run_round_robin(names, look, tick.deadline):
-        place.after.pop(name, None)
-        if found.reached:
-            place.after[name] = found.reached
-        else:
-            tick.take(name, found)
-    place.first = names[0] if names else ""
-    return tick.result(context, standings, place.cursor, "nothing new.")
+            tick.record(name, result)
+    state.first = names[0] if names else ""
+    return tick.result(context, statuses, state.cursor, "nothing new.")
 
 
-def _source(connection: Connection, cloud: str) -> Source | None:
-    source = connection.source
-    return source if source and source.cloud == cloud else None
-
-
-def _look(
-    account: Account,
-    source: Source | None,
-    open_bucket: Callable[[Source], Bucket],
-    after: str,
-    turn: Deadline,
+def _probe(
+    status: Standing, open_bucket: Callable[[Source], Bucket], after: str, deadline: Deadline
 ) -> ProbeResult:
-    """Look at one connection, from a key on."""
+    """Compare a connection's source with the ledger, from a key on."""
+    source = status.connection.source
     if source is None:
         return ProbeResult()
-    scan = scan_source(account, source, open_bucket(source), after, lambda: turn.over)
+    bucket = open_bucket(source)
+    scan = scan_source(status.account, source, bucket, after, lambda: deadline.has_passed)
     return ProbeResult(wanted=scan.changed, reached=scan.reached)

@@ -1,144 +1,148 @@
-"""Looks at many connections side by side, none of which can hold up the others."""
+"""Probes of many connections in parallel, so that a slow one does not delay the others."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ls_pipeline.domain.errors import LedgerError, PipelineError
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 PROBES_AT_ONCE = 8
-"""Looks at once: most of one is waiting for a bucket, or for Label Studio."""
+"""Probes that run in parallel: most of their time is spent waiting for an answer."""
 
-TURN_SECONDS = 2.0
-"""What a look may take before it is another's turn."""
+PROBE_SECONDS = 2.0
+"""How long a probe may run before it must make room for the next."""
 
-SILENCE_SECONDS = 2.0
-"""How much longer it may take to notice that, before its lane is given to another."""
+GRACE_SECONDS = 2.0
+"""How long after its deadline a probe may still return; then another takes its place."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Deadline:
-    """The time that a look has, by the monotonic clock."""
+    """A time on the monotonic clock."""
 
-    deadline: float
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        return cls(time.monotonic() + seconds)
 
     @property
-    def over(self) -> bool:
-        return time.monotonic() >= self.deadline
+    def has_passed(self) -> bool:
+        return time.monotonic() >= self.at
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a look found: whether a run is wanted, else why not, and how far it came."""
+    """Whether a connection needs a run, and if not, why."""
 
     wanted: bool = False
-    why: str = ""
+    reason: str = ""
     reached: str = ""
-    """The key after which to go on; empty: it came to the end."""
-    asof: str = ""
-    """The Label Studio time before which nothing differs; empty where none is known."""
-    told: Any = None
-    """What else it brings to who began it, or to a later tick."""
+    """The key to continue after; empty if the probe is complete."""
+    as_of: str = ""
+    """The Label Studio time before which nothing differs; empty if unknown."""
+    value: Any = None
+    """What else the probe returns to its caller."""
+    is_late: bool = False
+    """An earlier tick started the probe."""
+
+
+Probe: TypeAlias = Callable[[Deadline], ProbeResult]
 
 
 class ProbePool:
-    """Takes looks, in threads that a tick needn't wait for.
+    """Runs probes in threads that a tick need not wait for.
 
-    What never answers keeps a thread until its client gives up, which is minutes. No second look
-    is begun meanwhile, and what the first finds after its tick is told by the next.
+    A request without an answer keeps its thread for minutes, until its client times out. Until
+    then no second probe of that name starts. A later tick receives the result.
     """
 
     def __init__(self) -> None:
-        self._out: dict[str, _Look] = {}
+        self._running: dict[str, _RunningProbe] = {}
+        """Used by the tick alone: a probe's thread sees only its own future."""
 
     def run_round_robin(
-        self, names: deque[str], look: Callable[[str, Deadline], ProbeResult], deadline: float
+        self, names: deque[str], probe_of: Callable[[str], Probe], deadline: Deadline
     ) -> Iterator[tuple[str, ProbeResult]]:
-        """Give each name a turn, and who did not come to the end another, until the deadline.
+        """Probe each name, and unfinished ones again in turn, until the deadline.
 
-        Names are taken from the left, the first of them whatever the time; those that are left
-        have had none. Raises ``LedgerError`` as a look of this tick does; whatever else one raises
-        is why it found nothing.
+        Takes names from the left, at least one whatever the time; those that remain had no turn.
+        ``probe_of`` is called by the tick, and the probe that it returns in a thread.
+        Yields results as they arrive. An error becomes the reason of its result, except a
+        ``LedgerError`` in a probe of this tick, which is raised.
         """
-        back: SimpleQueue[_Look] = SimpleQueue()
-        mine: list[_Look] = []
-        begun = False
-        while names or mine:
-            now = time.monotonic()
-            busy = sum(not one.is_silent(now) for one in mine)
-            if now >= deadline and begun and not busy:
+        running: list[_RunningProbe] = []
+        started = False
+        while names or running:
+            busy = sum(not one.is_overdue for one in running)
+            if deadline.has_passed and started and not busy:
                 break
-            while names and busy < PROBES_AT_ONCE and (now < deadline or not begun):
-                name, begun = names.popleft(), True
-                if found := self._earlier(name):
-                    yield name, found
+            while names and busy < PROBES_AT_ONCE and not (deadline.has_passed and started):
+                name, started = names.popleft(), True
+                if earlier := self._running.get(name):
+                    yield name, self._late_result(earlier)
                 else:
-                    turn = Deadline(min(now + TURN_SECONDS, deadline))
-                    self._out[name] = one = _Look(name, look, turn, back)
-                    mine.append(one)
+                    until = min(Deadline.after(PROBE_SECONDS), deadline)
+                    self._running[name] = _RunningProbe(name, probe_of(name), until)
+                    self._running[name].start()
+                    running.append(self._running[name])
                     busy += 1
-                    one.start()
-            try:
-                one = back.get(timeout=0.1)
-            except Empty:
-                continue
-            mine.remove(one)
-            self._out.pop(one.name, None)
-            came = one.found
-            if isinstance(came, LedgerError):
-                raise came
-            assert came is not None  # noqa: S101 - for the type alone
-            yield one.name, came
-            if came.reached:
-                names.append(one.name)
-        for one in mine:
-            yield one.name, ProbeResult(why="no answer came in time.")
+            wait([one.future for one in running], timeout=0.1, return_when=FIRST_COMPLETED)
+            for done in [one for one in running if one.future.done()]:
+                running.remove(done)
+                self._running.pop(done.name, None)
+                result = done.future.result()
+                yield done.name, result
+                if result.reached:
+                    names.append(done.name)
+        for one in running:
+            yield one.name, ProbeResult(reason="no answer came in time.")
 
-    def _earlier(self, name: str) -> ProbeResult | None:
-        """Give what a look of an earlier tick found, or that it is not back; None without one."""
-        earlier = self._out.get(name)
-        if earlier is None:
-            return None
-        if earlier.found is None:
-            return ProbeResult(why="a look that began earlier has not come back yet.")
-        del self._out[name]
-        if isinstance(earlier.found, LedgerError):  # of an outage that may be over
-            return ProbeResult(why=str(earlier.found))
-        return earlier.found
-
-
-class _Look(Thread):
-    """One look, and what it found once it has come back."""
-
-    def __init__(
-        self,
-        name: str,
-        look: Callable[[str, Deadline], ProbeResult],
-        turn: Deadline,
-        back: SimpleQueue[_Look],
-    ) -> None:
-        super().__init__(name=name, daemon=True)  # or a process could not end before it
-        self.look, self.turn, self.back = look, turn, back
-        self.found: ProbeResult | LedgerError | None = None
-
-    def run(self) -> None:
+    def _late_result(self, probe: _RunningProbe) -> ProbeResult:
+        """Return the result of a probe that an earlier tick started."""
+        if not probe.future.done():
+            return ProbeResult(reason="an earlier probe still waits for an answer.")
+        self._running.pop(probe.name, None)
         try:
-            self.found = self.look(self.name, self.turn)
-        except LedgerError as error:
-            self.found = error
-        except PipelineError as error:
-            self.found = ProbeResult(why=str(error))
-        except Exception as error:  # noqa: BLE001 - of one connection: the others go on
-            self.found = ProbeResult(why=f"{type(error).__name__}: {error}")
-        self.back.put(self)
+            return replace(probe.future.result(), is_late=True)
+        except LedgerError as error:  # of an outage that may be over
+            return ProbeResult(reason=str(error))
 
-    def is_silent(self, now: float) -> bool:
-        return now >= self.turn.deadline + SILENCE_SECONDS
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RunningProbe:
+    """A probe in a thread of its own."""
+
+    name: str
+    probe: Probe
+    deadline: Deadline
+    future: Future[ProbeResult] = field(default_factory=Future)
+
+    def start(self) -> None:
+        # A daemon: otherwise the process could not end before the thread does.
+        Thread(target=self._run, name=self.name, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            result = self.probe(self.deadline)
+        except LedgerError as error:
+            self.future.set_exception(error)
+            return
+        except PipelineError as error:
+            result = ProbeResult(reason=str(error))
+        except Exception as error:  # noqa: BLE001 - it concerns one connection only
+            result = ProbeResult(reason=f"{type(error).__name__}: {error}")
+        self.future.set_result(result)
+
+    @property
+    def is_overdue(self) -> bool:
+        return time.monotonic() >= self.deadline.at + GRACE_SECONDS

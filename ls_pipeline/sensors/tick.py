@@ -1,9 +1,8 @@
-"""What the sensors share: who is watched, who must wait, and what a tick says."""
+"""What a sensor's tick does: which connections may get a run, and why others get none."""
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.sensors.probes import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.resources.ledger.status import Standing
@@ -21,81 +21,90 @@ if TYPE_CHECKING:
     from ls_pipeline.settings.model import Connection
 
 TICK_SECONDS = 10.0
-"""What a tick may take. Dagster gives up after 60 s, without stopping the function."""
+"""How long a tick may take. Dagster gives up after 60 s, and leaves the function running."""
 
 SENTENCES_AT_MOST = 20
 NAMES_AT_MOST = 3
-"""What a tick says is kept with it: of two hundred connections it says the most of it once."""
+"""Limits of a skip message: Dagster stores the message of every tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The enabled connections that a sensor serves, at one moment."""
+
+    statuses: Mapping[str, Standing]
+    pending: set[str]
+    """Those that a run will soon hold."""
 
 
 @dataclass
 class Tick:
-    """What a tick found: which connections need a run, and why others don't.
+    """The runs that a tick requests, and the reasons why other connections get none."""
 
-    ``job`` is which, of a sensor that asks for runs of several.
-    """
-
-    job: str | None = None
-    wanted: list[str] = field(default_factory=list)
-    said: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Reasons, and the connections that each is about; those that matter come first."""
-    quiet: list[str] = field(default_factory=list)
-    """Connections of which nothing is to be said."""
     idle: str = "Nothing to watch yet."
-    """What is said where there is nothing else to say."""
-    checked: list[dg.AssetCheckEvaluation] = field(default_factory=list)
-    """What it found of the assets' state."""
-    deadline: float = field(default_factory=lambda: time.monotonic() + TICK_SECONDS)
+    """The skip message if there is no other."""
+    requests: list[dg.RunRequest] = field(default_factory=list)
+    skipped: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Reasons, and the connections that each concerns; the most important come first."""
+    unchanged: list[str] = field(default_factory=list)
+    checks: list[dg.AssetCheckEvaluation] = field(default_factory=list)
+    deadline: Deadline = field(default_factory=lambda: Deadline.after(TICK_SECONDS))
 
     @property
-    def over(self) -> bool:
-        return time.monotonic() >= self.deadline
+    def requested(self) -> list[str]:
+        """The connections for which the tick requests a run."""
+        return [str(request.partition_key) for request in self.requests]
 
-    def take(self, name: str, found: ProbeResult) -> None:
-        """Keep what a look found that came to its end."""
-        if found.wanted:
-            self.wanted.append(name)
-        elif found.why:
-            self.skip(name, found.why)
+    def admit(self, candidates: Candidates, names: Iterable[str], work: str) -> deque[str]:
+        """Return the connections that may get a run now; skip the others."""
+        admitted = deque[str]()
+        for name in names:
+            if reason := skip_reason(candidates.statuses[name], candidates.pending, work):
+                self.skip(name, reason)
+            else:
+                admitted.append(name)
+        return admitted
+
+    def record(self, name: str, result: ProbeResult, job: str | None = None) -> None:
+        """Add the result of a complete probe; a sensor with several jobs names one of them."""
+        if result.wanted:
+            self.requests.append(dg.RunRequest(partition_key=name, job_name=job))
+        elif result.reason:
+            self.skip(name, result.reason)
         else:
-            self.quiet.append(name)
+            self.unchanged.append(name)
 
-    def skip(self, name: str, why: str) -> None:
-        self.said[why].append(name)
+    def skip(self, name: str, reason: str) -> None:
+        self.skipped[reason].append(name)
 
-    def sentences(self, nothing: str) -> list[str]:
-        """Say why connections get no run; ``nothing`` is what is said of the quiet ones."""
-        found = [f"{_listed(names)}: {why}" for why, names in self.said.items()]
-        more = len(found) - SENTENCES_AT_MOST
-        found = found[:SENTENCES_AT_MOST] + ([f"And {more} more of such."] if more > 0 else [])
-        return found + ([f"{_listed(self.quiet)}: {nothing}"] if self.quiet else [])
-
-    @property
-    def requests(self) -> list[dg.RunRequest]:
-        return [dg.RunRequest(partition_key=name, job_name=self.job) for name in self.wanted]
+    def sentences(self, unchanged: str) -> list[str]:
+        """Return the reasons for no run, and ``unchanged`` for connections without changes."""
+        reasons = [f"{_listed(names)}: {reason}" for reason, names in self.skipped.items()]
+        more = len(reasons) - SENTENCES_AT_MOST
+        if more > 0:
+            reasons[SENTENCES_AT_MOST:] = [f"And {more} more reasons."]
+        return reasons + ([f"{_listed(self.unchanged)}: {unchanged}"] if self.unchanged else [])
 
     def result(
         self,
         context: dg.SensorEvaluationContext,
         names: Iterable[str],
         cursor: str,
-        nothing: str,
-        others: Sequence[dg.RunRequest] = (),
+        unchanged: str,
     ) -> dg.SensorResult:
-        """Ask for the runs that are wanted, and these others, else say why there are none."""
-        requests = [*self.requests, *others]
-        said = self.sentences(nothing)
-        if requests:  # a log is a file that nobody removes: an idle tick has none
-            for sentence in said:
+        """Return the requests, or a skip message; add the partitions that ``names`` lack."""
+        sentences = self.sentences(unchanged)
+        if self.requests:  # an idle tick writes no log: Dagster never removes the files
+            for sentence in sentences:
                 context.log.info(sentence)
-        known = set(context.instance.get_dynamic_partitions("connections"))
-        missing = [name for name in names if name not in known]
+        partitions = set(context.instance.get_dynamic_partitions("connections"))
+        missing = [name for name in names if name not in partitions]
         return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else " ".join(said) or self.idle,
+            run_requests=self.requests,
+            skip_reason=None if self.requests else " ".join(sentences) or self.idle,
             dynamic_partitions_requests=[CONNECTIONS.build_add_request(missing)] if missing else [],
             cursor=cursor,
-            asset_events=self.checked,
+            asset_events=self.checks,
         )
 
 
@@ -105,29 +114,31 @@ def _listed(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} others"
 
 
-def skip_reason(standing: Standing, coming: Collection[str], work: str) -> str:
-    """Say why a connection must not get a run now; empty when it may."""
-    if standing.held_by:
-        return f"{standing.held_by} is working on it."
-    if standing.name in coming:
+def skip_reason(status: Standing, pending: Collection[str], work: str) -> str:
+    """Return why a connection must not get a run now; empty if it may."""
+    if status.held_by:
+        return f"{status.held_by} is working on it."
+    if status.name in pending:
         return "a run is under way."
-    health = standing.health(work)
-    if health.retry_at > standing.account.ledger.clock():
-        again = datetime.fromtimestamp(health.retry_at, timezone.utc)
-        return f"{health.failure} Trying again at {again:%H:%M:%S} UTC."
+    health = status.health(work)
+    if health.retry_at > status.account.ledger.clock():
+        retry_at = datetime.fromtimestamp(health.retry_at, timezone.utc)
+        return f"{health.failure} Trying again at {retry_at:%H:%M:%S} UTC."
     return ""
 
 
 def rotate(names: Sequence[str], first: str) -> list[str]:
-    """Order names so that ``first`` comes first, and nobody is always last."""
+    """Return sorted names from ``first`` on, then those before it: none is always last."""
     later = [name for name in names if name >= first]
     return later + [name for name in names if name < first]
 
 
-def enabled_statuses(ledger: Ledger, select: Callable[[Connection], bool]) -> dict[str, Standing]:
-    """Tell how the enabled connections stand that a sensor looks after, by name."""
+def enabled_statuses(
+    ledger: Ledger, select: Callable[[Connection], bool] = lambda _: True
+) -> dict[str, Standing]:
+    """Return the status of each enabled connection that ``select`` accepts, by name."""
     return {
-        one.name: one
-        for one in ledger.standings()
-        if one.connection.enabled and select(one.connection)
+        status.name: status
+        for status in ledger.standings()
+        if status.connection.enabled and select(status.connection)
     }

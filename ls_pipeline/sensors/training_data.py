@@ -1,4 +1,4 @@
-"""The ``training_data`` sensor: sees when the asset's automation condition holds."""
+"""The ``training_data`` sensor: evaluates the automation condition of the asset."""
 
 import warnings
 
@@ -6,9 +6,9 @@ import dagster as dg
 
 
 def training_data(seconds: int) -> dg.AutomationConditionSensorDefinition:
-    """Make the sensor that asks for a snapshot where completions changed and one is due."""
+    """Return the sensor that requests a snapshot if completions changed and one is due."""
     with warnings.catch_warnings():
-        # The condition asks our ledger, so it is evaluated where that can be reached.
+        # Only the code server can reach the ledger, which the condition reads.
         warnings.filterwarnings("ignore", ".*use_user_code_server", dg.BetaWarning)
         return dg.AutomationConditionSensorDefinition(
             name="training_data",
@@ -16,7 +16,7 @@ def training_data(seconds: int) -> dg.AutomationConditionSensorDefinition:
             minimum_interval_seconds=seconds,
             default_status=dg.DefaultSensorStatus.RUNNING,
             use_user_code_server=True,
-            emit_backfills=False,  # each connection has a run of its own
-            description="Asks for a snapshot of each connection whose completions changed since "
+            emit_backfills=False,  # each connection gets its own run
+            description="Requests a snapshot of each connection whose completions changed since "
             "its last one, by the target's snapshot_minutes or snapshot_cron.",
         )

@@ -1,56 +1,57 @@
-"""Whose labels Label Studio's webhooks hint at, and what a look finds there."""
+"""Webhooks of Label Studio: each names a connection whose labels may have changed."""
 
 from __future__ import annotations
 
-from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ls_pipeline.engine.detect import AnnotationCounts
-from ls_pipeline.sensors.completions import look_at_labels
-from ls_pipeline.sensors.probes import Deadline, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import skip_reason
+from ls_pipeline.sensors.completions import probe_labels
+from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger.status import Standing
-    from ls_pipeline.sensors.tick import Tick
+    from ls_pipeline.sensors.tick import Candidates, Tick
 
-SETTLING_SECONDS = 3.0
-"""What a label may take, after Label Studio told of it, until it is seen there."""
+LABEL_DELAY_SECONDS = 3.0
+"""How long after its webhook a label may still be invisible in Label Studio."""
 
 
-def follow(  # noqa: PLR0913, PLR0917 - the parts that a tick puts together
-    standings: Mapping[str, Standing],
-    hinted: Mapping[str, float],
+def compare_labels(
+    candidates: Candidates,
+    times: Mapping[str, float],
     app: LabelingApp,
-    coming: Collection[str],
-    looks: ProbePool,
+    pool: ProbePool,
     tick: Tick,
 ) -> list[str]:
-    """Look at the labels that were hinted at, side by side; give who is dealt with.
+    """Request ``export_completions`` of connections with new labels; return those dealt with.
 
-    Not dealt with is who has to wait, and where nothing is to be seen yet of what was told.
+    ``times`` has the newest webhook of each connection. A connection that must wait is not dealt
+    with, nor is one whose label may still be invisible.
     """
-    names, done = deque[str](), list[str]()
-    for name in hinted:
-        standing = standings.get(name)
-        if not standing or not standing.connection.target or not standing.project_ids:
-            done.append(name)
-        elif reason := skip_reason(standing, coming, "completions"):
-            tick.skip(name, reason)
-        else:
-            names.append(name)
+    statuses = candidates.statuses
+    exporting = [
+        name
+        for name in times
+        if name in statuses and statuses[name].connection.target and statuses[name].project_ids
+    ]
+    dealt_with = [name for name in times if name not in exporting]
 
-    def look(name: str, _turn: Deadline) -> ProbeResult:
-        standing = standings[name]
-        told = AnnotationCounts("", app.count_annotations(standing.project_ids))
-        return look_at_labels(standing, app, standing.polled_to, told)
+    def probe_of(name: str) -> Probe:
+        return partial(_probe, statuses[name], app)
 
-    for name, found in looks.run_round_robin(names, look, tick.deadline):
-        tick.take(name, found)
-        clock = standings[name].account.ledger.clock
-        if found.wanted or found.why or clock() - hinted[name] >= SETTLING_SECONDS:
-            done.append(name)
-    return done
+    names = tick.admit(candidates, exporting, "completions")
+    for name, result in pool.run_round_robin(names, probe_of, tick.deadline):
+        tick.record(name, result, "export_completions")
+        age = statuses[name].account.ledger.clock() - times[name]
+        if result.wanted or result.reason or age >= LABEL_DELAY_SECONDS:
+            dealt_with.append(name)
+    return dealt_with
+
+
+def _probe(status: Standing, app: LabelingApp, deadline: Deadline) -> ProbeResult:
+    counts = AnnotationCounts(app.count_annotations(status.project_ids))
+    return probe_labels(status, app, status.polled_to, counts, deadline)

@@ -198,12 +198,12 @@ def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day)
     bad_day.answer = answer
     queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
     assert queue._client  # which takes a while to make
-    looks, memory, tick = ProbePool(), bucket_events.Backlog(), Tick()
+    pool, backlog, tick = ProbePool(), bucket_events.Backlog(), Tick()
     source = Source(type="s3", path="b", params=SourceParams(notifications=queue.address))
-    asked = SimpleNamespace(connection=SimpleNamespace(source=source))
-    came = bucket_events.read({"reviews": asked}, lambda _: queue, memory, looks, tick)
+    status = SimpleNamespace(connection=SimpleNamespace(source=source))
+    batches = bucket_events.read_queues({"reviews": status}, lambda _: queue, backlog, pool, tick)
 
-    assert len(came["reviews"].messages) > 100
+    assert len(batches["reviews"].messages) > 100
 
 
 def test_sqs_that_does_not_answer_is_unavailable(refused):

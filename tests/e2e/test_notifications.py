@@ -11,7 +11,7 @@ from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.queue import QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors import bucket_events
-from ls_pipeline.sensors.notifications import notifications_tick
+from ls_pipeline.sensors.notifications import Services, notifications_tick
 from ls_pipeline.settings.model import connection
 from tests.bench import CONFIG, Bench
 from tests.contracts.pubsub_server import pubsub
@@ -91,7 +91,8 @@ def ticks(bench, bucket, instance):
 
     def tick():
         context = dg.build_sensor_context(instance=instance, cursor=cursor[0])
-        result = notifications_tick(context, bench.ledger, lambda _: bucket, queues.open, bench.app)
+        services = Services(lambda _: bucket, queues.open, bench.app)
+        result = notifications_tick(context, bench.ledger, services)
         cursor[0] = result.cursor
         return wanted(result)
 

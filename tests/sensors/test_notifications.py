@@ -13,7 +13,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.sensors import bucket_events, tick, webhook_events
 from ls_pipeline.sensors import probes as looking
-from ls_pipeline.sensors.notifications import ProbePools, notifications_tick
+from ls_pipeline.sensors.notifications import ProbePools, Services, notifications_tick
 from ls_pipeline.settings.model import connection
 from tests.bench import CONFIG, RESULT, Bench
 from tests.contracts.memory_queue import MemoryQueue
@@ -39,13 +39,13 @@ def queue():
 def look(bench, queue, instance):
     """Give a function that makes a tick."""
 
-    def tick(cursor=None, bucket=None, opened=None, app=None, lanes=None):
+    def tick(cursor=None, bucket=None, opened=None, app=None, pools=None):
         context = dg.build_sensor_context(instance=instance, cursor=cursor)
         store = Counted(bucket or bench.bucket)
         tick.looks = store.looks
         opened = opened or (lambda _: queue)
-        parts = context, bench.ledger, lambda _: store, opened, app or bench.app
-        return notifications_tick(*parts, lanes)
+        services = Services(lambda _: store, opened, app or bench.app)
+        return notifications_tick(context, bench.ledger, services, pools)
 
     return tick
 
@@ -83,7 +83,7 @@ def test_notification_of_a_new_object_asks_for_a_run_after_one_look(bench, queue
 def test_notification_of_nothing_is_one_look_and_is_gone(bench, queue, look):
     tell(queue, "forged.json")
 
-    assert said(look()) == "reviews: nothing new where notifications led."
+    assert said(look()) == "reviews: a notification arrived, but nothing changed."
     assert (look.looks, len(queue)) == (["forged.json"], 0)
 
 
@@ -108,7 +108,7 @@ def test_late_and_doubled_notifications_of_what_is_loaded_cost_no_look(bench, qu
     for _ in range(5):
         tell(queue, "a.json", etag=known.version)
 
-    assert (said(look()), look.looks, len(queue)) == ("Nothing was told.", [], 0)
+    assert (said(look()), look.looks, len(queue)) == ("No notification of a change.", [], 0)
 
 
 def test_many_notifications_end_with_the_first_that_differs(bench, queue, look):
@@ -124,14 +124,14 @@ def test_forged_notifications_cost_a_bounded_number_of_looks(bench, queue, look)
     result = look()
 
     assert wanted(result) == []
-    assert (len(look.looks), len(queue)) == (bucket_events.LOOKS_AT_MOST, 0)
+    assert (len(look.looks), len(queue)) == (bucket_events.KEYS_AT_MOST, 0)
     assert len(result.cursor) < 1000
 
 
 def test_real_change_among_forged_ones_is_found_sooner_or_later(bench, queue, look):
     bench.put("a.json", {"text": "a"})
     tell(queue, "a.json")
-    tell(queue, *(f"forged-{n}.json" for n in range(bucket_events.LOOKS_AT_MOST)))
+    tell(queue, *(f"forged-{n}.json" for n in range(bucket_events.KEYS_AT_MOST)))
     first = look()
 
     assert (wanted(first), wanted(look(first.cursor))) == ([], ["reviews"])
@@ -142,21 +142,21 @@ def test_message_that_is_none_is_taken_out_and_said_in_a_sentence(queue, look, b
     queue.send(body)
     result = look()
 
-    assert f"reviews: a message is taken out of {QUEUE} unheard: it " in said(result)
+    assert f"reviews: a message was discarded from {QUEUE}: it " in said(result)
     assert (look.looks, len(queue)) == ([], 0)
 
 
 def test_test_event_is_taken_out_in_silence(queue, look):
     queue.send('{"Event": "s3:TestEvent"}')
 
-    assert (said(look()), len(queue)) == ("Nothing was told.", 0)
+    assert (said(look()), len(queue)) == ("No notification of a change.", 0)
 
 
 def test_keys_that_a_connection_does_not_select_cost_no_look(bench, queue, look):
     bench.set(notifications=QUEUE, prefix="in", regex="in/a")
     tell(queue, "out/a.json", "in/b.json", "in/a/")
 
-    assert (said(look()), look.looks) == ("Nothing was told.", [])
+    assert (said(look()), look.looks) == ("No notification of a change.", [])
 
 
 def test_other_buckets_are_not_looked_at(queue, look):
@@ -237,7 +237,7 @@ def test_remembered_hint_that_the_run_has_dealt_with_costs_no_look(bench, queue,
         first = look()
     bench.load()
 
-    assert (said(look(first.cursor)), look.looks) == ("Nothing was told.", [])
+    assert (said(look(first.cursor)), look.looks) == ("No notification of a change.", [])
 
 
 def test_few_hints_are_remembered_and_the_newest(bench, queue, look):
@@ -246,14 +246,15 @@ def test_few_hints_are_remembered_and_the_newest(bench, queue, look):
         first = look()
     look(first.cursor)
 
-    assert look.looks == [f"{n}.json" for n in range(49, 49 - bucket_events.KEPT, -1)]
+    assert look.looks == [f"{n}.json" for n in range(49, 49 - bucket_events.EVENTS_KEPT, -1)]
 
 
 @pytest.mark.parametrize(
     "cursor",
     [
-        *("x", "[]", "{}", '{"kept": 1, "turn": ""}', '{"kept": {"a": [1]}, "turn": ""}'),
-        '{"kept": {}, "turn": "", "labels": {"reviews": "x"}}',
+        *("x", "[]", "{}", '{"events": 1, "first_queue": ""}'),
+        '{"events": {"a": [1]}, "first_queue": "", "first_bucket": "", "webhooks": {}}',
+        '{"events": {}, "first_queue": "", "first_bucket": "", "webhooks": {"reviews": "x"}}',
     ],
 )
 def test_cursor_of_another_version_is_no_hindrance(bench, queue, look, cursor):
@@ -310,30 +311,30 @@ def test_queues_that_the_time_did_not_suffice_for_are_the_first_of_the_next_tick
     bench, queue, look, monkeypatch
 ):
     other_connection(bench, queue=f"{QUEUE}-2")
-    monkeypatch.setattr(bucket_events, "READING_SECONDS", 0.0)
+    monkeypatch.setattr(bucket_events, "READ_SECONDS", 0.0)
     first = look(opened=lambda source: MemoryQueue(source.params.notifications))
 
-    assert json.loads(first.cursor)["turn"] == "reviews"
+    assert json.loads(first.cursor)["first_queue"] == "reviews"
 
 
 def test_messages_that_come_after_their_tick_are_heard_in_the_next(bench, queue, look, monkeypatch):
-    for name in ("TURN_SECONDS", "SILENCE_SECONDS"):
+    for name in ("PROBE_SECONDS", "GRACE_SECONDS"):
         monkeypatch.setattr(looking, name, 0.1)
     bench.put("a.json", {"text": "a"})
     tell(queue, "a.json")
-    gate, lanes = threading.Event(), ProbePools()
+    gate, pools = threading.Event(), ProbePools()
 
     def receive(*asked):
         gate.wait()
         return queue.receive(*asked)
 
     slow = Wrapped(queue, receive=receive)
-    late = look(opened=lambda _: slow, lanes=lanes)
+    late = look(opened=lambda _: slow, pools=pools)
     gate.set()
     for thread in threading.enumerate():
         if thread.name == "reviews":
             thread.join()
-    heard = look(late.cursor, opened=lambda _: slow, lanes=lanes)
+    heard = look(late.cursor, opened=lambda _: slow, pools=pools)
 
     assert (wanted(late), wanted(heard), len(queue)) == ([], ["reviews"], 0)
 
@@ -345,10 +346,10 @@ def test_hints_that_there_was_no_time_for_are_remembered(bench, queue, look, mon
     for number in range(30):
         tell(queue, f"{number}.json")
     monkeypatch.setattr(tick, "TICK_SECONDS", 0.0)
-    told = json.loads(look().cursor)
+    left = json.loads(look().cursor)
 
-    assert {*told["kept"]} == {"reviews", *names}
-    assert told["next"] != ""
+    assert {*left["events"]} == {"reviews", *names}
+    assert left["first_bucket"] != ""
 
 
 def test_change_of_which_every_notification_is_lost_is_found_by_the_sweep(bench, look, instance):
@@ -400,7 +401,7 @@ def test_label_that_is_not_seen_yet_is_looked_for_again_for_a_while(bench, look)
     early = look()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
 
-    assert said(early) == "reviews: nothing new where notifications led."
+    assert said(early) == "reviews: a notification arrived, but nothing changed."
     assert wanted(look(early.cursor)) == ["reviews"]
 
 
@@ -409,10 +410,10 @@ def test_forged_call_is_one_look_or_two_and_no_run(bench, look):
     bench.load()
     bench.export()
     bench.ledger.hint("reviews")
-    bench.time.sleep(webhook_events.SETTLING_SECONDS)
+    bench.time.sleep(webhook_events.LABEL_DELAY_SECONDS)
     first = look()
 
-    assert (wanted(first), said(look(first.cursor))) == ([], "Nothing was told.")
+    assert (wanted(first), said(look(first.cursor))) == ([], "No notification of a change.")
 
 
 def test_label_that_is_told_of_while_a_run_is_under_way_waits_for_its_end(labeled, look):
@@ -442,7 +443,7 @@ def test_call_for_a_connection_that_exports_nothing_is_no_look(bench, look, with
         other_connection(bench)
     bench.ledger.hint("reviews" if without == "a project" else "other")
 
-    assert said(look()) == "Nothing was told."
+    assert said(look()) == "No notification of a change."
 
 
 def test_label_studio_that_fails_is_said_and_left_to_the_polls(labeled, look):

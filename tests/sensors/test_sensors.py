@@ -9,9 +9,7 @@ from ls_pipeline.assets import partitions
 from ls_pipeline.assets.run import one_pass
 from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.engine.detect import earlier
-from ls_pipeline.sensors import completions as watching_labels
-from ls_pipeline.sensors import probes as looking
-from ls_pipeline.sensors import tick
+from ls_pipeline.sensors import completions, probes, tick
 from ls_pipeline.sensors.completions import completions_tick
 from ls_pipeline.sensors.objects import objects_tick
 from tests.bench import RESULT, Bench
@@ -306,7 +304,7 @@ def test_connection_that_has_new_labels_leaves_no_other_behind(bench, instance):
 
 def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, monkeypatch):
     monkeypatch.setattr(tick, "TICK_SECONDS", 0.1)
-    monkeypatch.setattr(looking, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(probes, "GRACE_SECONDS", 0.1)
     bench.put("a.json", {"text": "a"})
     bench.load()
     gate = threading.Event()
@@ -321,7 +319,7 @@ def test_label_studio_that_is_silent_is_said_and_ends_the_tick(bench, instance, 
 
 def test_answer_of_label_studio_that_outlasts_a_tick_is_for_the_next(bench, instance, monkeypatch):
     monkeypatch.setattr(tick, "TICK_SECONDS", 0.1)
-    monkeypatch.setattr(looking, "SILENCE_SECONDS", 0.1)
+    monkeypatch.setattr(probes, "GRACE_SECONDS", 0.1)
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
@@ -332,7 +330,7 @@ def test_answer_of_label_studio_that_outlasts_a_tick_is_for_the_next(bench, inst
         gate.wait()
         return bench.app.count_annotations(project_ids)
 
-    slow, looks = Wrapped(bench.app, count_annotations=count), looking.ProbePool()
+    slow, looks = Wrapped(bench.app, count_annotations=count), probes.ProbePool()
     context = dg.build_sensor_context(instance=instance)
     first = completions_tick(context, bench.ledger, slow, looks)
     gate.set()
@@ -425,9 +423,9 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
     bench, instance, monkeypatch
 ):
     counted = []
-    count = watching_labels.stalled_connections
+    count = completions.stalled_connections
     monkeypatch.setattr(
-        watching_labels, "stalled_connections", lambda ledger: counted.append(1) or count(ledger)
+        completions, "stalled_connections", lambda ledger: counted.append(1) or count(ledger)
     )
     bench.put("a.json", {"text": "a"})
     bench.load()
@@ -439,7 +437,7 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
     with one_pass(dg.build_asset_context(partition_key="reviews"), bench.ledger, "completions"):
         pass
     bench.export()
-    bench.time.sleep(watching_labels.LATE_SECONDS)
+    bench.time.sleep(completions.STALLED_CHECK_SECONDS)
     well = look_at_labels(bench, instance, again.cursor)
 
     assert len(counted) == 3
