@@ -23,7 +23,7 @@ from benchmarks.deployment import Shape, fill, made_up_buckets, pipeline
 from benchmarks.idle_ticks import ticks_alone
 from benchmarks.resource_samples import Databases, Sampling, Took, rows, ticks
 from benchmarks.traffic import World
-from ls_pipeline.cli.context import dagster_home
+from ls_pipeline.cli.context import create_dagster_home
 from ls_pipeline.cli.servers.local_servers import label_studio_server, s3_server
 from ls_pipeline.cli.servers.server import running
 from ls_pipeline.resources.environment import database_url
@@ -102,7 +102,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     os.environ["LS_PIPELINE_HOME"] = str(home)
     os.environ["DAGSTER_HOME"] = str(home / "dagster")
     databases = Databases(home, asked.postgresql)
-    databases.prepare(dagster_home())
+    databases.prepare(create_dagster_home())
     with servers(folder, shape, asked.latency) as served:
         ledger = Ledger(database_url())
         print(f"Filling {shape} …", flush=True)  # noqa: T201

@@ -11,7 +11,7 @@ from uuid import uuid4
 from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at, label
 from benchmarks.polling_latency import PATIENCE, run_before, table, wait_for_tasks
 from benchmarks.report import Section
-from ls_pipeline.cli.context import CliContext, dagster_home
+from ls_pipeline.cli.context import CliContext, create_dagster_home
 from ls_pipeline.cli.servers.local_servers import dagster_server
 from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST, choose_port
 from ls_pipeline.cli.servers.server import running
@@ -41,7 +41,7 @@ def notified(url: str, puts: int, folder: Path) -> Section:
     os.environ["LS_PIPELINE_HOME"] = str(folder / "notified")
     os.environ["LS_PIPELINE_POLL_SECONDS"] = "3600"
     os.environ.pop("DAGSTER_HOME", None)
-    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    os.environ["DAGSTER_HOME"] = str(create_dagster_home())
     cli, name = CliContext(), uuid4().hex
     _connect(cli, name, url)
     port = choose_port(None, 3001, WEBHOOKS_HOST)

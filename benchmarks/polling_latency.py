@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at
 from benchmarks.report import Section
-from ls_pipeline.cli.context import CliContext, dagster_home
+from ls_pipeline.cli.context import CliContext, create_dagster_home
 from ls_pipeline.cli.servers.local_servers import dagster_server
 from ls_pipeline.cli.servers.server import running
 from ls_pipeline.settings.model import connection
@@ -44,7 +44,7 @@ def latency(url: str, puts: int, folder: Path) -> Section:
     """
     os.environ["LS_PIPELINE_HOME"] = str(folder / "home")
     os.environ.pop("DAGSTER_HOME", None)
-    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    os.environ["DAGSTER_HOME"] = str(create_dagster_home())
     cli, name = CliContext(), uuid4().hex
     source = {"type": "s3", "path": BUCKET, "params": {"prefix": name}}
     settings = connection(name, source=source, target=None, project=name, label_config=CONFIG)

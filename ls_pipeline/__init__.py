@@ -2,14 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.errors import BucketError, PipelineError, SnapshotError
+
 if TYPE_CHECKING:
     from ls_pipeline.reader import Snapshot, open_snapshot
 
-__all__ = ["Snapshot", "open_snapshot"]
+__all__ = ["BucketError", "PipelineError", "Snapshot", "SnapshotError", "open_snapshot"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the reader when it is asked for: most commands needn't pay for it."""
+    """Import the reader at first use: it is slow to import, and most commands don't need it."""
     if name not in __all__:
         raise AttributeError(f"module 'ls_pipeline' has no attribute {name!r}")
     from ls_pipeline import reader

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ls_pipeline import open_snapshot
-from ls_pipeline.domain.errors import BucketNotFoundError, SnapshotError
+from ls_pipeline import SnapshotError, open_snapshot
+from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from tests.bench import RESULT, Bench

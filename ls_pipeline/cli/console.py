@@ -1,11 +1,13 @@
-"""What a person sees: tables, and bars on a terminal only."""
+"""Output for people and scripts: lines, JSON, tables, and progress bars on a terminal."""
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -15,32 +17,41 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-
 out = Console()
 err = Console(stderr=True)
 
 
-def print_lines(*lines: str) -> None:
-    """Print lines as they are."""
+def print_lines(*lines: str, style: str = "") -> None:
+    """Print lines exactly as they are: without markup, highlighting or wrapping."""
     for line in lines:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
+        out.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_error(text: str) -> None:
-    """Print on the error stream what went wrong."""
+    """Print an error in red on standard error."""
     err.print(text, style="red", soft_wrap=True, markup=False, highlight=False)
 
 
+def print_json(value: object) -> None:
+    """Print one JSON document on one line."""
+    click.echo(json.dumps(value))
+
+
+def print_no_connections() -> None:
+    """Say that there are no connections, and how to add one."""
+    print_lines("There are no connections yet. To add one, see ls-pipeline connections add --help.")
+
+
 class ProgressBars:
-    """Progress bars, one for each connection and kind of work."""
+    """Progress bars, one for each connection and step."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
-        self.are_seen = not progress.disable
+        self.are_visible = not progress.disable
 
     def advance(self, connection: str, doing: str, done: int, total: int | None = None) -> None:
-        """Show how far the work has come; without ``total`` the bar only moves."""
+        """Show progress. Without ``total`` the bar only moves."""
         title = f"{connection}: {doing}"
         if title not in self._bars:
             self._bars[title] = self._progress.add_task(title, total=total)
@@ -49,7 +60,7 @@ class ProgressBars:
 
 @contextmanager
 def show_progress() -> Iterator[ProgressBars]:
-    """Show progress on standard error; nothing where that is no terminal."""
+    """Show progress bars on standard error if it is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns,
@@ -61,31 +72,27 @@ def show_progress() -> Iterator[ProgressBars]:
         yield ProgressBars(progress)
 
 
+COUNT_TITLES = {
+    "objects": "Objects",
+    "tasks": "Tasks",
+    "completions": "Completions",
+    "json_files": "JSON files",
+    "parquet_rows": "Parquet rows",
+    "quarantined": "Quarantined",
+    "removed": "Removed",
+}
+
+
 def show_counts(reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print a table of counts, a row a connection, and what went wrong below it."""
-    titles = {
-        "objects": "Objects",
-        "tasks": "Tasks",
-        "completions": "Completions",
-        "json_files": "JSON files",
-        "parquet_rows": "Parquet rows",
-        "quarantined": "Quarantined",
-        "removed": "Removed",
-    }
-    shown = [name for name in titles if any(name in report for report in reports.values())]
+    """Print a table of counts with a row for each connection, and errors below it."""
+    columns = [name for name in COUNT_TITLES if any(name in report for report in reports.values())]
     table = Table("Connection")
-    for name in shown:
-        table.add_column(titles[name], justify="right")
+    for column in columns:
+        table.add_column(COUNT_TITLES[column], justify="right")
     for connection, report in reports.items():
-        counts = ["?" if report.get(name) is None else str(report[name]) for name in shown]
+        counts = ["?" if report.get(name) is None else str(report[name]) for name in columns]
         table.add_row(connection, *counts)
     out.print(table)
     for connection, report in reports.items():
         if "error" in report:
-            err.print(
-                f"{connection}: {report['error']}",
-                style="red",
-                soft_wrap=True,
-                markup=False,
-                highlight=False,
-            )
+            print_error(f"{connection}: {report['error']}")

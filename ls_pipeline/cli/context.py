@@ -1,4 +1,4 @@
-"""The outside world of a command: ledger, buckets, Label Studio and Dagster's instance."""
+"""What commands work with: the ledger, buckets, Label Studio and Dagster's instance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.s3.bucket import S3Buckets
 
 DAGSTER_YAML = """\
-# Made by ls-pipeline; yours to change.
+# Written once by ls-pipeline. You may change it.
 telemetry:
   enabled: false
 nux:
@@ -53,9 +53,9 @@ retention:
 
 
 def end_on_signals() -> None:
-    """Have Ctrl-C and TERM end this process as an error does: what it started ends before it.
+    """Raise KeyboardInterrupt on Ctrl-C and SIGTERM, so that this process stops what it started.
 
-    A shell ignores Ctrl-C for what it runs in the background; Dagster then ignores TERM, too.
+    A shell starts background jobs with Ctrl-C ignored. Dagster then ignores SIGTERM, too.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -63,14 +63,14 @@ def end_on_signals() -> None:
 
 @dataclass
 class CliContext:
-    """What a command works on, as the environment names it.
+    """The systems that a command works with, as the environment configures them.
 
-    All of it is opened when it is needed, and imported then: Dagster alone takes a second, which
-    a command that looks at the ledger needn't pay.
+    Each is imported and opened at its first use. Importing Dagster alone takes a second, which a
+    command that only reads the ledger should not need.
     """
 
     impatient: bool = False
-    """Whether the buckets' clients try each request twice only."""
+    """Whether the buckets' clients try each request only twice."""
 
     @cached_property
     def s3(self) -> S3Buckets:
@@ -100,38 +100,37 @@ class CliContext:
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        """Give Dagster's instance, so that a pass shows in its UI like any other run."""
+        """Dagster's instance, so that a run of `sync` shows in its UI like any other."""
         import dagster as dg  # slow
 
-        place = dagster_home()
-        os.environ["DAGSTER_HOME"] = str(place)
-        # Of two that make its databases, one fails; where nothing can be written, none are made.
-        lock = FileLock(place / "opening.lock") if os.access(place, os.W_OK) else nullcontext()
+        folder = create_dagster_home()
+        os.environ["DAGSTER_HOME"] = str(folder)
+        # If two processes create its databases, one fails. A read-only folder stays as it is.
+        lock = FileLock(folder / "opening.lock") if os.access(folder, os.W_OK) else nullcontext()
         with lock:
             return dg.DagsterInstance.get()
 
     @property
     def known_instance(self) -> dg.DagsterInstance:
-        """Give Dagster's instance; raises ``PipelineError`` where there is none yet."""
-        place = dagster_place()
-        if not (place / "dagster.yaml").exists():
+        """Dagster's instance, if it exists. Raises ``PipelineError`` otherwise."""
+        folder = dagster_home()
+        if not (folder / "dagster.yaml").exists():
             raise PipelineError(
-                f"There is no Dagster in {place}; set DAGSTER_HOME, or LS_PIPELINE_HOME, to where "
-                "it runs."
+                f"There is no Dagster home in {folder}; set DAGSTER_HOME or LS_PIPELINE_HOME."
             )
         return self.instance
 
 
-def dagster_place() -> Path:
-    """Say where Dagster's home is: DAGSTER_HOME, or inside ours."""
+def dagster_home() -> Path:
+    """Return Dagster's home: DAGSTER_HOME, or a folder in ours."""
     return Path(os.environ.get("DAGSTER_HOME") or home() / "dagster")
 
 
-def dagster_home() -> Path:
-    """Give Dagster's home, DAGSTER_HOME or inside ours, with a configuration if it has none."""
-    place = dagster_place()
-    place.mkdir(parents=True, exist_ok=True)
-    settings = place / "dagster.yaml"
-    if not settings.exists():
-        settings.write_text(DAGSTER_YAML)
-    return place
+def create_dagster_home() -> Path:
+    """Create Dagster's home with a configuration, unless it exists. Return its path."""
+    folder = dagster_home()
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "dagster.yaml"
+    if not configuration.exists():
+        configuration.write_text(DAGSTER_YAML)
+    return folder

@@ -1,8 +1,8 @@
-"""What there is: counted in the buckets and in Label Studio, not in our own ledger."""
+"""A connection's objects, tasks and files, counted in the buckets and in Label Studio."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.run import bucket_of
@@ -19,25 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """One connection's things, counted where they are."""
+    """Counts of one connection. None of them comes from the ledger."""
 
     objects: int
-    """In the source, that its prefix and regex select."""
+    """Objects in the source that its prefix and regex select."""
     tasks: int
-    """In the Label Studio projects, without those that other connections loaded."""
+    """Tasks in the Label Studio projects, without those that other connections loaded."""
     completions: int
-    """Tasks of these with a finished annotation, skipped ones included."""
+    """Tasks with a finished annotation. Skipped tasks count."""
     json_files: int
-    """In the target."""
+    """Completions in the target."""
     parquet_rows: int
-    """In the newest snapshot's table of annotations."""
-
-    def as_json(self) -> dict[str, int]:
-        return asdict(self)
+    """Rows in the newest snapshot's table of annotations."""
 
 
 def count_connection(name: str, cli: CliContext) -> Counts:
-    """Count a connection's things. Raises ``ExternalSystemError``."""
+    """Count a connection's objects, tasks and files. Raises ``ExternalSystemError``."""
     connection = cli.ledger.connection(name)
     tasks, completions = _tasks(connection, cli)
     objects = _objects(connection.source, cli)
@@ -49,20 +46,20 @@ def _objects(source: Source | None, cli: CliContext) -> int:
         return 0
     select = source.params.filter
     pages = bucket_of(source, cli.s3, cli.gcs).pages(select.folder)
-    return sum(not select.rejected_by(one.key) for page in pages for one in page)
+    return sum(not select.rejected_by(stored.key) for page in pages for stored in page)
 
 
 def _tasks(connection: Connection, cli: CliContext) -> tuple[int, int]:
     projects = Projects(cli.ledger.account(connection.name), cli.label_studio)
     if not _shares_project(connection, cli):
-        return sum(one.tasks for one in projects.all()), projects.count_annotated()
-    mine = [one for one in projects.task_states() if belongs_to(connection.name, one.origin)]
-    return len(mine), sum(one.annotations > 0 for one in mine)
+        return sum(project.tasks for project in projects.all()), projects.count_annotated()
+    tasks = [task for task in projects.task_states() if belongs_to(connection.name, task.origin)]
+    return len(tasks), sum(task.annotations > 0 for task in tasks)
 
 
 def _shares_project(connection: Connection, cli: CliContext) -> bool:
-    others = (cli.ledger.connection(name) for name in cli.ledger.names())
-    return any(one.project == connection.project and one.name != connection.name for one in others)
+    others = (cli.ledger.connection(name) for name in cli.ledger.names() if name != connection.name)
+    return any(other.project == connection.project for other in others)
 
 
 def _exports(target: Target | None, cli: CliContext) -> tuple[int, int]:
@@ -71,9 +68,8 @@ def _exports(target: Target | None, cli: CliContext) -> tuple[int, int]:
         return 0, 0
     prefix = target.params.prefix
     bucket = bucket_of(target, cli.s3, cli.gcs)
-    files = sum(
-        is_completion_key(prefix, one.key) for page in bucket.pages(folder(prefix)) for one in page
-    )
+    pages = bucket.pages(folder(prefix))
+    files = sum(is_completion_key(prefix, stored.key) for page in pages for stored in page)
     snapshots = Snapshots(bucket, prefix)
     latest, _ = snapshots.latest()
     return files, snapshots.manifest(latest.snapshot).rows["annotations"] if latest else 0

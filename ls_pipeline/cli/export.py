@@ -1,8 +1,7 @@
-"""``ls-pipeline export``: a snapshot in another format."""
+"""``ls-pipeline export``: converts a snapshot to another format."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.console import print_lines, show_progress
+from ls_pipeline.cli.console import print_json, print_lines, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of
 from ls_pipeline.domain.errors import UnknownConnectionError
@@ -30,18 +29,20 @@ EPILOG = """
 Examples:
   The newest snapshot of a connection, as COCO:
     ls-pipeline export cats --format COCO --output cats-coco
-  One snapshot for ever, its training part, with the images:
+  The training split of one snapshot, with the images:
     ls-pipeline export s3://my-bucket/labels/training_data/snapshots/00000007-3f2a9c41d0b2 \\
       --format YOLO --split train --images --output cats-yolo
 """
 
 
-@click.command(epilog=EPILOG, short_help="A snapshot of training data in another format.")
+@click.command(epilog=EPILOG, short_help="Convert a snapshot to another format.")
 @click.argument("snapshot", metavar="SNAPSHOT")
-@click.option("--format", "name", type=click.Choice(FORMATS), required=True, help="What to write.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="A new folder.")
-@click.option("--split", type=click.Choice(SPLITS), help="This part of it alone.")
-@click.option("--images", is_flag=True, help="Fetch the images, too, from their buckets.")
+@click.option("--format", "name", type=click.Choice(FORMATS), required=True, help="The format.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="A new folder to write to."
+)
+@click.option("--split", type=click.Choice(SPLITS), help="Convert only this split.")
+@click.option("--images", is_flag=True, help="Also download the images from their buckets.")
 @json_instead_of("a sentence")
 def export(  # noqa: PLR0913, PLR0917 - one for each flag
     snapshot: str,
@@ -51,37 +52,36 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
     images: bool,  # noqa: FBT001 - a flag
     as_json: bool,  # noqa: FBT001 - a flag
 ) -> None:
-    """Convert a snapshot by label-studio-sdk's converter.
+    """Convert a snapshot with label-studio-sdk's converter.
 
-    SNAPSHOT is a connection's name or a target's folder (s3://…, gs://… or on this disk), for the
-    newest one, or the folder of one snapshot.
+    SNAPSHOT is a connection's name or a target folder (s3://…, gs://… or a local path), for its
+    newest snapshot, or the folder of one snapshot.
     """
     cli, output = CliContext(), output.absolute()
     if output.resolve() == Path.cwd():
-        raise click.UsageError("The output is the folder that you are in; give a new one.")
-    found, source = _opened(snapshot, cli)
+        raise click.UsageError("The output is the current folder; choose a new one.")
+    opened, source = _open(snapshot, cli)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise click.UsageError(f"{output} is there already; give a new folder.")
-    with show_progress() as shown, _whole(output) as aside:
+        raise click.UsageError(f"{output} already exists; choose a new folder.")
+    with show_progress() as progress, _new_folder(output) as draft:
         count = 0
 
         def fetch(uri: str, file: Path) -> None:
             nonlocal count
             _fetch(cli, source, uri, file)
             count += 1
-            shown.advance(found.manifest.connection, "images", count)
+            progress.advance(opened.manifest.connection, "images", count)
 
-        documents = found.documents(split)
-        convert(documents, found.manifest.label_config, name, aside, fetch if images else None)
+        documents = opened.documents(split)
+        convert(documents, opened.manifest.label_config, name, draft, fetch if images else None)
     if as_json:
-        told = {"snapshot": found.uri, "format": name, "output": str(output), "images": count}
-        click.echo(json.dumps(told))
+        print_json({"snapshot": opened.uri, "format": name, "output": str(output), "images": count})
     else:
-        print_lines(f"{found.uri} is in {output}, as {name}.")
+        print_lines(f"{opened.uri} was written to {output} as {name}.")
 
 
-def _opened(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:
-    """Open a snapshot; give it with the source of the connection that was named, if one was."""
+def _open(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:
+    """Return a snapshot, and the source of its connection if ``where`` is a connection's name."""
     from ls_pipeline.reader import open_snapshot  # slow
 
     if "://" in where or "/" in where or Path(where).is_dir():
@@ -89,18 +89,18 @@ def _opened(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:
     connection = cli.ledger.connection(where)
     target = connection.target
     if target is None:
-        raise UnknownConnectionError(where, _with_targets(cli))
+        raise UnknownConnectionError(where, _names_with_target(cli))
     place = target.uri(folder(target.params.prefix))
     return open_snapshot(place, params=target.params.model_dump()), connection.source
 
 
-def _with_targets(cli: CliContext) -> list[str]:
+def _names_with_target(cli: CliContext) -> list[str]:
     names = cli.ledger.names()
     return [name for name in names if cli.ledger.connection(name).target]
 
 
 def _fetch(cli: CliContext, known: Source | None, uri: str, file: Path) -> None:
-    """Fetch an image; one of the connection's own bucket as its params say."""
+    """Download an image. The params of ``known`` apply if the image is in its bucket."""
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
     source = Source(type="s3" if scheme == "s3" else "gcs", path=bucket)
@@ -111,15 +111,15 @@ def _fetch(cli: CliContext, known: Source | None, uri: str, file: Path) -> None:
 
 
 @contextmanager
-def _whole(output: Path) -> Iterator[Path]:
-    """Give a folder to fill, which takes its name when it is filled, or goes."""
-    aside = output.with_name(output.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+def _new_folder(output: Path) -> Iterator[Path]:
+    """Yield a folder to fill. It becomes ``output`` on success, and is deleted on failure."""
+    draft = output.with_name(output.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     try:
-        yield aside
+        yield draft
         if output.exists():
             output.rmdir()
-        aside.rename(output)
+        draft.rename(output)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)

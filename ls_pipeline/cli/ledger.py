@@ -1,12 +1,12 @@
-"""``ls-pipeline ledger``: where our own record is kept."""
+"""``ls-pipeline ledger``: migrates and copies the ledger."""
 
 from __future__ import annotations
 
-import json
+from functools import partial
 
 import click
 
-from ls_pipeline.cli.console import print_lines, show_progress
+from ls_pipeline.cli.console import print_json, print_lines, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of
 from ls_pipeline.resources.ledger.copy import copy_ledger
@@ -15,60 +15,58 @@ from ls_pipeline.resources.ledger.schema import NO_SCHEMA, own_schema
 
 MIGRATE = """
 \b
-Example, with the new version installed, and a backup made:
+Example, after a backup and the upgrade:
   ls-pipeline ledger migrate
 """
 
 COPY = """
 \b
-Example, with everything stopped:
+Example, after stopping everything:
   ls-pipeline ledger copy --to postgresql+psycopg://labels@db.example.com/ledger
   export LS_PIPELINE_DATABASE_URL=postgresql+psycopg://labels@db.example.com/ledger
   ls-pipeline start
 """
 
 
-@click.group(short_help="Where our own record is kept.")
+@click.group(short_help="Migrate or copy the ledger.")
 def ledger() -> None:
-    """Move the ledger, or bring it forward: which object became which task, what was exported."""
+    """Migrate or copy the ledger, which records loaded objects, tasks and exports."""
 
 
-@ledger.command(epilog=MIGRATE, short_help="Bring the ledger to this version's tables.")
+@ledger.command(epilog=MIGRATE, short_help="Migrate the ledger to this version.")
 @json_instead_of("a sentence")
 def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Bring the ledger to this version's tables, whole or not at all, and say what was done.
+    """Migrate the ledger to this version's schema, in one transaction.
 
-    Whatever opens a ledger does the same; for a cluster it is better done once, before the
-    upgrade. There is no way back: make a backup first.
+    Every process migrates a ledger when it opens it. On a cluster, migrate once before the
+    upgrade. A migration can't be undone, so make a backup first.
     """
     before, now = CliContext().ledger.schema_before, own_schema()
     if as_json:
-        click.echo(json.dumps({"before": before, "now": now}))
+        print_json({"before": before, "now": now})
     elif before == now:
-        print_lines(f"The ledger has schema {now} already, this version's own: nothing was done.")
+        print_lines(f"The ledger already has schema {now}, so nothing was changed.")
     elif before == NO_SCHEMA:
-        print_lines(f"The ledger, which had no number yet, has schema {now} now.")
+        print_lines(f"The ledger had no schema number, and now has schema {now}.")
     else:
-        print_lines(f"The ledger had schema {before}, and has {now} now.")
+        print_lines(f"The ledger had schema {before}, and now has schema {now}.")
 
 
 @ledger.command(epilog=COPY, short_help="Copy the ledger to another database.")
 @click.option("--to", "url", metavar="URL", required=True, help="An empty database.")
 @json_instead_of("a sentence")
 def copy(url: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Copy the ledger to another database, as from SQLite to PostgreSQL, whole or not at all.
+    """Copy the ledger to another database in one transaction, for example to PostgreSQL.
 
-    The ledger that LS_PIPELINE_DATABASE_URL names, or the home's, stays as it is. A password is
-    best left to PGPASSWORD or ~/.pgpass.
+    The ledger in use does not change. Put the password in PGPASSWORD or ~/.pgpass rather than
+    in the URL.
     """
-    with show_progress() as shown:
-        copied = copy_ledger(
-            CliContext().ledger, Ledger(url), lambda *told: shown.advance("ledger", *told)
-        )
+    with show_progress() as progress:
+        rows = copy_ledger(CliContext().ledger, Ledger(url), partial(progress.advance, "ledger"))
     if as_json:
-        click.echo(json.dumps({"rows": copied}))
+        print_json({"rows": rows})
         return
-    total = sum(copied.values())
+    total = sum(rows.values())
     print_lines(
-        f"{total:,} rows are copied: set LS_PIPELINE_DATABASE_URL to this URL, and go on there."
+        f"{total:,} rows were copied. To use them, set LS_PIPELINE_DATABASE_URL to this URL."
     )

@@ -1,4 +1,4 @@
-"""``ls-pipeline``: start, connections, sync, status, export, doctor, webhooks, demo."""
+"""The command ``ls-pipeline``, with its subcommands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ls_pipeline.cli.demo.command import demo
 from ls_pipeline.cli.doctor.command import doctor
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
-from ls_pipeline.cli.options import FAILED, MISUSED
+from ls_pipeline.cli.options import FAILED, USAGE_ERROR
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.start import start
@@ -27,7 +27,7 @@ from ls_pipeline.domain.errors import (
     UnknownConnectionError,
 )
 
-MISUSES = (
+USAGE_ERRORS = (
     InvalidConnectionError,
     ConnectionsFileError,
     NotInQuarantineError,
@@ -37,40 +37,41 @@ MISUSES = (
 EPILOG = """
 \b
 Examples:
-  ls-pipeline demo             see it run, on servers of its own
+  ls-pipeline demo             try it on temporary servers
   ls-pipeline start --init --source s3 --source-path my-bucket
-  ls-pipeline status --watch   how all connections stand
+  ls-pipeline status --watch   the state of all connections
 
 \b
-Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; LABEL_STUDIO_PUBLIC_URL for links,
-                LABEL_STUDIO_GOOGLE_CREDENTIALS for it to sign gs:// URLs
+Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; for links LABEL_STUDIO_PUBLIC_URL;
+                to sign gs:// URLs LABEL_STUDIO_GOOGLE_CREDENTIALS
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
 GCS:            GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST
 Webhooks:       LS_PIPELINE_WEBHOOK_URL, LS_PIPELINE_WEBHOOK_SECRET
 Sensors:        LS_PIPELINE_POLL_SECONDS (30), LS_PIPELINE_NOTIFICATION_SECONDS (4)
-Own state:      LS_PIPELINE_HOME (.ls_pipeline here), LS_PIPELINE_DATABASE_URL
+Local state:    LS_PIPELINE_HOME (.ls_pipeline), LS_PIPELINE_DATABASE_URL
 
 \b
-Exit codes:     0 done; 1 something failed; 2 the command line is wrong, nothing was done
+Exit codes:     0 success; 1 something failed; 2 wrong usage, nothing was done
 
 \b
-Completion:     eval "$(_LS_PIPELINE_COMPLETE=bash_source ls-pipeline)" in ~/.bashrc; zsh_source
-                in ~/.zshrc; fish_source in ~/.config/fish/config.fish, piped to `source`
+Completion:     bash: eval "$(_LS_PIPELINE_COMPLETE=bash_source ls-pipeline)" in ~/.bashrc;
+                zsh: the same with zsh_source in ~/.zshrc;
+                fish: _LS_PIPELINE_COMPLETE=fish_source ls-pipeline | source
 
 \b
-Colours:        on a terminal only; NO_COLOR=1 for none
+Colors:         on a terminal only; NO_COLOR=1 turns them off
 """
 
 
 class Cli(click.Group):
-    """Turns our errors into one sentence and an exit code."""
+    """The root command: prints our errors as a sentence, and exits with their code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except MISUSES as error:
-            _fail(ctx, error, MISUSED)
+        except USAGE_ERRORS as error:
+            _fail(ctx, error, USAGE_ERROR)
         except PipelineError as error:
             _fail(ctx, error, FAILED)
         except OSError as error:
@@ -87,7 +88,7 @@ def _fail(ctx: click.Context, error: PipelineError, code: int) -> None:
 @click.group(cls=Cli, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ls-pipeline")
 def main() -> None:
-    """Turn objects of S3 and GCS buckets into Label Studio tasks, and write the labels back."""
+    """Load objects from S3 and GCS buckets as Label Studio tasks, and write the labels back."""
 
 
 for command in (

@@ -1,14 +1,13 @@
-"""``ls-pipeline prune``: let go of what Dagster remembers of old runs."""
+"""``ls-pipeline prune``: deletes old runs from Dagster's history."""
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.console import print_lines
+from ls_pipeline.cli.console import print_json, print_lines
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of
 
@@ -20,46 +19,45 @@ if TYPE_CHECKING:
 EPILOG = """
 \b
 Examples:
-  ls-pipeline prune             runs that ended more than 30 days ago
-  ls-pipeline prune --days 7    a shorter memory
+  ls-pipeline prune             delete runs that ended more than 30 days ago
+  ls-pipeline prune --days 7    delete runs that ended more than a week ago
 """
 
 PAGE = 1000
-"""Runs read at once."""
+"""Runs read with one query."""
 
 
-@click.command(epilog=EPILOG, short_help="Let go of what Dagster remembers of old runs.")
+@click.command(epilog=EPILOG, short_help="Delete old runs from Dagster's history.")
 @click.option(
     "--days",
     type=click.IntRange(min=0),
     default=30,
     show_default=True,
-    help="Keep runs that ended within so many days.",
+    help="Keep runs that ended within this number of days.",
 )
 @json_instead_of("a sentence")
 def prune(days: int, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Delete Dagster's record of runs that ended so many days ago: their events and logs.
+    """Delete the events and logs of old runs from Dagster's history.
 
-    The newest run of each kind is kept for each connection, so that Dagster goes on showing how
-    all of them stand. Nothing but history is lost: the ledger is not touched.
+    The newest run of each kind is kept for each connection, so that Dagster still shows the
+    state of all connections. The ledger is not changed.
     """
     instance = CliContext().known_instance
     before = datetime.now(timezone.utc) - timedelta(days=days)
-    gone = 0
-    for run_id in list(_old(instance, before.timestamp())):
+    run_ids = list(_old_runs(instance, before.timestamp()))
+    for run_id in run_ids:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])
-        gone += 1
     if as_json:
-        click.echo(json.dumps({"runs": gone}))
-        return
-    print_lines(f"{gone:,} runs are deleted from Dagster's history.")
+        print_json({"runs": len(run_ids)})
+    else:
+        print_lines(f"{len(run_ids):,} runs were deleted from Dagster's history.")
 
 
-def _old(instance: dg.DagsterInstance, before: float) -> Iterator[str]:
-    """Give the ids of the runs that ended before a time, but for the newest of each kind."""
+def _old_runs(instance: dg.DagsterInstance, before: float) -> Iterator[str]:
+    """Yield the ids of runs that ended before a time, except the newest run of each kind."""
     newest: set[object] = set()
-    for record in _ended(instance):
+    for record in _ended_runs(instance):
         run = record.dagster_run
         assets = frozenset(run.asset_selection or ())
         kind = run.job_name, assets, run.tags.get("dagster/partition")
@@ -68,9 +66,9 @@ def _old(instance: dg.DagsterInstance, before: float) -> Iterator[str]:
         newest.add(kind)
 
 
-def _ended(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
-    """List the runs that have ended, the newest first."""
-    import dagster as dg  # as in `CliContext.instance`
+def _ended_runs(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
+    """Yield the runs that have ended, the newest first."""
+    import dagster as dg  # slow
 
     ended = [
         dg.DagsterRunStatus.SUCCESS,

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from ls_pipeline.cli.connections.commands import apply_file, from_flags, side_options, tell
 from ls_pipeline.cli.console import err, print_error, print_lines
-from ls_pipeline.cli.context import CliContext, dagster_home, end_on_signals
+from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_signals
 from ls_pipeline.cli.options import FILE, PORT
 from ls_pipeline.cli.servers.local_servers import USERNAME, dagster_server, label_studio_server
 from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST, choose_port, is_address
@@ -255,7 +255,7 @@ def _scratch() -> Iterator[str]:
 
 def _dagster(wanted: Wanted, scratch: str) -> Server:
     os.environ["DAGSTER_HOME"] = str(home() / "dagster")
-    dagster_home()
+    create_dagster_home()
     environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": scratch}
     port = choose_port(wanted.port, DAGSTER_PORT)
     return dagster_server(home() / "logs", environment, port=port)

@@ -1,8 +1,7 @@
-"""``ls-pipeline status``: all connections at a glance, from the ledger alone."""
+"""``ls-pipeline status``: the state of all connections, as the ledger has it."""
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -14,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ls_pipeline.cli.console import out
+from ls_pipeline.cli.console import out, print_json, print_no_connections
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTIONS, json_instead_of
 from ls_pipeline.domain.diff import State
@@ -24,51 +23,54 @@ from ls_pipeline.resources.ledger.records import WORKS
 if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.connection import Account
 
-SECONDS = 2.0
-"""Between two looks of ``--watch``."""
+REFRESH_SECONDS = 2.0
+"""The interval of ``--watch``."""
 
 EPILOG = """
 \b
 Examples:
   ls-pipeline status           all connections
   ls-pipeline status --watch   the same, refreshed until Ctrl-C
-  ls-pipeline status --json    one JSON object; times in seconds since 1970
+  ls-pipeline status --json    one JSON object; times are Unix timestamps
 
 \b
-State: well; at work; fails, with the reason and the next try below; disabled; waits for its
-first pass.
+States:
+  ok         nothing fails
+  running    a run works on it now
+  waiting    no run has ended yet
+  failing    the error and the time of the next try are below the table
+  disabled   no run works on it
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the ledger says of a connection."""
+    """What the ledger says about a connection. The fields are the keys of ``--json``."""
 
     enabled: bool
     objects: int
-    """Loaded."""
+    """Objects that were loaded."""
     tasks: int
     labeled: int
     """Tasks with a finished annotation, as of the last export."""
     exported: int
     quarantined: int
     snapshot: str
-    """The URI of the newest; empty before the first."""
+    """The URI of the newest snapshot, or empty."""
     passed_at: float
-    """When a pass last went well; 0: never."""
+    """When a run last succeeded, or 0."""
     working: str
-    """Who is at work on it now."""
+    """The run that works on it now, or empty."""
     failures: dict[str, str]
-    """Work → what is wrong, where passes fail."""
+    """The error of each kind of work that fails."""
     retry_at: float
-    """When the first of these is tried again; 0: none fails."""
+    """The earliest time of a next try, or 0."""
     projects: list[str]
-    """Their addresses in Label Studio, first the one that takes new tasks; none before the first
-    pass."""
+    """URLs of its Label Studio projects. The first one gets new tasks."""
 
 
 def status_of(account: Account, address: str) -> Status:
-    """Look at one connection; ``address`` is where people open Label Studio."""
+    """Return the status of one connection. ``address`` is Label Studio's public URL."""
     works = {work: account.health(work) for work in WORKS}
     failing = {work: health for work, health in works.items() if health.failures}
     newest_first = reversed(account.projects().values())
@@ -84,35 +86,34 @@ def status_of(account: Account, address: str) -> Status:
         working=account.held_by(),
         failures={work: health.failure for work, health in failing.items()},
         retry_at=min((health.retry_at for health in failing.values()), default=0.0),
-        projects=[f"{address}/projects/{one}/data" for one in newest_first],
+        projects=[f"{address}/projects/{project_id}/data" for project_id in newest_first],
     )
 
 
-@click.command(epilog=EPILOG, short_help="All connections at a glance.")
+@click.command(epilog=EPILOG, short_help="Show the state of connections.")
 @CONNECTIONS
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
 @json_instead_of("a table")
 def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
-    """Show how connections stand: what is loaded, labeled, exported, and what is wrong.
+    """Show what is loaded, labeled and exported, and what fails.
 
-    Reads the ledger alone: no bucket is listed, and nothing is changed.
+    It reads only the ledger. It lists no bucket and changes nothing.
     """
     if watch and as_json:
-        raise click.UsageError("--json shows one look; leave out --watch.")
+        raise click.UsageError("--json and --watch can't be combined.")
     cli = CliContext()
-    found = _look(names, cli)
+    statuses = _statuses(names, cli)
     if as_json:
-        told = {name: asdict(one) for name, one in found.items()}
-        click.echo(json.dumps({"connections": told}))
-    elif not found:
-        out.print("There are no connections yet; see ls-pipeline connections add --help.")
+        print_json({"connections": {name: asdict(status) for name, status in statuses.items()}})
+    elif not statuses:
+        print_no_connections()
     elif watch:
         _watch(names, cli)
     else:
-        out.print(_shown(found, time.time()))
+        out.print(_table(statuses, time.time()))
 
 
-def _look(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
+def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
     ledger, address = cli.ledger, label_studio_public_url(label_studio_address().url)
     return {name: status_of(ledger.account(name), address) for name in names or ledger.names()}
 
@@ -121,8 +122,8 @@ def _watch(names: tuple[str, ...], cli: CliContext) -> None:
     try:
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(_shown(_look(names, cli), time.time()), refresh=True)
-                time.sleep(SECONDS)
+                live.update(_table(_statuses(names, cli), time.time()), refresh=True)
+                time.sleep(REFRESH_SECONDS)
     except KeyboardInterrupt:
         return
 
@@ -130,43 +131,44 @@ def _watch(names: tuple[str, ...], cli: CliContext) -> None:
 COUNTS = ("objects", "tasks", "labeled", "exported", "quarantined")
 
 
-def _shown(found: dict[str, Status], now: float) -> Group:
-    """Show a row for each connection, which 80 columns hold, and sentences below the table."""
+def _table(statuses: dict[str, Status], now: float) -> Group:
+    """Return a table that fits 80 columns, with errors and project links below it."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("Connection", overflow="fold", min_width=12)
-    for name in COUNTS:
-        table.add_column(name.capitalize(), justify="right", no_wrap=True)
-    table.add_column("Last pass", no_wrap=True)
+    for count in COUNTS:
+        table.add_column(count.capitalize(), justify="right", no_wrap=True)
+    table.add_column("Last run", no_wrap=True)
     table.add_column("State", no_wrap=True)
     below = []
-    for name, one in found.items():
-        counts = [f"{getattr(one, count):,}" for count in COUNTS]
-        state, colour = _state(one)
-        table.add_row(name, *counts, _ago(one.passed_at, now), Text(state, colour))
-        if one.enabled and one.failures:
-            below.append(Text(f"{name}: {_failing(one, now)}", "red"))
+    for name, status in statuses.items():
+        counts = [f"{getattr(status, count):,}" for count in COUNTS]
+        state, color = _state(status)
+        table.add_row(name, *counts, _ago(status.passed_at, now), Text(state, color))
+        if status.enabled and status.failures:
+            below.append(Text(f"{name}: {_errors(status, now)}", "red"))
         below += [
             Text(f"{name}: {project}", "dim", no_wrap=True, overflow="ignore")
-            for project in one.projects
+            for project in status.projects
         ]
     return Group(table, *below)
 
 
-def _state(one: Status) -> tuple[str, str]:
-    """Give a word for how a connection stands, and its colour."""
-    if not one.enabled:
+def _state(status: Status) -> tuple[str, str]:
+    """Return the word for a connection's state, and its color."""
+    if not status.enabled:
         return "disabled", "dim"
-    if one.working:
-        return "at work", "cyan"
-    if one.failures:
-        return "fails", "red"
-    return ("well", "green") if one.passed_at else ("waits", "dim")
+    if status.working:
+        return "running", "cyan"
+    if status.failures:
+        return "failing", "red"
+    return ("ok", "green") if status.passed_at else ("waiting", "dim")
 
 
-def _failing(one: Status, now: float) -> str:
-    what = " ".join(dict.fromkeys(one.failures.values()))
-    at = datetime.fromtimestamp(one.retry_at, timezone.utc)
-    return f"{what} Trying again {f'at {at:%H:%M:%S} UTC' if one.retry_at > now else 'now'}."
+def _errors(status: Status, now: float) -> str:
+    errors = " ".join(dict.fromkeys(status.failures.values()))
+    retry_at = datetime.fromtimestamp(status.retry_at, timezone.utc)
+    when = f"at {retry_at:%H:%M:%S} UTC" if status.retry_at > now else "now"
+    return f"{errors} Trying again {when}."
 
 
 def _ago(then: float, now: float) -> str:

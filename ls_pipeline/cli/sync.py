@@ -1,14 +1,14 @@
-"""One complete pass over connections, in the foreground, by the assets themselves."""
+"""``ls-pipeline sync``: runs the assets of connections in the foreground."""
 
 from __future__ import annotations
 
-import json
 import logging
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ls_pipeline.cli.console import out, show_counts, show_progress
+from ls_pipeline.cli.console import print_json, print_no_connections, show_counts, show_progress
 from ls_pipeline.cli.context import CliContext, end_on_signals
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of
 from ls_pipeline.domain.diff import State
@@ -23,47 +23,46 @@ if TYPE_CHECKING:
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
-
-SYNC_EPILOG = """
+EPILOG = """
 \b
 Examples:
   ls-pipeline sync                      all connections
-  ls-pipeline sync reviews cats --json  two of them, one JSON object on standard output
+  ls-pipeline sync reviews cats --json  two connections, one JSON object on standard output
 """
 
 
-@click.command(epilog=SYNC_EPILOG, short_help="One complete pass, in the foreground.")
+@click.command(epilog=EPILOG, short_help="Load and export once, in the foreground.")
 @CONNECTIONS
 @json_instead_of("a table")
 @click.pass_context
 def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
-    """Make one complete pass in the foreground: load new tasks, export finished labels.
+    """Load new tasks, export finished labels and write training data, once.
 
-    One connection's failure holds up no other; the exit code is 1 when any failed.
+    If one connection fails, the others still run, and the exit code is 1.
     """
     end_on_signals()
     cli = CliContext()
-    wanted = names or tuple(cli.ledger.names())
-    for name in wanted:
-        cli.ledger.account(name)  # all names are right, or nothing is done
-    with show_progress() as shown:
-        reports = {name: run_connection(name, cli, shown) for name in dict.fromkeys(wanted)}
+    names = names or tuple(cli.ledger.names())
+    for name in names:
+        cli.ledger.account(name)  # raises for an unknown name, before anything runs
+    with show_progress() as progress:
+        reports = {name: run_connection(name, cli, progress) for name in dict.fromkeys(names)}
     if as_json:
-        click.echo(json.dumps({"connections": reports}))
+        print_json({"connections": reports})
     elif reports:
         show_counts(reports)
     else:
-        out.print("There are no connections yet; see ls-pipeline connections add --help.")
+        print_no_connections()
     if any("error" in report for report in reports.values()):
         ctx.exit(FAILED)
 
 
 def run_connection(name: str, cli: CliContext, progress: Progress) -> dict[str, Any]:
-    """Find changes, load tasks, export completions, refresh the Parquet; then count.
+    """Load tasks, export completions and write training data. Return counts.
 
-    Return the counts of `count_connection` with ``quarantined`` and ``removed``. If something
-    failed, also ``error``, and null for what could not be counted. A failing source does not
-    stop the export.
+    They are those of `count_connection`, with ``quarantined`` and ``removed``. If something
+    failed there is also ``error``, and None for what could not be counted. Completions are
+    exported even if the source fails.
     """
     from ls_pipeline.assets.partitions import CONNECTIONS as PARTITIONS  # slow
     from ls_pipeline.definitions import ASSETS
@@ -103,7 +102,7 @@ def _materialize(
 
 
 def _is_interrupt(event: dg.DagsterEvent) -> bool:
-    """Tell whether a step failed because of Ctrl-C, which Dagster takes for a failure."""
+    """Return whether a step ended because of Ctrl-C, which Dagster reports as a failure."""
     import dagster as dg  # slow
 
     error = event.step_failure_data.error
@@ -117,19 +116,18 @@ def _reason(event: dg.DagsterEvent) -> str:
     error = failure.error
     while error and error.cause:
         error = error.cause
-    return error.message.strip() if error else "The run failed; its log in Dagster says why."
+    return error.message.strip() if error else "The run failed; see its log in Dagster."
 
 
 def _report(name: str, cli: CliContext, errors: list[str]) -> dict[str, Any]:
-    from ls_pipeline.cli.counts import count_connection  # slow
+    from ls_pipeline.cli.counts import Counts, count_connection  # slow
 
     account = cli.ledger.account(name)
     try:
-        report: dict[str, Any] = dict(count_connection(name, cli).as_json())
+        report: dict[str, Any] = dict(asdict(count_connection(name, cli)))
     except PipelineError as error:
         errors = [*errors, str(error)]
-        counted = ("objects", "tasks", "completions", "json_files", "parquet_rows")
-        report = dict.fromkeys(counted)
+        report = dict.fromkeys(field.name for field in fields(Counts))
     report["quarantined"] = account.count_quarantined()
     report["removed"] = account.count_objects()[State.REMOVED]
     if errors:

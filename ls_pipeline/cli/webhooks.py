@@ -1,4 +1,4 @@
-"""``ls-pipeline webhooks``: the receiver of Label Studio's webhooks, in a process of its own."""
+"""``ls-pipeline webhooks``: runs the webhook receiver in its own process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ls_pipeline.cli.options import PORT
 from ls_pipeline.cli.servers.ports import choose_port
 from ls_pipeline.resources.environment import webhook_secret
 
-WEBHOOKS_EPILOG = """
+EPILOG = """
 \b
 Examples:
   ls-pipeline webhooks                              for a Label Studio on this machine
@@ -18,25 +18,26 @@ Examples:
                                                     behind a proxy that ends TLS
 
 \b
-The secret that Label Studio shows is LS_PIPELINE_WEBHOOK_SECRET, else in the home. Each pass
-registers LS_PIPELINE_WEBHOOK_URL in its project: set both where Dagster runs, too.
+Each run registers LS_PIPELINE_WEBHOOK_URL in its Label Studio project, with the secret
+LS_PIPELINE_WEBHOOK_SECRET. Set both for Dagster's processes, too. Without that variable the
+secret is a file in the home.
 """
 
 
-@click.command(epilog=WEBHOOKS_EPILOG, short_help="Hear from Label Studio of new labels.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
-@click.option("--port", type=PORT, default=3001, show_default=True, help="The port.")
+@click.command(epilog=EPILOG, short_help="Receive Label Studio's webhooks.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=PORT, default=3001, show_default=True, help="The port to listen on.")
 def webhooks(host: str, port: int) -> None:
     """Receive Label Studio's webhooks, so that labels are exported within seconds.
 
-    `ls-pipeline start` does so by itself for the Label Studio that it runs.
+    `ls-pipeline start` runs this receiver for the Label Studio that it starts.
     """
     from ls_pipeline.cli.servers.webhook_receiver import serve  # slow
 
     ledger, port = CliContext().ledger, choose_port(port, port, host)
-    shown = f"[{host}]" if ":" in host else host
-    print_lines(f"Webhooks are received at http://{shown}:{port}", "Ctrl-C stops it.")
+    url_host = f"[{host}]" if ":" in host else host
+    print_lines(f"Receiving webhooks at http://{url_host}:{port}", "To stop, press Ctrl-C.")
     try:
         serve(ledger, webhook_secret(), host, port)
     except KeyboardInterrupt:
-        err.print("The receiver is stopped.")
+        err.print("Stopped.")

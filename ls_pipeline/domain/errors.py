@@ -1,39 +1,42 @@
-"""What can go wrong, as one tree.
+"""Everything that can go wrong, as one tree.
 
 ::
 
     PipelineError
-    ├── InvalidConnectionError     what a person asked for can't be stored; all errors at once
-    ├── ConnectionsFileError       a file of connections has errors; all at once
-    ├── UnknownConnectionError     no connection of that name
-    ├── NotInQuarantineError       an object that is to be tried again is not in quarantine
-    ├── NotATaskError              an object, or one row of it, can't become a task
-    ├── ExternalSystemError               an outside system refused or failed
+    ├── InvalidConnectionError           a connection can't be stored; lists every error
+    ├── ConnectionsFileError             a file of connections can't be applied; lists every error
+    ├── UnknownConnectionError           no connection has that name
+    ├── SettingsMismatchError            a connection's params don't fit its label config
+    ├── NotInQuarantineError             an object to retry is not in quarantine
+    ├── NotATaskError                    an object, or one row of it, can't become a task
+    ├── ExternalSystemError              an external system refused or failed
     │   ├── BucketError
     │   │   ├── BucketNotFoundError
-    │   │   ├── BucketAccessError      credentials missing, wrong, or not enough
-    │   │   ├── BucketUnavailableError try again
+    │   │   ├── BucketAccessError        credentials are missing, wrong or insufficient
+    │   │   ├── BucketUnavailableError   try again
     │   │   ├── ObjectNotFoundError
-    │   │   └── ObjectChangedError     another version than the one asked for: look again
-    │   ├── QueueError                 the queue of a bucket's notifications
-    │   │   ├── QueueAccessError       credentials missing, wrong, or not enough
-    │   │   └── QueueUnavailableError  try again
+    │   │   ├── ObjectRefusedError       the object is archived, or its key is missing
+    │   │   └── ObjectChangedError       the object has another version now; list it again
+    │   ├── QueueError                   the queue of a bucket's notifications
+    │   │   ├── QueueAccessError         credentials are missing, wrong or insufficient
+    │   │   └── QueueUnavailableError    try again
     │   └── LabelStudioError
     │       ├── LabelStudioAccessError
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
     │       ├── ProjectNotFoundError
-    │       └── TasksRefusedError      Label Studio refused a batch; says which tasks
-    ├── SnapshotError              training data is absent, incomplete, damaged, or fails a check
-    ├── FormatError                training data can't be converted to a format
-    ├── HomeError                  the home is in use, or not in the state that was asked for
-    ├── LocalCopyError             the disk refuses a local copy
-    ├── LedgerError                our own record can't be opened
-    │   └── LedgerUnavailableError its database failed meanwhile; try again
-    └── LeaseError                 another run holds the connection
-        └── LeaseLostError         this run held it, and was overtaken
+    │       └── TasksRefusedError        Label Studio refused a batch; names the tasks
+    ├── SnapshotError                    training data is absent, incomplete, damaged or wrong
+    ├── FormatError                      training data can't be converted to a format
+    ├── HomeError                        the home is in use, or not in the expected state
+    ├── LocalCopyError                   the disk refused a local copy; try again
+    ├── ServerFailedError                a server did not start
+    ├── LedgerError                      the ledger can't be opened
+    │   └── LedgerUnavailableError       its database failed during a run; try again
+    └── LeaseError                       another run holds the connection; try again
+        └── LeaseLostError               this run held it, and another run took over
 
-Every message is a sentence that says what happened, to which object, and what to do next.
-``transient`` tells "try again" from "never will".
+An error has a ``message`` (what happened, to which object) and a ``hint`` (what to do next).
+Both are sentences. ``transient`` separates "try again" from "it will fail again".
 """
 
 from __future__ import annotations
@@ -45,13 +48,18 @@ if TYPE_CHECKING:
 
 
 class PipelineError(Exception):
-    """Any failure that ls_pipeline itself reports."""
+    """Any failure that ls_pipeline itself reports; its text is the message, then the hint."""
 
     transient = False
 
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message} {hint}" if hint else message)
+
 
 class InvalidConnectionError(PipelineError):
-    """Everything that is wrong with a connection, each error a sentence."""
+    """A connection can't be stored; ``errors`` has a sentence for every reason."""
 
     def __init__(self, name: str, errors: Sequence[str]) -> None:
         self.name = name
@@ -60,7 +68,7 @@ class InvalidConnectionError(PipelineError):
 
 
 class ConnectionsFileError(PipelineError):
-    """Everything that is wrong with a file of connections, each error a sentence."""
+    """A file of connections can't be applied; ``errors`` has a sentence for every reason."""
 
     def __init__(
         self, file: str, errors: Sequence[str], so_far: str = "nothing was stored"
@@ -71,28 +79,32 @@ class ConnectionsFileError(PipelineError):
 
 
 class UnknownConnectionError(PipelineError):
-    """There is no connection of that name."""
+    """No connection has that name."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         self.name = name
-        have = ", ".join(known) if known else "none yet"
-        super().__init__(f"There is no connection {name!r}; there are: {have}.")
+        names = ", ".join(known) if known else "none yet"
+        super().__init__(f"There is no connection {name!r}; there are: {names}.")
+
+
+class SettingsMismatchError(PipelineError):
+    """A connection's params don't fit the label config of its project."""
 
 
 class NotInQuarantineError(PipelineError):
-    """An object that is to be tried again is not in quarantine."""
+    """An object to retry is not in quarantine."""
 
     def __init__(self, connection: str, keys: Sequence[str]) -> None:
         self.connection = connection
         self.keys = tuple(keys)
         super().__init__(
-            f"Not in quarantine of {connection!r}: {', '.join(map(repr, keys))}; see "
-            f"ls-pipeline quarantine list {connection}."
+            f"Not in quarantine of {connection!r}: {', '.join(map(repr, keys))}.",
+            hint=f"See ls-pipeline quarantine list {connection}.",
         )
 
 
 class NotATaskError(PipelineError):
-    """An object, or a row of it, can't become a task; the message is the reason."""
+    """An object, or one row of it, can't become a task; the message is the reason."""
 
 
 class ExternalSystemError(PipelineError):
@@ -100,18 +112,18 @@ class ExternalSystemError(PipelineError):
 
 
 class BucketError(ExternalSystemError):
-    """A bucket refused or failed."""
+    """A bucket refused or failed; ``uri`` is the bucket or the object."""
 
-    def __init__(self, uri: str, what: str) -> None:
+    def __init__(self, uri: str, what: str, *, hint: str = "") -> None:
         self.uri = uri
-        super().__init__(f"{uri}: {what}")
+        super().__init__(f"{uri}: {what}", hint=hint)
 
 
 class BucketNotFoundError(BucketError):
     """The bucket does not exist."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri, "the bucket does not exist; create it, or correct the path.")
+        super().__init__(uri, "the bucket does not exist.", hint="Create it, or correct the path.")
 
 
 class BucketAccessError(BucketError):
@@ -119,37 +131,37 @@ class BucketAccessError(BucketError):
 
 
 class BucketUnavailableError(BucketError):
-    """The bucket did not answer, or answered that it can't now."""
+    """The bucket did not answer, or answered that it is not available now."""
 
     transient = True
 
 
 class ObjectNotFoundError(BucketError):
-    """There is no such object."""
+    """The object does not exist."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri, "the object is not there (any more).")
+        super().__init__(uri, "the object does not exist (any more).")
 
 
 class ObjectRefusedError(BucketError):
-    """An object is refused for what it is: archived, or encrypted with a key that nobody has."""
+    """The object can't be read: it is archived, or its encryption key is missing."""
 
 
 class ObjectChangedError(BucketError):
-    """The object is there, in another version than the one asked for."""
+    """The object exists, in another version than the one asked for."""
 
     transient = True
 
     def __init__(self, uri: str) -> None:
-        super().__init__(uri, "the object changed while it was read; the next pass takes it.")
+        super().__init__(uri, "the object changed while it was read. The next run reads it again.")
 
 
 class QueueError(ExternalSystemError):
-    """The queue of a bucket's notifications refused or failed; the polls go on."""
+    """The queue of a bucket's notifications refused or failed; polling continues."""
 
-    def __init__(self, address: str, what: str) -> None:
+    def __init__(self, address: str, what: str, *, hint: str = "") -> None:
         self.address = address
-        super().__init__(f"{address}: {what}")
+        super().__init__(f"{address}: {what}", hint=hint)
 
 
 class QueueAccessError(QueueError):
@@ -157,7 +169,7 @@ class QueueAccessError(QueueError):
 
 
 class QueueUnavailableError(QueueError):
-    """The queue did not answer, or answered that it can't now."""
+    """The queue did not answer, or answered that it is not available now."""
 
     transient = True
 
@@ -171,21 +183,20 @@ class LabelStudioAccessError(LabelStudioError):
 
 
 class LabelStudioUnavailableError(LabelStudioError):
-    """Label Studio did not answer, or with a server error: whether it acted is unknown."""
+    """Label Studio did not answer, or had a server error: whether it acted is unknown."""
 
     transient = True
 
 
 class ProjectNotFoundError(LabelStudioError):
-    """The project does not exist, or not any more."""
+    """The project does not exist (any more)."""
 
 
 class TasksRefusedError(LabelStudioError):
     """Label Studio refused a batch of tasks, and stored none of it.
 
-    ``reasons`` maps positions in the batch to Label Studio's rejection; it is empty where
-    the answer doesn't tell. ``crashed`` says that it was no refusal but an internal error,
-    which a task may have caused, or something else.
+    ``reasons`` maps positions in the batch to Label Studio's reason; it is empty if the answer
+    names none. ``crashed`` means an internal error of Label Studio, which a task may have caused.
     """
 
     def __init__(self, message: str, reasons: Mapping[int, str], *, crashed: bool = False) -> None:
@@ -195,7 +206,7 @@ class TasksRefusedError(LabelStudioError):
 
 
 class SnapshotError(PipelineError):
-    """A snapshot of training data is absent, incomplete, damaged, or fails a check."""
+    """A snapshot of training data is absent, incomplete or damaged, or fails a check."""
 
 
 class FormatError(PipelineError):
@@ -203,21 +214,21 @@ class FormatError(PipelineError):
 
 
 class HomeError(PipelineError):
-    """The home is in use, or not in the state that was asked for."""
+    """The home is in use, or not in the expected state."""
 
-    def __init__(self, home: str, what: str) -> None:
+    def __init__(self, home: str, what: str, *, hint: str = "") -> None:
         self.home = home
-        super().__init__(f"{home}: {what}")
+        super().__init__(f"{home}: {what}", hint=hint)
 
 
 class LocalCopyError(PipelineError):
-    """The disk refuses a local copy."""
+    """The disk refused a local copy."""
 
     transient = True
 
-    def __init__(self, place: str, what: str) -> None:
-        self.place = place
-        super().__init__(f"{place}: {what}")
+    def __init__(self, path: str, what: str, *, hint: str = "") -> None:
+        self.path = path
+        super().__init__(f"{path}: {what}", hint=hint)
 
 
 class LedgerError(PipelineError):
@@ -225,22 +236,23 @@ class LedgerError(PipelineError):
 
 
 class LedgerUnavailableError(LedgerError):
-    """The ledger's database did not answer, or refused: what was to be written is not, or all."""
+    """The ledger's database did not answer, or refused a write: all of it is stored, or nothing."""
 
     transient = True
 
-    def __init__(self, place: str, what: str, *, is_busy: bool = False) -> None:
-        self.place = place
+    def __init__(self, name: str, what: str, *, is_busy: bool = False) -> None:
+        self.name = name
         self.is_busy = is_busy
-        look = "another process kept it for too long" if is_busy else "see to its database"
+        cause = ", because another process kept it locked for too long" if is_busy else ""
         super().__init__(
-            f"The ledger {place} failed ({what}); {look}. "
-            "The next pass takes up what this one left."
+            f"The ledger {name} failed{cause} ({what}). "
+            "The next run continues where this one stopped.",
+            hint="" if is_busy else "Check its database.",
         )
 
 
 class LeaseError(PipelineError):
-    """Another run is working on the connection."""
+    """Another run holds the connection."""
 
     transient = True
 
@@ -248,19 +260,20 @@ class LeaseError(PipelineError):
         self.connection = connection
         self.holder = holder
         super().__init__(
-            f"Connection {connection!r} is being worked on by {holder}; "
-            "wait for it to end, then try again."
+            f"Connection {connection!r} is being worked on by {holder}.",
+            hint="Wait for it to end, then try again.",
         )
 
 
 class LeaseLostError(LeaseError):
-    """The run held the connection and was overtaken; what it still wanted to do is void."""
+    """The run held the connection until another run took over; it can write nothing more."""
 
     def __init__(self, connection: str) -> None:
         self.connection = connection
         self.holder = "a newer run"
         PipelineError.__init__(
             self,
-            f"Connection {connection!r} was taken over by a newer run, as this one was not heard "
-            "of for too long; it changed nothing more. Look at the newer run.",
+            f"Connection {connection!r} was taken over by a newer run, because this run did not "
+            "renew its lease in time. This run changed nothing more.",
+            hint="See the newer run.",
         )

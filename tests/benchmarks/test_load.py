@@ -13,7 +13,7 @@ from benchmarks.deployment import MISSING, SILENT, Shape, fill, made_up_buckets
 from benchmarks.load import Watch, watched
 from benchmarks.resource_samples import Databases
 from benchmarks.traffic import World
-from ls_pipeline.cli.context import dagster_home
+from ls_pipeline.cli.context import create_dagster_home
 from ls_pipeline.resources.environment import database_url, home
 from ls_pipeline.resources.ledger.ledger import Ledger
 
@@ -31,7 +31,7 @@ def deployment(world, s3_server):
     """Give a filled home, its ledger, and the address of the source buckets."""
     world.setenv("DAGSTER_HOME", str(home() / "dagster"))
     world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
-    dagster_home()
+    create_dagster_home()
     with made_up_buckets(SHAPE, latency=0.01) as url:
         ledger = Ledger(database_url())
         fill(ledger, SHAPE, url, s3_server.url)

@@ -29,9 +29,9 @@ def test_snapshot_is_written_in_another_format(folder, tmp_path):  # noqa: F811
 @pytest.mark.slow
 def test_split_is_chosen(folder, tmp_path):  # noqa: F811
     words = ("--format", "JSON", "--output", tmp_path / "out", "--split", "test")
-    told = json.loads(run(folder, *words, "--json").stdout)
+    report = json.loads(run(folder, *words, "--json").stdout)
 
-    assert (told["format"], told["images"]) == ("JSON", 0)
+    assert (report["format"], report["images"]) == ("JSON", 0)
     assert 0 < len(json.loads((tmp_path / "out/result.json").read_text())) < 20
 
 
@@ -41,17 +41,17 @@ def test_output_that_is_there_is_left_alone(folder, tmp_path):  # noqa: F811
     done = run(folder, "--format", "JSON", "--output", tmp_path / "out")
 
     assert (done.exit_code, [one.name for one in (tmp_path / "out").iterdir()]) == (2, ["mine"])
-    assert "is there already" in done.stderr
+    assert "already exists" in done.stderr
 
 
-def test_output_that_can_not_be_written_is_told(folder, tmp_path, environment):  # noqa: F811
+def test_output_that_can_not_be_written_is_reported(folder, tmp_path, environment):  # noqa: F811
     environment.chdir(tmp_path)
     (tmp_path / "file").write_text("mine")
     inside = run(folder, "--format", "JSON", "--output", tmp_path / "file/out")
     here = run(folder, "--format", "JSON", "--output", ".")
 
     assert (inside.exit_code, "Not a directory." in inside.stderr) == (1, True)
-    assert (here.exit_code, "the folder that you are in" in here.stderr) == (2, True)
+    assert (here.exit_code, "The output is the current folder" in here.stderr) == (2, True)
 
 
 @pytest.mark.slow
@@ -63,14 +63,14 @@ def test_failure_leaves_nothing_behind(folder, tmp_path):  # noqa: F811
     assert not list(tmp_path.glob("out*"))
 
 
-def test_folder_without_snapshots_is_told(folder, tmp_path):  # noqa: F811
+def test_folder_without_snapshots_is_reported(folder, tmp_path):  # noqa: F811
     shutil.rmtree(folder / "training_data")
     done = run(folder, "--format", "JSON", "--output", tmp_path / "out")
 
     assert (done.exit_code, "There is no training data in" in done.stderr) == (1, True)
 
 
-def test_unknown_connection_is_told(environment, tmp_path):
+def test_unknown_connection_is_reported(environment, tmp_path):
     environment.chdir(tmp_path)
     done = run("absent", "--format", "JSON", "--output", "out")
 

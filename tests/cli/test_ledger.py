@@ -34,8 +34,8 @@ def test_ledger_is_brought_forward_once_and_both_times_told(environment):
     lay_down("0.1.0", database_url())
     first, second = (CliRunner().invoke(main, ["ledger", "migrate"]) for _ in range(2))
 
-    assert first.stdout == f"The ledger, which had no number yet, has schema {own_schema()} now.\n"
-    assert "nothing was done" in second.stdout
+    assert first.stdout == f"The ledger had no schema number, and now has schema {own_schema()}.\n"
+    assert "nothing was changed" in second.stdout
 
 
 def test_ledger_of_an_older_schema_is_told_with_both_numbers(environment):
@@ -46,7 +46,7 @@ def test_ledger_of_an_older_schema_is_told_with_both_numbers(environment):
     db.close()
     done = CliRunner().invoke(main, ["ledger", "migrate"])
 
-    assert done.stdout == f"The ledger had schema 0001, and has {own_schema()} now.\n"
+    assert done.stdout == f"The ledger had schema 0001, and now has schema {own_schema()}.\n"
 
 
 def test_ledger_of_a_newer_version_is_refused_in_a_sentence(environment):

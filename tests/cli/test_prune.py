@@ -1,11 +1,11 @@
-"""Old runs leave Dagster's history; what shows how connections stand stays."""
+"""Old runs leave Dagster's history. What shows the state of connections stays."""
 
 import dagster as dg
 import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.cli.context import dagster_home
+from ls_pipeline.cli.context import create_dagster_home
 from ls_pipeline.cli.main import main
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ def some(context: dg.AssetExecutionContext):
 @pytest.fixture
 def instance(tmp_path, environment):
     environment.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-    with dg.DagsterInstance.from_config(str(dagster_home())) as instance:
+    with dg.DagsterInstance.from_config(str(create_dagster_home())) as instance:
         instance.add_dynamic_partitions("connections", ["cats", "dogs"])
         yield instance
 
@@ -42,17 +42,17 @@ def test_old_runs_go_with_their_events_but_the_newest_of_each_connection(instanc
     old = [run(instance, "cats") for _ in range(2)]
     newest = {run(instance, "cats"), run(instance, "dogs")}
 
-    assert "2 runs are deleted" in prune("--days", "0")
+    assert "2 runs were deleted" in prune("--days", "0")
     assert left(instance) == newest
     assert [instance.all_logs(one) for one in old] == [[], []]
     assert instance.get_materialized_partitions(some.key) == {"cats", "dogs"}
 
 
-def test_place_without_a_dagster_is_told(environment, tmp_path):
+def test_folder_without_a_dagster_home_is_refused(environment, tmp_path):
     environment.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
     done = CliRunner().invoke(main, ["prune"])
 
-    assert (done.exit_code, "There is no Dagster in" in done.stderr) == (1, True)
+    assert (done.exit_code, "There is no Dagster home in" in done.stderr) == (1, True)
     assert not (tmp_path / "nowhere").exists()
 
 

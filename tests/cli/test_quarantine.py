@@ -35,7 +35,7 @@ def test_list_is_json_on_demand(bench):
     assert [(one["key"], one["row"]) for one in found] == [("a.json", None), ("b\n.json", 1)]
 
 
-def test_retried_object_is_tried_by_the_next_pass_and_its_good_rows_are_not_doubled(bench):
+def test_retried_object_is_tried_by_the_next_run_and_its_good_rows_are_not_doubled(bench):
     done = run("retry", "reviews")
     bench.app.projects[1] = (bench.app.projects[1][0], '<View><Text name="n" value="$no"/></View>')
     freed = bench.reasons
@@ -53,14 +53,14 @@ def test_one_object_is_retried_alone(bench):
     assert list(bench.reasons) == [("b\n.json", 1)]
 
 
-def test_object_that_is_not_in_quarantine_is_told(bench):
+def test_object_that_is_not_in_quarantine_is_reported(bench):
     done = run("retry", "reviews", "c.json")
 
     assert done.exit_code == 2
     assert "Not in quarantine of 'reviews': 'c.json'" in done.stderr
 
 
-def test_empty_quarantine_is_told(bench):
+def test_empty_quarantine_is_reported(bench):
     run("retry", "reviews")
 
     assert run("list").stdout == "Nothing is in quarantine.\n"

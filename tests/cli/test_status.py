@@ -21,7 +21,7 @@ def run(*words):
     return CliRunner().invoke(main, ["status", *words])
 
 
-def told(name="reviews"):
+def status_json(name="reviews"):
     return json.loads(run("--json").stdout)["connections"][name]
 
 
@@ -33,39 +33,39 @@ def test_connections_are_counted(bench):
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     bench.export()
     bench.snapshot()
-    found = told()
+    status = status_json()
 
-    assert {name: found[name] for name in module.COUNTS} == {
+    assert {name: status[name] for name in module.COUNTS} == {
         "objects": 3,
         "tasks": 3,
         "labeled": 1,
         "exported": 1,
         "quarantined": 1,
     }
-    assert found["snapshot"].startswith("s3://labels/training_data/snapshots/00000001-")
-    assert found["projects"] == ["http://127.0.0.1:9/projects/1/data"]
+    assert status["snapshot"].startswith("s3://labels/training_data/snapshots/00000001-")
+    assert status["projects"] == ["http://127.0.0.1:9/projects/1/data"]
 
 
-def test_new_connection_waits_for_its_first_pass(bench):
-    assert "waits" in run().stdout
+def test_new_connection_waits_for_its_first_run(bench):
+    assert "waiting" in run().stdout.split()
     assert "never" in run().stdout
 
 
-def test_pass_that_went_well_is_told_with_its_time(bench):
+def test_run_that_succeeded_is_shown_with_its_time(bench):
     bench.account.recovered("tasks")
     bench.account.recovered("completions")
 
-    assert told()["passed_at"] == bench.time.now
-    assert "well" in run().stdout
+    assert status_json()["passed_at"] == bench.time.now
+    assert "ok" in run().stdout.split()
 
 
-def test_failure_is_told_with_its_next_try(bench):
+def test_failure_is_shown_with_its_next_try(bench):
     bench.account.recovered("tasks")
     bench.account.failed("tasks", "Label Studio is down.")
     shown = " ".join(run().stdout.split())
 
-    assert told()["failures"] == {"tasks": "Label Studio is down."}
-    assert told()["passed_at"] == bench.time.now
+    assert status_json()["failures"] == {"tasks": "Label Studio is down."}
+    assert status_json()["passed_at"] == bench.time.now
     assert "Label Studio is down." in shown
     assert "Trying again at" in shown
 
@@ -79,50 +79,50 @@ def test_80_columns_hold_every_column_and_links_stay_whole(bench, environment):
     shown = run().stdout.splitlines()
     (row,) = (line for line in shown if line.startswith("reviews "))
 
-    assert row.split() == ["reviews", "3", "3", "0", "0", "0", "never", "fails"]
+    assert row.split() == ["reviews", "3", "3", "0", "0", "0", "never", "failing"]
     assert "reviews: http://127.0.0.1:9/projects/1/data" in shown
     assert max(map(len, shown)) <= 80
 
 
-def test_who_is_at_work_is_told(bench):
+def test_running_connection_is_shown(bench):
     with bench.account.lease():
-        assert told()["working"]
-        assert "at work" in run().stdout
+        assert status_json()["working"]
+        assert "running" in run().stdout.split()
 
 
-def test_disabled_connection_is_told(bench):
+def test_disabled_connection_is_shown(bench):
     off = bench.account.revision().connection.model_copy(update={"enabled": False})
     bench.ledger.save(off, "test")
 
-    assert "disabled" in run().stdout
+    assert "disabled" in run().stdout.split()
 
 
-def test_no_connection_is_told(environment, tmp_path):
+def test_missing_connections_are_reported(environment, tmp_path):
     assert "There are no connections yet" in run().stdout
 
 
-def test_unknown_connection_is_told(bench):
+def test_unknown_connection_is_refused(bench):
     done = run("reviewz")
 
     assert (done.exit_code, "'reviewz'" in done.stderr) == (2, True)
 
 
-def test_watching_looks_again_until_it_is_interrupted(bench, monkeypatch):
-    looks = []
+def test_watch_refreshes_until_it_is_interrupted(bench, monkeypatch):
+    refreshes = []
 
     def sleep(_seconds):
-        looks.append(1)
-        if len(looks) == 3:
+        refreshes.append(1)
+        if len(refreshes) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(module.time, "sleep", sleep)
 
-    assert (run("--watch").exit_code, len(looks)) == (0, 3)
+    assert (run("--watch").exit_code, len(refreshes)) == (0, 3)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(5, "5 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (200_000, "2 d ago"), (-5, "0 s ago")],
 )
-def test_times_are_told_as_people_say_them(seconds, said):
-    assert module._ago(1000.0, 1000.0 + seconds) == said
+def test_times_are_shown_in_rounded_units(seconds, text):
+    assert module._ago(1000.0, 1000.0 + seconds) == text

@@ -67,7 +67,7 @@ def test_connection_to_the_ledger_cut_anywhere_loses_and_doubles_nothing(
 
     assert relay.cuts == len(places)
     assert [one for one in said if one and not one.startswith("The ledger ")] == []
-    assert any("The next pass takes up" in one for one in said)
+    assert any("The next run continues" in one for one in said)
     assert scene.outcome() == (texts, empty, quarantined)
 
 

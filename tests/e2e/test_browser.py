@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ls_pipeline.cli.context import CliContext, dagster_home
+from ls_pipeline.cli.context import CliContext, create_dagster_home
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.servers.local_servers import dagster_server
 from ls_pipeline.cli.servers.server import running
@@ -118,7 +118,7 @@ def dagster(stage, world):
     """Give Dagster with its sensors, on a home of its own."""
     world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
     world.setenv("DAGSTER_HOME", str(stage.folder / "dagster"))
-    dagster_home()
+    create_dagster_home()
     server = dagster_server(stage.folder / "logs", dict(os.environ))
     with running([server]):
         yield server

@@ -8,13 +8,13 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.cli.console import err, print_lines, show_counts, show_progress
-from ls_pipeline.cli.context import CliContext, dagster_home, end_on_signals
+from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_signals
 from ls_pipeline.cli.counts import count_connection
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.servers.gcs_service_account import service_account
@@ -73,7 +73,7 @@ def run_once(look: Callable[[Stage], None] = lambda _stage: None) -> dict[str, d
             stage = servers.enter_context(_stage(shown))
             cli = _fill(shown)
             _label_everything(cli, shown)
-        counts = {name: count_connection(name, cli).as_json() for name in cli.ledger.names()}
+        counts = {name: asdict(count_connection(name, cli)) for name in cli.ledger.names()}
         look(stage)
     show_counts(counts)
     return counts
@@ -85,7 +85,7 @@ def run_until_stopped() -> None:
         with show_progress() as shown:
             stage = servers.enter_context(_stage(shown))
             cli = _fill(shown)
-        show_counts({name: count_connection(name, cli).as_json() for name in cli.ledger.names()})
+        show_counts({name: asdict(count_connection(name, cli)) for name in cli.ledger.names()})
         _say_where(stage)
         _say_what_to_try(stage)
         while True:
@@ -119,7 +119,7 @@ def _stage_in(home: Path, google_account: Mapping[str, str]) -> Stage:
     }
     os.environ.pop("LS_PIPELINE_DATABASE_URL", None)
     os.environ.update(environment)
-    dagster_home()
+    create_dagster_home()
     _write_environment(home / "env", environment)
     # Dagster leaves sockets in its temporary folder when it is stopped.
     dagster = dagster_server(logs, {**environment, "TMPDIR": str(home)})
@@ -153,7 +153,7 @@ def _usual(what: str) -> str:
 
 def _tell(shown: ProgressBars, server: Server, state: str) -> None:
     step = f"starting {_usual(server.name)}"
-    if not shown.are_seen and state != "stopped":
+    if not shown.are_visible and state != "stopped":
         err.print(f"{server.name}: {step if state == 'starting' else state}", highlight=False)
     elif state == "starting":
         shown.advance(server.name, step, 0)

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ls_pipeline.cli.console import out
+from ls_pipeline.cli.console import out, print_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,35 +69,33 @@ COLOURS = {"ok": "green", "failed": "red", "warning": "yellow", "skipped": "dim"
 
 def show_findings(report: Report) -> None:
     """Print what was found in general, then by connection, with the permissions it needs."""
-    _line("In general", "bold")
+    print_lines("In general", style="bold")
     for check in report.general:
         _show_check(check)
     for name, found in report.connections.items():
-        _line("")
-        _line(f"Connection {name}", "bold")
+        print_lines("")
+        print_lines(f"Connection {name}", style="bold")
         for check in found.checks:
             _show_check(check)
         for policy in found.policies:
             _show_policy(policy)
         for setup in found.setups:
-            _line(f"  So that {setup.so_that}:", "dim")
+            print_lines(f"  So that {setup.so_that}:", style="dim")
             for command in setup.commands:
-                _line(f"    {command}")
+                print_lines(f"    {command}")
 
 
 def _show_check(check: Check) -> None:
     marks = PLAIN_MARKS if out.options.ascii_only else MARKS
-    _line(f"  {marks[check.state]} {check.check:<14}  {check.says}", COLOURS[check.state])
+    print_lines(
+        f"  {marks[check.state]} {check.check:<14}  {check.says}", style=COLOURS[check.state]
+    )
     if check.do:
-        _line(f"    {'':<14}  {check.do}")
+        print_lines(f"    {'':<14}  {check.do}")
 
 
 def _show_policy(policy: Policy) -> None:
-    _line(f"  The least that {policy.whom} must be allowed:", "dim")
+    print_lines(f"  The least that {policy.whom} must be allowed:", style="dim")
     lines = policy.commands or json.dumps(policy.policy, indent=2).splitlines()
     for line in lines:
-        _line(f"    {line}")
-
-
-def _line(text: str, style: str = "") -> None:
-    out.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
+        print_lines(f"    {line}")

@@ -31,7 +31,7 @@ LARGEST_LOG = 20 * 2**20
 
 
 class ServerFailedError(PipelineError):
-    """A server did not come up."""
+    """A server did not start."""
 
     def __init__(self, name: str, what: str, log: Path) -> None:
         self.name = name

@@ -103,7 +103,7 @@ def test_write_that_loses_its_connection_is_a_sentence_and_not_half_done(
     with account.lease() as lease, pytest.raises(LedgerUnavailableError) as failed:
         account.record(lease, finished=[BAD], rejections=rejections())
 
-    assert "see to its database" in str(failed.value)
+    assert "Check its database" in str(failed.value)
     assert postgresql_server.password not in str(failed.value)
     assert list(account.known()) == []
 
@@ -142,7 +142,9 @@ def test_write_that_waits_too_long_for_another_is_a_sentence_and_done_later(impa
     with (
         account.lease() as lease,
         held_by_another(ledger.engine.url, "UPDATE connections SET annotated = 7"),
-        pytest.raises(LedgerUnavailableError, match="another process kept it for too long") as told,
+        pytest.raises(
+            LedgerUnavailableError, match="another process kept it locked for too long"
+        ) as told,
     ):
         account.record(lease, finished=[BAD])
     with account.lease() as lease:
@@ -227,6 +229,6 @@ def test_pass_whose_ledger_breaks_fails_with_the_ledgers_sentence(opened):
         db.exec_driver_sql("DROP TABLE health")
         db.exec_driver_sql("DROP TABLE objects")
     context = dg.build_asset_context(partition_key="c")
-    broken = pytest.raises(dg.Failure, match="see to its database")
+    broken = pytest.raises(dg.Failure, match="Check its database")
     with broken, one_pass(context, ledger, "tasks"):
         list(account.known())
