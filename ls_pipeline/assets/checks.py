@@ -103,7 +103,7 @@ def annotations_counted(connection: str, uncounted: Sequence[int]) -> dg.AssetCh
         passed=not uncounted,
         severity=dg.AssetCheckSeverity.WARN,
         description=f"{connection}: {said}",
-        metadata={"uncounted": len(uncounted)},
+        metadata={"miscounted": len(uncounted)},
     )
 
 
