@@ -37,7 +37,7 @@ changed is written, and a file counts once the bucket has confirmed its checksum
     description=DESCRIPTION,
     check_specs=[ANNOTATIONS_COUNTED],
 )
-def completions(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+def completions(
     context: dg.AssetExecutionContext,
     ledger: dg.ResourceParam[Ledger],
     s3: S3Buckets,

@@ -49,7 +49,7 @@ and `on_delete` say; a task that somebody has worked on is never overwritten or 
     description=DESCRIPTION,
     check_specs=TASK_CHECKS,
 )
-def tasks(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+def tasks(
     context: dg.AssetExecutionContext,
     ledger: dg.ResourceParam[Ledger],
     s3: S3Buckets,

@@ -76,7 +76,7 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
     check_specs=checks.TRAINING_DATA_CHECKS,
     automation_condition=CompletionsChanged(),
 )
-def training_data(  # noqa: PLR0913, PLR0917 - the outside world, a part each
+def training_data(
     context: dg.AssetExecutionContext,
     ledger: dg.ResourceParam[Ledger],
     s3: S3Buckets,

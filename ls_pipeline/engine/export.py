@@ -61,7 +61,7 @@ class Exporting:
     took: Took = field(default_factory=Took)
 
 
-def export(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
+def export(  # noqa: PLR0913 - the parts that a pass puts together
     account: Account,
     lease: Lease,
     projects: Projects,
@@ -175,7 +175,7 @@ def _one_ahead(batches: Iterator[list[Completion]], took: Took) -> Iterator[list
             yield batch
 
 
-def _bury(  # noqa: PLR0913, PLR0917 - as `export`
+def _bury(
     account: Account,
     lease: Lease,
     target: Target,

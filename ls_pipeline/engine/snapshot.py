@@ -96,7 +96,7 @@ class Snapshotting:
         return self.manifest
 
 
-def snapshot(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
+def snapshot(
     account: Account,
     lease: Lease,
     revision: Revision,
@@ -113,7 +113,7 @@ def snapshot(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
 
 
 class _Snapshotter:
-    def __init__(  # noqa: PLR0913, PLR0917 - as `snapshot`
+    def __init__(
         self,
         account: Account,
         lease: Lease,

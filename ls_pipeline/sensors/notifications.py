@@ -63,7 +63,7 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
         "Studio's webhooks announce, with the ledger. Requests a run of each connection that "
         "differs.",
     )
-    def notifications(  # noqa: PLR0913, PLR0917 - Dagster's resources are arguments
+    def notifications(
         context: dg.SensorEvaluationContext,
         ledger: dg.ResourceParam[Ledger],
         s3: S3Buckets,
