@@ -23,7 +23,7 @@ from ls_pipeline.engine.load import load
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,7 +75,7 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
     target = {"type": "s3-completions", "path": LABELS}
     for name in (*shape.changing, MISSING, SILENT):
         at = {"endpoint_url": source_url}
-        settings = connection(
+        settings = build_connection(
             name,
             source={"type": "s3", "path": name, "params": {**at, "prefix": "objects"}},
             target={**target, "params": {"endpoint_url": target_url, "prefix": name}},

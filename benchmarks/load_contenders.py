@@ -75,11 +75,13 @@ def new_account(
 ) -> Account:
     """Store a new connection, in a ledger of its own unless the URL of one is given."""
     from ls_pipeline.resources.ledger.ledger import Ledger
-    from ls_pipeline.settings.model import connection
+    from ls_pipeline.settings.validation import build_connection
 
     opened = Ledger(ledger or f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
     name = f"ours-{uuid4().hex[:8]}"
-    settings = connection(name, source=source, target=target, project=name, label_config=CONFIG)
+    settings = build_connection(
+        name, source=source, target=target, project=name, label_config=CONFIG
+    )
     opened.save(settings, "benchmarks")
     return opened.account(name)
 

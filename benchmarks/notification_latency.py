@@ -18,7 +18,7 @@ from ls_pipeline.cli.servers.server import running
 from ls_pipeline.cli.servers.webhook_receiver import serving
 from ls_pipeline.domain.exports import completion_key
 from ls_pipeline.resources.environment import webhook_secret
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,7 +71,9 @@ def _connect(cli: CliContext, name: str, url: str) -> None:
     )
     source = {"type": "s3", "path": BUCKET, "params": {"prefix": name, "notifications": queue}}
     target = {"type": "s3-completions", "path": BUCKET, "params": {"prefix": f"{name}-out"}}
-    settings = connection(name, source=source, target=target, project=name, label_config=CONFIG)
+    settings = build_connection(
+        name, source=source, target=target, project=name, label_config=CONFIG
+    )
     cli.ledger.save(settings, "benchmarks")
 
 

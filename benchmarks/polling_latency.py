@@ -16,7 +16,7 @@ from benchmarks.report import Section
 from ls_pipeline.cli.context import CliContext, create_dagster_home
 from ls_pipeline.cli.servers.local_servers import dagster_server
 from ls_pipeline.cli.servers.server import running
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def latency(url: str, puts: int, folder: Path) -> Section:
     os.environ["DAGSTER_HOME"] = str(create_dagster_home())
     cli, name = CliContext(), uuid4().hex
     source = {"type": "s3", "path": BUCKET, "params": {"prefix": name}}
-    settings = connection(name, source=source, target=None, project=name, label_config=CONFIG)
+    settings = build_connection(name, source=source, target=None, project=name, label_config=CONFIG)
     cli.ledger.save(settings, "benchmarks")
     bucket, chance, ways = bucket_at(url), random.Random(7), []  # noqa: S311
     print(f"{puts} objects, one after the other, with the daemon running", flush=True)  # noqa: T201

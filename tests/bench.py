@@ -11,7 +11,7 @@ from ls_pipeline.engine.projects import projects_of
 from ls_pipeline.engine.snapshot import snapshot
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
 
@@ -48,7 +48,7 @@ class Bench:
         self.set(**params)
 
     def set(self, target=None, **params):
-        one = connection(
+        one = build_connection(
             self.name,
             source={"type": "s3", "path": "bucket", "params": params},
             target={"type": "s3-completions", "path": "labels", "params": target or {}},

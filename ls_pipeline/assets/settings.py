@@ -25,7 +25,8 @@ from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.ledger.ledger import OVERTAKEN, Ledger
 from ls_pipeline.resources.ledger.records import Revision
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.settings.model import Connection, Source, Target, revised
+from ls_pipeline.settings.diff import apply_form
+from ls_pipeline.settings.model import Connection, Source, Target
 
 Side = Literal["source", "target"]
 PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Target}
@@ -132,7 +133,9 @@ def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> Sett
     before = ledger.account(name).revision() if name in ledger.names() else None
     onto = before.number if before else 0
     filled_from = form.pop("revision", onto)
-    change = plan_change(ledger, revised(name, side, before.connection if before else None, form))
+    change = plan_change(
+        ledger, apply_form(name, side, before.connection if before else None, form)
+    )
     if change.changes and {filled_from, change.base_revision} != {onto}:
         raise InvalidConnectionError(name, [OVERTAKEN])
     return change

@@ -44,7 +44,7 @@ Examples:
 @click.option("--split", type=click.Choice(SPLITS), help="Convert only this split.")
 @click.option("--images", is_flag=True, help="Also download the images from their buckets.")
 @json_instead_of("a sentence")
-def export(  # noqa: PLR0913, PLR0917 - one for each flag
+def export(
     snapshot: str,
     name: str,
     output: Path,

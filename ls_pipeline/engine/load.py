@@ -87,7 +87,7 @@ class Loading:
     took: Took = field(default_factory=Took)
 
 
-def load(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
+def load(
     account: Account,
     lease: Lease,
     connection: Connection,
@@ -104,7 +104,7 @@ def load(  # noqa: PLR0913, PLR0917 - the parts that a pass puts together
 
 
 class _Loader:
-    def __init__(  # noqa: PLR0913, PLR0917 - as `load`
+    def __init__(
         self,
         account: Account,
         lease: Lease,

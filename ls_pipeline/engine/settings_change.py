@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
 from ls_pipeline.domain.exports import completion_key
-from ls_pipeline.settings.model import SettingChange, changes
+from ls_pipeline.settings.diff import SettingChange, diff_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,9 +49,9 @@ def plan_change(ledger: Ledger, connection: Connection) -> SettingsChange:
     try:
         account = ledger.account(connection.name)
     except UnknownConnectionError:
-        return SettingsChange(connection, 0, changes(None, connection), [])
+        return SettingsChange(connection, 0, diff_settings(None, connection), [])
     before = account.revision()
-    found = changes(before.connection, connection)
+    found = diff_settings(before.connection, connection)
     notes = list(_consequences(account, before.connection, connection))
     return SettingsChange(connection, before.number, found, notes)
 

@@ -193,7 +193,7 @@ def test_connection_is_added_by_its_settings(bench, save):
 
 
 def test_new_partition_without_a_bucket_is_refused_in_words(save):
-    assert "path is the bucket's name alone" in save(name="cats", type="s3", path="")
+    assert "path '' is not the bucket's name alone" in save(name="cats", type="s3", path="")
 
 
 def test_side_that_is_taken_away_says_what_stays(bench, save):

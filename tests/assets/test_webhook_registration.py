@@ -5,7 +5,7 @@ import pytest
 from ls_pipeline.assets.run import Pass
 from ls_pipeline.domain.errors import LabelStudioError
 from ls_pipeline.resources.environment import webhook_secret
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import CONFIG
 from tests.engine.test_load import Wrapped
 
@@ -35,7 +35,9 @@ def test_nobody_is_called_where_no_receiver_is_known(bench):
 
 def test_nobody_is_called_for_a_connection_that_exports_nothing(bench, reachable):
     source = {"type": "s3", "path": "bucket"}
-    one = connection("reviews", source=source, target=None, project="Reviews", label_config=CONFIG)
+    one = build_connection(
+        "reviews", source=source, target=None, project="Reviews", label_config=CONFIG
+    )
     bench.ledger.save(one, "test")
 
     assert (register_webhooks(bench), bench.app.webhooks) == ([], {})

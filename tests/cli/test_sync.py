@@ -10,7 +10,7 @@ import pytest
 
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def test_pass_that_is_ended_in_the_background_ends_and_begins_no_other(environme
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         for name in ("cats", "dogs"):
             source = {"type": "s3", "path": name, "params": {"endpoint_url": endpoint}}
-            ledger.save(connection(name, source=source, target=None, project=name), "test")
+            ledger.save(build_connection(name, source=source, target=None, project=name), "test")
         command = [Path(sys.executable).with_name("ls-pipeline"), "sync"]
         with subprocess.Popen(
             ["/bin/sh", "-c", 'trap "" INT; exec "$0" "$@"', *command],

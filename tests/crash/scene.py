@@ -16,7 +16,7 @@ from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import CONFIG, RESULT
 from tests.e2e.conftest import keys
 
@@ -60,7 +60,7 @@ class Scene:
         self.buckets = S3Buckets() if cloud == "s3" else GCSBuckets()
         self.bucket, self.labels = map(self.buckets.open, (self.source, self.target))
         params = {"on_delete": "delete", "create_local_copy": True, **params}
-        self.connection = connection(
+        self.connection = build_connection(
             self.name,
             source={"type": cloud, "path": self.source, "params": params},
             target={

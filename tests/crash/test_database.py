@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.crash.relay import Relay
 from tests.crash.scene import AFTER_FILLING, Scene
 
@@ -95,7 +95,7 @@ with account.lease() as lease:
 def test_process_that_sleeps_in_its_transaction_is_overtaken_and_changes_nothing(postgresql):
     ledger = Ledger(postgresql)
     source = {"type": "s3", "path": "b"}
-    ledger.save(connection("c", source=source, target=None, project="Cats"), "test")
+    ledger.save(build_connection("c", source=source, target=None, project="Cats"), "test")
     account = ledger.account("c")
     command = [sys.executable, "-c", SLEEPER, postgresql]
     with subprocess.Popen(

@@ -12,7 +12,7 @@ from ls_pipeline.resources.queue import QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors import bucket_events
 from ls_pipeline.sensors.notifications import Services, notifications_tick
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import CONFIG, Bench
 from tests.contracts.pubsub_server import pubsub
 from tests.sensors.test_sensors import wanted
@@ -75,7 +75,9 @@ def listening(cloud, bucket, queue, folder):
     bench = Bench(f"sqlite:///{folder}/ledger.db")
     params = {"notifications": queue, "prefix": "in"}
     source = {"type": cloud, "path": bucket, "params": params}
-    one = connection("reviews", source=source, target=None, project="Reviews", label_config=CONFIG)
+    one = build_connection(
+        "reviews", source=source, target=None, project="Reviews", label_config=CONFIG
+    )
     bench.ledger.save(one, "test")
     return bench
 

@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from ls_pipeline.engine import import_queue
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import RESULT, Bench
 
 SOURCE = {"type": "s3", "path": "bucket"}
@@ -311,7 +311,7 @@ def test_quarantine_is_tried_again_once_objects_are_read_otherwise(bench):
 
 
 def test_project_without_a_label_config_takes_tasks_and_says_so(bench):
-    bench.ledger.save(connection("bare", source=SOURCE, target=None, project="Bare"), "test")
+    bench.ledger.save(build_connection("bare", source=SOURCE, target=None, project="Bare"), "test")
     bench.put("a.json", {"text": "a"})
     done = bench.load(account=bench.ledger.account("bare"))
 

@@ -16,7 +16,7 @@ from ls_pipeline.engine import import_queue
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.resources.snapshots import Snapshots
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import CONFIG, RESULT, Bench
 from tests.engine.test_crashes import Doom, Killed
 from tests.engine.test_load import Wrapped
@@ -180,7 +180,7 @@ def test_project_of_that_title_that_is_somebody_elses_is_passed_over(bench, make
 
 
 def test_two_connections_on_one_project_have_further_ones_of_their_own(bench):
-    other = connection(
+    other = build_connection(
         "other",
         source={"type": "s3", "path": "bucket", "params": {"tasks_per_project": 3}},
         target=None,

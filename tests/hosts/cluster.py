@@ -22,7 +22,7 @@ from ls_pipeline.cli.servers.server import Server
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.hosts.host import Host
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ class Load:
                 list(writers.map(lambda one, b=bucket: b.put(*one, "application/json"), texts))
         for name in self.names:
             source = {"type": "s3", "path": name}
-            made = connection(
+            made = build_connection(
                 name,
                 source=source,
                 target=None,

@@ -14,7 +14,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.sensors import bucket_events, tick, webhook_events
 from ls_pipeline.sensors import probes as looking
 from ls_pipeline.sensors.notifications import ProbePools, Services, notifications_tick
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import CONFIG, RESULT, Bench
 from tests.contracts.memory_queue import MemoryQueue
 from tests.domain.test_events import from_s3, record, through_sns
@@ -170,7 +170,7 @@ def test_other_buckets_are_not_looked_at(queue, look):
 
 def other_connection(bench, queue=QUEUE, name="other", **params):
     source = {"type": "s3", "path": "bucket", "params": {"notifications": queue, **params}}
-    one = connection(name, source=source, target=None, project="Other", label_config=CONFIG)
+    one = build_connection(name, source=source, target=None, project="Other", label_config=CONFIG)
     bench.ledger.save(one, "test")
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from ls_pipeline.domain.errors import InvalidConnectionError
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 
 TEXT = '<View><Text name="t" value="$text"/></View>'
 TWO = '<View><Image name="i" value="$image"/><Text name="t" value="$text"/></View>'
@@ -9,7 +9,7 @@ TWO = '<View><Image name="i" value="$image"/><Text name="t" value="$text"/></Vie
 
 def make(source=None, target=None, **how):
     how = {"name": "reviews", "project": "Reviews", **how}
-    return connection(how.pop("name"), source=source, target=target, **how)
+    return build_connection(how.pop("name"), source=source, target=target, **how)
 
 
 def source(**params):
@@ -47,10 +47,11 @@ def test_defaults_are_the_seeds():
 
 
 @pytest.mark.parametrize(
-    ("cron", "said"), [("6", "is no cron expression"), ("0 6 31 4 *", "a moment that never comes")]
+    ("cron", "message"),
+    [("6", "is not a cron expression"), ("0 6 31 4 *", "a moment that never comes")],
 )
-def test_cron_that_never_comes_is_refused(cron, said):
-    with pytest.raises(InvalidConnectionError, match=said):
+def test_cron_that_never_comes_is_refused(cron, message):
+    with pytest.raises(InvalidConnectionError, match=message):
         make(None, target(snapshot_cron=cron))
 
 
@@ -79,12 +80,12 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         ({"type": "s3", "path": "s3://b"}, "the bucket's name alone"),
         ({"type": "s3", "path": ""}, "the bucket's name alone"),
         (source(on_change="replace"), "'on_change' is 'update', 'new_task' or 'ignore'"),
-        (source(endpoint_url="s3.example.com"), "endpoint_url is an address"),
-        (source(role_arn="labels"), "role_arn 'labels' is no role"),
-        (source(external_id="7"), "'external_id' goes with role_arn"),
+        (source(endpoint_url="s3.example.com"), "endpoint_url is a URL"),
+        (source(role_arn="labels"), "role_arn 'labels' is not a role"),
+        (source(external_id="7"), "'external_id' needs role_arn"),
         (
             {"type": "gcs", "path": "b", "params": {"region_name": "eu"}},
-            "'region_name' is for S3 alone",
+            "'region_name' is for S3 only",
         ),
         (source(notifications="arn:aws:sqs:eu-west-1:1:labels"), "is not an SQS queue's URL"),
         (source(notifications="https://key:secret@sqs/1/q"), "is not an SQS queue's URL"),

@@ -17,16 +17,9 @@ from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of
 from ls_pipeline.engine.settings_change import SettingsChange, plan_change
 from ls_pipeline.resources.ledger.records import WORKS
-from ls_pipeline.settings.model import (
-    TITLE_LENGTHS,
-    Connection,
-    Params,
-    SourceParams,
-    TargetParams,
-    changes,
-    connection,
-    params_from_json,
-)
+from ls_pipeline.settings.diff import diff_settings
+from ls_pipeline.settings.model import TITLE_LENGTHS, Connection, Params, SourceParams, TargetParams
+from ls_pipeline.settings.validation import adding_errors, build_connection, parse_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -83,15 +76,15 @@ def from_flags(  # noqa: PLR0913 - one for each flag
 ) -> Connection:
     """Build a connection from flags. Raises ``InvalidConnectionError`` with every error."""
     errors: list[str] = []
-    return connection(
-        name,
-        source=_part("source", source, source_path, source_params, errors),
-        target=_part("target", target, target_path, target_params, errors),
-        project=name[: TITLE_LENGTHS[-1]] if project is None else project,
-        label_config=_text(label_config, errors) if label_config else "",
-        enabled=enabled,
-        errors=errors,
-    )
+    with adding_errors(name, errors):
+        return build_connection(
+            name,
+            source=_part("source", source, source_path, source_params, errors),
+            target=_part("target", target, target_path, target_params, errors),
+            project=name[: TITLE_LENGTHS[-1]] if project is None else project,
+            label_config=_text(label_config, errors) if label_config else "",
+            enabled=enabled,
+        )
 
 
 def _text(file: Path, errors: list[str]) -> str:
@@ -105,7 +98,7 @@ def _text(file: Path, errors: list[str]) -> str:
 def _part(
     side: str, kind: str | None, path: str, params: str, errors: list[str]
 ) -> dict[str, Any] | None:
-    given = params_from_json(f"--{side}-params", params, errors)
+    given = parse_params(f"--{side}-params", params, errors)
     if kind is None:
         if path or given:
             errors.append(f"--{side}-path and --{side}-params need --{side}.")
@@ -351,7 +344,7 @@ def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
             "revision": revision.number,
             "saved_at": revision.saved_at,
             "saved_by": revision.saved_by,
-            "changes": [str(one) for one in changes(earlier, revision.connection)]
+            "changes": [str(one) for one in diff_settings(earlier, revision.connection)]
             if earlier
             else [],
         }

@@ -10,12 +10,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ls_pipeline.domain.errors import ConnectionsFileError, InvalidConnectionError
-from ls_pipeline.settings.model import Connection, Source, Target, connection
+from ls_pipeline.settings.model import Source, Target
+from ls_pipeline.settings.validation import adding_errors, build_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from ls_pipeline.settings.model import Connection
 
 
 class Entry(BaseModel):
@@ -119,14 +122,14 @@ def _connection(name: str, entry: Any, folder: Path) -> Connection:
     label_config = checked.label_config
     if checked.label_config_file:
         label_config = _text(folder / checked.label_config_file, errors)
-    return connection(
-        name,
-        **parts,
-        project=checked.project or name,
-        label_config=label_config,
-        enabled=checked.enabled,
-        errors=errors,
-    )
+    with adding_errors(name, errors):
+        return build_connection(
+            name,
+            **parts,
+            project=checked.project or name,
+            label_config=label_config,
+            enabled=checked.enabled,
+        )
 
 
 def _sentence(error: Any) -> str:

@@ -27,7 +27,7 @@ from ls_pipeline.cli.servers.local_servers import (
 )
 from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -194,7 +194,7 @@ def _put_samples(cli: CliContext) -> dict[str, int]:
 
 
 def _reviews() -> Any:
-    return connection(
+    return build_connection(
         REVIEWS,
         source={"type": "s3", "path": REVIEWS},
         target={"type": "s3-completions", "path": f"{REVIEWS}-labels", "params": AT_ONCE},
@@ -204,7 +204,7 @@ def _reviews() -> Any:
 
 
 def _shapes() -> Any:
-    return connection(
+    return build_connection(
         SHAPES,
         source={"type": "gcs", "path": SHAPES, "params": {"use_blob_urls": True}},
         target={"type": "gcs-completions", "path": f"{SHAPES}-labels", "params": AT_ONCE},
@@ -213,7 +213,7 @@ def _shapes() -> Any:
     )
 
 
-def _wait_for(  # noqa: PLR0913, PLR0917 - what, where, how many
+def _wait_for(
     name: str,
     what: str,
     cli: CliContext,

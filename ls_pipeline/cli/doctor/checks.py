@@ -26,7 +26,7 @@ from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, data_keys, parse_tasks
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.environment import home, webhook_secret, webhook_url
-from ls_pipeline.settings.model import data_key_errors
+from ls_pipeline.settings.validation import data_key_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence

@@ -14,7 +14,7 @@ from ls_pipeline.cli.servers.webhook_receiver import serving
 from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.resources.labeling_app import BrowserResponse
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import Bench
 from tests.contracts.memory_queue import MemoryQueue
 from tests.engine.test_load import Wrapped
@@ -207,7 +207,7 @@ def test_bucket_that_does_not_say_whom_it_tells_is_no_failure(bench):
 def test_queue_shows_in_the_policies():
     def needed(cloud, queue):
         source = {"type": cloud, "path": "b", "params": {"notifications": queue}}
-        return policies(connection("c", source=source, target=None, project="Project"))
+        return policies(build_connection("c", source=source, target=None, project="Project"))
 
     (aws,) = needed("s3", QUEUE)
     (google,) = needed("gcs", "projects/p/subscriptions/s")
@@ -246,7 +246,7 @@ def test_receiver_that_does_not_answer_and_is_not_known_is_a_warning(bench, envi
 
 def test_role_shows_in_the_policies():
     params = {"role_arn": ROLE, "prefix": "in"}
-    one = connection(
+    one = build_connection(
         "c",
         source={"type": "s3", "path": "a", "params": params},
         target={"type": "gcs-completions", "path": "b", "params": {}},

@@ -23,7 +23,7 @@ from ls_pipeline.resources.environment import (
     write_local_label_studio,
 )
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.engine.test_load import Wrapped
 
 SECRET = "our-secret"
@@ -34,7 +34,9 @@ CALL = b'{"action": "ANNOTATION_CREATED"}'
 def ledger(empty_ledger):
     target = {"type": "s3-completions", "path": "labels"}
     empty_ledger.clock = time.time
-    empty_ledger.save(connection("reviews", source=None, target=target, project="Reviews"), "test")
+    empty_ledger.save(
+        build_connection("reviews", source=None, target=target, project="Reviews"), "test"
+    )
     return empty_ledger
 
 

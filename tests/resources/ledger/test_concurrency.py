@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.resources.ledger.released_ledgers import VERSIONS, lay_down
 
 pytestmark = pytest.mark.slow
@@ -17,13 +17,13 @@ PROCESSES = 4
 
 WORKER = """
 import json, sys
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.ledger.ledger import Ledger
 
 def make(prefix=""):
     source = {"type": "s3", "path": "b", "params": {"prefix": prefix}}
-    return connection("c", source=source, target=None, project="Cats")
+    return build_connection("c", source=source, target=None, project="Cats")
 
 number = sys.argv[1]
 for line in sys.stdin:
@@ -88,7 +88,7 @@ def ledger(database_url):
 @pytest.fixture
 def account(ledger):
     source = {"type": "s3", "path": "b"}
-    ledger.save(connection("c", source=source, target=None, project="Cats"), "test")
+    ledger.save(build_connection("c", source=source, target=None, project="Cats"), "test")
     return ledger.account("c")
 
 

@@ -17,10 +17,10 @@ from ls_pipeline.resources.ledger import database as ledger_database
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.records import Quarantined
 from ls_pipeline.resources.ledger.tables import connections
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 from tests.resources.ledger.released_ledgers import VERSIONS, lay_down
 
-CATS = connection("c", source={"type": "s3", "path": "b"}, target=None, project="Cats")
+CATS = build_connection("c", source={"type": "s3", "path": "b"}, target=None, project="Cats")
 
 BAD = KnownObject("a", "v", 1, State.QUARANTINED)
 

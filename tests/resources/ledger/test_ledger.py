@@ -25,7 +25,7 @@ from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
 from ls_pipeline.resources.ledger.tables import objects
-from ls_pipeline.settings.model import connection
+from ls_pipeline.settings.validation import build_connection
 
 
 class Clock:
@@ -49,7 +49,7 @@ def ledger(database_url, clock):
 
 def make(name="c", bucket="b", project="Cats", **params):
     source = {"type": "s3", "path": bucket, "params": params}
-    return connection(name, source=source, target=None, project=project)
+    return build_connection(name, source=source, target=None, project=project)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_source_that_was_taken_away_and_comes_back_is_the_same(ledger, account):
     target = {"type": "s3-completions", "path": "labels"}
     with account.lease() as lease:
         account.record(lease, finished=[known("a")])
-    ledger.save(connection("c", source=None, target=target, project="Cats"), "test")
+    ledger.save(build_connection("c", source=None, target=target, project="Cats"), "test")
     with pytest.raises(InvalidConnectionError, match="another source bucket"):
         ledger.save(make(bucket="other"), "test")
     ledger.save(make(), "test")
@@ -438,7 +438,7 @@ def test_nobody_waits_longer_than_an_hour(failures):
 def test_another_target_means_looking_at_all_completions_again(ledger):
     def with_target(prefix):
         target = {"type": "s3-completions", "path": "l", "params": {"prefix": prefix}}
-        return connection("t", source=None, target=target, project="Cats")
+        return build_connection("t", source=None, target=target, project="Cats")
 
     ledger.save(with_target("a"), "test")
     account = ledger.account("t")
