@@ -1,4 +1,4 @@
-"""What a pass must be able to say of itself."""
+"""The asset checks, and their results."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,8 +18,8 @@ from ls_pipeline.settings.model import TargetParams
 BALANCE = dg.AssetCheckSpec(
     "accounts_balance",
     asset="tasks",
-    description="Every object that the bucket listed is accounted for: loaded, filtered, in "
-    "quarantine, or pending.",
+    description="Every object that the bucket listed is loaded, filtered, in quarantine, or "
+    "pending.",
 )
 QUARANTINE = dg.AssetCheckSpec(
     "nothing_quarantined",
@@ -30,7 +30,7 @@ TASK_CHECKS = [BALANCE, QUARANTINE]
 
 
 def accounts_balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult:
-    """Compare what the pass was told by the bucket with what the ledger says afterwards."""
+    """Compare the number of objects that the bucket listed with the ledger after the run."""
     states = account.count_objects(folder)
     parts = {
         "loaded": states[State.LOADED],
@@ -39,44 +39,44 @@ def accounts_balance(account: Account, folder: str, done: Loading) -> dg.AssetCh
         "pending": done.pending + states[State.BEGUN],
     }
     off = done.listed - sum(parts.values())
-    said = "Every listed object is accounted for."
+    message = "Every listed object is accounted for."
     if off:
-        said = (
-            f"The ledger has {abs(off)} too {'few' if off > 0 else 'many'} objects; the next pass "
-            "looks again. If this stays, report it."
+        message = (
+            f"The ledger has {abs(off)} too {'few' if off > 0 else 'many'} objects. The next run "
+            "compares again; if the check fails again, report it."
         )
     return dg.AssetCheckResult(
         check_name=BALANCE.name,
         passed=off == 0,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{account.name}: {said}",  # Dagster shows no partition of a check
+        description=f"{account.name}: {message}",  # Dagster shows no partition of a check
         metadata={"listed": done.listed, **parts},
     )
 
 
 def nothing_quarantined(account: Account) -> dg.AssetCheckResult:
-    """Warn of objects and rows that are in quarantine, with the first one's reason."""
+    """Warn if objects or rows are in quarantine, with the reason of the first."""
     count = account.count_quarantined()
-    said = "Nothing is in quarantine."
+    message = "Nothing is in quarantine."
     for first in account.quarantined(limit=1):
-        said = (
-            f"{count} in quarantine; the first is {first.key!r}: {first.reason} Upload it anew, or "
-            f"see ls-pipeline quarantine list {account.name}."
+        message = (
+            f"{count} in quarantine, the first is {first.key!r}: {first.reason} Upload it again, "
+            f"or run `ls-pipeline quarantine list {account.name}`."
         )
     return dg.AssetCheckResult(
         check_name=QUARANTINE.name,
         passed=count == 0,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{account.name}: {said}",
+        description=f"{account.name}: {message}",
         metadata={"quarantined": count},
     )
 
 
 def passed_task_checks(connection: str) -> list[dg.AssetCheckResult]:
-    """Pass all, because nothing was listed."""
-    said = f"{connection}: nothing was listed."
+    """Return a passed result for each check of ``tasks``, of a run that listed nothing."""
+    message = f"{connection}: nothing was listed."
     return [
-        dg.AssetCheckResult(check_name=spec.name, passed=True, description=said)
+        dg.AssetCheckResult(check_name=spec.name, passed=True, description=message)
         for spec in TASK_CHECKS
     ]
 
@@ -84,25 +84,25 @@ def passed_task_checks(connection: str) -> list[dg.AssetCheckResult]:
 ANNOTATIONS_COUNTED = dg.AssetCheckSpec(
     "annotations_counted",
     asset="completions",
-    description="Label Studio counts the annotations of the tasks that were touched lately. Where "
-    "it doesn't, they are exported all the same, and it hands out labeled tasks again.",
+    description="Label Studio counts the annotations of recently changed tasks. If it does not, "
+    "they are exported anyway, but annotators get labeled tasks again.",
 )
 
 
 def annotations_counted(connection: str, uncounted: Sequence[int]) -> dg.AssetCheckResult:
-    """Warn of tasks that have annotations of which Label Studio knows nothing."""
-    said = "Label Studio counts what was labeled lately."
+    """Warn of annotated tasks for which Label Studio counts no annotation."""
+    message = "Label Studio counts the annotations of recently changed tasks."
     if uncounted:
-        said = (
-            f"Label Studio counts no annotation of {len(uncounted)} tasks that have some, the "
-            f"first is task {uncounted[0]}: they are exported, and handed out to be labeled "
-            "again. Restart it, then run `label-studio calculate_stats_all_orgs --from-scratch`."
+        message = (
+            f"Label Studio counts no annotation of {len(uncounted)} annotated tasks, the first is "
+            f"task {uncounted[0]}. They are exported, but annotators get them again. Restart Label "
+            "Studio, then run `label-studio calculate_stats_all_orgs --from-scratch`."
         )
     return dg.AssetCheckResult(
         check_name=ANNOTATIONS_COUNTED.name,
         passed=not uncounted,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{connection}: {said}",
+        description=f"{connection}: {message}",
         metadata={"miscounted": len(uncounted)},
     )
 
@@ -113,34 +113,34 @@ LABELS_KEEP_COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
 @dg.asset_check(
     asset=labels.key,
     name=LABELS_KEEP_COMING.name,
-    description="Where tasks wait to be labeled, somebody has labeled one within the target's "
-    "labels_within_days. The sensor `completions` sees to it.",
+    description="If tasks wait for labels, one was labeled within the target's "
+    "labels_within_days. The sensor `completions` updates this check.",
 )
 def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
-    """Tell whether the tasks of all connections are being labeled."""
+    """Check that the tasks of all connections are being labeled."""
     return dg.AssetCheckResult(**labels_check_fields(stalled_connections(ledger)))
 
 
 def stalled_connections(ledger: Ledger) -> dict[str, str]:
-    """Say of each connection where labels don't keep coming since when they don't."""
-    return {one.name: said for one in ledger.standings() if (said := _late(one))}
+    """Return a sentence for each connection whose tasks wait too long for labels."""
+    return {one.name: message for one in ledger.standings() if (message := _stalled(one))}
 
 
-def labels_check_fields(late: Mapping[str, str]) -> dict[str, Any]:
-    """Give the fields of the check's result."""
+def labels_check_fields(stalled: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of the result of ``labels_keep_coming``."""
     return {
-        "passed": not late,
+        "passed": not stalled,
         "severity": dg.AssetCheckSeverity.WARN,
-        "description": " ".join(late.values()) or "Labels come wherever tasks wait for them.",
-        "metadata": {"connections_without_labels": len(late)},
+        "description": " ".join(stalled.values()) or "No tasks wait too long for labels.",
+        "metadata": {"connections_without_labels": len(stalled)},
     }
 
 
-def _late(standing: Standing) -> str:
-    """Say since when no label came though tasks wait; empty where all is well.
+def _stalled(standing: Standing) -> str:
+    """Return for how long tasks have waited; empty if that is not too long.
 
-    An export passes when something was labeled; before the first one, the time since the
-    connection was made counts.
+    The time counts from the last export, because labels start an export. Before the first export,
+    it counts from the creation of the connection.
     """
     account, connection = standing.account, standing.connection
     if connection.target is None or not connection.enabled:
@@ -159,20 +159,19 @@ DAY = 86_400.0
 """Seconds."""
 
 _BLOCKING = {
-    "rows_as_exported": "The snapshot has exactly the tasks and annotations that the ledger says "
-    "are exported, and no task that Label Studio lacks.",
-    "no_orphans": "Every result has its annotation, every annotation its task.",
-    "no_duplicates": "No task, annotation or result is there twice.",
+    "rows_as_exported": "The snapshot has exactly the tasks and annotations that the ledger lists "
+    "as exported, and Label Studio has all of these tasks.",
+    "no_orphans": "Every result has its annotation, and every annotation its task.",
+    "no_duplicates": "No task, annotation or result occurs twice.",
     "schema_as_declared": "Every file has the declared schema.",
-    "no_split_leak": "Every row is in the split that its object belongs to, so that no object is "
-    "in two.",
+    "no_split_leak": "Every row is in the split of its object, so no object is in two splits.",
 }
 _WARNING = {
-    "no_class_vanished": "Every label that the snapshot before had is still given.",
-    "few_skipped": "Annotators skipped no more than the target's skipped_at_most.",
+    "no_class_vanished": "Every label in the previous snapshot is still in use.",
+    "few_skipped": "Annotators skipped at most the target's skipped_at_most.",
     "target_complete": "Every completion that was written to the target is still there.",
-    "annotators_agree": "Where several people labeled a task, they agree at least as much as the "
-    "target's agreement_at_least.",
+    "annotators_agree": "People who labeled the same task agree at least as much as the target's "
+    "agreement_at_least.",
 }
 TRAINING_DATA_CHECKS = [
     dg.AssetCheckSpec(
@@ -183,36 +182,36 @@ TRAINING_DATA_CHECKS = [
     )
     for name, what in {**_BLOCKING, **_WARNING}.items()
 ]
-"""The first five keep a snapshot from being published; the others warn."""
+"""If one of the first five fails, the snapshot is not published; the others warn."""
 
 
 def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
-    """Pass all, because there is nothing to check."""
+    """Yield a passed result for each check of ``training_data``, of a run without a snapshot."""
     for name in (*_BLOCKING, *_WARNING):
-        said = f"{connection}: nothing to check."
-        yield dg.AssetCheckResult(check_name=name, passed=True, description=said)
+        message = f"{connection}: nothing to check."
+        yield dg.AssetCheckResult(check_name=name, passed=True, description=message)
 
 
 def snapshot_checks(
-    connection: str, done: Snapshotting, params: TargetParams, lost: Sequence[str] = ()
+    connection: str, done: Snapshotting, params: TargetParams, missing: Sequence[str] = ()
 ) -> Iterator[dg.AssetCheckResult]:
-    """Tell how a connection's snapshot fared; ``lost`` are files that are gone from the target."""
+    """Yield the results for a snapshot; ``missing`` are files that the target lost."""
     for name in _BLOCKING:
-        fault = done.failed.get(name, "")
-        counted = done.counts if name == "rows_as_exported" else {}
+        error = done.failed.get(name, "")
+        counts = done.counts if name == "rows_as_exported" else {}
         yield dg.AssetCheckResult(
             check_name=name,
-            passed=not fault,
+            passed=not error,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=f"{connection}: {fault or _well(done)}",
-            metadata=counted,
+            description=f"{connection}: {error or _passed(done)}",
+            metadata=counts,
         )
     tally = done.manifest.tally if done.manifest else Tally()
     before = done.before.tally if done.before else Tally()
     skipped, agreement = _share_skipped(tally), _agreement(tally)
     warnings: dict[str, tuple[str, dict[str, float]]] = {
         "no_class_vanished": (_vanished(tally, before) if done.manifest else "", {}),
-        "target_complete": (_lost(lost), {"lost": len(lost)}),
+        "target_complete": (_missing(missing), {"lost": len(missing)}),
         "few_skipped": (_skipped(tally, params.skipped_at_most), {"skipped": skipped}),
         "annotators_agree": (
             _disagreement(tally, params.agreement_at_least),
@@ -224,39 +223,39 @@ def snapshot_checks(
             check_name=name,
             passed=not warning,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{connection}: {warning or _well(done)}",
+            description=f"{connection}: {warning or _passed(done)}",
             metadata=figures,
         )
 
 
-def _well(done: Snapshotting) -> str:
+def _passed(done: Snapshotting) -> str:
     if done.failed:
         return "Nothing was published, because another check failed."
-    return "As it should be." if done.is_new else "No completion changed since it was checked."
+    return "Passed." if done.is_new else "No completion changed since the last check."
 
 
 def _vanished(tally: Tally, before: Tally) -> str:
-    gone = [
+    vanished = [
         f"{label} ({control})"
         for control, labels in before.labels.items()
         for label in labels
         if label not in tally.labels.get(control, {})
     ]
-    return f"No result has these labels any more: {', '.join(gone)}." if gone else ""
+    return f"No result has these labels any more: {', '.join(vanished)}." if vanished else ""
 
 
-def _lost(files: Sequence[str]) -> str:
+def _missing(files: Sequence[str]) -> str:
     if not files:
         return ""
     return (
-        f"{len(files)} files of completions are gone from the target, the first is {files[0]}; the "
-        "next export writes them again."
+        f"{len(files)} files of completions are missing from the target, the first is {files[0]}. "
+        "The next export writes them again."
     )
 
 
 def _share_skipped(tally: Tally) -> float:
-    whole = tally.annotations + tally.skipped
-    return tally.skipped / whole if whole else 0.0
+    total = tally.annotations + tally.skipped
+    return tally.skipped / total if total else 0.0
 
 
 def _agreement(tally: Tally) -> float | None:
@@ -265,7 +264,7 @@ def _agreement(tally: Tally) -> float | None:
 
 def _skipped(tally: Tally, at_most: float) -> str:
     share = _share_skipped(tally)
-    return f"Annotators skipped {share:.0%} of what they saw." if share > at_most else ""
+    return f"Annotators skipped {share:.0%} of their tasks." if share > at_most else ""
 
 
 def _disagreement(tally: Tally, at_least: float) -> str:
@@ -273,6 +272,6 @@ def _disagreement(tally: Tally, at_least: float) -> str:
     if agreement is None or agreement >= at_least:
         return ""
     return (
-        f"Of the {tally.compared} tasks with several annotations, annotators agree in "
-        f"{agreement:.0%} of what they gave."
+        f"Annotators agree on {agreement:.0%} of the results in the {tally.compared} tasks that "
+        "several of them labeled."
     )

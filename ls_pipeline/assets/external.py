@@ -1,4 +1,4 @@
-"""What assets are made from and for: not ours to make, but part of the picture."""
+"""The external assets: what the pipeline reads from and writes to."""
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ source_bucket = dg.AssetSpec(
     partitions_def=CONNECTIONS,
     group_name="labeling",
     kinds={"s3", "gcs"},
-    description="The bucket that a connection takes tasks from. The sensors `s3_objects` and "
+    description="The bucket that a connection's tasks come from. The sensors `s3_objects` and "
     "`gcs_objects` compare it with the ledger.",
 )
 labels = dg.AssetSpec(
@@ -18,8 +18,8 @@ labels = dg.AssetSpec(
     partitions_def=CONNECTIONS,
     group_name="labeling",
     kinds={"labelstudio"},
-    description="What annotators make of the tasks, in Label Studio. The sensor `completions` "
-    "compares it with the ledger.",
+    description="The annotations of the tasks, in Label Studio. The sensor `completions` "
+    "compares them with the ledger.",
 )
 target_bucket = dg.AssetSpec(
     "target_bucket",

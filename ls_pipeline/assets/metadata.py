@@ -24,28 +24,31 @@ if TYPE_CHECKING:
     from ls_pipeline.settings.model import Source, Target
 
 LABELS_AT_MOST = 20
-"""In a chart; the most frequent ones."""
+"""Labels in a chart: the most frequent ones."""
 
 _COLOURS = ("#3d5a80", "#98c1d9", "#ee6c4d")
 
 
 def folder_link(part: Source | Target, key: str) -> dg.UrlMetadataValue | dg.TextMetadataValue:
-    """Give a folder's page in its cloud's console; its URI where it is not Amazon's or Google's."""
+    """Return a folder's page in the cloud's console; its URI if another service stores it."""
     if part.cloud == "gcs":
-        elsewhere = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+        has_console = not os.environ.get("STORAGE_EMULATOR_HOST")
         page = f"https://console.cloud.google.com/storage/browser/{part.path}/{quote(key)}"
     else:
         variables = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-        elsewhere = bool(part.params.endpoint_url) or any(map(os.environ.get, variables))
+        has_console = not part.params.endpoint_url and not any(map(os.environ.get, variables))
         page = f"https://console.aws.amazon.com/s3/buckets/{part.path}?prefix={quote(key, safe='')}"
-    return dg.MetadataValue.text(part.root + key) if elsewhere else dg.MetadataValue.url(page)
+    return dg.MetadataValue.url(page) if has_console else dg.MetadataValue.text(part.root + key)
 
 
 def project_links(projects: Sequence[Project]) -> dict[str, dg.MetadataValue[Any]]:
-    """Give the page of the project that takes new tasks, the last; of several, those of all."""
+    """Return the page of the newest project, which takes new tasks; if several, of each."""
     links: dict[str, dg.MetadataValue[Any]] = {"project": dg.MetadataValue.url(projects[-1].url)}
     if len(projects) > 1:
-        lines = [f"- [{one.title}]({one.url}): {one.tasks:,} tasks" for one in reversed(projects)]
+        lines = [
+            f"- [{project.title}]({project.url}): {project.tasks:,} tasks"
+            for project in reversed(projects)
+        ]
         links["projects"] = dg.MetadataValue.md("\n".join(lines))
     return links
 
@@ -75,39 +78,39 @@ def mirror_metadata(
 
 
 def label_chart(tally: Tally) -> dg.MarkdownMetadataValue:
-    """Draw how often each label was given, by split, as horizontal bars."""
+    """Draw the number of results with each label, by split, as horizontal bars."""
     counts = {
-        (control, label): found
+        (control, label): by_split
         for control, labels in tally.labels.items()
-        for label, found in labels.items()
+        for label, by_split in labels.items()
     }
     if not counts:
         return dg.MetadataValue.md("No labels yet.")
-    most = sorted(counts, key=lambda one: -sum(counts[one].values()))[:LABELS_AT_MOST]
+    most = sorted(counts, key=lambda label: -sum(counts[label].values()))[:LABELS_AT_MOST]
     several = len(tally.labels) > 1
     names = [f"{control}: {label}" if several else label for control, label in most]
-    figures = [[counts[one].get(split, 0) for split in SPLITS] for one in most]
+    figures = [[counts[label].get(split, 0) for split in SPLITS] for label in most]
     left_out = len(counts) - len(most)
     note = f"\n\n{left_out} rarer labels are left out." if left_out else ""
     return dg.MetadataValue.md(f"![labels by split]({_bars(names, figures)}){note}")
 
 
 def _bars(names: list[str], figures: list[list[int]]) -> str:
-    """Draw bars of three segments; give the picture as a data URL."""
-    from matplotlib.figure import Figure  # half a second
+    """Draw bars of three segments; return the picture as a data URL."""
+    from matplotlib.figure import Figure  # takes half a second
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 1.2 + 0.28 * len(names)), layout="constrained")
     axes = figure.subplots()
-    places = range(len(names))
-    begin = [0] * len(names)
+    rows = range(len(names))
+    ends = [0] * len(names)
     for n, split in enumerate(SPLITS):
-        widths = [one[n] for one in figures]
-        axes.barh(places, widths, left=begin, color=_COLOURS[n], label=split, height=0.7)
-        begin = [at + width for at, width in zip(begin, widths, strict=True)]
-    for place, whole in zip(places, begin, strict=True):
-        axes.text(whole, place, f" {whole:,}", va="center", fontsize=8)
-    axes.set_yticks(places, [_short(name) for name in names], fontsize=8)
+        widths = [by_split[n] for by_split in figures]
+        axes.barh(rows, widths, left=ends, color=_COLOURS[n], label=split, height=0.7)
+        ends = [end + width for end, width in zip(ends, widths, strict=True)]
+    for row, total in zip(rows, ends, strict=True):
+        axes.text(total, row, f" {total:,}", va="center", fontsize=8)
+    axes.set_yticks(rows, [_short(name) for name in names], fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -119,19 +122,21 @@ def _bars(names: list[str], figures: list[list[int]]) -> str:
 
 
 def _short(name: str, width: int = 40) -> str:
-    # A dollar sign would begin a formula.
+    # A dollar sign would start a formula.
     return (name if len(name) <= width else name[: width - 1] + "…").replace("$", r"\$")
 
 
 def balance_table(tally: Tally) -> dg.MarkdownMetadataValue:
-    """Show each label's share of its control, by split."""
+    """Return each label's share of its control, by split."""
     lines = ["| label | train | validation | test |", "| --- | ---: | ---: | ---: |"]
     for control, labels in tally.labels.items():
-        wholes = {split: sum(one.get(split, 0) for one in labels.values()) for split in SPLITS}
-        most = sorted(labels, key=lambda one: -sum(labels[one].values()))[:LABELS_AT_MOST]
+        totals = {
+            split: sum(by_split.get(split, 0) for by_split in labels.values()) for split in SPLITS
+        }
+        most = sorted(labels, key=lambda label: -sum(labels[label].values()))[:LABELS_AT_MOST]
         for label in most:
             shares = [
-                f"{labels[label].get(split, 0) / wholes[split]:.0%}" if wholes[split] else "-"
+                f"{labels[label].get(split, 0) / totals[split]:.0%}" if totals[split] else "-"
                 for split in SPLITS
             ]
             name = f"{control}: {label}".replace("|", r"\|")

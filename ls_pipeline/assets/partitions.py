@@ -1,34 +1,34 @@
-"""What the assets are divided by."""
+"""The partitions of the assets: one for each connection."""
 
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
 CONNECTIONS = dg.DynamicPartitionsDefinition(name="connections")
-"""A connection is a partition of every asset."""
+"""Each connection is a partition of every asset."""
 
 PARTITION_TAG = "dagster/partition"
-"""Of every run: the connection it works on."""
+"""The tag of a run that names its connection."""
 
-_ABOUT_TO_WORK = [
+_NOT_STARTED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
 ]
-_TO_TAKE_THE_LEASE = timedelta(minutes=1)
-"""What a run may take from its start until it holds its connection."""
+_ACQUIRE_TIME = timedelta(minutes=1)
+"""How long after its start a run may take to acquire the lease of its connection."""
 
 
 def pending_connections(instance: dg.DagsterInstance) -> set[str]:
-    """Give the connections that a run will soon hold, whoever asked for it.
+    """Return the connections that a run will soon hold.
 
-    A run that started long ago either holds the lease or was killed: after a crash of the
-    machine Dagster goes on calling it started.
+    Does not count a run that started long ago: it holds the lease, or it was killed and Dagster
+    does not know.
     """
-    lately = datetime.now(timezone.utc) - _TO_TAKE_THE_LEASE
+    recently = datetime.now(timezone.utc) - _ACQUIRE_TIME
     started = [dg.DagsterRunStatus.STARTED]
     runs = [
-        *instance.get_runs(dg.RunsFilter(statuses=_ABOUT_TO_WORK)),
-        *instance.get_runs(dg.RunsFilter(statuses=started, updated_after=lately)),
+        *instance.get_runs(dg.RunsFilter(statuses=_NOT_STARTED)),
+        *instance.get_runs(dg.RunsFilter(statuses=started, updated_after=recently)),
     ]
     return {run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags}

@@ -32,19 +32,22 @@ Side = Literal["source", "target"]
 PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Target}
 
 DESCRIPTION = """
-{what} Change them in the launchpad of the job `save_{side}_settings`: pick a connection, and the
-form opens with the values in force. The next tick uses what is saved. What is refused, or left
-out of the form, stays as it was. To make a new connection, add a partition here (Materialize…,
-Add a partition, Cancel); then pick it there, and fill in type, path and project.
+{what} To change them, open the launchpad of the job `save_{side}_settings` and select a connection:
+the form shows its current settings. The next tick uses the saved settings. Fields that you leave
+out keep their values; if a value is invalid, nothing is saved. To create a connection, add a
+partition to this asset (Materialize…, Add a partition, Cancel). Then select it in the launchpad,
+and fill in type, path and project.
 """
 
 
 def _field(annotation: Any, description: str) -> dg.Field:
-    """Make a field of a form. It has no default: what is left out stays as it is."""
+    """Return a field of a form. It has no default: a field that is left out keeps its value."""
     kind = annotation
     if typing.get_origin(annotation) is Literal:
         values = typing.get_args(annotation)
-        kind = dg.Enum("_or_".join(values).replace("-", "_"), [dg.EnumValue(one) for one in values])
+        kind = dg.Enum(
+            "_or_".join(values).replace("-", "_"), [dg.EnumValue(value) for value in values]
+        )
     elif typing.get_origin(annotation) is list:
         kind = dg.Array(*typing.get_args(annotation))
     return dg.Field(kind, is_required=False, description=description)
@@ -54,25 +57,27 @@ def _form(side: Side) -> dict[str, dg.Field]:
     part = PARTS[side]
     kinds = (*typing.get_args(part.model_fields["type"].annotation), "none")
     params: Any = part.model_fields["params"].annotation
-    of_params = {
+    fields = {
         name: _field(field.annotation, field.description or "")
         for name, field in params.model_fields.items()
     }
     return {
-        "type": _field(Literal[kinds], f"The cloud; none takes the {side} away."),
-        "path": _field(str, "The bucket's name."),
-        **of_params,
-        "project": _field(str, "The Label Studio project's title; made if absent."),
-        "label_config": _field(str, "What a new project is made with: XML."),
-        "enabled": _field(bool, "False: no sensor and no pass works on the connection."),
-        "revision": _field(int, "That of the values the form opened with: leave it as it is."),
+        "type": _field(Literal[kinds], f"The kind of bucket; none removes the {side}."),
+        "path": _field(str, "The name of the bucket."),
+        **fields,
+        "project": _field(
+            str, "The title of the Label Studio project; it is created if it does not exist."
+        ),
+        "label_config": _field(str, "The label config (XML) of a project that is created."),
+        "enabled": _field(bool, "False: no sensor or run uses the connection."),
+        "revision": _field(int, "The revision that the form shows. Leave it as it is."),
         "saved_by": _field(str, "Your name, for the history."),
-        "dry_run": _field(bool, "True: show what would change, and store nothing."),
+        "dry_run": _field(bool, "True: show what would change, and save nothing."),
     }
 
 
-def _in_force(side: Side, name: str) -> dict[str, Any]:
-    """Fill a form with the settings in force, of a new connection with the defaults."""
+def _current_form(side: Side, name: str) -> dict[str, Any]:
+    """Return a form with the current settings, or the defaults for a new connection."""
     ledger = Ledger(database_url())
     try:
         revision = ledger.account(name).revision() if name in ledger.names() else None
@@ -106,9 +111,9 @@ def _revise(
     side: Side,
     preview: Callable[[Connection], Preview],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Check the form, look at what it selects, and store it.
+    """Check the form, preview what it selects, and save it.
 
-    Raises ``dagster.Failure`` with every error, and stores nothing then.
+    Raises ``dagster.Failure`` with all errors, and saves nothing then.
     """
     form = dict(context.op_execution_context.op_config or {})
     run = f"Dagster run {context.run.run_id[:8]}"
@@ -116,32 +121,34 @@ def _revise(
     name = context.partition_key
     try:
         change = _change(ledger, side, name, form)
-        found = preview(change.connection)
+        selected = preview(change.connection)
         if dry_run:
             saved = "nothing: this was a dry run"
         elif not change.changes:
-            saved = "nothing: these settings were in force already"
+            saved = "nothing: these are the current settings"
         else:
             saved = f"revision {change.save(ledger, saved_by)}, by {saved_by}"
     except (InvalidConnectionError, BucketNotFoundError) as error:
-        raise dg.Failure(f"{error} The old settings stay.", allow_retries=False) from error
-    return dg.MaterializeResult(metadata=_metadata(change, saved, found))
+        raise dg.Failure(f"{error} Nothing was saved.", allow_retries=False) from error
+    return dg.MaterializeResult(metadata=_metadata(change, saved, selected))
 
 
 def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> SettingsChange:
-    """Tell what a form changes. Raises ``InvalidConnectionError``, also when it was overtaken."""
+    """Return what a form changes.
+
+    Raises ``InvalidConnectionError``, also if someone saved other settings since the form opened.
+    """
     before = ledger.account(name).revision() if name in ledger.names() else None
-    onto = before.number if before else 0
-    filled_from = form.pop("revision", onto)
-    change = plan_change(
-        ledger, apply_form(name, side, before.connection if before else None, form)
-    )
-    if change.changes and {filled_from, change.base_revision} != {onto}:
+    current = before.number if before else 0
+    form_revision = form.pop("revision", current)
+    connection = apply_form(name, side, before.connection if before else None, form)
+    change = plan_change(ledger, connection)
+    if change.changes and {form_revision, change.base_revision} != {current}:
         raise InvalidConnectionError(name, [OVERTAKEN])
     return change
 
 
-def _of_source(source: Source | None, s3: S3Buckets, gcs: GCSBuckets) -> Preview:
+def _preview_source(source: Source | None, s3: S3Buckets, gcs: GCSBuckets) -> Preview:
     if source is None:
         return Preview()
     try:
@@ -149,43 +156,44 @@ def _of_source(source: Source | None, s3: S3Buckets, gcs: GCSBuckets) -> Preview
     except BucketNotFoundError:
         raise
     except ExternalSystemError as error:
-        return Preview(notes=[f"There is no preview: {error}"])
+        return Preview(notes=[f"No preview: {error}"])
 
 
-def _of_target(
+def _preview_target(
     target: Target | None, task_ids: list[int], s3: S3Buckets, gcs: GCSBuckets
 ) -> Preview:
     if target is None:
         return Preview()
-    found = preview_target(task_ids, target.params.filter)
+    preview = preview_target(task_ids, target.params.filter)
     try:
         next(bucket_of(target, s3, gcs).pages(target.params.filter.folder), None)
     except BucketNotFoundError:
         raise
     except ExternalSystemError as error:
-        found.notes.append(str(error))
-    return found
+        preview.notes.append(str(error))
+    return preview
 
 
 def _metadata(
-    change: SettingsChange, saved: str, found: Preview
+    change: SettingsChange, saved: str, preview: Preview
 ) -> dict[str, dg.MetadataValue[Any]]:
     text, count = dg.MetadataValue.text, dg.MetadataValue.int
     metadata: dict[str, dg.MetadataValue[Any]] = {
         "saved": text(saved),
         "changed": text("\n".join(map(str, change.changes)) or "nothing"),
-        "matching": count(found.matching),
-        **{f"dropped_by_{name}": count(found.dropped[name]) for name in ("prefix", "regex")},
-        "folder_markers": count(found.dropped["folder"]),
+        "matching": count(preview.matching),
+        **{f"dropped_by_{name}": count(preview.dropped[name]) for name in ("prefix", "regex")},
+        "folder_markers": count(preview.dropped["folder"]),
     }
-    if notes := change.notes + found.notes:
+    if notes := change.notes + preview.notes:
         metadata["notes"] = text("\n".join(notes))
-    if found.first:
-        keys = [dg.TableRecord({"key": key}) for key in found.first]
+    if preview.first:
+        keys = [dg.TableRecord({"key": key}) for key in preview.first]
         metadata["first_matching"] = dg.MetadataValue.table(keys)
-    if found.first_dropped:
+    if preview.first_dropped:
         rows = [
-            dg.TableRecord({"key": key, "left out by": why}) for key, why in found.first_dropped
+            dg.TableRecord({"key": key, "left out by": option})
+            for key, option in preview.first_dropped
         ]
         metadata["first_dropped"] = dg.MetadataValue.table(rows)
     return metadata
@@ -196,7 +204,7 @@ def _metadata(
     group_name="labeling",
     kinds={"yaml"},
     config_schema=_form("source"),
-    description=DESCRIPTION.format(side="source", what="Where a connection's tasks come from."),
+    description=DESCRIPTION.format(side="source", what="The bucket that tasks come from."),
 )
 def source_settings(
     context: dg.AssetExecutionContext,
@@ -204,8 +212,8 @@ def source_settings(
     s3: S3Buckets,
     gcs: GCSBuckets,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Store the form, and show what the filter selects."""
-    return _revise(context, ledger, "source", lambda one: _of_source(one.source, s3, gcs))
+    """Save the form, and show which objects the filter selects."""
+    return _revise(context, ledger, "source", lambda one: _preview_source(one.source, s3, gcs))
 
 
 @dg.asset(
@@ -213,7 +221,7 @@ def source_settings(
     group_name="labeling",
     kinds={"yaml"},
     config_schema=_form("target"),
-    description=DESCRIPTION.format(side="target", what="Where a connection's completions go."),
+    description=DESCRIPTION.format(side="target", what="The bucket that completions go to."),
 )
 def target_settings(
     context: dg.AssetExecutionContext,
@@ -221,22 +229,24 @@ def target_settings(
     s3: S3Buckets,
     gcs: GCSBuckets,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Store the form, and show which completions it selects."""
+    """Save the form, and show which completions the filter selects."""
     name = context.partition_key
     task_ids = ledger.account(name).exported_ids() if name in ledger.names() else []
-    return _revise(context, ledger, "target", lambda one: _of_target(one.target, task_ids, s3, gcs))
+    return _revise(
+        context, ledger, "target", lambda one: _preview_target(one.target, task_ids, s3, gcs)
+    )
 
 
 def save_settings(side: Side, asset: dg.AssetsDefinition) -> Any:
-    """Make the job whose launchpad opens with the settings in force."""
+    """Return the job whose launchpad shows the current settings."""
 
     def run_config(name: str) -> dict[str, Any]:
-        return {"ops": {f"{side}_settings": {"config": _in_force(side, name)}}}
+        return {"ops": {f"{side}_settings": {"config": _current_form(side, name)}}}
 
     config = dg.PartitionedConfig(CONNECTIONS, run_config_for_partition_key_fn=run_config)
     return dg.define_asset_job(
         f"save_{side}_settings",
         [asset],
         config=config,
-        description=f"Shows and changes a connection's {side}: pick it in the launchpad.",
+        description=f"Shows and changes a connection's {side}. Select it in the launchpad.",
     )

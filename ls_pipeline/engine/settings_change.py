@@ -1,4 +1,4 @@
-"""What a change of settings means, before it happens."""
+"""What a change of settings means for existing tasks and files, before it is saved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ls_pipeline.settings.model import Connection, Source, Target
 
 LISTED_AT_MOST = 100_000
-"""Keys that a preview looks at."""
+"""Keys that a preview counts."""
 
 SHOWN = 20
 """Keys that a preview shows."""
@@ -30,30 +30,30 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class SettingsChange:
-    """A change of a connection's settings that is not stored yet."""
+    """A change of a connection's settings that is not saved yet."""
 
     connection: Connection
     base_revision: int
-    """The revision that it changes, 0 for a connection that is new or comes back."""
+    """The revision that it changes; 0 if the connection is new or was removed."""
     changes: list[SettingChange]
     notes: list[str]
-    """What it means for the tasks and files that exist, each a sentence."""
+    """What it means for existing tasks and files, in sentences."""
 
     def save(self, ledger: Ledger, saved_by: str) -> int:
-        """Store it; give the revision's number. Raises ``InvalidConnectionError``."""
+        """Save it; return the number of the revision. Raises ``InvalidConnectionError``."""
         return ledger.save(self.connection, saved_by, self.base_revision or None)
 
 
 def plan_change(ledger: Ledger, connection: Connection) -> SettingsChange:
-    """Tell what a connection's new settings change, and what follows; store nothing."""
+    """Return what new settings change, and what follows. Saves nothing."""
     try:
         account = ledger.account(connection.name)
     except UnknownConnectionError:
         return SettingsChange(connection, 0, diff_settings(None, connection), [])
     before = account.revision()
-    found = diff_settings(before.connection, connection)
+    changed = diff_settings(before.connection, connection)
     notes = list(_consequences(account, before.connection, connection))
-    return SettingsChange(connection, before.number, found, notes)
+    return SettingsChange(connection, before.number, changed, notes)
 
 
 def _consequences(account: Account, before: Connection, after: Connection) -> Iterator[str]:
@@ -62,28 +62,28 @@ def _consequences(account: Account, before: Connection, after: Connection) -> It
     if before.source and after.source:
         yield from _for_tasks(account, before.source, after.source)
     if before.source and not after.source and account.has_tasks():
-        yield "Nothing more is loaded; the tasks that exist stay."
+        yield "No more objects are loaded; existing tasks stay."
     if before.target and after.target:
         yield from _for_files(account, before.target, after.target)
     if before.target and not after.target:
-        yield "Nothing more is exported; the files that exist stay."
+        yield "No more completions are exported; existing files stay."
 
 
 def _for_tasks(account: Account, before: Source, after: Source) -> Iterator[str]:
     old, new = before.params, after.params
-    if old.filter != new.filter and (left := _left_out(account, new.filter)):
-        yield f"{_objects(left)} with tasks no longer match; their tasks stay in Label Studio."
+    if old.filter != new.filter and (unmatched := _unmatched(account, new.filter)):
+        yield f"{_objects(unmatched)} with tasks no longer match; their tasks stay in Label Studio."
     if old.reading != new.reading and account.has_tasks():
         yield (
-            "Tasks that exist keep their data; objects that are new or replaced from now on are "
-            f"read {_read(after)}, not {_read(before)}."
+            "Existing tasks keep their data. New and replaced objects are read "
+            f"{_reading(after)}, not {_reading(before)}."
         )
-    if held := len(account.outlived_quarantine(new.reading)):
-        yield f"{_objects(held)} in quarantine will be tried again."
+    if count := len(account.outlived_quarantine(new.reading)):
+        yield f"{_objects(count)} in quarantine will be tried again."
     if old.on_delete != new.on_delete == "delete" and account.count_objects()[State.REMOVED]:
-        yield "Tasks of objects that were removed before stay."
+        yield "Tasks of objects that were removed earlier stay."
     if old.create_local_copy and not new.create_local_copy:
-        yield "The local copy stays as it is, and is not kept up to date any more."
+        yield "The local copy stays, and is no longer updated."
 
 
 def _for_files(account: Account, before: Target, after: Target) -> Iterator[str]:
@@ -94,42 +94,43 @@ def _for_files(account: Account, before: Target, after: Target) -> Iterator[str]
             f"{before.uri(old.filter.folder)} stay."
         )
     if old.create_local_copy and not new.create_local_copy:
-        yield "The local copy stays as it is, and is not kept up to date any more."
+        yield "The local copy stays, and is no longer updated."
 
 
-def _left_out(account: Account, select: Filter) -> int:
-    loaded = (one for one in account.known() if one.state is State.LOADED)
-    return sum(bool(select.rejected_by(one.key)) for one in loaded)
+def _unmatched(account: Account, select: Filter) -> int:
+    loaded = (known.key for known in account.known() if known.state is State.LOADED)
+    return sum(bool(select.rejected_by(key)) for key in loaded)
 
 
 def _objects(count: int) -> str:
     return "1 object" if count == 1 else f"{count} objects"
 
 
-def _read(source: Source) -> str:
+def _reading(source: Source) -> str:
     if not source.params.use_blob_urls:
         return "as JSON tasks"
-    return f"as blobs under {source.params.data_key or 'the first data key'!r}"
+    data_key = source.params.data_key
+    return f"as blobs under {data_key!r}" if data_key else "as blobs under the first data key"
 
 
 @dataclass
 class Preview:
-    """What a filter selects, and what it leaves out."""
+    """The keys that a filter selects, and those that it rejects."""
 
     matching: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Keys by the filter that leaves them out: ``prefix``, ``folder``, ``regex``."""
+    """Number of rejected keys, by what rejects them: ``prefix``, ``folder`` or ``regex``."""
     first: list[str] = field(default_factory=list)
     first_dropped: list[tuple[str, str]] = field(default_factory=list)
-    """(key, filter) of some."""
+    """(key, what rejects it)."""
     notes: list[str] = field(default_factory=list)
 
-    def add(self, key: str, why: str) -> None:
-        """Count a key that ``why`` leaves out, if anything does."""
-        if why:
-            self.dropped[why] += 1
+    def add(self, key: str, rejected_by: str) -> None:
+        """Count a key; ``rejected_by`` is empty if the filter selects it."""
+        if rejected_by:
+            self.dropped[rejected_by] += 1
             if len(self.first_dropped) < SHOWN:
-                self.first_dropped.append((key, why))
+                self.first_dropped.append((key, rejected_by))
         else:
             self.matching += 1
             if len(self.first) < SHOWN:
@@ -137,38 +138,37 @@ class Preview:
 
 
 def preview_source(bucket: Bucket, select: Filter) -> Preview:
-    """Show what a source's filter selects of a bucket's first keys.
+    """Return what a source's filter selects from a bucket.
 
-    Looks at `LISTED_AT_MOST` keys below the prefix, and at as many of the whole bucket.
-
-    Raises ``BucketError``; where only the rest of the bucket may not be listed, that is a note.
+    Lists `LISTED_AT_MOST` keys below the prefix, and as many in the whole bucket. Raises
+    ``BucketError``, except if only the rest of the bucket must not be listed: that is a note.
     """
-    found = Preview()
-    _count(found, bucket, select, select.folder)
+    preview = Preview()
+    _count(preview, bucket, select, select.folder)
     if select.folder:
         try:
-            _count(found, bucket, select, "")
+            _count(preview, bucket, select, "")
         except BucketAccessError:
-            found.notes.append("What the prefix leaves out may not be listed.")
-    return found
+            preview.notes.append("Keys outside the prefix are not counted: access is refused.")
+    return preview
 
 
-def _count(found: Preview, bucket: Bucket, select: Filter, prefix: str) -> None:
-    """Count the keys under ``prefix``; for the whole bucket only those outside the folder."""
-    keys = (one.key for page in bucket.pages(prefix) for one in page)
+def _count(preview: Preview, bucket: Bucket, select: Filter, prefix: str) -> None:
+    """Count the keys below ``prefix``; in the whole bucket, only those outside the folder."""
+    keys = (stored.key for page in bucket.pages(prefix) for stored in page)
     for key in islice(keys, LISTED_AT_MOST):
-        why = select.rejected_by(key)
-        if prefix == select.folder or why == "prefix":
-            found.add(key, why)
+        rejected_by = select.rejected_by(key)
+        if prefix == select.folder or rejected_by == "prefix":
+            preview.add(key, rejected_by)
     if next(keys, None) is not None:
         where = f"below {prefix}" if prefix else "in the bucket"
-        found.notes.append(f"Only the first {LISTED_AT_MOST:,} keys {where} were looked at.")
+        preview.notes.append(f"Only the first {LISTED_AT_MOST:,} keys {where} are counted.")
 
 
 def preview_target(task_ids: Iterable[int], select: Filter) -> Preview:
-    """Show the keys under which a target's completions are written, and those left out."""
-    found = Preview()
+    """Return the keys to which a target's completions are written, and those that it rejects."""
+    preview = Preview()
     for task_id in task_ids:
         key = completion_key(select.prefix, task_id)
-        found.add(key, select.rejected_by(key))
-    return found
+        preview.add(key, select.rejected_by(key))
+    return preview

@@ -108,7 +108,7 @@ def test_labels_that_label_studio_lost_count_of_are_a_warning():
     well, lost = annotations_counted("reviews", []), annotations_counted("reviews", [7, 9])
 
     assert (well.passed, lost.passed, lost.severity.value) == (True, False, "WARN")
-    assert "2 tasks that have some, the first is task 7" in lost.description
+    assert "2 annotated tasks, the first is task 7" in lost.description
 
 
 def test_file_that_somebody_deleted_is_a_warning_and_is_written_again(labeled):

@@ -87,7 +87,7 @@ def test_what_a_form_leaves_out_stays(bench, save):
     saved = save()
 
     assert bench.account.revision() == before
-    assert saved["saved"] == "nothing: these settings were in force already"
+    assert saved["saved"] == "nothing: these are the current settings"
 
 
 def test_old_and_new_are_shown_and_who(bench, save):
@@ -136,7 +136,7 @@ def test_refused_form_says_why_and_changes_nothing(bench, save, form, said):
     refusal = save(**form)
 
     assert said in refusal
-    assert refusal.endswith("The old settings stay.")
+    assert refusal.endswith("Nothing was saved.")
     assert bench.account.revision() == before
 
 
@@ -180,7 +180,7 @@ def test_bucket_that_can_not_be_listed_now_is_a_note(bench, save):
     buckets = Buckets(Wrapped(bench.bucket, pages=refuse))
     saved = save(buckets=buckets, prefix="in")
 
-    assert saved["notes"] == "There is no preview: s3://bucket/: access is refused."
+    assert saved["notes"] == "No preview: s3://bucket/: access is refused."
     assert bench.account.revision().connection.source.params.prefix == "in"
 
 
@@ -201,7 +201,7 @@ def test_side_that_is_taken_away_says_what_stays(bench, save):
     bench.load()
     saved = save(type="none")
 
-    assert saved["notes"] == "Nothing more is loaded; the tasks that exist stay."
+    assert saved["notes"] == "No more objects are loaded; existing tasks stay."
     assert bench.account.revision().connection.source is None
 
 

@@ -137,7 +137,7 @@ def test_connection_that_is_held_asks_for_no_run(bench, instance):
 def test_run_that_was_killed_long_ago_holds_nobody_up(bench, instance, monkeypatch):
     bench.put("a.json", {"text": "a"})
     add_run(instance, dg.DagsterRunStatus.STARTED)
-    monkeypatch.setattr(partitions, "_TO_TAKE_THE_LEASE", timedelta(0))
+    monkeypatch.setattr(partitions, "_ACQUIRE_TIME", timedelta(0))
 
     assert wanted(look(bench, instance)) == ["reviews"]
 
