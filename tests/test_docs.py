@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ls_pipeline.cli.connections.commands import from_flags
+from ls_pipeline.cli.connections.flags import ConnectionFlags
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.main import main
 from ls_pipeline.settings.model import SourceParams, TargetParams
@@ -51,13 +51,12 @@ def test_connections_that_the_docs_start_with_are_sound(environment, tmp_path):
     environment.chdir(tmp_path)
     (tmp_path / "connections.yaml").touch()
     program = main.make_context("ls-pipeline", ["start"])
-    names = inspect.signature(from_flags).parameters
+    names = inspect.signature(ConnectionFlags).parameters
     found = [words for page in PAGES for words in commands(page.read_text()) if words[1] == "start"]
     for words in found:
         given = main.commands["start"].make_context("start", words[2:], parent=program).params
         if given["init"]:
-            flags = {name: given[name] for name in names if name in given}
-            from_flags(**{**flags, "name": "labels"})
+            ConnectionFlags(**{name: given[name] for name in names}).build("labels")
 
     assert len(found) > 5
 

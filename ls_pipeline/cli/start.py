@@ -1,8 +1,7 @@
-"""``ls-pipeline start``: Dagster, a local Label Studio where there is none, and connections."""
+"""``ls-pipeline start``: runs Dagster, and a local Label Studio unless there is another."""
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import tempfile
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from ls_pipeline.cli.connections.commands import apply_file, from_flags, side_options, tell
+from ls_pipeline.cli.connections.changes import report, store, store_file
+from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
 from ls_pipeline.cli.console import err, print_error, print_lines
 from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_signals
 from ls_pipeline.cli.options import FILE, PORT
@@ -23,7 +23,6 @@ from ls_pipeline.cli.servers.local_servers import USERNAME, dagster_server, labe
 from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST, choose_port, is_address
 from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import HomeError, LedgerError
-from ls_pipeline.engine.settings_change import plan_change
 from ls_pipeline.resources.environment import (
     LabelStudioAddress,
     home,
@@ -40,45 +39,46 @@ if TYPE_CHECKING:
     from ls_pipeline.settings.model import Connection
 
 DAGSTER_PORT, LABEL_STUDIO_PORT, WEBHOOKS_PORT = 3000, 8080, 3001
-"""Where these usually are; another free port where one is taken."""
+"""The usual ports. If one is taken, a free port is used."""
 
-OURS = ("ledger.db*", "dagster", "label-studio", "logs", "copies", "webhook-secret")
-"""What a home holds, and what beginning anew puts aside."""
+STATE_FILES = ("ledger.db*", "dagster", "label-studio", "logs", "copies", "webhook-secret")
+"""The contents of a home, which ``--force`` moves away."""
 
-FOR_BUCKETS = ("AWS_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "S3_ENDPOINT")
-FOR_NETWORKS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
-"""Begins of the variables that a local Label Studio gets, so that it can open objects."""
+BUCKET_VARIABLES = ("AWS_", "GOOGLE_", "STORAGE_EMULATOR_HOST", "S3_ENDPOINT")
+"""Prefixes of the variables that a local Label Studio gets, so that it can open objects."""
+NETWORK_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
 
-LOOK_SECONDS = 2.0
+REFRESH_SECONDS = 2.0
 
-
-START_EPILOG = """
+EPILOG = """
 \b
 Examples:
   JSON tasks from a bucket:
     ls-pipeline start --init --source s3 --source-path my-bucket
-  Pictures, sound or video, shown by their URL:
+  Images, audio or video shown by URL:
     ls-pipeline start --init --source gcs --source-path my-bucket \\
       --source-params '{"data_key": "image", "use_blob_urls": true}'
   Labels written to a bucket:
     ls-pipeline start --init --target s3-completions --target-path my-labels
-  Many connections, from a file kept in git:
+  Many connections from a file:
     ls-pipeline start --connections connections.yaml
-  Go on where it was:
+  Continue with the connections of the home:
     ls-pipeline start
 """
 
 
-@click.command(epilog=START_EPILOG, short_help="Run everything: Dagster, Label Studio, sensors.")
-@click.option("--init", is_flag=True, help="Make a connection, in a home that has none.")
-@side_options
-@click.option("--name", help="The connection's name [the bucket's].")
-@click.option("--connections", "file", metavar="FILE", type=FILE, help="YAML of connections.")
-@click.option("--home", metavar="DIR", help="Where its state is kept [.ls_pipeline].")
-@click.option("--force", is_flag=True, help="With --init: put an existing state aside.")
-@click.option("--port", type=PORT, help="Dagster's port [3000, or a free one].")
-@click.option("--label-studio-port", type=PORT, help="Label Studio's [8080, or a free one].")
-@click.option("--webhooks-port", type=PORT, help="The webhook receiver's [3001, or a free one].")
+@click.command(epilog=EPILOG, short_help="Run Dagster and Label Studio on this machine.")
+@click.option("--init", is_flag=True, help="Create the first connection of a home.")
+@connection_options
+@click.option("--name", help="The connection's name [the bucket's name].")
+@click.option(
+    "--connections", "file", metavar="FILE", type=FILE, help="Store the connections of a YAML file."
+)
+@click.option("--home", metavar="DIR", help="The folder for local state [.ls_pipeline].")
+@click.option("--force", is_flag=True, help="With --init: move existing state away.")
+@click.option("--port", type=PORT, help="Dagster's port [3000, or a free port].")
+@click.option("--label-studio-port", type=PORT, help="Label Studio's port [8080, or a free port].")
+@click.option("--webhooks-port", type=PORT, help="The webhook receiver's port [3001, or free].")
 def start(  # noqa: PLR0913 - one for each flag
     *,
     init: bool,
@@ -91,77 +91,87 @@ def start(  # noqa: PLR0913 - one for each flag
     webhooks_port: int | None,
     **flags: Any,
 ) -> None:
-    """Run Dagster with its sensors, and a Label Studio unless LABEL_STUDIO_URL points at one.
+    """Run Dagster with its sensors, and Label Studio unless LABEL_STUDIO_URL is set.
 
-    Everything is bound to loopback, and runs until Ctrl-C. A connection that exists is changed
-    in Dagster, or with `ls-pipeline connections add`.
+    All servers listen on loopback only, and run until Ctrl-C. To change an existing connection,
+    use Dagster or `ls-pipeline connections add`.
     """
-    sides = flags["source"] or flags["target"]
-    if sides and not init:
+    connection_flags = ConnectionFlags(**flags)
+    has_side = connection_flags.source or connection_flags.target
+    if has_side and not init:
         raise click.UsageError(
-            "--source and --target go with --init; a connection that exists is changed in "
-            "Dagster, or with `ls-pipeline connections add`."
+            "--source and --target need --init. To change an existing connection, use Dagster or "
+            "`ls-pipeline connections add`."
         )
-    if init and not sides and not file:
+    if init and not has_side and not file:
         raise click.UsageError("--init needs --source, --target or --connections.")
     if force and not init:
-        raise click.UsageError("--force goes with --init.")
+        raise click.UsageError("--force needs --init.")
     if home:
         os.environ["LS_PIPELINE_HOME"] = home
-    bucket = flags["source_path"] or flags["target_path"]
-    one = from_flags(name or bucket.replace(".", "-"), **flags) if sides else None
+    bucket = connection_flags.source_path or connection_flags.target_path
+    connection = connection_flags.build(name or bucket.replace(".", "-")) if has_side else None
+    ports = Ports(port, label_studio_port, webhooks_port)
     try:
-        ports = (port, label_studio_port, webhooks_port)
-        run(Wanted(init, force, one, file, *ports))
+        run(StartRequest(init, force, connection, file, ports))
     except KeyboardInterrupt:
         err.print("Everything is stopped.")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a person asked `start` for."""
+class Ports:
+    """The ports that the user chose, None for the usual one."""
+
+    dagster: int | None
+    label_studio: int | None
+    webhooks: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """What the user asked `start` to do."""
 
     init: bool
     force: bool
     connection: Connection | None
     file: Path | None
-    port: int | None
-    label_studio_port: int | None
-    webhooks_port: int | None
+    ports: Ports
 
 
-def run(wanted: Wanted) -> None:
+def run(request: StartRequest) -> None:
     """Run everything until Ctrl-C.
 
-    Raises ``HomeError`` when the home is in use, or not in the state that was asked for, and
-    ``PipelineError`` when something does not come up.
+    Raises ``HomeError`` if the home is in use, or if its state does not fit the request, and
+    ``PipelineError`` if a server does not start.
     """
     end_on_signals()
-    with _only_one():
-        _prepare(wanted)
+    with _home_lock():
+        _prepare_home(request)
         cli = CliContext()
         with (
-            _receiver(wanted, cli) as receiver,
-            _label_studio(wanted, receiver) as labels,
-            _scratch() as scratch,
+            _webhook_receiver(request.ports.webhooks, cli) as webhooks_url,
+            _label_studio(request.ports.label_studio, webhooks_url) as label_studio,
+            _temporary_folder() as temporary,
         ):
-            _store(wanted, cli)
-            dagster = _dagster(wanted, scratch)
-            with running([dagster], _tell):
-                _say_where(dagster, labels, cli)
-                _watch([dagster, *labels], cli)
+            _store_connections(request, cli)
+            dagster = _dagster(request.ports.dagster, temporary)
+            with running([dagster], _print_state):
+                _print_addresses(dagster, label_studio, cli)
+                _watch([dagster, *label_studio], cli)
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
-    """Keep a second `start` out of the home."""
+def _home_lock() -> Iterator[None]:
+    """Lock the home against a second `start`."""
     home().mkdir(parents=True, exist_ok=True)
     lock = FileLock(home() / "start.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         raise HomeError(
-            str(home()), "another `ls-pipeline start` runs in it; stop that one, or use --home."
+            str(home()),
+            "another `ls-pipeline start` runs in it.",
+            hint="Stop it, or choose another folder with --home.",
         ) from error
     try:
         yield
@@ -169,45 +179,47 @@ def _only_one() -> Iterator[None]:
         lock.release()
 
 
-def _prepare(wanted: Wanted) -> None:
-    """See that the home is as asked for; begin anew only where that was said."""
+def _prepare_home(request: StartRequest) -> None:
+    """Check that the home's state fits the request. Move it away if ``--force`` says so."""
     names = CliContext().ledger.names()
-    if not wanted.init and not wanted.file and not names:
-        raise HomeError(
-            str(home()), "there is no connection yet; use --init with --source or --target."
-        )
-    if not wanted.init or not names:
-        return
-    if not wanted.force:
+    if not request.init and not request.file and not names:
         raise HomeError(
             str(home()),
-            f"it holds connections already ({', '.join(names)}). Leave out --init to go on with "
-            "them, use --home for another place, or --force to put the old state aside and begin "
-            "anew.",
+            "there are no connections yet.",
+            hint="Use --init with --source or --target.",
         )
-    _put_aside()
+    if not request.init or not names:
+        return
+    if not request.force:
+        raise HomeError(
+            str(home()),
+            f"it already has connections ({', '.join(names)}).",
+            hint="Leave out --init to continue with them, choose another folder with --home, or "
+            "move the old state away with --force.",
+        )
+    _move_state_away()
 
 
-def _put_aside() -> None:
+def _move_state_away() -> None:
     if os.environ.get("LS_PIPELINE_DATABASE_URL"):
         raise HomeError(
             str(home()),
-            "the ledger is in LS_PIPELINE_DATABASE_URL, and --force begins anew only in a home; "
-            "use another database.",
+            "--force moves only files, and the ledger is in LS_PIPELINE_DATABASE_URL.",
+            hint="Use another database.",
         )
-    aside = home() / f"before-{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%S}"
-    aside.mkdir()
-    for pattern in OURS:
-        for old in home().glob(pattern):
-            shutil.move(old, aside / old.name)
-    print_lines(f"The old state is in {aside}.")
+    folder = home() / f"before-{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%S}"
+    folder.mkdir()
+    for pattern in STATE_FILES:
+        for file in home().glob(pattern):
+            shutil.move(file, folder / file.name)
+    print_lines(f"The old state is now in {folder}.")
 
 
 @contextmanager
-def _receiver(wanted: Wanted, cli: CliContext) -> Iterator[str]:
-    """Receive webhooks, where a Label Studio can call; give where, or nothing."""
+def _webhook_receiver(port: int | None, cli: CliContext) -> Iterator[str]:
+    """Receive webhooks if Label Studio can call this machine. Yield the URL, or an empty string."""
     if os.environ.get("LS_PIPELINE_WEBHOOK_URL"):
-        host = HOST  # what people put before it leads here
+        host = HOST  # the user's proxy forwards to it
     elif not os.environ.get("LABEL_STUDIO_URL") and is_address(WEBHOOKS_HOST):
         host = WEBHOOKS_HOST
     else:
@@ -215,111 +227,122 @@ def _receiver(wanted: Wanted, cli: CliContext) -> Iterator[str]:
         return
     from ls_pipeline.cli.servers.webhook_receiver import serving  # slow
 
-    port = choose_port(wanted.webhooks_port, WEBHOOKS_PORT, host)
+    port = choose_port(port, WEBHOOKS_PORT, host)
     with serving(cli.ledger, webhook_secret(), host, port) as url:
         yield url
 
 
 @contextmanager
-def _label_studio(wanted: Wanted, receiver: str) -> Iterator[list[Server]]:
-    """Run a local Label Studio, unless LABEL_STUDIO_URL points at one that answers."""
+def _label_studio(port: int | None, webhooks_url: str) -> Iterator[list[Server]]:
+    """Run a local Label Studio. If LABEL_STUDIO_URL is set, check that it answers instead."""
     if os.environ.get("LABEL_STUDIO_URL"):
         CliContext().label_studio.now()
         yield []
         return
-    given = {
+    environment = {
         name: value
         for name, value in os.environ.items()
-        if name.startswith(FOR_BUCKETS) or name.upper() in FOR_NETWORKS
+        if name.startswith(BUCKET_VARIABLES) or name.upper() in NETWORK_VARIABLES
     }
-    port = choose_port(wanted.label_studio_port, LABEL_STUDIO_PORT)
-    labels = label_studio_server(home() / "label-studio", home() / "logs", given, port=port)
-    with running([labels], _tell):
-        key = labels.client_environment["LABEL_STUDIO_API_KEY"]
-        write_local_label_studio(LabelStudioAddress(labels.url, key, receiver))
+    port = choose_port(port, LABEL_STUDIO_PORT)
+    server = label_studio_server(home() / "label-studio", home() / "logs", environment, port=port)
+    with running([server], _print_state):
+        key = server.client_environment["LABEL_STUDIO_API_KEY"]
+        write_local_label_studio(LabelStudioAddress(server.url, key, webhooks_url))
         try:
-            yield [labels]
+            yield [server]
         finally:
             write_local_label_studio(None)
 
 
 @contextmanager
-def _scratch() -> Iterator[str]:
-    """Give a temporary folder for the sockets that Dagster leaves behind when it is stopped.
+def _temporary_folder() -> Iterator[str]:
+    """Yield a folder for the sockets that Dagster leaves behind when it is stopped.
 
-    It is not in the home, which may lie deep: a socket's path has at most 103 characters.
+    It is not in the home, whose path may be long: a socket's path has at most 103 characters.
     """
-    with tempfile.TemporaryDirectory(prefix="ls-pipeline-", ignore_cleanup_errors=True) as scratch:
-        yield scratch
+    with tempfile.TemporaryDirectory(prefix="ls-pipeline-", ignore_cleanup_errors=True) as folder:
+        yield folder
 
 
-def _dagster(wanted: Wanted, scratch: str) -> Server:
+def _dagster(port: int | None, temporary: str) -> Server:
     os.environ["DAGSTER_HOME"] = str(home() / "dagster")
     create_dagster_home()
-    environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": scratch}
-    port = choose_port(wanted.port, DAGSTER_PORT)
+    environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": temporary}
+    port = choose_port(port, DAGSTER_PORT)
     return dagster_server(home() / "logs", environment, port=port)
 
 
-def _store(wanted: Wanted, cli: CliContext) -> None:
-    if wanted.connection:
-        change = plan_change(cli.ledger, wanted.connection)
-        tell(change, change.save(cli.ledger, getpass.getuser()))
-    if wanted.file:
-        apply_file(wanted.file, cli)
+def _store_connections(request: StartRequest, cli: CliContext) -> None:
+    if request.connection:
+        report([store(cli.ledger, request.connection)])
+    if request.file:
+        report(store_file(request.file, cli.ledger))
 
 
-def _tell(server: Server, state: str) -> None:
-    usual = " (usually 10 to 60 seconds)" if state == "starting" else ""
-    err.print(f"{server.name}: {state}{usual}", highlight=False)
+def _print_state(server: Server, state: str) -> None:
+    duration = " (usually 10 to 60 seconds)" if state == "starting" else ""
+    err.print(f"{server.name}: {state}{duration}", highlight=False)
 
 
-def _say_where(dagster: Server, labels: list[Server], cli: CliContext) -> None:
+def _print_addresses(dagster: Server, label_studio: list[Server], cli: CliContext) -> None:
     print_lines(f"Dagster       {dagster.url}")
-    for server in labels:
+    for server in label_studio:
         password = server.environment["LABEL_STUDIO_PASSWORD"]
         print_lines(f"Label Studio  {server.url}  (login {USERNAME}, password {password})")
-    if not labels:
+    if not label_studio:
         print_lines(f"Label Studio  {cli.label_studio.base_url}")
-    print_lines(f"Home          {home()}", "Ctrl-C stops everything; `ls-pipeline start` goes on.")
+    print_lines(
+        f"Home          {home()}",
+        "Ctrl-C stops everything. To continue later, run `ls-pipeline start`.",
+    )
 
 
 def _watch(servers: list[Server], cli: CliContext) -> None:
-    """Say how each connection comes on, for as long as all servers live.
-
-    Its rows are counted while a run holds it, and once after that.
-    """
-    said: dict[str, list[str]] = {}
-    counted: dict[str, object] = {}
-    silent = ""
+    """Print what happens to each connection. Raises ``ServerFailedError`` when a server ends."""
+    printer = _ProgressPrinter()
+    last_error = ""
     while True:
         try:
-            for one in cli.ledger.standings():
-                moved = (one.fence, one.healths)
-                if not one.held_by and counted.get(one.name) == moved:
-                    continue
-                before, now = said.get(one.name, []), _state(one)
-                counted[one.name] = None if one.held_by else moved
-                if now != before:
-                    print_lines(*(f"{one.name}: {line}" for line in now if line not in before))
-                    said[one.name] = now
-            silent = ""
-        except LedgerError as error:  # sensors and runs try again, and people go on labeling
-            if str(error) != silent:
-                silent = str(error)
-                print_error(silent)
+            for standing in cli.ledger.standings():
+                printer.update(standing)
+            last_error = ""
+        except LedgerError as error:  # sensors and runs try again, so the servers stay up
+            if str(error) != last_error:
+                last_error = str(error)
+                print_error(last_error)
         for server in servers:
             server.check()
-        time.sleep(LOOK_SECONDS)
+        time.sleep(REFRESH_SECONDS)
 
 
-def _state(standing: Standing) -> list[str]:
+class _ProgressPrinter:
+    """Prints the counts and errors of connections when they change."""
+
+    def __init__(self) -> None:
+        self._printed: dict[str, list[str]] = {}
+        self._versions: dict[str, object] = {}
+
+    def update(self, standing: Standing) -> None:
+        """Count the rows of a connection while a run holds it, and once after the run."""
+        name, version = standing.name, (standing.fence, standing.healths)
+        if not standing.held_by and self._versions.get(name) == version:
+            return
+        self._versions[name] = None if standing.held_by else version
+        before, lines = self._printed.get(name, []), _lines(standing)
+        print_lines(*(f"{name}: {line}" for line in lines if line not in before))
+        self._printed[name] = lines
+
+
+def _lines(standing: Standing) -> list[str]:
     account = standing.account
     counts = {
         "loaded as tasks": account.count_tasks(),
         "in quarantine": account.count_quarantined(),
         "written as completions": account.count_exported()[0],
     }
-    found = [f"{count} {what}." for what, count in counts.items() if count]
     failures = (standing.health(work).failure for work in WORKS)
-    return found + list(dict.fromkeys(filter(None, failures)))
+    return [
+        *(f"{count} {what}." for what, count in counts.items() if count),
+        *dict.fromkeys(filter(None, failures)),
+    ]

@@ -22,7 +22,7 @@ def test_ledger_that_fails_for_a_moment_is_said_once_and_ends_nothing(monkeypatc
             raise PipelineError("Dagster has ended.")
 
     checks = []
-    monkeypatch.setattr(start, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(start, "REFRESH_SECONDS", 0)
     cli = types.SimpleNamespace(ledger=types.SimpleNamespace(standings=standings))
     with pytest.raises(PipelineError, match="Dagster has ended"):
         start._watch([types.SimpleNamespace(check=check)], cli)

@@ -27,8 +27,8 @@ def test_example_becomes_tasks_that_show_its_data(stage, file):
     shown = [one.document for one in app.completions(project, tasks)]
 
     assert (done["tasks"], done["quarantined"]) == (3, 0)
-    assert f"Connection '{name}' is stored, revision 1." in said[0].stdout
-    assert f"Connection '{name}' is as it was, revision 1." in said[1].stdout
+    assert f"Connection '{name}' was stored as revision 1." in said[0].stdout
+    assert f"Connection '{name}' is unchanged at revision 1." in said[1].stdout
     assert len(shown) == 3
     assert all(bool(one["predictions"]) == (name == "example-predictions") for one in shown)
 

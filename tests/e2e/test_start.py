@@ -167,7 +167,7 @@ def test_home_is_kept_and_init_refuses_to_overwrite_it(folder, buckets, project)
     assert health.ok
     assert (second.returncode, again.returncode) == (1, 1)
     assert "another `ls-pipeline start` runs in it" in second.stderr
-    assert f"it holds connections already ({BUCKET}). Leave out --init to go on" in again.stderr
+    assert f"it already has connections ({BUCKET}). Leave out --init to continue" in again.stderr
     assert len(loaded(project)) == 1
 
 

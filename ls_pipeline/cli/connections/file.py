@@ -1,4 +1,4 @@
-"""The YAML file of connections, for deployments kept in git."""
+"""The YAML file of connections, for deployments that are kept in git."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ls_pipeline.domain.errors import ConnectionsFileError, InvalidConnectionError
-from ls_pipeline.settings.model import Source, Target
+from ls_pipeline.settings.model import Connection, Source, Target
 from ls_pipeline.settings.validation import adding_errors, build_connection
 
 if TYPE_CHECKING:
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from ls_pipeline.settings.model import Connection
-
 
 class Entry(BaseModel):
-    """One connection; at least one of source and target."""
+    """A connection. It needs a source, a target or both."""
 
     model_config = ConfigDict(extra="forbid")
 
     source: Source | None = Field(default=None, description="Where tasks come from.")
-    target: Target | None = Field(default=None, description="Where completions go.")
+    target: Target | None = Field(default=None, description="Where completions are written.")
     project: str = Field(
-        default="", description="The Label Studio project's title, made if absent; by default NAME."
+        default="",
+        description="The title of the Label Studio project, which is created if it does not exist. "
+        "By default the connection's name.",
     )
-    label_config: str = Field(default="", description="What a new project is made with: XML.")
+    label_config: str = Field(default="", description="The label config of a new project: XML.")
     label_config_file: str = Field(
         default="", description="A file with the label config, relative to this one."
     )
-    enabled: bool = Field(default=True, description="False: no sensor and no pass works on it.")
+    enabled: bool = Field(default=True, description="Whether sensors and runs work on it.")
 
 
 class ConnectionsFile(BaseModel):
-    """Connections of ls_pipeline, by their names."""
+    """Connections of ls_pipeline by name."""
 
     model_config = ConfigDict(extra="forbid", title="ls_pipeline connections")
 
@@ -47,85 +47,83 @@ class ConnectionsFile(BaseModel):
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the file's JSON Schema."""
+    """Return the JSON Schema of the file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **ConnectionsFile.model_json_schema(),
     }
 
 
-def read(file: Path) -> list[Connection]:
-    """Read the connections of a file.
+def read_file(file: Path) -> list[Connection]:
+    """Return the connections of a file.
 
     Raises ``ConnectionsFileError`` with every fault of every connection.
     """
     document = _parsed(file)
     if not isinstance(document, dict) or not isinstance(document.get("connections"), dict):
-        raise ConnectionsFileError(str(file), ["It has no mapping `connections:` of names."])
-    found = []
-    with all_errors(file, "nothing was stored") as attempt:
+        raise ConnectionsFileError(str(file), ["It has no mapping `connections:`."])
+    valid = []
+    with collect_errors(file, "nothing was stored") as attempt:
         for name in document.keys() - {"connections"}:
             with attempt(name):
-                raise InvalidConnectionError(
-                    name, ["This stands beside `connections:`, not in it."]
-                )
+                raise InvalidConnectionError(name, ["Move it below `connections:`."])
         for name, entry in document["connections"].items():
             with attempt(name):
-                found.append(_connection(str(name), entry, file.parent))
-    return found
+                valid.append(_connection(str(name), entry, file.parent))
+    return valid
 
 
 def _parsed(file: Path) -> Any:
     try:
         return yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise ConnectionsFileError(str(file), [f"It can't be read: {said}."]) from error
+        reason = " ".join(str(error).split())
+        raise ConnectionsFileError(str(file), [f"It can't be read: {reason}."]) from error
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML where a key that stands twice is a fault, not a loss."""
+    """YAML in which a repeated key is an error. PyYAML would keep only the last value."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._flat: set[int] = set()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Take in what `<<` brings; before, see that no key of the mapping's own is there twice."""
+        """Check the mapping's own keys, then merge those that `<<` adds."""
         if id(node) not in self._flat:
             self._flat.add(id(node))
             merge = "tag:yaml.org,2002:merge"
             own = [(key.tag, key.value) for key, _ in node.value if key.tag != merge]
             if len(set(map(str, own))) < len(own):
                 raise yaml.constructor.ConstructorError(
-                    None, None, "a key stands twice in one mapping", node.start_mark
+                    None, None, "a mapping has the same key twice", node.start_mark
                 )
         super().flatten_mapping(node)
 
 
 def _connection(name: str, entry: Any, folder: Path) -> Connection:
-    """Check one entry; pydantic sees its outside, `connection` its parts."""
+    """Return the connection of an entry, whose sides `build_connection` checks."""
     if not isinstance(entry, dict):
-        raise InvalidConnectionError(name, ["It is no mapping with source, target and project."])
+        raise InvalidConnectionError(name, ["It must be a mapping."])
     errors: list[str] = []
-    outside = {key: value for key, value in entry.items() if key not in {"source", "target"}}
+    settings = {key: value for key, value in entry.items() if key not in {"source", "target"}}
     try:
-        checked = Entry.model_validate(outside, strict=True)
+        checked = Entry.model_validate(settings, strict=True)
     except ValidationError as error:
-        errors += [_sentence(one) for one in error.errors()]
+        errors += map(_sentence, error.errors())
         checked = Entry()
-    parts = {side: entry.get(side) for side in ("source", "target")}
-    for side, part in parts.items():
-        if part is not None and not isinstance(part, dict):
-            errors.append(f"The {side} is a mapping with type, path and params.")
-            parts[side] = None
+    sides = {side: entry.get(side) for side in ("source", "target")}
+    for side, value in sides.items():
+        if value is not None and not isinstance(value, dict):
+            errors.append(f"The {side} must be a mapping with type, path and params.")
+            sides[side] = None
     label_config = checked.label_config
     if checked.label_config_file:
         label_config = _text(folder / checked.label_config_file, errors)
     with adding_errors(name, errors):
         return build_connection(
             name,
-            **parts,
+            **sides,
             project=checked.project or name,
             label_config=label_config,
             enabled=checked.enabled,
@@ -135,9 +133,9 @@ def _connection(name: str, entry: Any, folder: Path) -> Connection:
 def _sentence(error: Any) -> str:
     setting = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(setting, Entry.model_fields, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        return f"There is no setting {setting!r}{hint}; there are: {', '.join(Entry.model_fields)}."
+        similar = difflib.get_close_matches(setting, Entry.model_fields, 1)
+        hint = f" (did you mean {similar[0]!r}?)" if similar else ""
+        return f"There is no setting {setting!r}{hint}. Settings: {', '.join(Entry.model_fields)}."
     return f"{setting}: {error['msg']}."
 
 
@@ -150,10 +148,10 @@ def _text(file: Path, errors: list[str]) -> str:
 
 
 @contextmanager
-def all_errors(
+def collect_errors(
     file: Path, so_far: str
 ) -> Iterator[Callable[[object], AbstractContextManager[None]]]:
-    """Try each connection though another has errors; raise for all of them at the end."""
+    """Yield a context that collects a connection's errors. Raise all errors at the end."""
     errors: list[str] = []
 
     @contextmanager

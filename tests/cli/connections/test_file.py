@@ -51,9 +51,9 @@ def test_connections_of_a_file_are_stored(apply):
 
 def test_what_of_a_file_was_stored_is_json_on_demand(apply):
     apply(GOOD)
-    told = json.loads(apply(GOOD.replace("incoming", "in"), "--json").stdout)["connections"]
+    report = json.loads(apply(GOOD.replace("incoming", "in"), "--json").stdout)["connections"]
 
-    assert {name: (one["stored"], one["revision"]) for name, one in told.items()} == {
+    assert {name: (one["stored"], one["revision"]) for name, one in report.items()} == {
         "reviews": (True, 2),
         "cats": (False, 1),
     }
@@ -63,8 +63,8 @@ def test_file_applied_twice_changes_nothing(apply):
     apply(GOOD)
 
     assert apply(GOOD).stdout.splitlines() == [
-        "Connection 'reviews' is as it was, revision 1.",
-        "Connection 'cats' is as it was, revision 1.",
+        "Connection 'reviews' is unchanged at revision 1.",
+        "Connection 'cats' is unchanged at revision 1.",
     ]
 
 
@@ -94,13 +94,13 @@ def test_dry_run_stores_nothing(apply):
     [
         ("reviews: {}", "no mapping `connections:`"),
         ("connections: [", "It can't be read: while parsing"),
-        (GOOD + "  cats: {}\n", "a key stands twice"),
-        (GOOD + "more: 1\n", "more: This stands beside `connections:`"),
+        (GOOD + "  cats: {}\n", "a mapping has the same key twice"),
+        (GOOD + "more: 1\n", "more: Move it below `connections:`"),
         (GOOD.replace("project:", "projekt:"), "'projekt' (did you mean 'project'?)"),
         (GOOD.replace("prefix:", "prefx:"), "reviews: There is no source param 'prefx'"),
         (GOOD.replace("reviews.xml", "none.xml"), "label_config_file can't be read"),
         (GOOD.replace("enabled: false", "enabled: 7"), "cats: enabled: Input should be"),
-        (GOOD.replace("enabled: false", "source: s3"), "a key stands twice"),
+        (GOOD.replace("enabled: false", "source: s3"), "a mapping has the same key twice"),
     ],
 )
 def test_error_is_reported_and_nothing_is_stored(apply, text, said):
