@@ -1,1 +1,1 @@
-"""How fast the pipeline is, next to its peers and the limits of what it stands on."""
+"""How fast the pipeline is, compared with its peers and with the parts that limit it."""

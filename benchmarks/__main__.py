@@ -8,50 +8,64 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import comparisons, report
-from benchmarks.bucket_growth import growth
-from benchmarks.notification_latency import notified
-from benchmarks.polling_latency import latency
+from benchmarks.bucket_growth import bucket_growth
+from benchmarks.notification_latency import notification_latency
+from benchmarks.polling_latency import polling_latency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def measured(asked: argparse.Namespace, folder: Path) -> Iterator[report.Work | report.Section]:
-    """Measure everything; what has size 0 is left out."""
-    if asked.objects:
-        yield from comparisons.detection(asked.objects, asked.latency, asked.repeats, folder)
-    if asked.gcs_objects:
-        yield from comparisons.detection_on_gcs(asked.gcs_objects, asked.repeats, folder)
-    if asked.tasks:
-        with comparisons.labels_on_made_up_bucket(asked.tasks, folder) as labels:
-            yield from labels.loading(asked.tasks, asked.repeats)
-        with comparisons.labels_on_moto(asked.tasks, folder) as labels:
-            yield from labels.loading(asked.tasks, asked.repeats)
-            yield from labels.exporting(asked.tasks, asked.repeats)
-            if asked.growth:
-                yield growth(asked.growth, asked.repeats, folder)
-            if asked.puts:
-                yield latency(labels.url, asked.puts, folder)
-            if asked.notified:
-                yield notified(labels.url, asked.notified, folder)
+def measure(
+    options: argparse.Namespace, folder: Path
+) -> Iterator[report.Comparison | report.Section]:
+    """Measure everything, except for what has size 0."""
+    objects, tasks, repeats = options.objects, options.tasks, options.repeats
+    if objects:
+        yield from comparisons.detection(objects, options.latency, repeats, folder)
+    if options.gcs_objects:
+        yield from comparisons.detection_on_gcs(options.gcs_objects, repeats, folder)
+    if not tasks:
+        return
+    with comparisons.label_studio_on_synthetic_s3(tasks, folder) as on_synthetic_s3:
+        yield from on_synthetic_s3.loads(tasks, repeats)
+    with comparisons.label_studio_on_moto(tasks, folder) as on_moto:
+        yield from on_moto.loads(tasks, repeats)
+        yield from on_moto.exports(tasks, repeats)
+        yield on_moto.snapshots(tasks, repeats)
+        if options.growth:
+            yield bucket_growth(options.growth, repeats, folder)
+        if options.puts:
+            yield polling_latency(on_moto.url, options.puts, folder)
+        if options.notified:
+            yield notification_latency(on_moto.url, options.notified, folder)
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--objects", type=int, default=50_000, help="To look at on S3; 0: none.")
-    parser.add_argument("--gcs-objects", type=int, default=1000, help="To look at on GCS; 0: none.")
-    parser.add_argument("--tasks", type=int, default=500, help="To load and export; 0: none.")
-    parser.add_argument("--growth", type=int, default=50_000, help="Up to which size; 0: none.")
-    parser.add_argument("--puts", type=int, default=5, help="To time the way of; 0: none.")
-    parser.add_argument("--notified", type=int, default=5, help="The same, by notifications.")
-    parser.add_argument("--latency", type=float, default=0.08, help="Seconds before an answer.")
+    """Measure what the command line describes."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description=f"{__doc__} A size of 0 leaves out that measurement."
+    )
+    parser.add_argument("--objects", type=int, default=50_000, help="Objects on S3 to probe.")
+    parser.add_argument("--gcs-objects", type=int, default=1000, help="Objects on GCS to probe.")
+    parser.add_argument(
+        "--tasks",
+        type=int,
+        default=500,
+        help="Tasks to load and export; the measurements of the next three options need them.",
+    )
+    parser.add_argument("--growth", type=int, default=50_000, help="Largest growing bucket.")
+    parser.add_argument("--puts", type=int, default=5, help="Objects to time with polling.")
+    parser.add_argument(
+        "--notified", type=int, default=5, help="Objects and labels to time with notifications."
+    )
+    parser.add_argument("--latency", type=float, default=0.08, help="Of a response, in seconds.")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        done = list(measured(asked, Path(folder)))
-    report.write(done, asked, asked.output)
+        measured = list(measure(options, Path(folder)))
+    report.write(measured, options, options.output)
 
 
 if __name__ == "__main__":

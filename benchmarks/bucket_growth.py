@@ -1,37 +1,42 @@
-"""What a look and a pass cost as a bucket grows."""
+"""What a probe and a run cost as a bucket grows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.contender import Contender, in_turn, list_server, made_up_ledger
+from benchmarks.contender import Contender, run_alternately
+from benchmarks.fixtures import ledger_of_all_objects
 from benchmarks.report import Section
+from benchmarks.synthetic_s3 import synthetic_s3
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ABOUT = """With nothing new, at a server that answers at once. A look is a sensor's, a pass what a
-run of `tasks` does."""
+ABOUT = """Nothing is new, and the server answers immediately. A probe is a sensor's comparison of
+the bucket with the ledger. A run is a run of `tasks`."""
 
 
-def growth(objects: int, repeats: int, folder: Path) -> Section:
-    """Measure looks and passes at sizes each ten times the last; needs a Label Studio."""
+def bucket_growth(objects: int, repeats: int, folder: Path) -> Section:
+    """Measure probes and runs, each size ten times the one before; needs a Label Studio."""
     lines = [
-        "| objects | a look: processor | memory | a pass: processor | memory | ledger, an object |",
+        "| objects | probe: CPU | memory | run: CPU | memory | ledger, per object |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for size in sorted({max(objects // by, 10) for by in (1000, 100, 10, 1)}):
-        print(f"Looks and passes at {size:,} objects", flush=True)  # noqa: T201
-        file = made_up_ledger(size, folder)
-        per_object = file.stat().st_size / size
-        with list_server(size) as url:
-            at = {"url": url, "ledger": f"sqlite:///{file}"}
-            look = Contender("a look", "sensor", {**at, "new": [], "parallel": 1}, {"new": 0})
-            whole = Contender("a pass", "pass_over_known", at, {"made": 0})
-            in_turn([look, whole], repeats)
+    for size in sorted({max(objects // divisor, 10) for divisor in (1000, 100, 10, 1)}):
+        print(f"Probes and runs at {size:,} objects", flush=True)  # noqa: T201
+        file = ledger_of_all_objects(size, folder)
+        bytes_per_object = file.stat().st_size / size
+        with synthetic_s3(size) as url:
+            arguments = {"url": url, "ledger": f"sqlite:///{file}"}
+            probe = Contender(
+                "probe", "our_s3_sensor", {**arguments, "new": [], "parallel": 1}, {"new": 0}
+            )
+            run = Contender("run", "our_run_without_changes", arguments, {"created": 0})
+            run_alternately([probe, run], repeats)
         cells = [f"{size:,}"]
-        for one in (look, whole):
-            cells += [f"{one.median('processor'):.3g} s", f"{one.median('megabytes'):.0f} MB"]
-        cells += [f"{per_object:.0f} bytes"]
+        for contender in (probe, run):
+            cells += [f"{contender.median('cpu_seconds'):.3g} s"]
+            cells += [f"{contender.median('megabytes'):.0f} MB"]
+        cells += [f"{bytes_per_object:.0f} bytes"]
         lines.append(f"| {' | '.join(cells)} |")
     return Section("As a bucket grows", f"{ABOUT}\n\n" + "\n".join(lines))

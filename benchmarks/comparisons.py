@@ -1,4 +1,4 @@
-"""All the work that is measured: what it is, on which servers, and who does it."""
+"""The comparisons with peers: which work is measured, on which servers, and by which contenders."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contender import ENVIRONMENT, Contender, in_turn, list_server, made_up_ledger, run
-from benchmarks.load_contenders import BUCKET
-from benchmarks.report import Work
+from benchmarks.contender import ENVIRONMENT, Contender, run, run_alternately
+from benchmarks.fixtures import BUCKET, ledger_of_all_objects
+from benchmarks.report import Comparison
+from benchmarks.synthetic_s3 import synthetic_s3
 from ls_pipeline.cli.servers.local_servers import gcs_server, label_studio_server, s3_server
 from ls_pipeline.cli.servers.server import running
 
@@ -18,72 +19,80 @@ if TYPE_CHECKING:
 
     from ls_pipeline.cli.servers.server import Server
 
-OURS = "our sensor"
-ONE_BY_ONE = "our sensor, page after page"
-RAW = "plain HTTP, nothing understood"
+OUR_SENSOR = "our sensor"
+LABEL_STUDIO_SYNC = "Label Studio's own sync"
 
-BEFORE, AFTER = "a.json", "z.json"
-"""Keys before and after all that a made-up bucket has."""
+FIRST_KEY, LAST_KEY = "a.json", "z.json"
+"""Keys that sort before and after all others of a synthetic bucket."""
 
 
-def measure(title: str, about: str, contenders: Sequence[Contender], repeats: int) -> Work:
-    """Let all of them do some work."""
+def compare(title: str, about: str, contenders: Sequence[Contender], repeats: int) -> Comparison:
+    """Measure all contenders at the same work."""
     print(title, flush=True)  # noqa: T201
-    in_turn(contenders, repeats)
-    return Work(title, about, contenders)
+    run_alternately(contenders, repeats)
+    return Comparison(title, about, contenders)
 
 
-def detection(objects: int, latency: float, repeats: int, folder: Path) -> Iterator[Work]:
-    """Find what is new in a bucket on S3."""
-    ledger = f"sqlite:///{made_up_ledger(objects, folder)}"
+# -- detection ----------------------------------------------------------------------------
 
-    def ours(title: str, url: str, *, parallel: bool, new: Sequence[str] = ()) -> Contender:
-        asked = {"url": url, "ledger": ledger, "new": list(new), "parallel": int(parallel)}
-        return Contender(title, "sensor", asked, {"new": len(new)})
 
-    def peer(url: str, new: int = 0) -> Contender:
-        return Contender("dagster-aws's get_objects", "get_objects", {"url": url}, {"new": new})
+def detection(objects: int, latency: float, repeats: int, folder: Path) -> Iterator[Comparison]:
+    """Compare ways to find new objects in an S3 bucket."""
+    ledger = f"sqlite:///{ledger_of_all_objects(objects, folder)}"
 
-    with list_server(objects) as url:
-        yield measure(
+    def our_sensor(url: str, new: Sequence[str] = ()) -> Contender:
+        arguments = {"url": url, "ledger": ledger, "new": list(new), "parallel": 1}
+        return Contender(OUR_SENSOR, "our_s3_sensor", arguments, {"new": len(new)})
+
+    def our_sensor_page_by_page(url: str) -> Contender:
+        arguments = {"url": url, "ledger": ledger, "new": [], "parallel": 0}
+        title = f"{OUR_SENSOR}, page by page"
+        return Contender(title, "our_s3_sensor", arguments, {"new": 0})
+
+    def get_objects(url: str, new: int = 0) -> Contender:
+        title = "dagster-aws's get_objects"
+        return Contender(title, "dagster_aws_get_objects", {"url": url}, {"new": new})
+
+    def plain_http(url: str) -> Contender:
+        title = "plain HTTP, without parsing"
+        return Contender(title, "plain_http_listing", {"url": url}, {"objects": objects})
+
+    with synthetic_s3(objects) as url:
+        yield compare(
             f"Nothing new among {objects:,} objects",
-            "The server answers at once, so this is what a look costs the machine that looks.",
-            [
-                ours(OURS, url, parallel=True),
-                ours(ONE_BY_ONE, url, parallel=False),
-                peer(url),
-                Contender(RAW, "raw_listing", {"url": url}, {"objects": objects}),
-            ],
+            "The server answers immediately, so this is what a probe costs its own machine.",
+            [our_sensor(url), our_sensor_page_by_page(url), get_objects(url), plain_http(url)],
             repeats,
         )
-    with list_server(objects, latency) as url:
-        yield measure(
+    with synthetic_s3(objects, latency) as url:
+        yield compare(
             f"The same, {latency * 1000:.0f} ms away",
-            "Each answer waits, as it does between a machine and a bucket in the cloud.",
-            [ours(OURS, url, parallel=True), ours(ONE_BY_ONE, url, parallel=False)],
+            "Each response is delayed, as between a machine and a bucket in the cloud.",
+            [our_sensor(url), our_sensor_page_by_page(url)],
             repeats,
         )
-    for where, key in (("start", BEFORE), ("end", AFTER)):
-        with list_server(objects, extra=[key]) as url:
-            yield measure(
+    for where, key in (("start", FIRST_KEY), ("end", LAST_KEY)):
+        with synthetic_s3(objects, extra=[key]) as url:
+            yield compare(
                 f"One new object at the {where} of {objects:,}",
-                "It must be found; get_objects finds it by its time of modification.",
-                [ours(OURS, url, parallel=True, new=[key]), peer(url, new=1)],
+                "The object must be found. get_objects finds it by its modification time.",
+                [our_sensor(url, new=[key]), get_objects(url, new=1)],
                 repeats,
             )
 
 
-def detection_on_gcs(objects: int, repeats: int, folder: Path) -> Iterator[Work]:
-    """Find that nothing is new in a bucket on GCS."""
-    with _started(gcs_server(folder / "logs")):
-        run("filled_gcs_bucket", {"bucket": BUCKET, "objects": objects})
-        yield measure(
+def detection_on_gcs(objects: int, repeats: int, folder: Path) -> Iterator[Comparison]:
+    """Compare ways to find out that a GCS bucket has nothing new."""
+    arguments, expected = {"bucket": BUCKET}, {"new": 0}
+    with _running(gcs_server(folder / "logs")):
+        run("fill_gcs_bucket", {"bucket": BUCKET, "objects": objects})
+        yield compare(
             f"Nothing new among {objects:,} objects on GCS",
-            "On the emulator, whose pages are slow to come; processor seconds are the clients'.",
+            "On the emulator, which lists slowly. Only the clients' CPU seconds count.",
             [
-                Contender(OURS, "gcs_sensor", {"bucket": BUCKET}, {"new": 0}),
+                Contender(OUR_SENSOR, "our_gcs_sensor", arguments, expected),
                 Contender(
-                    "dagster-gcp's get_gcs_keys", "get_gcs_keys", {"bucket": BUCKET}, {"new": 0}
+                    "dagster-gcp's get_gcs_keys", "dagster_gcp_get_gcs_keys", arguments, expected
                 ),
             ],
             repeats,
@@ -91,117 +100,122 @@ def detection_on_gcs(objects: int, repeats: int, folder: Path) -> Iterator[Work]
 
 
 @contextmanager
-def _started(server: Server) -> Iterator[Server]:
-    """Run a server, and lead clients to it."""
+def _running(server: Server) -> Iterator[Server]:
+    """Run a server, and point clients to it by environment variables."""
     with running([server]):
         os.environ.update(server.client_environment)
         yield server
 
 
-class Labels:
-    """A Label Studio of its own that reads and writes the buckets at one address."""
+# -- loads, exports and snapshots ---------------------------------------------------------
+
+
+class LabelStudioComparisons:
+    """Comparisons on one Label Studio, which reads and writes the buckets at ``url``."""
 
     def __init__(self, server: Server, url: str, where: str) -> None:
         self.url, self.where = url, where
         self.process = server._process.pid if server._process else 0  # noqa: SLF001
 
-    def contender(self, title: str, name: str, right: Mapping[str, Any], **asked: int) -> Contender:
-        return Contender(title, name, {"url": self.url, **asked}, right, self.process)
-
-    def loading(self, objects: int, repeats: int) -> Iterator[Work]:
-        """Load a bucket, and once more."""
-        right = {"made": objects, "tasks": objects}
-        peer = "Label Studio's own sync"
-        limits = {
+    def loads(self, objects: int, repeats: int) -> Iterator[Comparison]:
+        """Compare first loads of a bucket, and second ones."""
+        expected = {"created": objects, "tasks": objects}
+        read = {"objects": objects}
+        partial_work = {
             0: [
-                self.contender("its import alone", "import_alone", right, objects=objects),
-                self.contender(
-                    "reading alone", "reading_alone", {"objects": objects}, objects=objects
+                self._contender(
+                    "Label Studio's import alone", "import_only", expected, objects=objects
                 ),
+                self._contender("reading alone", "read_only", read, objects=objects),
             ],
-            1: [self.contender("listing, then import", "list_and_import", right, objects=objects)],
+            1: [
+                self._contender(
+                    "listing, then import", "list_and_import", expected, objects=objects
+                )
+            ],
         }
-        for blobs, what in enumerate(("JSON objects", "blobs")):
-            yield measure(
-                f"First load of {objects:,} {what} from {self.where}",
-                "What is alone does a part of the work, and no way to do all of it is faster.",
-                [
-                    self.contender("our pass", "our_pass", right, blobs=blobs, again=0),
-                    self.contender(peer, "label_studio_sync", right, blobs=blobs, again=0),
-                    *limits[blobs],
-                ],
+        for blobs, kind in enumerate(("JSON objects", "blobs")):
+            yield compare(
+                f"First load of {objects:,} {kind} from {self.where}",
+                "The last rows do only a part of the work: no complete load can be faster.",
+                [*self._loads(expected, blobs=blobs, again=0), *partial_work[blobs]],
                 repeats,
             )
-        again = {"made": 0, "tasks": objects}
-        yield measure(
+        yield compare(
             f"Again, nothing new among {objects:,} on {self.where}",
-            "After a first load; processor seconds are those of client and Label Studio together.",
-            [
-                self.contender("our pass", "our_pass", again, blobs=0, again=1),
-                self.contender(peer, "label_studio_sync", again, blobs=0, again=1),
-            ],
+            "After a first load. CPU seconds are those of the client and Label Studio together.",
+            self._loads({"created": 0, "tasks": objects}, blobs=0, again=1),
             repeats,
         )
 
-    def exporting(self, annotations: int, repeats: int) -> Iterator[Work]:
-        """Write all labels, and once more; make a snapshot of them, and once more."""
-        right = {"objects": annotations}
+    def _loads(self, expected: Mapping[str, Any], **arguments: int) -> list[Contender]:
+        return [
+            self._contender("our load", "our_load", expected, **arguments),
+            self._contender(LABEL_STUDIO_SYNC, "label_studio_source_sync", expected, **arguments),
+        ]
+
+    def exports(self, annotations: int, repeats: int) -> Iterator[Comparison]:
+        """Compare first exports of all labels, and second ones."""
+        expected = {"objects": annotations}
         for again, what in enumerate(("First export of", "Again, nothing changed among")):
-            yield measure(
+            arguments = {"annotations": annotations, "again": again}
+            yield compare(
                 f"{what} {annotations:,} annotations to {self.where}",
-                "Each is an object in the bucket at the end.",
+                "At the end, each annotation is an object in the bucket.",
                 [
-                    self.contender(
-                        "our export", "our_export", right, annotations=annotations, again=again
-                    ),
-                    self.contender(
-                        "Label Studio's own sync",
-                        "label_studio_target_sync",
-                        right,
-                        annotations=annotations,
-                        again=again,
+                    self._contender("our export", "our_export", expected, **arguments),
+                    self._contender(
+                        LABEL_STUDIO_SYNC, "label_studio_target_sync", expected, **arguments
                     ),
                 ],
                 repeats,
             )
-        some = max(annotations // 100, 1)
-        yield measure(
+
+    def snapshots(self, annotations: int, repeats: int) -> Comparison:
+        """Compare the first snapshot with the one after a hundredth of the annotations changed."""
+        few = max(annotations // 100, 1)
+        return compare(
             f"A snapshot of {annotations:,} annotations on {self.where}",
-            "Parquet of all tasks, annotations and results, whole each time.",
+            "Parquet files of all tasks, annotations and results. Each snapshot is complete.",
             [
-                self.contender(
+                self._contender(
                     title,
                     "our_snapshot",
                     {"rows": annotations},
                     annotations=annotations,
                     changed=changed,
                 )
-                for title, changed in ((f"after {some:,} changed", some), ("the first", 0))
+                for title, changed in ((f"after {few:,} changed", few), ("the first", 0))
             ],
             repeats,
         )
 
+    def _contender(
+        self, title: str, function: str, expected: Mapping[str, Any], **arguments: int
+    ) -> Contender:
+        return Contender(title, function, {"url": self.url, **arguments}, expected, self.process)
+
 
 @contextmanager
-def labels_on_moto(objects: int, folder: Path) -> Iterator[Labels]:
-    """Give a Label Studio on moto's S3, with a bucket of objects."""
-    with _started(s3_server(folder / "logs")) as s3:
+def label_studio_on_moto(objects: int, folder: Path) -> Iterator[LabelStudioComparisons]:
+    """Run a Label Studio, with a bucket of objects on moto's S3."""
+    with _running(s3_server(folder / "logs")) as s3:
         url = s3.client_environment["AWS_ENDPOINT_URL"]
         print(f"Filling a bucket with {objects:,} objects …", flush=True)  # noqa: T201
-        run("filled_bucket", {"url": url, "objects": objects})
+        run("fill_s3_bucket", {"url": url, "objects": objects})
         with _label_studio(url, folder / "on-moto") as server:
-            yield Labels(server, url, "moto")
+            yield LabelStudioComparisons(server, url, "moto")
 
 
 @contextmanager
-def labels_on_made_up_bucket(objects: int, folder: Path) -> Iterator[Labels]:
-    """Give a Label Studio on a server whose objects take no time."""
-    with list_server(objects) as url, _label_studio(url, folder / "on-made-up") as server:
-        yield Labels(server, url, "a made-up bucket")
+def label_studio_on_synthetic_s3(objects: int, folder: Path) -> Iterator[LabelStudioComparisons]:
+    """Run a Label Studio, with a bucket of objects on the synthetic S3 server."""
+    with synthetic_s3(objects) as url, _label_studio(url, folder / "on-synthetic") as server:
+        yield LabelStudioComparisons(server, url, "a synthetic bucket")
 
 
 @contextmanager
 def _label_studio(url: str, folder: Path) -> Iterator[Server]:
     buckets = {**ENVIRONMENT, "AWS_ENDPOINT_URL": url}
-    with _started(label_studio_server(folder, folder / "logs", buckets)) as server:
+    with _running(label_studio_server(folder, folder / "logs", buckets)) as server:
         yield server

@@ -1,4 +1,4 @@
-"""A deployment with many connections: all of it is real but the buckets of their sources."""
+"""A deployment with many connections, in which only the source buckets are synthetic."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING
 
 import boto3
 
-from benchmarks.contender import list_server
-from benchmarks.load_contenders import CONFIG
-from benchmarks.synthetic_s3 import Numbered, etag
+from benchmarks.fixtures import LABEL_CONFIG, range_boundaries, record_as_loaded
+from benchmarks.synthetic_s3 import NumberedKeys, synthetic_s3
 from ls_pipeline.cli.servers.local_servers import daemons_are_healthy
 from ls_pipeline.cli.servers.server import Server
-from ls_pipeline.domain.diff import KnownObject, State
-from ls_pipeline.domain.listing_ranges import BoundaryTracker, RangeDiff
 from ls_pipeline.engine.load import load
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.progress import SilentProgress
@@ -30,16 +27,16 @@ if TYPE_CHECKING:
 
     from ls_pipeline.resources.ledger.ledger import Ledger
 
-LABELS = "labels"
-"""The bucket that all completions go to."""
+LABELS_BUCKET = "labels"
+"""The target bucket of all connections."""
 
 BIG, MISSING, SILENT = "big", "missing", "silent"
-"""Connections beside the many: one with very many objects, and two whose buckets fail."""
+"""Special connections: one with very many objects, and two whose buckets fail."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How many connections with how many objects each, and the objects of one more."""
+    """The number of small connections and of their objects, and the objects of the big one."""
 
     connections: int
     objects: int
@@ -49,38 +46,33 @@ class Shape:
     def small(self) -> list[str]:
         return [f"load-{number:03}" for number in range(self.connections)]
 
-    @property
-    def changing(self) -> list[str]:
-        """The connections whose buckets answer."""
-        return [*self.small, BIG]
-
 
 @contextmanager
-def made_up_buckets(shape: Shape, latency: float) -> Iterator[str]:
-    """Serve a bucket for each connection, of its name."""
+def source_buckets(shape: Shape, latency: float) -> Iterator[str]:
+    """Serve a synthetic bucket for each connection, with the connection's name."""
     sizes = [f"{BIG}={shape.big}"]
-    with list_server(
+    with synthetic_s3(
         shape.objects, latency, bucket=sizes, missing=[MISSING], silent=[SILENT]
     ) as url:
         yield url
 
 
 def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None:
-    """Make all connections, and load what is in their buckets.
+    """Create all connections, and load the objects of the small ones.
 
-    Of the big one the ledger is told that all is loaded: Label Studio has no tasks of it but
-    those of what changes from now on.
+    The objects of the big connection are only recorded as loaded. In Label Studio, it has no tasks
+    until its objects change.
     """
-    boto3.client("s3", endpoint_url=target_url).create_bucket(Bucket=LABELS)
-    target = {"type": "s3-completions", "path": LABELS}
-    for name in (*shape.changing, MISSING, SILENT):
-        at = {"endpoint_url": source_url}
+    boto3.client("s3", endpoint_url=target_url).create_bucket(Bucket=LABELS_BUCKET)
+    target = {"type": "s3-completions", "path": LABELS_BUCKET}
+    for name in (*shape.small, BIG, MISSING, SILENT):
+        endpoint = {"endpoint_url": source_url}
         settings = build_connection(
             name,
-            source={"type": "s3", "path": name, "params": {**at, "prefix": "objects"}},
+            source={"type": "s3", "path": name, "params": {**endpoint, "prefix": "objects"}},
             target={**target, "params": {"endpoint_url": target_url, "prefix": name}},
             project=name,
-            label_config=CONFIG,
+            label_config=LABEL_CONFIG,
         )
         ledger.save(settings, "benchmarks")
     buckets, app = S3Buckets(endpoint_url=source_url), LabelStudio()
@@ -91,34 +83,30 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
         with account.lease() as lease:
             load(account, lease, settings, buckets.open(name), app, SilentProgress())
 
-    for name in shape.small:  # Label Studio on SQLite makes one twice while it is busy
-        app.find_or_create_project(name, CONFIG)
+    for name in shape.small:  # a busy Label Studio on SQLite would create some projects twice
+        app.find_or_create_project(name, LABEL_CONFIG)
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(load_all, shape.small):
             pass
-    _claim(ledger, shape.big, app, buckets)
+    _record_big_connection(ledger, shape.big, app, buckets)
 
 
-def _claim(ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets) -> None:
-    account, keys = ledger.account(BIG), Numbered(objects)
+def _record_big_connection(
+    ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets
+) -> None:
+    account = ledger.account(BIG)
     source = account.revision().connection.source
     assert source is not None  # noqa: S101 - for the type alone
-    select, tracker = source.params.filter, BoundaryTracker()
-    for listing_range in buckets.open(BIG).ranges(select.folder):
-        tracker.record(RangeDiff(listing_range.through, 0, [], completed=listing_range))
+    select = source.params.filter
+    boundaries = range_boundaries(buckets.open(BIG), select.folder)
     with account.lease() as lease:
-        account.set_projects(lease, {1: app.find_or_create_project(BIG, CONFIG).id})
-        for begin in range(0, objects, 10_000):
-            known = [
-                KnownObject(key, etag(key), len(key) + 12, State.LOADED)
-                for key in keys[begin : begin + 10_000]
-            ]
-            account.record(lease, finished=known)
-        account.set_range_boundaries(lease, select, tracker.range_boundaries([]))
+        account.set_projects(lease, {1: app.find_or_create_project(BIG, LABEL_CONFIG).id})
+        record_as_loaded(account, lease, NumberedKeys(objects))
+        account.set_range_boundaries(lease, select, boundaries)
 
 
 def pipeline(home: Path, environment: Mapping[str, str]) -> Server:
-    """Give what a person starts, in a home that is filled: Dagster, and who watches it."""
+    """Return ``ls-pipeline start`` in a home that is already filled, not started yet."""
     program = Path(sys.executable).with_name("ls-pipeline")
     return Server(
         "ls-pipeline start",

@@ -1,19 +1,23 @@
-"""Contenders at writing the labels of a real Label Studio to a bucket."""
+"""Contenders that write the labels of a real Label Studio to a bucket.
+
+Each function sets up its work and returns a function that does it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from benchmarks.load_contenders import (
+from benchmarks.fixtures import (
     BUCKET,
-    CONFIG,
-    bucket_at,
-    client_of_label_studio,
+    LABEL_CONFIG,
+    Result,
+    annotation_result,
     import_tasks,
-    label,
-    new_account,
+    label_studio_client,
+    new_connection,
     new_project,
+    open_bucket,
 )
 
 if TYPE_CHECKING:
@@ -25,20 +29,18 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger.lease import Lease
 
-Result = dict[str, Any]
-
 
 def our_export(url: str, annotations: int, again: int) -> Callable[[], Result]:
-    """Export a labeled project; with ``again`` a second time.
+    """Export a labeled project; with ``again``, measure the second export.
 
-    Another, of ten, comes before: it imports what is only imported when it is needed.
+    Ten annotations are exported first, so that everything is imported when the measurement begins.
     """
-    _Ours(url, 10).export()
-    ours = _Ours(url, annotations)
+    LabeledConnection(url, 10).export()
+    labeled = LabeledConnection(url, annotations)
 
     def work() -> Result:
-        ours.export()
-        return {"objects": _count(ours.bucket, f"{ours.prefix}/")}
+        labeled.export()
+        return {"objects": _count_objects(labeled.bucket, f"{labeled.prefix}/")}
 
     if again:
         work()
@@ -46,10 +48,10 @@ def our_export(url: str, annotations: int, again: int) -> Callable[[], Result]:
 
 
 def label_studio_target_sync(url: str, annotations: int, again: int) -> Callable[[], Result]:
-    """Let Label Studio sync its own S3 target storage; with ``again`` a second time."""
-    client, title = client_of_label_studio(), uuid4().hex
+    """Let Label Studio sync its own S3 target storage; with ``again``, measure the second sync."""
+    client, title = label_studio_client(), uuid4().hex
     project = new_project(client, title)
-    import_labeled(client, project, annotations)
+    import_labeled_tasks(client, project, annotations)
     storage = client.post(
         "/api/storages/export/s3",
         json={
@@ -63,11 +65,11 @@ def label_studio_target_sync(url: str, annotations: int, again: int) -> Callable
     ).raise_for_status()
 
     def work() -> Result:
-        number = storage.json()["id"]
-        done = client.post(f"/api/storages/export/s3/{number}/sync").raise_for_status()
-        if done.json()["status"] != "completed":
-            raise ValueError(done.text)
-        return {"objects": _count(bucket_at(url), f"{title}/")}
+        storage_id = storage.json()["id"]
+        sync = client.post(f"/api/storages/export/s3/{storage_id}/sync").raise_for_status()
+        if sync.json()["status"] != "completed":
+            raise ValueError(sync.text)
+        return {"objects": _count_objects(open_bucket(url), f"{title}/")}
 
     if again:
         work()
@@ -75,23 +77,23 @@ def label_studio_target_sync(url: str, annotations: int, again: int) -> Callable
 
 
 def our_snapshot(url: str, annotations: int, changed: int) -> Callable[[], Result]:
-    """Make the first snapshot or, with ``changed``, the one after so many annotations changed."""
-    few, ours = _Ours(url, 10), _Ours(url, annotations)
-    for one in (few, ours):
-        one.export()
+    """Make the first snapshot; with ``changed``, the one after that many annotations changed."""
+    few, labeled = LabeledConnection(url, 10), LabeledConnection(url, annotations)
+    few.export()
     few.snapshot()
+    labeled.export()
     if changed:
-        ours.snapshot()
-        ours.change(changed)
-        ours.export()
+        labeled.snapshot()
+        labeled.change_annotations(changed)
+        labeled.export()
 
     def work() -> Result:
-        return {"rows": ours.snapshot()}
+        return {"rows": labeled.snapshot()}
 
     return work
 
 
-class _Ours:
+class LabeledConnection:
     """A connection without a source, on a project with labeled tasks."""
 
     def __init__(self, url: str, annotations: int) -> None:
@@ -100,11 +102,11 @@ class _Ours:
         self.prefix = f"labels/{uuid4().hex}"
         params = {"endpoint_url": url, "prefix": self.prefix}
         target = {"type": "s3-completions", "path": BUCKET, "params": params}
-        self.account, self.app = new_account(None, target), LabelStudio()
-        self.bucket = bucket_at(url)
-        self.client = client_of_label_studio()
-        self.project = self.app.find_or_create_project(self.account.name, CONFIG)
-        import_labeled(self.client, self.project.id, annotations)
+        self.account, self.app = new_connection(None, target), LabelStudio()
+        self.bucket = open_bucket(url)
+        self.client = label_studio_client()
+        self.project = self.app.find_or_create_project(self.account.name, LABEL_CONFIG)
+        import_labeled_tasks(self.client, self.project.id, annotations)
 
     def export(self) -> None:
         from ls_pipeline.engine.export import export
@@ -131,22 +133,22 @@ class _Ours:
 
         return projects_of(self.account, lease, self.account.revision().connection, self.app)
 
-    def change(self, count: int) -> None:
-        """Relabel tasks, spread over all of them as people's second thoughts are."""
+    def change_annotations(self, count: int) -> None:
+        """Change annotations of tasks that are spread evenly over the project."""
         states = list(self.app.task_states(self.project.id))
-        some = [one.id for one in states][:: len(states) // count][:count]
-        for completion in self.app.completions(self.project.id, some):
+        task_ids = [state.id for state in states][:: len(states) // count][:count]
+        for completion in self.app.completions(self.project.id, task_ids):
             (annotation,) = completion.document["annotations"]
-            body = {"result": [label("other")]}
+            body = {"result": [annotation_result("other")]}
             self.client.patch(f"/api/annotations/{annotation['id']}/", json=body).raise_for_status()
 
 
-def import_labeled(client: httpx.Client, project: int, annotations: int) -> None:
-    """Import tasks, each with an annotation: the fastest way to a labeled project."""
-    labeled = [{"result": [label("any")]}]
+def import_labeled_tasks(client: httpx.Client, project: int, annotations: int) -> None:
+    """Import tasks with one annotation each: the fastest way to a labeled project."""
+    labeled = [{"result": [annotation_result("any")]}]
     tasks = [{"data": {"text": f"text {n}"}, "annotations": labeled} for n in range(annotations)]
     import_tasks(client, project, tasks)
 
 
-def _count(bucket: Bucket, prefix: str) -> int:
+def _count_objects(bucket: Bucket, prefix: str) -> int:
     return sum(len(page) for page in bucket.pages(prefix))

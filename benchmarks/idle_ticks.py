@@ -1,4 +1,4 @@
-"""What one tick costs with nothing else going on: processor time, ours and Label Studio's."""
+"""What a tick costs that finds nothing new: CPU time, ours and Label Studio's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from benchmarks.contender import processor_of
+from benchmarks.processes import cpu_seconds_of
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.completions import completions_tick
@@ -21,44 +21,47 @@ if TYPE_CHECKING:
 
     from ls_pipeline.resources.ledger.ledger import Ledger
 
+    Tick = Callable[[str | None], dg.SensorResult]
+    """Run one tick with a cursor."""
+
 TICKS = 5
-"""Of each sensor; the first, which opens connections, does not count."""
+"""Ticks of each sensor. The first opens connections, and is not counted."""
 
 
 @dataclass(frozen=True)
-class Alone:
-    """The processor seconds of a tick that found nothing, by medians."""
+class IdleTickCost:
+    """The median CPU seconds of a tick that finds nothing new."""
 
     sensor: str
     ours: float
     label_studio: float
 
 
-def ticks_alone(ledger: Ledger, label_studio: int) -> list[Alone]:
-    """Take some ticks in this process; ``label_studio`` is the id of its process."""
+def idle_tick_costs(ledger: Ledger, label_studio: int) -> list[IdleTickCost]:
+    """Run some ticks in this process; ``label_studio`` is the id of its process."""
     buckets, app = S3Buckets(), LabelStudio()
     with dg.DagsterInstance.ephemeral() as instance:
-        looks, labels = ProbePool(), ProbePool()
+        bucket_probes, label_probes = ProbePool(), ProbePool()
 
-        def at_buckets(cursor: str | None) -> dg.SensorResult:
+        def tick_objects(cursor: str | None) -> dg.SensorResult:
             context = dg.build_sensor_context(instance=instance, cursor=cursor)
-            return objects_tick(context, ledger, "s3", buckets.bucket_of, looks)
+            return objects_tick(context, ledger, "s3", buckets.bucket_of, bucket_probes)
 
-        def at_labels(cursor: str | None) -> dg.SensorResult:
+        def tick_completions(cursor: str | None) -> dg.SensorResult:
             context = dg.build_sensor_context(instance=instance, cursor=cursor)
-            return completions_tick(context, ledger, app, labels)
+            return completions_tick(context, ledger, app, label_probes)
 
         return [
-            _alone("s3_objects", at_buckets, label_studio),
-            _alone("completions", at_labels, label_studio),
+            _cost("s3_objects", tick_objects, label_studio),
+            _cost("completions", tick_completions, label_studio),
         ]
 
 
-def _alone(sensor: str, tick: Callable[[str | None], dg.SensorResult], label_studio: int) -> Alone:
-    cursor, ours, theirs = None, [], []
+def _cost(sensor: str, tick: Tick, label_studio: int) -> IdleTickCost:
+    cursor, ours, label_studios = None, [], []
     for _ in range(TICKS):
-        began = time.process_time(), processor_of(label_studio)
+        before = time.process_time(), cpu_seconds_of(label_studio)
         cursor = tick(cursor).cursor
-        ours.append(time.process_time() - began[0])
-        theirs.append(processor_of(label_studio) - began[1])
-    return Alone(sensor, statistics.median(ours[1:]), statistics.median(theirs[1:]))
+        ours.append(time.process_time() - before[0])
+        label_studios.append(cpu_seconds_of(label_studio) - before[1])
+    return IdleTickCost(sensor, statistics.median(ours[1:]), statistics.median(label_studios[1:]))

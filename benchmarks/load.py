@@ -1,7 +1,7 @@
-"""Many connections in one deployment, for hours: ``python -m benchmarks.load --minutes 120``.
+"""Run many connections in one deployment, for hours: ``python -m benchmarks.load --minutes 120``.
 
-Writes a page with a chart, and what was sampled to files aside. All is real but the source buckets;
-the ledger and Dagster's storage are on SQLite, or on a PostgreSQL server whose address is given.
+Writes a page with a chart, and files with the raw samples. Only the source buckets are synthetic.
+The ledger and Dagster's storage are on SQLite, or on the PostgreSQL server of ``--postgresql``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import dagster as dg
 
 from benchmarks import load_report
 from benchmarks.contender import ENVIRONMENT
-from benchmarks.deployment import Shape, fill, made_up_buckets, pipeline
-from benchmarks.idle_ticks import ticks_alone
-from benchmarks.resource_samples import Databases, Sampling, Took, rows, ticks
-from benchmarks.traffic import World
+from benchmarks.deployment import Shape, fill, pipeline, source_buckets
+from benchmarks.idle_ticks import idle_tick_costs
+from benchmarks.resource_samples import Databases, Sampler, SensorTick, ended_ticks, write_rows
+from benchmarks.traffic import Traffic
 from ls_pipeline.cli.context import create_dagster_home
 from ls_pipeline.cli.servers.local_servers import label_studio_server, s3_server
 from ls_pipeline.cli.servers.server import running
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     from benchmarks.resource_samples import Sample
 
-GRACE = 300.0
-"""Seconds that the last changes have to arrive in; when they have, nobody waits."""
+GRACE_SECONDS = 300.0
+"""How long the last changes may take to arrive. The measurement ends as soon as they have."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """The addresses of source buckets and of the target's, and Label Studio's process."""
+class Servers:
+    """The URLs of the source buckets and of the target, and Label Studio's process."""
 
     source_url: str
     target_url: str
@@ -48,91 +48,91 @@ class Served:
 
 
 @contextmanager
-def servers(folder: Path, shape: Shape, latency: float) -> Iterator[Served]:
-    """Run buckets and a Label Studio, and lead clients there."""
+def servers(folder: Path, shape: Shape, latency: float) -> Iterator[Servers]:
+    """Run the buckets and a Label Studio, and point clients to them by environment variables."""
     target = s3_server(folder / "logs")
-    labels = label_studio_server(folder / "label-studio", folder / "logs", ENVIRONMENT)
-    with made_up_buckets(shape, latency) as source_url, running([target, labels]):
-        os.environ.update({**ENVIRONMENT, **labels.client_environment})
-        process = labels._process  # noqa: SLF001
-        yield Served(source_url, target.url, process.pid if process else 0)
+    label_studio = label_studio_server(folder / "label-studio", folder / "logs", ENVIRONMENT)
+    with source_buckets(shape, latency) as source_url, running([target, label_studio]):
+        os.environ.update({**ENVIRONMENT, **label_studio.client_environment})
+        process = label_studio._process  # noqa: SLF001
+        yield Servers(source_url, target.url, process.pid if process else 0)
 
 
 @dataclass(frozen=True)
-class Watch:
-    """For how long to watch a deployment, how often to sample it, and the folder for all of it."""
+class Observation:
+    """How long to observe a deployment, how often to sample it, and the folder for the samples."""
 
     seconds: float
-    every: float
+    sample_every: float
     folder: Path
 
 
-def watched(
+def observe(
     home: Path,
-    world: World,
-    watch: Watch,
+    traffic: Traffic,
+    observation: Observation,
     databases: Databases,
     environment: Mapping[str, str],
-) -> tuple[list[Sample], list[Took]]:
-    """Start everything in a filled home, and have its world change meanwhile."""
+) -> tuple[list[Sample], list[SensorTick]]:
+    """Run ``ls-pipeline start`` in a filled home, with traffic; return samples and ticks."""
     start = pipeline(home, environment)
     with ExitStack() as stack:
         stack.enter_context(running([start]))
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(home / "dagster")))
         process = start._process  # noqa: SLF001
-        sampling = Sampling(process.pid if process else 0, databases, watch.folder)
-        end = time.time() + watch.seconds
-        while (now := time.time()) < end or (world.waiting and now < end + GRACE):
+        sampler = Sampler(process.pid if process else 0, databases, observation.folder)
+        end = time.time() + observation.seconds
+        while (now := time.time()) < end or (traffic.pending and now < end + GRACE_SECONDS):
             if now < end:
-                world.happen()
-            world.look()
-            if now >= sampling.began + len(sampling.samples) * watch.every:
-                sampling.look(instance, len(world.waiting))
-                world.write(watch.folder / "changes.csv")
+                traffic.make_due_changes()
+            traffic.check_arrivals()
+            if now >= sampler.began + len(sampler.samples) * observation.sample_every:
+                sampler.take_sample(instance, len(traffic.pending))
+                traffic.write(observation.folder / "changes.csv")
             time.sleep(0.5)
-        took = ticks(instance)
-        rows(watch.folder / "ticks.csv", map(astuple, took))
-        return sampling.samples, took
+        ticks = ended_ticks(instance)
+        write_rows(observation.folder / "ticks.csv", map(astuple, ticks))
+        return sampler.samples, ticks
 
 
-def measure(asked: argparse.Namespace, folder: Path) -> None:
-    """Set everything up, watch it, and write what was seen."""
-    shape = Shape(asked.connections, asked.objects, asked.big)
+def measure(options: argparse.Namespace, folder: Path) -> None:
+    """Set up a deployment, observe it, and write the page."""
+    shape = Shape(options.connections, options.objects, options.big)
     home = folder / "home"
     os.environ["LS_PIPELINE_HOME"] = str(home)
     os.environ["DAGSTER_HOME"] = str(home / "dagster")
-    databases = Databases(home, asked.postgresql)
+    databases = Databases(home, options.postgresql)
     databases.prepare(create_dagster_home())
-    with servers(folder, shape, asked.latency) as served:
+    with servers(folder, shape, options.latency) as addresses:
         ledger = Ledger(database_url())
         print(f"Filling {shape} …", flush=True)  # noqa: T201
-        fill(ledger, shape, served.source_url, served.target_url)
-        print("Watching …", flush=True)  # noqa: T201
-        world = World(ledger, shape, served.source_url, (asked.puts, asked.labels))
-        watch = Watch(asked.minutes * 60, asked.sample, asked.raw)
-        samples, took = watched(home, world, watch, databases, databases.environment)
-        alone = ticks_alone(ledger, served.label_studio)
-    load_report.write(asked, samples, took, world.changes, alone)
+        fill(ledger, shape, addresses.source_url, addresses.target_url)
+        print("Observing …", flush=True)  # noqa: T201
+        traffic = Traffic(ledger, shape, addresses.source_url, (options.puts, options.labels))
+        observation = Observation(options.minutes * 60, options.sample, options.raw)
+        samples, ticks = observe(home, traffic, observation, databases, databases.environment)
+        costs = idle_tick_costs(ledger, addresses.label_studio)
+    load_report.write(options, load_report.Measured(samples, ticks, traffic.changes, costs))
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Measure what the command line describes."""
     parser = argparse.ArgumentParser(prog="benchmarks.load", description=__doc__)
     parser.add_argument("--connections", type=int, default=20)
-    parser.add_argument("--objects", type=int, default=1000, help="Of each connection.")
-    parser.add_argument("--big", type=int, default=100_000, help="Objects of one more.")
+    parser.add_argument("--objects", type=int, default=1000, help="Objects of each connection.")
+    parser.add_argument("--big", type=int, default=100_000, help="Objects of the big connection.")
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--puts", type=float, default=20, help="Seconds between two, on average.")
-    parser.add_argument("--labels", type=float, default=30, help="Seconds between two, likewise.")
+    parser.add_argument("--puts", type=float, default=20, help="Mean seconds between two objects.")
+    parser.add_argument("--labels", type=float, default=30, help="Mean seconds between two labels.")
     parser.add_argument("--sample", type=float, default=30, help="Seconds between two samples.")
-    parser.add_argument("--latency", type=float, default=0.08, help="Seconds before an answer.")
+    parser.add_argument("--latency", type=float, default=0.08, help="Of each response, in seconds.")
     parser.add_argument("--postgresql", default="", help="USER:PASSWORD@HOST:PORT of a server.")
     raw = Path(tempfile.gettempdir(), "ls-pipeline-load")
-    parser.add_argument("--raw", type=Path, default=raw, help="Folder for what was sampled.")
+    parser.add_argument("--raw", type=Path, default=raw, help="Folder for the raw samples.")
     parser.add_argument("--output", type=Path, default=Path("docs/load.md"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(asked, Path(folder))
+        measure(options, Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What was measured under load, for people: tables, and a chart over time."""
+"""The page of the measurement under load: tables, and a chart over time."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,24 +15,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from benchmarks.idle_ticks import Alone
-    from benchmarks.resource_samples import Sample, Took
+    from matplotlib.axes import Axes
+
+    from benchmarks.idle_ticks import IdleTickCost
+    from benchmarks.resource_samples import Sample, SensorTick
     from benchmarks.traffic import Change
 
 HEAD = """# Under load
 
 Written by `make load CONNECTIONS={connections} EACH={objects} BIG={big} MINUTES={minutes:g}`, on
-{machine}; the ledger and Dagster's storage are on {storage}.
+{machine}. The ledger and Dagster's storage are on {storage}.
 
-{connections} connections of {objects:,} objects each, one of {big:,}, one whose bucket does not
-exist and one whose bucket never answers, in one deployment as `ls-pipeline start` runs it, for
-{lasted:.0f} minutes: {minutes:g} of changes, and the rest for the last of them to arrive. Buckets
-are made up, and answer after {latency:.0f} ms; the targets' bucket is moto's, Label Studio is real,
-and all of it ran on this one machine. Somewhere an object was put every {puts:g} seconds on
-average, one in ten of them in the big bucket, and a task was labeled every {labels:g}.
+One deployment as `ls-pipeline start` runs it has {connections} connections with {objects:,} objects
+each, one with {big:,}, one whose bucket does not exist, and one whose bucket never answers. It ran
+for {lasted:.0f} minutes: {minutes:g} with changes, and the rest until the last of them arrived. On
+average, an object was put every {puts:g} seconds, one in ten of them in the big bucket. A task was
+labeled every {labels:g} seconds.
 
-The machine's load average was {load:.0f}, by the median: where that is more than it has cores,
-others were at work on it, too, and without them the seconds by the clock were fewer.
+The source buckets are synthetic and answer after {latency:.0f} ms. The target bucket is moto's, and
+Label Studio is real. Everything ran on one machine. The median of its load average was {load:.0f}.
+If that is more than its cores, the times below would be shorter on an idle machine.
 
 ![chart]({picture})
 
@@ -40,100 +43,113 @@ others were at work on it, too, and without them the seconds by the clock were f
 MEGABYTE = 1e6
 
 
-def write(
-    asked: Namespace,
-    samples: Sequence[Sample],
-    took: Sequence[Took],
-    changes: Sequence[Change],
-    alone: Sequence[Alone],
-) -> None:
-    """Write all that was measured, and a chart beside it."""
-    picture = asked.output.with_suffix(".svg")
-    chart(samples, took, changes, picture)
+@dataclass(frozen=True)
+class Measured:
+    """Everything that was measured under load."""
+
+    samples: Sequence[Sample]
+    ticks: Sequence[SensorTick]
+    changes: Sequence[Change]
+    idle_ticks: Sequence[IdleTickCost]
+
+
+def write(options: Namespace, measured: Measured) -> None:
+    """Write the page, and the chart next to it."""
+    picture = options.output.with_suffix(".svg")
+    chart(measured, picture)
     head = HEAD.format(
         machine=machine(),
         picture=picture.name,
-        storage="PostgreSQL" if asked.postgresql else "SQLite",
-        lasted=samples[-1].seconds / 60,
-        load=np.median([one.load for one in samples]),
-        **{**vars(asked), "latency": asked.latency * 1000},
+        storage="PostgreSQL" if options.postgresql else "SQLite",
+        lasted=measured.samples[-1].seconds / 60,
+        load=np.median([sample.load for sample in measured.samples]),
+        **{**vars(options), "latency": options.latency * 1000},
     )
-    parts = [ages(changes), ticks(took), costs(alone), memory(samples), growth(samples)]
-    asked.output.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
+    parts = [
+        arrival_table(measured.changes),
+        tick_table(measured.ticks),
+        idle_tick_table(measured.idle_ticks),
+        memory_table(measured.samples),
+        growth_table(measured.samples),
+    ]
+    options.output.write_text(head + "\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def ages(changes: Sequence[Change]) -> str:
-    """Tell how old changes were when they had arrived."""
-    small = [one for one in changes if one.what == "object" and one.connection != BIG]
-    big = [one for one in changes if one.what == "object" and one.connection == BIG]
-    labels = [one for one in changes if one.what == "label"]
+def arrival_table(changes: Sequence[Change]) -> str:
+    """Return how long changes took to arrive, as Markdown."""
+    objects = [change for change in changes if change.kind == "object"]
+    small = [change for change in objects if change.connection != BIG]
+    big = [change for change in objects if change.connection == BIG]
+    labels = [change for change in changes if change.kind == "label"]
     lines = [
         "| | count | p50 | p95 | worst | never |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
-        _ages("objects, until their tasks are in Label Studio", small),
-        _ages("objects of the big bucket, likewise", big),
-        _ages("labels, until they are in the target", labels),
+        _arrival_row("objects, until their tasks are in Label Studio", small),
+        _arrival_row("the same, of the big bucket", big),
+        _arrival_row("labels, until they are in the target", labels),
     ]
-    return "## How old a change is when it has arrived\n\n" + "\n".join(lines)
+    return "## How long a change takes to arrive\n\n" + "\n".join(lines)
 
 
-def _ages(title: str, changes: Sequence[Change]) -> str:
-    found = [one.age for one in changes if one.age is not None]
-    never = len(changes) - len(found)
-    cells = [f"{np.quantile(found, at):.0f} s" for at in (0.5, 0.95, 1)] if found else ["", "", ""]
+def _arrival_row(title: str, changes: Sequence[Change]) -> str:
+    ages = [change.age for change in changes if change.age is not None]
+    never = len(changes) - len(ages)
+    cells = [f"{np.quantile(ages, at):.0f} s" for at in (0.5, 0.95, 1)] if ages else ["", "", ""]
     return f"| {title} | {len(changes)} | {' | '.join(cells)} | {never} |"
 
 
-def ticks(took: Sequence[Took]) -> str:
-    """Tell how long ticks took, and how often each sensor had one."""
+def tick_table(ticks: Sequence[SensorTick]) -> str:
+    """Return the durations of each sensor's ticks and the longest pause, as Markdown."""
     lines = [
-        "| sensor | ticks | p50 | p95 | longest | failed | longest pause between two |",
+        "| sensor | ticks | p50 | p95 | longest | failed | longest time between two |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for sensor in sorted({one.sensor for one in took}):
-        mine = sorted((one for one in took if one.sensor == sensor), key=lambda one: one.began)
-        seconds = [one.seconds for one in mine]
-        cells = [f"{np.quantile(seconds, at):.1f} s" for at in (0.5, 0.95, 1)]
-        pause = max(np.diff([one.began for one in mine]), default=0.0)
-        failed = sum(one.failed for one in mine)
-        lines.append(
-            f"| `{sensor}` | {len(mine)} | {' | '.join(cells)} | {failed} | {pause:.0f} s |"
+    for sensor in sorted({tick.sensor for tick in ticks}):
+        own_ticks = sorted(
+            (tick for tick in ticks if tick.sensor == sensor), key=lambda tick: tick.began
         )
-    about = "A tick may take 10 seconds, and 2 more for looks that are about to end."
+        seconds = [tick.seconds for tick in own_ticks]
+        cells = [f"{np.quantile(seconds, at):.1f} s" for at in (0.5, 0.95, 1)]
+        pause = max(np.diff([tick.began for tick in own_ticks]), default=0.0)
+        failed = sum(tick.failed for tick in own_ticks)
+        lines.append(
+            f"| `{sensor}` | {len(own_ticks)} | {' | '.join(cells)} | {failed} | {pause:.0f} s |"
+        )
+    about = "The time budget of a tick is 10 seconds, and 2 more for probes that are about to end."
     return f"## Ticks\n\n{about}\n\n" + "\n".join(lines)
 
 
-def costs(alone: Sequence[Alone]) -> str:
-    """Tell what a tick costs that finds nothing."""
+def idle_tick_table(costs: Sequence[IdleTickCost]) -> str:
+    """Return what a tick costs that finds nothing new, as Markdown."""
     lines = [
-        "| sensor | processor, ours | Label Studio's |",
+        "| sensor | our CPU time | Label Studio's CPU time |",
         "| --- | ---: | ---: |",
-        *(f"| `{one.sensor}` | {one.ours:.2f} s | {one.label_studio:.2f} s |" for one in alone),
+        *(f"| `{cost.sensor}` | {cost.ours:.2f} s | {cost.label_studio:.2f} s |" for cost in costs),
     ]
-    about = "The median of a few ticks afterwards, with nothing new and nothing else going on."
+    about = "The median of a few ticks at the end, with nothing new and no other work going on."
     return f"## What a tick costs\n\n{about}\n\n" + "\n".join(lines)
 
 
-def memory(samples: Sequence[Sample]) -> str:
-    """Tell how much memory each part had, early and late."""
+def memory_table(samples: Sequence[Sample]) -> str:
+    """Return the memory of each process in each quarter of the time, as Markdown."""
     quarters = [samples[len(samples) * at // 4 : len(samples) * (at + 1) // 4] for at in range(4)]
     lines = [
-        "| median of a quarter, MB | first | second | third | last |",
+        "| MB, median of each quarter of the time | first | second | third | last |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for part, title in (
-        ("code_server", "code server, where sensors look"),
+    for process, title in (
+        ("code_server", "code server, where the sensors run"),
         ("daemon", "daemon"),
         ("webserver", "webserver"),
         ("start", "`ls-pipeline start` itself"),
     ):
-        cells = [f"{np.median([getattr(one, part) for one in some]):.0f}" for some in quarters]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        medians = [np.median([getattr(sample, process) for sample in part]) for part in quarters]
+        lines.append(f"| {title} | {' | '.join(f'{median:.0f}' for median in medians)} |")
     return "## Memory\n\n" + "\n".join(lines)
 
 
-def growth(samples: Sequence[Sample]) -> str:
-    """Tell by how much the databases grew, for each tick and run."""
+def growth_table(samples: Sequence[Sample]) -> str:
+    """Return how much disk space each tick and run took, as Markdown."""
     first, last = samples[0], samples[-1]
     ticks, runs = last.ticks - first.ticks, last.runs - first.runs
     rows = [
@@ -142,7 +158,7 @@ def growth(samples: Sequence[Sample]) -> str:
         ("logs", "logs_bytes", f"{runs} runs", runs),
         ("the ledger", "ledger_bytes", f"{runs} runs", runs),
     ]
-    lines = ["| | at first | at last | for | each |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = ["| | at the start | at the end | from | each |", "| --- | ---: | ---: | ---: | ---: |"]
     for title, name, count, number in rows:
         before, after = getattr(first, name), getattr(last, name)
         each = f"{(after - before) / max(number, 1) / 1000:.1f} KB"
@@ -151,36 +167,19 @@ def growth(samples: Sequence[Sample]) -> str:
     return "## What Dagster and the ledger keep\n\n" + "\n".join(lines)
 
 
-def chart(
-    samples: Sequence[Sample], took: Sequence[Took], changes: Sequence[Change], file: Path
-) -> None:
-    """Draw memory, ticks, ages and growth over time, one below the other."""
+def chart(measured: Measured, file: Path) -> None:
+    """Draw memory, ticks, arrivals and growth over time, one below the other."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "ls_pipeline"
     from matplotlib import pyplot as plt
 
-    began = samples[0].at
-    minutes = [one.seconds / 60 for one in samples]
     figure, rows = plt.subplots(4, 1, sharex=True, figsize=(8, 9))
-    for part in ("code_server", "daemon", "webserver", "start"):
-        rows[0].plot(minutes, [getattr(one, part) for one in samples], label=part.replace("_", " "))
-    rows[0].set_title("memory, MB", loc="left", fontsize=10)
-    for sensor in sorted({one.sensor for one in took}):
-        mine = [one for one in took if one.sensor == sensor and one.began >= began]
-        at = [(one.began - began) / 60 for one in mine]
-        rows[1].plot(at, [one.seconds for one in mine], ".", markersize=3, label=sensor)
-    rows[1].set_title("seconds of a tick", loc="left", fontsize=10)
-    for what in ("object", "label"):
-        arrived = [one for one in changes if one.what == what and one.age is not None]
-        at = [(one.happened - began) / 60 for one in arrived]
-        rows[2].plot(at, [one.age for one in arrived], ".", markersize=4, label=what)
-    rows[2].set_title("seconds until a change has arrived", loc="left", fontsize=10)
-    for name in ("ticks", "runs", "logs", "ledger"):
-        sizes = [getattr(one, f"{name}_bytes") for one in samples]
-        rows[3].plot(minutes, [(one - sizes[0]) / MEGABYTE for one in sizes], label=name)
-    rows[3].set_title("growth, MB", loc="left", fontsize=10)
+    _draw_memory(rows[0], measured.samples)
+    _draw_ticks(rows[1], measured)
+    _draw_arrivals(rows[2], measured)
+    _draw_growth(rows[3], measured.samples)
     for axes in rows:
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=7, loc="upper left", ncols=4)
@@ -188,3 +187,44 @@ def chart(
     rows[-1].set_xlabel("minutes")
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None})
+
+
+def _draw_memory(axes: Axes, samples: Sequence[Sample]) -> None:
+    minutes = [sample.seconds / 60 for sample in samples]
+    for process in ("code_server", "daemon", "webserver", "start"):
+        megabytes = [getattr(sample, process) for sample in samples]
+        axes.plot(minutes, megabytes, label=process.replace("_", " "))
+    axes.set_title("memory, MB", loc="left", fontsize=10)
+
+
+def _draw_ticks(axes: Axes, measured: Measured) -> None:
+    began = measured.samples[0].at
+    for sensor in sorted({tick.sensor for tick in measured.ticks}):
+        own_ticks = [
+            tick for tick in measured.ticks if tick.sensor == sensor and tick.began >= began
+        ]
+        minutes = [(tick.began - began) / 60 for tick in own_ticks]
+        seconds = [tick.seconds for tick in own_ticks]
+        axes.plot(minutes, seconds, ".", markersize=3, label=sensor)
+    axes.set_title("seconds of a tick", loc="left", fontsize=10)
+
+
+def _draw_arrivals(axes: Axes, measured: Measured) -> None:
+    began = measured.samples[0].at
+    for kind in ("object", "label"):
+        points = [
+            ((change.happened - began) / 60, change.age)
+            for change in measured.changes
+            if change.kind == kind and change.age is not None
+        ]
+        minutes, ages = [point[0] for point in points], [point[1] for point in points]
+        axes.plot(minutes, ages, ".", markersize=4, label=kind)
+    axes.set_title("seconds until a change has arrived", loc="left", fontsize=10)
+
+
+def _draw_growth(axes: Axes, samples: Sequence[Sample]) -> None:
+    minutes = [sample.seconds / 60 for sample in samples]
+    for name in ("ticks", "runs", "logs", "ledger"):
+        sizes = [getattr(sample, f"{name}_bytes") for sample in samples]
+        axes.plot(minutes, [(size - sizes[0]) / MEGABYTE for size in sizes], label=name)
+    axes.set_title("growth, MB", loc="left", fontsize=10)

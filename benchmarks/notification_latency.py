@@ -1,4 +1,4 @@
-"""An object's way into Label Studio, and its label's to a file, by notifications alone."""
+"""How long an object and its label take when only notifications start runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from benchmarks.load_contenders import BUCKET, CONFIG, bucket_at, label
-from benchmarks.polling_latency import PATIENCE, run_before, table, wait_for_tasks
+from benchmarks.fixtures import BUCKET, LABEL_CONFIG, annotation_result, open_bucket
+from benchmarks.polling_latency import (
+    TIMEOUT,
+    last_run_before,
+    print_durations,
+    table,
+    wait_for_tasks,
+)
 from benchmarks.report import Section
 from ls_pipeline.cli.context import CliContext, create_dagster_home
 from ls_pipeline.cli.servers.local_servers import dagster_server
@@ -26,17 +32,17 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
 
 STEPS = (
-    "an object: until a sensor has looked and asked for a run",
-    "until the task is in Label Studio",
-    "a label: until a sensor has looked and asked for a run",
-    "until its file is in the target",
+    "object: until a sensor requests a run",
+    "object: until the task is in Label Studio",
+    "label: until a sensor requests a run",
+    "label: until its file is in the target",
 )
 
 
-def notified(url: str, puts: int, folder: Path) -> Section:
-    """Put objects and label them, at any moment, while the polls are an hour apart.
+def notification_latency(url: str, puts: int, folder: Path) -> Section:
+    """Put objects and label them at random moments, while polling is reduced to once an hour.
 
-    ``url`` is the server of the buckets and of the queue; the environment names a Label Studio.
+    ``url`` is the server of the buckets and of the queue. The environment names a Label Studio.
     """
     os.environ["LS_PIPELINE_HOME"] = str(folder / "notified")
     os.environ["LS_PIPELINE_POLL_SECONDS"] = "3600"
@@ -45,66 +51,67 @@ def notified(url: str, puts: int, folder: Path) -> Section:
     cli, name = CliContext(), uuid4().hex
     _connect(cli, name, url)
     port = choose_port(None, 3001, WEBHOOKS_HOST)
-    print(f"{puts} objects and their labels, by notifications alone", flush=True)  # noqa: T201
+    print(f"{puts} objects and their labels, by notifications only", flush=True)  # noqa: T201
     with serving(cli.ledger, webhook_secret(), WEBHOOKS_HOST, port) as receiver:
         os.environ["LS_PIPELINE_WEBHOOK_URL"] = receiver
         with running([dagster_server(folder / "logs", dict(os.environ))]):
-            ways = _ways(cli, bucket_at(url), name, puts)
+            durations = _durations(cli, open_bucket(url), name, puts)
     about = (
-        f"{puts} objects, each put at any moment and labeled at another, with Dagster's daemon "
-        "running and its polls an hour apart: what is seen, S3's notifications and Label Studio's "
-        "webhooks have told of. Median and 95th percentile."
+        f"{puts} objects, each put at a random moment and labeled at another. Dagster's daemon "
+        "runs, and polling is reduced to once an hour, so only S3's notifications and Label "
+        "Studio's webhooks start runs. Each second row begins where the row above ends."
     )
-    return Section("By notifications", f"{about}\n\n{table(STEPS, ways)}")
+    return Section("By notifications", f"{about}\n\n{table(STEPS, durations)}")
 
 
 def _connect(cli: CliContext, name: str, url: str) -> None:
-    """Make a connection whose bucket tells a queue, which is made, too."""
-    import boto3  # half a second
+    """Create a queue, a bucket notification that feeds it, and a connection that reads it."""
+    import boto3
 
     sqs = boto3.client("sqs", endpoint_url=url)
     queue = sqs.create_queue(QueueName=name)["QueueUrl"]
-    told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
-    configuration = {"QueueArn": told["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+    configuration = {"QueueArn": attributes["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
     boto3.client("s3", endpoint_url=url).put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [configuration]}
     )
     source = {"type": "s3", "path": BUCKET, "params": {"prefix": name, "notifications": queue}}
     target = {"type": "s3-completions", "path": BUCKET, "params": {"prefix": f"{name}-out"}}
     settings = build_connection(
-        name, source=source, target=target, project=name, label_config=CONFIG
+        name, source=source, target=target, project=name, label_config=LABEL_CONFIG
     )
     cli.ledger.save(settings, "benchmarks")
 
 
-def _ways(cli: CliContext, bucket: Bucket, name: str, puts: int) -> list[list[float]]:
+def _durations(cli: CliContext, bucket: Bucket, name: str, puts: int) -> list[list[float]]:
     bucket.put(f"{name}/first.json", b'{"text": "first"}', "application/json")
     wait_for_tasks(cli, name, 1)
-    chance, ways = random.Random(7), []  # noqa: S311
+    chance, durations = random.Random(7), []  # noqa: S311
     for number in range(2, puts + 2):
         time.sleep(chance.uniform(5, 10))
-        began = time.time()
+        put = time.time()
         bucket.put(f"{name}/{number}.json", b'{"text": "one"}', "application/json")
         loaded = wait_for_tasks(cli, name, number)
-        asked = run_before(cli.instance, loaded).create_timestamp.timestamp()
+        load = last_run_before(cli.instance, loaded).create_timestamp.timestamp()
         time.sleep(chance.uniform(5, 10))
         labeled = time.time()
-        written = _label(cli, bucket, name)
-        again = run_before(cli.instance, written).create_timestamp.timestamp()
-        ways.append([asked - began, loaded - asked, again - labeled, written - again])
-        print("  " + ", ".join(f"{one:.1f} s" for one in ways[-1]), flush=True)  # noqa: T201
-    return ways
+        exported = _label_newest_task(cli, bucket, name)
+        export = last_run_before(cli.instance, exported).create_timestamp.timestamp()
+        durations.append([load - put, loaded - load, export - labeled, exported - export])
+        print_durations(durations[-1])
+    return durations
 
 
-def _label(cli: CliContext, bucket: Bucket, name: str) -> float:
-    """Label the newest task, and wait for its file; give the time."""
+def _label_newest_task(cli: CliContext, bucket: Bucket, name: str) -> float:
+    """Label the newest task and wait for its file; return the time."""
     app = cli.label_studio
     project = app.find_project(name)
     task = app.highest_task_id(project.id if project else 0)
-    app.api.json("POST", f"api/tasks/{task}/annotations/", json={"result": [label("any")]})
-    deadline, key = time.monotonic() + PATIENCE, completion_key(f"{name}-out", task)
+    body = {"result": [annotation_result("any")]}
+    app.api.json("POST", f"api/tasks/{task}/annotations/", json=body)
+    deadline, key = time.monotonic() + TIMEOUT, completion_key(f"{name}-out", task)
     while time.monotonic() < deadline:
         if next(bucket.pages(key), ()):
             return time.time()
         time.sleep(0.1)
-    raise TimeoutError("the label never came to the target")
+    raise TimeoutError("the label did not reach the target")

@@ -1,4 +1,4 @@
-"""What a deployment takes, from minute to minute: memory, disk, and the time of its ticks."""
+"""What a deployment takes over time: memory, CPU, disk, and the durations of its ticks."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from benchmarks.contender import family
+from benchmarks.processes import clock_ticks_in, process_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import dagster as dg
 
-PARTS = {
+COMMANDS = {
     "daemon": "dagster._daemon",
     "code_server": "api grpc",
     "webserver": "dagster_webserver",
     "start": "ls-pipeline start",
 }
-"""Words of a process's command that tell which part it is."""
+"""Words in the command line of each process that a sample has a field for."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One look: when, and seconds since the first; memory in MB, disk in bytes, and counts."""
+    """The state at one moment: memory in MB, disk in bytes, and counts.
+
+    ``at`` is the time, ``seconds`` the time since the first sample.
+    """
 
     at: float
     seconds: float
@@ -38,38 +41,38 @@ class Sample:
     code_server: int
     webserver: int
     start: int
-    processor: float
-    """Seconds of processor time that all of it took so far, runs that ended not included."""
+    cpu_seconds: float
+    """CPU seconds of all processes so far, except for runs that have ended."""
     ticks_bytes: int
     runs_bytes: int
     logs_bytes: int
     ledger_bytes: int
     runs: int
     ticks: int
-    waiting: int
+    pending: int
     """Changes that have not arrived yet."""
     load: float
-    """The machine's load average of the last minute, whoever causes it."""
+    """The machine's load average of the last minute."""
 
 
-STORAGE = """
+DAGSTER_STORAGE = """
 storage:
   postgres:
     postgres_url: {url}
 """
-"""What Dagster's settings say of a PostgreSQL."""
+"""Dagster's settings for a PostgreSQL."""
 
 
 @dataclass(frozen=True)
 class Databases:
-    """Where a deployment keeps what: in files of its home, or on a server of PostgreSQL."""
+    """The databases of a deployment: files in its home, or on a PostgreSQL server."""
 
     home: Path
     server: str = ""
     """``USER:PASSWORD@HOST:PORT``; empty: files."""
 
     def prepare(self, dagster_home: Path) -> None:
-        """Make the two databases, ``ledger`` and ``dagster``, and say so to Dagster and to us."""
+        """Create the databases ``ledger`` and ``dagster``, and configure Dagster and us."""
         if not self.server:
             return
         import psycopg
@@ -78,7 +81,7 @@ class Databases:
             db.execute("CREATE DATABASE ledger")
             db.execute("CREATE DATABASE dagster")
         with (dagster_home / "dagster.yaml").open("a", encoding="utf-8") as settings:
-            settings.write(STORAGE.format(url=f"postgresql://{self.server}/dagster"))
+            settings.write(DAGSTER_STORAGE.format(url=f"postgresql://{self.server}/dagster"))
         os.environ.update(self.environment)
 
     @property
@@ -88,46 +91,46 @@ class Databases:
         return {"LS_PIPELINE_DATABASE_URL": self._url("ledger")}
 
     def sizes(self) -> dict[str, int]:
-        """Give the bytes of each, as `Sample` names them."""
-        place = self.home / "dagster"
-        logs = {"logs_bytes": disk(place / "storage")}
+        """Return the sizes in bytes, by the names of the fields of `Sample`."""
+        dagster = self.home / "dagster"
+        logs = {"logs_bytes": disk_bytes(dagster / "storage")}
         if not self.server:
             return logs | {
-                "ticks_bytes": disk(place / "schedules"),
-                "runs_bytes": disk(place / "history"),
-                "ledger_bytes": sum(map(disk, self.home.glob("ledger.db*"))),
+                "ticks_bytes": disk_bytes(dagster / "schedules"),
+                "runs_bytes": disk_bytes(dagster / "history"),
+                "ledger_bytes": sum(map(disk_bytes, self.home.glob("ledger.db*"))),
             }
-        ticks = self._asked("dagster", "SELECT pg_total_relation_size('job_ticks')")
-        whole = "SELECT pg_database_size(current_database())"
+        ticks = self._query("dagster", "SELECT pg_total_relation_size('job_ticks')")
+        database_size = "SELECT pg_database_size(current_database())"
         return logs | {
             "ticks_bytes": ticks,
-            "runs_bytes": self._asked("dagster", whole) - ticks,
-            "ledger_bytes": self._asked("ledger", whole),
+            "runs_bytes": self._query("dagster", database_size) - ticks,
+            "ledger_bytes": self._query("ledger", database_size),
         }
 
     def _url(self, database: str) -> str:
         return f"postgresql+psycopg://{self.server}/{database}"
 
-    def _asked(self, database: str, question: str) -> int:
+    def _query(self, database: str, query: str) -> int:
         engine = sa.create_engine(self._url(database))
         with engine.connect() as db:
-            found = db.scalar(sa.text(question))
+            value = db.scalar(sa.text(query))
         engine.dispose()
-        return int(found or 0)
+        return int(value or 0)
 
 
-class Sampling:
-    """Looks at the processes below one, and at databases; each look goes to a file at once."""
+class Sampler:
+    """Takes samples of a process tree and its databases, and appends each to a file."""
 
     def __init__(self, process: int, databases: Databases, folder: Path) -> None:
         self.process, self.databases, self.file = process, databases, folder / "samples.csv"
         self.began, self.samples = time.time(), list[Sample]()
         folder.mkdir(parents=True, exist_ok=True)
-        rows(self.file, [[one.name for one in fields(Sample)]])
+        write_rows(self.file, [[column.name for column in fields(Sample)]])
 
-    def look(self, instance: dg.DagsterInstance, waiting: int) -> None:
-        """Take a sample."""
-        memory, processor = parts_of(self.process)
+    def take_sample(self, instance: dg.DagsterInstance, pending: int) -> None:
+        """Take a sample; ``pending`` is the number of changes that have not arrived yet."""
+        memory, cpu_seconds = usage(self.process)
         now = time.time()
         sample = Sample(
             at=round(now, 1),
@@ -136,55 +139,55 @@ class Sampling:
             code_server=memory["code_server"],
             webserver=memory["webserver"],
             start=memory["start"],
-            processor=processor,
+            cpu_seconds=cpu_seconds,
             **self.databases.sizes(),
             runs=instance.get_runs_count(),
-            ticks=len(ticks(instance)),
-            waiting=waiting,
+            ticks=len(ended_ticks(instance)),
+            pending=pending,
             load=os.getloadavg()[0],
         )
         self.samples.append(sample)
-        rows(self.file, [astuple(sample)], "a")
+        write_rows(self.file, [astuple(sample)], "a")
 
 
-def rows(file: Path, some: Iterable[Iterable[object]], mode: str = "w") -> None:
+def write_rows(file: Path, rows: Iterable[Iterable[object]], mode: str = "w") -> None:
     """Write rows to a CSV file."""
     with file.open(mode, newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows(some)
+        csv.writer(out).writerows(rows)
 
 
-def parts_of(process: int) -> tuple[dict[str, int], float]:
-    """Give the MB of each part of a process's family, and the processor seconds of all of it."""
-    memory, ticks = dict.fromkeys(PARTS, 0), 0
-    for number in family(process):
-        place = Path("/proc", str(number))
+def usage(root: int) -> tuple[dict[str, int], float]:
+    """Return the MB of each process in `COMMANDS` below ``root``, and the CPU seconds of all."""
+    memory, clock_ticks = dict.fromkeys(COMMANDS, 0), 0
+    for process in process_tree(root):
+        folder = Path("/proc", str(process))
         try:
-            command = (place / "cmdline").read_text().replace("\0", " ")
-            status = (place / "status").read_text()
-            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_text().replace("\0", " ")
+            status = (folder / "status").read_text()
+            stat = (folder / "stat").read_text()
         except OSError:  # it ended
             continue
-        ticks += sum(map(int, fields[11:15]))
+        clock_ticks += clock_ticks_in(stat)
         if "ls_pipeline.cli.servers.process_guard" in command:
             continue
-        for part, words in PARTS.items():
+        for name, words in COMMANDS.items():
             if words in command and "VmRSS:" in status:
-                memory[part] += int(status.partition("VmRSS:")[2].split()[0]) // 1024
+                memory[name] += int(status.partition("VmRSS:")[2].split()[0]) // 1024
                 break
-    return memory, ticks / os.sysconf("SC_CLK_TCK")
+    return memory, clock_ticks / os.sysconf("SC_CLK_TCK")
 
 
-def disk(place: Path) -> int:
-    """Give the bytes of a file, or of all files in a folder; SQLite's come and go meanwhile."""
-    found = 0
+def disk_bytes(place: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    total = 0
     for file in place.rglob("*") if place.is_dir() else [place]:
-        with suppress(FileNotFoundError):
-            found += file.stat().st_size if file.is_file() else 0
-    return found
+        with suppress(FileNotFoundError):  # SQLite deletes its journals at any time
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 @dataclass(frozen=True)
-class Took:
+class SensorTick:
     """One tick of a sensor that has ended."""
 
     sensor: str
@@ -193,13 +196,13 @@ class Took:
     failed: bool
 
 
-def ticks(instance: dg.DagsterInstance) -> list[Took]:
-    """List all ticks that Dagster knows of and that have ended."""
-    found = []
+def ended_ticks(instance: dg.DagsterInstance) -> list[SensorTick]:
+    """Return all ticks that Dagster knows and that have ended."""
+    ticks = []
     for state in instance.all_instigator_state():
         for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id):
             if tick.end_timestamp:
-                took = tick.end_timestamp - tick.timestamp
+                seconds = tick.end_timestamp - tick.timestamp
                 failed = tick.status.value == "FAILURE"
-                found.append(Took(state.instigator_name, tick.timestamp, took, failed))
-    return found
+                ticks.append(SensorTick(state.instigator_name, tick.timestamp, seconds, failed))
+    return ticks

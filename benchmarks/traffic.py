@@ -1,4 +1,4 @@
-"""What goes on in the world of a deployment, and how old each change is when it has arrived."""
+"""Random changes to a deployment, and how long each takes to arrive."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks.deployment import BIG
-from benchmarks.load_contenders import client_of_label_studio, label
-from benchmarks.resource_samples import rows
-from benchmarks.synthetic_s3 import Numbered, version
+from benchmarks.fixtures import annotation_result, label_studio_client
+from benchmarks.resource_samples import write_rows
+from benchmarks.synthetic_s3 import NumberedKeys, etag_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,62 +21,74 @@ if TYPE_CHECKING:
     from benchmarks.deployment import Shape
     from ls_pipeline.resources.ledger.ledger import Ledger
 
+BIG_SHARE = 0.1
+"""The share of objects that are put into the big bucket."""
+
+NEW_SHARE = 0.7
+"""The share of objects with a new key; the others replace an object."""
+
 
 @dataclass
 class Change:
-    """Something that happened, and whether it has arrived; ``age`` is None until it has."""
+    """An object or a label, and the seconds until it arrived; ``age`` is None until then."""
 
-    what: str
+    kind: str
     connection: str
     happened: float
     has_arrived: Callable[[], bool] = field(repr=False)
     age: float | None = None
 
 
-class World:
+class Traffic:
     """Changes at random moments: objects that are put, and tasks that are labeled.
 
-    ``pauses`` are the mean seconds between two of each kind. One object in ten is the big
-    connection's, else a connection is as likely as another.
+    ``pauses`` are the mean seconds between two objects, and between two labels. All connections are
+    equally likely, except that one object in ten goes to the big one.
     """
 
     def __init__(self, ledger: Ledger, shape: Shape, url: str, pauses: tuple[float, float]) -> None:
         self.ledger, self.shape, self.url = ledger, shape, url
         self.chance = random.Random(7)  # noqa: S311
-        self.labels = client_of_label_studio()
+        self.client = label_studio_client()
         self.changes: list[Change] = []
-        self._tasks = dict(self._unlabeled())
-        self._kinds = list(zip((self._put, self._label), pauses, strict=True))
+        self._unlabeled = dict(self._unlabeled_tasks())
+        self._kinds = list(zip((self._put_object, self._label_task), pauses, strict=True))
         self._due = [0.0, 0.0]
 
-    def happen(self) -> None:
-        """Do what is due: the first of each kind at once."""
-        for at, (happen, pause) in enumerate(self._kinds):
-            if time.time() >= self._due[at]:
-                self.changes.append(happen())
-                self._due[at] = time.time() + self.chance.expovariate(1 / pause)
+    def make_due_changes(self) -> None:
+        """Make the changes that are due. The first of each kind is due immediately."""
+        for index, (make_change, pause) in enumerate(self._kinds):
+            if time.time() >= self._due[index]:
+                self.changes.append(make_change())
+                self._due[index] = time.time() + self.chance.expovariate(1 / pause)
 
-    def look(self) -> None:
-        """Look what has arrived."""
-        for change in self.waiting:
+    def check_arrivals(self) -> None:
+        """Set the age of each change that has arrived by now."""
+        for change in self.pending:
             if change.has_arrived():
                 change.age = time.time() - change.happened
 
     def write(self, file: Path) -> None:
-        """Write all changes to a file."""
-        rows(file, [[one.what, one.connection, one.happened, one.age] for one in self.changes])
+        """Write all changes to a CSV file."""
+        write_rows(
+            file,
+            (
+                [change.kind, change.connection, change.happened, change.age]
+                for change in self.changes
+            ),
+        )
 
     @property
-    def waiting(self) -> list[Change]:
+    def pending(self) -> list[Change]:
         return [change for change in self.changes if change.age is None]
 
-    def _put(self) -> Change:
-        """Put a new object, or another over one that is there."""
+    def _put_object(self) -> Change:
+        """Put a new object, or replace one."""
         small = self.chance.choice(self.shape.small)
-        name = BIG if self.chance.random() < 0.1 else small  # noqa: PLR2004
-        there = Numbered(self.shape.big if name == BIG else self.shape.objects)
-        key = self.chance.choice(there)
-        if self.chance.random() < 0.7:  # noqa: PLR2004
+        name = BIG if self.chance.random() < BIG_SHARE else small
+        keys = NumberedKeys(self.shape.big if name == BIG else self.shape.objects)
+        key = self.chance.choice(keys)
+        if self.chance.random() < NEW_SHARE:
             key = key.replace(".json", f"-{len(self.changes)}.json")
         body = json.dumps({"text": f"change {len(self.changes)}"}).encode()
         request = urllib.request.Request(  # noqa: S310 - our own server
@@ -86,23 +98,24 @@ class World:
         account = self.ledger.account(name)
 
         def has_arrived() -> bool:
-            before = key[:-1]  # no other key lies between
+            before = key[:-1]  # no other key sorts between the two
             known = next(account.known(after=before))
-            return (known.key, known.version) == (key, version(body))
+            return (known.key, known.version) == (key, etag_of(body))
 
         return Change("object", name, time.time(), has_arrived)
 
-    def _label(self) -> Change:
-        """Label a task that nobody has labeled yet."""
-        name = self.chance.choice([one for one, tasks in self._tasks.items() if tasks])
-        tasks = self._tasks[name]
+    def _label_task(self) -> Change:
+        """Label a task that has no label yet."""
+        name = self.chance.choice([name for name, tasks in self._unlabeled.items() if tasks])
+        tasks = self._unlabeled[name]
         task = tasks.pop(self.chance.randrange(len(tasks)))
-        url = f"/api/tasks/{task}/annotations/"
-        self.labels.post(url, json={"result": [label("any")]}).raise_for_status()
+        body = {"result": [annotation_result("any")]}
+        self.client.post(f"/api/tasks/{task}/annotations/", json=body).raise_for_status()
         account = self.ledger.account(name)
         return Change("label", name, time.time(), lambda: bool(account.exported([task])))
 
-    def _unlabeled(self) -> Iterator[tuple[str, list[int]]]:
+    def _unlabeled_tasks(self) -> Iterator[tuple[str, list[int]]]:
+        keys = NumberedKeys(self.shape.objects)[:]
         for name in self.shape.small:
-            rows = self.ledger.account(name).rows_of_all(Numbered(self.shape.objects)[:])
-            yield name, [row.task_id for found in rows.values() for row in found.values()]
+            objects = self.ledger.account(name).rows_of_all(keys).values()
+            yield name, [row.task_id for rows in objects for row in rows.values()]

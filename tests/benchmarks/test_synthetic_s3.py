@@ -1,4 +1,4 @@
-"""The made-up bucket, seen with the clients that are measured on it."""
+"""The synthetic S3 server, seen through the clients that are measured on it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from benchmarks.contender import ENVIRONMENT, list_server
-from benchmarks.synthetic_s3 import NEW, OLD, Numbered
+from benchmarks.contender import ENVIRONMENT
+from benchmarks.synthetic_s3 import NEW, OLD, NumberedKeys, synthetic_s3
 from ls_pipeline.domain.errors import ObjectNotFoundError
 from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.resources.s3.bucket import S3Buckets
@@ -16,12 +16,12 @@ from tests.contracts.test_bucket import HOSTILE
 pytestmark = pytest.mark.server
 
 COUNT = 3500
-KEYS = sorted([*Numbered(COUNT), *HOSTILE], key=str.encode)
+KEYS = sorted([*NumberedKeys(COUNT), *HOSTILE], key=str.encode)
 
 
 @pytest.fixture(scope="module")
 def url():
-    with list_server(COUNT, extra=HOSTILE) as url:
+    with synthetic_s3(COUNT, extra=HOSTILE) as url:
         yield url
 
 
@@ -32,16 +32,16 @@ def bucket(environment, url):
     return S3Buckets(endpoint_url=url).open("b")
 
 
-def listed(bucket, *asked):
-    return [one.key for page in bucket.pages(*asked) for one in page]
+def listed(bucket, *arguments):
+    return [stored.key for page in bucket.pages(*arguments) for stored in page]
 
 
 def test_every_key_is_listed_in_order(bucket):
-    cut = [RangeBoundary(key) for key in HOSTILE[:1] + KEYS[998::999]]
+    boundaries = [RangeBoundary(key) for key in HOSTILE[:1] + KEYS[998::999]]
     in_ranges = [
-        one.key
-        for listing_range in bucket.ranges(range_boundaries=cut)
-        for one in listing_range.objects
+        stored.key
+        for listing_range in bucket.ranges(range_boundaries=boundaries)
+        for stored in listing_range.objects
     ]
 
     assert listed(bucket) == KEYS
@@ -49,41 +49,42 @@ def test_every_key_is_listed_in_order(bucket):
 
 
 @pytest.mark.parametrize("prefix", ["objects/00000123", "a", "//", "none"])
-def test_prefix_is_listed_alone(bucket, prefix):
+def test_prefix_limits_the_listing(bucket, prefix):
     assert listed(bucket, prefix) == [key for key in KEYS if key.startswith(prefix)]
 
 
-def test_listing_goes_on_after_a_key(bucket):
+def test_listing_starts_after_a_key(bucket):
     assert listed(bucket, "objects/", KEYS[2000]) == [
         key for key in KEYS[2001:] if key.startswith("objects/")
     ]
 
 
-def test_botocore_reads_the_same(bucket, url):
+def test_botocore_lists_the_same(bucket, url):
     import boto3
 
     pages = boto3.client("s3", endpoint_url=url).get_paginator("list_objects_v2")
-    found = [one for page in pages.paginate(Bucket="b") for one in page["Contents"]]
-    ours = [one for page in bucket.pages() for one in page]
+    rows = [row for page in pages.paginate(Bucket="b") for row in page["Contents"]]
+    ours = [stored for page in bucket.pages() for stored in page]
 
     assert [
-        (one["Key"], one["ETag"].strip('"'), one["Size"], one["LastModified"]) for one in found
+        (row["Key"], row["ETag"].strip('"'), row["Size"], row["LastModified"]) for row in rows
     ] == ours
 
 
-def test_only_what_is_extra_is_new(bucket):
-    new = {one.key for page in bucket.pages() for one in page if one.modified.month == 2}
+def test_only_extra_objects_are_new(bucket):
+    objects = [stored for page in bucket.pages() for stored in page]
+    new = {stored.key for stored in objects if stored.modified.month == 2}
 
     assert (new, OLD < NEW) == (set(HOSTILE), True)
 
 
-def test_object_is_a_task_of_the_size_that_is_listed(bucket):
-    for one in next(bucket.pages()):
-        if one.key in HOSTILE:
-            body = bucket.get(one.key, one.version)
-            assert (json.loads(body), len(body)) == ({"text": one.key}, one.size)
+def test_object_is_a_task_of_its_listed_size(bucket):
+    for stored in next(bucket.pages()):
+        if stored.key in HOSTILE:
+            body = bucket.get(stored.key, stored.version)
+            assert (json.loads(body), len(body)) == ({"text": stored.key}, stored.size)
 
 
-def test_absent_object_is_told(bucket):
+def test_absent_object_is_not_found(bucket):
     with pytest.raises(ObjectNotFoundError):
         bucket.get("objects/nowhere")
