@@ -91,7 +91,7 @@ def dagster_aws_get_objects(url: str) -> Callable[[], Result]:
 
 
 def plain_http_listing(url: str) -> Callable[[], Result]:
-    """List over plain HTTP and count the keys: the minimum for every client."""
+    """List over plain HTTP and count the keys: a part of every client's work."""
     import httpx
 
     def work() -> Result:

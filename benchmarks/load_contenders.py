@@ -96,7 +96,7 @@ def label_studio_source_sync(url: str, blobs: int, again: int) -> Callable[[], R
 
 
 def import_only(url: str, objects: int) -> Callable[[], Result]:
-    """Import the tasks from memory: the minimum for every way to load objects."""
+    """Import the tasks from memory: a part of every load."""
     del url
     client = label_studio_client()
     project = new_project(client)
@@ -110,7 +110,7 @@ def import_only(url: str, objects: int) -> Callable[[], Result]:
 
 
 def list_and_import(url: str, objects: int) -> Callable[[], Result]:
-    """List a bucket and import a task for each object: the minimum for every way to load blobs.
+    """List a bucket, then import a task for each object: a part of every load of blobs.
 
     It keeps no record: a second run would duplicate all tasks.
     """
@@ -126,7 +126,7 @@ def list_and_import(url: str, objects: int) -> Callable[[], Result]:
 
 
 def read_only(url: str, objects: int) -> Callable[[], Result]:
-    """Read the same objects, eight at a time, and parse nothing."""
+    """Read the objects, eight at a time, and parse nothing: a part of every load of JSON."""
     from concurrent.futures import ThreadPoolExecutor
 
     import urllib3

@@ -26,11 +26,11 @@ HEAD = """# Under load
 Written by `make load CONNECTIONS={connections} EACH={objects} BIG={big} MINUTES={minutes:g}`, on
 {machine}. The ledger and Dagster's storage are on {storage}.
 
-One deployment as `ls-pipeline start` runs it has {connections} connections with {objects:,} objects
-each, one with {big:,}, one whose bucket does not exist, and one whose bucket never answers. It ran
-for {lasted:.0f} minutes: {minutes:g} with changes, and the rest until the last of them arrived. On
-average, an object was put every {puts:g} seconds, one in ten of them in the big bucket. A task was
-labeled every {labels:g} seconds.
+One deployment, as `ls-pipeline start` runs it, has {connections} connections with {objects:,}
+objects each, one with {big:,}, one whose bucket does not exist, and one whose bucket never answers.
+On average, an object was put every {puts:g} seconds, one in ten of them into the big bucket, and a
+task was labeled every {labels:g} seconds. Changes were made for {minutes:g} minutes, and the
+measurement ended after {lasted:.0f}, when all of them had arrived.
 
 The source buckets are synthetic and answer after {latency:.0f} ms. The target bucket is moto's, and
 Label Studio is real. Everything ran on one machine. The median of its load average was {load:.0f}.

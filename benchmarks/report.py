@@ -43,10 +43,10 @@ HEAD = """# Benchmarks
 Written by `make bench OBJECTS={objects} GCS_OBJECTS={gcs_objects} TASKS={tasks} PUTS={puts}
 REPEATS={repeats}`, on {machine}.
 
-Each figure is the median of all runs, followed by the lowest and the highest. Contenders run
-alternately, each in a process of its own. A run counts only if its result is right. The clock
-starts after all imports. Memory is the peak of the whole process, including its libraries. If
-Label Studio does part of the work, its CPU seconds are included.
+Each figure is the median of all runs, followed by the lowest and the highest. A ratio compares a
+row with the first one. Contenders run alternately, each in a process of its own. A run counts only
+if its result is right. The clock starts after all imports. Memory is the peak of the whole process,
+including its libraries. If Label Studio does part of the work, its CPU seconds are included.
 
 The synthetic bucket is served by `benchmarks/synthetic_s3.py`, which generates its objects. A
 server that stores them would take longer to list them than the clients take to read the listing.
