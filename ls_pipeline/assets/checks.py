@@ -90,7 +90,7 @@ ANNOTATIONS_COUNTED = dg.AssetCheckSpec(
 
 
 def annotations_counted(connection: str, uncounted: Sequence[int]) -> dg.AssetCheckResult:
-    """Warn of annotated tasks for which Label Studio counts no annotation."""
+    """Warn of tasks whose annotations Label Studio does not count."""
     message = "Label Studio counts the annotations of recently changed tasks."
     if uncounted:
         message = (
@@ -123,7 +123,7 @@ def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
 
 def stalled_connections(ledger: Ledger) -> dict[str, str]:
     """Return a sentence for each connection whose tasks wait too long for labels."""
-    return {one.name: message for one in ledger.standings() if (message := _stalled(one))}
+    return {status.name: message for status in ledger.standings() if (message := _stalled(status))}
 
 
 def labels_check_fields(stalled: Mapping[str, str]) -> dict[str, Any]:

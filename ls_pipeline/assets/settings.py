@@ -213,7 +213,7 @@ def source_settings(
     gcs: GCSBuckets,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Save the form, and show which objects the filter selects."""
-    return _revise(context, ledger, "source", lambda one: _preview_source(one.source, s3, gcs))
+    return _revise(context, ledger, "source", lambda new: _preview_source(new.source, s3, gcs))
 
 
 @dg.asset(
@@ -233,7 +233,7 @@ def target_settings(
     name = context.partition_key
     task_ids = ledger.account(name).exported_ids() if name in ledger.names() else []
     return _revise(
-        context, ledger, "target", lambda one: _preview_target(one.target, task_ids, s3, gcs)
+        context, ledger, "target", lambda new: _preview_target(new.target, task_ids, s3, gcs)
     )
 
 

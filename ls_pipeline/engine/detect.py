@@ -138,7 +138,7 @@ def select_changed(
 ) -> list[int]:
     """Select the tasks to read in full: changed since their export, and annotated then or now.
 
-    ``uncounted`` are annotated tasks for which Label Studio counts no annotation.
+    ``uncounted`` are tasks whose annotations Label Studio does not count.
     """
     selected = []
     for state in states:

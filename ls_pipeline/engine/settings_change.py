@@ -166,7 +166,7 @@ def _count(preview: Preview, bucket: Bucket, select: Filter, prefix: str) -> Non
 
 
 def preview_target(task_ids: Iterable[int], select: Filter) -> Preview:
-    """Return the keys to which a target's completions are written, and those that it rejects."""
+    """Return the keys of a target's completions, and those that its filter rejects."""
     preview = Preview()
     for task_id in task_ids:
         key = completion_key(select.prefix, task_id)

@@ -1,1 +1,1 @@
-"""When to look: sensors read, and ask for a run while the world differs from the ledger."""
+"""Sensors: they only read, and request a run if a connection has work."""

@@ -76,9 +76,10 @@ class QueueBatch:
     @classmethod
     def receive(cls, queue: Queue) -> QueueBatch:
         messages = queue.receive(MESSAGES_AT_MOST, WAIT_SECONDS)
-        parsed = [parse_message(message) for message in messages]
-        events = [event for one in parsed for event in one.events]
-        return cls(queue, messages, events, [one.rejection for one in parsed if one.rejection])
+        all_parsed = [parse_message(message) for message in messages]
+        events = [event for parsed in all_parsed for event in parsed.events]
+        rejections = [parsed.rejection for parsed in all_parsed if parsed.rejection]
+        return cls(queue, messages, events, rejections)
 
 
 def queue_of(status: Standing) -> str:
@@ -151,7 +152,9 @@ class KeyProbe:
         """Select the events that the ledger does not reflect yet."""
         newest, select = {event.key: event for event in events}, source.params.filter
         known = status.account.known_at(list(newest)) if newest else {}
-        selected = [one for one in newest.values() if needs_probe(one, known.get(one.key), select)]
+        selected = [
+            event for key, event in newest.items() if needs_probe(event, known.get(key), select)
+        ]
         return cls(source, known, selected)
 
     def run(self, open_bucket: Callable[[Source], Bucket], deadline: Deadline) -> ProbeResult:
@@ -190,8 +193,9 @@ def select_keys(
 
 def _events_for(source: Source, batches: Sequence[QueueBatch]) -> list[BucketEvent]:
     """Return the events about a source's bucket that came through its own queue."""
-    own = [one for one in batches if one.queue.address == source.params.notifications]
-    return [event for batch in own for event in batch.events if event.bucket == source.path]
+    queue, bucket = source.params.notifications, source.path
+    own = [batch for batch in batches if batch.queue.address == queue]
+    return [event for batch in own for event in batch.events if event.bucket == bucket]
 
 
 def compare_keys(

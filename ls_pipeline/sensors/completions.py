@@ -88,8 +88,8 @@ def completions_tick(
     If nothing differs, the next tick lists only tasks that changed later. Reports the check
     ``labels_keep_coming`` when its result changes.
     """
-    statuses = enabled_statuses(ledger, lambda one: one.target is not None)
-    settings = _digest(f"{one.account.id} {one.revision}" for one in statuses.values())
+    statuses = enabled_statuses(ledger, lambda connection: connection.target is not None)
+    settings = _digest(f"{each.account.id} {each.revision}" for each in statuses.values())
     state, tick = _State.from_cursor(context.cursor), Tick()
     if state.settings != settings:
         state = _State(settings=settings, stalled=state.stalled)

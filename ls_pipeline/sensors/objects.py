@@ -17,7 +17,7 @@ from ls_pipeline.resources.ledger.status import Standing
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses, rotate
-from ls_pipeline.settings.model import Source
+from ls_pipeline.settings.model import Connection, Source
 
 
 def s3_objects(seconds: int) -> dg.SensorDefinition:
@@ -84,9 +84,9 @@ def objects_tick(
 ) -> dg.SensorResult:
     """Compare the buckets of one cloud with the ledger; request a run of those that differ.
 
-    Only reads. If the time runs out, the next tick continues where this one stopped.
+    Only reads. If the time runs out, the next tick continues from the cursor.
     """
-    statuses = enabled_statuses(ledger, lambda one: bool(one.source and one.source.cloud == cloud))
+    statuses = enabled_statuses(ledger, partial(_has_source, cloud))
     pending = pending_connections(context.instance) if statuses else set()
     state, tick = _State.from_cursor(context.cursor), Tick()
     rotated = rotate(list(statuses), state.first)
@@ -104,6 +104,10 @@ def objects_tick(
             tick.record(name, result)
     state.first = names[0] if names else ""
     return tick.result(context, statuses, state.cursor, "nothing new.")
+
+
+def _has_source(cloud: str, connection: Connection) -> bool:
+    return connection.source is not None and connection.source.cloud == cloud
 
 
 def _probe(

@@ -83,7 +83,7 @@ class ProbePool:
         running: list[_RunningProbe] = []
         started = False
         while names or running:
-            busy = sum(not one.is_overdue for one in running)
+            busy = sum(not probe.is_overdue for probe in running)
             if deadline.has_passed and started and not busy:
                 break
             while names and busy < PROBES_AT_ONCE and not (deadline.has_passed and started):
@@ -96,16 +96,16 @@ class ProbePool:
                     self._running[name].start()
                     running.append(self._running[name])
                     busy += 1
-            wait([one.future for one in running], timeout=0.1, return_when=FIRST_COMPLETED)
-            for done in [one for one in running if one.future.done()]:
-                running.remove(done)
-                self._running.pop(done.name, None)
-                result = done.future.result()
-                yield done.name, result
+            wait([probe.future for probe in running], timeout=0.1, return_when=FIRST_COMPLETED)
+            for probe in [probe for probe in running if probe.future.done()]:
+                running.remove(probe)
+                self._running.pop(probe.name, None)
+                result = probe.future.result()
+                yield probe.name, result
                 if result.reached:
-                    names.append(done.name)
-        for one in running:
-            yield one.name, ProbeResult(reason="no answer came in time.")
+                    names.append(probe.name)
+        for probe in running:
+            yield probe.name, ProbeResult(reason="no answer came in time.")
 
     def _late_result(self, probe: _RunningProbe) -> ProbeResult:
         """Return the result of a probe that an earlier tick started."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ls_pipeline.settings.model import Connection
 
 TICK_SECONDS = 10.0
-"""How long a tick may take. Dagster gives up after 60 s, and leaves the function running."""
+"""How long a tick may take. Dagster stops waiting after 60 s, but does not stop the function."""
 
 SENTENCES_AT_MOST = 20
 NAMES_AT_MOST = 3
@@ -42,7 +42,7 @@ class Tick:
     """The runs that a tick requests, and the reasons why other connections get none."""
 
     idle: str = "Nothing to watch yet."
-    """The skip message if there is no other."""
+    """The skip message if nothing else was skipped."""
     requests: list[dg.RunRequest] = field(default_factory=list)
     skipped: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Reasons, and the connections that each concerns; the most important come first."""
@@ -52,7 +52,7 @@ class Tick:
 
     @property
     def requested(self) -> list[str]:
-        """The connections for which the tick requests a run."""
+        """The names of the connections in ``requests``."""
         return [str(request.partition_key) for request in self.requests]
 
     def admit(self, candidates: Candidates, names: Iterable[str], work: str) -> deque[str]:
