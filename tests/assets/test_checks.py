@@ -12,7 +12,7 @@ OTHER = [{**RESULT[0], "value": {"choices": ["B"]}}]
 
 @pytest.fixture
 def labeled(bench):
-    """Give two labeled tasks: an A and a B."""
+    """Return a bench with two labeled tasks: an A and a B."""
     for key, result in (("a", RESULT), ("b", OTHER)):
         bench.put(f"{key}.json", {"text": key})
         bench.load()

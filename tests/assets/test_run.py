@@ -1,4 +1,4 @@
-"""What a pass does to the run before it, when that one never gave its connection back."""
+"""What a run does with the run before it that never released its connection."""
 
 import dagster as dg
 import pytest

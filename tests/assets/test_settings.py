@@ -14,7 +14,7 @@ from tests.engine.test_load import Wrapped
 
 
 class Buckets:
-    """Stands where `S3Buckets` does; a bucket that was never made does not exist."""
+    """Replaces `S3Buckets`; only the given buckets exist."""
 
     def __init__(self, *buckets):
         self.buckets = {one.name: one for one in buckets}
@@ -24,7 +24,7 @@ class Buckets:
 
 
 def materialize(bench, instance, wanted, *before):
-    """Make a run of Dagster's of one asset, with the parts of a bench."""
+    """Materialize one asset in Dagster, with the parts of a bench."""
     instance.add_dynamic_partitions(CONNECTIONS.name, [bench.name])
     return dg.materialize(
         [wanted, *before],
@@ -43,7 +43,7 @@ def materialize(bench, instance, wanted, *before):
 
 @pytest.fixture
 def save(bench, instance):
-    """Give a function that materializes the settings of one side with a form."""
+    """Return a function that materializes the settings of one side with a form."""
 
     def run(asset=source_settings, name="reviews", buckets=None, **form):
         instance.add_dynamic_partitions(CONNECTIONS.name, [name])

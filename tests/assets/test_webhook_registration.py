@@ -1,4 +1,4 @@
-"""What a pass says to Label Studio about where to tell of labels."""
+"""The webhook that a run registers in Label Studio."""
 
 import pytest
 
@@ -24,16 +24,16 @@ def register_webhooks(bench, app=None):
         return work.register_webhooks([project.id], app or bench.app)
 
 
-def test_pass_has_label_studio_call_the_connections_own_address(bench, reachable):
+def test_run_registers_the_connections_own_webhook(bench, reachable):
     assert register_webhooks(bench) == []
     assert bench.app.webhooks == {(1, f"{URL}/connections/reviews"): webhook_secret()}
 
 
-def test_nobody_is_called_where_no_receiver_is_known(bench):
+def test_no_webhook_is_registered_without_a_receiver(bench):
     assert (register_webhooks(bench), bench.app.webhooks) == ([], {})
 
 
-def test_nobody_is_called_for_a_connection_that_exports_nothing(bench, reachable):
+def test_no_webhook_is_registered_without_a_target(bench, reachable):
     source = {"type": "s3", "path": "bucket"}
     one = build_connection(
         "reviews", source=source, target=None, project="Reviews", label_config=CONFIG

@@ -21,7 +21,7 @@ from tests.engine.test_load import Wrapped
 
 @pytest.fixture
 def files(environment, tmp_path):
-    """Give key → body of what is in the home of a side's copy."""
+    """Return key → body of the files in a side's local copy."""
 
     def read(side="source"):
         copy = LocalCopy(home() / "copies" / "reviews" / side)
@@ -69,10 +69,10 @@ def test_source_copy_follows_changes_removals_and_the_filter(bench, files):
 def test_copy_says_on_which_host_it_is(bench, files):
     bench.set(create_local_copy=True)
     source = bench.account.revision().connection.source
-    told = mirror_metadata("reviews", source, bench.copy())
+    metadata = mirror_metadata("reviews", source, bench.copy())
 
-    assert told["local_copy"].path == str(home() / "copies" / "reviews" / "source")
-    assert told["local_copy_host"].text == socket.gethostname()
+    assert metadata["local_copy"].path == str(home() / "copies" / "reviews" / "source")
+    assert metadata["local_copy_host"].text == socket.gethostname()
 
 
 def test_target_copy_has_what_was_written_and_nothing_else(bench, files):
@@ -83,7 +83,7 @@ def test_target_copy_has_what_was_written_and_nothing_else(bench, files):
     bench.export()
     bench.snapshot()
     written = dict(bench.target.objects)
-    bench.target.put("somebody-elses.txt", b"", "text/plain")
+    bench.target.put("foreign.txt", b"", "text/plain")
     bench.copy("target")
 
     assert files("target") == written
@@ -121,7 +121,7 @@ def test_copy_that_broke_off_is_due_and_goes_on(bench, files):
     assert done.kept >= 1
 
 
-def test_object_that_may_not_be_copied_fails_the_pass_after_all_others_are(bench, files):
+def test_object_that_may_not_be_copied_fails_the_run_after_all_others_are(bench, files):
     bench.set(create_local_copy=True)
     for key in ("a.json", "b.json"):
         bench.put(key, b"x")

@@ -1,4 +1,4 @@
-"""What notifications lead to, and that no message costs more than a look."""
+"""What notifications lead to, and that no message costs more than a few probes."""
 
 import json
 import threading
@@ -20,7 +20,7 @@ from tests.contracts.memory_queue import MemoryQueue
 from tests.domain.test_events import from_s3, record, through_sns
 from tests.engine.test_load import Wrapped
 from tests.sensors.test_sensors import add_run, wanted
-from tests.sensors.test_sensors import look as sweep
+from tests.sensors.test_sensors import look as scan
 
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
 
@@ -37,12 +37,12 @@ def queue():
 
 @pytest.fixture
 def look(bench, queue, instance):
-    """Give a function that makes a tick."""
+    """Return a function that makes a tick."""
 
     def tick(cursor=None, bucket=None, opened=None, app=None, pools=None):
         context = dg.build_sensor_context(instance=instance, cursor=cursor)
         store = Counted(bucket or bench.bucket)
-        tick.looks = store.looks
+        tick.probed = store.probed
         opened = opened or (lambda _: queue)
         services = Services(lambda _: store, opened, app or bench.app)
         return notifications_tick(context, bench.ledger, services, pools)
@@ -51,14 +51,14 @@ def look(bench, queue, instance):
 
 
 class Counted(Wrapped):
-    """A bucket that remembers what was looked at."""
+    """A bucket that remembers what was listed."""
 
     def __init__(self, bucket):
         super().__init__(bucket)
-        self.looks = []
+        self.probed = []
 
     def pages(self, prefix="", *rest):
-        self.looks.append(prefix)
+        self.probed.append(prefix)
         return self._part.pages(prefix, *rest)
 
 
@@ -66,25 +66,25 @@ def said(result):
     return result.skip_reason.skip_message
 
 
-def tell(queue, *keys, event="ObjectCreated:Put", etag="told"):
+def notify(queue, *keys, event="ObjectCreated:Put", etag="etag"):
     for key in keys:
         queue.send(json.dumps(from_s3(record(key, event, etag))))
 
 
-def test_notification_of_a_new_object_asks_for_a_run_after_one_look(bench, queue, look):
+def test_notification_of_a_new_object_requests_a_run_after_one_probe(bench, queue, look):
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
     (request,) = look().run_requests
 
     assert (request.partition_key, request.job_name) == ("reviews", "load_tasks")
-    assert (look.looks, len(queue)) == (["a.json"], 0)
+    assert (look.probed, len(queue)) == (["a.json"], 0)
 
 
-def test_notification_of_nothing_is_one_look_and_is_gone(bench, queue, look):
-    tell(queue, "forged.json")
+def test_notification_of_nothing_costs_one_probe_and_is_removed(bench, queue, look):
+    notify(queue, "forged.json")
 
     assert said(look()) == "reviews: a notification arrived, but nothing changed."
-    assert (look.looks, len(queue)) == (["forged.json"], 0)
+    assert (look.probed, len(queue)) == (["forged.json"], 0)
 
 
 @pytest.mark.parametrize("change", ["replaced", "removed"])
@@ -93,79 +93,79 @@ def test_changed_and_removed_objects_ask_for_a_run(bench, queue, look, change):
     bench.load()
     if change == "replaced":
         bench.put("a.json", {"text": "b"})
-        tell(queue, "a.json")
+        notify(queue, "a.json")
     else:
         bench.bucket.delete("a.json")
-        tell(queue, "a.json", event="ObjectRemoved:Delete")
+        notify(queue, "a.json", event="ObjectRemoved:Delete")
 
     assert wanted(look()) == ["reviews"]
 
 
-def test_late_and_doubled_notifications_of_what_is_loaded_cost_no_look(bench, queue, look):
+def test_late_and_repeated_notifications_of_loaded_objects_cost_no_probe(bench, queue, look):
     bench.put("a.json", {"text": "a"})
     bench.load()
     (known,) = bench.account.known()
     for _ in range(5):
-        tell(queue, "a.json", etag=known.version)
+        notify(queue, "a.json", etag=known.version)
 
-    assert (said(look()), look.looks, len(queue)) == ("No notification of a change.", [], 0)
+    assert (said(look()), look.probed, len(queue)) == ("No notification of a change.", [], 0)
 
 
 def test_many_notifications_end_with_the_first_that_differs(bench, queue, look):
     for n in range(100):
         bench.put(f"{n:03}.json", {"text": "a"})
-        tell(queue, f"{n:03}.json")
+        notify(queue, f"{n:03}.json")
 
-    assert (wanted(look()), look.looks, len(queue)) == (["reviews"], ["099.json"], 0)
+    assert (wanted(look()), look.probed, len(queue)) == (["reviews"], ["099.json"], 0)
 
 
-def test_forged_notifications_cost_a_bounded_number_of_looks(bench, queue, look):
-    tell(queue, *(f"forged-{n}.json" for n in range(500)))
+def test_forged_notifications_cost_a_bounded_number_of_probes(bench, queue, look):
+    notify(queue, *(f"forged-{n}.json" for n in range(500)))
     result = look()
 
     assert wanted(result) == []
-    assert (len(look.looks), len(queue)) == (bucket_events.KEYS_AT_MOST, 0)
+    assert (len(look.probed), len(queue)) == (bucket_events.KEYS_AT_MOST, 0)
     assert len(result.cursor) < 1000
 
 
 def test_real_change_among_forged_ones_is_found_sooner_or_later(bench, queue, look):
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
-    tell(queue, *(f"forged-{n}.json" for n in range(bucket_events.KEYS_AT_MOST)))
+    notify(queue, "a.json")
+    notify(queue, *(f"forged-{n}.json" for n in range(bucket_events.KEYS_AT_MOST)))
     first = look()
 
     assert (wanted(first), wanted(look(first.cursor))) == ([], ["reviews"])
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", '{"Records": [{}]}', "\x00", "9" * 5000])
-def test_message_that_is_none_is_taken_out_and_said_in_a_sentence(queue, look, body):
+def test_invalid_message_is_removed_and_reported(queue, look, body):
     queue.send(body)
     result = look()
 
     assert f"reviews: a message was discarded from {QUEUE}: it " in said(result)
-    assert (look.looks, len(queue)) == ([], 0)
+    assert (look.probed, len(queue)) == ([], 0)
 
 
-def test_test_event_is_taken_out_in_silence(queue, look):
+def test_test_event_is_removed_without_a_report(queue, look):
     queue.send('{"Event": "s3:TestEvent"}')
 
     assert (said(look()), len(queue)) == ("No notification of a change.", 0)
 
 
-def test_keys_that_a_connection_does_not_select_cost_no_look(bench, queue, look):
+def test_keys_that_a_connection_does_not_select_cost_no_probe(bench, queue, look):
     bench.set(notifications=QUEUE, prefix="in", regex="in/a")
-    tell(queue, "out/a.json", "in/b.json", "in/a/")
+    notify(queue, "out/a.json", "in/b.json", "in/a/")
 
-    assert (said(look()), look.looks) == ("No notification of a change.", [])
+    assert (said(look()), look.probed) == ("No notification of a change.", [])
 
 
-def test_other_buckets_are_not_looked_at(queue, look):
+def test_other_buckets_are_not_probed(queue, look):
     other = record("a.json")
     other["s3"]["bucket"]["name"] = "other"
     queue.send(json.dumps(through_sns(from_s3(other))))
     look()
 
-    assert (look.looks, len(queue)) == ([], 0)
+    assert (look.probed, len(queue)) == ([], 0)
 
 
 def other_connection(bench, queue=QUEUE, name="other", **params):
@@ -179,7 +179,7 @@ def test_shared_queue_is_read_once_and_wakes_those_whose_key_it_is(bench, queue,
     other_connection(bench, prefix="else")
     bench.put("in/a.json", {"text": "a"})
     bench.put("else/a.json", {"text": "a"})
-    tell(queue, "in/a.json", "else/a.json")
+    notify(queue, "in/a.json", "else/a.json")
 
     assert sorted(wanted(look())) == ["other", "reviews"]
 
@@ -187,7 +187,7 @@ def test_shared_queue_is_read_once_and_wakes_those_whose_key_it_is(bench, queue,
 def test_queue_wakes_only_connections_that_name_it(bench, queue, look):
     other_connection(bench, queue=f"{QUEUE}-2")
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
     own = MemoryQueue(f"{QUEUE}-2")
 
     def opened(source):
@@ -198,7 +198,7 @@ def test_queue_wakes_only_connections_that_name_it(bench, queue, look):
 
 def test_connection_without_notifications_is_left_alone(bench, queue, look):
     bench.set()
-    tell(queue, "a.json")
+    notify(queue, "a.json")
 
     assert (said(look()), len(queue)) == ("No connection has notifications.", 1)
 
@@ -211,9 +211,9 @@ def test_disabled_connection_is_left_alone(bench, queue, look):
 
 
 @pytest.mark.parametrize("why", ["held", "under way", "failing"])
-def test_hint_that_comes_while_nothing_can_be_done_is_remembered(bench, queue, look, instance, why):
+def test_event_of_a_connection_that_must_wait_is_kept(bench, queue, look, instance, why):
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
     if why == "held":
         with bench.account.lease():
             first = look()
@@ -226,27 +226,27 @@ def test_hint_that_comes_while_nothing_can_be_done_is_remembered(bench, queue, l
         first = look()
         bench.time.sleep(60)
 
-    assert (wanted(first), look.looks, len(queue)) == ([], [], 0)
+    assert (wanted(first), look.probed, len(queue)) == ([], [], 0)
     assert wanted(look(first.cursor)) == ["reviews"]
 
 
-def test_remembered_hint_that_the_run_has_dealt_with_costs_no_look(bench, queue, look):
+def test_kept_event_that_a_run_dealt_with_costs_no_probe(bench, queue, look):
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json", etag=next(bench.bucket.pages())[0].version)
+    notify(queue, "a.json", etag=next(bench.bucket.pages())[0].version)
     with bench.account.lease():
         first = look()
     bench.load()
 
-    assert (said(look(first.cursor)), look.looks) == ("No notification of a change.", [])
+    assert (said(look(first.cursor)), look.probed) == ("No notification of a change.", [])
 
 
-def test_few_hints_are_remembered_and_the_newest(bench, queue, look):
-    tell(queue, *(f"{n}.json" for n in range(50)))
+def test_only_the_newest_events_are_kept(bench, queue, look):
+    notify(queue, *(f"{n}.json" for n in range(50)))
     with bench.account.lease():
         first = look()
     look(first.cursor)
 
-    assert look.looks == [f"{n}.json" for n in range(49, 49 - bucket_events.EVENTS_KEPT, -1)]
+    assert look.probed == [f"{n}.json" for n in range(49, 49 - bucket_events.EVENTS_KEPT, -1)]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_few_hints_are_remembered_and_the_newest(bench, queue, look):
 )
 def test_cursor_of_another_version_is_no_hindrance(bench, queue, look, cursor):
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
 
     assert wanted(look(cursor)) == ["reviews"]
 
@@ -271,7 +271,7 @@ def is_down(*_):
 def test_queue_that_fails_is_said_and_holds_up_no_other(bench, queue, look):
     other_connection(bench, queue=f"{QUEUE}-2")
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
     down = Wrapped(MemoryQueue(f"{QUEUE}-2"), receive=is_down)
 
     def opened(source):
@@ -288,9 +288,9 @@ def test_queue_that_fails_alone_is_the_skip_reason(queue, look):
     )
 
 
-def test_message_that_can_not_be_taken_out_comes_again_and_costs_nothing(bench, queue, look):
+def test_message_that_can_not_be_removed_comes_again_and_costs_nothing(bench, queue, look):
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
     first = look(opened=lambda _: Wrapped(queue, acknowledge=is_down))
     bench.load()
 
@@ -302,7 +302,7 @@ def test_bucket_that_fails_is_said(bench, queue, look):
     def fail(*_):
         raise BucketNotFoundError("s3://bucket/")
 
-    tell(queue, "a.json")
+    notify(queue, "a.json")
 
     assert "the bucket does not exist" in said(look(bucket=Wrapped(bench.bucket, pages=fail)))
 
@@ -317,11 +317,11 @@ def test_queues_that_the_time_did_not_suffice_for_are_the_first_of_the_next_tick
     assert json.loads(first.cursor)["first_queue"] == "reviews"
 
 
-def test_messages_that_come_after_their_tick_are_heard_in_the_next(bench, queue, look, monkeypatch):
+def test_messages_that_come_after_their_tick_count_in_the_next(bench, queue, look, monkeypatch):
     for name in ("PROBE_SECONDS", "GRACE_SECONDS"):
         monkeypatch.setattr(looking, name, 0.1)
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
     gate, pools = threading.Event(), ProbePools()
 
     def receive(*asked):
@@ -339,12 +339,12 @@ def test_messages_that_come_after_their_tick_are_heard_in_the_next(bench, queue,
     assert (wanted(late), wanted(heard), len(queue)) == ([], ["reviews"], 0)
 
 
-def test_hints_that_there_was_no_time_for_are_remembered(bench, queue, look, monkeypatch):
+def test_events_without_time_for_a_probe_are_kept(bench, queue, look, monkeypatch):
     names = [f"c{number:02}" for number in range(12)]
     for name in names:
         other_connection(bench, name=name, queue=QUEUE)
     for number in range(30):
-        tell(queue, f"{number}.json")
+        notify(queue, f"{number}.json")
     monkeypatch.setattr(tick, "TICK_SECONDS", 0.0)
     left = json.loads(look().cursor)
 
@@ -352,16 +352,16 @@ def test_hints_that_there_was_no_time_for_are_remembered(bench, queue, look, mon
     assert left["first_bucket"] != ""
 
 
-def test_change_of_which_every_notification_is_lost_is_found_by_the_sweep(bench, look, instance):
+def test_change_whose_notification_is_lost_is_found_by_the_scan(bench, look, instance):
     bench.put("a.json", {"text": "a"})
 
     assert wanted(look()) == []
-    assert wanted(sweep(bench, instance)) == ["reviews"]
+    assert wanted(scan(bench, instance)) == ["reviews"]
 
 
 def test_sensor_changes_nothing_but_the_queue(bench, queue, look):
     bench.put("a.json", {"text": "a"})
-    tell(queue, "a.json")
+    notify(queue, "a.json")
     look()
 
     assert (bench.app.tasks, list(bench.account.known())) == ({}, [])
@@ -372,7 +372,7 @@ def test_sensor_changes_nothing_but_the_queue(bench, queue, look):
 
 @pytest.fixture
 def labeled(bench):
-    """Load a task, whose label Label Studio tells of."""
+    """Load a task whose label has a webhook."""
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.export()
@@ -381,7 +381,7 @@ def labeled(bench):
     return bench
 
 
-def test_label_that_was_told_of_asks_for_an_export(labeled, look):
+def test_label_with_a_webhook_requests_an_export(labeled, look):
     (request,) = look().run_requests
 
     assert (request.partition_key, request.job_name) == ("reviews", "export_completions")
@@ -393,7 +393,7 @@ def test_label_is_asked_for_once(labeled, look):
     assert (wanted(first), wanted(look(first.cursor))) == (["reviews"], [])
 
 
-def test_label_that_is_not_seen_yet_is_looked_for_again_for_a_while(bench, look):
+def test_label_that_is_not_visible_yet_is_probed_again(bench, look):
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.export()
@@ -405,7 +405,7 @@ def test_label_that_is_not_seen_yet_is_looked_for_again_for_a_while(bench, look)
     assert wanted(look(early.cursor)) == ["reviews"]
 
 
-def test_forged_call_is_one_look_or_two_and_no_run(bench, look):
+def test_forged_webhook_costs_a_probe_or_two_and_no_run(bench, look):
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.export()
@@ -416,7 +416,7 @@ def test_forged_call_is_one_look_or_two_and_no_run(bench, look):
     assert (wanted(first), said(look(first.cursor))) == ([], "No notification of a change.")
 
 
-def test_label_that_is_told_of_while_a_run_is_under_way_waits_for_its_end(labeled, look):
+def test_label_with_a_webhook_during_a_run_waits_for_its_end(labeled, look):
     with labeled.account.lease():
         first = look()
 
@@ -426,7 +426,7 @@ def test_label_that_is_told_of_while_a_run_is_under_way_waits_for_its_end(labele
 
 def test_connection_that_needs_both_gets_one_run_after_the_other(labeled, queue, look, instance):
     labeled.put("b.json", {"text": "b"})
-    tell(queue, "b.json")
+    notify(queue, "b.json")
     first = look()
     labeled.load()
     second = look(first.cursor)
@@ -438,7 +438,7 @@ def test_connection_that_needs_both_gets_one_run_after_the_other(labeled, queue,
 
 
 @pytest.mark.parametrize("without", ["a target", "a project"])
-def test_call_for_a_connection_that_exports_nothing_is_no_look(bench, look, without):
+def test_webhook_of_a_connection_without_exports_costs_no_probe(bench, look, without):
     if without == "a target":
         other_connection(bench)
     bench.ledger.hint("reviews" if without == "a project" else "other")
@@ -456,7 +456,7 @@ def test_label_studio_that_fails_is_said_and_left_to_the_polls(labeled, look):
     assert wanted(look(first.cursor)) == []
 
 
-def test_call_for_a_connection_that_is_removed_is_forgotten(labeled, look):
+def test_webhook_of_a_removed_connection_is_ignored(labeled, look):
     labeled.ledger.remove("reviews")
 
     assert said(look()) == "No connection has notifications."

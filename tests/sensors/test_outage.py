@@ -1,4 +1,4 @@
-"""An hour in which Label Studio or a bucket is down, tick by tick, on a clock of its own."""
+"""An hour's outage of Label Studio or a bucket, tick by tick, on a simulated clock."""
 
 import re
 
@@ -35,7 +35,7 @@ def can_not_be_read(*_):
 
 
 def tick(bench, instance, app, bucket):
-    """Do what Dagster does every 30 s; give the skip reason, or what became of the run."""
+    """Do what Dagster does every 30 s; return the skip message, or the result of the run."""
     context = dg.build_sensor_context(instance=instance)
     result = objects_tick(context, bench.ledger, "s3", lambda _: bucket)
     bench.time.sleep(TICK)

@@ -104,7 +104,7 @@ def test_disabled_connection_asks_for_nothing(bench, instance):
     assert look(bench, instance).skip_reason.skip_message == "Nothing to watch yet."
 
 
-def test_open_attempt_asks_for_a_run(bench, instance):
+def test_pending_import_asks_for_a_run(bench, instance):
     with bench.account.lease() as lease:
         bench.account.open_attempt(lease, 1, 0, [])
 
@@ -134,7 +134,7 @@ def test_connection_that_is_held_asks_for_no_run(bench, instance):
     assert "is working on it" in reason
 
 
-def test_run_that_was_killed_long_ago_holds_nobody_up(bench, instance, monkeypatch):
+def test_run_that_was_killed_long_ago_delays_no_connection(bench, instance, monkeypatch):
     bench.put("a.json", {"text": "a"})
     add_run(instance, dg.DagsterRunStatus.STARTED)
     monkeypatch.setattr(partitions, "_ACQUIRE_TIME", timedelta(0))
@@ -273,12 +273,12 @@ def test_deleted_project_asks_for_a_run_that_says_so_and_holds_up_no_other(bench
 
 
 def seen(result, name="reviews"):
-    """Give the time since when the next tick looks at a connection's labels."""
+    """Return the time from which the next tick compares a connection's labels."""
     _, upto, behind, *_ = json.loads(result.cursor)
     return behind.get(name, upto)
 
 
-def test_labels_are_looked_at_since_nothing_differed(bench, instance):
+def test_labels_are_compared_from_when_nothing_differed(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()
     quiet = look_at_labels(bench, instance)
@@ -365,7 +365,7 @@ def test_clock_of_label_studio_that_is_set_back_asks_for_one_run_and_lists_nothi
     assert after.run_requests == []
 
 
-def test_what_nobody_labeled_is_not_listed(bench, instance):
+def test_unlabeled_tasks_are_not_listed(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()
     listed = []
