@@ -21,7 +21,7 @@ from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
 from ls_pipeline.assets.settings import source_settings
 from ls_pipeline.domain.diff import Change, State
-from ls_pipeline.domain.errors import ExternalSystemError
+from ls_pipeline.domain.errors import ExternalSystemError, InvalidVariableError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.engine.load import Loading, load
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
@@ -67,7 +67,8 @@ def tasks(
         mark_mirror_stale(work.account, work.lease, source)
         try:
             done = load(work.account, work.lease, work.connection, bucket, label_studio, progress)
-        except ExternalSystemError:  # what can be read is copied all the same
+        except (ExternalSystemError, InvalidVariableError):
+            # What can be read is copied all the same.
             update_mirror(work.account, work.lease, source, bucket, progress)
             raise
         copied = update_mirror(work.account, work.lease, source, bucket, progress)

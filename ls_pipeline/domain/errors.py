@@ -7,6 +7,7 @@
     ├── ConnectionsFileError             a file of connections can't be applied; lists every error
     ├── UnknownConnectionError           no connection has that name
     ├── SettingsMismatchError            a connection's params don't fit its label config
+    ├── InvalidVariableError             an environment variable has an unusable value
     ├── NotInQuarantineError             an object to retry is not in quarantine
     ├── NotATaskError                    an object, or one row of it, can't become a task
     ├── ExternalSystemError              an external system refused or failed
@@ -89,6 +90,14 @@ class UnknownConnectionError(PipelineError):
 
 class SettingsMismatchError(PipelineError):
     """A connection's params don't fit the label config of its project."""
+
+
+class InvalidVariableError(PipelineError):
+    """An environment variable has an unusable value."""
+
+    def __init__(self, variable: str, what: str, *, hint: str = "") -> None:
+        self.variable = variable
+        super().__init__(f"{variable} {what}", hint=hint)
 
 
 class NotInQuarantineError(PipelineError):

@@ -9,7 +9,7 @@ from operator import or_
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.completions import RecentChanges
-from ls_pipeline.domain.errors import LabelStudioError, ProjectNotFoundError
+from ls_pipeline.domain.errors import InvalidVariableError, LabelStudioError, ProjectNotFoundError
 from ls_pipeline.resources.labeling_app import StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
@@ -120,7 +120,7 @@ class Projects:
         try:
             for number in project_ids:
                 self.app.register_storage(number, location)
-        except LabelStudioError as error:
+        except (InvalidVariableError, LabelStudioError) as error:
             if error.transient:
                 raise
             return [str(error)]

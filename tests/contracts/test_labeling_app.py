@@ -16,6 +16,7 @@ import pytest
 from ls_pipeline.cli.servers.ports import WEBHOOKS_HOST, is_address
 from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.errors import (
+    InvalidVariableError,
     LabelStudioAccessError,
     LabelStudioError,
     LabelStudioUnavailableError,
@@ -371,7 +372,7 @@ def test_personal_access_token_is_accepted(world, personal_access_token):
 
 
 def test_no_key_says_which_variable():
-    with pytest.raises(LabelStudioAccessError, match="set LABEL_STUDIO_API_KEY"):
+    with pytest.raises(LabelStudioAccessError, match="Set LABEL_STUDIO_API_KEY"):
         LabelStudio().project(1)
 
 
@@ -424,7 +425,7 @@ def test_invalid_url_is_an_error_that_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_URL", "http://localhost:80a")
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
 
-    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL is 'http://localhost:80a'"):
+    with pytest.raises(InvalidVariableError, match="LABEL_STUDIO_URL is 'http://localhost:80a'"):
         LabelStudio().version()
 
 
@@ -432,7 +433,7 @@ def test_url_without_http_is_an_error_that_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_URL", "localhost:8080")
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
 
-    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_URL is 'localhost:8080'"):
+    with pytest.raises(InvalidVariableError, match="LABEL_STUDIO_URL is 'localhost:8080'"):
         LabelStudio().version()
 
 
@@ -440,8 +441,20 @@ def test_invalid_public_url_is_an_error_that_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
     environment.setenv("LABEL_STUDIO_PUBLIC_URL", "http://localhost:80a")
 
-    with pytest.raises(LabelStudioError, match="LABEL_STUDIO_PUBLIC_URL is 'http://localhost:80a'"):
+    with pytest.raises(
+        InvalidVariableError, match="LABEL_STUDIO_PUBLIC_URL is 'http://localhost:80a'"
+    ):
         LabelStudio().fetch_as_browser(1, "s3://b/k")
+
+
+def test_unreadable_service_account_key_names_the_variable(environment, bad_day):
+    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+    environment.setenv("LABEL_STUDIO_API_KEY", "token")
+    environment.setenv("LABEL_STUDIO_GOOGLE_CREDENTIALS", "/absent.json")
+    bad_day.answer = Answer(b"[]")
+
+    with pytest.raises(InvalidVariableError, match="LABEL_STUDIO_GOOGLE_CREDENTIALS names"):
+        LabelStudio().register_storage(1, StorageLocation("gs", "b"))
 
 
 def test_token_refresh_through_a_broken_proxy_is_an_outage(environment, bad_day):
@@ -592,7 +605,7 @@ def test_region_of_a_registered_storage_can_change(storage_app):
 
 
 @pytest.mark.server
-def test_refused_inner_endpoint_is_left_to_label_studios_own(storage_app, s3_server):
+def test_refused_private_endpoint_is_left_to_label_studios_own(storage_app, s3_server):
     app, project = storage_app
     app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url, "eu-west-3"))
     (storage,) = _storages(app, project)
@@ -720,5 +733,5 @@ def test_refused_webhook_address_is_an_error_with_advice(world):
     app = RealApp()
     project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
 
-    with pytest.raises(LabelStudioError, match="inner network; set LS_PIPELINE_WEBHOOK_URL"):
+    with pytest.raises(LabelStudioError, match=r"private network\. Set LS_PIPELINE_WEBHOOK_URL"):
         app.register_webhook(project.id, "http://127.0.0.1:9/connections/c", "our-secret")

@@ -89,8 +89,10 @@ def _guarded(checks: Iterable[Check]) -> Iterator[Check]:
         yield Check("doctor", "failed", f"A check broke off: {type(error).__name__}.", "Report it.")
 
 
-def _from_error(check: str, error: Exception) -> Check:
+def _from_error(check: str, error: PipelineError) -> Check:
     """Take apart what our errors say: what happened, then after a semicolon what to do."""
+    if error.hint:
+        return Check(check, "failed", error.message, error.hint)
     says, _, do = str(error).rpartition("; ")
     if not says:
         return Check(check, "failed", do)

@@ -24,6 +24,7 @@ from ls_pipeline.domain.completions import (
     parse_completion,
 )
 from ls_pipeline.domain.errors import (
+    InvalidVariableError,
     LabelStudioError,
     ProjectNotFoundError,
     TasksRefusedError,
@@ -189,8 +190,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             for task_id in ids:
                 self.delete_task(task_id)
         raise TasksRefusedError(
-            f"Label Studio stored {len(tasks)} tasks without their predictions and annotations; "
-            "its log may say why.",
+            f"Label Studio stored {len(tasks)} tasks without their predictions and annotations. "
+            "Its log may have the reason.",
             {},
             crashed=True,
         )
@@ -211,7 +212,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         if "task_ids" not in result:
             raise LabelStudioError(
                 f"Label Studio at {self.base_url} took {len(tasks)} tasks without returning their "
-                "ids, as its Enterprise edition does; only the Community edition is supported."
+                "ids, as its Enterprise edition does. Only the Community edition is supported."
             )
         return result
 
@@ -257,8 +258,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             moment = parsedate_to_datetime(date).astimezone(timezone.utc)
         except ValueError:
             raise LabelStudioError(
-                f"Label Studio at {self.base_url} does not send its time (no Date header); a "
-                "proxy in between must pass it on."
+                f"Label Studio at {self.base_url} does not send its time (no Date header).",
+                hint="Have each proxy in between pass the header on.",
             ) from None
         return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -351,9 +352,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             return Path(file).read_text(encoding="utf-8") if file else ""
         except OSError as error:
-            raise LabelStudioError(
-                f"The service account key for Label Studio can't be read ({error}); correct "
-                "LABEL_STUDIO_GOOGLE_CREDENTIALS."
+            raise InvalidVariableError(
+                "LABEL_STUDIO_GOOGLE_CREDENTIALS",
+                f"names a service account key that can't be read ({error}).",
+                hint="Correct it.",
             ) from error
 
     # -- the server -------------------------------------------------------------------------

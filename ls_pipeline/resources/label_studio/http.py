@@ -13,6 +13,7 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import (
+    InvalidVariableError,
     LabelStudioAccessError,
     LabelStudioError,
     LabelStudioUnavailableError,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+
+CHECK_SERVER = "Check that it runs and that LABEL_STUDIO_URL is its address."
 
 LONGEST_DETAIL = 500
 """Characters of an answer that an error repeats."""
@@ -58,7 +61,8 @@ class LabelStudioAPI:
         ):
             raise LabelStudioUnavailableError(
                 f"Label Studio at {self.base_url} answered {answer.status_code} to {method} "
-                f"/{path}: {detail(answer)} Its log says more."
+                f"/{path}: {detail(answer)}",
+                hint="See its log.",
             )
         return answer
 
@@ -100,13 +104,14 @@ class LabelStudioAPI:
             if error.status_code and error.status_code >= 500:  # noqa: PLR2004
                 raise LabelStudioUnavailableError(
                     f"Label Studio at {self.base_url} answered {error.status_code} to a token "
-                    "refresh; try again."
+                    "refresh.",
+                    hint="Try again.",
                 ) from error
             raise self._access_error() from error
         except JSONDecodeError as error:
             raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} did not answer a token refresh with JSON; check "
-                "that it runs and that LABEL_STUDIO_URL is its address."
+                f"Label Studio at {self.base_url} did not answer a token refresh with JSON.",
+                hint=CHECK_SERVER,
             ) from error
 
     @cached_property
@@ -118,13 +123,14 @@ class LabelStudioAPI:
 
         if not self.api_key:
             raise LabelStudioAccessError(
-                "There is no API key for Label Studio; set LABEL_STUDIO_API_KEY to a token from "
-                f"{self.base_url}/user/account."
+                "There is no API key for Label Studio.",
+                hint=f"Set LABEL_STUDIO_API_KEY to a token from {self.base_url}/user/account.",
             )
         if not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key:
             raise LabelStudioAccessError(
                 "LABEL_STUDIO_API_KEY contains a line break, a space, a quotation mark or another "
-                f"character that no token has; copy it again from {self.base_url}/user/account."
+                "character that no token has.",
+                hint=f"Copy it again from {self.base_url}/user/account.",
             )
         # The server that pip installs sends head and body separately. On a kept-alive connection
         # the body waits about 40 ms for a delayed acknowledgement; on a new one it does not.
@@ -144,26 +150,30 @@ class LabelStudioAPI:
 
     def not_label_studio(self) -> LabelStudioError:
         return LabelStudioError(
-            f"The server at {self.base_url} is not Label Studio; correct LABEL_STUDIO_URL."
+            f"The server at {self.base_url} is not Label Studio.", hint="Correct LABEL_STUDIO_URL."
         )
 
     def _unavailable(self, error: Exception) -> LabelStudioUnavailableError:
         reason = str(error) or type(error).__name__
         return LabelStudioUnavailableError(
-            f"Label Studio at {self.base_url} does not answer ({reason}); check that it runs and "
-            "that LABEL_STUDIO_URL is its address."
+            f"Label Studio at {self.base_url} does not answer ({reason}).", hint=CHECK_SERVER
         )
 
     def _access_error(self) -> LabelStudioAccessError:
         return LabelStudioAccessError(
-            f"Label Studio at {self.base_url} refuses LABEL_STUDIO_API_KEY; take a new token from "
-            f"{self.base_url}/user/account (legacy tokens must be enabled for the organization)."
+            f"Label Studio at {self.base_url} refuses LABEL_STUDIO_API_KEY.",
+            hint=f"Take a new token from {self.base_url}/user/account (legacy tokens must be "
+            "enabled for the organization).",
         )
 
 
-def invalid_url(variable: str, url: str, error: Exception) -> LabelStudioError:
-    """Return the error for an environment variable that is not a URL."""
-    return LabelStudioError(f"{variable} is {url!r}, which is not a valid URL ({error}).")
+def invalid_url(variable: str, url: str, error: Exception) -> InvalidVariableError:
+    """Return the error for a variable that should be a URL."""
+    return InvalidVariableError(
+        variable,
+        f"is {url!r}, which is not a valid URL ({error}).",
+        hint="Correct it, as in http://localhost:8080.",
+    )
 
 
 def detail(answer: httpx.Response) -> str:

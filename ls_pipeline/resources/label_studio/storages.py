@@ -53,8 +53,8 @@ def register_storage(
         answer = _save(api, "PATCH", f"{path}{storage['id']}", body, location)
     if answer.status_code in {400, 500}:
         raise LabelStudioError(
-            f"Label Studio can't open objects of {location.uri} for annotators: {detail(answer)} "
-            "Give its server credentials and the endpoint of the bucket."
+            f"Label Studio can't open objects of {location.uri} for annotators: {detail(answer)}",
+            hint="Set credentials and the endpoint of the bucket for Label Studio's server.",
         )
     api.content(answer)
 
@@ -87,7 +87,7 @@ def _save(
     except LabelStudioAccessError:
         if not fields.get("s3_endpoint"):
             raise
-        # Label Studio refuses an endpoint in an inner network. Without one it uses S3_ENDPOINT
+        # Label Studio refuses an endpoint in a private network. Without one it uses S3_ENDPOINT
         # of its own environment, which may be there (io_storages/s3/utils.py).
         title = _title(location) + REFUSED_ENDPOINT + location.endpoint_url
         return api.send(method, path, json={**body, **fields, "s3_endpoint": "", "title": title})

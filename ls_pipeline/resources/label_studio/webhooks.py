@@ -30,9 +30,10 @@ def register_webhook(api: LabelStudioAPI, project_id: int, address: str, secret:
             api.json("POST", PATH, json={**webhook, "project": project_id})
     except LabelStudioAccessError as error:  # not because of the key: listing was allowed
         raise LabelStudioError(
-            f"Label Studio at {api.base_url} refuses to call {address}, which is in an inner "
-            "network; set LS_PIPELINE_WEBHOOK_URL to another address, or have its server let "
-            "this one pass, as docs/notifications.md says."
+            f"Label Studio at {api.base_url} refuses to call {address}, which is in a private "
+            "network.",
+            hint="Set LS_PIPELINE_WEBHOOK_URL to another address, or have Label Studio's server "
+            "allow this one, as docs/notifications.md says.",
         ) from error
 
 
