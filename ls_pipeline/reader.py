@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.domain.errors import ObjectNotFoundError, SnapshotError
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.domain.snapshot.splits import SPLITS
-from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, document_of, schema
+from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, build_document, schema
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
@@ -142,7 +142,7 @@ class Snapshot:
                 mine.setdefault(row["task_id"], []).append(row)
             for task in pq.read_table(tasks).to_pylist():  # type: ignore[no-untyped-call]
                 if split in (None, task["split"]):
-                    yield document_of(task, mine.get(task["task_id"], ()))
+                    yield build_document(task, mine.get(task["task_id"], ()))
 
     def _fetched(self, file: File) -> Path:
         if isinstance(self.snapshots.bucket, _Disk):

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain.tasks import Origin, origin_of
+from ls_pipeline.domain.tasks import Origin, parse_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,7 +114,7 @@ def parse_completion(task: Mapping[str, Any]) -> Completion:
     ]
     document["total_annotations"] = sum(not one["was_cancelled"] for one in annotations)
     document["cancelled_annotations"] = sum(bool(one["was_cancelled"]) for one in annotations)
-    origin, drafts = origin_of(task.get("meta")), len(task.get("drafts") or ())
+    origin, drafts = parse_origin(task.get("meta")), len(task.get("drafts") or ())
     return Completion(task["id"], task["updated_at"], origin, document, drafts)
 
 

@@ -46,7 +46,7 @@ class Origin:
         }
 
 
-def origin_of(meta: object) -> Origin | None:
+def parse_origin(meta: object) -> Origin | None:
     """Read back what `Origin.as_meta` wrote; None for a task that is not ours."""
     mine = meta.get(META_KEY) if isinstance(meta, dict) else None
     try:

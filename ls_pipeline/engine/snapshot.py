@@ -21,29 +21,31 @@ from ls_pipeline.domain.errors import (
     SnapshotError,
 )
 from ls_pipeline.domain.snapshot.manifest import (
-    PART_TASKS,
     Changes,
     File,
     Latest,
     Manifest,
     Part,
     expired,
-    failed_checks,
-    file_of,
     formats_folder,
     latest_key,
     manifest_key,
-    merged,
-    parquet,
-    part_digest,
-    read_parquet,
     snapshot_folder,
     snapshot_name,
-    table_of,
-    tally_of,
-    total,
 )
-from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, rows_of
+from ls_pipeline.domain.snapshot.parts import (
+    PART_TASKS,
+    add_tallies,
+    describe_file,
+    failed_checks,
+    merge_tables,
+    part_digest,
+    read_parquet,
+    tally_part,
+    to_table,
+    write_parquet,
+)
+from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, table_rows
 from ls_pipeline.engine.export import BATCH, WRITERS, Exporting, write
 from ls_pipeline.resources.snapshots import Snapshots
 
@@ -203,9 +205,9 @@ class _Snapshotter:
             return old
         tables = self._tables(first, old)
         self.done.failed.update(failed_checks(first, tables, self.shares))
-        bodies = {name: parquet(tables[name]) for name in TABLES}
+        bodies = {name: write_parquet(tables[name]) for name in TABLES}
         files = {
-            name: file_of(name, first // PART_TASKS, tables[name].num_rows, bodies[name])
+            name: describe_file(name, first // PART_TASKS, tables[name].num_rows, bodies[name])
             for name in TABLES
         }
         with ThreadPoolExecutor(len(TABLES)) as writers:
@@ -216,7 +218,7 @@ class _Snapshotter:
             last=first + PART_TASKS - 1,
             digest=part_digest(zip(*columns, strict=True), self.shares),
             files=files,
-            tally=tally_of(tables),
+            tally=tally_part(tables),
         )
 
     def _put(self, file: File, body: bytes) -> None:
@@ -277,12 +279,12 @@ class _Snapshotter:
         self.changes["changed"] += sum(task_id in had for task_id in stale)
         self.changes["removed"] += len(gone)
         reread = list(wanted) if self._reshared else stale
-        rows = rows_of(self._completions(reread), self.shares)
-        new = {name: table_of(name, rows[name]) for name in TABLES}
+        rows = table_rows(self._completions(reread), self.shares)
+        new = {name: to_table(name, rows[name]) for name in TABLES}
         if not before or self._reshared:
             return new
         leave_out = gone | set(stale)
-        return {name: merged(name, before[name], leave_out, new[name]) for name in TABLES}
+        return {name: merge_tables(name, before[name], leave_out, new[name]) for name in TABLES}
 
     @property
     def _reshared(self) -> bool:
@@ -337,7 +339,7 @@ class _Snapshotter:
             rows=rows,
             bytes=size,
             changes=Changes(**self.changes),
-            tally=total([part.tally for part in parts]),
+            tally=add_tallies([part.tally for part in parts]),
             parts=list(parts),
         )
 

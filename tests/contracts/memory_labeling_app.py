@@ -11,7 +11,7 @@ import httpx
 
 from ls_pipeline.domain.completions import RecentChanges, TaskState, parse_completion
 from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
-from ls_pipeline.domain.tasks import data_keys, origin_of
+from ls_pipeline.domain.tasks import data_keys, parse_origin
 from ls_pipeline.resources.labeling_app import (
     SECRET_HEADER,
     BrowserResponse,
@@ -80,7 +80,7 @@ class MemoryLabelingApp:
 
     def task_origins_above(self, project_id, task_id):
         for task in self._tasks_of(project_id):
-            if task["id"] > task_id and (origin := origin_of(task["meta"])):
+            if task["id"] > task_id and (origin := parse_origin(task["meta"])):
                 yield task["id"], origin
 
     def update_task(self, task_id, body):
@@ -95,7 +95,7 @@ class MemoryLabelingApp:
     def task_states(self, project_id, since=""):
         for task in self._tasks_of(project_id):
             if task["updated_at"] >= since:
-                origin = origin_of(task["meta"])
+                origin = parse_origin(task["meta"])
                 yield TaskState(task["id"], task["updated_at"], task["counted"], origin)
 
     def uncounted_tasks(self, project_id, since=""):

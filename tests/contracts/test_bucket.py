@@ -512,8 +512,8 @@ def test_s3_put_is_confirmed_by_an_etag_that_is_its_md5(s3_on_a_bad_day, bad_day
         ("TooManyRequests", 429, BucketUnavailableError, "try again"),
         ("BadDigest", 400, BucketUnavailableError, "try again"),
         ("KeyTooLongError", 400, ObjectRefusedError, "Said so"),
-        ("NoSuchBucket", 404, BucketNotFoundError, "create it"),
-        ("NoSuchKey", 404, ObjectNotFoundError, "not there"),
+        ("NoSuchBucket", 404, BucketNotFoundError, "Create it"),
+        ("NoSuchKey", 404, ObjectNotFoundError, "object does not exist"),
     ],
 )
 def test_s3_refusal_says_what_to_do(s3_on_a_bad_day, bad_day, code, status, error, advice):
@@ -613,7 +613,7 @@ def test_gcs_put_that_is_not_confirmed_is_told(gcs_on_a_bad_day, bad_day):
         (429, BucketUnavailableError, "try again"),
         (503, BucketUnavailableError, "try again"),
         (400, BucketError, "Said so"),
-        (404, BucketNotFoundError, "create it"),
+        (404, BucketNotFoundError, "Create it"),
     ],
 )
 def test_gcs_refusal_says_what_to_do(gcs_on_a_bad_day, bad_day, status, error, advice):

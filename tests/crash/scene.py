@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections import Counter
 
-from ls_pipeline.domain.tasks import origin_of
+from ls_pipeline.domain.tasks import parse_origin
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.reader import open_snapshot
 from ls_pipeline.resources.environment import database_url
@@ -122,7 +122,7 @@ class Scene:
         """
         projects = Projects(self.account, self.app)
         tasks = projects.completions([one.id for one in projects.task_states()])
-        origins = [origin_of(task.document["meta"]) for task in tasks]
+        origins = [parse_origin(task.document["meta"]) for task in tasks]
         places = Counter((one.uri.rpartition("/")[2], one.row) for one in origins)
         assert max(places.values()) == 1, f"doubled: {places}"
         ids = {

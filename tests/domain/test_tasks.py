@@ -10,7 +10,7 @@ from ls_pipeline.domain.tasks import (
     Task,
     blob_task,
     data_keys,
-    origin_of,
+    parse_origin,
     parse_tasks,
     size_rejection,
 )
@@ -148,12 +148,12 @@ def test_origin_survives_the_way_through_meta():
     origin = Origin("c", "s3://b/a", "v1", 3)
     body = Task(3, {"text": "a"}, {"x": 1}).as_import(origin)
 
-    assert (origin_of(body["meta"]), body["meta"]["x"]) == (origin, 1)
+    assert (parse_origin(body["meta"]), body["meta"]["x"]) == (origin, 1)
 
 
 @pytest.mark.parametrize("meta", [None, [], {}, {"ls_pipeline": 7}, {"ls_pipeline": {"uri": "x"}}])
 def test_foreign_meta_has_no_origin(meta):
-    assert origin_of(meta) is None
+    assert parse_origin(meta) is None
 
 
 def test_data_keys_are_the_variables_shown_in_document_order():

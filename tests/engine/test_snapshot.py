@@ -15,7 +15,7 @@ from ls_pipeline.domain.errors import (
     LeaseLostError,
     SnapshotError,
 )
-from ls_pipeline.domain.snapshot import manifest as domain
+from ls_pipeline.domain.snapshot import parts as domain
 from ls_pipeline.domain.snapshot.manifest import Latest, Manifest
 from ls_pipeline.engine.detect import snapshot_is_due, wants_snapshot
 from ls_pipeline.engine.local_mirror import mark_mirror_stale

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.snapshot.agreement import agreement, find_disagreements
-from ls_pipeline.domain.snapshot.splits import split_of
+from ls_pipeline.domain.snapshot.splits import assign_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = "1"
 """Moves when a column is added; none ever goes, or changes its type."""
 
-VERSION_MARK = b"ls_pipeline.schema_version"
+VERSION_KEY = b"ls_pipeline.schema_version"
 """Of the metadata of every schema and file."""
 
 TABLES = ("tasks", "annotations", "results")
@@ -132,10 +132,12 @@ def schema(table: str) -> pa.Schema:
     for name, (kind, _) in COLUMNS[table].items():
         plain = kind.removesuffix(" not null")
         fields.append(pa.field(name, types[plain], nullable=plain == kind))
-    return pa.schema(fields, metadata={VERSION_MARK: SCHEMA_VERSION.encode()})
+    return pa.schema(fields, metadata={VERSION_KEY: SCHEMA_VERSION.encode()})
 
 
-def rows_of(completions: Iterable[Completion], shares: Shares) -> dict[str, list[dict[str, Any]]]:
+def table_rows(
+    completions: Iterable[Completion], shares: Shares
+) -> dict[str, list[dict[str, Any]]]:
     """Give the rows of each table, in the order of task, annotation and result."""
     found: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
     for completion in sorted(completions, key=lambda one: one.task_id):
@@ -150,7 +152,7 @@ def _add(found: dict[str, list[dict[str, Any]]], completion: Completion, shares:
         "object_uri": origin and _typed_text(origin.uri),
         "object_version": origin and origin.version,
         "object_row": None if origin is None else origin.row,
-        "split": split_of(origin.uri if origin else f"task {completion.task_id}", shares),
+        "split": assign_split(origin.uri if origin else f"task {completion.task_id}", shares),
     }
     annotations = [_Annotation(one) for one in completion.annotations]
     finished = [one for one in annotations if not one.columns["was_cancelled"]]
@@ -253,7 +255,7 @@ def result_row(index: int, result: Any) -> dict[str, Any]:
     }
 
 
-def document_of(
+def build_document(
     task: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Give a task in Label Studio's export form, from its row and its annotations' rows.

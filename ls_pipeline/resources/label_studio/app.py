@@ -29,7 +29,7 @@ from ls_pipeline.domain.errors import (
     ProjectNotFoundError,
     TasksRefusedError,
 )
-from ls_pipeline.domain.tasks import Origin, origin_of
+from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
 from ls_pipeline.resources.label_studio import storages, webhooks
 from ls_pipeline.resources.label_studio.http import LabelStudioAPI, detail, invalid_url
@@ -218,7 +218,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         for task in self._tasks(project_id, [], STATES_PAGE, above=task_id, include="id,meta"):
-            if origin := origin_of(task.get("meta")):
+            if origin := parse_origin(task.get("meta")):
                 yield task["id"], origin
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
@@ -232,7 +232,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         fields = "id,meta,updated_at,total_annotations,cancelled_annotations"
         for task in self._tasks(project_id, _changed(since), STATES_PAGE, include=fields):
             finished = task["total_annotations"] + task["cancelled_annotations"]
-            origin = origin_of(task.get("meta"))
+            origin = parse_origin(task.get("meta"))
             yield TaskState(task["id"], task["updated_at"], finished, origin)
 
     def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:

@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.completions import parse_completion
-from ls_pipeline.domain.snapshot.manifest import (
-    is_declared,
-    parquet,
+from ls_pipeline.domain.snapshot.parts import (
+    has_declared_schema,
     read_parquet,
-    table_of,
+    to_table,
+    write_parquet,
 )
 from ls_pipeline.domain.snapshot.splits import Shares
 from ls_pipeline.domain.snapshot.tables import (
     COLUMNS,
     TABLES,
-    document_of,
+    build_document,
     result_row,
-    rows_of,
     schema,
+    table_rows,
 )
 
 SHARES = Shares()
@@ -55,16 +55,17 @@ def labeled(number, *results, origin="s3://b/a", data=None, **fields):
 
 def through_parquet(*completions):
     """Write completions as Parquet files, and read them back: rows by table."""
-    rows = rows_of(completions, SHARES)
+    rows = table_rows(completions, SHARES)
     return {
-        name: read_parquet(name, parquet(table_of(name, rows[name]))).to_pylist() for name in TABLES
+        name: read_parquet(name, write_parquet(to_table(name, rows[name]))).to_pylist()
+        for name in TABLES
     }
 
 
 def restored(found):
     """Give the documents that tables hold."""
     return [
-        document_of(
+        build_document(
             task, [one for one in found["annotations"] if one["task_id"] == task["task_id"]]
         )
         for task in found["tasks"]
@@ -258,11 +259,11 @@ def test_typed_columns_hold_what_kinds_of_results_share(kind):
 
 def test_all_kinds_read_together_lose_nothing(tmp_path):
     for number, (one, _) in enumerate(KINDS.values()):
-        rows = rows_of([labeled(number, [one])], SHARES)["results"]
-        (tmp_path / f"{number:03}.parquet").write_bytes(parquet(table_of("results", rows)))
+        rows = table_rows([labeled(number, [one])], SHARES)["results"]
+        (tmp_path / f"{number:03}.parquet").write_bytes(write_parquet(to_table("results", rows)))
     table = ds.dataset(tmp_path).to_table()
 
-    assert is_declared("results", table.schema)
+    assert has_declared_schema("results", table.schema)
     assert [None if text is None else json.loads(text) for text in table["value"].to_pylist()] == [
         one.get("value") for one, _ in KINDS.values()
     ]
@@ -270,7 +271,9 @@ def test_all_kinds_read_together_lose_nothing(tmp_path):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_schema_is_the_same_for_no_rows(table):
-    assert is_declared(table, read_parquet(table, parquet(table_of(table, []))).schema)
+    assert has_declared_schema(
+        table, read_parquet(table, write_parquet(to_table(table, []))).schema
+    )
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -331,9 +334,11 @@ def test_skipped_annotations_are_rows_but_no_opinion():
 
 def test_same_completions_in_any_order_are_the_same_bytes():
     some = [labeled(1, []), labeled(2, [], [])]
-    one, other = (rows_of(order, SHARES)["annotations"] for order in (some, some[::-1]))
+    one, other = (table_rows(order, SHARES)["annotations"] for order in (some, some[::-1]))
 
-    assert parquet(table_of("annotations", one)) == parquet(table_of("annotations", other))
+    assert write_parquet(to_table("annotations", one)) == write_parquet(
+        to_table("annotations", other)
+    )
 
 
 def test_numbers_that_are_none_are_null():

@@ -1,0 +1,222 @@
+"""A part of a snapshot: its digest, its Parquet files, its tally, and what must be true of it.
+
+A part holds the tasks of a range of ids. A part whose tasks did not change since the previous
+snapshot is the same, byte for byte, and is copied inside the bucket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ls_pipeline.domain.errors import SnapshotError
+from ls_pipeline.domain.snapshot.manifest import File, Tally
+from ls_pipeline.domain.snapshot.splits import SPLITS, Shares, assign_split
+from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, VERSION_KEY, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+
+PART_TASKS = 5000
+"""The width of a part's range of task ids."""
+
+ROW_GROUP = 50_000
+"""Rows in a row group: a few MB of results."""
+
+_ORDER = {
+    "tasks": ("task_id",),
+    "annotations": ("task_id", "annotation_id"),
+    "results": ("task_id", "annotation_id", "result_index"),
+}
+
+
+def part_digest(content: Iterable[tuple[int, str]], shares: Shares) -> str:
+    """Hash everything that a part's bytes depend on.
+
+    ``content`` has each task's id and its completion's digest, ordered by id.
+    """
+    import pyarrow as pa
+
+    settings = [SCHEMA_VERSION, pa.__version__, shares.validation, shares.test]
+    sha256 = hashlib.sha256(json.dumps(settings).encode())
+    for task_id, digest in content:
+        sha256.update(f"\n{task_id} {digest}".encode())
+    return sha256.hexdigest()
+
+
+# -- tables and files -----------------------------------------------------------------------------
+
+
+def to_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return rows as a table of the declared schema."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(list(rows), schema=schema(name))
+
+
+def merge_tables(name: str, old: pa.Table, leave_out: Iterable[int], new: pa.Table) -> pa.Table:
+    """Replace the rows of some tasks; the result equals a table made from all rows at once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    compute: Any = pc  # its functions are made at run time
+
+    removed = pa.array(sorted(leave_out), pa.int64())
+    kept = old.filter(compute.invert(compute.is_in(old["task_id"], removed)))
+    merged = pa.concat_tables([kept, new])
+    return merged.sort_by([(column, "ascending") for column in _ORDER[name]]).combine_chunks()
+
+
+def write_parquet(table: pa.Table) -> bytes:
+    """Return a table as a Parquet file; the same rows make the same bytes."""
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(  # type: ignore[no-untyped-call]
+        table.combine_chunks(),
+        file,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        write_page_index=True,
+    )
+    return file.getvalue()
+
+
+def read_parquet(name: str, body: bytes) -> pa.Table:
+    """Read a file of a snapshot. Raises `SnapshotError` if its schema is not the declared one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Not a Python file: Arrow's threads may outlive the interpreter, and then abort.
+        table = pq.read_table(pa.BufferReader(body))  # type: ignore[no-untyped-call]
+    except pa.ArrowException as error:
+        raise SnapshotError(f"A file of {name} is not Parquet: {error}") from error
+    if not has_declared_schema(name, table.schema):
+        raise SnapshotError(f"A file of {name} has another schema than version {SCHEMA_VERSION}.")
+    # Parquet adds metadata to the types of nested columns.
+    columns = [
+        column.cast(field.type) for column, field in zip(table.columns, schema(name), strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=schema(name))
+
+
+def has_declared_schema(name: str, found: pa.Schema) -> bool:
+    """Return whether a schema is the declared one, in the same version."""
+    declared = schema(name)
+    versions = {(one.metadata or {}).get(VERSION_KEY) for one in (found, declared)}
+    return bool(found.equals(declared)) and len(versions) == 1
+
+
+def describe_file(table: str, number: int, rows: int, body: bytes) -> File:
+    """Return what the manifest says about a part's file of a table."""
+    digest = hashlib.sha256(body).hexdigest()
+    path = f"{table}/part-{number:08}.parquet"
+    return File(path=path, rows=rows, bytes=len(body), sha256=digest)
+
+
+# -- tallies --------------------------------------------------------------------------------------
+
+
+def tally_part(tables: Mapping[str, pa.Table]) -> Tally:
+    """Count what is in a part."""
+    tasks, annotations, results = (tables[name] for name in TABLES)
+    names = ("from_name", "labels", "split", "was_cancelled")
+    columns = [results[name].to_pylist() for name in names]
+    labels = Counter(
+        (control or "", label, split)
+        for control, result_labels, split, was_cancelled in zip(*columns, strict=True)
+        if result_labels and not was_cancelled
+        for label in result_labels
+    )
+    agreements = [value for value in tasks["agreement"].to_pylist() if value is not None]
+    times = [time for time in annotations["updated_at"].to_pylist() if time is not None]
+    return Tally(
+        tasks=tasks.num_rows,
+        annotations=sum(tasks["annotations"].to_pylist()),
+        skipped=sum(tasks["skipped"].to_pylist()),
+        splits=dict(sorted(Counter(tasks["split"].to_pylist()).items())),
+        labels=_nest(labels),
+        agreement=sum(agreements),
+        compared=len(agreements),
+        labels_until=max(times).isoformat() if times else "",
+    )
+
+
+def add_tallies(tallies: Sequence[Tally]) -> Tally:
+    """Return the tally of several parts together."""
+    labels: Counter[tuple[str, str, str]] = Counter()
+    splits: Counter[str] = Counter()
+    for tally in tallies:
+        splits.update(tally.splits)
+        for control, by_label in tally.labels.items():
+            for label, by_split in by_label.items():
+                labels.update({(control, label, split): n for split, n in by_split.items()})
+    return Tally(
+        tasks=sum(tally.tasks for tally in tallies),
+        annotations=sum(tally.annotations for tally in tallies),
+        skipped=sum(tally.skipped for tally in tallies),
+        splits=dict(sorted(splits.items())),
+        labels=_nest(labels),
+        agreement=sum(tally.agreement for tally in tallies),
+        compared=sum(tally.compared for tally in tallies),
+        labels_until=max((tally.labels_until for tally in tallies), default=""),
+    )
+
+
+def _nest(counts: Mapping[tuple[str, str, str], int]) -> dict[str, dict[str, dict[str, int]]]:
+    """Return control → label → split → count, in the order of names and `SPLITS`."""
+    nested: dict[str, dict[str, dict[str, int]]] = {}
+    for control, label, split in sorted(counts, key=lambda key: (*key[:2], SPLITS.index(key[2]))):
+        count = counts[control, label, split]
+        nested.setdefault(control, {}).setdefault(label, {})[split] = count
+    return nested
+
+
+# -- checks ---------------------------------------------------------------------------------------
+
+
+def failed_checks(first: int, tables: Mapping[str, pa.Table], shares: Shares) -> dict[str, str]:
+    """Check a part; return check → a sentence for each check that fails.
+
+    The checks are ``no_orphans``, ``no_duplicates``, ``schema_as_declared`` and
+    ``no_split_leak``. Parts have separate ranges of tasks, so every check holds across parts.
+    """
+    results = tables["results"]
+    result_columns = [results[name].to_pylist() for name in ("annotation_id", "result_index")]
+    ids = {
+        "tasks": tables["tasks"]["task_id"].to_pylist(),
+        "annotations": tables["annotations"]["annotation_id"].to_pylist(),
+        "results": list(zip(*result_columns, strict=True)),
+    }
+    failed = {}
+    for name, table in tables.items():
+        if not has_declared_schema(name, table.schema):
+            failed["schema_as_declared"] = (
+                f"{name} does not have the schema of version {SCHEMA_VERSION}."
+            )
+        if twice := [key for key, count in Counter(ids[name]).items() if count > 1]:
+            failed["no_duplicates"] = f"{name} has {twice[0]} twice."
+        if item := _item_in_wrong_split(table, shares):
+            failed["no_split_leak"] = f"{item} is in another split in {name} than it belongs to."
+    misplaced = [task_id for task_id in ids["tasks"] if not first <= task_id < first + PART_TASKS]
+    misplaced += set(tables["annotations"]["task_id"].to_pylist()) - set(ids["tasks"])
+    if misplaced:
+        failed["no_orphans"] = f"Task {misplaced[0]} is in a part that it does not belong to."
+    if lost := {annotation_id for annotation_id, _ in ids["results"]} - set(ids["annotations"]):
+        failed["no_orphans"] = f"Annotation {min(lost)} is missing, but it has results."
+    return failed
+
+
+def _item_in_wrong_split(table: pa.Table, shares: Shares) -> str:
+    columns = [table[name].to_pylist() for name in ("object_uri", "task_id", "split")]
+    for uri, task_id, split in set(zip(*columns, strict=True)):
+        item: str = uri or f"task {task_id}"
+        if split != assign_split(item, shares):
+            return item
+    return ""

@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ls_pipeline.domain.errors import SnapshotError
+from ls_pipeline.domain.snapshot.manifest import Tally
+from ls_pipeline.domain.snapshot.parts import (
+    PART_TASKS,
+    add_tallies,
+    failed_checks,
+    merge_tables,
+    part_digest,
+    read_parquet,
+    tally_part,
+    to_table,
+    write_parquet,
+)
+from ls_pipeline.domain.snapshot.splits import Shares
+from ls_pipeline.domain.snapshot.tables import TABLES, table_rows
+from tests.domain.snapshot.test_tables import KINDS, labeled
+
+SHARES = Shares()
+RESULTS = [one for one, _ in KINDS.values()]
+
+
+def tables(completions, shares=SHARES):
+    rows = table_rows(completions, shares)
+    return {name: to_table(name, rows[name]) for name in TABLES}
+
+
+@pytest.mark.slow
+@given(
+    st.dictionaries(st.integers(0, 20), st.lists(st.sampled_from(RESULTS), max_size=2)),
+    st.dictionaries(st.integers(0, 20), st.lists(st.sampled_from(RESULTS), max_size=2)),
+)
+def test_part_with_changed_tasks_is_the_bytes_that_all_tasks_would_give(before, after):
+    old = tables([labeled(number, some) for number, some in before.items()])
+    changed = {number for number, some in after.items() if before.get(number) != some}
+    gone = before.keys() - after.keys()
+    new = tables([labeled(number, after[number]) for number in changed])
+    whole = tables([labeled(number, some) for number, some in after.items()])
+
+    for name in TABLES:
+        kept = read_parquet(name, write_parquet(old[name]))
+        found = merge_tables(name, kept, changed | gone, new[name])
+        assert write_parquet(found) == write_parquet(whole[name])
+
+
+@pytest.mark.parametrize("other", [Shares(0.1, 0.2), Shares(0.2, 0.1)])
+def test_other_shares_are_another_part(other):
+    assert part_digest([(1, "a")], SHARES) != part_digest([(1, "a")], other)
+
+
+def test_sound_part_fails_no_check():
+    assert failed_checks(0, tables([labeled(1, RESULTS), labeled(2, [], [])]), SHARES) == {}
+
+
+def test_failed_checks_of_a_part_are_named():
+    sound = tables([labeled(1, RESULTS, RESULTS)])
+    orphan = {**sound, "tasks": sound["tasks"].slice(0, 0)}
+    lost = {**sound, "annotations": sound["annotations"].slice(0, 1)}
+    twice = {**sound, "annotations": sound["annotations"].take([0, 0, 1])}
+    other = {**sound, "tasks": sound["tasks"].drop_columns(["digest"])}
+
+    assert "no_orphans" in failed_checks(0, orphan, SHARES)
+    assert "no_orphans" in failed_checks(0, lost, SHARES)
+    assert "no_orphans" in failed_checks(PART_TASKS, sound, SHARES)
+    assert "no_duplicates" in failed_checks(0, twice, SHARES)
+    assert "schema_as_declared" in failed_checks(0, other, SHARES)
+
+
+def test_row_in_the_wrong_split_is_found():
+    all_to_test = Shares(0.0, 0.999)
+    found = failed_checks(0, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
+
+    assert found.keys() == {"no_split_leak"}
+    assert found["no_split_leak"].startswith("s3://b/a is in another split")
+
+
+def test_damaged_file_is_refused():
+    with pytest.raises(SnapshotError, match="not Parquet"):
+        read_parquet("tasks", b"PAR1")
+    with pytest.raises(SnapshotError, match="another schema"):
+        read_parquet("tasks", write_parquet(to_table("results", [])))
+
+
+def test_tally_of_parts_adds_up_to_the_tally_of_all():
+    some = [labeled(number, RESULTS[number : number + 3], RESULTS[:2]) for number in range(8)]
+    parts = [tally_part(tables(some[:3])), tally_part(tables(some[3:]))]
+    whole = tally_part(tables(some))
+
+    rounded = add_tallies(parts).model_copy(update={"agreement": whole.agreement})
+
+    assert rounded == whole
+    assert add_tallies(parts).agreement == pytest.approx(whole.agreement)
+    assert whole.labels["c"]["a"]
+    assert add_tallies([]) == Tally()
