@@ -68,7 +68,7 @@ def test_annotator_sees_the_pictures_pixels(stage, page, label_studio_server, cl
     project = task.document["project"]
     page.goto(f"{label_studio_server.url}/projects/{project}/data?task={task.task_id}")
     seen = colours(page)
-    expected = {samples.BACKGROUND, *(samples.COLOURS[one.kind] for one in samples.shapes(0))}
+    expected = {samples.BACKGROUND, *(samples.COLORS[one.kind] for one in samples.shapes(0))}
 
     assert all(seen.get(rgb(colour), 0) > 1000 for colour in expected)
 

@@ -15,7 +15,7 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from ls_pipeline.cli.main import main
-from ls_pipeline.cli.servers.webhook_receiver import HEALTH
+from ls_pipeline.cli.servers.webhook_receiver import HEALTH_PATH
 from ls_pipeline.definitions import defs
 from tests.contracts.conftest import Answer, serving
 
@@ -131,7 +131,7 @@ def test_receiver_of_webhooks_has_the_image_and_the_secret_of_the_values():
 
     assert container["image"] == IMAGE
     assert [one["secretRef"] for one in container["envFrom"]] == CODE["envSecrets"]
-    assert probes == [{"path": HEALTH, "port": port["containerPort"]}] * 2
+    assert probes == [{"path": HEALTH_PATH, "port": port["containerPort"]}] * 2
     assert service["spec"]["selector"] == pod["metadata"]["labels"]
     assert service["spec"]["ports"] == [{"port": port["containerPort"]}] == [opened]
     assert policy["spec"]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]

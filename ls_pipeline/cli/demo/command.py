@@ -1,33 +1,37 @@
-"""``ls-pipeline demo``: the whole circle, on servers of its own."""
+"""``ls-pipeline demo``: runs the pipeline on temporary servers with sample data."""
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from ls_pipeline.cli.console import err
+from ls_pipeline.cli.console import err, print_json
 
-DEMO_EPILOG = """
+EPILOG = """
 \b
 Examples:
-  ls-pipeline demo                look around, until Ctrl-C
-  ls-pipeline demo --once --json  the whole circle unattended, counted
+  ls-pipeline demo                explore it until Ctrl-C
+  ls-pipeline demo --once --json  label everything by script, count, and exit
 """
 
 
-@click.command(epilog=DEMO_EPILOG, short_help="The whole circle, on servers of its own.")
-@click.option("--once", is_flag=True, help="Label everything by script, count, and end.")
-@click.option("--json", "as_json", is_flag=True, help="With --once: the counts as last line.")
+@click.command(epilog=EPILOG, short_help="Try everything on temporary servers.")
+@click.option("--once", is_flag=True, help="Label everything by script, count, and exit.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="With --once: print the counts as JSON last.",
+)
 def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
-    """Show the whole circle on servers of its own: an S3 and a GCS one, Label Studio, Dagster.
+    """Run the pipeline with sample data on temporary servers.
 
-    Everything is made in a temporary folder, bound to loopback, and gone afterwards.
+    It starts an S3 server, a GCS server, Label Studio and Dagster. They listen on loopback only.
+    Everything is in a temporary folder, which is deleted at the end.
     """
     from ls_pipeline.cli.demo.demo import run_once, run_until_stopped  # slow
 
     if as_json and not once:
-        raise click.UsageError("--json goes with --once.")
+        raise click.UsageError("--json needs --once.")
     try:
         if not once:
             run_until_stopped()
@@ -36,4 +40,4 @@ def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
         err.print("Everything is stopped.")
         return
     if as_json:
-        click.echo(json.dumps({"connections": counts}))
+        print_json({"connections": counts})

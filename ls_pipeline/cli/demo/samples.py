@@ -1,4 +1,4 @@
-"""Sample data for the demo, made here, the same every time; and who labels it."""
+"""Sample data for the demo, and its labels. Both are the same every time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PICTURE_CONFIG = """<View>
 """
 
 WIDTH, HEIGHT = 640, 400
-"""Pixels of a picture."""
+"""The size of a picture in pixels."""
 
 _THINGS = ("lamp", "kettle", "tent", "keyboard", "rain jacket", "bicycle bell")
 _OPINIONS = {
@@ -40,12 +40,12 @@ _OPINIONS = {
     "Neutral": ("does what it says", "is what I ordered", "came on a Tuesday"),
 }
 BACKGROUND = "#f4f1ea"
-COLOURS = {"Circle": "#d1495b", "Square": "#00798c", "Triangle": "#edae49"}
+COLORS = {"Circle": "#d1495b", "Square": "#00798c", "Triangle": "#edae49"}
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape in a picture; place and size in pixels."""
+    """A shape in a picture. Position and size are in pixels."""
 
     kind: str
     x: int
@@ -54,43 +54,43 @@ class Shape:
 
 
 def texts(count: int) -> list[tuple[str, bytes]]:
-    """Make the objects of a bucket with ``count`` text tasks, one task each.
+    """Return keys and bodies of ``count`` objects with one text task each.
 
-    Bare tasks and tasks in Label Studio's form take turns.
+    Every second task is bare data; the others are in Label Studio's task format.
     """
-    made = []
+    objects = []
     for number in range(count):
-        chance = random.Random(number)  # noqa: S311 - sample data
-        opinion = chance.choice(_OPINIONS[chance.choice(list(_OPINIONS))])
-        data = {"text": f"The {chance.choice(_THINGS)} {opinion}."}
+        rng = random.Random(number)  # noqa: S311 - sample data
+        opinion = rng.choice(_OPINIONS[rng.choice(list(_OPINIONS))])
+        data = {"text": f"The {rng.choice(_THINGS)} {opinion}."}
         task = data if number % 2 else {"data": data, "meta": {"shop": f"shop-{number % 3}"}}
-        made.append((f"reviews/review-{number:03}.json", json.dumps(task).encode()))
-    return made
+        objects.append((f"reviews/review-{number:03}.json", json.dumps(task).encode()))
+    return objects
 
 
 def pictures(count: int) -> list[tuple[str, bytes]]:
-    """Make the objects of a bucket with ``count`` PNG pictures."""
+    """Return keys and bodies of ``count`` PNG pictures."""
     return [(f"shapes/picture {number:03}.png", _draw(number)) for number in range(count)]
 
 
 def shapes(number: int) -> list[Shape]:
-    """Give the shapes in a picture: three at the most, side by side."""
-    chance = random.Random(number)  # noqa: S311 - sample data
-    found = []
-    for column in range(chance.randint(1, 3)):
-        size = chance.randint(80, 160)
-        x = column * WIDTH // 3 + chance.randint(10, WIDTH // 3 - size - 10)
-        found.append(
-            Shape(chance.choice(list(COLOURS)), x, chance.randint(20, HEIGHT - size - 20), size)
-        )
-    return found
+    """Return the shapes in a picture: one to three, side by side."""
+    rng = random.Random(number)  # noqa: S311 - sample data
+    drawn = []
+    for column in range(rng.randint(1, 3)):
+        size = rng.randint(80, 160)
+        x = column * WIDTH // 3 + rng.randint(10, WIDTH // 3 - size - 10)
+        drawn.append(Shape(rng.choice(list(COLORS)), x, rng.randint(20, HEIGHT - size - 20), size))
+    return drawn
 
 
 def label(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Annotate a sample task as a person would; give Label Studio's ``result``."""
+    """Return the annotation of a sample task, in the form of Label Studio's ``result``."""
     if "text" in data:
         opinion = next(
-            name for name, said in _OPINIONS.items() if any(part in data["text"] for part in said)
+            name
+            for name, phrases in _OPINIONS.items()
+            if any(phrase in data["text"] for phrase in phrases)
         )
         return [_region("sentiment", "review", "choices", {"choices": [opinion]})]
     number = int(data["image"].rpartition(" ")[2].removesuffix(".png"))
@@ -110,25 +110,25 @@ def _box(shape: Shape) -> dict[str, Any]:
     return {**box, "original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
 
 
-def _region(control: str, shown: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"from_name": control, "to_name": shown, "type": kind, "value": value}
+def _region(control: str, data_tag: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"from_name": control, "to_name": data_tag, "type": kind, "value": value}
 
 
 def _draw(number: int) -> bytes:
-    from PIL import Image, ImageDraw  # comes with the demo's servers
+    from PIL import Image, ImageDraw  # of the extra `demo`
 
     picture = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
     pen = ImageDraw.Draw(picture)
     for shape in shapes(number):
         left, top = shape.x, shape.y
         right, bottom = left + shape.size, top + shape.size
-        colour = COLOURS[shape.kind]
+        color = COLORS[shape.kind]
         if shape.kind == "Circle":
-            pen.ellipse((left, top, right, bottom), colour)
+            pen.ellipse((left, top, right, bottom), color)
         elif shape.kind == "Square":
-            pen.rectangle((left, top, right, bottom), colour)
+            pen.rectangle((left, top, right, bottom), color)
         else:
-            pen.polygon(((left + right) / 2, top, right, bottom, left, bottom), colour)
+            pen.polygon(((left + right) / 2, top, right, bottom, left, bottom), color)
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()

@@ -1,9 +1,9 @@
-"""The GCS emulator, with a CORS rule on its buckets.
+"""Runs the GCS emulator with a CORS rule on all of its buckets.
 
 Run as ``python -m ls_pipeline.cli.servers.gcs_emulator``.
 
-A browser shows a picture of another origin in Label Studio only when the bucket allows it; a
-real bucket needs such a rule, and the emulator knows none.
+In Label Studio a browser loads an image from a bucket only if a CORS rule of the bucket allows it.
+Real buckets need such a rule, and the emulator doesn't support them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from gcp_storage_emulator.__main__ import main
 
 
 class AnyOrigin(server.RequestHandler):  # type: ignore[misc]
-    """Allow every origin to read every answer."""
+    """Allows every origin to read every response."""
 
     def end_headers(self) -> None:
-        """Add the header that a CORS rule for any origin gives."""
+        """Add the header that a CORS rule for all origins adds."""
         self.send_header("Access-Control-Allow-Origin", "*")
         super().end_headers()
 

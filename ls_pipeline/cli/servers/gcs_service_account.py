@@ -1,8 +1,7 @@
 """A service account for the GCS emulator, so that Label Studio can sign URLs of its objects.
 
-Label Studio signs ``gs://`` URLs with a service account's key, and first asks the account's
-token server for access. Here the key is made on the spot, and the token server gives a token
-to anybody: the emulator checks neither.
+Label Studio signs ``gs://`` URLs with a service account's key, after it got a token from the
+account's token server. This module creates a key and serves tokens. The emulator checks neither.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ class _Tokens(BaseHTTPRequestHandler):
         self.wfile.write(TOKEN)
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @contextmanager
 def service_account(file: Path) -> Iterator[dict[str, str]]:
-    """Write a key to ``file``, serve its tokens; give the environment that leads there."""
+    """Write a key to ``file`` and serve its tokens. Yield the variables for Label Studio."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Tokens)
     Thread(target=server.serve_forever, daemon=True).start()
     key = {
@@ -56,7 +55,7 @@ def service_account(file: Path) -> Iterator[dict[str, str]]:
 
 
 def _private_key() -> str:
-    from cryptography.hazmat.primitives import serialization  # with the servers
+    from cryptography.hazmat.primitives import serialization  # of the extra `demo`
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

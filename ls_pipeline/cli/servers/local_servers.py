@@ -22,7 +22,7 @@ REGION = "us-east-1"
 
 
 def s3_server(logs: Path) -> Server:
-    """Give moto's S3 server, over HTTP, in memory."""
+    """Return moto's S3 server, which keeps objects in memory."""
     _require("moto", "flask")
     return Server(
         "S3 (moto)",
@@ -38,7 +38,7 @@ def s3_server(logs: Path) -> Server:
 
 
 def gcs_server(logs: Path) -> Server:
-    """Give the GCS emulator, in memory."""
+    """Return the GCS emulator, which keeps objects in memory."""
     _require("gcp_storage_emulator")
     emulator = [sys.executable, "-m", "ls_pipeline.cli.servers.gcs_emulator"]
     return Server(
@@ -61,13 +61,13 @@ BANNED_NETWORKS = (
     *("::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001:0000::/32"),
     *("2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8"),
 )
-"""The networks in which Label Studio calls nobody, unless it is told others."""
+"""The networks that Label Studio's webhooks may not call by default."""
 
 
 def banned_networks_except(host: str) -> str:
-    """Give these networks in Label Studio's form, without one loopback address."""
+    """Return `BANNED_NETWORKS` without one loopback address, as Label Studio's setting."""
     loopback = LOOPBACK.address_exclude(IPv4Network(host))
-    others = (one for one in BANNED_NETWORKS if one != str(LOOPBACK))
+    others = (network for network in BANNED_NETWORKS if network != str(LOOPBACK))
     return ",".join([*others, *map(str, loopback)])
 
 
@@ -78,31 +78,31 @@ def label_studio_server(
     password: str = "",
     port: int | None = None,
 ) -> Server:
-    """Give Label Studio on its own SQLite below ``home``.
+    """Return Label Studio with a SQLite database in ``home``.
 
-    ``buckets`` is the environment that leads its storage connections to the bucket servers.
-    Its first start takes up to a minute: it makes its database.
+    ``buckets`` are the variables with which it reaches the bucket servers. Its first start takes
+    up to a minute, because it creates its database.
     """
     _require("label_studio")
     home.mkdir(parents=True, exist_ok=True)
-    token = _kept_secret(home / "token", "")
+    token = _stored_secret(home / "token", "")
     script = Path(sys.executable).with_name("label-studio")
     port = port or free_port()
     environment = {
-        "LABEL_STUDIO_HOST": f"http://{HOST}:{port}",  # the links it gives to its clients
+        "LABEL_STUDIO_HOST": f"http://{HOST}:{port}",  # for the links in its responses
         "LABEL_STUDIO_BASE_DATA_DIR": str(home),
         "LABEL_STUDIO_USERNAME": USERNAME,
-        "LABEL_STUDIO_PASSWORD": _kept_secret(home / "password", password),
+        "LABEL_STUDIO_PASSWORD": _stored_secret(home / "password", password),
         "LABEL_STUDIO_USER_TOKEN": token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "LABEL_STUDIO_LATEST_VERSION_CHECK": "0",
         "LABEL_STUDIO_COLLECT_ANALYTICS": "0",
         "LABEL_STUDIO_SENTRY_DSN": "",
         "LABEL_STUDIO_FRONTEND_SENTRY_DSN": "",
-        # It may call the receiver of its webhooks, and nobody else on this machine.
+        # On this machine it may call only the webhook receiver.
         "USE_DEFAULT_BANNED_SUBNETS": "false",
         "USER_ADDITIONAL_BANNED_SUBNETS": banned_networks_except(WEBHOOKS_HOST),
-        # The operator's own endpoint passes Label Studio's guard against inner addresses.
+        # Label Studio accepts a private address as an endpoint only in this variable.
         **({"S3_ENDPOINT": buckets["AWS_ENDPOINT_URL"]} if "AWS_ENDPOINT_URL" in buckets else {}),
         **buckets,
     }
@@ -124,10 +124,10 @@ def dagster_server(
     module: str = "ls_pipeline.definitions",
     port: int | None = None,
 ) -> Server:
-    """Give Dagster: webserver, daemon and a module's definitions, with this environment."""
+    """Return Dagster: webserver, daemon, and a code server for a module's definitions."""
     return Server(
         "Dagster",
-        # Its pages have all of it; a log is a file that nobody removes.
+        # Dagster's pages show everything. The log file only grows.
         [
             *(sys.executable, "-m", "dagster", "dev", "--log-level", "warning"),
             *("-m", module, "-h", HOST, "-p", "{port}"),
@@ -147,8 +147,8 @@ def dagster_server(
     )
 
 
-def _kept_secret(file: Path, wanted: str) -> str:
-    """Give the secret in a file, made at the first call: a second start finds the same."""
+def _stored_secret(file: Path, wanted: str) -> str:
+    """Return the secret in a file. The first call creates it, and later starts reuse it."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(wanted or secrets.token_hex(16))
@@ -158,15 +158,14 @@ def _kept_secret(file: Path, wanted: str) -> str:
 def _require(*modules: str) -> None:
     if not all(map(find_spec, modules)):
         raise PipelineError(
-            "The servers that come with the demo are not installed; run "
-            "pip install 'ls-pipeline[demo]'."
+            "The demo's servers are not installed.", hint="Run pip install 'ls-pipeline[demo]'."
         )
 
 
 def daemons_are_healthy(server: Server) -> bool:
-    """Tell whether the webserver answers and every daemon it needs is healthy.
+    """Return whether the webserver answers and every required daemon is healthy.
 
-    A heartbeat from before the launch is an earlier daemon's, on the same DAGSTER_HOME.
+    A heartbeat from before the launch comes from an earlier daemon with the same DAGSTER_HOME.
     """
     daemons = "allDaemonStatuses { required healthy lastHeartbeatTime }"
     query = f"{{ instance {{ daemonHealth {{ {daemons} }} }} }}"
@@ -181,7 +180,7 @@ def daemons_are_healthy(server: Server) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return all(
-        one["healthy"] and one["lastHeartbeatTime"] > server.launched
-        for one in health["allDaemonStatuses"]
-        if one["required"]
+        daemon["healthy"] and daemon["lastHeartbeatTime"] > server.launched
+        for daemon in health["allDaemonStatuses"]
+        if daemon["required"]
     )

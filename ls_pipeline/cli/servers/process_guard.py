@@ -1,8 +1,8 @@
-"""Run a command for as long as somebody holds our standard input open.
+"""Runs a command until standard input closes.
 
-``python -m ls_pipeline.cli.servers.process_guard COMMAND…`` gives it a process group of its own and
-ends that whole group when standard input closes: when the parent asks for it, and also when
-the parent is killed and can't ask.
+``python -m ls_pipeline.cli.servers.process_guard COMMAND…`` starts the command in a new process
+group, and ends the whole group when standard input closes. The parent closes it to stop the
+command. If the parent is killed, the kernel closes it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ import threading
 import time
 
 GRACE = 10.0
-"""Seconds between asking a group to end and making it."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 def main() -> int:
-    """Run the command; give its exit code."""
+    """Run the command, and return its exit code."""
     with subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True) as child:
         threading.Thread(target=_end_with_stdin, args=(child.pid,), daemon=True).start()
         code = child.wait()
-    _signal(child.pid, signal.SIGKILL)  # what the command left behind
+    _signal(child.pid, signal.SIGKILL)  # children that the command left
     return code
 
 
 def _end_with_stdin(group: int) -> None:
-    while os.read(sys.stdin.fileno(), 1024):  # unbuffered: a lock held here would abort the exit
+    while os.read(
+        sys.stdin.fileno(), 1024
+    ):  # a lock on sys.stdin would abort the exit
         pass
     _signal(group, signal.SIGTERM)
     time.sleep(GRACE)

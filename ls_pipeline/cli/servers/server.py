@@ -1,4 +1,4 @@
-"""The real servers that demo and tests run on: free loopback ports, stopped by their pid."""
+"""A server process on a loopback port, which ends with the process that started it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PAUSE = 0.2
-"""Seconds between looks at a server that is starting."""
+"""Seconds between two checks of a server that is starting."""
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
-"""All that a server gets of our environment: Label Studio reads bare names like USERNAME."""
+"""The only variables that a server inherits. Label Studio would read variables like USERNAME."""
 
 
 LARGEST_LOG = 20 * 2**20
-"""Bytes of a server's log that it goes on with when it is started; a larger one is put aside."""
+"""Bytes. A larger log is renamed when its server starts."""
 
 
 class ServerFailedError(PipelineError):
@@ -38,7 +38,7 @@ class ServerFailedError(PipelineError):
         self.log = log
         tail = _end_of(log).decode(errors="replace").splitlines()[-15:] if log.exists() else []
         lines = "\n".join(f"    {line}" for line in tail)
-        super().__init__(f"{name} {what}; its log is {log}, and ends:\n{lines}")
+        super().__init__(f"{name} {what}. Its log {log} ends with:\n{lines}")
 
 
 def _end_of(log: Path) -> bytes:
@@ -62,11 +62,11 @@ def _answers(server: Server) -> bool:
 
 @dataclass
 class Server:
-    """A server process: `start` returns when it answers, `stop` when nothing is left of it.
+    """A server process. `start` returns when it answers, `stop` when all its processes ended.
 
-    ``command`` holds ``{port}`` where the port goes, a free one from the begin;
-    ``environment`` is what the process gets beyond `INHERITED`, ``clients`` what a client of
-    it needs, with ``{url}`` for the address; ``health`` is the path that answers once it is up.
+    In ``command``, ``{port}`` stands for the port, which is a free one by default. ``environment``
+    is added to `INHERITED`. ``clients`` are the variables that a client needs, with ``{url}`` for
+    the address. ``health`` is the path that answers when the server is ready.
     """
 
     name: str
@@ -88,21 +88,21 @@ class Server:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """Give the variables, under their standard names, that lead a client here."""
+        """The variables that point a client at this server."""
         return {name: value.format(url=self.url) for name, value in self.clients.items()}
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises ``ServerFailedError``."""
+        """Start the server and wait until it answers. Raises ``ServerFailedError``."""
         self.launch()
         while not self.is_ready():
             time.sleep(PAUSE)
 
     def launch(self) -> None:
-        """Start it without waiting. Raises ``ServerFailedError`` when its port is taken."""
+        """Start the server without waiting. Raises ``ServerFailedError`` if its port is taken."""
         if not is_free(self.port):
-            # Whoever has it would answer in its place.
+            # The process that took it would answer instead.
             raise ServerFailedError(
-                self.name, f"wants port {self.port}, which another process took", self.log
+                self.name, f"can't use port {self.port}, because another process uses it", self.log
             )
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
@@ -117,13 +117,13 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Unbuffered, so that the log of a server that hangs says where.
+                # Unbuffered, so that the log shows where a server hangs.
                 env={**inherited, "PYTHONUNBUFFERED": "1", **self.environment},
-                start_new_session=True,  # Ctrl-C is ours to handle, not the server's
+                start_new_session=True,  # so that Ctrl-C reaches only this process
             )
 
     def is_ready(self) -> bool:
-        """Tell whether it answers. Raises ``ServerFailedError`` when it never will."""
+        """Return whether the server answers. Raises ``ServerFailedError`` if it ended or hangs."""
         self.check()
         if self.is_up(self):
             return True
@@ -135,52 +135,53 @@ class Server:
         return False
 
     def check(self) -> None:
-        """See that the process lives. Raises ``ServerFailedError`` when it ended by itself."""
+        """Raise ``ServerFailedError`` if the process ended by itself."""
         code = self._process.poll() if self._process else 0
         if code is not None:
             self.stop()
-            raise ServerFailedError(self.name, f"ended with {code}", self.log)
+            raise ServerFailedError(self.name, f"ended with exit code {code}", self.log)
 
     def stop(self) -> None:
-        """End the process and all its children; fine when it is not running."""
+        """End the process and all its children, if it is running."""
         self.ask_to_stop()
         process, self._process = self._process, None
         if process:
             process.wait()
 
     def ask_to_stop(self) -> None:
-        """Begin what `stop` waits for."""
+        """Ask the server to end, without waiting."""
         if self._process and self._process.stdin:
             self._process.stdin.close()
 
 
 @contextmanager
 def running(
-    servers: Sequence[Server], tell: Callable[[Server, str], None] = lambda _server, _state: None
+    servers: Sequence[Server],
+    on_state: Callable[[Server, str], None] = lambda _server, _state: None,
 ) -> Iterator[None]:
-    """Start servers side by side, and stop them all on the way out, however that comes.
+    """Start servers at the same time, and stop all of them at the end or after an error.
 
-    ``tell`` hears ``starting``, ``ready`` and ``stopped`` of each.
+    ``on_state`` is called with each server and ``starting``, ``ready`` or ``stopped``.
     """
     try:
         for server in servers:
-            tell(server, "starting")
+            on_state(server, "starting")
             server.launch()
-        _wait_for_all(servers, tell)
+        _wait_for_all(servers, on_state)
         yield
     finally:
         for server in servers:
             server.ask_to_stop()
         for server in servers:
             server.stop()
-            tell(server, "stopped")
+            on_state(server, "stopped")
 
 
-def _wait_for_all(servers: Sequence[Server], tell: Callable[[Server, str], None]) -> None:
-    """Wait, in one thread, so that the first failure and Ctrl-C are seen at once."""
+def _wait_for_all(servers: Sequence[Server], on_state: Callable[[Server, str], None]) -> None:
+    """Wait in one thread, so that the first failure or Ctrl-C ends the wait at once."""
     waiting = list(servers)
     while waiting:
-        for server in [one for one in waiting if one.is_ready()]:
+        for server in [server for server in waiting if server.is_ready()]:
             waiting.remove(server)
-            tell(server, "ready")
+            on_state(server, "ready")
         time.sleep(PAUSE)

@@ -1,4 +1,4 @@
-"""The receiver of Label Studio's webhooks: it notes in the ledger whose labels to look at."""
+"""The receiver of Label Studio's webhooks. It notes in the ledger whose labels changed."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.ledger import Ledger
 
 LARGEST_BODY = 64 * 2**10
-"""Bytes. Label Studio sends the name of an action."""
+"""Bytes. Label Studio sends only the name of an action."""
 
 BODY_SECONDS = 5.0
-"""For a body to come."""
+"""The timeout of a body."""
 
 HEAD_SECONDS = 5.0
-"""For a request to begin: who only connects takes up another's place."""
+"""The timeout of a request's headers. An idle client would block the place of another."""
 
-AT_ONCE = 256
-"""Connections; more are told to come later."""
+MAX_CONNECTIONS = 256
+"""More connections get the status 503."""
 
-HEALTH, HEALTHY = "/health", "ls_pipeline waits for webhooks."
+HEALTH_PATH, HEALTH_TEXT = "/health", "ls_pipeline waits for webhooks."
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def serve(ledger: Ledger, secret: str, host: str, port: int) -> None:
 
 @contextmanager
 def serving(ledger: Ledger, secret: str, host: str, port: int) -> Iterator[str]:
-    """Receive webhooks beside whatever the block does; give where."""
+    """Receive webhooks in a thread while the block runs. Yield the URL."""
     server = _server(ledger, secret, host, port)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -66,33 +66,33 @@ def serving(ledger: Ledger, secret: str, host: str, port: int) -> Iterator[str]:
 
 
 def answers_at(url: str) -> bool:
-    """Tell whether a receiver of ours answers there."""
+    """Return whether a receiver of ours answers at this URL."""
     try:
-        answer = httpx.get(url + HEALTH, timeout=5)
+        answer = httpx.get(url + HEALTH_PATH, timeout=5)
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
-    return answer.text == HEALTHY
+    return answer.text == HEALTH_TEXT
 
 
-class _Prompt(H11Protocol):
-    """HTTP as uvicorn speaks it, with those who begin to speak in time."""
+class _HeaderTimeoutProtocol(H11Protocol):
+    """uvicorn's HTTP protocol, which closes connections that send no headers in time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._patience = self.loop.call_later(HEAD_SECONDS, transport.close)
+        self._timeout = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._patience = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        self._timeout = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
         super().data_received(data)
-        if self.cycle is not before:  # another request's head is there
-            self._patience.cancel()
+        if self.cycle is not before:  # the headers of another request are complete
+            self._timeout.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.cancel()
+        self._timeout.cancel()
         super().connection_lost(exc)
 
 
@@ -105,8 +105,8 @@ def _server(ledger: Ledger, secret: str, host: str, port: int) -> uvicorn.Server
             log_level="warning",
             access_log=False,
             server_header=False,
-            http=_Prompt,
-            limit_concurrency=AT_ONCE,
+            http=_HeaderTimeoutProtocol,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=5,
         )
@@ -114,63 +114,65 @@ def _server(ledger: Ledger, secret: str, host: str, port: int) -> uvicorn.Server
 
 
 def receiver(ledger: Ledger, secret: str) -> Starlette:
-    """Make the application: ``POST /connections/<name>``, by those who show the secret."""
-    waiting, writing = set[str](), asyncio.Lock()
+    """Return the application: ``POST /connections/<name>`` with the secret."""
+    pending, writing = set[str](), asyncio.Lock()
 
-    async def note(name: str) -> None:
+    async def record(name: str) -> None:
         async with writing:
-            waiting.discard(name)
+            pending.discard(name)
             try:
                 await asyncio.to_thread(ledger.hint, name)
             except LedgerError as error:
                 _log.warning("%s", error)
 
-    async def hear(request: Request) -> Response:
-        shown = request.headers.get(SECRET_HEADER, "")
-        if not hmac.compare_digest(shown.encode(), secret.encode()):
+    async def receive(request: Request) -> Response:
+        given = request.headers.get(SECRET_HEADER, "")
+        if not hmac.compare_digest(given.encode(), secret.encode()):
             return PlainTextResponse(f"{SECRET_HEADER} is not the secret.", 401)
         if refusal := await _refusal(request):
             return refusal
         name = request.path_params["name"]
-        if name in waiting:  # the note that is about to be written is for this call, too
+        if name in pending:  # the write that is about to start covers this call, too
             return Response(status_code=204)
-        waiting.add(name)
-        # Label Studio waits for the answer, and an annotator for Label Studio: note it afterwards.
-        return Response(status_code=204, background=BackgroundTask(note, name))
+        pending.add(name)
+        # An annotator waits for Label Studio, and Label Studio for this response: write after it.
+        return Response(status_code=204, background=BackgroundTask(record, name))
 
     async def health(_request: Request) -> Response:
-        return PlainTextResponse(HEALTHY)
+        return PlainTextResponse(HEALTH_TEXT)
 
     return Starlette(
         routes=[
-            Route("/connections/{name}", hear, methods=["POST"]),
-            Route(HEALTH, health, methods=["GET"]),
+            Route("/connections/{name}", receive, methods=["POST"]),
+            Route(HEALTH_PATH, health, methods=["GET"]),
         ]
     )
 
 
 async def _refusal(request: Request) -> Response | None:
-    """Say what is wrong with a body, if anything is."""
+    """Return an error response if the body is not a webhook call."""
     try:
         body = await asyncio.wait_for(_body(request), BODY_SECONDS)
     except asyncio.TimeoutError:
-        return PlainTextResponse("The body does not come.", 408)
+        return PlainTextResponse("The body did not arrive in time.", 408)
     if body is None:
-        return PlainTextResponse(f"A body has {LARGEST_BODY} bytes at most.", 413)
+        return PlainTextResponse(f"The body has more than {LARGEST_BODY} bytes.", 413)
     try:
-        said = json.loads(body)
+        call = json.loads(body)
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict) or not isinstance(said.get("action"), str):
-        return PlainTextResponse('The body is JSON, as in {"action": "ANNOTATION_CREATED"}.', 400)
+        call = None
+    if not isinstance(call, dict) or not isinstance(call.get("action"), str):
+        return PlainTextResponse(
+            'The body must be JSON such as {"action": "ANNOTATION_CREATED"}.', 400
+        )
     return None
 
 
 async def _body(request: Request) -> bytes | None:
-    """Read a body; None of one that is too large, of which no more is read."""
+    """Read a body. Return None, and read no more, if it is too large."""
     body = b""
-    async for piece in request.stream():
-        body += piece
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > LARGEST_BODY:
             return None
     return body

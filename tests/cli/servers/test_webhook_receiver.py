@@ -84,7 +84,7 @@ def test_place_that_is_none_is_told(environment, tmp_path, flags, code, said):
 
 
 def test_those_who_only_connect_lock_nobody_out(ledger, monkeypatch):
-    monkeypatch.setattr(webhook_receiver, "AT_ONCE", 4)
+    monkeypatch.setattr(webhook_receiver, "MAX_CONNECTIONS", 4)
     monkeypatch.setattr(webhook_receiver, "HEAD_SECONDS", 3.0)
     with serving(ledger) as url, contextlib.ExitStack() as idle:
         host, port = url.removeprefix("http://").split(":")
@@ -153,7 +153,7 @@ def test_other_paths_and_methods_are_not_there(url):
     found = [
         httpx.get(f"{url}/connections/reviews").status_code,
         httpx.post(f"{url}/elsewhere", content=CALL).status_code,
-        httpx.get(f"{url}{webhook_receiver.HEALTH}").status_code,
+        httpx.get(f"{url}{webhook_receiver.HEALTH_PATH}").status_code,
     ]
 
     assert found == [405, 404, 200]
