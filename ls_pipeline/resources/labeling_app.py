@@ -59,22 +59,23 @@ class BrowserResponse:
     """What a browser gets for the URL of a task's object."""
 
     status: int
-    """0 if there was no answer."""
+    """0 without an answer."""
     host: str
-    """The host that Label Studio redirected to; empty if Label Studio served the bytes itself."""
+    """The host that Label Studio redirected to; empty if Label Studio sent the bytes itself."""
     cors_allowed: bool
     """Whether Label Studio's pages may read the answer: same origin, or allowed by CORS."""
 
 
 class LabelingApp(Protocol):
-    """The app in which annotators label tasks. Safe to use from several threads.
+    """The app that annotators label tasks in. Safe to use from several threads.
 
     Times are Label Studio's own, as it writes them: ISO 8601 in UTC, with microseconds and a
     ``Z``. They can be compared as text.
 
     Every method may raise ``LabelStudioAccessError`` (the API key is missing or refused),
     ``LabelStudioUnavailableError`` (no answer, or a server error: whether a write took effect
-    is unknown) or ``ProjectNotFoundError``. An iterator raises them while it is read.
+    is unknown), ``ProjectNotFoundError`` or ``InvalidVariableError`` (such as LABEL_STUDIO_URL
+    without a URL). An iterator raises them while it is read.
     """
 
     def project(self, project_id: int) -> Project:
@@ -86,7 +87,7 @@ class LabelingApp(Protocol):
         ...
 
     def find_or_create_project(self, title: str, label_config: str) -> Project:
-        """Return what `find_project` finds; create the project if there is none.
+        """Return the project that `find_project` finds; otherwise create it.
 
         A project that exists keeps its label config. With an empty ``label_config``, the new
         project is empty, and a person sets it up in Label Studio.
@@ -96,7 +97,7 @@ class LabelingApp(Protocol):
         ...
 
     def find_or_create_project_like(self, project_id: int, title: str) -> Project:
-        """Return what `find_project` finds; create the project if there is none.
+        """Return the project that `find_project` finds; otherwise create it.
 
         The new project gets the label config of project ``project_id``, and its other settings
         for labeling, such as instructions and annotations per task. It gets none of its tasks.
@@ -130,31 +131,31 @@ class LabelingApp(Protocol):
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         """Replace a task's ``data`` and ``meta``.
 
-        Raises ``ProjectNotFoundError`` if there is no such task.
+        Raises ``ProjectNotFoundError`` if the task does not exist.
         """
         ...
 
     def delete_task(self, task_id: int) -> None:
-        """Delete a task; do nothing if there is no such task."""
+        """Delete a task, if it exists."""
         ...
 
     def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         """List the tasks that changed at or after ``since``, by id, each once.
 
-        To create, edit or delete an annotation changes its task.
+        Creating, editing or deleting an annotation changes its task.
         """
         ...
 
     def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
-        """Return the ids, sorted, of those tasks whose states miss their annotations.
+        """Return the sorted ids of tasks that have annotations and a state that counts none.
 
-        Such a task has annotations, and its state counts 0. A task that is being annotated may
-        be in the list for a moment.
+        ``since`` is that of `task_states`. The list may contain, for a moment, a task that is
+        being annotated.
         """
         ...
 
     def recent_changes(self, project_id: int, since: str) -> RecentChanges:
-        """Count the tasks that `task_states` would list, and return the newest time of change."""
+        """Return how many tasks `task_states` would list, and the newest time among them."""
         ...
 
     def now(self) -> str:
@@ -182,8 +183,8 @@ class LabelingApp(Protocol):
     def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
         """Return a check that lists why a prediction does not fit the label config.
 
-        The list is empty if it fits. `import_tasks` does not check this: Label Studio silently
-        drops predictions that don't fit.
+        The list is empty if the prediction fits. `import_tasks` does not check this: Label
+        Studio silently drops predictions that don't fit.
         """
         ...
 
@@ -194,8 +195,8 @@ class LabelingApp(Protocol):
     def register_storage(self, project_id: int, location: StorageLocation) -> None:
         """Let the project's annotators open the objects of a bucket.
 
-        Registers a storage connection that never syncs. Label Studio signs the ``s3://`` and
-        ``gs://`` URLs of tasks with it. There is one for a bucket: a later call changes its
+        Registers a storage connection that never syncs: Label Studio only signs the ``s3://``
+        and ``gs://`` URLs of tasks with it. A bucket has one of them: a later call changes its
         endpoint or region. A storage connection that a person made stays as it is.
 
         Raises ``LabelStudioError`` if Label Studio can't reach the bucket.
@@ -205,11 +206,11 @@ class LabelingApp(Protocol):
     def register_webhook(self, project_id: int, address: str, secret: str) -> None:
         """Have Label Studio POST to an address when an annotation is created, edited or deleted.
 
-        The call shows the secret in the header `SECRET_HEADER`. Its body names the event, and
-        has no more. Label Studio waits one second for an answer, and does not try again.
+        The request has the secret in the header `SECRET_HEADER`, and a body that only names the
+        event. Label Studio waits one second for an answer, and does not retry.
 
-        There is one webhook for an address: a later call corrects it. So does a call with the
-        same secret and path at another host. Other webhooks stay as they are.
+        An address has one webhook: a later call corrects it. So does a call with the same secret
+        and path at another host. Other webhooks stay as they are.
 
         Raises ``LabelStudioError`` if Label Studio refuses to call such an address.
         """
@@ -221,7 +222,7 @@ class LabelingApp(Protocol):
 
 
 class DiagnosableLabelingApp(LabelingApp, Protocol):
-    """What `ls-pipeline doctor` needs of a labeling app besides, and no run does."""
+    """A labeling app with what only `ls-pipeline doctor` needs."""
 
     @property
     def base_url(self) -> str:
@@ -230,16 +231,16 @@ class DiagnosableLabelingApp(LabelingApp, Protocol):
 
     @property
     def public_url(self) -> str:
-        """The address at which people open it in a browser, without a slash at its end."""
+        """The address that people open in a browser, without a slash at its end."""
         ...
 
     def server_info(self) -> ServerInfo:
         """Return the server's version, and the user that the API key belongs to.
 
-        Raises ``LabelStudioError`` if what answers is not Label Studio.
+        Raises ``LabelStudioError`` if the server is not Label Studio.
         """
         ...
 
     def fetch_as_browser(self, task_id: int, uri: str) -> BrowserResponse:
-        """Request the first byte of a task's object as the task's page in a browser does."""
+        """Request the first byte of a task's object, as a browser does for the task's page."""
         ...

@@ -1,1 +1,1 @@
-"""Label Studio, over its HTTP API."""
+"""Label Studio, through its HTTP API."""

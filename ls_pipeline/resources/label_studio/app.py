@@ -104,7 +104,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     )
     google_credentials: str = Field(
         default="",
-        description="File with a service account key, with which Label Studio signs gs:// URLs. "
+        description="Key file of a service account; Label Studio signs gs:// URLs with it. "
         "Empty: LABEL_STUDIO_GOOGLE_CREDENTIALS, else Label Studio uses its own credentials.",
     )
 

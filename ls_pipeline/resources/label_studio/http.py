@@ -123,7 +123,7 @@ class LabelStudioAPI:
 
         if not self.api_key:
             raise LabelStudioAccessError(
-                "There is no API key for Label Studio.",
+                "The API key for Label Studio is missing.",
                 hint=f"Set LABEL_STUDIO_API_KEY to a token from {self.base_url}/user/account.",
             )
         if not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key:

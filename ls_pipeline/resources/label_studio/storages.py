@@ -1,6 +1,6 @@
-"""Label Studio's storage connections, with which annotators open the objects of a bucket.
+"""Label Studio's storage connections, which let annotators open the objects of a bucket.
 
-Ours never sync: Label Studio only signs URLs with them.
+Those of ls_pipeline never sync: Label Studio only signs URLs with them.
 """
 
 from __future__ import annotations
