@@ -1,6 +1,6 @@
-"""A bucket, with its promises in words. `s3.py` and `gcs.py` keep them.
+"""The protocol of a bucket. `s3/bucket.py` and `gcs/bucket.py` implement it.
 
-``tests/contracts/test_bucket.py`` holds every implementation to them.
+``tests/contracts/test_bucket.py`` holds every implementation to it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ls_pipeline.domain.listing_ranges import ListingRange, RangeBoundary
+    from ls_pipeline.domain.notification_setup import NotificationCheck
     from ls_pipeline.domain.objects import StoredObject
 
 
 class Readable(Protocol):
-    """What can be listed and read: a bucket, or a folder of a disk that holds the same."""
+    """What can be listed and read: a bucket, or a folder on disk with the same objects."""
 
     def uri(self, key: str = "") -> str: ...
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]: ...
@@ -28,9 +29,9 @@ class Bucket(Protocol):
     Safe to use from several threads. Keys are opaque: every legal key works, byte for byte
     (``//``, ``./``, ``..``, spaces, ``+``, ``%``, ``?``, ``#``, unicode, control characters).
 
-    Every method may raise ``BucketNotFoundError``, ``BucketAccessError`` (credentials
-    missing, wrong or not enough) or ``BucketUnavailableError`` (no answer, throttled, a
-    server error; after the client's own retries).
+    Every method may raise ``BucketNotFoundError``, ``BucketAccessError`` (credentials missing,
+    wrong, or without a permission) or ``BucketUnavailableError`` (no answer, throttled, or a
+    server error; raised after the client's own retries).
     """
 
     @property
@@ -43,18 +44,18 @@ class Bucket(Protocol):
 
     @property
     def region(self) -> str:
-        """The one that requests are signed for; empty where that is nothing to know."""
+        """The region that requests are signed for; empty if none is known."""
         ...
 
     def uri(self, key: str = "") -> str:
-        """Give ``scheme://name/key``."""
+        """Return ``scheme://name/key``."""
         ...
 
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
         """List the keys that start with ``prefix`` and are greater than ``after``.
 
-        In the order of the keys' UTF-8 bytes, each key once, in pages of up to 1,000. The
-        first is one request, made when it is asked for; later ones are asked for some ahead.
+        In the order of the keys' UTF-8 bytes, each key once, in pages of up to 1,000 objects. The
+        first page is one request, sent when it is asked for; some later pages are requested ahead.
         An empty listing yields no page. Folder markers are listed like any other object.
         """
         ...
@@ -62,48 +63,55 @@ class Bucket(Protocol):
     def ranges(
         self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()
     ) -> Iterator[ListingRange]:
-        """List as `pages` does; many are asked for at once where their boundaries are given.
+        """List as `pages` does, with parallel requests if there are range boundaries.
 
-        These are in ascending order, best a page apart: they change how fast a listing is,
-        never what it says. A range that is written as its boundary's fingerprint says is given
-        as that boundary, without its objects.
+        Boundaries are in ascending order, ideally a page apart. They change the speed of a
+        listing, never its content. A range whose fingerprint equals its boundary's comes as that
+        boundary, without its objects.
         """
         ...
 
     def get(self, key: str, version: str = "") -> bytes:
-        """Read a whole object: as it is now, or exactly the ``version`` that a listing told.
+        """Read a whole object: its current version, or exactly the ``version`` of a listing.
 
-        Raises ``ObjectNotFoundError`` when the key is gone and ``ObjectChangedError`` when
-        another version has taken its place. A body shorter than announced is an error, never
-        a short answer. The bytes are as stored: no decompression.
+        Raises ``ObjectNotFoundError`` if the key is gone and ``ObjectChangedError`` if another
+        version has replaced it. A body shorter than announced is an error, never a short answer.
+        The bytes are as stored: nothing is decompressed.
         """
         ...
 
-    def download(self, one: StoredObject, file: BinaryIO) -> None:
-        """Write exactly this version of an object to ``file``, in ranges; raises as `get` does.
+    def download(self, stored: StoredObject, file: BinaryIO) -> None:
+        """Write exactly this version of an object to ``file``, in chunks; raises as `get` does.
 
-        After an error, what is in ``file`` is worthless.
+        After an error the content of ``file`` is undefined.
         """
         ...
 
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
-        """Write a whole object, replacing what was there; give it as a listing would.
+        """Write a whole object, replacing any other; return it as a listing would.
 
-        Returns only when the store has confirmed the content by its checksum. Readers see
-        the old object or the new one, never a part. With ``if_version`` it replaces this version
-        alone, empty means: none at all; else raises ``ObjectChangedError``.
+        Returns only after the store has confirmed the content by its checksum. Readers see the
+        old object or the new one, never a part. With ``if_version`` it replaces only that version,
+        and with an empty one it replaces nothing; otherwise it raises ``ObjectChangedError``.
         """
         ...
 
     def copy(self, key: str, to: str) -> None:
-        """Copy an object inside the bucket, without its bytes passing by here.
+        """Copy an object within the bucket; the store moves the bytes.
 
         Raises ``ObjectNotFoundError``.
         """
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; an absent one is fine."""
+        """Remove an object; an absent object is fine."""
+        ...
+
+    def check_notifications(self, destination: str, folder: str) -> NotificationCheck:
+        """Return whether the bucket notifies a destination about all changes in a folder.
+
+        ``destination`` is a queue's `Queue.destination`.
+        """
         ...

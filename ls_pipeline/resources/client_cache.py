@@ -1,4 +1,4 @@
-"""What is kept from tick to tick, for its clients cost more than most ticks do."""
+"""Caches for clients, which cost more to create than most requests that they send."""
 
 from __future__ import annotations
 
@@ -8,34 +8,51 @@ from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
 SECONDS = 60.0
-"""How long one is kept: what has changed in credentials or in the home is seen after it."""
+"""Lifetime of a cached value, so that changed credentials are noticed after a minute."""
 
-Part = TypeVar("Part")
+Key = TypeVar("Key", bound="Hashable")
+Value = TypeVar("Value")
 
 
-class TTLCache(Generic[Part]):
-    """Gives the same part of the outside world for a while, then one made anew.
+class OncePerKey(Generic[Key, Value]):
+    """A value for each key, created at its first use and kept.
 
-    Safe to use from several threads.
+    Safe to use from several threads: for one key they all get the same value.
     """
 
-    def __init__(
-        self, make: Callable[[], Part], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._make, self._clock = make, clock
+    def __init__(self) -> None:
         self._lock = Lock()
-        self._part: Part | None = None
-        self._until = 0.0
+        self._values: dict[Key, Value] = {}
 
-    def get(self) -> Part:
+    def get(self, key: Key, create: Callable[[], Value]) -> Value:
+        """Return the value of a key; an error of ``create`` passes, and the next call retries."""
+        with self._lock:
+            if key not in self._values:
+                self._values[key] = create()
+            return self._values[key]
+
+
+class TTLCache(Generic[Value]):
+    """One value, created again after `SECONDS`. Safe to use from several threads."""
+
+    def __init__(
+        self, create: Callable[[], Value], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._create, self._clock = create, clock
+        self._lock = Lock()
+        self._value: Value | None = None
+        self._expires = 0.0
+
+    def get(self) -> Value:
+        """Return the current value."""
         with self._lock:
             now = self._clock()
-            if self._part is None or now >= self._until:
-                had, self._part = self._part is not None, self._make()
-                self._until = now + SECONDS
-                if had:  # clients hold themselves in circles, and would add up
+            if self._value is None or now >= self._expires:
+                is_replaced, self._value = self._value is not None, self._create()
+                self._expires = now + SECONDS
+                if is_replaced:  # clients are reference cycles, which would pile up
                     gc.collect()
-            return self._part
+            return self._value

@@ -1,4 +1,4 @@
-"""Where this installation keeps its own state."""
+"""What the environment and the home say. Both are read at each call, never at import."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+DEFAULT_URL = "http://localhost:8080"
+
 
 def home() -> Path:
-    """Give the folder of our own state: LS_PIPELINE_HOME, else ``.ls_pipeline`` here."""
+    """Return the folder of our own state: LS_PIPELINE_HOME, else ``.ls_pipeline`` here."""
     return Path(os.environ.get("LS_PIPELINE_HOME") or ".ls_pipeline").absolute()
 
 
 def database_url() -> str:
-    """Give the ledger's database: LS_PIPELINE_DATABASE_URL, else a file in the home."""
+    """Return the ledger's database: LS_PIPELINE_DATABASE_URL, else a file in the home."""
     if url := os.environ.get("LS_PIPELINE_DATABASE_URL"):
         return url
     return f"sqlite:///{(home() / 'ledger.db').as_posix()}"
 
 
 def asset_owners() -> list[str]:
-    """Give the owners of assets: LS_PIPELINE_OWNERS, as in ``team:vision,me@example.com``."""
-    told = os.environ.get("LS_PIPELINE_OWNERS") or "team:labeling"
-    return [one.strip() for one in told.split(",")]
+    """Return the owners of assets: LS_PIPELINE_OWNERS, as in ``team:vision,me@example.com``."""
+    owners = os.environ.get("LS_PIPELINE_OWNERS") or "team:labeling"
+    return [owner.strip() for owner in owners.split(",")]
 
 
 @dataclass(frozen=True, slots=True)
 class LabelStudioAddress:
-    """The Label Studio that runs in the home, for whoever else works on it."""
+    """Where a Label Studio answers, and the key for it."""
 
     url: str
     api_key: str = field(repr=False)
     webhooks: str = ""
-    """Where it may call back, if anywhere."""
-
-
-DEFAULT_URL = "http://localhost:8080"
+    """Where it can send webhooks, if a receiver runs next to it."""
 
 
 def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress:
-    """Find Label Studio: as given, as the environment says, or the one that runs in the home."""
+    """Return the Label Studio to use: as given, else of the environment, else of the home."""
     url = url or os.environ.get("LABEL_STUDIO_URL", "")
     key = (api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")).strip()
     if not url and (local := read_local_label_studio()):
@@ -50,28 +49,28 @@ def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress
     return LabelStudioAddress((url or DEFAULT_URL).rstrip("/"), key)
 
 
-def label_studio_public_url(label_studio_url: str) -> str:
-    """Give the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else the same."""
-    return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or label_studio_url).rstrip("/")
+def label_studio_public_url(url: str) -> str:
+    """Return the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else ``url``."""
+    return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or url).rstrip("/")
 
 
 def read_local_label_studio() -> LabelStudioAddress | None:
-    """Give the Label Studio that `ls-pipeline start` runs here, None when it runs none."""
+    """Return the Label Studio that `ls-pipeline start` runs here, None if it runs none."""
     try:
-        told = json.loads(_address_file().read_text(encoding="utf-8"))
-        return LabelStudioAddress(told["url"], told["api_key"], told.get("webhooks", ""))
+        address = json.loads(_address_file().read_text(encoding="utf-8"))
+        return LabelStudioAddress(address["url"], address["api_key"], address.get("webhooks", ""))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_local_label_studio(told: LabelStudioAddress | None) -> None:
-    """Let others know where the Label Studio of this home runs; None: nowhere any more."""
+def write_local_label_studio(address: LabelStudioAddress | None) -> None:
+    """Record for other processes where the home's Label Studio runs; None if it has stopped."""
     file = _address_file()
-    if told is None:
+    if address is None:
         file.unlink(missing_ok=True)
         return
     file.touch(mode=0o600)
-    file.write_text(json.dumps(asdict(told)), encoding="utf-8")
+    file.write_text(json.dumps(asdict(address)), encoding="utf-8")
 
 
 def _address_file() -> Path:
@@ -79,30 +78,30 @@ def _address_file() -> Path:
 
 
 def webhook_url() -> str:
-    """Give where Label Studio may call back, without a slash at its end; empty: nowhere.
+    """Return where Label Studio can send webhooks, without a trailing slash; empty if nowhere.
 
-    LS_PIPELINE_WEBHOOK_URL, else the receiver beside the Label Studio that runs in the home.
+    LS_PIPELINE_WEBHOOK_URL, else the receiver next to the home's Label Studio.
     """
-    told = os.environ.get("LS_PIPELINE_WEBHOOK_URL")
-    if not told and not os.environ.get("LABEL_STUDIO_URL") and (local := read_local_label_studio()):
-        told = local.webhooks
-    return (told or "").rstrip("/")
+    url = os.environ.get("LS_PIPELINE_WEBHOOK_URL")
+    if not url and not os.environ.get("LABEL_STUDIO_URL") and (local := read_local_label_studio()):
+        url = local.webhooks
+    return (url or "").rstrip("/")
 
 
 def webhook_secret() -> str:
-    """Give what Label Studio shows when it calls back: LS_PIPELINE_WEBHOOK_SECRET.
+    """Return the secret that Label Studio sends with its webhooks: LS_PIPELINE_WEBHOOK_SECRET.
 
-    Unless that is set it is in a file of the home, which is made by whoever asks first.
+    If that is not set, the secret is in a file of the home, which the first call creates.
     """
-    if told := os.environ.get("LS_PIPELINE_WEBHOOK_SECRET", "").strip():
-        return told
+    if secret := os.environ.get("LS_PIPELINE_WEBHOOK_SECRET", "").strip():
+        return secret
     file = home() / "webhook-secret"
     if not file.exists():
         home().mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
         draft.touch(mode=0o600)
         draft.write_text(secrets.token_hex(32), encoding="utf-8")
-        with suppress(FileExistsError):  # of two that ask first, one makes it
+        with suppress(FileExistsError):  # another process created it at the same moment
             os.link(draft, file)
         draft.unlink()
     return file.read_text(encoding="utf-8")

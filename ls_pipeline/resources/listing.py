@@ -1,24 +1,27 @@
-"""How a listing is put together from requests: in order, and where it is long, many at once.
+"""How a listing is put together from requests: in order, and in parallel if it is long.
 
-A request lists the keys after a given one, a thousand at most, and takes a tenth of a second from
-afar. So that they needn't wait for each other, a listing is cut at *range boundaries*: keys at
-which pages ended when it was last seen whole. Between two of them the keys of each `KeyRange` are
-asked for at the same time and given in their order. A range begins after a boundary and ends with
-the next, so that nothing falls between two; whichever keys are chosen, and whatever has come or
-gone since, the result is the same, and only more or fewer requests are made.
+A request lists up to a thousand keys after a given key, and takes a tenth of a second from afar.
+To send requests in parallel, a listing is cut at *range boundaries*: keys at which pages ended when
+it was last listed completely. Each `KeyRange` between two boundaries is listed at the same time,
+and the results come in the order of the keys. A range begins after a boundary and ends with the
+next, so no key falls between two ranges. Whichever boundaries are chosen, and whatever has changed
+since, the result is the same; only the number of requests differs.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from operator import attrgetter, gt
 from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.errors import BucketError
 from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, RangeBoundary
+from ls_pipeline.domain.objects import uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,17 +29,17 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.objects import StoredObject
 
 PARALLEL_RANGES = 32
-"""Ranges asked for at once: 80 ms away they bring as many pages as one process can take in."""
+"""Ranges listed at once: at 80 ms of latency, they fill one process with pages to read."""
 
 PAGES_AHEAD = 2
-"""Pages of a range that may wait for their turn; the rest of a range that has grown comes then."""
+"""Pages of a range that may wait for their turn; the rest of a grown range is listed then."""
 
 
 class ListingPage(NamedTuple):
-    """What came of one request; ``token`` asks for what follows, if anything does.
+    """The answer to one request; ``token`` asks for the next page, and is empty at the end.
 
-    ``read`` gives the objects, in the order of their keys, and may give none though others follow.
-    ``fingerprint`` is of how the bucket wrote them, empty where it has none.
+    ``read`` returns the objects in the order of their keys, maybe none even if a page follows.
+    ``fingerprint`` is a hash of the objects as the bucket wrote them; empty if there is none.
     """
 
     token: str
@@ -45,7 +48,7 @@ class ListingPage(NamedTuple):
 
 
 class KeyRange(NamedTuple):
-    """The keys after ``after`` up to ``end``, or to the last; ``token`` goes on in it."""
+    """The keys after ``after`` up to ``end``, or to the last; ``token`` continues its listing."""
 
     after: str
     token: str
@@ -53,75 +56,99 @@ class KeyRange(NamedTuple):
 
     @property
     def limit(self) -> int:
-        """Give how many objects to ask for: as many as there were, that they come as they did."""
+        """How many objects to ask for: as many as before, so that the answer can be the same."""
         return (self.end.listed if self.end and not self.token else 0) or PAGE
 
-    def same(self, answer: ListingPage) -> RangeBoundary | None:
-        """Give the range's end when it was answered as it was before."""
+    def unchanged(self, page: ListingPage) -> RangeBoundary | None:
+        """Return the range's end if the page has its fingerprint."""
         if self.end and not self.token and self.end.fingerprint:
-            return self.end if answer.fingerprint == self.end.fingerprint else None
+            return self.end if page.fingerprint == self.end.fingerprint else None
         return None
+
+
+class ListedBucket(ABC):
+    """The part of a bucket that is the same for every store: names and listings."""
+
+    scheme: str
+    name: str
+
+    @abstractmethod
+    def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
+        """Send one request for the keys after ``after``, or for the page of a ``token``."""
+
+    def uri(self, key: str = "") -> str:
+        return uri(self.scheme, self.name, key)
+
+    def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
+        for listed in self.ranges(prefix, after):
+            # A store's pages have at most PAGE objects; an emulator's page has all of them.
+            for start in range(0, len(listed.objects), PAGE):
+                yield list(listed.objects[start : start + PAGE])
+
+    def ranges(
+        self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()
+    ) -> Iterator[ListingRange]:
+        return list_ranges(self.uri(), partial(self._list, prefix), after, range_boundaries)
 
 
 class _Part(NamedTuple):
     ranges: list[ListingRange]
     rest: KeyRange | None
     at_end: bool
-    """Whether nothing follows in the whole listing."""
+    """Whether no key follows in the whole listing."""
 
 
-def parallel_listing(
-    place: str,
+def list_ranges(
+    bucket: str,
     fetch: Callable[[str, str, int], ListingPage],
     after: str = "",
     range_boundaries: Iterable[RangeBoundary] = (),
 ) -> Iterator[ListingRange]:
-    """List what comes after a key; ``fetch(after, token, limit)`` makes one request.
+    """List the keys after a key; ``fetch(after, token, limit)`` sends one request.
 
-    The first is made when it is asked for, alone; from then on some are made ahead, in other
-    threads, at most ``PARALLEL_RANGES * PAGES_AHEAD``. An error is raised when its
-    piece's turn comes.
+    The first request is sent alone, when it is asked for. Later ones are sent ahead from other
+    threads, at most ``PARALLEL_RANGES * PAGES_AHEAD``. An error is raised in its range's turn.
 
-    Raises ``BucketError``, of the URI ``place``, when the keys come in another order than that of
-    their bytes: what is compared in order would pass some over, and take others for removed. A page
-    may come twice.
+    Raises ``BucketError`` about the URI ``bucket`` if the keys are not in the order of their bytes:
+    a comparison in order would miss some objects and take others for removed. A page may come
+    twice.
     """
     least = after
-    for listing_range in _listing_ranges(fetch, after, range_boundaries):
-        keys = [one.key for one in listing_range.objects]
+    for listed in _list_ranges(fetch, after, range_boundaries):
+        keys = [stored.key for stored in listed.objects]
         if keys and (keys[0] < least or any(map(gt, keys, islice(keys, 1, None)))):
             raise BucketError(
-                place,
+                bucket,
                 "the store does not list keys in the order of their bytes, as S3 does, so that "
-                "nobody can tell what is new there; use a store or a kind of bucket that does.",
+                "new objects can't be found; use a store or a kind of bucket that does.",
             )
-        least = keys[0] if keys else listing_range.through
-        yield listing_range
+        least = keys[0] if keys else listed.through
+        yield listed
 
 
-def _listing_ranges(
+def _list_ranges(
     fetch: Callable[[str, str, int], ListingPage],
     after: str,
     range_boundaries: Iterable[RangeBoundary],
 ) -> Iterator[ListingRange]:
-    known = iter(range_boundaries)
-    first = KeyRange(after, "", next((one for one in known if one.key > after), None))
-    answer = fetch(after, "", first.limit)
-    if same := first.same(answer):
+    boundaries = iter(range_boundaries)
+    first = KeyRange(after, "", next((item for item in boundaries if item.key > after), None))
+    page = fetch(after, "", first.limit)
+    if same := first.unchanged(page):
         yield ListingRange(same.key, (), same=same)
         rest = KeyRange(same.key, "", None)
     else:
-        objects = answer.read()
+        objects = page.read()
         if objects:
-            yield _listing_range(objects, answer)
-        rest = KeyRange(objects[-1].key if objects else after, answer.token, None)
-        known = chain([first.end] if first.end else (), known)
-    if answer.token:
-        yield from _ahead(fetch, _key_ranges(rest, known))
+            yield _listing_range(objects, page)
+        rest = KeyRange(objects[-1].key if objects else after, page.token, None)
+        boundaries = chain([first.end] if first.end else (), boundaries)
+    if page.token:
+        yield from _list_ahead(fetch, _key_ranges(rest, boundaries))
 
 
-def _listing_range(objects: list[StoredObject], answer: ListingPage) -> ListingRange:
-    return ListingRange(objects[-1].key, objects, answer.fingerprint)
+def _listing_range(objects: list[StoredObject], page: ListingPage) -> ListingRange:
+    return ListingRange(objects[-1].key, objects, page.fingerprint)
 
 
 def _key_ranges(rest: KeyRange, range_boundaries: Iterable[RangeBoundary]) -> Iterator[KeyRange]:
@@ -133,21 +160,21 @@ def _key_ranges(rest: KeyRange, range_boundaries: Iterable[RangeBoundary]) -> It
     yield rest
 
 
-def _ahead(
+def _list_ahead(
     fetch: Callable[[str, str, int], ListingPage], key_ranges: Iterator[KeyRange]
 ) -> Iterator[ListingRange]:
-    lanes = ThreadPoolExecutor(PARALLEL_RANGES + 1)
+    threads = ThreadPoolExecutor(PARALLEL_RANGES + 1)
     waiting: deque[Future[_Part]] = deque()
-    width = 4  # who stops soon has asked for little in vain
+    width = 4  # a caller that stops soon has caused few requests
     try:
         while True:
-            some = islice(key_ranges, width - len(waiting))
-            waiting.extend(lanes.submit(_part, fetch, one) for one in some)
+            wanted = islice(key_ranges, width - len(waiting))
+            waiting.extend(threads.submit(_list_part, fetch, key_range) for key_range in wanted)
             if not waiting:
                 return
             part = waiting.popleft().result()
             while part.rest:
-                following = lanes.submit(_part, fetch, part.rest)
+                following = threads.submit(_list_part, fetch, part.rest)
                 yield from part.ranges
                 part = following.result()
             yield from part.ranges
@@ -155,26 +182,26 @@ def _ahead(
                 return
             width = min(2 * width, PARALLEL_RANGES)
     finally:
-        lanes.shutdown(wait=False, cancel_futures=True)
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _part(fetch: Callable[[str, str, int], ListingPage], asked: KeyRange) -> _Part:
+def _list_part(fetch: Callable[[str, str, int], ListingPage], key_range: KeyRange) -> _Part:
     """Fetch the next pages of a range."""
     ranges = []
     for _ in range(PAGES_AHEAD):
-        answer = fetch(asked.after, asked.token, asked.limit)
-        if same := asked.same(answer):
-            return _Part([ListingRange(same.key, (), same=same)], None, at_end=not answer.token)
-        found = answer.read()
-        within = found
-        if asked.end:
-            within = found[: bisect_right(found, asked.end.key, key=attrgetter("key"))]
-        if within:
-            exact = answer if len(within) == len(found) else answer._replace(fingerprint="")
-            ranges.append(_listing_range(within, exact))
-        past_end = len(within) < len(found)
-        is_over = past_end or (within and asked.end and within[-1].key == asked.end.key)
-        if is_over or not answer.token:
-            return _Part(ranges, None, at_end=not answer.token and not past_end)
-        asked = asked._replace(token=answer.token)
-    return _Part(ranges, asked, at_end=False)
+        page = fetch(key_range.after, key_range.token, key_range.limit)
+        if same := key_range.unchanged(page):
+            return _Part([ListingRange(same.key, (), same=same)], None, at_end=not page.token)
+        listed = objects = page.read()
+        if key_range.end:
+            end = bisect_right(listed, key_range.end.key, key=attrgetter("key"))
+            objects = listed[:end]
+        if objects:
+            exact = page if len(objects) == len(listed) else page._replace(fingerprint="")
+            ranges.append(_listing_range(objects, exact))
+        past_end = len(objects) < len(listed)
+        is_over = past_end or (objects and key_range.end and objects[-1].key == key_range.end.key)
+        if is_over or not page.token:
+            return _Part(ranges, None, at_end=not page.token and not past_end)
+        key_range = key_range._replace(token=page.token)
+    return _Part(ranges, key_range, at_end=False)

@@ -1,4 +1,4 @@
-"""Who watches a pass: nobody, or a person at a terminal."""
+"""How a run reports its progress: to a terminal, or not at all."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told how far a pass has come. Never raises; may be called from one thread only."""
+    """Receives the progress of a run. Never raises; called from one thread only."""
 
     def advance(self, connection: str, doing: str, done: int, total: int | None = None) -> None:
-        """Say that of some work ``done`` is done, of ``total`` where that is known."""
+        """Report that ``done`` items of some work are done, of ``total`` if that is known."""
         ...
 
 
 class SilentProgress:
-    """Nobody watches."""
+    """Reports nothing."""
 
     def advance(self, connection: str, doing: str, done: int, total: int | None = None) -> None:
-        """Say nothing."""
+        """Do nothing."""

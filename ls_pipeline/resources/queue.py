@@ -1,12 +1,13 @@
-"""A queue of a bucket's notifications, with its promises in words. `sqs.py`, `pubsub.py` keep them.
+"""The protocol of a queue of bucket notifications. `s3/sqs.py` and `gcs/pubsub.py` implement it.
 
-``tests/contracts/test_queue.py`` holds every implementation to them.
+``tests/contracts/test_queue.py`` holds every implementation to it.
 """
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import TYPE_CHECKING, Protocol
+
+from ls_pipeline.resources.client_cache import OncePerKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 class Queue(Protocol):
     """An SQS queue, or a Pub/Sub subscription.
 
-    It gives a message at least once, in any order, and again after a while unless that was
-    acknowledged. Every method may raise ``QueueError``, ``QueueAccessError`` (credentials
-    missing, wrong or not enough) or ``QueueUnavailableError``.
+    It delivers each message at least once, in any order, and again after a while unless the
+    message was acknowledged. Every method may raise ``QueueError``, ``QueueAccessError``
+    (credentials missing, wrong, or without a permission) or ``QueueUnavailableError``.
     """
 
     @property
@@ -29,44 +30,47 @@ class Queue(Protocol):
         ...
 
     def receive(self, most: int, wait: float) -> list[Message]:
-        """Give up to ``most`` messages: as soon as there are some, none after ``wait`` seconds.
+        """Return up to ``most`` messages, as soon as there are any; none after ``wait`` seconds.
 
-        It takes little more than twice that, however many there are.
+        It takes little more than twice ``wait``, however many messages there are.
         """
         ...
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Have these messages not come again; one that came again meanwhile is fine."""
+        """Have these messages not delivered again; an expired delivery is fine."""
         ...
 
     def probe(self) -> None:
-        """Try what the other two need, and take nothing out."""
+        """Try the permissions of `receive` and `acknowledge` without taking a message."""
+        ...
+
+    def destination(self) -> str:
+        """Return what a bucket's notifications name as their target: queue ARN, or topic.
+
+        For a subscription it needs a permission that the other methods do not need.
+        """
         ...
 
 
 class QueueOpener:
-    """The queues that sources name. Safe to use from several threads."""
+    """Opens the queues that sources name, each once. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._opened: dict[tuple[str, ...], Queue] = {}
+        self._queues = OncePerKey[tuple[str, ...], Queue]()
 
     def open(self, source: Source) -> Queue:
-        """Give the queue of a source that names one; nothing is asked of it yet.
+        """Return the queue of a source that names one, without a request to it.
 
-        It is reached as the source's bucket is: in its region and role, if it has one.
+        Its region and role are those of the source's bucket, if the source names them.
         """
         params = source.params
-        how = (params.notifications, params.region_name, params.role_arn, params.external_id)
-        with self._lock:
-            if how not in self._opened:
-                self._opened[how] = _opened(source)
-            return self._opened[how]
+        key = (params.notifications, params.region_name, params.role_arn, params.external_id)
+        return self._queues.get(key, lambda: _open(source))
 
 
-def _opened(source: Source) -> Queue:
+def _open(source: Source) -> Queue:
     if source.cloud == "s3":
-        from ls_pipeline.resources.s3.sqs import SQSQueue  # only where it is used
+        from ls_pipeline.resources.s3.sqs import SQSQueue
 
         return SQSQueue.from_source(source)
     from ls_pipeline.resources.gcs.pubsub import PubSubQueue

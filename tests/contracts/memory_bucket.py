@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 
 from ls_pipeline.domain.errors import (
     BucketNotFoundError,
     ObjectChangedError,
     ObjectNotFoundError,
 )
-from ls_pipeline.domain.objects import StoredObject, uri
-from ls_pipeline.resources.listing import ListingPage, parallel_listing
+from ls_pipeline.domain.notification_setup import check_s3_notifications
+from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.resources.listing import ListedBucket, ListingPage
 
 
-class MemoryBucket:
+class MemoryBucket(ListedBucket):
     scheme = "s3"
     region = ""
 
@@ -22,15 +22,7 @@ class MemoryBucket:
         self.name = name
         self.exists = exists
         self.objects = {}
-
-    def uri(self, key=""):
-        return uri(self.scheme, self.name, key)
-
-    def pages(self, prefix="", after=""):
-        return (list(listing_range.objects) for listing_range in self.ranges(prefix, after))
-
-    def ranges(self, prefix="", after="", range_boundaries=()):
-        return parallel_listing(self.uri(), partial(self._list, prefix), after, range_boundaries)
+        self.notifications = {}
 
     def _list(self, prefix, after, token, limit):
         self._check()
@@ -54,8 +46,8 @@ class MemoryBucket:
             raise ObjectChangedError(self.uri(key))
         return body
 
-    def download(self, one, file):
-        file.write(self.get(one.key, one.version))
+    def download(self, stored, file):
+        file.write(self.get(stored.key, stored.version))
 
     def put(self, key, body, content_type, if_version=None):
         self._check()
@@ -71,6 +63,9 @@ class MemoryBucket:
     def delete(self, key):
         self._check()
         self.objects.pop(key, None)
+
+    def check_notifications(self, destination, folder):
+        return check_s3_notifications(self.notifications, destination, folder)
 
     def _check(self):
         if not self.exists:

@@ -7,6 +7,7 @@ import time
 
 from ls_pipeline.domain.errors import QueueError
 from ls_pipeline.domain.events import Message
+from ls_pipeline.resources.s3.sqs import arn_of
 
 HIDDEN_SECONDS = 2.0
 """How long a message that was given out is not given out again."""
@@ -44,6 +45,9 @@ class MemoryQueue:
 
     def probe(self):
         self._check()
+
+    def destination(self):
+        return arn_of(self.address, "")
 
     def _check(self):
         if not self.exists:

@@ -168,8 +168,8 @@ def refused(environment, bad_day):
     ("code", "status", "kind", "advice"),
     [
         ("AccessDenied", 403, QueueAccessError, "allow the credentials sqs:ReceiveMessage"),
-        ("InvalidClientTokenId", 403, QueueAccessError, "sqs:ReceiveMessage"),
-        ("ExpiredToken", 400, QueueAccessError, "sqs:ReceiveMessage"),
+        ("InvalidClientTokenId", 403, QueueAccessError, "check the AWS credentials"),
+        ("ExpiredToken", 400, QueueAccessError, "check the AWS credentials"),
         ("QueueDoesNotExist", 400, QueueError, "create it"),
         ("ThrottlingException", 400, QueueUnavailableError, "try again"),
         ("OverLimit", 403, QueueUnavailableError, "try again"),

@@ -9,7 +9,7 @@ import pytest
 
 from ls_pipeline.domain.errors import BucketAccessError, ObjectNotFoundError, ObjectRefusedError
 from ls_pipeline.resources.s3.bucket import S3Buckets
-from ls_pipeline.resources.s3.fast_objects import MISSES_AT_MOST
+from ls_pipeline.resources.s3.fast_objects import MAX_MISSES
 from tests.contracts.conftest import Answer, s3_refusal
 
 BODY = b'{"text": "The kettle sings."}'
@@ -69,7 +69,7 @@ def test_version_that_proves_nothing_is_read_by_botocore(bucket, bad_day):
 
 def test_bucket_of_such_versions_is_left_to_botocore(bucket, bad_day):
     bad_day.answer = stored(BODY, "encrypted")
-    for _ in range(MISSES_AT_MOST):
+    for _ in range(MAX_MISSES):
         bucket.get("a", "encrypted")
     bad_day.requests.clear()
 
@@ -82,7 +82,7 @@ def test_object_that_is_gone_is_not_what_is_given_up(bucket, bad_day):
     bad_day.answer = lambda request: (
         stored(BODY) if request.path.endswith("here") else s3_refusal("NoSuchKey", 404)
     )
-    for _ in range(2 * MISSES_AT_MOST):
+    for _ in range(2 * MAX_MISSES):
         bucket.get("here", VERSION)
         with pytest.raises(ObjectNotFoundError):
             bucket.get("gone", VERSION)
@@ -128,7 +128,7 @@ def test_object_that_is_not_there_is_told_from_one_that_may_not_be_read(bucket, 
 def test_archived_object_is_refused_for_what_it_is(bucket, bad_day):
     bad_day.answer = s3_refusal("InvalidObjectState", 403)
 
-    with pytest.raises(ObjectRefusedError, match="it is archived"):
+    with pytest.raises(ObjectRefusedError, match="the object is archived"):
         bucket.get("a", VERSION)
 
 

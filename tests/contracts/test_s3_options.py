@@ -209,8 +209,8 @@ USES = [
     ("code", "status", "error", "advice"),
     [
         ("AccessDenied", 403, BucketAccessError, "allow these credentials sts:AssumeRole"),
-        ("InvalidClientTokenId", 403, BucketAccessError, "correct the AWS credentials"),
-        ("ExpiredToken", 400, BucketAccessError, "correct the AWS credentials"),
+        ("InvalidClientTokenId", 403, BucketAccessError, "check the AWS credentials"),
+        ("ExpiredToken", 400, BucketAccessError, "check the AWS credentials"),
         ("RegionDisabledException", 403, BucketAccessError, "another"),
         ("Throttling", 400, BucketUnavailableError, "try again"),
         ("InternalFailure", 500, BucketUnavailableError, "try again"),
@@ -238,7 +238,7 @@ def test_role_without_credentials_says_what_to_set(in_role, own_credentials):
     own_credentials.delenv("AWS_ACCESS_KEY_ID")
     own_credentials.delenv("AWS_SECRET_ACCESS_KEY")
 
-    with pytest.raises(BucketAccessError, match=f"take on role {ROLE}.*AWS_ACCESS_KEY_ID"):
+    with pytest.raises(BucketAccessError, match=f"role {ROLE} can't be assumed.*AWS_ACCESS_KEY_ID"):
         list(in_role.pages())
 
 
@@ -319,7 +319,7 @@ def test_encrypted_object_is_read_back_where_no_checksum_is_told(with_key, store
     [
         ("KMS.NotFoundException", 400, ObjectRefusedError, "correct kms_key_id"),
         ("KMS.DisabledException", 400, ObjectRefusedError, "enabled"),
-        ("KMS.KMSInvalidStateException", 400, ObjectRefusedError, "put in order"),
+        ("KMS.KMSInvalidStateException", 400, ObjectRefusedError, "repair the key"),
         ("KMS.ThrottlingException", 400, BucketUnavailableError, "try again"),
     ],
 )

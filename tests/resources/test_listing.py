@@ -16,7 +16,7 @@ from ls_pipeline.resources.listing import (
     PAGES_AHEAD,
     PARALLEL_RANGES,
     ListingPage,
-    parallel_listing,
+    list_ranges,
 )
 
 keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=4)
@@ -49,7 +49,7 @@ def cut_at(keys):
 
 
 def ranges(store, after="", range_boundaries=()):
-    return list(parallel_listing("s3://b/", store.fetch, after, range_boundaries))
+    return list(list_ranges("s3://b/", store.fetch, after, range_boundaries))
 
 
 def listed(store, after="", range_boundaries=()):
@@ -101,14 +101,14 @@ def test_short_listing_is_one_request():
 
 def test_first_page_is_asked_for_alone():
     store = Store([f"{n:06}" for n in range(5000)])
-    next(parallel_listing("s3://b/", store.fetch, "", cut_at(store.keys[998::999])))
+    next(list_ranges("s3://b/", store.fetch, "", cut_at(store.keys[998::999])))
 
     assert store.asked == [("", "")]
 
 
 def test_what_waits_is_bounded():
     store = Store([f"{n:06}" for n in range(200_000)], 100)
-    pages = parallel_listing("s3://b/", store.fetch, "", cut_at(store.keys[998::999]))
+    pages = list_ranges("s3://b/", store.fetch, "", cut_at(store.keys[998::999]))
     taken = sum(1 for _page, _ in zip(pages, range(500), strict=False))
     pages.close()
 
@@ -125,7 +125,7 @@ def test_pages_before_a_failure_are_given():
 
     found = []
     with pytest.raises(OSError):  # noqa: PT011, PT012
-        for listing_range in parallel_listing("s3://b/", fetch, "", cut_at(store.keys[499::500])):
+        for listing_range in list_ranges("s3://b/", fetch, "", cut_at(store.keys[499::500])):
             found += listing_range.objects
 
     assert [one.key for one in found] == store.keys[:3000]
@@ -192,7 +192,7 @@ def test_keys_in_another_order_are_an_error(size):
         return ListingPage(str(begin + size) if more else "", lambda: walked[begin : begin + size])
 
     with pytest.raises(BucketError, match=r"^s3://b/: the store does not list keys in the order"):
-        list(parallel_listing("s3://b/", fetch))
+        list(list_ranges("s3://b/", fetch))
 
 
 def test_page_that_comes_twice_is_no_other_order():
@@ -203,7 +203,7 @@ def test_page_that_comes_twice_is_no_other_order():
         ListingPage("", list),
     ]
 
-    assert [one.through for one in parallel_listing("s3://b/", lambda *_: answers.pop(0))] == [
+    assert [one.through for one in list_ranges("s3://b/", lambda *_: answers.pop(0))] == [
         "b",
         "b",
     ]

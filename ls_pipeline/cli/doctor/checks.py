@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.cli.doctor.report import Check, Findings, Report
-from ls_pipeline.cli.doctor.requirements import policies, queue_arn, setups
+from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.servers.webhook_receiver import answers_at
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import (
@@ -17,11 +17,7 @@ from ls_pipeline.domain.errors import (
     PipelineError,
     QueueError,
 )
-from ls_pipeline.domain.notification_setup import (
-    NotificationCheck,
-    check_gcs_notifications,
-    check_s3_notifications,
-)
+from ls_pipeline.domain.notification_setup import NotificationCheck
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, data_keys, parse_tasks
 from ls_pipeline.engine.projects import Projects
@@ -36,7 +32,6 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import DiagnosableLabelingApp, Project
     from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.queue import Queue
     from ls_pipeline.settings.model import Connection, Source, SourceParams, Target
 
     T = TypeVar("T")
@@ -346,21 +341,13 @@ def _queue(source: Source, cli: CliContext) -> Iterator[Check]:
         return
     yield Check("queue", "ok", f"{queue.address} gives out messages, and takes them back.")
     try:
-        told = _told(source, queue, cli)
+        bucket = bucket_of(source, cli.s3, cli.gcs)
+        told = bucket.check_notifications(queue.destination(), source.params.filter.folder)
     except (BucketError, QueueError) as error:
         seen = _from_error("notifications", error).says
         told = NotificationCheck("skipped", f"Whom the bucket tells can't be seen. {seen}")
     do = "Run the commands below." if told.state == "warning" else ""
     yield Check("notifications", told.state, told.message, do)
-
-
-def _told(source: Source, queue: Queue, cli: CliContext) -> NotificationCheck:
-    where = source.params.filter.folder
-    bucket: Any = bucket_of(source, cli.s3, cli.gcs)
-    if source.cloud == "s3":
-        return check_s3_notifications(bucket.notifications(), queue_arn(source), where)
-    subscription: Any = queue
-    return check_gcs_notifications(bucket.notifications(), subscription.topic(), where)
 
 
 def _webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:

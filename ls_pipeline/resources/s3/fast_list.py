@@ -1,9 +1,8 @@
-"""What a client of S3 sends and gets: over more connections than its ten, listings read fast.
+"""Fast listings of S3: botocore's requests over more connections, with a parser of our own.
 
-botocore takes 80 ms of a processor for a page of 1,000 keys, this 1 to 4, and less where nobody
-asks what the page says but only whether it is as it was. botocore goes on building and signing
-requests, repeating them, finding a bucket's region, and understanding refusals: of a
-listing that came whole it is merely shown the frame, without the objects.
+For a page of 1,000 keys botocore needs 80 ms of processor time, this module 1 to 4 ms, and less if
+only the page's fingerprint is wanted. botocore still builds and signs requests, retries them, finds
+a bucket's region, and parses refusals. Of a complete listing it only gets an empty frame.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from urllib.parse import unquote_plus
 from lxml import etree
 
 from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.listing import ListingPage
 from ls_pipeline.resources.s3.fast_objects import FastObjects
 
@@ -31,66 +31,62 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTIONS = 64
-"""Kept open at most; those beyond are made anew for each request."""
+"""Connections kept open; each further request opens its own."""
 
 _stored_object = partial(tuple.__new__, StoredObject)
-"""As `StoredObject`, without a call in Python: there may be millions."""
+"""`StoredObject` without a call in Python: there may be millions."""
 
 _FRAME = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 
 
 class FastListTransport:
-    """The connections of one client, and what came over them. Safe to use from several threads."""
+    """The connections of one client. Safe to use from several threads."""
 
     def __init__(self, client: Any, ca_bundle: str | None) -> None:
         from botocore.httpsession import URLLib3Session  # half a second
         from botocore.utils import get_environ_proxies
 
         config = client.meta.config
-        authorities = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE", "")  # as botocore has it
+        certificates = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE", "")  # as botocore does
         self.client = client
         self._session = URLLib3Session(
-            verify=authorities or True,
+            verify=certificates or True,
             proxies=get_environ_proxies(client.meta.endpoint_url),
             timeout=(config.connect_timeout, config.read_timeout),
             max_pool_connections=CONNECTIONS,
         )
-        self._came = threading.local()
-        self._authorities = authorities
-        self._objects: dict[str, FastObjects | None] = {}
-        self._lock = threading.Lock()
+        self._last = threading.local()
+        self._certificates = certificates
+        self._objects = OncePerKey[str, FastObjects | None]()
         client.meta.events.register("before-send.s3", self._send)
 
-    def list(self, **asked: Any) -> ListingPage | None:
-        """Ask for a page of a listing; None when what came is none. Raises as botocore does."""
-        self._came.answer = None
-        self.client.list_objects_v2(EncodingType="url", **asked)
-        answer: ListingPage | None = self._came.answer
-        return answer
+    def list(self, **params: Any) -> ListingPage | None:
+        """Request a page of a listing; None if the answer is none. Raises as botocore does."""
+        self._last.page = None
+        self.client.list_objects_v2(EncodingType="url", **params)
+        page: ListingPage | None = self._last.page
+        return page
 
     def objects(self, bucket: str) -> FastObjects | None:
-        """Give a bucket's objects without botocore; None where only it can open them.
+        """Return the fast access to a bucket's objects; None if only botocore can open them.
 
-        Raises ``CredentialsError`` when a role is refused, and is asked for again the next time.
+        Raises ``CredentialsError`` if a role is refused; the next call asks for it again.
         """
-        with self._lock:
-            if bucket not in self._objects:
-                self._objects[bucket] = self._opened(bucket)
-            return self._objects[bucket]
+        return self._objects.get(bucket, lambda: self._open(bucket))
 
-    def _opened(self, bucket: str) -> FastObjects | None:
+    def _open(self, bucket: str) -> FastObjects | None:
         from botocore.exceptions import BotoCoreError  # half a second
 
         try:
-            return FastObjects(self.client, bucket, self._authorities)
+            return FastObjects(self.client, bucket, self._certificates)
         except (BotoCoreError, OSError, ValueError):
             return None
 
     def _send(self, request: Any, event_name: str, **_: object) -> Any:
         answer = self._session.send(request)
         if event_name.endswith(".ListObjectsV2") and answer.status_code == HTTPStatus.OK:
-            with suppress(ValueError):  # botocore knows an error when it sees one
-                self._came.answer = answer_in(answer.content)
+            with suppress(ValueError):  # botocore recognizes an error
+                self._last.page = parse_listing(answer.content)
                 return _framed(answer)
         return answer
 
@@ -106,38 +102,38 @@ class _Frame(io.BytesIO):
         yield self.getvalue()
 
 
-def answer_in(body: bytes) -> ListingPage:
-    """Read an answer of ListObjectsV2; its objects are understood when they are asked for.
+def parse_listing(body: bytes) -> ListingPage:
+    """Parse an answer of ListObjectsV2; its objects are parsed when they are read.
 
-    Raises ``ValueError`` when it is none, or not whole; so does reading its objects. A store that
-    is cut off, or a proxy that answers in its place, must not pass for the end of a listing:
-    objects that are merely not listed would be taken for removed.
+    Raises ``ValueError`` if it is another document or incomplete; so does reading its objects. A
+    truncated answer, or a proxy's page, must not pass for the end of a listing: objects that are
+    merely not listed would be taken for removed.
     """
     begin, end = body.find(b"<Contents>"), body.rfind(b"</Contents>") + len(b"</Contents>")
-    written = body[begin:end] if 0 <= begin < end else b""
-    root, space = _parsed(body[:begin] + body[end:] if written else body)
-    more = root.findtext(space + "IsTruncated")
-    token = root.findtext(space + "NextContinuationToken") or ""
-    if not (more == "false" or (more == "true" and token)):
+    contents = body[begin:end] if 0 <= begin < end else b""
+    root, namespace = _parse(body[:begin] + body[end:] if contents else body)
+    is_truncated = root.findtext(namespace + "IsTruncated")
+    token = root.findtext(namespace + "NextContinuationToken") or ""
+    if not (is_truncated == "false" or (is_truncated == "true" and token)):
         raise ValueError("no end")
-    fingerprint = blake2b(written, digest_size=16).hexdigest() if written else ""
-    read = partial(_objects, body, written, root, space)
-    return ListingPage(token if more == "true" else "", read, fingerprint)
+    fingerprint = blake2b(contents, digest_size=16).hexdigest() if contents else ""
+    read = partial(_parse_objects, body, contents, root, namespace)
+    return ListingPage(token if is_truncated == "true" else "", read, fingerprint)
 
 
-def _objects(body: bytes, written: bytes, root: Any, space: str) -> list[StoredObject]:
-    """Understand the objects of an answer: what is written of them, and what is around that."""
-    found = _usual(written)
-    if found and root.findtext(space + "KeyCount") == str(len(found)):
-        keys, times, tags, sizes = map(list, zip(*found, strict=True))
+def _parse_objects(body: bytes, contents: bytes, root: Any, namespace: str) -> list[StoredObject]:
+    """Parse the objects of an answer from its contents, or as a document if those are unusual."""
+    rows = _usual_rows(contents)
+    if rows and root.findtext(namespace + "KeyCount") == str(len(rows)):
+        keys, times, tags, sizes = map(list, zip(*rows, strict=True))
     else:
-        root, space = _parsed(body)
+        root, namespace = _parse(body)
         keys, times, tags, sizes = (
-            [one.text or "" for one in root.iter(space + name)]
+            [element.text or "" for element in root.iter(namespace + name)]
             for name in ("Key", "LastModified", "ETag", "Size")
         )
         tags = [tag.strip('"') for tag in tags]
-    if root.findtext(space + "EncodingType") == "url":
+    if root.findtext(namespace + "EncodingType") == "url":
         keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
     fields = zip(keys, tags, map(int, sizes), _times(times), strict=True)
     return list(map(_stored_object, fields))
@@ -149,36 +145,35 @@ _CONTENTS = re.compile(
     r"(?:<Checksum\w+>[^<]*</Checksum\w+>)*<Size>([0-9]+)</Size>"
     r"(?:<StorageClass>[^<]*</StorageClass>)?</Contents>"
 )
-"""An object as Amazon and its like write it: read so, a page takes a third of the time."""
+"""An object as Amazon and similar stores write it; a page parses in a third of the time."""
 
 
-def _usual(written: bytes) -> list[tuple[str, str, str, str]]:
-    """Give key, time, tag and size of each object.
+def _usual_rows(contents: bytes) -> list[tuple[str, str, str, str]]:
+    """Return key, time, tag and size of each object that is written in the usual form.
 
-    Objects that are not written as usual are left out; whether there are any, the answer's own
-    count has to say.
+    Other objects are missing; the caller compares with the answer's own count.
     """
     try:
-        return _CONTENTS.findall(written.decode())
+        return _CONTENTS.findall(contents.decode())
     except UnicodeDecodeError:
         return []
 
 
-def _parsed(body: bytes) -> tuple[Any, str]:
-    """Parse an answer; give its root and the namespace of its elements."""
+def _parse(body: bytes) -> tuple[Any, str]:
+    """Return an answer's root element, and the namespace of its elements."""
     try:
         root = etree.fromstring(body, etree.XMLParser(resolve_entities=False, no_network=True))
     except etree.XMLSyntaxError as error:
         raise ValueError(str(error)) from error
-    space, end, name = root.tag.rpartition("}")
+    namespace, end, name = root.tag.rpartition("}")
     if name != "ListBucketResult":
         raise ValueError(name)
-    return root, space + end
+    return root, namespace + end
 
 
 def _times(texts: list[str]) -> list[datetime | None]:
-    """Read times as Amazon writes them; written otherwise, None: they only inform people."""
-    if sys.version_info < (3, 11):  # which knows no Z
+    """Parse times in Amazon's form; None in any other form, since they only inform people."""
+    if sys.version_info < (3, 11):  # which does not parse the Z
         texts = [text.replace("Z", "+00:00") for text in texts]
     try:
         return list(map(datetime.fromisoformat, texts))

@@ -1,8 +1,8 @@
-"""Small objects of S3, read and written in a tenth of the processor time that botocore takes.
+"""Small objects of S3, read and written in a tenth of botocore's processor time.
 
-obstore does it, and is believed only where the version proves it: an object that was put whole, and
-is not encrypted with a key of KMS, has the MD5 of its bytes as its version. Whatever else it says,
-or can't, is done by botocore, which knows all kinds of stores, credentials and refusals.
+obstore does it. Its result counts only if the version proves it: the version of an object that was
+put in one request, and is not encrypted with a KMS key, is the MD5 of its bytes. For everything
+else the caller uses botocore, which knows all kinds of stores, credentials and refusals.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MISSES_AT_MOST = 10
-"""In a row, before a bucket is left to botocore alone."""
+MAX_MISSES = 10
+"""Misses in a row after which a bucket is left to botocore."""
 
 CREDENTIALS_LAST = timedelta(minutes=10)
-"""botocore renews credentials in the last ten minutes of their life, so that they last as long."""
+"""botocore renews credentials in the last ten minutes of their life, so they last this long."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_PLAIN = re.compile(r"(?!\.{1,2}(/|$))[\w.=-]+(/(?!\.{1,2}(/|$))[\w.=-]+)*", re.ASCII)
-"""Keys that obstore is known to leave as they are."""
+_PLAIN_KEY = re.compile(r"(?!\.{1,2}(/|$))[\w.=-]+(/(?!\.{1,2}(/|$))[\w.=-]+)*", re.ASCII)
+"""Keys that obstore does not change."""
 
 
 class FastObjects:
-    """The objects of one bucket, for the credentials of a client of botocore.
+    """The objects of one bucket, with the credentials of a botocore client.
 
-    ``authorities`` is a file of certificates to trust beside the system's, or empty. Raises as
-    botocore does when the client has no credentials, and ``OSError`` when there is no such file.
+    ``certificates`` is a file of certificates to trust besides the system's, or empty. Raises as
+    botocore does if the client has no credentials, and ``OSError`` if there is no such file.
     """
 
-    def __init__(self, client: Any, bucket: str, authorities: str) -> None:
+    def __init__(self, client: Any, bucket: str, certificates: str) -> None:
         from obstore.store import S3Store  # not needed to load the definitions
 
-        signed = client.generate_presigned_url("head_bucket", Params={"Bucket": bucket})
-        address = signed.partition("?")[0].rstrip("/")
-        trusted = {"root_certificate": Path(authorities).read_bytes()} if authorities else {}
+        signed_url = client.generate_presigned_url("head_bucket", Params={"Bucket": bucket})
+        address = signed_url.partition("?")[0].rstrip("/")
+        trusted = {"root_certificate": Path(certificates).read_bytes()} if certificates else {}
         config = client.meta.config
         options: Any = {
             "allow_http": True,
@@ -51,10 +51,10 @@ class FastObjects:
         self._store = S3Store(
             bucket,
             endpoint=address,
-            aws_endpoint_url_s3=address,  # or a variable of that name wins
-            virtual_hosted_style_request=True,  # the address has the bucket in it, either way
+            aws_endpoint_url_s3=address,  # else a variable of that name takes precedence
+            virtual_hosted_style_request=True,  # the address includes the bucket in either style
             region=client.meta.region_name or "us-east-1",
-            checksum_algorithm="sha256",  # the store refuses what does not match it
+            checksum_algorithm="sha256",  # the store refuses a body that does not match it
             credential_provider=_credentials(client),
             client_options=options,
             retry_config={"max_retries": 2},
@@ -62,67 +62,73 @@ class FastObjects:
         self._misses = 0
 
     def get(self, key: str, version: str) -> bytes | None:
-        """Read this version of an object; None when that is botocore's business."""
+        """Read this version of an object; None if the caller has to use botocore."""
         import obstore
 
-        if not _MD5.fullmatch(version):  # of an upload in parts, which is no MD5
+        if not _MD5.fullmatch(version):  # a multipart upload
             return None
-        asked: Any = {"if_match": f'"{version}"'}
-        body = self._tried(lambda: obstore.get(self._store, key, options=asked).bytes().to_bytes())
-        return body if self._counted(body is not None and md5(body) == version) else None
+        options: Any = {"if_match": f'"{version}"'}
+        body = self._attempt(
+            lambda: obstore.get(self._store, key, options=options).bytes().to_bytes()
+        )
+        return body if self._count(hit=body is not None and md5(body) == version) else None
 
     def put(self, key: str, body: bytes, content_type: str) -> str | None:
-        """Write an object, replacing what is there; give its version.
+        """Write an object, replacing any other; return its version.
 
-        None when that is botocore's business, whether anything was written or not.
+        None if the caller has to use botocore, whether the object was written or not.
         """
         import obstore
 
-        if not _PLAIN.fullmatch(key):
+        if not _PLAIN_KEY.fullmatch(key):
             return None
-        kind: Any = {"Content-Type": content_type}
-        asked: Any = {"attributes": kind, "use_multipart": False}
-        told = self._tried(lambda: obstore.put(self._store, key, body, **asked))
+        attributes: Any = {"Content-Type": content_type}
+        options: Any = {"attributes": attributes, "use_multipart": False}
+        result = self._attempt(lambda: obstore.put(self._store, key, body, **options))
         version = md5(body)
-        confirmed = told is not None and (told["e_tag"] or "").strip('"') == version
-        return version if self._counted(confirmed) else None
+        confirmed = result is not None and (result["e_tag"] or "").strip('"') == version
+        return version if self._count(hit=confirmed) else None
 
     def give_up(self) -> None:
         """Leave the bucket to botocore from now on."""
-        self._misses = MISSES_AT_MOST
+        self._misses = MAX_MISSES
 
-    def _tried(self, do: Callable[[], Any]) -> Any:
+    def _attempt(self, request: Callable[[], Any]) -> Any:
         import obstore
 
-        if self._misses >= MISSES_AT_MOST:
+        if self._misses >= MAX_MISSES:
             return None
         try:
-            return do()
+            return request()
         except (obstore.exceptions.BaseError, OSError, ValueError, NotImplementedError):
             return None
         except BaseException as error:
-            if type(error).__name__ == "PanicException":  # Rust's, and no Exception
+            if type(error).__name__ == "PanicException":  # Rust's, no subclass of Exception
                 return None
             raise
 
-    def _counted(self, hit: bool) -> bool:  # noqa: FBT001 - it is handed on
+    def _count(self, *, hit: bool) -> bool:
         self._misses = 0 if hit else self._misses + 1
         return hit
 
 
 def _credentials(client: Any) -> Callable[[], Any]:
-    """Give what obstore asks for credentials, now and when they run out."""
-    signer = client._request_signer  # noqa: SLF001 - a client tells nobody else
+    """Return the function that obstore calls for credentials, now and when they expire."""
+    signer = client._request_signer  # noqa: SLF001 - the only way to a client's credentials
 
-    def told() -> dict[str, Any]:
-        now = signer._credentials.get_frozen_credentials()  # noqa: SLF001
-        keys = {"access_key_id": now.access_key, "secret_access_key": now.secret_key}
-        token = {"token": now.token} if now.token else {}
-        return {**keys, **token, "expires_at": datetime.now(timezone.utc) + CREDENTIALS_LAST}
+    def current() -> dict[str, Any]:
+        keys = signer._credentials.get_frozen_credentials()  # noqa: SLF001
+        token = {"token": keys.token} if keys.token else {}
+        return {
+            "access_key_id": keys.access_key,
+            "secret_access_key": keys.secret_key,
+            **token,
+            "expires_at": datetime.now(timezone.utc) + CREDENTIALS_LAST,
+        }
 
-    return told
+    return current
 
 
 def md5(body: bytes) -> str:
-    """Give the version that S3 gives to most objects with this content."""
+    """Return the version that S3 gives to most objects with this content."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()

@@ -162,7 +162,7 @@ ARN = "arn:aws:sqs:eu-west-1:123456789012:labels"
 def notified(bench, queue, **configuration):
     """Examine with a queue, and a bucket that tells whom its configuration says."""
     bench.set(notifications=QUEUE)
-    bench.bucket.notifications = lambda: configuration
+    bench.bucket.notifications = configuration
     world = cli(bench)
     world.queues = SimpleNamespace(open=lambda _source: queue)
     report = examine((), world)
@@ -195,7 +195,7 @@ def test_absent_queue_fails(bench):
 
 def test_bucket_that_does_not_say_whom_it_tells_is_no_failure(bench):
     bench.set(notifications=QUEUE)
-    bench.bucket.notifications = refuse
+    bench.bucket.check_notifications = refuse
     world = cli(bench)
     world.queues = SimpleNamespace(open=lambda _source: MemoryQueue(QUEUE))
     report = examine((), world)

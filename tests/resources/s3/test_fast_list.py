@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.s3.fast_list import answer_in
+from ls_pipeline.resources.s3.fast_list import parse_listing
 
 AMAZON = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 END = "<IsTruncated>false</IsTruncated>"
@@ -30,7 +30,7 @@ def answer(*keys, frame=END, space=AMAZON, modified="2026-01-02T03:04:05.678Z", 
 
 
 def objects_in(body):
-    return answer_in(body).read()
+    return parse_listing(body).read()
 
 
 def test_object_is_read_whole():
@@ -80,7 +80,7 @@ def test_time_that_is_written_otherwise_hides_no_object():
 def test_token_tells_that_more_follows():
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
 
-    assert answer_in(answer("a", frame=more)).token == "t"
+    assert parse_listing(answer("a", frame=more)).token == "t"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_what_is_no_whole_listing_is_refused(body):
 
 def test_fingerprint_is_of_the_objects_alone():
     counted = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
-    first, last = answer_in(answer("a", frame=counted)), answer_in(answer("a"))
+    first, last = parse_listing(answer("a", frame=counted)), parse_listing(answer("a"))
 
     assert first.fingerprint == last.fingerprint != ""
 
@@ -115,8 +115,8 @@ def test_fingerprint_is_of_the_objects_alone():
     ids=["key", "one more", "time"],
 )
 def test_fingerprint_changes_with_the_objects(other):
-    assert answer_in(other).fingerprint != answer_in(answer("a")).fingerprint
+    assert parse_listing(other).fingerprint != parse_listing(answer("a")).fingerprint
 
 
 def test_nothing_has_no_fingerprint():
-    assert answer_in(answer()).fingerprint == ""
+    assert parse_listing(answer()).fingerprint == ""
