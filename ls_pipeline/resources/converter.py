@@ -1,4 +1,4 @@
-"""From completions to COCO, YOLO, CoNLL and the rest, by label-studio-sdk's converter."""
+"""Convert completions to COCO, YOLO, CoNLL and others, with label-studio-sdk's converter."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 BY_FILE_NAME = ("YOLO", "YOLO_OBB", "VOC")
-"""Formats with a file for each image, which the converter names after the image alone."""
+"""Formats with a file per image, which the converter names after the image alone."""
 
 _TEXTS = {".json", ".jsonl", ".xml", ".txt", ".csv", ".tsv", ".conll"}
 _URI = re.compile(r"(?:s3|gs)://[^/]+/.+")
 
 
 def supported_formats(label_config: str) -> list[str]:
-    """List the formats that a label config's labels can be converted to."""
+    """Return the formats that the labels of a label config can be converted to."""
     names = _converter(label_config).supported_formats
     return [name for name in FORMATS if name in names]
 
@@ -41,28 +41,38 @@ def convert(
 ) -> None:
     """Write completions, in Label Studio's export form, to a folder in one format.
 
-    An image is named by its URI; with ``fetch(uri, file)``, it is fetched into ``images/``.
-    Where images have files of their own, they are called ``<task id>-<image's name>``, so that
-    two images of one name in different folders stay two; where a task has several annotations and
-    each has a file, ``<task id>-<annotation id>-<image's name>``. Nothing else is fetched.
+    Images are named by their URIs. ``fetch(uri, file)``, if given, downloads each into ``images/``;
+    nothing else is downloaded. Files per image are named ``<task id>-<image's name>``, so that
+    images of the same name in different folders stay apart. If each of a task's annotations has a
+    file, they are named ``<task id>-<annotation id>-<image's name>``.
 
-    Raises ``FormatError`` when the labels have no such form, or the converter fails; what
-    ``fetch`` raises passes through.
+    Raises ``FormatError`` if the labels have no such form, or the converter fails. Errors of
+    ``fetch`` pass.
     """
-    fits = supported_formats(label_config)
-    if name not in fits:
+    formats = supported_formats(label_config)
+    if name not in formats:
         raise FormatError(
-            f"{name} has no form for what this label config labels; it can be converted to "
-            f"{', '.join(fits)}."
+            f"{name} has no form for the labels of this label config.",
+            hint=f"It can be converted to {', '.join(formats)}.",
         )
     output.mkdir(parents=True, exist_ok=True)
     images = output.absolute() / "images"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "tasks.json")
         with file.open("w", encoding="utf-8") as stream:
-            apart = itertools.chain.from_iterable(map(_apart, documents))
-            ready = apart if name in BY_FILE_NAME else ((str(one["id"]), one) for one in documents)
-            _write(stream, (_named(one, stem, name, images, fetch) for stem, one in ready))
+            named: Iterable[tuple[str, Mapping[str, Any]]]
+            if name in BY_FILE_NAME:
+                named = itertools.chain.from_iterable(map(_split_annotations, documents))
+            else:
+                named = ((str(document["id"]), document) for document in documents)
+            keep_names = bool(fetch) or name in BY_FILE_NAME
+            _write(
+                stream,
+                (
+                    _with_image_files(document, stem, images, fetch) if keep_names else document
+                    for stem, document in named
+                ),
+            )
         try:
             with _quiet():
                 _converter(label_config).convert(str(file), str(output), name, is_dir=False)
@@ -80,9 +90,9 @@ def _converter(label_config: str) -> Any:
     from label_studio_sdk.converter.converter import Converter
 
     class Nowhere(requests.Session):
-        """Fetches nothing: addresses in tasks are anybody's."""
+        """Fetches nothing: anyone may have written the addresses in tasks."""
 
-        def request(self, *_args: Any, **_how: Any) -> Any:
+        def request(self, *_args: Any, **_options: Any) -> Any:
             raise requests.ConnectionError("nothing is fetched")
 
     return Converter(  # type: ignore[no-untyped-call]
@@ -95,38 +105,40 @@ def _converter(label_config: str) -> Any:
 
 
 def _write(stream: Any, documents: Iterable[Mapping[str, Any]]) -> None:
-    """Write a JSON list, one document in memory at a time."""
+    """Write a JSON list with one document in memory at a time."""
     stream.write("[")
-    for number, one in enumerate(documents):
+    for number, document in enumerate(documents):
         stream.write("," if number else "")
-        json.dump(one, stream)
+        json.dump(document, stream)
     stream.write("]")
 
 
-def _apart(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Give each finished annotation with its task, and how its files' names begin.
+def _split_annotations(
+    document: Mapping[str, Any],
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the start of its files' names, and its document, for each finished annotation.
 
-    The converter would write all of them to one file, and keep the oldest.
+    The converter would write all annotations of a task to one file, and keep the oldest.
     """
-    annotations = [one for one in document["annotations"] if not one.get("was_cancelled")]
+    annotations = [item for item in document["annotations"] if not item.get("was_cancelled")]
     if len(annotations) < 2:  # noqa: PLR2004
         yield str(document["id"]), document
         return
-    for one in annotations:
-        yield f"{document['id']}-{one['id']}", {**document, "annotations": [one]}
+    for annotation in annotations:
+        stem = f"{document['id']}-{annotation['id']}"
+        yield stem, {**document, "annotations": [annotation]}
 
 
-def _named(
+def _with_image_files(
     document: Mapping[str, Any],
     stem: str,
-    name: str,
     images: Path,
     fetch: Callable[[str, Path], None] | None,
 ) -> dict[str, Any]:
+    """Return a document that names a file for each image; the file is empty without ``fetch``."""
     data, taken = dict(document["data"]), set[Path]()
     for key, value in data.items():
-        wanted = fetch or name in BY_FILE_NAME
-        if not wanted or not isinstance(value, str) or not _URI.fullmatch(value):
+        if not isinstance(value, str) or not _URI.fullmatch(value):
             continue
         images.mkdir(exist_ok=True)
         file = images / f"{stem}-{_plain(posixpath.basename(value))}"
@@ -136,35 +148,35 @@ def _named(
         if fetch:
             fetch(value, file)
         else:
-            file.touch()  # the converter gives names of its own to files that are not there
+            file.touch()  # the converter invents names for files that do not exist
         data[key] = str(file)
     return {**document, "data": data}
 
 
 def _make_relative(output: Path) -> None:
-    """Let files name each other from the folder that they are in."""
+    """Make the paths in all text files relative to the output folder."""
     here = re.escape(f"{output}/").replace("/", r"\\?/").encode()  # some JSON escapes slashes
     for file in output.rglob("*"):
         if file.suffix in _TEXTS and file.parent != output / "images":
-            # Bytes: a line's end may be a carriage return, and part of what was labeled.
+            # Bytes: carriage returns may be part of what was labeled.
             file.write_bytes(re.sub(here, b"", file.read_bytes()))
 
 
 def _plain(name: str) -> str:
-    """Give a file's name that every system takes."""
+    """Return a file name that every system accepts."""
     stem, dot, ending = re.sub(r"[^\w.-]", "_", name).rpartition(".")
     return f"{stem[:100]}{dot}{ending[:20]}"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converter from telling of each image that it was not asked to fetch."""
+    """Keep the converter from logging each image that it was not asked to fetch."""
     loggers = [logging.getLogger(name) for name in ("label_studio_sdk", "label_studio_tools")]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL)
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

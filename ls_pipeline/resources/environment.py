@@ -37,7 +37,7 @@ class LabelStudioAddress:
     url: str
     api_key: str = field(repr=False)
     webhooks: str = ""
-    """Where it can send webhooks, if a receiver runs next to it."""
+    """The receiver of its webhooks, if one runs next to it."""
 
 
 def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress:
@@ -50,7 +50,7 @@ def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress
 
 
 def label_studio_public_url(url: str) -> str:
-    """Return the address at which people open it: LABEL_STUDIO_PUBLIC_URL, else ``url``."""
+    """Return the address for people: LABEL_STUDIO_PUBLIC_URL, else ``url``."""
     return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or url).rstrip("/")
 
 

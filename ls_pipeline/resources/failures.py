@@ -62,27 +62,27 @@ class Failure(NamedTuple):
 def no_answer(service: Service, reason: str) -> Failure:
     """Return the failure of a request that got no answer."""
     what = f"{service.name} does not answer ({reason})"
-    return Failure(Meaning.UNAVAILABLE, what, f"check the network, and {service.address}.")
+    return Failure(Meaning.UNAVAILABLE, what, f"Check the network, and {service.address}.")
 
 
 def wrong_setting(service: Service, reason: str) -> Failure:
     """Return the failure of a request that the client refuses to send."""
-    return Failure(Meaning.SETTING, reason, f"correct {service.setting}.")
+    return Failure(Meaning.SETTING, reason, f"Correct {service.setting}.")
 
 
 def wrong_address(service: Service, reason: str) -> Failure:
     """Return the failure of a request that has no valid address."""
-    return Failure(Meaning.SETTING, reason, f"correct {service.address}.")
+    return Failure(Meaning.SETTING, reason, f"Correct {service.address}.")
 
 
 def busy(service: Service, reason: str) -> Failure:
     """Return the failure of a request that the service can't answer now."""
-    return Failure(Meaning.UNAVAILABLE, f"{service.name} can't answer now ({reason})", "try again.")
+    return Failure(Meaning.UNAVAILABLE, f"{service.name} can't answer now ({reason})", "Try again.")
 
 
 def damaged(_service: Service, reason: str) -> Failure:
     """Return the failure of a request whose answer is incomplete or corrupt."""
-    return Failure(Meaning.UNAVAILABLE, f"the answer is damaged ({reason})", "try again.")
+    return Failure(Meaning.UNAVAILABLE, f"the answer is damaged ({reason})", "Try again.")
 
 
 def access_refused(service: Service, reason: str, hint: str = "") -> Failure:
@@ -122,15 +122,13 @@ def bucket_error(uri: str, failure: Failure) -> BucketError:
     if meaning is Meaning.CHANGED:
         return ObjectChangedError(uri)
     if meaning in {Meaning.ARCHIVED, Meaning.REFUSED} and key:
-        return ObjectRefusedError(uri, f"{what}; {hint}" if hint else f"{what}.")
-    return _BUCKET_ERRORS.get(meaning, BucketError)(uri, f"{what}; {hint}" if hint else f"{what}.")
+        return ObjectRefusedError(uri, f"{what}.", hint=hint)
+    return _BUCKET_ERRORS.get(meaning, BucketError)(uri, f"{what}.", hint=hint)
 
 
 def queue_error(address: str, failure: Failure) -> QueueError:
     """Return our error about a queue."""
     meaning, what, hint = failure
     if meaning is Meaning.NOT_FOUND:
-        what, hint = "the queue does not exist", "create it, or correct its address."
-    return _QUEUE_ERRORS.get(meaning, QueueError)(
-        address, f"{what}; {hint}" if hint else f"{what}."
-    )
+        what, hint = "the queue does not exist", "Create it, or correct its address."
+    return _QUEUE_ERRORS.get(meaning, QueueError)(address, f"{what}.", hint=hint)

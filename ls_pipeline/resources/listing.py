@@ -1,8 +1,8 @@
 """How a listing is put together from requests: in order, and in parallel if it is long.
 
 A request lists up to a thousand keys after a given key, and takes a tenth of a second from afar.
-To send requests in parallel, a listing is cut at *range boundaries*: keys at which pages ended when
-it was last listed completely. Each `KeyRange` between two boundaries is listed at the same time,
+To send requests in parallel, a listing is cut at *range boundaries*: the last keys of its pages
+when it was last complete. Each `KeyRange` between two boundaries is listed at the same time,
 and the results come in the order of the keys. A range begins after a boundary and ends with the
 next, so no key falls between two ranges. Whichever boundaries are chosen, and whatever has changed
 since, the result is the same; only the number of requests differs.
@@ -39,7 +39,7 @@ class ListingPage(NamedTuple):
     """The answer to one request; ``token`` asks for the next page, and is empty at the end.
 
     ``read`` returns the objects in the order of their keys, maybe none even if a page follows.
-    ``fingerprint`` is a hash of the objects as the bucket wrote them; empty if there is none.
+    ``fingerprint`` is a hash of the objects as the bucket wrote them; empty if unknown.
     """
 
     token: str
@@ -120,7 +120,8 @@ def list_ranges(
             raise BucketError(
                 bucket,
                 "the store does not list keys in the order of their bytes, as S3 does, so that "
-                "new objects can't be found; use a store or a kind of bucket that does.",
+                "new objects can't be found.",
+                hint="Use a store or a kind of bucket that does.",
             )
         least = keys[0] if keys else listed.through
         yield listed

@@ -1,9 +1,8 @@
-"""A folder that mirrors objects of a bucket: ``files/``, and an index of which key is which.
+"""A folder that mirrors objects of a bucket: ``files/``, and an index of keys and files.
 
-``index.jsonl`` has a line an object, in the order of the keys' bytes. While the copy is
-brought up to date, ``index.jsonl.new`` grows beside it, so that a pass that was killed goes
-on where it stopped: a line is written, then its file is moved into place, so of the last
-line alone it is not known whether that was done.
+``index.jsonl`` has one line per object, in the order of the keys' bytes. An update writes
+``index.jsonl.new``, so that a killed run can continue: each line is written before its file is
+moved into place, so only the last line's file may be missing.
 """
 
 from __future__ import annotations
@@ -38,30 +37,32 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
 
 READERS = 8
-AHEAD = 32
-"""Objects fetched at once, and those that may wait for their turn."""
+"""Objects fetched in parallel."""
 
-REFUSED_AT_MOST = 20
-"""Objects that may not be read, before it is the bucket's fault."""
+AHEAD = 32
+"""Objects that may be fetched before their turn."""
+
+MAX_REFUSED = 20
+"""With this many refused objects in one update, the bucket as a whole counts as refused."""
 
 
 @dataclass
 class CopyResult:
-    """What became of a copy, for people to read."""
+    """What an update did, for people to read."""
 
     fetched: int = 0
     removed: int = 0
     kept: int = 0
     bytes: int = 0
-    """Of what was fetched."""
+    """Bytes of the fetched objects."""
     skipped: list[str] = field(default_factory=list)
-    """Objects that changed or went while they were read, each a sentence."""
+    """A sentence for each object that changed or disappeared while it was read."""
     refused: list[str] = field(default_factory=list)
-    """Objects that may not be read, each a sentence."""
+    """A sentence for each object that the credentials may not read."""
 
 
 class LocalCopy:
-    """A copy of objects below ``root``; one process at a time may work on it."""
+    """A copy of objects below ``root``, for one process at a time."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -74,34 +75,34 @@ class LocalCopy:
         self,
         bucket: Bucket,
         listed: Iterable[StoredObject],
-        told: Callable[[int], None] = lambda _done: None,
+        on_progress: Callable[[int], None] = lambda _done: None,
     ) -> CopyResult:
-        """Make the copy equal to what is listed, in the order of the keys' bytes.
+        """Make the copy equal to a listing in the order of the keys' bytes.
 
-        Memory stays flat. A replaced object keeps its old file until the new one is there
-        whole; one that changes while it is read keeps it until the next time.
+        Memory use is constant. A replaced object keeps its old file until the new file is
+        complete; an object that changes while it is read keeps it until the next update.
 
-        Raises ``BucketError``, and ``LocalCopyError`` when the disk refuses; either way the
-        next call goes on where this one stopped.
+        Raises ``BucketError``, or ``LocalCopyError`` if the disk refuses; the next call continues
+        from there.
         """
-        done = CopyResult()
+        result = CopyResult()
         with self._disk():
             self._begin()
             with self._new.open("w", encoding="utf-8") as index:
-                for line in self._brought_up_to_date(bucket, listed, done):
+                for line in self._new_lines(bucket, listed, result):
                     index.write(json.dumps(line.entry) + "\n")
                     index.flush()
                     line.finish()
-                    told(done.fetched + done.kept)
+                    on_progress(result.fetched + result.kept)
                 os.fsync(index.fileno())
             self._new.replace(self._index)
-        return done
+        return result
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """List the index: ``key``, ``version``, ``size`` in bytes, and ``file`` below the root."""
+        """Return the index: ``key``, ``version``, ``size`` in bytes, and ``file`` below root."""
         return _entries(self._index)
 
-    # -- what an earlier call left ----------------------------------------------------------
+    # -- after an interrupted call ----------------------------------------------------------
 
     def _begin(self) -> None:
         self.files.mkdir(parents=True, exist_ok=True)
@@ -111,7 +112,7 @@ class LocalCopy:
             self._merge()
 
     def _merge(self) -> None:
-        """Take over what an interrupted call had done, so that it is not done again."""
+        """Take over the results of an interrupted call."""
         merged = self.root / "index.jsonl.merged"
         last = ""
         with merged.open("w", encoding="utf-8") as index:
@@ -131,13 +132,13 @@ class LocalCopy:
 
     # -- object by object ---------------------------------------------------------------------
 
-    def _brought_up_to_date(
-        self, bucket: Bucket, listed: Iterable[StoredObject], done: CopyResult
+    def _new_lines(
+        self, bucket: Bucket, listed: Iterable[StoredObject], result: CopyResult
     ) -> Iterator[_Line]:
-        """Give the lines of the new index, in order, each when its file is ready."""
+        """Yield the lines of the new index, in order, each when its file is ready."""
         known = (
-            KnownObject(one["key"], one["version"], one["size"], State.LOADED)
-            for one in self.entries()
+            KnownObject(entry["key"], entry["version"], entry["size"], State.LOADED)
+            for entry in self.entries()
         )
         readers = ThreadPoolExecutor(READERS)
         waiting: deque[tuple[Difference, Future[Path] | None]] = deque()
@@ -145,83 +146,85 @@ class LocalCopy:
             for number, difference in enumerate(diff(known, listed, Filter())):
                 fetched = None
                 if self._is_wanted(difference):
-                    place = self._partial / str(number)
-                    fetched = readers.submit(self._fetch, bucket, difference, place)
+                    part = self._partial / str(number)
+                    fetched = readers.submit(self._fetch, bucket, difference, part)
                 waiting.append((difference, fetched))
                 if len(waiting) > AHEAD:
-                    yield from self._settled(*waiting.popleft(), done)
+                    yield from self._apply(*waiting.popleft(), result)
             while waiting:
-                yield from self._settled(*waiting.popleft(), done)
+                yield from self._apply(*waiting.popleft(), result)
         finally:
             readers.shutdown(cancel_futures=True)
 
     def _is_wanted(self, difference: Difference) -> bool:
         if difference.listed is None:
             return False
-        whole = self._has(difference.key, difference.listed.size)
-        return difference.change is not Change.UNCHANGED or not whole
+        is_complete = self._has(difference.key, difference.listed.size)
+        return difference.change is not Change.UNCHANGED or not is_complete
 
-    def _fetch(self, bucket: Bucket, difference: Difference, place: Path) -> Path:
-        one = difference.listed
-        if one is None:
+    def _fetch(self, bucket: Bucket, difference: Difference, part: Path) -> Path:
+        stored = difference.listed
+        if stored is None:
             raise ValueError(difference.key)
-        with self._disk(), place.open("wb") as file:
-            bucket.download(one, _Sink(file, self._disk))  # type: ignore[arg-type]
+        with self._disk(), part.open("wb") as file:
+            bucket.download(stored, _Sink(file, self._disk))  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
-        if size != one.size:
+        if size != stored.size:
             raise BucketUnavailableError(
-                bucket.uri(one.key), f"{size} of its {one.size} bytes came; try again."
+                bucket.uri(stored.key),
+                f"only {size} of its {stored.size} bytes arrived.",
+                hint="Try again.",
             )
-        return place
+        return part
 
-    def _settled(
-        self, difference: Difference, fetched: Future[Path] | None, done: CopyResult
+    def _apply(
+        self, difference: Difference, fetched: Future[Path] | None, result: CopyResult
     ) -> Iterator[_Line]:
-        one, was = difference.listed, difference.known
-        if one is None:
+        stored, known = difference.listed, difference.known
+        if stored is None:
             self._remove(difference.key)
-            done.removed += 1
+            result.removed += 1
             return
         if fetched is None:
-            done.kept += 1
-            yield _Line(_entry(one.key, one.version, one.size))
+            result.kept += 1
+            yield _Line(_entry(stored.key, stored.version, stored.size))
             return
         try:
-            place = fetched.result()
+            part = fetched.result()
         except ObjectNotFoundError as error:
-            done.skipped.append(str(error))
+            result.skipped.append(str(error))
             self._remove(difference.key)
-        except ObjectChangedError as error:
-            done.skipped.append(str(error))
-            yield from self._as_before(was)
-        except ObjectRefusedError as error:  # for what it is: its next version may be fetched
-            done.skipped.append(str(error))
-            yield from self._as_before(was)
+        except (ObjectChangedError, ObjectRefusedError) as error:  # the next version may do better
+            result.skipped.append(str(error))
+            yield from self._keep(known)
         except BucketAccessError as error:
-            done.refused.append(str(error))
-            if len(done.refused) >= REFUSED_AT_MOST:
+            result.refused.append(str(error))
+            if len(result.refused) >= MAX_REFUSED:
                 raise
-            yield from self._as_before(was)
+            yield from self._keep(known)
         else:
-            done.fetched += 1
-            done.bytes += one.size
-            entry = _entry(one.key, one.version, one.size)
-            yield _Line(entry, lambda: self._place(place, one.key))
+            result.fetched += 1
+            result.bytes += stored.size
+            entry = _entry(stored.key, stored.version, stored.size)
+            yield _Line(entry, lambda: self._move(part, stored.key))
 
-    def _as_before(self, was: KnownObject | None) -> Iterator[_Line]:
-        if was and self._has(was.key, was.size):
-            yield _Line(_entry(was.key, was.version, was.size))
+    def _keep(self, known: KnownObject | None) -> Iterator[_Line]:
+        """Yield the old line if its file is still there."""
+        if known and self._has(known.key, known.size):
+            yield _Line(_entry(known.key, known.version, known.size))
 
     # -- files ----------------------------------------------------------------------------
 
     def _file(self, key: str) -> Path:
-        """Name an object's file; no link leads to it from outside."""
+        """Return an object's file. Raises ``LocalCopyError`` if a link leads out of the copy."""
         file = self.files / local_path(key)
         if file.parent.exists() and not file.parent.resolve().is_relative_to(self.files.resolve()):
             raise LocalCopyError(
-                str(file.parent), "a link leads out of the local copy; remove it, then run again."
+                str(file.parent),
+                "a link leads out of the local copy.",
+                hint="Remove it, then run again.",
             )
         return file
 
@@ -229,10 +232,10 @@ class LocalCopy:
         file = self._file(key)
         return file.is_file() and not file.is_symlink() and file.stat().st_size == size
 
-    def _place(self, place: Path, key: str) -> None:
+    def _move(self, part: Path, key: str) -> None:
         file = self._file(key)
         file.parent.mkdir(parents=True, exist_ok=True)
-        place.replace(file)
+        part.replace(file)
 
     def _remove(self, key: str) -> None:
         file = self._file(key)
@@ -247,24 +250,24 @@ class LocalCopy:
         try:
             yield
         except OSError as error:
-            said = error.strerror or type(error).__name__
+            reason = error.strerror or type(error).__name__
             raise LocalCopyError(
                 str(error.filename or self.root),
-                f"the local copy can't be written ({said}); make room, or let this user write "
-                "there, and the next pass goes on.",
+                f"the local copy can't be written ({reason}).",
+                hint="Free space, or let this user write there; the next run continues.",
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of the index, and what is to be done once it is written."""
+    """A line of the index, and what to do after it is written."""
 
     entry: dict[str, Any]
     finish: Callable[[], None] = lambda: None
 
 
 class _Sink:
-    """A file whose own failures are not taken for the network's."""
+    """A file whose write errors are not mistaken for network errors."""
 
     def __init__(
         self, file: IO[bytes], translated: Callable[[], AbstractContextManager[None]]
@@ -275,9 +278,9 @@ class _Sink:
         with self._translated():
             return self._file.write(data)
 
-    def writelines(self, pieces: Iterable[bytes]) -> None:
-        for piece in pieces:
-            self.write(piece)
+    def writelines(self, chunks: Iterable[bytes]) -> None:
+        for chunk in chunks:
+            self.write(chunk)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -288,7 +291,7 @@ def _entry(key: str, version: str, size: int) -> dict[str, Any]:
 
 
 def _entries(index: Path) -> Iterator[dict[str, Any]]:
-    """Read an index, up to a line that was never finished."""
+    """Yield the entries of an index, up to an incomplete line."""
     if not index.exists():
         return
     with index.open(encoding="utf-8") as lines:
@@ -299,11 +302,11 @@ def _entries(index: Path) -> Iterator[dict[str, Any]]:
 
 
 def _with_last(entries: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Tell of each entry whether it is the last."""
-    before: dict[str, Any] | None = None
+    """Yield each entry, and whether it is the last."""
+    previous: dict[str, Any] | None = None
     for entry in entries:
-        if before is not None:
-            yield before, False
-        before = entry
-    if before is not None:
-        yield before, True
+        if previous is not None:
+            yield previous, False
+        previous = entry
+    if previous is not None:
+        yield previous, True

@@ -1,4 +1,4 @@
-"""The snapshots of training data in a bucket: which there are, and what is in them."""
+"""Read the snapshots of training data in a bucket."""
 
 from __future__ import annotations
 
@@ -30,75 +30,79 @@ _Document = TypeVar("_Document", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The snapshots below one prefix of a bucket. Methods raise ``BucketError``, too."""
+    """The snapshots below one prefix of a bucket. All methods may raise ``BucketError``."""
 
     bucket: Readable
     prefix: str
 
     def uri(self, name: str) -> str:
-        """Give the URI of a snapshot's folder."""
+        """Return the URI of a snapshot's folder."""
         return self.bucket.uri(snapshot_folder(self.prefix, name))
 
     def latest(self) -> tuple[Latest | None, str]:
-        """Give what ``latest.json`` says, and its version; (None, "") where there is none.
+        """Return the content of ``latest.json``, and its version; (None, "") if it is missing.
 
-        Raises ``SnapshotError`` when it is damaged.
+        Raises ``SnapshotError`` if it is damaged.
         """
         key = latest_key(self.prefix)
-        # Not asked for before it is there: S3 refuses an absent object to those who may list a
-        # folder of the bucket only.
+        # Listed first: for an absent object, S3 answers "access denied" if the credentials may
+        # list one folder only.
         page = next(self.bucket.pages(key), [])
-        there = next((one for one in page if one.key == key), None)
-        if there is None:
+        stored = next((item for item in page if item.key == key), None)
+        if stored is None:
             return None, ""
-        return self._read(Latest, key, there.version), there.version
+        return self._read(Latest, key, stored.version), stored.version
 
     def manifest(self, name: str) -> Manifest:
-        """Give the manifest of a snapshot.
+        """Return the manifest of a snapshot.
 
-        Raises ``SnapshotError`` when there is no such snapshot, or it is damaged.
+        Raises ``SnapshotError`` if the snapshot is missing or damaged.
         """
         try:
             return self._read(Manifest, manifest_key(self.prefix, name))
         except ObjectNotFoundError as error:
             raise SnapshotError(
-                f"There is no snapshot {name!r} in {self.bucket.uri(snapshots_folder(self.prefix))}"
-                "; latest.json there names the newest."
+                f"There is no snapshot {name!r} in "
+                f"{self.bucket.uri(snapshots_folder(self.prefix))}.",
+                hint="latest.json there names the newest.",
             ) from error
 
     def read(self, name: str, file: File) -> bytes:
-        """Read a file of a snapshot.
+        """Return the content of a snapshot's file.
 
-        Raises ``SnapshotError`` when it is gone or not what was written.
+        Raises ``SnapshotError`` if it is gone, or differs from what was written.
         """
         key = snapshot_folder(self.prefix, name) + file.path
         try:
             body = self.bucket.get(key)
         except ObjectNotFoundError as error:
-            raise SnapshotError(f"{self.bucket.uri(key)} is gone; take a newer one.") from error
+            raise SnapshotError(
+                f"{self.bucket.uri(key)} is gone.", hint="Use a newer snapshot."
+            ) from error
         if hashlib.sha256(body).hexdigest() != file.sha256:
             raise SnapshotError(
-                f"{self.bucket.uri(key)} is not what was written; take another snapshot."
+                f"{self.bucket.uri(key)} is not what was written.", hint="Use another snapshot."
             )
         return body
 
     def objects(self, name: str = "") -> Iterator[StoredObject]:
-        """List the objects of a snapshot, or of all."""
+        """Yield the objects of one snapshot, or of all."""
         place = snapshot_folder(self.prefix, name) if name else snapshots_folder(self.prefix)
-        return (one for page in self.bucket.pages(place) for one in page)
+        return (stored for page in self.bucket.pages(place) for stored in page)
 
     def by_name(self) -> dict[str, list[StoredObject]]:
-        """List what there is of all snapshots, complete or not."""
-        found: dict[str, list[StoredObject]] = {}
+        """Return the objects of each snapshot, complete or not, by its name."""
+        objects: dict[str, list[StoredObject]] = {}
         root = snapshots_folder(self.prefix)
-        for one in self.objects():
-            found.setdefault(one.key[len(root) :].partition("/")[0], []).append(one)
-        return found
+        for stored in self.objects():
+            objects.setdefault(stored.key[len(root) :].partition("/")[0], []).append(stored)
+        return objects
 
     def _read(self, kind: type[_Document], key: str, version: str = "") -> _Document:
         try:
             return kind.model_validate_json(self.bucket.get(key, version))
         except ValidationError as error:
             raise SnapshotError(
-                f"{self.bucket.uri(key)} is not what was written; restore it, or remove it."
+                f"{self.bucket.uri(key)} is not what was written.",
+                hint="Restore it, or remove it.",
             ) from error

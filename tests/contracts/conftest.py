@@ -1,4 +1,4 @@
-"""A server that gives the answers that real ones give on bad days."""
+"""A server that answers as real servers do on bad days."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Request:
 
 
 class BadDay(http.server.ThreadingHTTPServer):
-    """Answers ``answer``, or what it gives for the request; keeps all ``requests``."""
+    """Answers ``answer``, or what ``answer`` returns for a request; keeps all ``requests``."""
 
     answer = Answer()
 
@@ -97,13 +97,13 @@ def serving(host="127.0.0.1"):
 
 @pytest.fixture
 def bad_day():
-    """Give a server whose ``answer`` a test sets."""
+    """Run a server whose ``answer`` a test sets."""
     with serving() as server:
         yield server
 
 
 @pytest.fixture
 def sts():
-    """Give a second such server."""
+    """Run a second such server."""
     with serving() as server:
         yield server

@@ -51,4 +51,4 @@ class MemoryQueue:
 
     def _check(self):
         if not self.exists:
-            raise QueueError(self.address, "the queue does not exist; create it.")
+            raise QueueError(self.address, "the queue does not exist.", hint="Create it.")

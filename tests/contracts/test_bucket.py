@@ -67,7 +67,7 @@ def s3(request):
 
 
 def s3_of_botocore(request):
-    """Where a version is no MD5, and so proves nothing."""
+    """As with versions that are not MD5s, and so prove nothing."""
     request.getfixturevalue("environment").setattr(FastListTransport, "objects", lambda *_: None)
     return s3(request)
 
@@ -500,20 +500,20 @@ def test_s3_put_is_confirmed_by_an_etag_that_is_its_md5(s3_on_a_bad_day, bad_day
 @pytest.mark.parametrize(
     ("code", "status", "error", "advice"),
     [
-        ("AccessDenied", 403, BucketAccessError, "check the credentials"),
-        ("InvalidAccessKeyId", 403, BucketAccessError, "check the AWS credentials"),
-        ("SignatureDoesNotMatch", 403, BucketAccessError, "check the AWS credentials"),
-        ("ExpiredToken", 400, BucketAccessError, "check the AWS credentials"),
+        ("AccessDenied", 403, BucketAccessError, "Check the credentials"),
+        ("InvalidAccessKeyId", 403, BucketAccessError, "Check the AWS credentials"),
+        ("SignatureDoesNotMatch", 403, BucketAccessError, "Check the AWS credentials"),
+        ("ExpiredToken", 400, BucketAccessError, "Check the AWS credentials"),
         ("RequestTimeTooSkewed", 403, BucketAccessError, "clock"),
-        ("InvalidObjectState", 403, ObjectRefusedError, "restore"),
+        ("InvalidObjectState", 403, ObjectRefusedError, "Restore"),
         ("PermanentRedirect", 301, BucketError, "AWS_DEFAULT_REGION to eu-west-1"),
-        ("SlowDown", 503, BucketUnavailableError, "try again"),
-        ("InternalError", 500, BucketUnavailableError, "try again"),
-        ("TooManyRequests", 429, BucketUnavailableError, "try again"),
-        ("BadDigest", 400, BucketUnavailableError, "try again"),
+        ("SlowDown", 503, BucketUnavailableError, "Try again"),
+        ("InternalError", 500, BucketUnavailableError, "Try again"),
+        ("TooManyRequests", 429, BucketUnavailableError, "Try again"),
+        ("BadDigest", 400, BucketUnavailableError, "Try again"),
         ("KeyTooLongError", 400, ObjectRefusedError, "Said so"),
         ("NoSuchBucket", 404, BucketNotFoundError, "Create it"),
-        ("NoSuchKey", 404, ObjectNotFoundError, "object does not exist"),
+        ("NoSuchKey", 404, ObjectNotFoundError, "the object does not exist"),
     ],
 )
 def test_s3_refusal_says_what_to_do(s3_on_a_bad_day, bad_day, code, status, error, advice):
@@ -527,7 +527,7 @@ def test_s3_refusal_says_what_to_do(s3_on_a_bad_day, bad_day, code, status, erro
 
 
 def test_s3_name_that_is_none_is_told(environment):
-    with pytest.raises(BucketError, match='Invalid bucket name "a b"; correct it'):
+    with pytest.raises(BucketError, match=r'Invalid bucket name "a b"\. Correct it'):
         list(S3Buckets(endpoint_url="http://127.0.0.1:9").open("a b").pages())
 
 
@@ -609,9 +609,9 @@ def test_gcs_put_that_is_not_confirmed_is_told(gcs_on_a_bad_day, bad_day):
 @pytest.mark.parametrize(
     ("status", "error", "advice"),
     [
-        (403, BucketAccessError, "check the credentials"),
-        (429, BucketUnavailableError, "try again"),
-        (503, BucketUnavailableError, "try again"),
+        (403, BucketAccessError, "Check the credentials"),
+        (429, BucketUnavailableError, "Try again"),
+        (503, BucketUnavailableError, "Try again"),
         (400, BucketError, "Said so"),
         (404, BucketNotFoundError, "Create it"),
     ],

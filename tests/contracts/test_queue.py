@@ -135,7 +135,7 @@ def test_absent_queue_says_what_to_do(place, use):
     received = place.queue.receive(10, 1.0)
     arguments = {"receive": (10, 1.0), "acknowledge": (received,), "probe": ()}[use]
 
-    with pytest.raises(QueueError, match=r"does not exist; create it"):
+    with pytest.raises(QueueError, match=r"does not exist\. Create it"):
         getattr(place.absent, use)(*arguments)
 
 
@@ -151,7 +151,7 @@ def test_empty_queue_gives_nothing_and_soon(place):
 
 @pytest.fixture
 def refused(environment, bad_day):
-    """Give a queue whose service refuses with a code."""
+    """Return a function that returns a queue whose service refuses with a code."""
     environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
     queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
@@ -167,13 +167,13 @@ def refused(environment, bad_day):
 @pytest.mark.parametrize(
     ("code", "status", "kind", "advice"),
     [
-        ("AccessDenied", 403, QueueAccessError, "allow the credentials sqs:ReceiveMessage"),
-        ("InvalidClientTokenId", 403, QueueAccessError, "check the AWS credentials"),
-        ("ExpiredToken", 400, QueueAccessError, "check the AWS credentials"),
-        ("QueueDoesNotExist", 400, QueueError, "create it"),
-        ("ThrottlingException", 400, QueueUnavailableError, "try again"),
-        ("OverLimit", 403, QueueUnavailableError, "try again"),
-        ("InternalFailure", 500, QueueUnavailableError, "try again"),
+        ("AccessDenied", 403, QueueAccessError, "Allow the credentials sqs:ReceiveMessage"),
+        ("InvalidClientTokenId", 403, QueueAccessError, "Check the AWS credentials"),
+        ("ExpiredToken", 400, QueueAccessError, "Check the AWS credentials"),
+        ("QueueDoesNotExist", 400, QueueError, "Create it"),
+        ("ThrottlingException", 400, QueueUnavailableError, "Try again"),
+        ("OverLimit", 403, QueueUnavailableError, "Try again"),
+        ("InternalFailure", 500, QueueUnavailableError, "Try again"),
         ("UnsupportedOperation", 400, QueueError, "SQS refused"),
     ],
 )
@@ -209,7 +209,7 @@ def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day)
 def test_sqs_that_does_not_answer_is_unavailable(refused):
     queue = SQSQueue("http://127.0.0.1:9/123456789012/labels", "eu-west-1")
 
-    with pytest.raises(QueueUnavailableError, match="check the network"):
+    with pytest.raises(QueueUnavailableError, match="Check the network"):
         queue.receive(1, 1.0)
 
 
@@ -257,8 +257,8 @@ def test_arn_is_that_of_the_url():
     [
         ("PERMISSION_DENIED", QueueAccessError, "roles/pubsub.subscriber"),
         ("UNAUTHENTICATED", QueueAccessError, "roles/pubsub.subscriber"),
-        ("UNAVAILABLE", QueueUnavailableError, "try again"),
-        ("RESOURCE_EXHAUSTED", QueueUnavailableError, "try again"),
+        ("UNAVAILABLE", QueueUnavailableError, "Try again"),
+        ("RESOURCE_EXHAUSTED", QueueUnavailableError, "Try again"),
         ("FAILED_PRECONDITION", QueueError, "refused"),
     ],
 )
@@ -277,7 +277,7 @@ def test_pubsub_that_does_not_answer_is_unavailable(environment, monkeypatch):
     environment.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:9")
     monkeypatch.setattr(pubsub_module, "ANSWER_SECONDS", 0.5)
 
-    with pytest.raises(QueueUnavailableError, match="check the network"):
+    with pytest.raises(QueueUnavailableError, match="Check the network"):
         PubSubQueue("projects/p/subscriptions/s").receive(1, 0.5)
 
 
@@ -294,7 +294,7 @@ def test_attributes_come_with_the_message(request, on_pubsub):
 def test_client_that_is_not_installed_is_said(on_pubsub, environment):
     environment.setattr(pubsub_module, "find_spec", lambda _name: None)
 
-    with pytest.raises(QueueError, match=r"pip install 'ls-pipeline\[pubsub\]'"):
+    with pytest.raises(QueueError, match=r"Run pip install 'ls-pipeline\[pubsub\]'"):
         PubSubQueue("projects/p/subscriptions/s").receive(1, 1.0)
 
 

@@ -32,7 +32,7 @@ EMPTY = Answer(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketR
 
 
 def assumed(lifetime):
-    """Give STS's answers: each with keys of its own, that live so many seconds."""
+    """Return STS's answers: each has new keys, which expire after ``lifetime`` seconds."""
     numbers = itertools.count(1)
 
     def answer(_request):
@@ -60,7 +60,7 @@ def asked(request):
 
 
 def signer(request):
-    """Give (access key, region) that a request was signed with."""
+    """Return the access key and the region that a request was signed with."""
     scope = re.search(r"Credential=([^,]+)", request.headers["authorization"]).group(1)
     key, _day, region, _service, _end = scope.split("/")
     return key, region
@@ -81,7 +81,7 @@ def store(bad_day):
 
 @pytest.fixture
 def in_role(own_credentials, store, sts):
-    """Give a bucket in a role; its store and STS are two servers."""
+    """Return a bucket in a role; its store and STS are two servers."""
     own_credentials.setenv("AWS_ENDPOINT_URL_STS", sts.url)
     own_credentials.setenv("AWS_DEFAULT_REGION", "us-east-1")
     sts.answer = assumed(3600)
@@ -208,12 +208,12 @@ USES = [
 @pytest.mark.parametrize(
     ("code", "status", "error", "advice"),
     [
-        ("AccessDenied", 403, BucketAccessError, "allow these credentials sts:AssumeRole"),
-        ("InvalidClientTokenId", 403, BucketAccessError, "check the AWS credentials"),
-        ("ExpiredToken", 400, BucketAccessError, "check the AWS credentials"),
+        ("AccessDenied", 403, BucketAccessError, "Allow these credentials sts:AssumeRole"),
+        ("InvalidClientTokenId", 403, BucketAccessError, "Check the AWS credentials"),
+        ("ExpiredToken", 400, BucketAccessError, "Check the AWS credentials"),
         ("RegionDisabledException", 403, BucketAccessError, "another"),
-        ("Throttling", 400, BucketUnavailableError, "try again"),
-        ("InternalFailure", 500, BucketUnavailableError, "try again"),
+        ("Throttling", 400, BucketUnavailableError, "Try again"),
+        ("InternalFailure", 500, BucketUnavailableError, "Try again"),
     ],
 )
 def test_refused_role_says_what_to_do(in_role, sts, use, code, status, error, advice):
@@ -245,7 +245,7 @@ def test_role_without_credentials_says_what_to_set(in_role, own_credentials):
 def test_role_without_a_region_says_what_to_set(in_role, own_credentials):
     own_credentials.delenv("AWS_DEFAULT_REGION")
 
-    with pytest.raises(BucketError, match="set region_name"):
+    with pytest.raises(BucketError, match="Set region_name"):
         list(in_role.pages())
 
 
@@ -317,10 +317,10 @@ def test_encrypted_object_is_read_back_where_no_checksum_is_told(with_key, store
 @pytest.mark.parametrize(
     ("code", "status", "error", "advice"),
     [
-        ("KMS.NotFoundException", 400, ObjectRefusedError, "correct kms_key_id"),
+        ("KMS.NotFoundException", 400, ObjectRefusedError, "Correct kms_key_id"),
         ("KMS.DisabledException", 400, ObjectRefusedError, "enabled"),
-        ("KMS.KMSInvalidStateException", 400, ObjectRefusedError, "repair the key"),
-        ("KMS.ThrottlingException", 400, BucketUnavailableError, "try again"),
+        ("KMS.KMSInvalidStateException", 400, ObjectRefusedError, "Repair the key"),
+        ("KMS.ThrottlingException", 400, BucketUnavailableError, "Try again"),
     ],
 )
 def test_refusal_of_kms_says_what_to_do(with_key, store, code, status, error, advice):
@@ -337,7 +337,7 @@ def test_key_that_is_not_allowed_is_told_from_a_bucket_that_is_not(with_key, sto
     body = b"<Error><Code>AccessDenied</Code><Message>%b</Message></Error>" % said
     store.answer = Answer(body, 403)
 
-    with pytest.raises(BucketAccessError, match=rf"{KEY}.*allow .* kms:GenerateDataKey"):
+    with pytest.raises(BucketAccessError, match=rf"{KEY}.*Allow .* kms:GenerateDataKey"):
         with_key.put("k", b"abc", "text/plain")
 
 

@@ -301,7 +301,7 @@ def test_damaged_latest_is_told(labeled):
     labeled.snapshot()
     labeled.target.objects[LATEST] = b"{"
 
-    with pytest.raises(SnapshotError, match="restore it, or remove it"):
+    with pytest.raises(SnapshotError, match="Restore it, or remove it"):
         labeled.snapshot()
 
 

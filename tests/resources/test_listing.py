@@ -61,7 +61,7 @@ def listed(store, after="", range_boundaries=()):
 
 
 def passed(store, range_boundaries=()):
-    """Go over a listing as a pass does that finds nothing to do; give the boundaries."""
+    """List as a run without changes does; return the range boundaries."""
     tracker = BoundaryTracker()
     for range_diff in diff_ranges(lambda *_: (), ranges(store, "", range_boundaries), Filter()):
         tracker.record(range_diff)

@@ -47,7 +47,7 @@ def follow(copy, bucket, through=None):
 
 
 def contents(copy):
-    """Give key → body by the index, after seeing that there is no other file."""
+    """Return key → body by the index, which must name all files."""
     indexed = {entry["key"]: copy.root / entry["file"] for entry in copy.entries()}
     files = {file for file in copy.files.rglob("*") if file.is_file()}
     assert files == set(indexed.values())
@@ -147,7 +147,7 @@ def test_body_that_comes_short_is_no_file(copy, bucket):
     put(bucket, **{"a.txt": b"whole"})
     short = Wrapped(bucket, download=lambda one, file: file.write(b"wh"))
 
-    with pytest.raises(BucketUnavailableError, match="2 of its 5 bytes came"):
+    with pytest.raises(BucketUnavailableError, match="only 2 of its 5 bytes arrived"):
         follow(copy, bucket, short)
     assert list(copy.files.iterdir()) == []
 

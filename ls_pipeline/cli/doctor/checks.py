@@ -85,13 +85,7 @@ def _guarded(checks: Iterable[Check]) -> Iterator[Check]:
 
 
 def _from_error(check: str, error: PipelineError) -> Check:
-    """Take apart what our errors say: what happened, then after a semicolon what to do."""
-    if error.hint:
-        return Check(check, "failed", error.message, error.hint)
-    says, _, do = str(error).rpartition("; ")
-    if not says:
-        return Check(check, "failed", do)
-    return Check(check, "failed", f"{says}.", do[:1].upper() + do[1:])
+    return Check(check, "failed", error.message, error.hint)
 
 
 # -- in general ---------------------------------------------------------------------------

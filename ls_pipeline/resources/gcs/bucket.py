@@ -169,7 +169,7 @@ class GCSBucket(ListedBucket):
         # The service refuses a body that does not match its checksum; a proxy may not.
         if blob.md5_hash != _md5(body):
             raise BucketUnavailableError(
-                self.uri(key), "the store did not confirm the upload; try again."
+                self.uri(key), "the store did not confirm the upload.", hint="Try again."
             )
         return StoredObject(key, str(blob.generation), len(body))
 

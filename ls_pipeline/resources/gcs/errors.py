@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 GCS = Service(
     "GCS",
-    "check the credentials and their roles.",
+    "Check the credentials and their roles.",
     "STORAGE_EMULATOR_HOST, if set",
     "it",
 )
 PUBSUB = Service(
     "Pub/Sub",
-    "grant the account roles/pubsub.subscriber on it.",
+    "Grant the account roles/pubsub.subscriber on it.",
     "PUBSUB_EMULATOR_HOST, if set",
     "it",
 )
 
 CREDENTIALS_HINT = (
-    "set GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, or give "
-    "the machine a service account."
+    "Set GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, or attach "
+    "a service account to the machine."
 )
 
 
@@ -99,13 +99,13 @@ def _authentication_failure(error: Any, service: Service) -> Failure:
 
     if isinstance(error, TransportError) or error.retryable:  # of the service that issues tokens
         return _unavailable(error, service)
-    what = f"there are no usable Google credentials ({_words(error)})"
+    what = f"no Google credentials are usable ({_words(error)})"
     return Failure(Meaning.ACCESS, what, CREDENTIALS_HINT)
 
 
 def _local_failure(error: OSError, _service: Service) -> Failure:
     """Return the failure to read credentials, or to know the project that they are for."""
-    hint = CREDENTIALS_HINT if error.filename else "set GOOGLE_CLOUD_PROJECT."
+    hint = CREDENTIALS_HINT if error.filename else "Set GOOGLE_CLOUD_PROJECT."
     return Failure(Meaning.ACCESS, _words(error), hint)
 
 

@@ -57,7 +57,7 @@ class PubSubQueue:
             with self._translated():
                 try:
                     answer = self._client.pull(request=request, timeout=timeout, retry=None)
-                except DeadlineExceeded:  # there are no messages
+                except DeadlineExceeded:  # no message arrived
                     break
             messages += [
                 Message(
@@ -97,8 +97,8 @@ class PubSubQueue:
             if not _is_installed():
                 raise QueueError(
                     self.address,
-                    "Google's client for Pub/Sub is not installed; run "
-                    "pip install 'ls-pipeline[pubsub]'.",
+                    "Google's client for Pub/Sub is not installed.",
+                    hint="Run pip install 'ls-pipeline[pubsub]'.",
                 )
             self._opened = _new_client(self.address)
         return self._opened
@@ -129,7 +129,7 @@ def _new_client(address: str) -> Any:
     except FutureTimeoutError as error:
         client.close()
         raise QueueUnavailableError(
-            address, "Pub/Sub does not answer; check the network, and PUBSUB_EMULATOR_HOST, if set."
+            address, "Pub/Sub does not answer.", hint=f"Check the network, and {PUBSUB.address}."
         ) from error
     return client
 

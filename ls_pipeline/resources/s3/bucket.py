@@ -172,7 +172,8 @@ class S3Bucket(ListedBucket):
     def _no_listing(self) -> BucketError:
         return BucketUnavailableError(
             self.uri(),
-            "the answer is no complete listing; check AWS_ENDPOINT_URL and the proxy, if any.",
+            "the answer is not a complete listing.",
+            hint="Check AWS_ENDPOINT_URL and the proxy, if any.",
         )
 
     def get(self, key: str, version: str = "") -> bytes:
@@ -220,7 +221,9 @@ class S3Bucket(ListedBucket):
             return answer["Body"]
         # An error with status 200, or a proxy's page.
         answer["Body"].close()
-        raise BucketUnavailableError(self.uri(key), "the answer is not this object; try again.")
+        raise BucketUnavailableError(
+            self.uri(key), "the answer is not this object.", hint="Try again."
+        )
 
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
@@ -255,15 +258,15 @@ class S3Bucket(ListedBucket):
             confirmed == checksum if confirmed else self._holds(key, body, version)
         ):
             raise BucketUnavailableError(
-                self.uri(key), "the store did not confirm the upload; try again."
+                self.uri(key), "the store did not confirm the upload.", hint="Try again."
             )
         if fast and str(answer.get("ServerSideEncryption", "")).startswith(KMS):
-            fast.give_up()  # versions are no MD5 there: each object would be written twice
+            fast.give_up()  # no version is an MD5 there: each object would be written twice
         if self.kms_key_id and answer.get("ServerSideEncryption") != KMS:
             raise BucketError(
                 self.uri(key),
-                "the store wrote it without encrypting it with kms_key_id; use a store that can, "
-                "or leave kms_key_id out.",
+                "the store wrote it without encrypting it with kms_key_id.",
+                hint="Use a store that can, or leave kms_key_id out.",
             )
         return StoredObject(key, version, len(body))
 
@@ -300,7 +303,7 @@ class S3Bucket(ListedBucket):
 
 
 def _condition(version: str | None) -> dict[str, str]:
-    """Return the condition under which a put may replace an object."""
+    """Return a put's condition on the object that it replaces."""
     if version is None:
         return {}
     return {"IfMatch": f'"{version}"'} if version else {"IfNoneMatch": "*"}

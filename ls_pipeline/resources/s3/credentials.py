@@ -37,7 +37,7 @@ def check_keys() -> None:
         key = os.environ.get(name, "")
         if not (key.isascii() and key.isprintable()):
             what = f"{name} holds a line break or another character that no key has"
-            raise CredentialsError(Failure(Meaning.ACCESS, what, "set it again."))
+            raise CredentialsError(Failure(Meaning.ACCESS, what, "Set it again."))
 
 
 def session_in_role(own: Any, role: Role, config: Any) -> Any:

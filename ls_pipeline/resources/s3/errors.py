@@ -25,39 +25,39 @@ if TYPE_CHECKING:
     Row = tuple[tuple[type[Exception], ...], Callable[[Service, str], Failure]]
 
 S3 = Service(
-    "S3", "check the credentials and their policy.", "endpoint_url or AWS_ENDPOINT_URL", "it"
+    "S3", "Check the credentials and their policy.", "endpoint_url or AWS_ENDPOINT_URL", "it"
 )
 SQS = Service(
     "SQS",
-    "allow the credentials sqs:ReceiveMessage and sqs:DeleteMessage on it.",
+    "Allow the credentials sqs:ReceiveMessage and sqs:DeleteMessage on it.",
     "the queue's URL",
     "it",
 )
 STS = Service(
     "STS",
-    "allow these credentials sts:AssumeRole on the role, name them in its trust policy, and "
+    "Allow these credentials sts:AssumeRole on the role, name them in its trust policy, and "
     "check external_id.",
     "AWS_ENDPOINT_URL_STS",
     "role_arn and external_id",
 )
 
 CREDENTIALS_HINT = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machine a role."
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or attach a role to the machine."
 )
-KMS_ACCESS_HINT = "allow the credentials kms:GenerateDataKey and kms:Decrypt on it."
-KMS_HINT = "repair the key, or set kms_key_id to another."
+KMS_ACCESS_HINT = "Allow the credentials kms:GenerateDataKey and kms:Decrypt on it."
+KMS_HINT = "Repair the key, or set kms_key_id to another."
 
 _CODES = (
     (Meaning.NO_BUCKET, "", "NoSuchBucket"),
     (Meaning.NOT_FOUND, "", "404 NoSuchKey NonExistentQueue NotFound QueueDoesNotExist"),
     (Meaning.CHANGED, "", "412 ConditionalRequestConflict PreconditionFailed"),
     (Meaning.OTHER_REGION, "", "301 AuthorizationHeaderMalformed PermanentRedirect"),
-    (Meaning.ARCHIVED, "restore it, then retry it.", "InvalidObjectState"),
+    (Meaning.ARCHIVED, "Restore it, then retry it.", "InvalidObjectState"),
     (Meaning.ACCESS, "", "AccessDenied"),
-    (Meaning.ACCESS, "set this machine's clock.", "RequestTimeTooSkewed"),
+    (Meaning.ACCESS, "Set this machine's clock.", "RequestTimeTooSkewed"),
     (
         Meaning.ACCESS,
-        "check the AWS credentials, and this machine's clock.",
+        "Check the AWS credentials, and this machine's clock.",
         (
             "ExpiredToken IncompleteSignature InvalidAccessKeyId InvalidClientTokenId "
             "InvalidToken MissingAuthenticationToken SignatureDoesNotMatch TokenRefreshRequired "
@@ -66,18 +66,18 @@ _CODES = (
     ),
     (
         Meaning.ACCESS,
-        "enable STS in this region, or set region_name to another.",
+        "Enable STS in this region, or set region_name to another.",
         "RegionDisabled",
     ),
     (Meaning.ACCESS, KMS_ACCESS_HINT, "KMS.AccessDenied KmsAccessDenied"),
     (
         Meaning.REFUSED,
-        "correct kms_key_id; a key serves only buckets of its own region.",
+        "Correct kms_key_id; a key serves only buckets of its own region.",
         "KMS.NotFound KmsNotFound",
     ),
     (
         Meaning.REFUSED,
-        "have the key enabled, or set kms_key_id to another.",
+        "Have the key enabled, or set kms_key_id to another.",
         "KMS.Disabled KmsDisabled",
     ),
     (
@@ -131,7 +131,7 @@ def handled() -> tuple[type[Exception], ...]:
 
 @cache
 def _exceptions() -> tuple[Row, ...]:
-    """Return what the exceptions mean that are no answers; the first row that matches counts."""
+    """Return what the other exceptions mean; the first row that matches counts."""
     import botocore.exceptions as aws
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
@@ -140,7 +140,7 @@ def _exceptions() -> tuple[Row, ...]:
         (
             (aws.NoCredentialsError,),
             lambda _service, _words: Failure(
-                Meaning.ACCESS, "there are no AWS credentials", CREDENTIALS_HINT
+                Meaning.ACCESS, "no AWS credentials were found", CREDENTIALS_HINT
             ),
         ),
         (
@@ -176,7 +176,7 @@ def _exceptions() -> tuple[Row, ...]:
             lambda _service, _words: Failure(
                 Meaning.SETTING,
                 "no region is known",
-                "set region_name or AWS_DEFAULT_REGION.",
+                "Set region_name or AWS_DEFAULT_REGION.",
             ),
         ),
         ((aws.BotoCoreError,), wrong_setting),
@@ -205,7 +205,7 @@ def _refusal(response: dict[str, Any], service: Service) -> Failure:
     if meaning is Meaning.OTHER_REGION:
         headers = meta.get("HTTPHeaders", {})
         region = headers.get("x-amz-bucket-region") or error.get("Region", "the bucket's")
-        hint = f"set region_name or AWS_DEFAULT_REGION to {region}."
+        hint = f"Set region_name or AWS_DEFAULT_REGION to {region}."
         return Failure(meaning, "the bucket is in another region", hint)
     if meaning is Meaning.ARCHIVED:
         return Failure(meaning, f"the object is archived ({reason})", hint)

@@ -61,7 +61,7 @@ class FastListTransport:
         client.meta.events.register("before-send.s3", self._send)
 
     def list(self, **params: Any) -> ListingPage | None:
-        """Request a page of a listing; None if the answer is none. Raises as botocore does."""
+        """Request a page of a listing; None if the answer is another. Raises as botocore does."""
         self._last.page = None
         self.client.list_objects_v2(EncodingType="url", **params)
         page: ListingPage | None = self._last.page

@@ -31,7 +31,7 @@ class FastObjects:
     """The objects of one bucket, with the credentials of a botocore client.
 
     ``certificates`` is a file of certificates to trust besides the system's, or empty. Raises as
-    botocore does if the client has no credentials, and ``OSError`` if there is no such file.
+    botocore does if the client has no credentials, and ``OSError`` if the file is missing.
     """
 
     def __init__(self, client: Any, bucket: str, certificates: str) -> None:
@@ -130,5 +130,5 @@ def _credentials(client: Any) -> Callable[[], Any]:
 
 
 def md5(body: bytes) -> str:
-    """Return the version that S3 gives to most objects with this content."""
+    """Return the version of most S3 objects with this content."""
     return hashlib.md5(body, usedforsecurity=False).hexdigest()

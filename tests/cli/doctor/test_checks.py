@@ -49,7 +49,7 @@ def blobs(bench, response):
 
 
 def refuse(*_):
-    raise BucketAccessError("s3://labels/k", "access is refused; check the credentials.")
+    raise BucketAccessError("s3://labels/k", "access is refused.", hint="Check the credentials.")
 
 
 def test_all_is_well(bench):
