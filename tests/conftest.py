@@ -90,7 +90,7 @@ def pytest_report_header():
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if "bad_day" in item.fixturenames:
+        if "fake_server" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         items.sort(key=_place_in_line)

@@ -1,4 +1,4 @@
-"""A server that answers as real servers do on bad days."""
+"""A server whose answers a test sets, such as those of a faulty server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Request:
     body: bytes
 
 
-class BadDay(http.server.ThreadingHTTPServer):
+class FakeServer(http.server.ThreadingHTTPServer):
     """Answers ``answer``, or what ``answer`` returns for a request; keeps all ``requests``."""
 
     answer = Answer()
@@ -87,7 +87,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serving(host="127.0.0.1"):
     """Run a server whose ``answer`` a test sets."""
-    with BadDay((host, 0), _Handler) as server:
+    with FakeServer((host, 0), _Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server
@@ -96,7 +96,7 @@ def serving(host="127.0.0.1"):
 
 
 @pytest.fixture
-def bad_day():
+def fake_server():
     """Run a server whose ``answer`` a test sets."""
     with serving() as server:
         yield server

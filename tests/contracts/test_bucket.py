@@ -378,10 +378,10 @@ def test_pages_join_to_the_keys_after_a_key(keys, prefix, after):
 
 
 @pytest.fixture
-def s3_on_a_bad_day(environment, bad_day):
+def faulty_s3(environment, fake_server):
     environment.setenv("AWS_ACCESS_KEY_ID", "x")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
-    return S3Buckets(endpoint_url=bad_day.url, max_attempts=1).open("b")
+    return S3Buckets(endpoint_url=fake_server.url, max_attempts=1).open("b")
 
 
 @pytest.mark.server
@@ -423,26 +423,26 @@ def test_s3_that_does_not_answer_is_unavailable(environment):
         list(nowhere.open("b").pages())
 
 
-def test_s3_body_cut_short_is_no_answer(s3_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b"abc", headers={"ETag": '"e"'}, announced=10)
+def test_s3_body_cut_short_is_no_answer(faulty_s3, fake_server):
+    fake_server.answer = Answer(b"abc", headers={"ETag": '"e"'}, announced=10)
 
     with pytest.raises(BucketUnavailableError):
-        s3_on_a_bad_day.get("k")
+        faulty_s3.get("k")
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": '"another"'}])
-def test_s3_error_with_status_200_is_no_object(s3_on_a_bad_day, bad_day, headers):
-    bad_day.answer = Answer(b"<Error><Code>InternalError</Code></Error>", headers=headers)
+def test_s3_error_with_status_200_is_no_object(faulty_s3, fake_server, headers):
+    fake_server.answer = Answer(b"<Error><Code>InternalError</Code></Error>", headers=headers)
 
     with pytest.raises(BucketUnavailableError, match="the answer is not this object"):
-        s3_on_a_bad_day.get("k", "version")
+        faulty_s3.get("k", "version")
 
 
-def test_s3_body_that_fails_its_checksum_is_no_answer(s3_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b"abc", headers={"ETag": '"e"', "x-amz-checksum-crc32": "AAAAAA=="})
+def test_s3_body_that_fails_its_checksum_is_no_answer(faulty_s3, fake_server):
+    fake_server.answer = Answer(b"abc", headers={"ETag": '"e"', "x-amz-checksum-crc32": "AAAAAA=="})
 
     with pytest.raises(BucketUnavailableError, match="damaged"):
-        s3_on_a_bad_day.get("k")
+        faulty_s3.get("k")
 
 
 @pytest.mark.parametrize(
@@ -455,11 +455,11 @@ def test_s3_body_that_fails_its_checksum_is_no_answer(s3_on_a_bad_day, bad_day):
     ],
     ids=["nothing", "web page", "error", "cut off"],
 )
-def test_s3_answer_that_is_no_listing_is_no_empty_bucket(s3_on_a_bad_day, bad_day, body):
-    bad_day.answer = Answer(body)
+def test_s3_answer_that_is_no_listing_is_no_empty_bucket(faulty_s3, fake_server, body):
+    fake_server.answer = Answer(body)
 
     with pytest.raises(BucketUnavailableError):
-        list(s3_on_a_bad_day.pages())
+        list(faulty_s3.pages())
 
 
 @pytest.mark.parametrize(
@@ -471,10 +471,10 @@ def test_s3_answer_that_is_no_listing_is_no_empty_bucket(s3_on_a_bad_day, bad_da
     ],
     ids=["cut off", "error with status 200", "slow down"],
 )
-def test_s3_listing_that_fails_is_asked_for_again(s3_on_a_bad_day, bad_day, first):
+def test_s3_listing_that_fails_is_asked_for_again(faulty_s3, fake_server, first):
     answers = iter([first, Answer(EMPTY)])
-    bad_day.answer = lambda _request: next(answers)
-    patient = S3Buckets(endpoint_url=bad_day.url, max_attempts=2).open("b")
+    fake_server.answer = lambda _request: next(answers)
+    patient = S3Buckets(endpoint_url=fake_server.url, max_attempts=2).open("b")
 
     assert list(patient.pages()) == []
 
@@ -484,17 +484,17 @@ def test_s3_listing_that_fails_is_asked_for_again(s3_on_a_bad_day, bad_day, firs
     [{}, {"ETag": '"other"'}, {"ETag": '"e"', "x-amz-checksum-sha256": "AAAA"}],
     ids=["nothing", "another ETag", "another checksum"],
 )
-def test_s3_put_that_is_not_confirmed_is_told(s3_on_a_bad_day, bad_day, headers):
-    bad_day.answer = Answer(headers=headers)
+def test_s3_put_that_is_not_confirmed_is_told(faulty_s3, fake_server, headers):
+    fake_server.answer = Answer(headers=headers)
 
     with pytest.raises(BucketUnavailableError, match="did not confirm"):
-        s3_on_a_bad_day.put("k", b"abc", "text/plain")
+        faulty_s3.put("k", b"abc", "text/plain")
 
 
-def test_s3_put_is_confirmed_by_an_etag_that_is_its_md5(s3_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(headers={"ETag": '"900150983cd24fb0d6963f7d28e17f72"'})
+def test_s3_put_is_confirmed_by_an_etag_that_is_its_md5(faulty_s3, fake_server):
+    fake_server.answer = Answer(headers={"ETag": '"900150983cd24fb0d6963f7d28e17f72"'})
 
-    assert s3_on_a_bad_day.put("k", b"abc", "text/plain").size == 3
+    assert faulty_s3.put("k", b"abc", "text/plain").size == 3
 
 
 @pytest.mark.parametrize(
@@ -516,11 +516,11 @@ def test_s3_put_is_confirmed_by_an_etag_that_is_its_md5(s3_on_a_bad_day, bad_day
         ("NoSuchKey", 404, ObjectNotFoundError, "the object does not exist"),
     ],
 )
-def test_s3_refusal_says_what_to_do(s3_on_a_bad_day, bad_day, code, status, error, advice):
-    bad_day.answer = s3_refusal(code, status, x_amz_bucket_region="eu-west-1")
+def test_s3_refusal_says_what_to_do(faulty_s3, fake_server, code, status, error, advice):
+    fake_server.answer = s3_refusal(code, status, x_amz_bucket_region="eu-west-1")
 
     with pytest.raises(error, match=f"^s3://b/.*{advice}") as caught:
-        s3_on_a_bad_day.get("k")
+        faulty_s3.get("k")
 
     assert caught.type is error
     assert "secret-of-ours" not in str(caught.value)
@@ -535,8 +535,8 @@ def test_s3_name_that_is_none_is_told(environment):
 
 
 @pytest.fixture
-def gcs_on_a_bad_day(environment, bad_day):
-    environment.setenv("STORAGE_EMULATOR_HOST", bad_day.url)
+def faulty_gcs(environment, fake_server):
+    environment.setenv("STORAGE_EMULATOR_HOST", fake_server.url)
     return GCSBuckets(project="p", retry_seconds=0.2).open("b")
 
 
@@ -578,32 +578,32 @@ def test_gcs_that_does_not_answer_is_unavailable_soon(environment):
     assert time.monotonic() - started < 10
 
 
-def test_gcs_body_cut_short_is_no_answer(gcs_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b"abc", announced=10)
+def test_gcs_body_cut_short_is_no_answer(faulty_gcs, fake_server):
+    fake_server.answer = Answer(b"abc", announced=10)
 
     with pytest.raises(BucketUnavailableError):
-        gcs_on_a_bad_day.get("k")
+        faulty_gcs.get("k")
 
 
-def test_gcs_body_that_fails_its_checksum_is_no_answer(gcs_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b"abc", headers={"x-goog-hash": "crc32c=AAAAAA=="})
+def test_gcs_body_that_fails_its_checksum_is_no_answer(faulty_gcs, fake_server):
+    fake_server.answer = Answer(b"abc", headers={"x-goog-hash": "crc32c=AAAAAA=="})
 
     with pytest.raises(BucketUnavailableError, match="damaged"):
-        gcs_on_a_bad_day.get("k")
+        faulty_gcs.get("k")
 
 
-def test_gcs_web_page_is_no_empty_bucket(gcs_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b"<html><body>Log in</body></html>")
+def test_gcs_web_page_is_no_empty_bucket(faulty_gcs, fake_server):
+    fake_server.answer = Answer(b"<html><body>Log in</body></html>")
 
     with pytest.raises(BucketUnavailableError):
-        list(gcs_on_a_bad_day.pages())
+        list(faulty_gcs.pages())
 
 
-def test_gcs_put_that_is_not_confirmed_is_told(gcs_on_a_bad_day, bad_day):
-    bad_day.answer = Answer(b'{"name": "k", "generation": "1"}')
+def test_gcs_put_that_is_not_confirmed_is_told(faulty_gcs, fake_server):
+    fake_server.answer = Answer(b'{"name": "k", "generation": "1"}')
 
     with pytest.raises(BucketUnavailableError, match="did not confirm"):
-        gcs_on_a_bad_day.put("k", b"abc", "text/plain")
+        faulty_gcs.put("k", b"abc", "text/plain")
 
 
 @pytest.mark.parametrize(
@@ -616,16 +616,16 @@ def test_gcs_put_that_is_not_confirmed_is_told(gcs_on_a_bad_day, bad_day):
         (404, BucketNotFoundError, "Create it"),
     ],
 )
-def test_gcs_refusal_says_what_to_do(gcs_on_a_bad_day, bad_day, status, error, advice):
-    bad_day.answer = gcs_refusal(status, "Said so.")
+def test_gcs_refusal_says_what_to_do(faulty_gcs, fake_server, status, error, advice):
+    fake_server.answer = gcs_refusal(status, "Said so.")
 
     with pytest.raises(error, match=f"^gs://b/.*{advice}") as caught:
-        list(gcs_on_a_bad_day.pages())
+        list(faulty_gcs.pages())
 
     assert caught.type is error
     assert "http" not in str(caught.value)
 
 
-def test_gcs_name_that_is_none_is_told(gcs_on_a_bad_day):
+def test_gcs_name_that_is_none_is_told(faulty_gcs):
     with pytest.raises(BucketError, match="start and end with a number or letter"):
         GCSBuckets(project="p").open("_b").get("k")

@@ -403,8 +403,8 @@ def test_project_is_found_on_a_later_page(world, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["secret\nof-ours", "secret of-ours", "“secret-of-ours”"])
-def test_malformed_api_key_is_an_error_that_does_not_show_it(environment, bad_day, key):
-    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+def test_malformed_api_key_is_an_error_that_does_not_show_it(environment, fake_server, key):
+    environment.setenv("LABEL_STUDIO_URL", fake_server.url)
     environment.setenv("LABEL_STUDIO_API_KEY", key)
 
     with pytest.raises(LabelStudioAccessError, match="LABEL_STUDIO_API_KEY contains") as caught:
@@ -412,13 +412,13 @@ def test_malformed_api_key_is_an_error_that_does_not_show_it(environment, bad_da
     assert "of-ours" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_line_break_after_the_api_key_is_ignored(environment, bad_day):
-    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+def test_line_break_after_the_api_key_is_ignored(environment, fake_server):
+    environment.setenv("LABEL_STUDIO_URL", fake_server.url)
     environment.setenv("LABEL_STUDIO_API_KEY", "secret-of-ours\n")
-    bad_day.answer = Answer(b'{"release": "1.23.2"}')
+    fake_server.answer = Answer(b'{"release": "1.23.2"}')
     LabelStudio().version()
 
-    assert bad_day.requests[0].headers["authorization"] == "Token secret-of-ours"
+    assert fake_server.requests[0].headers["authorization"] == "Token secret-of-ours"
 
 
 def test_invalid_url_is_an_error_that_names_the_variable(environment):
@@ -447,20 +447,20 @@ def test_invalid_public_url_is_an_error_that_names_the_variable(environment):
         LabelStudio().fetch_as_browser(1, "s3://b/k")
 
 
-def test_unreadable_service_account_key_names_the_variable(environment, bad_day):
-    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+def test_unreadable_service_account_key_names_the_variable(environment, fake_server):
+    environment.setenv("LABEL_STUDIO_URL", fake_server.url)
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
     environment.setenv("LABEL_STUDIO_GOOGLE_CREDENTIALS", "/absent.json")
-    bad_day.answer = Answer(b"[]")
+    fake_server.answer = Answer(b"[]")
 
     with pytest.raises(InvalidVariableError, match="LABEL_STUDIO_GOOGLE_CREDENTIALS names"):
         LabelStudio().register_storage(1, StorageLocation("gs", "b"))
 
 
-def test_token_refresh_through_a_broken_proxy_is_an_outage(environment, bad_day):
-    environment.setenv("LABEL_STUDIO_URL", bad_day.url)
+def test_token_refresh_through_a_broken_proxy_is_an_outage(environment, fake_server):
+    environment.setenv("LABEL_STUDIO_URL", fake_server.url)
     environment.setenv("LABEL_STUDIO_API_KEY", jwt.encode({"exp": 2**32}, "k" * 32))
-    bad_day.answer = Answer(b"<html>Bad gateway</html>", 502)
+    fake_server.answer = Answer(b"<html>Bad gateway</html>", 502)
 
     with pytest.raises(LabelStudioUnavailableError, match="token refresh"):
         LabelStudio().version()

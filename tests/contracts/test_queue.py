@@ -150,15 +150,15 @@ def test_empty_queue_gives_nothing_and_soon(place):
 
 
 @pytest.fixture
-def refused(environment, bad_day):
+def refused(environment, fake_server):
     """Return a function that returns a queue whose service refuses with a code."""
     environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
-    queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
+    queue = SQSQueue(f"{fake_server.url}/123456789012/labels", "eu-west-1")
 
     def refuse(code, status):
         body = json.dumps({"__type": f"com.amazonaws.sqs#{code}", "message": "Said so."})
-        bad_day.answer = Answer(body.encode(), status, {"x-amzn-errortype": code})
+        fake_server.answer = Answer(body.encode(), status, {"x-amzn-errortype": code})
         return queue
 
     return refuse
@@ -185,7 +185,7 @@ def test_refusal_of_sqs_says_what_to_do(refused, code, status, kind, advice):
     assert "secret" not in str(caught.value)
 
 
-def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day):
+def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, fake_server):
     environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
     messages = [{"MessageId": "1", "Body": "{}", "ReceiptHandle": "r"}] * 10
@@ -195,8 +195,8 @@ def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, bad_day)
         time.sleep(0.045)
         return Answer(body)
 
-    bad_day.answer = answer
-    queue = SQSQueue(f"{bad_day.url}/123456789012/labels", "eu-west-1")
+    fake_server.answer = answer
+    queue = SQSQueue(f"{fake_server.url}/123456789012/labels", "eu-west-1")
     assert queue._client  # which takes a while to make
     pool, backlog, tick = ProbePool(), bucket_events.Backlog(), Tick()
     source = Source(type="s3", path="b", params=SourceParams(notifications=queue.address))
@@ -317,14 +317,14 @@ def test_queue_is_opened_once_for_all_that_reach_it_alike():
     assert queues.open(named("gcs", "projects/p/subscriptions/s")).address.endswith("/s")
 
 
-def test_queue_is_asked_in_the_role(environment, bad_day, sts):
+def test_queue_is_asked_in_the_role(environment, fake_server, sts):
     from tests.contracts.test_s3_options import ROLE, assumed, signer
 
     environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
     environment.setenv("AWS_ENDPOINT_URL_STS", sts.url)
-    sts.answer, bad_day.answer = assumed(3600), Answer(b"{}")
+    sts.answer, fake_server.answer = assumed(3600), Answer(b"{}")
     params = {"role_arn": ROLE, "region_name": "eu-west-3"}
-    QueueOpener().open(named("s3", f"{bad_day.url}/1/labels", **params)).receive(1, 1.0)
+    QueueOpener().open(named("s3", f"{fake_server.url}/1/labels", **params)).receive(1, 1.0)
 
-    assert signer(bad_day.requests[0]) == ("ASIA1", "eu-west-3")
+    assert signer(fake_server.requests[0]) == ("ASIA1", "eu-west-3")

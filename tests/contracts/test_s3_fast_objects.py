@@ -17,12 +17,12 @@ VERSION = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 
 
 @pytest.fixture
-def bucket(environment, bad_day):
+def bucket(environment, fake_server):
     environment.setenv("AWS_ACCESS_KEY_ID", "me")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     environment.setenv("AWS_SESSION_TOKEN", "for a while")
     environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    return S3Buckets(endpoint_url=bad_day.url, max_attempts=1).open("shelf")
+    return S3Buckets(endpoint_url=fake_server.url, max_attempts=1).open("shelf")
 
 
 def stored(body, version=VERSION):
@@ -33,11 +33,11 @@ def is_botocore(request):
     return "Boto" in request.headers["user-agent"]
 
 
-def test_version_is_asked_for_as_it_was_listed(bucket, bad_day):
-    bad_day.answer = stored(BODY)
+def test_version_is_asked_for_as_it_was_listed(bucket, fake_server):
+    fake_server.answer = stored(BODY)
 
     assert bucket.get("a/b c.json", VERSION) == BODY
-    [request] = bad_day.requests
+    [request] = fake_server.requests
     assert not is_botocore(request)
     assert request.path == "/shelf/a/b%20c.json"
     assert request.headers["if-match"] == f'"{VERSION}"'
@@ -46,40 +46,40 @@ def test_version_is_asked_for_as_it_was_listed(bucket, bad_day):
     assert request.headers["x-amz-security-token"] == "for a while"
 
 
-def test_address_of_another_variable_leads_nobody_astray(bucket, bad_day, environment):
+def test_address_of_another_variable_leads_nobody_astray(bucket, fake_server, environment):
     environment.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    bad_day.answer = stored(BODY)
+    fake_server.answer = stored(BODY)
 
     assert bucket.get("a", VERSION) == BODY
-    assert not any(map(is_botocore, bad_day.requests))
+    assert not any(map(is_botocore, fake_server.requests))
 
 
-def test_bytes_that_are_not_the_version_are_read_by_botocore(bucket, bad_day):
-    bad_day.answer = lambda request: stored(BODY if is_botocore(request) else BODY[:-1])
+def test_bytes_that_are_not_the_version_are_read_by_botocore(bucket, fake_server):
+    fake_server.answer = lambda request: stored(BODY if is_botocore(request) else BODY[:-1])
 
     assert bucket.get("a", VERSION) == BODY
 
 
-def test_version_that_proves_nothing_is_read_by_botocore(bucket, bad_day):
-    bad_day.answer = stored(BODY, "an object in parts-2")
+def test_version_that_proves_nothing_is_read_by_botocore(bucket, fake_server):
+    fake_server.answer = stored(BODY, "an object in parts-2")
 
     assert bucket.get("a", "an object in parts-2") == BODY
-    assert is_botocore(bad_day.requests[-1])
+    assert is_botocore(fake_server.requests[-1])
 
 
-def test_bucket_of_such_versions_is_left_to_botocore(bucket, bad_day):
-    bad_day.answer = stored(BODY, "encrypted")
+def test_bucket_of_such_versions_is_left_to_botocore(bucket, fake_server):
+    fake_server.answer = stored(BODY, "encrypted")
     for _ in range(MAX_MISSES):
         bucket.get("a", "encrypted")
-    bad_day.requests.clear()
+    fake_server.requests.clear()
 
     bucket.get("a", "encrypted")
 
-    assert list(map(is_botocore, bad_day.requests)) == [True]
+    assert list(map(is_botocore, fake_server.requests)) == [True]
 
 
-def test_object_that_is_gone_is_not_what_is_given_up(bucket, bad_day):
-    bad_day.answer = lambda request: (
+def test_object_that_is_gone_is_not_what_is_given_up(bucket, fake_server):
+    fake_server.answer = lambda request: (
         stored(BODY) if request.path.endswith("here") else s3_refusal("NoSuchKey", 404)
     )
     for _ in range(2 * MAX_MISSES):
@@ -87,37 +87,37 @@ def test_object_that_is_gone_is_not_what_is_given_up(bucket, bad_day):
         with pytest.raises(ObjectNotFoundError):
             bucket.get("gone", VERSION)
 
-    bad_day.requests.clear()
+    fake_server.requests.clear()
     bucket.get("here", VERSION)
 
-    assert not any(map(is_botocore, bad_day.requests))
+    assert not any(map(is_botocore, fake_server.requests))
 
 
-def test_store_that_encrypts_is_left_to_botocore_after_the_first_object(bucket, bad_day):
+def test_store_that_encrypts_is_left_to_botocore_after_the_first_object(bucket, fake_server):
     told = {"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"}
     sent = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
-    bad_day.answer = Answer(headers={**told, "x-amz-checksum-sha256": sent})
+    fake_server.answer = Answer(headers={**told, "x-amz-checksum-sha256": sent})
     for number in range(5):
         bucket.put(f"{number}", BODY, "application/json")
 
-    assert list(map(is_botocore, bad_day.requests)) == [False, *[True] * 5]
+    assert list(map(is_botocore, fake_server.requests)) == [False, *[True] * 5]
 
 
-def test_upload_in_parts_is_fetched_once(bucket, bad_day):
+def test_upload_in_parts_is_fetched_once(bucket, fake_server):
     version = f"{VERSION}-2"
-    bad_day.answer = stored(BODY, version)
+    fake_server.answer = stored(BODY, version)
 
     assert bucket.get("a", version) == BODY
-    assert len(bad_day.requests) == 1
+    assert len(fake_server.requests) == 1
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_object_that_is_not_there_is_told_from_one_that_may_not_be_read(bucket, bad_day, there):
+def test_object_that_is_not_there_is_told_from_one_that_may_not_be_read(bucket, fake_server, there):
     listing = f"<Contents><Key>a</Key><ETag>{VERSION}</ETag><Size>1</Size></Contents>" * there
     listed = Answer(
         f"<ListBucketResult>{listing}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
     )
-    bad_day.answer = lambda request: (
+    fake_server.answer = lambda request: (
         listed if "list-type" in request.path else s3_refusal("AccessDenied", 403)
     )
 
@@ -125,36 +125,36 @@ def test_object_that_is_not_there_is_told_from_one_that_may_not_be_read(bucket, 
         bucket.get("a", VERSION)
 
 
-def test_archived_object_is_refused_for_what_it_is(bucket, bad_day):
-    bad_day.answer = s3_refusal("InvalidObjectState", 403)
+def test_archived_object_is_refused_for_what_it_is(bucket, fake_server):
+    fake_server.answer = s3_refusal("InvalidObjectState", 403)
 
     with pytest.raises(ObjectRefusedError, match="the object is archived"):
         bucket.get("a", VERSION)
 
 
-def test_refusal_is_told_in_botocores_words(bucket, bad_day):
-    bad_day.answer = s3_refusal("AccessDenied", 403)
+def test_refusal_is_told_in_botocores_words(bucket, fake_server):
+    fake_server.answer = s3_refusal("AccessDenied", 403)
 
     with pytest.raises(BucketAccessError, match="AccessDenied"):
         bucket.get("a", VERSION)
 
 
-def test_own_certificates_that_are_no_file_are_left_to_botocore(environment, bad_day, tmp_path):
+def test_own_certificates_that_are_no_file_are_left_to_botocore(environment, fake_server, tmp_path):
     environment.setenv("AWS_ACCESS_KEY_ID", "me")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     environment.setenv("AWS_CA_BUNDLE", str(tmp_path))
-    bad_day.answer = stored(BODY)
-    bucket = S3Buckets(endpoint_url=bad_day.url).open("shelf")
+    fake_server.answer = stored(BODY)
+    bucket = S3Buckets(endpoint_url=fake_server.url).open("shelf")
 
     assert bucket.get("a", VERSION) == BODY
-    assert all(map(is_botocore, bad_day.requests))
+    assert all(map(is_botocore, fake_server.requests))
 
 
-def test_object_is_written_once_and_confirmed(bucket, bad_day):
-    bad_day.answer = stored(b"")
+def test_object_is_written_once_and_confirmed(bucket, fake_server):
+    fake_server.answer = stored(b"")
 
     assert bucket.put("labels/1.json", BODY, "application/json").version == VERSION
-    [request] = bad_day.requests
+    [request] = fake_server.requests
     assert (request.method, request.path) == ("PUT", "/shelf/labels/1.json")
     assert request.body == BODY
     assert request.headers["content-type"] == "application/json"
@@ -164,24 +164,26 @@ def test_object_is_written_once_and_confirmed(bucket, bad_day):
 
 
 @pytest.mark.parametrize("key", ["a//b", "/a", "a/", "a/../b", "./a", "a b", "é", "a%2Fb", ".."])
-def test_key_that_another_could_read_otherwise_is_written_by_botocore(bucket, bad_day, key):
-    bad_day.answer = stored(b"")
+def test_key_that_another_could_read_otherwise_is_written_by_botocore(bucket, fake_server, key):
+    fake_server.answer = stored(b"")
 
     bucket.put(key, BODY, "application/json")
 
-    assert all(map(is_botocore, bad_day.requests))
+    assert all(map(is_botocore, fake_server.requests))
 
 
-def test_write_that_is_not_confirmed_is_repeated_by_botocore(bucket, bad_day):
-    bad_day.answer = lambda request: stored(b"", VERSION if is_botocore(request) else "encrypted")
+def test_write_that_is_not_confirmed_is_repeated_by_botocore(bucket, fake_server):
+    fake_server.answer = lambda request: stored(
+        b"", VERSION if is_botocore(request) else "encrypted"
+    )
 
     assert bucket.put("a", BODY, "application/json").version == VERSION
-    assert is_botocore(bad_day.requests[-1])
+    assert is_botocore(fake_server.requests[-1])
 
 
-def test_write_under_a_condition_is_never_repeated(bucket, bad_day):
-    bad_day.answer = stored(b"")
+def test_write_under_a_condition_is_never_repeated(bucket, fake_server):
+    fake_server.answer = stored(b"")
 
     bucket.put("a", BODY, "application/json", if_version="")
 
-    assert list(map(is_botocore, bad_day.requests)) == [True]
+    assert list(map(is_botocore, fake_server.requests)) == [True]

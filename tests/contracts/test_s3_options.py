@@ -74,9 +74,9 @@ def own_credentials(environment):
 
 
 @pytest.fixture
-def store(bad_day):
-    bad_day.answer = EMPTY
-    return bad_day
+def store(fake_server):
+    fake_server.answer = EMPTY
+    return fake_server
 
 
 @pytest.fixture
@@ -112,10 +112,10 @@ def test_what_options_leave_empty_the_resource_says(own_credentials, store):
     assert signer(store.requests[0]) == ("AKIAOWN", "us-east-2")
 
 
-def test_two_endpoints_at_once_are_two_stores(own_credentials, bad_day, sts):
-    bad_day.answer, sts.answer = (Answer(body, headers=TOLD) for body in (b"one", b"two"))
+def test_two_endpoints_at_once_are_two_stores(own_credentials, fake_server, sts):
+    fake_server.answer, sts.answer = (Answer(body, headers=TOLD) for body in (b"one", b"two"))
     resource = S3Buckets()
-    one, two = (resource.open("b", S3Options(endpoint_url=at.url)) for at in (bad_day, sts))
+    one, two = (resource.open("b", S3Options(endpoint_url=at.url)) for at in (fake_server, sts))
 
     assert [one.get("k"), two.get("k"), one.get("k")] == [b"one", b"two", b"one"]
 

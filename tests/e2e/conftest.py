@@ -130,7 +130,7 @@ def keys(bucket):
 
 
 @pytest.fixture
-def bad_day_store():
+def faulty_store():
     """Give an S3 store that refuses everything."""
     with serving() as server:
         server.answer = s3_refusal("AccessDenied", 403)

@@ -100,10 +100,10 @@ def test_wrong_token_fails_and_buckets_are_tried_all_the_same(stage, world):
     assert "wrong-token-of-ours" not in done.stdout + done.stderr
 
 
-def test_target_that_refuses_fails(stage, bad_day_store):
+def test_target_that_refuses_fails(stage, faulty_store):
     source, target = stage.s3("in"), stage.s3("out")
     put(source, samples.texts(1))
-    params = {"endpoint_url": bad_day_store.url}
+    params = {"endpoint_url": faulty_store.url}
     stage.add("reviews", samples.TEXT_CONFIG, source, target, target_params=params)
     report = examined(stage, code=1)
 

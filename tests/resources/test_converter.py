@@ -155,14 +155,14 @@ def test_format_that_does_not_fit_is_told_with_those_that_do(tmp_path):
     assert "CONLL2003" in supported_formats(SPANS)
 
 
-def test_addresses_in_tasks_are_not_fetched(tmp_path, bad_day_web):
-    convert([picture(1, f"{bad_day_web.url}/x.png", "car")], BOXES, "COCO", tmp_path)
+def test_addresses_in_tasks_are_not_fetched(tmp_path, fake_server):
+    convert([picture(1, f"{fake_server.url}/x.png", "car")], BOXES, "COCO", tmp_path)
 
-    assert bad_day_web.requests == []
+    assert fake_server.requests == []
 
 
 @pytest.fixture
-def bad_day_web():
+def fake_server():
     from tests.contracts.conftest import serving
 
     with serving() as server:
