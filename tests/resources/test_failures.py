@@ -111,7 +111,7 @@ def test_enumeration_finds_the_libraries_exceptions():
 def test_s3_bucket_translates_every_exception(kind):
     client = SimpleNamespace(delete_object=raising(kind))
 
-    with pytest.raises(BucketError, match="^s3://b/k?: "):
+    with pytest.raises(BucketError, match=r"^s3://b/k?: "):
         S3Bucket("b", SimpleNamespace(client=client)).delete("k")
 
 
@@ -120,7 +120,7 @@ def test_sqs_queue_translates_every_exception(kind):
     queue = SQSQueue("https://sqs.eu-west-1.amazonaws.com/1/q")
     queue._opened = SimpleNamespace(receive_message=raising(kind))
 
-    with pytest.raises(QueueError, match="^https://sqs"):
+    with pytest.raises(QueueError, match=r"^https://sqs"):
         queue.receive(1, 1.0)
 
 
@@ -134,7 +134,7 @@ def test_role_translates_every_exception(kind):
 def test_gcs_bucket_translates_every_exception(kind):
     client = SimpleNamespace(list_blobs=raising(kind))
 
-    with pytest.raises(BucketError, match="^gs://b/: "):
+    with pytest.raises(BucketError, match=r"^gs://b/: "):
         list(GCSBucket("b", client, None).pages())
 
 
@@ -143,7 +143,7 @@ def test_pubsub_queue_translates_every_exception(kind):
     queue = PubSubQueue("projects/p/subscriptions/s")
     queue._opened = SimpleNamespace(acknowledge=raising(kind), close=lambda: None)
 
-    with pytest.raises(QueueError, match="^projects/p"):
+    with pytest.raises(QueueError, match=r"^projects/p"):
         queue.acknowledge([SimpleNamespace(receipt="1")])
 
 
