@@ -1,4 +1,4 @@
-"""What Dagster is given."""
+"""The definitions that Dagster loads."""
 
 import gc
 import subprocess
@@ -124,23 +124,24 @@ def test_assets_are_one_chain(repository):
 SENSORS = ("s3_objects", "gcs_objects", "completions", "training_data")
 
 
-def test_sensors_run_by_default_and_look_as_often_as_is_set(environment):
+def test_sensors_run_by_default_at_the_intervals_of_the_environment(environment):
     environment.setenv("LS_PIPELINE_POLL_SECONDS", "7")
     environment.setenv("LS_PIPELINE_NOTIFICATION_SECONDS", "3")
     sensors = defs().get_repository_def().sensor_defs
 
     assert {
-        (one.name, one.minimum_interval_seconds, one.default_status.value) for one in sensors
+        (sensor.name, sensor.minimum_interval_seconds, sensor.default_status.value)
+        for sensor in sensors
     } == {*((name, 7, "RUNNING") for name in SENSORS), ("notifications", 3, "RUNNING")}
 
 
 def test_everything_has_owners_and_a_description(repository):
     graph = repository.asset_graph
     assets = [graph.get(key) for key in graph.get_all_asset_keys()]
-    jobs = [one for one in repository.get_all_jobs() if not one.name.startswith("__")]
+    jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
 
-    assert {tuple(one.owners) for one in assets} == {("team:labeling",)}
-    assert all(one.description for one in [*assets, *jobs, *repository.sensor_defs])
+    assert {tuple(asset.owners) for asset in assets} == {("team:labeling",)}
+    assert all(each.description for each in [*assets, *jobs, *repository.sensor_defs])
 
 
 def test_workspace_names_the_definitions():

@@ -38,7 +38,7 @@ def print_json(value: object) -> None:
 
 
 def print_no_connections() -> None:
-    """Say that there are no connections, and how to add one."""
+    """Print that there are no connections, and how to add one."""
     print_lines("There are no connections yet. To add one, see ls-pipeline connections add --help.")
 
 

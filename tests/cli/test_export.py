@@ -35,12 +35,12 @@ def test_split_is_chosen(folder, tmp_path):  # noqa: F811
     assert 0 < len(json.loads((tmp_path / "out/result.json").read_text())) < 20
 
 
-def test_output_that_is_there_is_left_alone(folder, tmp_path):  # noqa: F811
+def test_existing_output_is_left_alone(folder, tmp_path):  # noqa: F811
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("mine")
     done = run(folder, "--format", "JSON", "--output", tmp_path / "out")
 
-    assert (done.exit_code, [one.name for one in (tmp_path / "out").iterdir()]) == (2, ["mine"])
+    assert (done.exit_code, [file.name for file in (tmp_path / "out").iterdir()]) == (2, ["mine"])
     assert "already exists" in done.stderr
 
 
@@ -81,18 +81,18 @@ def test_formats_are_in_the_help():
     assert "CONLL2003" in run("--help").output
 
 
-def test_image_of_the_connections_bucket_is_fetched_as_its_params_say(tmp_path):
+def test_image_in_the_connections_bucket_is_fetched_with_its_params(tmp_path):
     params = SourceParams(endpoint_url="http://127.0.0.1:9")
     source = Source(type="s3", path="pictures", params=params)
     asked, bucket = [], MemoryBucket("pictures")
     bucket.put("a.png", b"a", "image/png")
-    cloud = types.SimpleNamespace(bucket_of=lambda one: asked.append(one) or bucket)
+    cloud = types.SimpleNamespace(bucket_of=lambda part: asked.append(part) or bucket)
     cli = types.SimpleNamespace(s3=cloud)
     for uri in ("s3://pictures/a.png", "s3://others/a.png"):
         _fetch(cli, source, uri, tmp_path / "a.png")
 
     assert (tmp_path / "a.png").read_bytes() == b"a"
-    assert [(one.path, one.params.endpoint_url) for one in asked] == [
+    assert [(part.path, part.params.endpoint_url) for part in asked] == [
         ("pictures", "http://127.0.0.1:9"),
         ("others", ""),
     ]

@@ -11,7 +11,7 @@ from tests.bench import Bench
 from tests.resources.ledger.released_ledgers import lay_down
 
 
-def test_ledger_is_copied_and_goes_on_there(environment, tmp_path):
+def test_ledger_is_copied_and_usable(environment, tmp_path):
     bench = Bench(database_url())
     url = f"sqlite:///{tmp_path}/new.db"
     done = CliRunner().invoke(main, ["ledger", "copy", "--to", url, "--json"])
@@ -20,17 +20,17 @@ def test_ledger_is_copied_and_goes_on_there(environment, tmp_path):
     assert done.exit_code == 0, done.output
     assert sum(json.loads(done.stdout)["rows"].values()) == 2
     assert new.names() == [bench.name]
-    for one in (bench.ledger, new):
-        one.engine.dispose()
+    for ledger in (bench.ledger, new):
+        ledger.engine.dispose()
 
 
-def test_database_that_is_none_is_told(environment):
+def test_unknown_database_is_reported(environment):
     done = CliRunner().invoke(main, ["ledger", "copy", "--to", "nosql://x"])
 
     assert (done.exit_code, "can't be opened" in done.stderr) == (1, True)
 
 
-def test_ledger_is_brought_forward_once_and_both_times_told(environment):
+def test_ledger_is_migrated_once_and_both_runs_report_it(environment):
     lay_down("0.1.0", database_url())
     first, second = (CliRunner().invoke(main, ["ledger", "migrate"]) for _ in range(2))
 
@@ -38,7 +38,7 @@ def test_ledger_is_brought_forward_once_and_both_times_told(environment):
     assert "nothing was changed" in second.stdout
 
 
-def test_ledger_of_an_older_schema_is_told_with_both_numbers(environment):
+def test_migration_reports_both_schema_numbers(environment):
     lay_down("0.1.0", database_url())
     with sqlite3.connect(database_url().removeprefix("sqlite:///")) as db:
         db.execute("CREATE TABLE ledger_schema (version_num VARCHAR(32) PRIMARY KEY)")

@@ -1,4 +1,4 @@
-"""The command line, as far as it needs no server."""
+"""Commands that need no server."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_removed_connection_is_gone(run, config):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "text"),
     [
         (["--source-params", "{"], "--source-params is not JSON"),
         (["--source-params", "[]"], "--source-params is not a JSON object"),
@@ -75,10 +75,10 @@ def test_removed_connection_is_gone(run, config):
         (["--target-path", "labels"], "need --target"),
     ],
 )
-def test_wrong_connection_is_refused_with_exit_code_2_and_not_stored(run, config, words, said):
+def test_wrong_connection_is_refused_with_exit_code_2_and_not_stored(run, config, words, text):
     refused = add(run, config, *words)
 
-    assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
+    assert (refused.exit_code, text in refused.stderr) == (2, True), refused.stderr
     assert json.loads(run("connections", "list", "--json").stdout) == {"connections": {}}
 
 
@@ -86,7 +86,7 @@ def test_all_errors_are_in_one_line(run, config):
     refused = add(run, config, "--source-params", '{"a": 1, "regex": "("}', "--target-path", "b")
 
     assert len(refused.stderr.strip().splitlines()) == 1
-    assert all(said in refused.stderr for said in ("'a'", "RE2", "--target"))
+    assert all(text in refused.stderr for text in ("'a'", "RE2", "--target"))
 
 
 @pytest.mark.parametrize("words", [["sync", "x"], ["connections", "show", "x"]])
@@ -107,7 +107,7 @@ def test_every_command_has_help(run, words):
     assert run(*words, "--help").exit_code == 0
 
 
-def test_demo_counts_only_the_unattended_circle(run):
+def test_demo_prints_json_only_with_once(run):
     assert run("demo", "--json").exit_code == 2
 
 
@@ -146,14 +146,14 @@ def test_ledger_that_can_not_be_opened_is_one_sentence_without_secrets(
         (["quarantine", "rety"], "'retry'"),
     ],
 )
-def test_mistake_proposes_what_may_have_been_meant(words, meant):
+def test_mistake_suggests_what_was_meant(words, meant):
     done = CliRunner().invoke(main, words)
 
     assert (done.exit_code, "Did you mean" in done.stderr, meant in done.stderr) == (2, True, True)
 
 
 def commands(group=main, path=()):
-    """Give every command by its words."""
+    """Yield every command with its words."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
@@ -161,7 +161,7 @@ def commands(group=main, path=()):
             yield " ".join((*path, name)), command
 
 
-def test_every_command_gives_json_but_those_that_stay_up_or_print_it_anyway():
+def test_every_command_has_json_except_servers_and_those_that_print_it_anyway():
     without = {
         words
         for words, command in commands()
@@ -171,7 +171,7 @@ def test_every_command_gives_json_but_those_that_stay_up_or_print_it_anyway():
     assert without == {"start", "webhooks", "connections schema", "connections show"}
 
 
-def test_help_has_no_signs_that_are_meant_for_click(run):
+def test_help_has_no_markers_of_click(run):
     helps = [run(*words.split(), "--help").output for words in ["", *dict(commands())]]
 
     assert not [shown for shown in helps if "\b" in shown]
@@ -184,7 +184,7 @@ def test_help_of_adding_names_every_param(run):
     assert [name for name in params if name not in shown] == []
 
 
-def test_what_a_change_was_is_json_on_demand(run, config):
+def test_changes_are_json_on_demand(run, config):
     params = ("--source-params", '{"prefix": "in"}')
     answers = [
         json.loads(done.stdout)["connections"]["cats"]
@@ -197,7 +197,7 @@ def test_what_a_change_was_is_json_on_demand(run, config):
         )
     ]
 
-    assert [(one["stored"], one["revision"]) for one in answers] == [
+    assert [(answer["stored"], answer["revision"]) for answer in answers] == [
         (True, 1),
         (False, 1),
         (True, 2),
@@ -213,7 +213,7 @@ def test_history_and_removal_are_json_on_demand(run, config):
     revisions = json.loads(run("connections", "history", "cats", "--json").stdout)["revisions"]
     removed = json.loads(run("connections", "remove", "cats", "--json").stdout)
 
-    assert [(one["revision"], len(one["changes"])) for one in revisions] == [(2, 1), (1, 0)]
+    assert [(entry["revision"], len(entry["changes"])) for entry in revisions] == [(2, 1), (1, 0)]
     assert removed == {"connection": "cats", "removed": True}
 
 
@@ -224,7 +224,7 @@ def test_title_that_looks_like_markup_is_listed_as_it_is(run, config):
 
 
 def completed(environment, words):
-    """Give what a shell is offered for the last of the words."""
+    """Return what a shell completes the last word to."""
     environment.setenv("_LS_PIPELINE_COMPLETE", "bash_complete")
     environment.setenv("COMP_WORDS", words)
     environment.setenv("COMP_CWORD", str(words.count(" ")))
@@ -239,14 +239,14 @@ def test_shell_completes_commands_flags_and_connections(run, config, environment
     assert completed(environment, "ls-pipeline sync ca") == ["plain,cats"]
 
 
-def test_completion_makes_no_home(environment):
+def test_completion_creates_no_home(environment):
     offered = completed(environment, "ls-pipeline sync ca")
 
     assert (offered, home().exists()) == ([], False)
 
 
 @pytest.mark.slow
-def test_looking_at_the_ledger_imports_neither_dagster_nor_a_clouds_client():
+def test_reading_the_ledger_imports_neither_dagster_nor_a_cloud_client():
     script = (
         "import sys, ls_pipeline.cli.main; "
         "heavy = {'dagster', 'boto3', 'google.cloud.storage', 'pandas', 'pyarrow', 'httpx'}; "
@@ -257,7 +257,7 @@ def test_looking_at_the_ledger_imports_neither_dagster_nor_a_clouds_client():
 
 
 def on_a_terminal(words, **environment):
-    """Run a command on a terminal of its own; give what that gets."""
+    """Run a command on a new terminal, and return its output."""
     theirs, ours = pty.openpty()
     with subprocess.Popen(
         [Path(sys.executable).with_name("ls-pipeline"), *words],
@@ -266,16 +266,16 @@ def on_a_terminal(words, **environment):
         env={**os.environ, "TERM": "xterm", **environment},
     ):
         os.close(ours)
-        said = b""
-        with suppress(OSError):  # Linux's way to say that all of it was read
+        output = b""
+        with suppress(OSError):  # how Linux reports the end
             while more := os.read(theirs, 4096):
-                said += more
+                output += more
         os.close(theirs)
-    return said
+    return output
 
 
 @pytest.mark.slow
-def test_colours_are_for_a_terminal_and_who_wants_them(run):
+def test_colors_need_a_terminal_and_no_color_turns_them_off(run):
     words = ("sync", "absent")
     plain = on_a_terminal(words, NO_COLOR="1")
 

@@ -29,7 +29,7 @@ def run(instance, name):
 
 
 def left(instance):
-    return {one.run_id for one in instance.get_runs()}
+    return {run.run_id for run in instance.get_runs()}
 
 
 def prune(*words):
@@ -38,13 +38,13 @@ def prune(*words):
     return done.output
 
 
-def test_old_runs_go_with_their_events_but_the_newest_of_each_connection(instance):
+def test_old_runs_are_deleted_except_the_newest_of_each_connection(instance):
     old = [run(instance, "cats") for _ in range(2)]
     newest = {run(instance, "cats"), run(instance, "dogs")}
 
     assert "2 runs were deleted" in prune("--days", "0")
     assert left(instance) == newest
-    assert [instance.all_logs(one) for one in old] == [[], []]
+    assert [instance.all_logs(run_id) for run_id in old] == [[], []]
     assert instance.get_materialized_partitions(some.key) == {"cats", "dogs"}
 
 
@@ -56,7 +56,7 @@ def test_folder_without_a_dagster_home_is_refused(environment, tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_runs_of_lately_stay(instance):
+def test_recent_runs_stay(instance):
     runs = {run(instance, "cats") for _ in range(2)}
 
     assert "0 runs" in prune()
@@ -68,8 +68,8 @@ def test_run_that_has_not_ended_stays(instance):
         dg.DagsterRun("job", run_id=str(number), status=dg.DagsterRunStatus.STARTED)
         for number in range(2)
     ]
-    for one in under_way:
-        instance.add_run(one)
+    for started in under_way:
+        instance.add_run(started)
     prune("--days", "0")
 
     assert left(instance) == {"0", "1"}

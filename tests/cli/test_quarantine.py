@@ -30,9 +30,9 @@ def test_what_is_in_quarantine_is_listed_with_its_reason(bench):
 
 
 def test_list_is_json_on_demand(bench):
-    found = json.loads(run("list", "reviews", "--json").stdout)["connections"]["reviews"]
+    items = json.loads(run("list", "reviews", "--json").stdout)["connections"]["reviews"]
 
-    assert [(one["key"], one["row"]) for one in found] == [("a.json", None), ("b\n.json", 1)]
+    assert [(item["key"], item["row"]) for item in items] == [("a.json", None), ("b\n.json", 1)]
 
 
 def test_retried_object_is_tried_by_the_next_run_and_its_good_rows_are_not_doubled(bench):

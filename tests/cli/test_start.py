@@ -1,4 +1,4 @@
-"""What `ls-pipeline start` does while everything runs; tests/e2e/test_start.py starts it."""
+"""What `ls-pipeline start` does while its servers run. tests/e2e/test_start.py starts them."""
 
 import types
 
@@ -8,7 +8,7 @@ from ls_pipeline.cli import start
 from ls_pipeline.domain.errors import LedgerUnavailableError, PipelineError
 
 
-def test_ledger_that_fails_for_a_moment_is_said_once_and_ends_nothing(monkeypatch, capfd):
+def test_ledger_that_fails_for_a_moment_is_reported_once_and_stops_nothing(monkeypatch, capfd):
     answers = [LedgerUnavailableError("sqlite:///x", "it restarts")] * 3
 
     def standings():

@@ -1,4 +1,4 @@
-"""How `ls-pipeline sync` ends when somebody ends it."""
+"""How `ls-pipeline sync` ends on a signal."""
 
 import signal
 import socket
@@ -15,8 +15,8 @@ from ls_pipeline.settings.validation import build_connection
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-def test_pass_that_is_ended_in_the_background_ends_and_begins_no_other(environment, told):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_sync_stopped_in_the_background_starts_no_other_run(environment, number):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         environment.setenv(name, "us-east-1")
     ledger = Ledger(database_url())
@@ -36,7 +36,7 @@ def test_pass_that_is_ended_in_the_background_ends_and_begins_no_other(environme
             try:
                 link, _ = silent.accept()
                 with link:
-                    background.send_signal(told)
+                    background.send_signal(number)
                     shown = background.communicate(timeout=60)
             finally:
                 background.kill()

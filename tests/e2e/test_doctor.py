@@ -55,8 +55,8 @@ def test_json_tasks_are_tried_and_nothing_is_made(stage):
     report = examined(stage, "reviews")
 
     assert "2 of 2 objects" in said(report, "reviews", "source: list")["says"]
-    assert "holds 1 task" in said(report, "reviews", "source: read")["says"]
-    assert "will be made" in said(report, "reviews", "project")["says"]
+    assert "has 1 task" in said(report, "reviews", "source: read")["says"]
+    assert "will create" in said(report, "reviews", "project")["says"]
     assert keys(target) == []
     assert [one["whom"] for one in report["connections"]["reviews"]["policies"]] == [
         "the pipeline's AWS credentials",

@@ -1,27 +1,38 @@
-"""What `doctor` found, and how a person reads it."""
+"""What `doctor` reports, and how it is printed."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ls_pipeline.cli.console import out, print_lines
+
+if TYPE_CHECKING:
+    from ls_pipeline.domain.errors import PipelineError
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried, how it went, and what to do about it."""
+    """The result of a check: what was found, and what to do about it.
+
+    The fields of all classes here are keys of ``--json``.
+    """
 
     check: str
     state: Literal["ok", "failed", "warning", "skipped"]
     says: str
     do: str = ""
 
+    @classmethod
+    def from_error(cls, check: str, error: PipelineError) -> Check:
+        """Return a failed check with an error's message and hint."""
+        return cls(check, "failed", error.message, error.hint)
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What somebody must be allowed: an IAM policy, or commands that give the roles."""
+    """The permissions that an account needs: an IAM policy, or commands that grant roles."""
 
     whom: str
     policy: dict[str, Any] | None = None
@@ -30,7 +41,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a person sets up once: commands, and what for."""
+    """Commands that an operator runs once, and their purpose."""
 
     so_that: str
     commands: list[str]
@@ -38,7 +49,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found about one connection."""
+    """The findings about one connection."""
 
     checks: list[Check]
     policies: list[Policy]
@@ -47,55 +58,57 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found; ``connections`` are by name."""
+    """All findings. Those about connections are by name."""
 
     general: list[Check]
     connections: dict[str, Findings]
 
     @property
     def failed(self) -> bool:
-        found = (one.checks for one in self.connections.values())
-        return any(one.state == "failed" for checks in (self.general, *found) for one in checks)
+        checks = [*self.general]
+        for findings in self.connections.values():
+            checks += findings.checks
+        return has_failed(checks)
 
     def as_json(self) -> dict[str, Any]:
         return {"ok": not self.failed, **asdict(self)}
 
 
-MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "skipped": "–"}  # noqa: RUF001 - it is one
-PLAIN_MARKS = {"ok": "+", "failed": "x", "warning": "!", "skipped": "-"}
-"""For a terminal that knows ASCII alone."""
-COLOURS = {"ok": "green", "failed": "red", "warning": "yellow", "skipped": "dim"}
+def has_failed(checks: list[Check]) -> bool:
+    """Return whether any of the checks failed."""
+    return any(check.state == "failed" for check in checks)
 
 
-def show_findings(report: Report) -> None:
-    """Print what was found in general, then by connection, with the permissions it needs."""
-    print_lines("In general", style="bold")
+MARKS = {"ok": "✓", "failed": "✗", "warning": "!", "skipped": "–"}  # noqa: RUF001 - an en dash
+ASCII_MARKS = {"ok": "+", "failed": "x", "warning": "!", "skipped": "-"}
+"""For a terminal that can print only ASCII."""
+COLORS = {"ok": "green", "failed": "red", "warning": "yellow", "skipped": "dim"}
+
+
+def print_report(report: Report) -> None:
+    """Print the general checks, then the findings about each connection."""
+    print_lines("General", style="bold")
     for check in report.general:
-        _show_check(check)
-    for name, found in report.connections.items():
+        _print_check(check)
+    for name, findings in report.connections.items():
         print_lines("")
         print_lines(f"Connection {name}", style="bold")
-        for check in found.checks:
-            _show_check(check)
-        for policy in found.policies:
-            _show_policy(policy)
-        for setup in found.setups:
-            print_lines(f"  So that {setup.so_that}:", style="dim")
-            for command in setup.commands:
-                print_lines(f"    {command}")
+        for check in findings.checks:
+            _print_check(check)
+        for policy in findings.policies:
+            lines = policy.commands or json.dumps(policy.policy, indent=2).splitlines()
+            _print_block(f"Minimum permissions for {policy.whom}:", lines)
+        for setup in findings.setups:
+            _print_block(f"Run once, so that {setup.so_that}:", setup.commands)
 
 
-def _show_check(check: Check) -> None:
-    marks = PLAIN_MARKS if out.options.ascii_only else MARKS
-    print_lines(
-        f"  {marks[check.state]} {check.check:<14}  {check.says}", style=COLOURS[check.state]
-    )
+def _print_check(check: Check) -> None:
+    mark = (ASCII_MARKS if out.options.ascii_only else MARKS)[check.state]
+    print_lines(f"  {mark} {check.check:<14}  {check.says}", style=COLORS[check.state])
     if check.do:
         print_lines(f"    {'':<14}  {check.do}")
 
 
-def _show_policy(policy: Policy) -> None:
-    print_lines(f"  The least that {policy.whom} must be allowed:", style="dim")
-    lines = policy.commands or json.dumps(policy.policy, indent=2).splitlines()
-    for line in lines:
-        print_lines(f"    {line}")
+def _print_block(title: str, lines: list[str]) -> None:
+    print_lines(f"  {title}", style="dim")
+    print_lines(*(f"    {line}" for line in lines))

@@ -1,4 +1,4 @@
-"""What an operator sets up for a connection: permissions, and notifications of its bucket."""
+"""What an operator sets up for a connection: permissions, and the bucket's notifications."""
 
 from __future__ import annotations
 
@@ -16,69 +16,71 @@ if TYPE_CHECKING:
 
 
 def policies(connection: Connection, region: str = "") -> list[Policy]:
-    """Give the smallest permissions for a connection; ``region`` is where none is named."""
-    parts = [part for part in (connection.source, connection.target) if part]
-    roles: dict[str, list[permissions.BucketUse]] = {}
-    for part in parts:
-        if part.cloud == "s3":
-            roles.setdefault(part.params.role_arn, []).append(_use(part, region))
-    found = []
-    for role, uses in roles.items():
-        found.append(Policy(role or "the pipeline's AWS credentials", permissions.s3_policy(uses)))
+    """Return the minimum permissions of a connection. ``region`` is the default region."""
+    sides = [side for side in (connection.source, connection.target) if side]
+    uses_by_role: dict[str, list[permissions.BucketUse]] = {}
+    for side in sides:
+        if side.cloud == "s3":
+            uses_by_role.setdefault(side.params.role_arn, []).append(_use(side, region))
+    needed = []
+    for role, uses in uses_by_role.items():
+        needed.append(Policy(role or "the pipeline's AWS credentials", permissions.s3_policy(uses)))
         if role:
-            found.append(Policy("those who take on the role", permissions.role_policy(role)))
+            needed.append(Policy("principals that assume the role", permissions.role_policy(role)))
     commands = [
-        line
-        for part in parts
-        if part.cloud == "gcs"
-        for line in permissions.gcs_commands(_use(part, region))
+        command
+        for side in sides
+        if side.cloud == "gcs"
+        for command in permissions.gcs_commands(_use(side, region))
     ]
     if commands:
-        found.append(Policy("the pipeline's Google account", commands=commands))
-    return found + _opening(connection.source, region)
+        needed.append(Policy("the pipeline's Google account", commands=commands))
+    return needed + _label_studio_policies(connection.source, region)
 
 
-def _opening(source: Source | None, region: str) -> list[Policy]:
-    """Give what Label Studio's server needs, so that annotators see blobs."""
+def _label_studio_policies(source: Source | None, region: str) -> list[Policy]:
+    """Return what Label Studio's server needs so that annotators can open objects."""
     if source is None or not source.params.use_blob_urls:
         return []
     use = _use(source, region)
     if source.cloud == "s3":
-        return [Policy("Label Studio's own AWS credentials", permissions.label_studio_policy(use))]
+        return [Policy("Label Studio's AWS credentials", permissions.label_studio_policy(use))]
     return [
         Policy("Label Studio's Google account", commands=permissions.gcs_label_studio_commands(use))
     ]
 
 
-def _use(part: Source | Target, region: str) -> permissions.BucketUse:
-    params = part.params
+def _use(side: Source | Target, region: str) -> permissions.BucketUse:
+    params = side.params
     return permissions.BucketUse(
-        part.path,
+        side.path,
         folder(params.prefix),
         isinstance(params, TargetParams),
         permissions.aws_partition(params.region_name or region, params.role_arn),
         params.kms_key_id if isinstance(params, TargetParams) else "",
         isinstance(params, TargetParams) and params.delete,
-        _queue_name(part, region) if isinstance(part, Source) else "",
+        _queue_resource(side, region) if isinstance(side, Source) else "",
     )
 
 
-def _queue_name(source: Source, region: str) -> str:
-    """Name a source's queue as policies do."""
+def _queue_resource(source: Source, region: str) -> str:
+    """Return a source's queue as policies name it."""
     queue = source.params.notifications
     return queue_arn(source, region) if queue and source.cloud == "s3" else queue
 
 
 def setups(connection: Connection, region: str = "") -> list[Setup]:
-    """Give what is set up once, so that a source's bucket tells the queue that it names."""
+    """Return the commands that make a source's bucket send notifications to its queue."""
     source = connection.source
     if source is None or not source.params.notifications:
         return []
-    queue, where = source.params.notifications, source.params.filter.folder
+    queue, prefix = source.params.notifications, source.params.filter.folder
     if source.cloud == "gcs":
-        return [Setup("the bucket tells", [gcs_setup_command(source.path, where, queue)])]
-    commands = s3_setup_commands(source.path, where, queue, queue_arn(source, region))
-    return [Setup("the bucket tells; both commands replace what was set before", commands)]
+        commands = [gcs_setup_command(source.path, prefix, queue)]
+        return [Setup("the bucket sends notifications", commands)]
+    commands = s3_setup_commands(source.path, prefix, queue, queue_arn(source, region))
+    purpose = "the bucket sends notifications (both commands replace earlier configurations)"
+    return [Setup(purpose, commands)]
 
 
 def queue_arn(source: Source, region: str = "") -> str:

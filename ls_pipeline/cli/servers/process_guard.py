@@ -29,9 +29,7 @@ def main() -> int:
 
 
 def _end_with_stdin(group: int) -> None:
-    while os.read(
-        sys.stdin.fileno(), 1024
-    ):  # a lock on sys.stdin would abort the exit
+    while os.read(sys.stdin.fileno(), 1024):  # a lock on sys.stdin would abort the exit
         pass
     _signal(group, signal.SIGTERM)
     time.sleep(GRACE)

@@ -42,18 +42,18 @@ def listed():
 
 def test_connections_of_a_file_are_stored(apply):
     done = apply(GOOD)
-    found = listed()
+    stored = listed()
 
     assert done.exit_code == 0, done.output
-    assert found["reviews"]["label_config"] == TEXT_CONFIG
-    assert (found["cats"]["project"], found["cats"]["enabled"]) == ("cats", False)
+    assert stored["reviews"]["label_config"] == TEXT_CONFIG
+    assert (stored["cats"]["project"], stored["cats"]["enabled"]) == ("cats", False)
 
 
-def test_what_of_a_file_was_stored_is_json_on_demand(apply):
+def test_changes_of_a_file_are_json_on_demand(apply):
     apply(GOOD)
     report = json.loads(apply(GOOD.replace("incoming", "in"), "--json").stdout)["connections"]
 
-    assert {name: (one["stored"], one["revision"]) for name, one in report.items()} == {
+    assert {name: (change["stored"], change["revision"]) for name, change in report.items()} == {
         "reviews": (True, 2),
         "cats": (False, 1),
     }
@@ -68,7 +68,7 @@ def test_file_applied_twice_changes_nothing(apply):
     ]
 
 
-def test_changed_file_says_old_and_new(apply):
+def test_changed_file_reports_old_and_new_values(apply):
     apply(GOOD)
 
     assert (
@@ -90,7 +90,7 @@ def test_dry_run_stores_nothing(apply):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("document", "text"),
     [
         ("reviews: {}", "no mapping `connections:`"),
         ("connections: [", "It can't be read: while parsing"),
@@ -103,11 +103,11 @@ def test_dry_run_stores_nothing(apply):
         (GOOD.replace("enabled: false", "source: s3"), "a mapping has the same key twice"),
     ],
 )
-def test_error_is_reported_and_nothing_is_stored(apply, text, said):
-    done = apply(text)
+def test_error_is_reported_and_nothing_is_stored(apply, document, text):
+    done = apply(document)
 
     assert (done.exit_code, listed()) == (2, {})
-    assert said in done.stderr
+    assert text in done.stderr
 
 
 def test_settings_that_several_connections_share_are_written_once(apply):
@@ -123,7 +123,7 @@ connections:
 """)
 
     assert done.exit_code == 0, done.stderr
-    assert {name: one["project"] for name, one in listed().items()} == {
+    assert {name: each["project"] for name, each in listed().items()} == {
         "cats": "Cats",
         "dogs": "Dogs",
     }
@@ -151,7 +151,7 @@ def test_all_errors_of_all_connections_are_reported_at_once(apply):
     assert [error.split(":")[0].strip() for error in errors] == ["reviews", "cats"]
 
 
-def test_schema_takes_what_is_good_and_finds_what_is_not():
+def test_schema_accepts_good_files_and_rejects_bad_ones():
     schema = json.loads(CliRunner().invoke(main, ["connections", "schema"]).stdout)
     checker = jsonschema.Draft202012Validator(schema)
     bad = GOOD.replace("prefix:", "prefx:")

@@ -1,4 +1,4 @@
-"""Sample data: the same every time, and labeled as it was made."""
+"""Sample data and its labels."""
 
 import io
 import json
@@ -14,7 +14,7 @@ COUNT = 24
 
 
 def data_of(body):
-    """Read a text task, bare or in Label Studio's form."""
+    """Return the data of a text task, bare or in Label Studio's format."""
     task = json.loads(body)
     return task.get("data", task)
 
@@ -44,7 +44,7 @@ def test_samples_have_a_key_each(make):
     assert len({key for key, _ in make(COUNT)}) == COUNT
 
 
-def test_texts_come_bare_and_in_label_studios_form():
+def test_texts_are_bare_or_in_label_studios_format():
     forms = ["data" in json.loads(body) for _, body in samples.texts(COUNT)]
 
     assert forms.count(True) == forms.count(False) == COUNT // 2
@@ -61,9 +61,9 @@ def test_pictures_have_the_data_key_that_the_annotator_reads():
 
 
 def test_texts_hold_every_opinion():
-    said = {sentiment(data_of(body)["text"])[0] for _, body in samples.texts(COUNT)}
+    sentiments = {sentiment(data_of(body)["text"])[0] for _, body in samples.texts(COUNT)}
 
-    assert said == {"Positive", "Negative", "Neutral"}
+    assert sentiments == {"Positive", "Negative", "Neutral"}
 
 
 def test_sentiment_follows_the_words():
@@ -99,7 +99,7 @@ def test_pictures_are_pngs_of_the_size_that_labels_name():
     )
 
 
-def test_shapes_lie_inside_their_picture():
+def test_shapes_are_inside_their_picture():
     assert all(
         0 <= shape.x <= samples.WIDTH - shape.size and 0 <= shape.y <= samples.HEIGHT - shape.size
         for number in range(200)
@@ -127,7 +127,7 @@ def test_boxes_hold_the_shapes_and_nothing_but_background_is_outside():
     assert picture.getcolors() == [(samples.WIDTH * samples.HEIGHT, background)]
 
 
-def test_shapes_have_the_colour_of_their_label():
+def test_shapes_have_the_color_of_their_label():
     key, body = samples.pictures(8)[7]
     picture = Image.open(io.BytesIO(body)).convert("RGB")
     drawn = {

@@ -1,4 +1,4 @@
-"""What the doctor makes of what it finds, on parts in memory."""
+"""The findings of `doctor`, on systems in memory."""
 
 import json
 from types import SimpleNamespace
@@ -36,11 +36,11 @@ def cli(bench, target=None):
 def findings(bench, target=None):
     report = examine((), cli(bench, target))
     checks = [*report.general, *report.connections["reviews"].checks]
-    return report, {one.check: one for one in checks}
+    return report, {check.check: check for check in checks}
 
 
 def blobs(bench, response):
-    """Load a blob, and have it open so."""
+    """Load an object as a blob. A browser gets this response for it."""
     bench.set(use_blob_urls=True)
     bench.put("a.png", b"picture")
     bench.load()
@@ -52,11 +52,11 @@ def refuse(*_):
     raise BucketAccessError("s3://labels/k", "access is refused.", hint="Check the credentials.")
 
 
-def test_all_is_well(bench):
+def test_everything_is_ok(bench):
     bench.put("a.json", {"text": "a"})
     report, checks = findings(bench)
 
-    assert {one.state for one in checks.values()} == {"ok"}
+    assert {check.state for check in checks.values()} == {"ok"}
     assert (report.failed, bench.target.objects) == (False, {})
 
 
@@ -80,7 +80,7 @@ def test_regex_that_selects_nothing_is_a_warning(bench):
     assert "0 of 1 objects" in checks["source: list"].says
 
 
-def test_object_that_is_no_task_is_a_warning_with_its_reason(bench):
+def test_object_that_is_not_a_task_is_a_warning_with_its_reason(bench):
     bench.put("a.json", {"txt": "a"})
     checks = findings(bench)[1]
 
@@ -112,7 +112,7 @@ def test_target_that_refuses_fails_and_nothing_is_left(bench, method):
     assert bench.target.objects == {}
 
 
-def test_fault_of_our_own_stops_no_other_connection(bench):
+def test_bug_stops_no_other_connection(bench):
     Bench(bench.url, name="other")
 
     def break_off(*_):
@@ -120,11 +120,11 @@ def test_fault_of_our_own_stops_no_other_connection(bench):
 
     report = examine((), cli(bench, Wrapped(bench.target, put=break_off)))
 
-    broken = [one.checks[-1] for one in report.connections.values()]
-    assert [(one.check, one.state) for one in broken] == [("doctor", "failed")] * 2
+    last = [findings.checks[-1] for findings in report.connections.values()]
+    assert [(check.check, check.state) for check in last] == [("doctor", "failed")] * 2
 
 
-def test_blob_that_opens_is_well(bench):
+def test_blob_that_opens_is_ok(bench):
     checks = blobs(bench, BrowserResponse(206, "store", cors_allowed=True))[1]
 
     assert (checks["blobs: open"].state, checks["blobs: CORS"].state) == ("ok", "ok")
@@ -147,7 +147,7 @@ def test_bucket_without_a_cors_rule_fails(bench):
         (404, "", "ls-pipeline sync"),
     ],
 )
-def test_blob_that_does_not_open_says_what_to_do(bench, status, host, advice):
+def test_blob_that_does_not_open_has_a_hint(bench, status, host, advice):
     check = blobs(bench, BrowserResponse(status, host, cors_allowed=False))[1]["blobs: open"]
 
     assert (check.state, advice in check.do) == ("failed", True)
@@ -160,24 +160,24 @@ ARN = "arn:aws:sqs:eu-west-1:123456789012:labels"
 
 
 def notified(bench, queue, **configuration):
-    """Examine with a queue, and a bucket that tells whom its configuration says."""
+    """Examine a queue, and a bucket with this notification configuration."""
     bench.set(notifications=QUEUE)
     bench.bucket.notifications = configuration
     world = cli(bench)
     world.queues = SimpleNamespace(open=lambda _source: queue)
     report = examine((), world)
-    return report, {one.check: one for one in report.connections["reviews"].checks}
+    return report, {check.check: check for check in report.connections["reviews"].checks}
 
 
-def test_queue_that_is_told_is_well(bench):
-    told = {"QueueArn": ARN, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
-    report, checks = notified(bench, MemoryQueue(QUEUE), QueueConfigurations=[told])
+def test_queue_with_notifications_is_ok(bench):
+    configuration = {"QueueArn": ARN, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+    report, checks = notified(bench, MemoryQueue(QUEUE), QueueConfigurations=[configuration])
 
     assert (checks["queue"].state, checks["notifications"].state) == ("ok", "ok")
     assert not report.failed
 
 
-def test_queue_that_is_not_told_is_a_warning_with_the_commands(bench):
+def test_queue_without_notifications_is_a_warning_with_the_commands(bench):
     report, checks = notified(bench, MemoryQueue(QUEUE))
     (setup,) = report.connections["reviews"].setups
 
@@ -193,15 +193,15 @@ def test_absent_queue_fails(bench):
     assert (checks["notifications"].state, report.failed) == ("skipped", True)
 
 
-def test_bucket_that_does_not_say_whom_it_tells_is_no_failure(bench):
+def test_unreadable_notifications_are_not_a_failure(bench):
     bench.set(notifications=QUEUE)
     bench.bucket.check_notifications = refuse
     world = cli(bench)
     world.queues = SimpleNamespace(open=lambda _source: MemoryQueue(QUEUE))
     report = examine((), world)
-    check = {one.check: one for one in report.connections["reviews"].checks}["notifications"]
+    check = {check.check: check for check in report.connections["reviews"].checks}["notifications"]
 
-    assert (check.state, "can't be seen" in check.says, report.failed) == ("skipped", True, False)
+    assert (check.state, "can't be read" in check.says, report.failed) == ("skipped", True, False)
 
 
 def test_queue_shows_in_the_policies():
@@ -229,46 +229,46 @@ def with_webhooks(bench, environment, url):
     return findings(bench)
 
 
-def test_receiver_that_answers_and_is_known_is_well(bench, environment):
+def test_receiver_that_answers_and_is_registered_is_ok(bench, environment):
     with serving(bench.ledger, webhook_secret(), "127.0.0.1", choose_port(None, 3001)) as url:
         bench.app.register_webhook(1, f"{url}/connections/reviews", webhook_secret())
         _, checks = with_webhooks(bench, environment, url)
 
-    assert (checks["webhooks"].state, checks["called back"].state) == ("ok", "ok")
+    assert (checks["webhooks"].state, checks["webhook calls"].state) == ("ok", "ok")
 
 
-def test_receiver_that_does_not_answer_and_is_not_known_is_a_warning(bench, environment):
+def test_receiver_that_neither_answers_nor_is_registered_is_a_warning(bench, environment):
     report, checks = with_webhooks(bench, environment, "http://127.0.0.1:9")
 
-    assert (checks["webhooks"].state, checks["called back"].state) == ("warning", "warning")
+    assert (checks["webhooks"].state, checks["webhook calls"].state) == ("warning", "warning")
     assert not report.failed
 
 
 def test_role_shows_in_the_policies():
     params = {"role_arn": ROLE, "prefix": "in"}
-    one = build_connection(
+    connection = build_connection(
         "c",
         source={"type": "s3", "path": "a", "params": params},
         target={"type": "gcs-completions", "path": "b", "params": {}},
         project="Project",
     )
 
-    assert [one.whom for one in policies(one)] == [
+    assert [policy.whom for policy in policies(connection)] == [
         ROLE,
-        "those who take on the role",
+        "principals that assume the role",
         "the pipeline's Google account",
     ]
 
 
 @pytest.mark.slow
-def test_without_connections_and_label_studio_it_says_what_is_in_general(environment):
+def test_general_checks_need_no_connection_and_no_label_studio(environment):
     environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     environment.setenv("LABEL_STUDIO_API_KEY", "secret-of-ours")
     done = CliRunner().invoke(main, ["doctor", "--json"])
     report = json.loads(done.stdout)
 
     assert (done.exit_code, report["ok"], report["connections"]) == (1, False, {})
-    assert [one["state"] for one in report["general"]] == ["ok", "failed"]
+    assert [check["state"] for check in report["general"]] == ["ok", "failed"]
     assert "LABEL_STUDIO_URL" in report["general"][1]["do"]
     assert "secret-of-ours" not in done.output
 

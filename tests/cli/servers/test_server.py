@@ -1,4 +1,4 @@
-"""Real servers come up, say why when they don't, and leave nothing behind."""
+"""Servers start, report why they don't, and leave nothing behind."""
 
 import ast
 import json
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.server
 
 ANSWERING = [sys.executable, "-m", "http.server", "{port}", "--bind", HOST]
 
-TELLING = """
+REPORTING = """
 import http.server, json, os, sys
-class Telling(http.server.BaseHTTPRequestHandler):
+class Reporting(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(dict(os.environ)).encode())
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Telling).serve_forever()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Reporting).serve_forever()
 """
 
 STUBBORN = """
@@ -65,7 +65,7 @@ defs = dg.Definitions(jobs=[idle], sensors=[never])
 
 @pytest.fixture
 def server(tmp_path):
-    """Give a server that runs a command, and is stopped after the test."""
+    """Return a function that makes a server, which is stopped after the test."""
     made = []
 
     def server(command, **more):
@@ -74,13 +74,13 @@ def server(tmp_path):
         return made[-1]
 
     yield server
-    for one in made:
-        one.stop()
+    for each in made:
+        each.stop()
 
 
 @pytest.fixture
 def stubborn(tmp_path):
-    """Give the command of a server whose child ignores SIGTERM."""
+    """Return the command of a server whose child ignores SIGTERM."""
     script = tmp_path / "stubborn.py"
     script.write_text(STUBBORN)
     return [sys.executable, str(script), "{port}"]
@@ -97,7 +97,7 @@ def dagster(tmp_path_factory):
 
 
 def starting(command, log, patience=60):
-    """Give a program that starts a server, says so, and waits for a line."""
+    """Return a program that starts a server, prints a line, and waits for one."""
     return (
         "from pathlib import Path; from ls_pipeline.cli.servers.server import Server\n"
         f"server = Server('other', {command!r}, Path({str(log)!r}), patience={patience})\n"
@@ -111,25 +111,25 @@ def listens(port, host=HOST):
 
 
 def processes():
-    """List the processes that have not ended, each with its parent."""
+    """Return the parent of each running process."""
     command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ps:
         rows = [line.split() for line in ps.stdout]
-    found = {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
-    return {pid: parent for pid, parent in found.items() if pid != ps.pid}
+    running = {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
+    return {pid: parent for pid, parent in running.items() if pid != ps.pid}
 
 
 def below(root):
-    """List the processes that a process started, and those that they did."""
+    """Return all descendants of a process."""
     parents = processes()
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {root}
+    tree = {root}
+    while more := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= more
+    return tree - {root}
 
 
 def labeling(server):
-    """Give a client of Label Studio, as its environment names it."""
+    """Return a client of Label Studio."""
     token = server.client_environment["LABEL_STUDIO_API_KEY"]
     return httpx.Client(base_url=server.url, headers={"Authorization": f"Token {token}"})
 
@@ -140,12 +140,12 @@ def whoami(server):
 
 
 def health(server):
-    """Ask Dagster whether each daemon that it needs is healthy."""
+    """Return whether each required daemon of Dagster is healthy."""
     status = "daemonType required healthy"
     query = f"{{ instance {{ daemonHealth {{ allDaemonStatuses {{ {status} }} }} }} }}"
     answer = httpx.post(f"{server.url}/graphql", json={"query": query}).json()
     daemons = answer["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
-    return {one["daemonType"]: one["healthy"] for one in daemons if one["required"]}
+    return {each["daemonType"]: each["healthy"] for each in daemons if each["required"]}
 
 
 # One server
@@ -160,12 +160,12 @@ def test_started_server_answers(server):
 
 def test_server_gets_no_stray_variable(server, environment):
     environment.setenv("USERNAME", "stray")
-    telling = server([sys.executable, "-c", TELLING, "{port}"], environment={"OURS": "1"})
+    telling = server([sys.executable, "-c", REPORTING, "{port}"], environment={"OURS": "1"})
     telling.start()
     with urllib.request.urlopen(telling.url) as answer:  # noqa: S310
-        told = json.load(answer)
+        variables = json.load(answer)
 
-    assert ("USERNAME" in told, told["OURS"]) == (False, "1")
+    assert ("USERNAME" in variables, variables["OURS"]) == (False, "1")
 
 
 def test_server_is_found_without_the_environments_proxy(tmp_path, environment):
@@ -217,18 +217,18 @@ def test_server_that_ends_is_reported_with_its_name_its_last_words_and_its_log(s
     with pytest.raises(ServerFailedError) as failure:
         failing.start()
 
-    said = str(failure.value)
-    assert all(part in said for part in (failing.name, "no disk left", str(failing.log)))
+    message = str(failure.value)
+    assert all(part in message for part in (failing.name, "no disk left", str(failing.log)))
 
 
-def test_large_log_is_put_aside(server, monkeypatch):
+def test_large_log_is_renamed(server, monkeypatch):
     monkeypatch.setattr(servers, "LARGEST_LOG", 10)
-    one = server(ANSWERING)
-    one.log.write_text("x" * 20)
-    one.start()
+    started = server(ANSWERING)
+    started.log.write_text("x" * 20)
+    started.start()
 
-    assert one.log.with_name(f"{one.log.name}.1").read_text() == "x" * 20
-    assert "xx" not in one.log.read_text()
+    assert started.log.with_name(f"{started.log.name}.1").read_text() == "x" * 20
+    assert "xx" not in started.log.read_text()
 
 
 def test_server_that_never_answers_is_reported_and_stopped(server):
@@ -267,13 +267,13 @@ def test_missing_extra_says_what_to_install(monkeypatch, tmp_path):
 # Several servers
 
 
-def test_running_tells_each_state_of_each_server(server):
-    told = []
+def test_running_reports_each_state_of_each_server(server):
+    reported = []
     both = [server(ANSWERING), server(ANSWERING)]
-    with running(both, lambda one, state: told.append((one.name, state))):
+    with running(both, lambda server, state: reported.append((server.name, state))):
         pass
 
-    states = {one.name: [state for name, state in told if name == one.name] for one in both}
+    states = {each.name: [state for name, state in reported if name == each.name] for each in both}
     assert list(states.values()) == [["starting", "ready", "stopped"]] * 2
 
 
@@ -292,8 +292,8 @@ def test_running_stops_all_on_ctrl_c(server):
 
 @pytest.mark.parametrize("moment", ["starting", "ready"])
 def test_running_stops_all_on_ctrl_c_while_they_start(server, moment):
-    def interrupt(one, state):
-        if (one, state) == (both[1], moment):
+    def interrupt(server, state):
+        if (server, state) == (both[1], moment):
             raise KeyboardInterrupt
 
     before = below(os.getpid())
@@ -364,7 +364,7 @@ def test_dagster_is_ready_when_every_daemon_is(dagster):
     assert all(daemons.values())
 
 
-def test_dagster_whose_daemon_is_an_earlier_ones_is_not_ready(server, dagster):
+def test_dagster_with_the_daemon_of_an_earlier_one_is_not_ready(server, dagster):
     dagster.stop()
     webserver = [sys.executable, "-m", "dagster_webserver", "-m", "tiny_definitions"]
     alone = server(
@@ -390,16 +390,20 @@ def test_stopped_dagster_leaves_no_process(dagster):
     assert (len(during) > 3, left) == (True, set())
 
 
-def test_label_studio_may_call_one_inner_address_more_than_it_would_by_itself():
+def test_label_studio_may_call_one_more_internal_address():
     folder = Path(find_spec("label_studio").submodule_search_locations[0])
     code = (folder / "core/utils/io.py").read_text()
     (own,) = re.findall(r"default_banned_subnets = (\[.*?\])", code, re.DOTALL)
-    told = [
-        ip_network(one) for one in local_servers.banned_networks_except(WEBHOOKS_HOST).split(",")
+    banned = [
+        ip_network(each) for each in local_servers.banned_networks_except(WEBHOOKS_HOST).split(",")
     ]
     around = [ip_address(WEBHOOKS_HOST) + by for by in (-1, 0, 1)]
 
     assert tuple(ast.literal_eval(own)) == local_servers.BANNED_NETWORKS
-    assert {*map(ip_network, local_servers.BANNED_NETWORKS)} - {*told} == {local_servers.LOOPBACK}
-    assert [any(one in network for network in told) for one in around] == [True, False, True]
-    assert any(ip_address(HOST) in network for network in told)
+    assert {*map(ip_network, local_servers.BANNED_NETWORKS)} - {*banned} == {local_servers.LOOPBACK}
+    assert [any(address in network for network in banned) for address in around] == [
+        True,
+        False,
+        True,
+    ]
+    assert any(ip_address(HOST) in network for network in banned)

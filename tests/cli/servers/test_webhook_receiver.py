@@ -1,4 +1,4 @@
-"""The receiver of webhooks: whom it hears, and what it makes of it."""
+"""The webhook receiver: which calls it accepts, and what it records."""
 
 import contextlib
 import socket
@@ -61,7 +61,7 @@ def call(url, name="reviews", secret=SECRET, content=CALL):
 
 
 def hinted(ledger, name="reviews"):
-    """Give when labels of a connection were last told of, as soon as it is noted."""
+    """Return the time of a connection's last webhook, as soon as it is recorded."""
     for _ in range(100):
         if name in ledger.hinted():
             break
@@ -70,20 +70,20 @@ def hinted(ledger, name="reviews"):
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "said"),
+    ("flags", "code", "text"),
     [
         (["--port", "70000"], 2, "70000 is not in the range"),
         (["--host", "192.0.2.1"], 1, "192.0.2.1 is not an address"),
     ],
 )
-def test_place_that_is_none_is_told(environment, tmp_path, flags, code, said):
+def test_unusable_address_is_reported(environment, tmp_path, flags, code, text):
     environment.chdir(tmp_path)
     done = CliRunner().invoke(main, ["webhooks", *flags])
 
-    assert (done.exit_code, said in done.stderr) == (code, True)
+    assert (done.exit_code, text in done.stderr) == (code, True)
 
 
-def test_those_who_only_connect_lock_nobody_out(ledger, monkeypatch):
+def test_idle_clients_lock_out_no_other(ledger, monkeypatch):
     monkeypatch.setattr(webhook_receiver, "MAX_CONNECTIONS", 4)
     monkeypatch.setattr(webhook_receiver, "HEAD_SECONDS", 3.0)
     with serving(ledger) as url, contextlib.ExitStack() as idle:
@@ -98,7 +98,7 @@ def test_those_who_only_connect_lock_nobody_out(ledger, monkeypatch):
     assert (answers[0], answers[-1]) == (503, 204)
 
 
-def test_call_with_the_secret_is_noted(ledger, url):
+def test_call_with_the_secret_is_recorded(ledger, url):
     answer = call(url)
 
     assert (answer.status_code, answer.content) == (204, b"")
@@ -106,7 +106,7 @@ def test_call_with_the_secret_is_noted(ledger, url):
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", "our-secre", "our-secret2", "ü"])
-def test_call_without_the_secret_is_refused_and_notes_nothing(ledger, url, secret):
+def test_call_without_the_secret_is_refused_and_not_recorded(ledger, url, secret):
     wrong = secret if secret is None else secret.encode()
     answer = call(url, secret=wrong)
     call(url, name="other")
@@ -115,7 +115,7 @@ def test_call_without_the_secret_is_refused_and_notes_nothing(ledger, url, secre
     assert ledger.hinted() == {}
 
 
-def test_secret_is_asked_for_before_a_body_is_read(url):
+def test_secret_is_checked_before_a_body_is_read(url):
     assert call(url, secret="wrong", content=b"x" * 10_000_000).status_code == 401
 
 
@@ -131,13 +131,13 @@ def test_secret_is_asked_for_before_a_body_is_read(url):
         (b" " * (webhook_receiver.LARGEST_BODY + 1), 413),
     ],
 )
-def test_body_that_is_no_call_is_refused_and_notes_nothing(ledger, url, content, status):
+def test_body_that_is_not_a_call_is_refused_and_not_recorded(ledger, url, content, status):
     answer = call(url, content=content)
 
     assert (answer.status_code, ledger.hinted()) == (status, {})
 
 
-def test_body_that_does_not_come_is_not_waited_for(ledger, monkeypatch):
+def test_body_that_does_not_arrive_times_out(ledger, monkeypatch):
     monkeypatch.setattr(webhook_receiver, "BODY_SECONDS", 0.2)
     with serving(ledger) as url:
         host, port = url.removeprefix("http://").split(":")
@@ -149,24 +149,24 @@ def test_body_that_does_not_come_is_not_waited_for(ledger, monkeypatch):
     assert answer.startswith(b"HTTP/1.1 408")
 
 
-def test_other_paths_and_methods_are_not_there(url):
-    found = [
+def test_other_paths_and_methods_are_refused(url):
+    statuses = [
         httpx.get(f"{url}/connections/reviews").status_code,
         httpx.post(f"{url}/elsewhere", content=CALL).status_code,
         httpx.get(f"{url}{webhook_receiver.HEALTH_PATH}").status_code,
     ]
 
-    assert found == [405, 404, 200]
+    assert statuses == [405, 404, 200]
 
 
-def test_unknown_connection_makes_nothing(ledger, url):
+def test_unknown_connection_is_not_recorded(ledger, url):
     assert call(url, name="absent").status_code == 204
     call(url)
     assert hinted(ledger)
     assert list(ledger.hinted()) == ["reviews"]
 
 
-def test_burst_of_calls_is_answered_while_the_ledger_hangs_and_is_noted_at_most_twice(ledger):
+def test_burst_is_answered_while_the_ledger_hangs_and_recorded_at_most_twice(ledger):
     noted, hangs = [], threading.Event()
 
     def hint(name):
@@ -182,7 +182,7 @@ def test_burst_of_calls_is_answered_while_the_ledger_hangs_and_is_noted_at_most_
     assert noted in (["reviews"], ["reviews"] * 2)
 
 
-def test_ledger_that_fails_is_said_and_label_studio_hears_nothing_of_it(ledger, caplog):
+def test_ledger_that_fails_is_logged_and_label_studio_gets_no_error(ledger, caplog):
     def fail(_name):
         raise LedgerUnavailableError("ledger.db", "is locked")
 
@@ -193,7 +193,7 @@ def test_ledger_that_fails_is_said_and_label_studio_hears_nothing_of_it(ledger, 
     assert SECRET not in caplog.text
 
 
-def test_port_that_is_taken_is_said_in_a_sentence(url):
+def test_taken_port_is_reported_in_a_sentence(url):
     port = url.rpartition(":")[2]
     done = CliRunner().invoke(main, ["webhooks", "--port", port])
 
@@ -206,13 +206,13 @@ def test_port_that_is_taken_is_said_in_a_sentence(url):
 # -- the secret, and where ----------------------------------------------------------------
 
 
-def test_secret_is_made_once_for_all_who_ask_and_only_the_owner_reads_it(environment):
+def test_secret_is_created_once_and_readable_only_by_its_owner(environment):
     with ThreadPoolExecutor(8) as threads:
-        told = set(threads.map(lambda _: webhook_secret(), range(16)))
+        secrets = set(threads.map(lambda _: webhook_secret(), range(16)))
     (file,) = home().iterdir()
 
-    assert len(told) == 1
-    assert len(told.pop()) == 64
+    assert len(secrets) == 1
+    assert len(secrets.pop()) == 64
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 

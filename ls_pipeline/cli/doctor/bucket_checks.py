@@ -1,0 +1,149 @@
+"""Checks of buckets: a source is listed and read; a target is also written to."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from ls_pipeline.assets.run import bucket_of
+from ls_pipeline.cli.doctor.report import Check
+from ls_pipeline.domain.errors import BucketError
+from ls_pipeline.domain.objects import folder
+from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, parse_tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from ls_pipeline.cli.context import CliContext
+    from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.settings.model import Source, SourceParams, Target
+
+TEST_OBJECT = ".ls_pipeline-doctor-"
+"""The start of the name of the object that is written to a target and deleted again."""
+
+PAGE = 1000
+"""Objects in a full page of a listing."""
+
+
+def check_source(
+    source: Source, data_keys: tuple[str, ...], cli: CliContext
+) -> Generator[Check, None, str]:
+    """List one page and read one object. Return its key, or an empty string."""
+    select = source.params.filter
+    place = source.root + select.folder
+    try:
+        bucket = bucket_of(source, cli.s3, cli.gcs)
+        page = next(bucket.pages(select.folder), [])
+    except BucketError as error:
+        yield Check.from_error("source: list", error)
+        yield Check("source: read", "skipped", "The bucket can't be listed.")
+        return ""
+    matching = [stored for stored in page if not select.rejected_by(stored.key)]
+    total = f"the first {len(page)}" if len(page) >= PAGE else f"{len(page)}"
+    message = f"{len(matching)} of {total} objects in {place} match."
+    if matching:
+        yield Check("source: list", "ok", message)
+        fitting = (stored for stored in matching if 0 < stored.size <= LARGEST_OBJECT)
+        chosen = next(fitting, matching[0])
+        yield _check_object(source.params, bucket, chosen, data_keys)
+        return chosen.key
+    if page:
+        hint = "Correct the regex. It is matched from the start of the full key."
+        yield Check("source: list", "warning", message, hint)
+    else:
+        hint = "If there should be objects, correct the prefix."
+        yield Check("source: list", "warning", f"There are no objects in {place} yet.", hint)
+    yield Check("source: read", "skipped", "There is no object to read.")
+    return ""
+
+
+def _check_object(
+    params: SourceParams, bucket: Bucket, stored: StoredObject, data_keys: tuple[str, ...]
+) -> Check:
+    uri = bucket.uri(stored.key)
+    if stored.size > LARGEST_OBJECT:
+        return Check("source: read", "skipped", f"{uri} is too large for a check.")
+    try:
+        body = bucket.get(stored.key)
+    except BucketError as error:
+        return Check.from_error("source: read", error)
+    if params.use_blob_urls:
+        return Check("source: read", "ok", f"{uri} is readable.")
+    rows = list(parse_tasks(stored.key, body, data_keys))
+    for row in rows:
+        if isinstance(row, Rejection):
+            message = f"{uri} is readable, but not a task: {row.reason}"
+            hint = "Correct it, or exclude it with the regex. Otherwise it goes to quarantine."
+            return Check("source: read", "warning", message, hint)
+    noun = "task" if len(rows) == 1 else "tasks"
+    return Check("source: read", "ok", f"{uri} is readable, and has {len(rows)} {noun}.")
+
+
+def check_target(target: Target, cli: CliContext) -> Iterator[Check]:
+    """Write, read, list and delete a test object."""
+    key = f"{folder(target.params.prefix)}{TEST_OBJECT}{secrets.token_hex(8)}"
+    body = b"Written by ls-pipeline doctor, which deletes it again.\n"
+    try:
+        bucket = bucket_of(target, cli.s3, cli.gcs)
+    except BucketError as error:
+        yield Check.from_error("target: write", error)
+        return
+    failure = None
+    try:
+        # Twice, because replacing an object on GCS needs the permission to delete.
+        failure = _failure(
+            "target: write", lambda: [bucket.put(key, body, "text/plain") for _ in range(2)]
+        )
+        yield failure or Check("target: write", "ok", f"{bucket.uri(key)} was written.")
+        if failure is None:
+            yield _check_reading(bucket, key, body)
+            yield _check_listing(bucket, key)
+        else:
+            for check in ("target: read", "target: list"):
+                yield Check(check, "skipped", "Nothing was written.")
+    finally:
+        deletion = _check_deletion(bucket, key, was_written=failure is None)
+    yield deletion
+
+
+def _check_reading(bucket: Bucket, key: str, body: bytes) -> Check:
+    try:
+        if bucket.get(key) == body:
+            return Check("target: read", "ok", "It was read back unchanged.")
+    except BucketError as error:
+        return Check.from_error("target: read", error)
+    hint = "Check the proxies between here and the store."
+    return Check("target: read", "failed", "Other bytes were read than were written.", hint)
+
+
+def _check_listing(bucket: Bucket, key: str) -> Check:
+    try:
+        if any(stored.key == key for page in bucket.pages(key) for stored in page):
+            return Check("target: list", "ok", "It is listed.")
+    except BucketError as error:
+        return Check.from_error("target: list", error)
+    hint = "Use a store whose listings are consistent with its writes."
+    return Check("target: list", "failed", "It is not listed, although it was written.", hint)
+
+
+def _check_deletion(bucket: Bucket, key: str, *, was_written: bool) -> Check:
+    """Delete the test object, even if the write failed, because it may exist nevertheless."""
+    failure = _failure("target: delete", lambda: bucket.delete(key))
+    uri = bucket.uri(key)
+    if not was_written:
+        hint = f"If {uri} exists, delete it." if failure else ""
+        return Check("target: delete", "skipped", "Nothing was written.", hint)
+    if failure:
+        hint = f"Only a target with `delete` needs this permission. Delete {uri} yourself."
+        return Check("target: delete", "warning", failure.says, hint)
+    return Check("target: delete", "ok", "It was deleted again.")
+
+
+def _failure(check: str, action: Callable[[], object]) -> Check | None:
+    """Return a failed check if an action fails, None if it succeeds."""
+    try:
+        action()
+    except BucketError as error:
+        return Check.from_error(check, error)
+    return None
