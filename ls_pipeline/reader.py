@@ -1,4 +1,4 @@
-"""Reading snapshots of training data, verified, in a training job.
+"""Read verified snapshots of training data in a training job.
 
 ::
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.snapshot.manifest import File, Manifest
     from ls_pipeline.resources.bucket import Readable
 
-_PLACE = re.compile(r"(?:(?P<scheme>s3|gs)://(?P<bucket>[^/]+))?(?P<path>.*)", re.DOTALL)
-_PINNED = re.compile(r"(?P<prefix>(?:.*/)?)training_data/snapshots/(?P<name>[^/]+)")
+_LOCATION = re.compile(r"(?:(?P<scheme>s3|gs)://(?P<bucket>[^/]+))?(?P<path>.*)", re.DOTALL)
+_SNAPSHOT = re.compile(r"(?P<prefix>(?:.*/)?)training_data/snapshots/(?P<name>[^/]+)")
 
 
 def open_snapshot(
@@ -46,48 +46,67 @@ def open_snapshot(
     params: Mapping[str, Any] | None = None,
     cache: str | Path | None = None,
 ) -> Snapshot:
-    """Open a snapshot, the newest unless ``name`` pins one.
+    """Open the newest snapshot, or the one called ``name``.
 
-    ``where`` is a target's folder, as in ``s3://bucket/prefix`` or ``gs://bucket/prefix``, one
-    on disk with the same content, or a snapshot's own folder. ``params`` are a target's, as
-    ``{"role_arn": …}``; credentials are found as AWS's and Google's tools find them. Files are
-    fetched when they are first read, into ``cache`` (``~/.cache/ls_pipeline`` unless given),
-    and their checksums compared each time.
+    ``where`` is a target's folder (``s3://bucket/prefix`` or ``gs://bucket/prefix``), a copy of it
+    on disk, or the folder of one snapshot. ``params`` are a target's, as ``{"role_arn": …}``;
+    credentials are found as AWS's and Google's own tools find them. Files are fetched into
+    ``cache`` (default ``~/.cache/ls_pipeline``) at first use, and verified at every use.
 
-    Raises ``SnapshotError`` when there is none, and ``BucketError`` when the bucket fails.
+    Raises ``SnapshotError`` if there is no snapshot, and ``BucketError`` if the bucket fails.
     """
-    bucket, path = _bucket(str(where), params or {})
-    pinned = _PINNED.fullmatch(path.strip("/"))
-    prefix = path.strip("/")
-    snapshots = Snapshots(bucket, prefix)
-    if pinned:
-        snapshots, name = Snapshots(bucket, pinned["prefix"].strip("/")), pinned["name"]
-    elif prefix.split("/")[-1] == "training_data" and snapshots.latest()[0] is None:
-        # The folder inside of a target's, not a target's own of that name.
-        snapshots = Snapshots(bucket, prefix[: -len("training_data")].strip("/"))
-    if not name:
-        latest, _ = snapshots.latest()
-        if latest is None:
-            raise SnapshotError(
-                f"There is no training data in {bucket.uri(prefix)}: materialize the asset "
-                "training_data, or correct the place."
-            )
-        name = latest.snapshot
+    bucket, path = _open_bucket(str(where), params or {})
+    snapshots, name = _find_snapshot(bucket, path.strip("/"), name)
     manifest = snapshots.manifest(name)
     if int(manifest.schema_version) > int(SCHEMA_VERSION):
         raise SnapshotError(
-            f"{snapshots.uri(name)} has schema version {manifest.schema_version}, newer than this "
-            "ls_pipeline knows; upgrade it."
+            f"{snapshots.uri(name)} has schema version {manifest.schema_version}, which is newer "
+            "than this ls_pipeline supports.",
+            hint="Upgrade ls_pipeline.",
         )
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ls_pipeline"
-    root = Path(cache) if cache else default
-    place = hashlib.sha256(snapshots.uri(name).encode()).hexdigest()[:16]
-    return Snapshot(snapshots, manifest, root / place / name)
+    location = hashlib.sha256(snapshots.uri(name).encode()).hexdigest()[:16]
+    return Snapshot(snapshots, manifest, Path(cache or default) / location / name)
+
+
+def _find_snapshot(bucket: Readable, path: str, name: str) -> tuple[Snapshots, str]:
+    if folder := _SNAPSHOT.fullmatch(path):
+        return Snapshots(bucket, folder["prefix"].strip("/")), folder["name"]
+    snapshots = Snapshots(bucket, path)
+    if path.rpartition("/")[2] == "training_data" and snapshots.latest()[0] is None:
+        # The folder that ls_pipeline makes in a target's folder, not a target's folder itself.
+        snapshots = Snapshots(bucket, path[: -len("training_data")].strip("/"))
+    if name:
+        return snapshots, name
+    latest, _ = snapshots.latest()
+    if latest is None:
+        raise SnapshotError(
+            f"There is no training data in {bucket.uri(path)}.",
+            hint="Materialize the asset training_data, or correct the path.",
+        )
+    return snapshots, latest.snapshot
+
+
+def _open_bucket(where: str, params: Mapping[str, Any]) -> tuple[Readable, str]:
+    location = _LOCATION.fullmatch(where)
+    if location is None or not location["scheme"]:
+        if "://" in where:
+            raise SnapshotError(
+                f"{where!r} is not the location of a snapshot.",
+                hint="Use s3://…, gs://… or a folder.",
+            )
+        return _Disk(), str(Path(where).absolute())
+    bucket, path = location["bucket"], location["path"]
+    if location["scheme"] == "s3":
+        target = Target(type="s3-completions", path=bucket, params=TargetParams(**params))
+        return S3Buckets().bucket_of(target), path
+    target = Target(type="gcs-completions", path=bucket, params=TargetParams(**params))
+    return GCSBuckets().bucket_of(target), path
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One snapshot: it never changes, and neither does what is read from it."""
+    """A snapshot, which never changes; so every read returns the same."""
 
     snapshots: Snapshots
     manifest: Manifest = field(repr=False)
@@ -95,18 +114,18 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """What to write down to read exactly this again."""
+        """The name that `open_snapshot` takes to open exactly this snapshot again."""
         return self.manifest.snapshot
 
     @property
     def uri(self) -> str:
-        """The snapshot's folder."""
+        """The URI of the snapshot's folder."""
         return self.snapshots.uri(self.name)
 
     def dataset(self, table: str, split: str | None = None) -> ds.Dataset:  # type: ignore[name-defined]
-        """Give ``tasks``, ``annotations`` or ``results`` as a pyarrow dataset.
+        """Return ``tasks``, ``annotations`` or ``results`` as a pyarrow dataset.
 
-        Raises ``SnapshotError`` when a file is gone or damaged.
+        Raises ``SnapshotError`` if a file is missing or damaged.
         """
         import pyarrow.dataset as ds
 
@@ -114,66 +133,53 @@ class Snapshot:
             raise ValueError(f"there is no table {table!r}; there are {', '.join(TABLES)}")
         if split is not None and split not in SPLITS:
             raise ValueError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
-        files = [str(file) for file in self.files(table)]
         arrow: Any = ds  # it has no types
-        found = arrow.dataset(files, schema=schema(table), format="parquet")
-        return found if split is None else found.filter(arrow.field("split") == split)
+        files = [str(file) for file in self.files(table)]
+        dataset = arrow.dataset(files, schema=schema(table), format="parquet")
+        return dataset if split is None else dataset.filter(arrow.field("split") == split)
 
     def frame(
         self, table: str, split: str | None = None, columns: Sequence[str] | None = None
     ) -> pd.DataFrame:
-        """Give a table, or some columns of it, as a pandas frame; raises as `dataset` does."""
-        wanted = None if columns is None else list(columns)
-        frame: pd.DataFrame = self.dataset(table, split).to_table(columns=wanted).to_pandas()
+        """Return a table, or some of its columns, as a pandas frame; raises as `dataset` does."""
+        names = None if columns is None else list(columns)
+        frame: pd.DataFrame = self.dataset(table, split).to_table(columns=names).to_pandas()
         return frame
 
     def files(self, table: str) -> list[Path]:
-        """Give a table's files on this disk, fetched if need be, and verified."""
-        return [self._fetched(file) for file in self.manifest.files(table)]
+        """Return a table's verified files on disk, after fetching the missing ones."""
+        return [self._fetch(file) for file in self.manifest.files(table)]
 
     def documents(self, split: str | None = None) -> Iterator[dict[str, Any]]:
-        """Give each task with its annotations, in Label Studio's export form."""
+        """Yield each task with its annotations, in Label Studio's export form."""
         import pyarrow.parquet as pq
 
-        pairs = zip(self.files("tasks"), self.files("annotations"), strict=True)
-        for tasks, beside in pairs:
-            mine: dict[int, list[dict[str, Any]]] = {}
-            for row in pq.read_table(beside).to_pylist():  # type: ignore[no-untyped-call]
-                mine.setdefault(row["task_id"], []).append(row)
-            for task in pq.read_table(tasks).to_pylist():  # type: ignore[no-untyped-call]
+        parts = zip(self.files("tasks"), self.files("annotations"), strict=True)
+        for task_file, annotation_file in parts:
+            annotations: dict[int, list[dict[str, Any]]] = {}
+            for row in pq.read_table(annotation_file).to_pylist():  # type: ignore[no-untyped-call]
+                annotations.setdefault(row["task_id"], []).append(row)
+            for task in pq.read_table(task_file).to_pylist():  # type: ignore[no-untyped-call]
                 if split in (None, task["split"]):
-                    yield build_document(task, mine.get(task["task_id"], ()))
+                    yield build_document(task, annotations.get(task["task_id"], ()))
 
-    def _fetched(self, file: File) -> Path:
+    def _fetch(self, file: File) -> Path:
         if isinstance(self.snapshots.bucket, _Disk):
-            self.snapshots.read(self.name, file)
+            self.snapshots.read(self.name, file)  # verifies it
             return self.snapshots.bucket.file(self.uri) / file.path
-        kept = self.cache / file.path
-        if kept.exists() and hashlib.sha256(kept.read_bytes()).hexdigest() == file.sha256:
-            return kept
+        cached = self.cache / file.path
+        if cached.exists() and hashlib.sha256(cached.read_bytes()).hexdigest() == file.sha256:
+            return cached
         body = self.snapshots.read(self.name, file)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        aside = kept.with_suffix(f".{os.getpid()}")
-        aside.write_bytes(body)
-        aside.replace(kept)
-        return kept
-
-
-def _bucket(where: str, params: Mapping[str, Any]) -> tuple[Readable, str]:
-    found = _PLACE.fullmatch(where)
-    if found is None or not found["scheme"]:
-        if "://" in where:
-            raise SnapshotError(f"{where!r} is no place; give s3://…, gs://… or a folder.")
-        return _Disk(), str(Path(where).absolute())
-    if found["scheme"] == "s3":
-        target = Target(type="s3-completions", path=found["bucket"], params=TargetParams(**params))
-        return S3Buckets().bucket_of(target), found["path"]
-    target = Target(type="gcs-completions", path=found["bucket"], params=TargetParams(**params))
-    return GCSBuckets().bucket_of(target), found["path"]
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cached.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(body)
+        temporary.replace(cached)
+        return cached
 
 
 class _Disk:
-    """A disk, read as a bucket whose keys are paths without their first slash."""
+    """A disk as a bucket whose keys are absolute paths without the first slash."""
 
     def file(self, key: str) -> Path:
         return Path("/") / key

@@ -133,7 +133,7 @@ def test_missing_file_is_told(folder, snapshot):
 
 
 def test_folder_without_training_data_is_told(tmp_path):
-    with pytest.raises(SnapshotError, match=r"There is no training data in .*materialize"):
+    with pytest.raises(SnapshotError, match=r"There is no training data in .*Materialize"):
         open_snapshot(tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_unknown_snapshot_is_told(folder):
 
 
 def test_place_that_is_none_is_told():
-    with pytest.raises(SnapshotError, match="is no place"):
+    with pytest.raises(SnapshotError, match="is not the location"):
         open_snapshot("http://example.com/labels")
 
 
@@ -151,7 +151,7 @@ def test_snapshot_of_a_newer_schema_is_told(folder, snapshot):
     file = Path(snapshot.uri) / "manifest.json"
     file.write_text(file.read_text().replace('"schema_version": "1"', '"schema_version": "2"'))
 
-    with pytest.raises(SnapshotError, match="upgrade"):
+    with pytest.raises(SnapshotError, match="Upgrade"):
         open_snapshot(folder)
 
 
