@@ -1,16 +1,17 @@
-"""Label Studio's answer, as completions."""
+"""Completions: tasks with their finished annotations, as Label Studio lists them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.tasks import Origin, parse_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _TASK_FIELDS = ("id", "data", "meta", "created_at", "updated_at", "inner_id", "project")
 _ANNOTATION_FIELDS = (
@@ -36,15 +37,15 @@ WHOLE_FIELDS = sorted(
     | {*_ANNOTATION_FIELDS}
     | {*_PREDICTION_FIELDS}
 )
-"""What `parse_completion` reads of a task, and of what is in it."""
+"""The fields of a task, and of what it contains, that `parse_completion` reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """What a light listing says of a task: enough to tell whether to look closer.
+    """A task in a short listing: enough to decide whether to read the whole task.
 
-    ``annotations`` counts the finished ones, skipped ones included; ``updated_at`` is Label
-    Studio's own time, as it writes it.
+    ``annotations`` counts finished ones, including skipped ones. ``updated_at`` is Label Studio's
+    time, as it writes it.
     """
 
     id: int
@@ -55,7 +56,7 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True)
 class RecentChanges:
-    """How many tasks were touched at or after a Label Studio time, and when the last of them."""
+    """The number of tasks that changed at or after a Label Studio time, and the newest change."""
 
     since: str = ""
     count: int = 0
@@ -63,11 +64,11 @@ class RecentChanges:
 
     @classmethod
     def among(cls, states: Iterable[TaskState], since: str) -> RecentChanges:
-        touched = [one.updated_at for one in states if one.updated_at >= since]
-        return cls(since, len(touched), max(touched, default=""))
+        times = [state.updated_at for state in states if state.updated_at >= since]
+        return cls(since, len(times), max(times, default=""))
 
     def __or__(self, other: RecentChanges) -> RecentChanges:
-        """Give those of two projects, which share no task."""
+        """Return the changes of two projects, which share no task."""
         newest = max(self.newest, other.newest)
         return RecentChanges(self.since, self.count + other.count, newest)
 
@@ -81,60 +82,58 @@ class Completion:
     origin: Origin | None
     document: Mapping[str, Any]
     drafts: int = 0
-    """What annotators have begun and not finished; no part of the document."""
+    """The number of unfinished annotations, which the document does not contain."""
 
     @property
     def has_human_work(self) -> bool:
-        """Tell whether a human's work is in it, finished or not."""
+        """Whether an annotator worked on the task, finished or not."""
         return bool(self.annotations or self.drafts)
 
     @property
     def annotations(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.document["annotations"]
-        return found
+        annotations: list[dict[str, Any]] = self.document["annotations"]
+        return annotations
 
     @property
     def digest(self) -> str:
-        """Hash what a reader cares about: all but the task's own time of change."""
+        """A hash of everything but the task's own time of change."""
         content = {key: value for key, value in self.document.items() if key != "updated_at"}
         return sha256_hex(canonical_json(content))
 
 
 def parse_completion(task: Mapping[str, Any]) -> Completion:
-    """Read one task of Label Studio's task list (``fields=all``).
+    """Parse one task of Label Studio's task list (``fields=all``).
 
-    Keeps the fields of Label Studio's export. Left out are texts relative to now
-    (``created_ago``) and drafts, which nobody has finished.
+    Keeps the fields of Label Studio's export. Omits drafts, and texts relative to now
+    (``created_ago``).
     """
     document = {name: task.get(name) for name in _TASK_FIELDS}
-    annotations = [_only(one, _ANNOTATION_FIELDS) for one in task.get("annotations") or ()]
-    document["annotations"] = sorted(annotations, key=lambda one: one["id"])
-    document["predictions"] = [
-        _only(one, _PREDICTION_FIELDS) for one in task.get("predictions") or ()
-    ]
-    document["total_annotations"] = sum(not one["was_cancelled"] for one in annotations)
-    document["cancelled_annotations"] = sum(bool(one["was_cancelled"]) for one in annotations)
+    annotations = _select(task.get("annotations"), _ANNOTATION_FIELDS)
+    document["annotations"] = sorted(annotations, key=itemgetter("id"))
+    document["predictions"] = _select(task.get("predictions"), _PREDICTION_FIELDS)
+    skipped = sum(bool(annotation["was_cancelled"]) for annotation in annotations)
+    document["total_annotations"] = len(annotations) - skipped
+    document["cancelled_annotations"] = skipped
     origin, drafts = parse_origin(task.get("meta")), len(task.get("drafts") or ())
     return Completion(task["id"], task["updated_at"], origin, document, drafts)
 
 
-def belongs_to(connection: str, origin: Origin | None) -> bool:
-    """Tell whether a task's completions are a connection's to export.
+def _select(
+    items: Iterable[Mapping[str, Any]] | None, fields: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [{name: item[name] for name in fields if name in item} for item in items or ()]
 
-    All in its project are, but those that another connection loaded.
-    """
+
+def belongs_to(connection: str, origin: Origin | None) -> bool:
+    """Return whether a connection exports a task: any of its projects' but other connections'."""
     return origin is None or origin.connection == connection
 
 
 def canonical_json(value: object) -> bytes:
-    """Write a JSON value, the same however its keys are ordered."""
+    """Return a value as JSON that does not depend on the order of keys."""
     return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
 
 
-def sha256_hex(written: bytes) -> str:
-    """Hash what `canonical_json` has written."""
-    return hashlib.sha256(written).hexdigest()
-
-
-def _only(source: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    return {name: source[name] for name in fields if name in source}
+def sha256_hex(data: bytes) -> str:
+    """Return the SHA-256 hash in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class State(str, Enum):
-    """What became of an object's version that the ledger knows."""
+    """What happened to the version of an object that the ledger knows."""
 
     BEGUN = "begun"
-    """Some of its rows are tasks, and no pass has finished it; known in a version of no bucket."""
+    """Some of its rows are tasks, and no run has finished it; its known version never matches."""
     LOADED = "loaded"
     QUARANTINED = "quarantined"
     REMOVED = "removed"
-    """It was loaded, and is gone from the bucket; its tasks may remain."""
+    """It was loaded, then removed from the bucket; its tasks may remain."""
 
 
 class KnownObject(NamedTuple):
-    """One object as the ledger remembers it. A tuple: there may be millions."""
+    """An object in the ledger. A tuple, because there may be millions."""
 
     key: str
     version: str
@@ -33,23 +33,23 @@ class KnownObject(NamedTuple):
 
 
 class Change(str, Enum):
-    """How the bucket and the ledger stand to each other at one key."""
+    """How the bucket differs from the ledger at one key."""
 
     ADDED = "added"
     REPLACED = "replaced"
     REMOVED = "removed"
     UNCHANGED = "unchanged"
     FILTERED = "filtered"
-    """In the bucket, not known, and left out by ``prefix`` or ``regex``."""
+    """The bucket has a version that the ledger doesn't know; ``prefix`` or ``regex`` reject it."""
 
 
 WORK = frozenset({Change.ADDED, Change.REPLACED, Change.REMOVED})
-"""The changes that ask for something to be done."""
+"""The changes that a run acts on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key, and how the two sides stand there; the side that lacks it is None."""
+    """The change at one key, with both sides; the side that lacks the key is None."""
 
     key: str
     change: Change
@@ -60,45 +60,47 @@ class Difference:
 def diff(
     known: Iterable[KnownObject], listed: Iterable[StoredObject], select: Filter
 ) -> Iterator[Difference]:
-    """Compare two streams in the order of their keys' bytes; memory stays flat.
+    """Compare two streams, both in the order of their keys' bytes, in constant memory.
 
-    What decides is (key, version, size), never a clock. A key listed twice counts once.
-    An object that is known stays known when the filter leaves it out later: filters are
-    never state, and a narrower one removes nothing.
+    An object is the same if its key, version and size are; no time is compared. A key that is
+    listed twice counts once. A known object stays known if a narrower filter now skips it.
     """
-    for key, was, now in _pairs(iter(known), iter(listed)):
-        change = _change(was, now, select)
+    for key, known_object, listed_object in _pairs(iter(known), iter(listed)):
+        change = _change(known_object, listed_object, select)
         if change is not None:
-            yield Difference(key, change, was, now)
+            yield Difference(key, change, known_object, listed_object)
 
 
 def _pairs(
     known: Iterator[KnownObject], listed: Iterator[StoredObject]
 ) -> Iterator[tuple[str, KnownObject | None, StoredObject | None]]:
-    was, now, last = next(known, None), next(listed, None), None
-    while was or now:
+    left, right, last = next(known, None), next(listed, None), None
+    while left or right:
         # Python compares strings by code point, which is the order of their UTF-8 bytes.
-        if now and last is not None and now.key <= last:
-            now = next(listed, None)
-        elif was and now and was.key == now.key:
-            last = now.key
-            yield now.key, was, now
-            was, now = next(known, None), next(listed, None)
-        elif now and (not was or now.key < was.key):
-            last = now.key
-            yield now.key, None, now
-            now = next(listed, None)
-        elif was:
-            yield was.key, was, None
-            was = next(known, None)
+        if right and last is not None and right.key <= last:
+            right = next(listed, None)
+        elif left and right and left.key == right.key:
+            last = right.key
+            yield right.key, left, right
+            left, right = next(known, None), next(listed, None)
+        elif right and (not left or right.key < left.key):
+            last = right.key
+            yield right.key, None, right
+            right = next(listed, None)
+        elif left:
+            yield left.key, left, None
+            left = next(known, None)
 
 
-def _change(was: KnownObject | None, now: StoredObject | None, select: Filter) -> Change | None:
-    if now is None:
-        return Change.REMOVED if was and was.state is not State.REMOVED else None
-    if was and was.state is not State.REMOVED:
-        same = (was.version, was.size) == (now.version, now.size)
-        if same:
-            return Change.UNCHANGED
-        return Change.FILTERED if select.rejected_by(now.key) else Change.REPLACED
-    return Change.FILTERED if select.rejected_by(now.key) else Change.ADDED
+def _change(
+    known: KnownObject | None, listed: StoredObject | None, select: Filter
+) -> Change | None:
+    if known and known.state is State.REMOVED:
+        known = None
+    if listed is None:
+        return Change.REMOVED if known else None
+    if known and (known.version, known.size) == (listed.version, listed.size):
+        return Change.UNCHANGED
+    if select.rejected_by(listed.key):
+        return Change.FILTERED
+    return Change.REPLACED if known else Change.ADDED

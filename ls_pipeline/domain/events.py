@@ -1,7 +1,7 @@
-"""What a bucket's notification events at: a key at which to look.
+"""Bucket events: parse a notification, and decide whether it can mean work.
 
-Nothing else of it is believed: whatever somebody puts into a queue, at worst it names a key at
-which nothing is to be found.
+An event only names a key to probe in the bucket; nothing else in it is trusted. So a forged
+message costs one probe at most.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ LONGEST_KEY = 1024
 """Bytes, on S3 and GCS alike."""
 
 WRAPPERS = 2
-"""Envelopes around a notification of S3: EventBridge or S3, through SNS, into SQS."""
+"""Envelopes around an S3 notification: EventBridge or S3, through SNS, into SQS."""
 
 
 class Message(NamedTuple):
-    """What came through a queue; ``receipt`` is what the queue knows it by."""
+    """A message of a queue; ``receipt`` identifies it there."""
 
     body: str
     attributes: Mapping[str, str]
@@ -38,50 +38,49 @@ class BucketEvent(NamedTuple):
     bucket: str
     key: str
     version: str = ""
-    """Of the object that was written; empty where the notification does not tell."""
+    """The version that was written; empty if the notification has none."""
     removed: bool = False
-    """Whether an object is said to be removed, and not to have been written."""
+    """Whether the event is a removal, not a write."""
 
 
 class ParsedMessage(NamedTuple):
-    """What a message says: events, or in half a sentence why it is none."""
+    """The events of a message, and why it was rejected, in half a sentence."""
 
     events: tuple[BucketEvent, ...] = ()
     rejection: str = ""
 
 
 def parse_message(message: Message) -> ParsedMessage:
-    """Give what a message events at. Whatever it holds, nothing is raised."""
+    """Parse a message of S3 or GCS. Never raises, whatever it contains."""
     if "bucketId" in message.attributes:
         return _parse_gcs(message.attributes)
     return _parse_s3(message.body, WRAPPERS)
 
 
 def needs_probe(event: BucketEvent, known: KnownObject | None, select: Filter) -> bool:
-    """Tell whether a look at the bucket may find something to do.
+    """Return whether a probe of the bucket may find work.
 
-    It can't where the ledger is as the event says, as after one that came late or twice, nor
-    at a key that the ledger does not know and the filter leaves out.
+    It can't if the ledger already agrees with the event, such as a late or repeated one, or if
+    the ledger does not know the key and the filter rejects it.
     """
-    is_there = known is not None and known.state is not State.REMOVED
     if not event.key.startswith(select.folder):
         return False
-    if not is_there:
+    if known is None or known.state is State.REMOVED:
         return not event.removed and not select.rejected_by(event.key)
-    return event.removed or not event.version or known is None or known.version != event.version
+    return event.removed or not event.version or known.version != event.version
 
 
 def differs_at(
     key: str, known: KnownObject | None, listed: Sequence[StoredObject], select: Filter
 ) -> bool:
-    """Tell whether there is something to do at a key; ``listed`` begin with it, the key first."""
-    there = [one for one in listed[:1] if one.key == key]
-    found = diff([known] if known else [], there, select)
-    return any(one.change in WORK for one in found)
+    """Return whether a key needs work; ``listed`` is a listing that starts at the key."""
+    objects = [item for item in listed[:1] if item.key == key]
+    differences = diff([known] if known else [], objects, select)
+    return any(difference.change in WORK for difference in differences)
 
 
 def _parse_gcs(attributes: Mapping[str, str]) -> ParsedMessage:
-    if "overwrittenByGeneration" in attributes:  # of the version before: the new one is told, too
+    if "overwrittenByGeneration" in attributes:  # the new generation has an event of its own
         return ParsedMessage()
     event = _event(
         attributes.get("bucketId"),
@@ -99,59 +98,59 @@ def _parse_s3(body: str, wrappers: int) -> ParsedMessage:
         return ParsedMessage(rejection="it is not JSON")
     match document:
         case {"Records": [*records]}:
-            return _parsed([_parse_record(one) for one in records])
-        case {"source": "aws.s3", "detail": detail}:  # EventBridge
+            return _parsed([_parse_record(record) for record in records])
+        case {"source": "aws.s3", "detail": detail}:
             return _parsed([_parse_eventbridge(detail, document.get("detail-type"))])
         case {"Type": "Notification", "Message": str(inner)} if wrappers:  # SNS
             return _parse_s3(inner, wrappers - 1)
         case {"Event": "s3:TestEvent"}:
             return ParsedMessage()
         case {"Type": "SubscriptionConfirmation"}:
-            what = "it asks to confirm a subscription of SNS"
+            rejection = "it asks to confirm a subscription of SNS"
         case _:
-            what = "it is no notification of a bucket"
-    return ParsedMessage(rejection=what)
+            rejection = "it is not a notification of a bucket"
+    return ParsedMessage(rejection=rejection)
 
 
 def _parsed(found: Sequence[BucketEvent | None]) -> ParsedMessage:
-    events = tuple(one for one in found if one)
-    rejection = "" if len(events) == len(found) else "it names no key that an object can have"
+    events = tuple(event for event in found if event)
+    rejection = "" if len(events) == len(found) else "it has no key that an object can have"
     return ParsedMessage(events, rejection)
 
 
 def _parse_record(record: Any) -> BucketEvent | None:
     match record:
-        case {"s3": {"bucket": {"name": bucket}, "object": {"key": str(key)} as told}}:
-            plain = unquote_plus(key, errors="surrogateescape")
-            return _event(bucket, plain, told.get("eTag"), record.get("eventName"))
+        case {"s3": {"bucket": {"name": bucket}, "object": {"key": str(key)} as item}}:
+            unquoted = unquote_plus(key, errors="surrogateescape")
+            return _event(bucket, unquoted, item.get("eTag"), record.get("eventName"))
     return None
 
 
 def _parse_eventbridge(detail: Any, event_name: Any) -> BucketEvent | None:
-    """Read EventBridge's form, in which keys are as they are."""
+    """Parse the form of EventBridge, which does not quote keys."""
     match detail:
-        case {"bucket": {"name": bucket}, "object": {"key": key} as told}:
-            return _event(bucket, key, told.get("etag"), event_name)
+        case {"bucket": {"name": bucket}, "object": {"key": key} as item}:
+            return _event(bucket, key, item.get("etag"), event_name)
     return None
 
 
 def _event(bucket: Any, key: Any, version: Any, event_name: Any) -> BucketEvent | None:
     if not (isinstance(bucket, str) and isinstance(key, str) and _is_legal(key)):
         return None
-    removed = isinstance(event_name, str) and any(word in event_name for word in _GONE)
-    told = version.strip('"') if isinstance(version, str) and not removed else ""
-    return BucketEvent(bucket, key, told, removed)
+    removed = isinstance(event_name, str) and any(word in event_name for word in _REMOVALS)
+    etag = version.strip('"') if isinstance(version, str) and not removed else ""
+    return BucketEvent(bucket, key, etag, removed)
 
 
-_GONE = (
+_REMOVALS = (
     *("ObjectRemoved", "LifecycleExpiration", "Object Deleted"),
     *("OBJECT_DELETE", "OBJECT_ARCHIVE"),
 )
-"""Of the names of events: S3's own, EventBridge's, and GCS's."""
+"""Parts of the names of removal events: S3's, EventBridge's and GCS's."""
 
 
 def _is_legal(key: str) -> bool:
     try:
         return 0 < len(key.encode()) <= LONGEST_KEY
-    except UnicodeEncodeError:  # half a character, or bytes that are none
+    except UnicodeEncodeError:  # it has half of a surrogate pair, or bytes that are not UTF-8
         return False

@@ -1,4 +1,4 @@
-"""From completions to what a target holds: JSON documents, and their names."""
+"""The files that a target holds: their keys and their JSON."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from ls_pipeline.domain.snapshot.tables import as_json
 if TYPE_CHECKING:
     from ls_pipeline.domain.completions import Completion
 
-_DOCUMENT = re.compile(r"[0-9]+\.json")
+TOMBSTONE = "deleted"
+"""The digest of the file of a task that was deleted in Label Studio."""
+
+_FILE_NAME = re.compile(r"[0-9]+\.json")
 
 
 def completion_key(prefix: str, task_id: int) -> str:
-    """Name the object that holds a task's completion: ``<prefix>/<task id>.json``."""
+    """Return the key of a task's completion: ``<prefix>/<task id>.json``."""
     return f"{folder(prefix)}{task_id}.json"
 
 
 def is_completion_key(prefix: str, key: str) -> bool:
-    """Tell whether ``key`` is one that `completion_key` gives for ``prefix``."""
+    """Return whether ``key`` is one that `completion_key` returns for ``prefix``."""
     root = folder(prefix)
-    return key.startswith(root) and bool(_DOCUMENT.fullmatch(key[len(root) :]))
+    return key.startswith(root) and bool(_FILE_NAME.fullmatch(key[len(root) :]))
 
 
 def is_written_key(prefix: str, key: str) -> bool:
-    """Tell whether ``key`` is one under which something is written to a target."""
+    """Return whether ls_pipeline writes objects with such a key to a target."""
     return is_completion_key(prefix, key) or key.startswith(training_folder(prefix))
 
 
 def json_document(completion: Completion) -> bytes:
-    """Write a completion as one JSON document, UTF-8, same input same bytes."""
+    """Return a completion as UTF-8 JSON; the same completion makes the same bytes."""
     return (as_json(completion.document, indent=1) + "\n").encode()
 
 
-TOMBSTONE = "deleted"
-"""What stands for the digest of a task that was deleted in Label Studio."""
-
-
 def tombstone(task_id: int) -> bytes:
-    """Write what is left of a completion when its task was deleted in Label Studio."""
-    return (
-        json.dumps({"id": task_id, "deleted": True, "annotations": []}, indent=1) + "\n"
-    ).encode()
+    """Return what replaces a completion if its task was deleted in Label Studio."""
+    document = {"id": task_id, "deleted": True, "annotations": []}
+    return (json.dumps(document, indent=1) + "\n").encode()

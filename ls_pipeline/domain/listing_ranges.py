@@ -1,7 +1,7 @@
-"""The ranges that a listing is cut into, and how each stood when it was last compared.
+"""The ranges of a listing: compared with what is known, and remembered for the next listing.
 
-A bucket writes an unchanged range as it wrote it before, byte for byte. So a range that was dealt
-with to its last object need not be understood again: it is enough that its fingerprint is the same.
+A bucket writes an unchanged range exactly as before, byte for byte. So if every object of a range
+was processed, the next listing only compares the range's fingerprint.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.objects import Filter, StoredObject
 
 PAGE = 999
-"""Objects that one request lists: a thousand, less the boundary that a page of GCS begins with."""
+"""Objects that one request lists: 1,000, less the boundary that a page of GCS begins with."""
 
 FEW = 250
-"""A smaller range is joined with the next, where one request can list both."""
+"""A smaller range is joined with the next one, if one request can list both."""
 
 
 class RangeBoundary(NamedTuple):
-    """A key at which a listing may be cut: the last of a range, which begins after the one before.
+    """The last key of a range; the range begins after the previous boundary.
 
-    ``fingerprint`` is of how a bucket wrote the range when all of it was dealt with; empty where
-    that is not known. It had ``listed`` objects (0: not known), of which the filter left out
+    ``fingerprint`` identifies how the bucket wrote the range when all of it was processed; it is
+    empty if unknown. The range had ``listed`` objects (0: unknown), of which the filter skipped
     ``filtered``.
     """
 
@@ -39,10 +39,10 @@ class RangeBoundary(NamedTuple):
 
 
 class ListingRange(NamedTuple):
-    """Some objects of a listing, in the order of their keys, of which the last is ``through``.
+    """Objects of a listing, ordered by key; ``through`` is the last key.
 
-    ``fingerprint`` is of how the bucket wrote exactly these, where it is known. A range that is
-    written as it was is given as its boundary, ``same``, and its objects are not read.
+    ``fingerprint`` identifies how the bucket wrote exactly these objects, if known. If the range is
+    unchanged, ``same`` is its boundary and ``objects`` is empty.
     """
 
     through: str
@@ -137,7 +137,7 @@ def _align(
 
 
 class BoundaryTracker:
-    """Records, while a listing is compared, where the next one is best cut."""
+    """Records, while a listing is compared, into which ranges to cut the next one."""
 
     def __init__(self) -> None:
         self._boundaries: list[RangeBoundary] = []
@@ -145,7 +145,7 @@ class BoundaryTracker:
 
     def record(self, range_diff: RangeDiff) -> None:
         """Take the next diff of the listing; the last one of a range sets a boundary."""
-        self._filtered += sum(one.change is Change.FILTERED for one in range_diff.differences)
+        self._filtered += sum(item.change is Change.FILTERED for item in range_diff.differences)
         if completed := range_diff.completed:
             for boundary in _boundaries_of(completed, self._filtered):
                 self._add(boundary)

@@ -1,4 +1,4 @@
-"""The name of an object's local file: inside its folder, and nobody else's, whatever the key."""
+"""The path of an object's local file: inside its folder, and unique, whatever the key."""
 
 from __future__ import annotations
 
@@ -6,31 +6,30 @@ import hashlib
 import re
 
 LONGEST_PLAIN = 200
-"""Characters of a key that may be its own file name."""
+"""The most characters of a key that is its own path."""
 
 LONGEST_PART = 60
-"""Characters that are kept of a part of any other key."""
+"""The characters kept of each part of any other key."""
 
 DEEPEST = 3
-"""Folders that are kept of any other key."""
+"""The folders kept of any other key."""
 
 _PLAIN = re.compile(r"([a-z0-9_-]+/)*[a-z0-9_-]+(\.[a-z0-9_-]+)+")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
-"""Windows takes a file of such a name, with any ending, for a device."""
+"""Windows treats a file with such a name, with any extension, as a device."""
 
 
 def local_path(key: str) -> str:
-    """Give the relative path of an object's local file, with ``/`` between its parts.
+    """Return the relative path of an object's local file, with ``/`` between its parts.
 
-    A plain key (lower-case ASCII, an ending) is its own path. Any other becomes a name that
-    a person still recognises, with a hash of the key: ``Cats/IMG 1.JPG`` →
-    ``Cats/IMG_1~<hash>.JPG``.
+    A plain key (lower-case ASCII, with an extension) is its own path. Any other key becomes a
+    recognisable name with a hash of the key: ``Cats/IMG 1.JPG`` → ``Cats/IMG_1~<hash>.JPG``.
 
-    Two keys never share a file, also where the disk ignores case or the form of Unicode, and
-    no key's file is in the way of another's folder: a folder has no ``.`` and no ``~``, a
-    plain file a ``.``, any other a ``~``.
+    Two keys never share a file, even if the disk ignores case or Unicode normalization. No file
+    blocks another's folder: a folder has no ``.`` and no ``~``, a plain file has a ``.``, and any
+    other file has a ``~``.
     """
-    return key if _is_plain(key) else _hashed(key)
+    return key if _is_plain(key) else _hashed_path(key)
 
 
 def _is_plain(key: str) -> bool:
@@ -39,22 +38,22 @@ def _is_plain(key: str) -> bool:
     return not any(_RESERVED.fullmatch(part.partition(".")[0]) for part in key.split("/"))
 
 
-def _hashed(key: str) -> str:
+def _hashed_path(key: str) -> str:
     *folders, name = key.split("/")
-    stem, dot, ending = name.rpartition(".")
+    stem, dot, extension = name.rpartition(".")
     if not dot:
-        stem, ending = ending, ""
-    # 128 bits: whoever may choose keys can't choose two with one hash.
+        stem, extension = extension, ""
+    # 128 bits: an attacker who chooses keys can't find two with the same hash.
     digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-    file = f"{_kept(stem)}~{digest}" + (f".{_kept(ending)}" if _kept(ending) != "_" else "")
-    return "/".join([*(_folder(one) for one in folders[:DEEPEST]), file])
+    suffix = f".{_portable(extension)}" if _portable(extension) != "_" else ""
+    return "/".join([*map(_folder, folders[:DEEPEST]), f"{_portable(stem)}~{digest}{suffix}"])
 
 
 def _folder(part: str) -> str:
-    kept = _kept(part)
-    return f"{kept}_" if _RESERVED.fullmatch(kept) else kept
+    name = _portable(part)
+    return f"{name}_" if _RESERVED.fullmatch(name) else name
 
 
-def _kept(part: str) -> str:
-    """Keep what every disk takes; the rest becomes ``_``."""
+def _portable(part: str) -> str:
+    """Keep the characters that every disk accepts; replace the others by ``_``."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", part)[:LONGEST_PART] or "_"

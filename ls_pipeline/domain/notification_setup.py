@@ -1,4 +1,4 @@
-"""How a bucket is set up to tell a queue of its changes, and what is amiss where it is not."""
+"""How to make a bucket notify a queue of its changes, and what is missing if it doesn't."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 CREATED, REMOVED = "s3:ObjectCreated:*", "s3:ObjectRemoved:*"
 EXPIRED = "s3:LifecycleExpiration:*"
-"""Of what a rule of the bucket deletes; other stores may not know it."""
+"""The event of a deletion by a lifecycle rule; stores other than S3 may not know it."""
 
 GCS_EVENTS = ("OBJECT_FINALIZE", "OBJECT_DELETE")
 ARCHIVED = "OBJECT_ARCHIVE"
-"""What a deletion is in a bucket with versions."""
+"""The event of a deletion in a bucket with versioning."""
 
 
 class NotificationCheck(NamedTuple):
-    """Whether a bucket tells a queue: it does, it does not quite, or that can't be seen."""
+    """Whether a bucket notifies a queue: yes, not of everything, or unknown."""
 
     state: Literal["ok", "warning", "skipped"]
     message: str
 
 
 class GCSNotification(NamedTuple):
-    """One thing that a GCS bucket tells a topic; no events are all, no prefix is the bucket."""
+    """A notification of a GCS bucket; no events means all, an empty prefix the whole bucket."""
 
     topic: str
     events: tuple[str, ...] = ()
@@ -35,23 +35,24 @@ class GCSNotification(NamedTuple):
 
 
 def s3_setup_commands(bucket: str, folder: str, queue: str, arn: str) -> list[str]:
-    """Give the commands after which a bucket tells a queue: let it, then have it.
+    """Return the commands that allow a bucket to notify a queue, and make it do so.
 
-    The second replaces whatever else the bucket notified.
+    The second replaces all other notifications of the bucket.
     """
-    told: dict[str, Any] = {
+    notification: dict[str, Any] = {
         "Id": "ls_pipeline",
         "QueueArn": arn,
         "Events": [CREATED, REMOVED, EXPIRED],
     }
     if folder:
         rule = {"Name": "prefix", "Value": quote_plus(folder, safe="/")}
-        told["Filter"] = {"Key": {"FilterRules": [rule]}}
+        notification["Filter"] = {"Key": {"FilterRules": [rule]}}
     policy = json.dumps({"Policy": json.dumps(_queue_policy(bucket, arn))})
-    configuration = json.dumps({"QueueConfigurations": [told]})
-    let = ["aws", "sqs", "set-queue-attributes", "--queue-url", queue, "--attributes", policy]
-    have = ["aws", "s3api", "put-bucket-notification-configuration", "--bucket", bucket]
-    return [shlex.join(let), shlex.join([*have, "--notification-configuration", configuration])]
+    configuration = json.dumps({"QueueConfigurations": [notification]})
+    allow = ["aws", "sqs", "set-queue-attributes", "--queue-url", queue, "--attributes", policy]
+    notify = ["aws", "s3api", "put-bucket-notification-configuration", "--bucket", bucket]
+    notify += ["--notification-configuration", configuration]
+    return [shlex.join(allow), shlex.join(notify)]
 
 
 def _queue_policy(bucket: str, arn: str) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def _queue_policy(bucket: str, arn: str) -> dict[str, Any]:
 
 
 def gcs_setup_command(bucket: str, folder: str, subscription: str) -> str:
-    """Give the command after which a bucket tells the topic of a subscription."""
+    """Return the command that makes a bucket notify the topic of a subscription."""
     words = ["gcloud", "storage", "buckets", "notifications", "create", f"gs://{bucket}"]
     words += [f"--event-types={','.join((*GCS_EVENTS, ARCHIVED))}", "--payload-format=none"]
     words += [f"--object-prefix={folder}"] if folder else []
@@ -79,26 +80,24 @@ def gcs_setup_command(bucket: str, folder: str, subscription: str) -> str:
 def check_s3_notifications(
     configuration: Mapping[str, Any], arn: str, folder: str
 ) -> NotificationCheck:
-    """Read in a bucket's notification configuration whether it tells a queue of a folder."""
-    mine = [
-        one
-        for one in configuration.get("QueueConfigurations", ())
-        if one.get("QueueArn") == arn and _covers(one, folder)
+    """Check a bucket's notification configuration for a queue and a folder."""
+    covering = [
+        notification.get("Events", ())
+        for notification in configuration.get("QueueConfigurations", ())
+        if notification.get("QueueArn") == arn and _covers(notification, folder)
     ]
-    events = {event for one in mine for event in one.get("Events", ())}
-    if CREATED in events and REMOVED in events:
-        return NotificationCheck("ok", "The bucket tells the queue of its changes.")
-    if mine:
-        missing = " and ".join(one for one in (CREATED, REMOVED) if one not in events)
-        return NotificationCheck("warning", f"The bucket does not tell the queue of all {missing}.")
-    if "EventBridgeConfiguration" in configuration or configuration.get("TopicConfigurations"):
-        what = "The bucket tells SNS or EventBridge; whether that leads to the queue can't be seen."
-        return NotificationCheck("skipped", what)
-    return NotificationCheck("warning", "The bucket does not tell the queue of its changes there.")
+    if not covering and (
+        "EventBridgeConfiguration" in configuration or configuration.get("TopicConfigurations")
+    ):
+        return NotificationCheck(
+            "skipped",
+            "The bucket notifies SNS or EventBridge; whether they notify the queue is unknown.",
+        )
+    return _check("the queue", covering, (CREATED, REMOVED))
 
 
-def _covers(one: Mapping[str, Any], folder: str) -> bool:
-    rules = one.get("Filter", {}).get("Key", {}).get("FilterRules", ())
+def _covers(notification: Mapping[str, Any], folder: str) -> bool:
+    rules = notification.get("Filter", {}).get("Key", {}).get("FilterRules", ())
     wanted = {"prefix": quote_plus(folder, safe="/"), "suffix": ""}
     return all(
         wanted.get(rule["Name"].lower(), "").startswith(rule.get("Value", "")) for rule in rules
@@ -108,12 +107,25 @@ def _covers(one: Mapping[str, Any], folder: str) -> bool:
 def check_gcs_notifications(
     notifications: Sequence[GCSNotification], topic: str, folder: str
 ) -> NotificationCheck:
-    """Read in a bucket's notifications whether it tells a topic of a folder."""
-    mine = [one for one in notifications if one.topic == topic and folder.startswith(one.prefix)]
-    events = {event for one in mine for event in (one.events or GCS_EVENTS)}
-    if events.issuperset(GCS_EVENTS):
-        return NotificationCheck("ok", f"The bucket tells {topic} of its changes.")
-    if mine:
-        missing = " and ".join(one for one in GCS_EVENTS if one not in events)
-        return NotificationCheck("warning", f"The bucket does not tell {topic} of {missing}.")
-    return NotificationCheck("warning", f"The bucket does not tell {topic} of its changes there.")
+    """Check a bucket's notifications for a topic and a folder."""
+    covering = [
+        notification.events or GCS_EVENTS
+        for notification in notifications
+        if notification.topic == topic and folder.startswith(notification.prefix)
+    ]
+    return _check(topic, covering, GCS_EVENTS)
+
+
+def _check(
+    receiver: str, covering: Sequence[Collection[str]], required: Sequence[str]
+) -> NotificationCheck:
+    """Check the events of the notifications that cover a folder."""
+    events = {event for notified in covering for event in notified}
+    missing = " and ".join(event for event in required if event not in events)
+    if not missing:
+        return NotificationCheck("ok", f"The bucket notifies {receiver} of its changes.")
+    if not covering:
+        return NotificationCheck(
+            "warning", f"The bucket does not notify {receiver} of changes in the folder."
+        )
+    return NotificationCheck("warning", f"The bucket does not notify {receiver} of {missing}.")

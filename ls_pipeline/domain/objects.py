@@ -1,4 +1,4 @@
-"""What a listing says of an object, and which objects a connection's params select."""
+"""What a listing contains, and which objects a connection's params select."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 
 
 class StoredObject(NamedTuple):
-    """One object of a bucket, as a listing tells it. A tuple: there may be millions.
+    """An object in a listing. A tuple, because there may be millions.
 
-    ``version`` is the ETag on S3 (without quotes) and the generation on GCS: the same key
-    with the same version has the same content. ``size`` is in bytes. ``modified`` informs
-    people; nothing is decided by it.
+    ``version`` is the ETag on S3 (without quotes) and the generation on GCS: the same key with the
+    same version has the same content. ``size`` is in bytes. ``modified`` is for people only.
     """
 
     key: str
@@ -27,7 +26,7 @@ class StoredObject(NamedTuple):
 
 
 def folder(prefix: str) -> str:
-    """Give the key prefix that a ``prefix`` param stands for: a folder, ``""`` for the bucket.
+    """Return the key prefix that a ``prefix`` param means: a folder, or ``""`` for the bucket.
 
     ``images`` and ``images/`` both select ``images/…`` and never ``images-old/…``.
     """
@@ -35,29 +34,28 @@ def folder(prefix: str) -> str:
 
 
 def prefix_end(prefix: str) -> str:
-    """Give the smallest text after all that starts with ``prefix``; empty when nothing is."""
-    before = prefix.rstrip("\U0010ffff")
-    if not before:
+    """Return the smallest text after all that starts with ``prefix``; empty if none exists."""
+    shortened = prefix.rstrip("\U0010ffff")
+    if not shortened:
         return ""
-    last = before[-1]
-    return before[:-1] + ("\ue000" if last == "\ud7ff" else chr(ord(last) + 1))
+    last = shortened[-1]
+    return shortened[:-1] + ("\ue000" if last == "\ud7ff" else chr(ord(last) + 1))
 
 
-def overlap(one: str, other: str) -> bool:
-    """Tell whether two ``prefix`` params select objects in common."""
-    one, other = folder(one), folder(other)
-    return one.startswith(other) or other.startswith(one)
+def overlap(prefix: str, other: str) -> bool:
+    """Return whether two ``prefix`` params select objects in common."""
+    prefix, other = folder(prefix), folder(other)
+    return prefix.startswith(other) or other.startswith(prefix)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which keys a connection's ``prefix`` and ``regex`` select.
+    """The keys that a connection's ``prefix`` and ``regex`` select.
 
-    ``regex`` is RE2 (linear time), matched from the start of the full key, not to its end;
-    empty selects every key. Folder markers (keys that end in ``/``) are never selected.
+    ``regex`` is RE2 (linear time), matched from the start of the full key, not to its end. An
+    empty one selects every key. Folder markers (keys that end in ``/``) are never selected.
 
-    Raises ``re2.error`` at the first use when ``regex`` is no RE2 expression; connections
-    are checked for that when they are stored.
+    The first use raises ``re2.error`` if ``regex`` is not RE2. Stored connections were checked.
     """
 
     prefix: str = ""
@@ -72,7 +70,7 @@ class Filter:
         return compile_regex(self.regex)
 
     def rejected_by(self, key: str) -> str:
-        """Name the filter that leaves ``key`` out: ``prefix``, ``folder``, ``regex`` or ``""``."""
+        """Return what rejects ``key``: ``prefix``, ``folder``, ``regex``, or ``""`` if selected."""
         if not key.startswith(self.folder):
             return "prefix"
         if key.endswith("/"):
@@ -83,9 +81,9 @@ class Filter:
 
 
 def compile_regex(regex: str) -> re2._Regexp:
-    """Compile an RE2 expression.
+    """Compile an RE2 expression, without RE2's log lines.
 
-    Raises ``re2.error`` with RE2's reason; RE2 itself is kept from printing it, too.
+    Raises ``re2.error`` with RE2's reason.
     """
     options = re2.Options()
     options.log_errors = False
@@ -93,5 +91,5 @@ def compile_regex(regex: str) -> re2._Regexp:
 
 
 def uri(scheme: str, bucket: str, key: str) -> str:
-    """Give an object's URI, the key as it is: ``s3://bucket/key``, ``gs://bucket/key``."""
+    """Return an object's URI, the key unquoted: ``s3://bucket/key``, ``gs://bucket/key``."""
     return f"{scheme}://{bucket}/{key}"

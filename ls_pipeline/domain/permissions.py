@@ -1,4 +1,4 @@
-"""The smallest permissions that a connection works with, in the words of each cloud."""
+"""The minimal permissions that a connection needs, as each cloud writes them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MEMBER = "serviceAccount:NAME@PROJECT.iam.gserviceaccount.com"
-"""Whom a command gives a role: for a person to fill in."""
+"""The member in commands, for a person to replace."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketUse:
-    """What is done with one bucket: objects below ``folder`` are listed, read, or also written.
+    """How a connection uses one bucket: it lists and reads ``folder``, and may write to it.
 
-    ``partition`` is the first part of all ARNs there: ``aws``, ``aws-cn`` or ``aws-us-gov``.
-    ``queue`` is where the bucket's notifications wait: an SQS queue's ARN, or a subscription.
+    ``partition`` is the first part of the region's ARNs: ``aws``, ``aws-cn`` or ``aws-us-gov``.
+    ``queue`` receives the bucket's notifications: an SQS queue's ARN, or a subscription.
     """
 
     bucket: str
@@ -33,49 +33,49 @@ class BucketUse:
 
 
 def aws_partition(region: str, role_arn: str = "") -> str:
-    """Give the partition of a region, or of a role where one is known."""
+    """Return the AWS partition of a role, or else of a region."""
     if role_arn:
         return role_arn.split(":")[1]
-    for begin, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
-        if region.startswith(begin):
-            return name
+    for prefix, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
+        if region.startswith(prefix):
+            return partition
     return "aws"
 
 
 def s3_policy(uses: Sequence[BucketUse]) -> dict[str, Any]:
-    """Give the IAM policy for these uses of S3 buckets, as JSON."""
-    return _policy([one for use in uses for one in _statements(use)])
+    """Return the IAM policy for these uses of S3 buckets."""
+    return _policy([statement for use in uses for statement in _statements(use)])
 
 
 def role_policy(role_arn: str) -> dict[str, Any]:
-    """Give the IAM policy of those who take on a role."""
+    """Return the IAM policy that allows to assume a role."""
     return _policy([_allow(["sts:AssumeRole"], role_arn)])
 
 
 def label_studio_policy(use: BucketUse) -> dict[str, Any]:
-    """Give the IAM policy of Label Studio's server, which signs the URLs of a bucket's objects.
+    """Return the IAM policy of Label Studio's server, which signs the URLs of objects.
 
-    It first asks whether the bucket is there (HeadBucket): a condition would forbid that.
+    It has no condition on the prefix, because Label Studio first calls HeadBucket.
     """
     bucket = _bucket(use)
     return _policy([_allow(["s3:ListBucket"], bucket), _allow(["s3:GetObject"], _objects(use))])
 
 
 def gcs_commands(use: BucketUse) -> list[str]:
-    """Give the gcloud commands that give the roles for this use of a GCS bucket.
+    """Return the gcloud commands that grant the roles for this use of a GCS bucket.
 
-    Writing takes ``objectUser``: to replace an object is to delete the old one. Listing is a
-    right on the bucket, which a condition on the names of objects never meets; so beside a
-    folder's role stands one that tells the names of all objects, and the content of none.
+    Writing needs ``objectUser``, because replacing an object deletes the old one. Listing is a
+    permission on the bucket, which no condition on object names can grant. So a folder also needs
+    a role that lists the names of all objects, and reads none.
     """
     role = "roles/storage.objectUser" if use.writes else "roles/storage.objectViewer"
     return _bucket_commands(use, role) + ([_subscription_command(use)] if use.queue else [])
 
 
 def gcs_label_studio_commands(use: BucketUse) -> list[str]:
-    """Give the commands for Label Studio's account, which opens the objects of a GCS bucket.
+    """Return the commands for Label Studio's account, which opens the objects of a GCS bucket.
 
-    It asks for the bucket itself each time, which those who may read objects may not.
+    It also requests the bucket itself each time, which a role on objects does not allow.
     """
     commands = _bucket_commands(use, "roles/storage.objectViewer")
     reader = _binding(use.bucket, "roles/storage.legacyBucketReader")
@@ -90,8 +90,8 @@ def _subscription_command(use: BucketUse) -> str:
 def _bucket_commands(use: BucketUse, role: str) -> list[str]:
     if not use.folder:
         return [_binding(use.bucket, role)]
-    below = json.dumps(f"projects/_/buckets/{use.bucket}/objects/{use.folder}")
-    condition = f"title=ls_pipeline,expression=resource.name.startsWith({below})"
+    folder = json.dumps(f"projects/_/buckets/{use.bucket}/objects/{use.folder}")
+    condition = f"title=ls_pipeline,expression=resource.name.startsWith({folder})"
     return [
         _binding(use.bucket, role, condition),
         _binding(use.bucket, "roles/storage.legacyBucketReader"),
@@ -101,7 +101,7 @@ def _bucket_commands(use: BucketUse, role: str) -> list[str]:
 def _binding(bucket: str, role: str, condition: str = "") -> str:
     words = ["gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{bucket}"]
     words += [f"--member={MEMBER}", f"--role={role}"]
-    # Where the bucket has a conditional role, one without has to say so.
+    # If the bucket has conditional roles, gcloud requires the flag, even for no condition.
     return shlex.join([*words, f"--condition={condition or None}"])
 
 
@@ -117,13 +117,13 @@ def _statements(use: BucketUse) -> list[dict[str, Any]]:
 
 
 def _key_statement(use: BucketUse) -> dict[str, Any]:
-    """Allow the use of a key that is given as an ARN, an alias, or an id."""
+    """Return the statement for a KMS key, which is an ARN, an alias or an id."""
     head, _, name = use.kms_key_id.rpartition(":")
     head = head or f"arn:{use.partition}:kms:*:*"
     actions = ["kms:GenerateDataKey", "kms:Decrypt"]
     if not name.startswith("alias/"):
         return _allow(actions, f"{head}:key/{name.removeprefix('key/')}")
-    # A policy knows keys by their ARN alone; of an alias, by a condition.
+    # A policy's resources are key ARNs only; an alias needs a condition.
     condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
     return {**_allow(actions, f"{head}:key/*"), "Condition": condition}
 
@@ -145,5 +145,5 @@ def _objects(use: BucketUse) -> str:
 
 
 def _literal(text: str) -> str:
-    """Write characters that a policy gives a meaning as themselves."""
-    return re.sub(r"[$*?]", lambda found: f"${{{found[0]}}}", text)
+    """Escape the characters that have a meaning in a policy."""
+    return re.sub(r"[$*?]", lambda match: f"${{{match[0]}}}", text)

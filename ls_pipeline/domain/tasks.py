@@ -1,4 +1,4 @@
-"""From an object (and its body) to tasks, or to a precise rejection."""
+"""Parse an object into tasks, or into precise reasons why it can't become tasks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 META_KEY = "ls_pipeline"
-"""Where a task's ``meta`` says which object it came from."""
+"""The key of a task's ``meta`` that holds its `Origin`."""
 
 LARGEST_OBJECT = 100 * 2**20
-"""Bytes; a larger object is no task. Label Studio takes no request over 250 MiB."""
+"""Bytes; a larger object is rejected. Label Studio accepts no request over 250 MiB."""
 
 DEEPEST = 100
-"""Levels of nesting; no label config needs more, and Label Studio recurses over them."""
+"""Levels of nesting; Label Studio recurses over them, and no label config needs more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a task came from; ``(uri, row)`` is its identity.
 
-    ``row`` counts from 0 inside the object: the position in a JSON list, the line of a
-    JSONL file, 0 for a single task.
+    ``row`` counts from 0 inside the object: the position in a JSON list, the line of a JSONL
+    file, 0 for a single task.
     """
 
     connection: str
@@ -37,7 +37,7 @@ class Origin:
     row: int
 
     def as_meta(self) -> dict[str, Any]:
-        """Give it as a task's ``meta`` carries it."""
+        """Return the origin as a task's ``meta`` stores it."""
         return {
             "connection": self.connection,
             "uri": self.uri,
@@ -47,17 +47,17 @@ class Origin:
 
 
 def parse_origin(meta: object) -> Origin | None:
-    """Read back what `Origin.as_meta` wrote; None for a task that is not ours."""
-    mine = meta.get(META_KEY) if isinstance(meta, dict) else None
+    """Return the origin that `Origin.as_meta` wrote; None if ls_pipeline did not make the task."""
     try:
-        return Origin(mine["connection"], mine["uri"], mine["version"], int(mine["row"]))  # type: ignore[index]
+        origin = meta[META_KEY]  # type: ignore[index]
+        return Origin(origin["connection"], origin["uri"], origin["version"], int(origin["row"]))
     except (TypeError, KeyError, ValueError):
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What Label Studio shows an annotator: one row of an object, checked."""
+    """What Label Studio shows an annotator: one checked row of an object."""
 
     row: int
     data: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Task:
     predictions: Sequence[Mapping[str, Any]] = ()
 
     def as_import(self, origin: Origin) -> dict[str, Any]:
-        """Give the body of Label Studio's import call, its ``meta`` naming the origin."""
+        """Return the body of Label Studio's import call, with the origin in ``meta``."""
         body: dict[str, Any] = {
             "data": self.data,
             "meta": {**self.meta, META_KEY: origin.as_meta()},
@@ -80,45 +80,44 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a row, or with ``row`` None the whole object, can't become a task."""
+    """Why a row can't become a task; ``row`` is None for the whole object."""
 
     row: int | None
     reason: str
 
 
 def data_keys(label_config: str) -> tuple[str, ...]:
-    """List the keys of task data that a label config shows, in document order.
+    """Return the keys of task data that a label config shows, in document order.
 
-    They are the variables in the ``value`` of every named tag: ``value="$image"`` gives
+    They are the variables in the ``value`` of every named tag: ``value="$image"`` shows
     ``image``. The rule is Label Studio's own (``core/label_config.py``).
 
-    Raises ``NotATaskError`` when the config is no XML.
+    Raises ``NotATaskError`` if the config is not XML.
     """
     try:
         root = ET.fromstring(label_config)  # noqa: S314 - the project's own config, not user data
     except ET.ParseError as error:
-        raise NotATaskError(f"The label config is no XML: {error}.") from error
+        raise NotATaskError(f"The label config is not XML: {error}.") from error
     keys: dict[str, None] = {}
     for tag in root.iter():
         value = tag.get("value", "")
-        if tag.get("name") and (found := re.search(r"\$(\w+)", value)):
-            # Label Studio takes `$a.b` whole, and of anything else the first variable.
-            keys[value[1:] if value.startswith("$") else found[1]] = None
+        if tag.get("name") and (variable := re.search(r"\$(\w+)", value)):
+            # Label Studio uses all of `$a.b`, and the first variable of any other value.
+            keys[value[1:] if value.startswith("$") else variable[1]] = None
     return tuple(keys)
 
 
 def blob_task(uri: str, data_key: str) -> Task:
-    """Make the task that shows a blob: ``{data_key: uri}``; the object is not read."""
+    """Return the task that shows a blob, ``{data_key: uri}``, without reading the object."""
     return Task(row=0, data={data_key: uri})
 
 
 def parse_tasks(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task | Rejection]:
-    """Read the tasks in an object's content, each with its row.
+    """Yield the tasks in an object's content, and a `Rejection` for each row that is not one.
 
-    A ``.json`` object (or any other) holds a task or a list of tasks, a ``.jsonl`` or
-    ``.ndjson`` object a task a line; a task stands bare, or in Label Studio's form with
-    ``data``. ``required`` are the keys that the label config shows: a task needs them all.
-    A row that is no task is a rejection, and the rows around it are tasks all the same.
+    A ``.jsonl`` or ``.ndjson`` object holds a task per line. Any other object holds one task or a
+    list of tasks. A task is plain data, or Label Studio's form with ``data``. It needs all
+    ``required`` keys, which are those that the label config shows.
     """
     try:
         text = _text(body)
@@ -131,7 +130,7 @@ def parse_tasks(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task
 
 
 def size_rejection(size: int) -> Rejection | None:
-    """Complain of an object that is not worth reading; ``size`` is in bytes."""
+    """Return a rejection if an object of ``size`` bytes is too large to read."""
     if size <= LARGEST_OBJECT:
         return None
     return Rejection(
@@ -180,18 +179,18 @@ def _parse(text: str) -> object:
     except RecursionError:
         raise NotATaskError("The JSON is nested too deep.") from None
     except ValueError as error:  # an integer of more digits than Python converts
-        raise NotATaskError(f"Not JSON that can be kept: {error}.") from None
+        raise NotATaskError(f"Not JSON that can be stored: {error}.") from None
     _check_values(value, DEEPEST)
     return value
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise NotATaskError(f"The key {twice!r} stands twice in one JSON object.")
-    return found
+        raise NotATaskError(f"The key {twice!r} appears twice in one JSON object.")
+    return members
 
 
 def _no_constant(name: str) -> object:
@@ -199,7 +198,7 @@ def _no_constant(name: str) -> object:
 
 
 def _check_values(value: object, levels: int) -> None:
-    """Refuse what would not come back from Label Studio as it went in."""
+    """Refuse values that Label Studio would not return unchanged."""
     if levels == 0:
         raise NotATaskError(f"The JSON is nested deeper than {DEEPEST} levels.")
     if isinstance(value, dict):
@@ -227,17 +226,17 @@ def _check_text(value: str) -> None:
 
 def _task(row: int, value: object, required: Sequence[str]) -> Task | Rejection:
     if not isinstance(value, dict):
-        return Rejection(row, f"A task is a JSON object; here stands {_kind(value)}.")
-    whole = isinstance(value.get("data"), dict)
-    data = value["data"] if whole else value
+        return Rejection(row, f"A task is a JSON object, not {_kind(value)}.")
+    has_data = isinstance(value.get("data"), dict)
+    data = value["data"] if has_data else value
     missing = [key for key in required if key not in data]
     if missing:
-        have = ", ".join(map(repr, list(data)[:10])) or "none"
-        need = ", ".join(map(repr, missing))
+        names = ", ".join(map(repr, list(data)[:10])) or "none"
+        lacking = ", ".join(map(repr, missing))
         return Rejection(
-            row, f"The label config shows {need}, which the task lacks; it has {have}."
+            row, f"The label config shows {lacking}, which the task lacks; it has {names}."
         )
-    if not whole:
+    if not has_data:
         return Task(row, data)
     try:
         return Task(row, data, _meta(value), _annotations(value), _results(value, "predictions"))
@@ -255,36 +254,40 @@ def _meta(task: Mapping[str, Any]) -> Mapping[str, Any]:
     if meta is None:
         return {}
     if not isinstance(meta, (dict, list)):
-        raise NotATaskError(f"`meta` is a JSON object; here stands {_kind(meta)}.")
+        raise NotATaskError(f"`meta` is a JSON object, not {_kind(meta)}.")
     return meta if isinstance(meta, dict) else {"meta": meta}
 
 
-_KEPT = ("result", "was_cancelled", "ground_truth", "lead_time", "completed_by")
+_IMPORTED = ("result", "was_cancelled", "ground_truth", "lead_time", "completed_by")
+"""The fields of an annotation that are imported."""
 
 
 def _annotations(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Read ``annotations``, or ``completions`` as old exports name them.
+    """Return ``annotations``, or ``completions`` as old exports call them, to import.
 
-    Ids and times are Label Studio's to give; a ``unique_id`` that it knows already would
-    make it refuse the whole batch.
+    Label Studio sets ids and times itself. It would refuse the whole batch for a ``unique_id``
+    that it already has.
     """
     name = "annotations" if task.get("annotations") is not None else "completions"
-    found = _results(task, name)
-    kept = [{key: one[key] for key in _KEPT if one.get(key) is not None} for one in found]
-    for one, was in zip(kept, found, strict=True):
-        if was.get("skipped"):
-            one["was_cancelled"] = True
-        if isinstance(who := one.get("completed_by"), dict):  # an expanded export
-            one["completed_by"] = {"email": who["email"]} if "email" in who else who.get("id")
-    return kept
+    annotations = []
+    for item in _results(task, name):
+        annotation = {key: item[key] for key in _IMPORTED if item.get(key) is not None}
+        if item.get("skipped"):
+            annotation["was_cancelled"] = True
+        if isinstance(user := annotation.get("completed_by"), dict):  # an expanded export
+            annotation["completed_by"] = (
+                {"email": user["email"]} if "email" in user else user.get("id")
+            )
+        annotations.append(annotation)
+    return annotations
 
 
 def _results(task: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    found = task.get(name)
-    if found is None:
+    items = task.get(name)
+    if items is None:
         return []
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise NotATaskError(f"`{name}` is a list of JSON objects, or absent.")
-    if not all(isinstance(one.get("result"), list) for one in found):
+    if not all(isinstance(item.get("result"), list) for item in items):
         raise NotATaskError(f"Each of `{name}` has a `result`, which is a list.")
-    return found
+    return items

@@ -102,9 +102,9 @@ def test_several_records_are_several_hints():
     [
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ("null", "no notification"),
-        ("[]", "no notification"),
-        ({"Records": {}}, "no notification"),
+        ("null", "not a notification"),
+        ("[]", "not a notification"),
+        ({"Records": {}}, "not a notification"),
         ({"Records": [None]}, "no key"),
         (from_s3(record("")), "no key"),
         (from_s3(record("k" * 1025)), "no key"),
@@ -113,10 +113,10 @@ def test_several_records_are_several_hints():
         (through_eventbridge("\ud800"), "no key"),
         (through_eventbridge(["a"]), "no key"),
         ({"Type": "SubscriptionConfirmation", "SubscribeURL": "http://x"}, "confirm"),
-        (through_sns(through_sns(through_sns(from_s3(record("a"))))), "no notification"),
+        (through_sns(through_sns(through_sns(from_s3(record("a"))))), "not a notification"),
     ],
 )
-def test_what_is_no_notification_is_said_in_half_a_sentence(body, rejection):
+def test_other_message_is_rejected_in_half_a_sentence(body, rejection):
     told = parse(body)
 
     assert (told.events, rejection in told.rejection) == ((), True)

@@ -1,4 +1,4 @@
-"""What a bucket is to be set up with, and what is amiss."""
+"""The commands that set up notifications, and the check of what is missing."""
 
 import json
 import shlex
@@ -22,41 +22,41 @@ TOPIC = "projects/p/topics/labels"
 
 
 def configuration(*events, arn=ARN, **rules):
-    told = {"QueueArn": arn, "Events": list(events)}
-    found = [{"Name": name, "Value": value} for name, value in rules.items()]
-    return {"QueueConfigurations": [{**told, "Filter": {"Key": {"FilterRules": found}}}]}
+    filter_rules = [{"Name": name, "Value": value} for name, value in rules.items()]
+    queue = {"QueueArn": arn, "Events": list(events)}
+    return {"QueueConfigurations": [{**queue, "Filter": {"Key": {"FilterRules": filter_rules}}}]}
 
 
 @pytest.mark.parametrize("folder", ["", "in/", "a b/naïve/"])
-def test_bucket_that_was_set_up_as_said_tells_the_queue(folder):
-    let, have = map(shlex.split, s3_setup_commands("bucket", folder, QUEUE, ARN))
-    policy = json.loads(json.loads(let[-1])["Policy"])["Statement"][0]
+def test_bucket_notifies_the_queue_after_the_commands(folder):
+    allow, notify = map(shlex.split, s3_setup_commands("bucket", folder, QUEUE, ARN))
+    policy = json.loads(json.loads(allow[-1])["Policy"])["Statement"][0]
 
-    assert check_s3_notifications(json.loads(have[-1]), ARN, folder).state == "ok"
-    assert (let[4], have[4]) == (QUEUE, "bucket")
+    assert check_s3_notifications(json.loads(notify[-1]), ARN, folder).state == "ok"
+    assert (allow[4], notify[4]) == (QUEUE, "bucket")
     assert policy["Condition"]["ArnEquals"] == {"aws:SourceArn": "arn:aws:s3:::bucket"}
     assert (policy["Action"], policy["Resource"]) == ("sqs:SendMessage", ARN)
 
 
 @pytest.mark.parametrize(
-    ("configuration", "state", "says"),
+    ("configuration", "state", "message"),
     [
-        ({}, "warning", "does not tell the queue of its changes there"),
-        (configuration(CREATED, REMOVED), "ok", "tells the queue"),
-        (configuration(CREATED, REMOVED, Prefix="in"), "ok", "tells the queue"),
-        (configuration(CREATED), "warning", "does not tell the queue of all s3:ObjectRemoved"),
-        (configuration(CREATED, REMOVED, arn=f"{ARN}-2"), "warning", "its changes there"),
-        (configuration(CREATED, REMOVED, prefix="out/"), "warning", "its changes there"),
-        (configuration(CREATED, REMOVED, prefix="in/deep/"), "warning", "its changes there"),
-        (configuration(CREATED, REMOVED, suffix=".json"), "warning", "its changes there"),
-        ({"EventBridgeConfiguration": {}}, "skipped", "can't be seen"),
-        ({"TopicConfigurations": [{"TopicArn": "arn"}]}, "skipped", "can't be seen"),
+        ({}, "warning", "does not notify the queue of changes in the folder"),
+        (configuration(CREATED, REMOVED), "ok", "notifies the queue"),
+        (configuration(CREATED, REMOVED, Prefix="in"), "ok", "notifies the queue"),
+        (configuration(CREATED), "warning", "does not notify the queue of s3:ObjectRemoved"),
+        (configuration(CREATED, REMOVED, arn=f"{ARN}-2"), "warning", "of changes in the folder"),
+        (configuration(CREATED, REMOVED, prefix="out/"), "warning", "of changes in the folder"),
+        (configuration(CREATED, REMOVED, prefix="in/deep/"), "warning", "of changes in the folder"),
+        (configuration(CREATED, REMOVED, suffix=".json"), "warning", "of changes in the folder"),
+        ({"EventBridgeConfiguration": {}}, "skipped", "is unknown"),
+        ({"TopicConfigurations": [{"TopicArn": "arn"}]}, "skipped", "is unknown"),
     ],
 )
-def test_what_is_amiss_on_s3_is_said(configuration, state, says):
-    told = check_s3_notifications(configuration, ARN, "in/")
+def test_missing_s3_notifications_are_named(configuration, state, message):
+    check = check_s3_notifications(configuration, ARN, "in/")
 
-    assert (told.state, says in told.message) == (state, True)
+    assert (check.state, message in check.message) == (state, True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_is_amiss_on_s3_is_said(configuration, state, says):
         ([GCSNotification(TOPIC, (), "in/deep/")], "warning"),
     ],
 )
-def test_what_is_amiss_on_gcs_is_said(notifications, state):
+def test_missing_gcs_notifications_are_a_warning(notifications, state):
     assert check_gcs_notifications(notifications, TOPIC, "in/").state == state
 
 

@@ -85,7 +85,7 @@ def test_bad_row_is_rejected_and_its_neighbours_are_tasks():
 
     assert (first.row, bad.reason, last.row) == (
         0,
-        "A task is a JSON object; here stands a number.",
+        "A task is a JSON object, not a number.",
         2,
     )
 
@@ -101,14 +101,14 @@ def test_bad_row_is_rejected_and_its_neighbours_are_tasks():
         (b"hello", "Not JSON"),
         (b'{"text": NaN}', "NaN is not JSON"),
         (b'{"text": 1e999}', "too large"),
-        (b'{"text": "a", "text": "b"}', "'text' stands twice"),
+        (b'{"text": "a", "text": "b"}', "'text' appears twice"),
         (b'{"text": 18446744073709551616}', "64 bits"),
-        (b'{"text": ' + b"9" * 5000 + b"}", "Not JSON that can be kept"),
+        (b'{"text": ' + b"9" * 5000 + b"}", "Not JSON that can be stored"),
         (b'{"text": "\\ud800"}', "surrogate"),
         (b'{"text":' + b"[" * 1000 + b"]" * 1000 + b"}", "nested"),
         (b'{"text":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
         (b"[]", "empty list"),
-        (b"null", "here stands null"),
+        (b"null", "not null"),
     ],
 )
 def test_what_is_no_task_gives_its_reason(content, said):
@@ -165,6 +165,6 @@ def test_data_keys_are_the_variables_shown_in_document_order():
     assert data_keys(config) == ("text", "image", "html")
 
 
-def test_label_config_that_is_no_xml_is_refused():
-    with pytest.raises(NotATaskError, match="no XML"):
+def test_label_config_that_is_not_xml_is_refused():
+    with pytest.raises(NotATaskError, match="not XML"):
         data_keys("<View>")

@@ -1,1 +1,1 @@
-"""What a snapshot of training data holds, as pure values."""
+"""The content of a snapshot of training data, as pure values."""

@@ -1,9 +1,9 @@
-"""Where several people labeled one task: who agrees with whom.
+"""Which annotators of the same task agree.
 
-Two results agree when they come from the same control, bear the same labels, and, where they
-have a place, overlap by half (intersection over union): as boxes on an image, rotation set
-aside, or as spans of a text, paragraph, recording or timeline. A point is a square around it.
-Texts, numbers and ratings must be equal. Masks and tracks are compared by their labels alone.
+Two results agree if they come from the same control and have the same labels. If they have a
+place, the places must also overlap by half (intersection over union): boxes on an image, without
+their rotation, or spans of a text, paragraph, recording or timeline. A point is a square around
+it. Texts, numbers and ratings must be equal. Masks and tracks are compared by their labels only.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ENOUGH = 0.5
-"""Intersection over union."""
+"""Minimum intersection over union."""
 
 PARAGRAPH = 1e6
-"""More characters than one has, so that all are on one line."""
+"""More characters than a paragraph has, so that all paragraphs fit on one axis."""
 
 POINT = 5.0
-"""How wide and high the square around a point is, in % of the image."""
+"""Width and height of the square around a point, in % of the image."""
 
 
 class Box(NamedTuple):
-    """A box or a span; units don't matter, a span is as high as another."""
+    """A box or a span, in any units; all spans have the same height."""
 
     left: float
     top: float
@@ -38,7 +38,7 @@ class Box(NamedTuple):
         return max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)
 
     def overlap(self, other: Box) -> float:
-        """Give intersection over union, 0 to 1."""
+        """Return the intersection over union, 0 to 1."""
         if self == other:
             return 1.0
         common = Box(
@@ -52,43 +52,44 @@ class Box(NamedTuple):
 
 
 def find_disagreements(annotations: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[list[int]]]:
-    """Tell for each result of each annotation which other annotations lack its like.
+    """Return, for each result of each annotation, which other annotations lack such a result.
 
-    An annotation is the rows of its results, as `tables.result_row` gives them. The answer has
-    a list for each annotation, of a list for each result, of the others' indices.
+    An annotation is a list of rows from `tables.result_row`. The value has a list per annotation,
+    with a list per result, of the other annotations' indices.
     """
-    found = [[_Found(row) for row in rows] for rows in annotations]
-    alike = [_by_kind(rows) for rows in found]
+    results = [[_Result(row) for row in rows] for rows in annotations]
+    by_kind = [_group_by_kind(own) for own in results]
     return [
         [
             [
-                n
-                for n, others in enumerate(alike)
-                if n != number and not any(one.agrees(its) for its in others.get(one.kind, ()))
+                other
+                for other, groups in enumerate(by_kind)
+                if other != index
+                and not any(result.agrees(its) for its in groups.get(result.kind, ()))
             ]
-            for one in rows
+            for result in own
         ]
-        for number, rows in enumerate(found)
+        for index, own in enumerate(results)
     ]
 
 
-def agreement(lacking: Sequence[Sequence[Sequence[int]]]) -> float | None:
-    """Give the share of results that pairs of annotations have in common, 0 to 1.
+def mean_agreement(disagreements: Sequence[Sequence[Sequence[int]]]) -> float | None:
+    """Return the mean share of results that two annotations have in common, 0 to 1.
 
-    ``lacking`` is what `find_disagreements` gives. The mean over all pairs; None of fewer than two
-    annotations. Two empty ones agree.
+    ``disagreements`` comes from `find_disagreements`. None for fewer than two annotations. Two
+    empty annotations agree.
     """
     shares = []
-    for one, other in itertools.combinations(range(len(lacking)), 2):
-        total = len(lacking[one]) + len(lacking[other])
-        common = sum(other not in who for who in lacking[one])
-        common += sum(one not in who for who in lacking[other])
+    for first, second in itertools.combinations(range(len(disagreements)), 2):
+        total = len(disagreements[first]) + len(disagreements[second])
+        common = sum(second not in lacking for lacking in disagreements[first])
+        common += sum(first not in lacking for lacking in disagreements[second])
         shares.append(common / total if total else 1.0)
     return sum(shares) / len(shares) if shares else None
 
 
-class _Found:
-    """A result, as far as others may agree with it."""
+class _Result:
+    """The parts of a result that decide whether another agrees."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         labels = row["labels"]
@@ -96,26 +97,26 @@ class _Found:
             *(row[name] for name in ("type", "from_name", "to_name", "item_index")),
             None if labels is None else tuple(sorted(labels)),
         )
-        self.said = None if labels is not None else (row["text"], row["number"])
+        self.content = None if labels is not None else (row["text"], row["number"])
         self.value = None if labels is not None else row["value"]
         self.box = _box(row)
 
-    def agrees(self, other: _Found) -> bool:
-        """Tell whether another result of the same kind says the same."""
+    def agrees(self, other: _Result) -> bool:
+        """Return whether another result of the same kind has the same content and place."""
         if self.box and other.box:
-            return self.said == other.said and self.box.overlap(other.box) >= ENOUGH
+            return self.content == other.content and self.box.overlap(other.box) >= ENOUGH
         return self.value == other.value
 
 
-def _by_kind(rows: Sequence[_Found]) -> dict[object, list[_Found]]:
-    found: dict[object, list[_Found]] = {}
-    for one in rows:
-        found.setdefault(one.kind, []).append(one)
-    return found
+def _group_by_kind(results: Sequence[_Result]) -> dict[object, list[_Result]]:
+    groups: dict[object, list[_Result]] = {}
+    for result in results:
+        groups.setdefault(result.kind, []).append(result)
+    return groups
 
 
 def _box(row: Mapping[str, Any]) -> Box | None:
-    """Give the box or span around a result, None when it has no place."""
+    """Return the box or span around a result; None if it has no place."""
     if row["points"]:
         xs, ys = zip(*row["points"], strict=True)
         return Box(min(xs), min(ys), max(xs), max(ys))
@@ -126,14 +127,14 @@ def _box(row: Mapping[str, Any]) -> Box | None:
 
 def _around(row: Mapping[str, Any], x: float, y: float) -> Box | None:
     if row["radius_x"] is not None:
-        across, down = row["radius_x"], row["radius_y"] or row["radius_x"]
+        half_width, half_height = row["radius_x"], row["radius_y"] or row["radius_x"]
     elif row["width"] is not None and row["height"] is not None:
         return Box(x, y, x + row["width"], y + row["height"])
     elif row["type"] == "keypointlabels":
-        across = down = POINT / 2
+        half_width = half_height = POINT / 2
     else:
         return None
-    return Box(x - across, y - down, x + across, y + down)
+    return Box(x - half_width, y - half_height, x + half_width, y + half_height)
 
 
 def _span(row: Mapping[str, Any]) -> Box | None:
@@ -147,7 +148,7 @@ def _span(row: Mapping[str, Any]) -> Box | None:
 
 
 def _frames(value: str | None) -> Box | None:
-    """Give the span of the first range of frames."""
+    """Return the span of the first range of frames."""
     try:
         first = json.loads(value or "null")["ranges"][0]
         return Box(float(first["start"]), 0.0, float(first["end"]), 1.0)

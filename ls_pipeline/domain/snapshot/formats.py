@@ -15,4 +15,4 @@ FORMATS = (
     "BRUSH_TO_COCO",
     "ASR_MANIFEST",
 )
-"""Those of label-studio-sdk's converter that need no downloads of their own."""
+"""The formats of label-studio-sdk's converter that need no further downloads."""

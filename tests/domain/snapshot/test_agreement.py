@@ -1,6 +1,6 @@
 import pytest
 
-from ls_pipeline.domain.snapshot.agreement import agreement, find_disagreements
+from ls_pipeline.domain.snapshot.agreement import find_disagreements, mean_agreement
 from ls_pipeline.domain.snapshot.tables import result_row
 
 
@@ -85,23 +85,23 @@ def frames(*ranges):
     ],
 )
 def test_results_agree_when_they_say_the_same_about_the_same_place(one, other, agree):
-    lacking = find_disagreements([[one], [other]])
+    disagreements = find_disagreements([[one], [other]])
 
-    assert (lacking == [[[]], [[]]]) is agree
-    assert agreement(lacking) == float(agree)
+    assert (disagreements == [[[]], [[]]]) is agree
+    assert mean_agreement(disagreements) == float(agree)
 
 
 def test_result_that_others_lack_lowers_agreement():
-    lacking = find_disagreements([[box(0), box(50)], [box(0)]])
+    disagreements = find_disagreements([[box(0), box(50)], [box(0)]])
 
-    assert lacking == [[[], [1]], [[]]]
-    assert agreement(lacking) == pytest.approx(2 / 3)
+    assert disagreements == [[[], [1]], [[]]]
+    assert mean_agreement(disagreements) == pytest.approx(2 / 3)
 
 
 def test_two_who_saw_nothing_agree():
-    assert agreement(find_disagreements([[], []])) == 1.0
+    assert mean_agreement(find_disagreements([[], []])) == 1.0
 
 
 @pytest.mark.parametrize("annotations", [[], [[box(0)]]])
 def test_one_alone_has_no_agreement(annotations):
-    assert agreement(find_disagreements(annotations)) is None
+    assert mean_agreement(find_disagreements(annotations)) is None
