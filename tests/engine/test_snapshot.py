@@ -486,7 +486,7 @@ def test_run_that_died_with_its_machine_keeps_no_snapshot_back(
         "job", tags={partitions.PARTITION_TAG: "reviews"}, status=dg.DagsterRunStatus.STARTED
     )
     instance.add_run(died)
-    monkeypatch.setattr(partitions, "_TO_TAKE_THE_LEASE", timedelta(minutes=minutes))
+    monkeypatch.setattr(partitions, "_ACQUIRE_TIME", timedelta(minutes=minutes))
     found = dg.evaluate_automation_conditions(defs(), instance)
     wanted = found.get_requested_partitions(asset.training_data.key)
 

@@ -6,13 +6,13 @@ A connection of a few dozen objects is then long enough at work to be caught in 
 import os
 from datetime import timedelta
 
+from ls_pipeline.assets import partitions
 from ls_pipeline.definitions import defs
 from ls_pipeline.engine import import_queue
 from ls_pipeline.resources.ledger import lease as ledger_lease
-from ls_pipeline.sensors import tick
 
 __all__ = ["defs"]
 
 ledger_lease.LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])
-tick._TO_TAKE_THE_LEASE = timedelta(seconds=ledger_lease.LEASE_SECONDS)
+partitions._ACQUIRE_TIME = timedelta(seconds=ledger_lease.LEASE_SECONDS)
 import_queue.BATCH_ROWS = 8
