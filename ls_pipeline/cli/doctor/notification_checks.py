@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.cli.doctor.report import Check
-from ls_pipeline.cli.doctor.requirements import queue_arn
 from ls_pipeline.cli.servers.webhook_receiver import answers_at
 from ls_pipeline.domain.errors import BucketError, PipelineError, QueueError
-from ls_pipeline.domain.notification_setup import (
-    NotificationCheck,
-    check_gcs_notifications,
-    check_s3_notifications,
-)
+from ls_pipeline.domain.notification_setup import NotificationCheck
 from ls_pipeline.resources.environment import webhook_secret
 
 if TYPE_CHECKING:
@@ -21,7 +16,6 @@ if TYPE_CHECKING:
 
     from ls_pipeline.cli.context import CliContext
     from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.queue import Queue
     from ls_pipeline.settings.model import Source
 
 
@@ -36,21 +30,13 @@ def check_queue(source: Source, cli: CliContext) -> Iterator[Check]:
         return
     yield Check("queue", "ok", f"Messages of {queue.address} can be received and deleted.")
     try:
-        result = _check_notifications(source, queue, cli)
+        bucket = bucket_of(source, cli.s3, cli.gcs)
+        result = bucket.check_notifications(queue.destination, source.params.filter.folder)
     except (BucketError, QueueError) as error:
         message = f"The bucket's notifications can't be read. {error.message}"
         result = NotificationCheck("skipped", message)
     hint = "Run the commands below." if result.state == "warning" else ""
     yield Check("notifications", result.state, result.message, hint)
-
-
-def _check_notifications(source: Source, queue: Queue, cli: CliContext) -> NotificationCheck:
-    folder = source.params.filter.folder
-    bucket: Any = bucket_of(source, cli.s3, cli.gcs)
-    if source.cloud == "s3":
-        return check_s3_notifications(bucket.notifications(), queue_arn(source), folder)
-    subscription: Any = queue
-    return check_gcs_notifications(bucket.notifications(), subscription.topic(), folder)
 
 
 def check_webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:
