@@ -31,7 +31,7 @@ def check_queue(source: Source, cli: CliContext) -> Iterator[Check]:
     yield Check("queue", "ok", f"Messages of {queue.address} can be received and deleted.")
     try:
         bucket = bucket_of(source, cli.s3, cli.gcs)
-        result = bucket.check_notifications(queue.destination, source.params.filter.folder)
+        result = bucket.check_notifications(queue.destination(), source.params.filter.folder)
     except (BucketError, QueueError) as error:
         message = f"The bucket's notifications can't be read. {error.message}"
         result = NotificationCheck("skipped", message)
