@@ -20,9 +20,11 @@ from ls_pipeline.resources.queue import QueueOpener
 if TYPE_CHECKING:
     import dagster as dg
 
+    from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.gcs.bucket import GCSBuckets
     from ls_pipeline.resources.label_studio.app import LabelStudio
     from ls_pipeline.resources.s3.bucket import S3Buckets
+    from ls_pipeline.settings.model import Source, Target
 
 DAGSTER_YAML = """\
 # Written once by ls-pipeline. You may change it.
@@ -83,6 +85,10 @@ class CliContext:
         from ls_pipeline.resources.gcs.bucket import GCSBuckets  # slow
 
         return GCSBuckets(retry_seconds=10.0) if self.impatient else GCSBuckets()
+
+    def bucket_of(self, side: Source | Target) -> Bucket:
+        """Return the bucket of a connection's source or target."""
+        return (self.s3 if side.cloud == "s3" else self.gcs).bucket_of(side)
 
     @cached_property
     def queues(self) -> QueueOpener:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.completions import belongs_to
 from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.domain.objects import folder
@@ -45,7 +44,7 @@ def _objects(source: Source | None, cli: CliContext) -> int:
     if source is None:
         return 0
     select = source.params.filter
-    pages = bucket_of(source, cli.s3, cli.gcs).pages(select.folder)
+    pages = cli.bucket_of(source).pages(select.folder)
     return sum(not select.rejected_by(stored.key) for page in pages for stored in page)
 
 
@@ -67,7 +66,7 @@ def _exports(target: Target | None, cli: CliContext) -> tuple[int, int]:
     if target is None:
         return 0, 0
     prefix = target.params.prefix
-    bucket = bucket_of(target, cli.s3, cli.gcs)
+    bucket = cli.bucket_of(target)
     pages = bucket.pages(folder(prefix))
     files = sum(is_completion_key(prefix, stored.key) for page in pages for stored in page)
     snapshots = Snapshots(bucket, prefix)

@@ -106,8 +106,7 @@ def _fetch(cli: CliContext, known: Source | None, uri: str, file: Path) -> None:
     source = Source(type="s3" if scheme == "s3" else "gcs", path=bucket)
     if known and (known.cloud, known.path) == (source.cloud, source.path):
         source = known
-    cloud = cli.s3 if source.cloud == "s3" else cli.gcs
-    file.write_bytes(cloud.bucket_of(source).get(key))
+    file.write_bytes(cli.bucket_of(source).get(key))
 
 
 @contextmanager

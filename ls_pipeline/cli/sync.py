@@ -10,6 +10,7 @@ import click
 
 from ls_pipeline.cli.console import print_json, print_no_connections, show_counts, show_progress
 from ls_pipeline.cli.context import CliContext, end_on_signals
+from ls_pipeline.cli.counts import Counts, count_connection
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
@@ -120,8 +121,6 @@ def _reason(event: dg.DagsterEvent) -> str:
 
 
 def _report(name: str, cli: CliContext, errors: list[str]) -> dict[str, Any]:
-    from ls_pipeline.cli.counts import Counts, count_connection  # slow
-
     account = cli.ledger.account(name)
     try:
         report: dict[str, Any] = dict(asdict(count_connection(name, cli)))

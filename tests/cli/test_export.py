@@ -59,7 +59,7 @@ def test_failure_leaves_nothing_behind(folder, tmp_path):  # noqa: F811
     done = run(folder, "--format", "COCO", "--output", tmp_path / "out")
 
     assert done.exit_code == 1
-    assert "COCO has no form for what this label config labels" in done.stderr
+    assert "COCO has no form for the labels of this label config" in done.stderr
     assert not list(tmp_path.glob("out*"))
 
 
@@ -86,13 +86,12 @@ def test_image_in_the_connections_bucket_is_fetched_with_its_params(tmp_path):
     source = Source(type="s3", path="pictures", params=params)
     asked, bucket = [], MemoryBucket("pictures")
     bucket.put("a.png", b"a", "image/png")
-    cloud = types.SimpleNamespace(bucket_of=lambda part: asked.append(part) or bucket)
-    cli = types.SimpleNamespace(s3=cloud)
+    cli = types.SimpleNamespace(bucket_of=lambda side: asked.append(side) or bucket)
     for uri in ("s3://pictures/a.png", "s3://others/a.png"):
         _fetch(cli, source, uri, tmp_path / "a.png")
 
     assert (tmp_path / "a.png").read_bytes() == b"a"
-    assert [(part.path, part.params.endpoint_url) for part in asked] == [
+    assert [(side.path, side.params.endpoint_url) for side in asked] == [
         ("pictures", "http://127.0.0.1:9"),
         ("others", ""),
     ]

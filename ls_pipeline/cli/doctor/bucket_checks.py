@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.cli.doctor.report import Check
 from ls_pipeline.domain.errors import BucketError
 from ls_pipeline.domain.objects import folder
@@ -33,7 +32,7 @@ def check_source(
     select = source.params.filter
     place = source.root + select.folder
     try:
-        bucket = bucket_of(source, cli.s3, cli.gcs)
+        bucket = cli.bucket_of(source)
         page = next(bucket.pages(select.folder), [])
     except BucketError as error:
         yield Check.from_error("source: list", error)
@@ -85,7 +84,7 @@ def check_target(target: Target, cli: CliContext) -> Iterator[Check]:
     key = f"{folder(target.params.prefix)}{TEST_OBJECT}{secrets.token_hex(8)}"
     body = b"Written by ls-pipeline doctor, which deletes it again.\n"
     try:
-        bucket = bucket_of(target, cli.s3, cli.gcs)
+        bucket = cli.bucket_of(target)
     except BucketError as error:
         yield Check.from_error("target: write", error)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.cli.doctor.report import Check
 from ls_pipeline.cli.servers.webhook_receiver import answers_at
 from ls_pipeline.domain.errors import BucketError, PipelineError, QueueError
@@ -30,7 +29,7 @@ def check_queue(source: Source, cli: CliContext) -> Iterator[Check]:
         return
     yield Check("queue", "ok", f"Messages of {queue.address} can be received and deleted.")
     try:
-        bucket = bucket_of(source, cli.s3, cli.gcs)
+        bucket = cli.bucket_of(source)
         result = bucket.check_notifications(queue.destination(), source.params.filter.folder)
     except (BucketError, QueueError) as error:
         message = f"The bucket's notifications can't be read. {error.message}"

@@ -29,8 +29,9 @@ def bench(empty_ledger):
 
 def cli(bench, target=None):
     stores = {"bucket": bench.bucket, "labels": target or bench.target}
-    s3 = SimpleNamespace(bucket_of=lambda part: stores[part.path])
-    return SimpleNamespace(ledger=bench.ledger, label_studio=bench.app, s3=s3, gcs=None)
+    return SimpleNamespace(
+        ledger=bench.ledger, label_studio=bench.app, bucket_of=lambda side: stores[side.path]
+    )
 
 
 def findings(bench, target=None):
