@@ -31,11 +31,13 @@ class MemoryBucket(ListedBucket):
         keys = [key for key in keys if key.encode() > after]
         more, keys = len(keys) > limit, keys[:limit]
         bodies = [self.objects[key] for key in keys]
-        found = [
+        objects = [
             StoredObject(key, _version(body), len(body))
             for key, body in zip(keys, bodies, strict=True)
         ]
-        return ListingPage(keys[-1] if more else "", lambda: found, str(found) if found else "")
+        return ListingPage(
+            keys[-1] if more else "", lambda: objects, str(objects) if objects else ""
+        )
 
     def get(self, key, version=""):
         self._check()

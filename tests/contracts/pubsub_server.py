@@ -57,20 +57,21 @@ class PubSub:
                 self._lock.wait(0.05)
                 if not context.is_active():
                     return types.PullResponse()
-            given = ready[: request.max_messages]
-            for one in given:
-                waiting[one][1] = time.monotonic() + ACK_SECONDS
+            delivered = ready[: request.max_messages]
+            for ack_id in delivered:
+                waiting[ack_id][1] = time.monotonic() + ACK_SECONDS
             return types.PullResponse(
                 received_messages=[
-                    types.ReceivedMessage(ack_id=one, message=waiting[one][0]) for one in given
+                    types.ReceivedMessage(ack_id=ack_id, message=waiting[ack_id][0])
+                    for ack_id in delivered
                 ]
             )
 
     def acknowledge(self, request, context):
         waiting = self._of(request.subscription, context)
         with self._lock:
-            for one in request.ack_ids:
-                waiting.pop(one, None)
+            for ack_id in request.ack_ids:
+                waiting.pop(ack_id, None)
         return empty_pb2.Empty()
 
     def get_subscription(self, request, context):
@@ -83,7 +84,7 @@ class PubSub:
         return iam_policy_pb2.TestIamPermissionsResponse(permissions=request.permissions)
 
     def _ready(self, waiting):
-        return [one for one, (_, hidden) in waiting.items() if hidden <= time.monotonic()]
+        return [ack_id for ack_id, (_, hidden) in waiting.items() if hidden <= time.monotonic()]
 
     def _of(self, name, context):
         if self.refuses is not None:

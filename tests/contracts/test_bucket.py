@@ -115,7 +115,7 @@ def put(bucket, *keys):
 
 
 def listed(bucket, **how):
-    return [one.key for page in bucket.pages(**how) for one in page]
+    return [stored.key for page in bucket.pages(**how) for stored in page]
 
 
 def test_empty_bucket_lists_no_page(bucket):
@@ -164,13 +164,13 @@ def test_listing_is_the_same_whatever_the_boundaries(bucket):
     cut = [RangeBoundary(key, listed=n) for n, key in enumerate(["", "a/", keys[3], keys[18], "z"])]
     ranges = list(bucket.ranges(range_boundaries=cut))
 
-    assert [one.key for listing_range in ranges for one in listing_range.objects] == keys
+    assert [stored.key for listing_range in ranges for stored in listing_range.objects] == keys
     assert [listing_range.through for listing_range in ranges] == [
         listing_range.objects[-1].key for listing_range in ranges
     ]
 
 
-def test_range_is_given_unread_only_while_nothing_in_it_changes(bucket):
+def test_range_is_unread_only_while_nothing_in_it_changes(bucket):
     put(bucket, "a/1", "a/2", "b/1", "b/2")
     whole = list(bucket.ranges())
     if not whole[0].fingerprint:
@@ -184,8 +184,8 @@ def test_range_is_given_unread_only_while_nothing_in_it_changes(bucket):
     [changed] = bucket.ranges(range_boundaries=cut)
 
     assert same[0] == [ListingRange("b/2", (), same=cut[0])]
-    assert [one.key for one in same[1][0].objects] == ["a/1", "a/2"]
-    assert [one.key for one in changed.objects] == ["a/1", "a/2", "b/1", "b/2"]
+    assert [stored.key for stored in same[1][0].objects] == ["a/1", "a/2"]
+    assert [stored.key for stored in changed.objects] == ["a/1", "a/2", "b/1", "b/2"]
 
 
 def test_listing_after_the_last_key_has_no_page(bucket):
@@ -206,11 +206,11 @@ def test_listing_takes_a_hostile_prefix(bucket):
     assert listed(bucket, prefix="a+b %2F/", after="a+b %2F/") == ["a+b %2F/1"]
 
 
-def test_listing_tells_what_put_told(bucket):
+def test_listing_returns_what_put_returned(bucket):
     stored = bucket.put("a", b"12345", "text/plain")
-    one = next(bucket.pages())[0]
+    stored = next(bucket.pages())[0]
 
-    assert (one.key, one.version, one.size) == (stored.key, stored.version, 5)
+    assert (stored.key, stored.version, stored.size) == (stored.key, stored.version, 5)
 
 
 def test_folder_markers_are_listed(bucket):
@@ -226,7 +226,7 @@ def test_overwriting_changes_the_version(bucket):
     assert first.version != second.version
 
 
-def test_get_gives_the_version_that_was_listed(bucket):
+def test_get_returns_the_version_that_was_listed(bucket):
     stored = bucket.put("a", b"one", "text/plain")
 
     assert bucket.get("a", stored.version) == b"one"
@@ -302,7 +302,7 @@ def test_get_of_an_absent_object_says_so(bucket):
         bucket.get("nowhere")
 
 
-def test_put_onto_a_version_replaces_that_alone(bucket):
+def test_put_if_version_replaces_only_that_version(bucket):
     first = bucket.put("a", b"1", "text/plain", if_version="")
     second = bucket.put("a", b"2", "text/plain", if_version=first.version)
     for stale in ("", first.version):
@@ -312,7 +312,7 @@ def test_put_onto_a_version_replaces_that_alone(bucket):
     assert bucket.get("a", second.version) == b"2"
 
 
-def test_put_onto_a_version_that_is_gone_says_changed(bucket):
+def test_put_if_version_that_is_gone_says_changed(bucket):
     stored = bucket.put("a", b"1", "text/plain")
     bucket.delete("a")
     with pytest.raises(ObjectChangedError, match="a"):
@@ -355,7 +355,7 @@ def test_delete_removes_an_object_and_takes_an_absent_one(bucket):
     ],
     ids=["pages", "get", "put", "put if version", "copy", "delete"],
 )
-def test_missing_bucket_is_told_from_a_missing_object(absent, use):
+def test_missing_bucket_differs_from_a_missing_object(absent, use):
     with pytest.raises(BucketNotFoundError, match="the bucket does not exist"):
         use(absent)
 
@@ -385,13 +385,13 @@ def faulty_s3(environment, fake_server):
 
 
 @pytest.mark.server
-def test_s3_gives_the_bytes_as_stored(request):
+def test_s3_returns_the_bytes_as_stored(request):
     bucket, _ = s3(request)
     body = gzip.compress(b"text")
     bucket.client.put_object(Bucket=bucket.name, Key="a", Body=body, ContentEncoding="gzip")
-    [[one]] = bucket.pages()
+    [[stored]] = bucket.pages()
 
-    assert bucket.get("a") == bucket.get("a", one.version) == body
+    assert bucket.get("a") == bucket.get("a", stored.version) == body
 
 
 def test_s3_without_credentials_says_what_to_set():
@@ -423,7 +423,7 @@ def test_s3_that_does_not_answer_is_unavailable(environment):
         list(nowhere.open("b").pages())
 
 
-def test_s3_body_cut_short_is_no_answer(faulty_s3, fake_server):
+def test_s3_truncated_body_is_an_error(faulty_s3, fake_server):
     fake_server.answer = Answer(b"abc", headers={"ETag": '"e"'}, announced=10)
 
     with pytest.raises(BucketUnavailableError):
@@ -431,14 +431,14 @@ def test_s3_body_cut_short_is_no_answer(faulty_s3, fake_server):
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": '"another"'}])
-def test_s3_error_with_status_200_is_no_object(faulty_s3, fake_server, headers):
+def test_s3_error_with_status_200_is_an_error(faulty_s3, fake_server, headers):
     fake_server.answer = Answer(b"<Error><Code>InternalError</Code></Error>", headers=headers)
 
     with pytest.raises(BucketUnavailableError, match="the answer is not this object"):
         faulty_s3.get("k", "version")
 
 
-def test_s3_body_that_fails_its_checksum_is_no_answer(faulty_s3, fake_server):
+def test_s3_body_with_a_wrong_checksum_is_an_error(faulty_s3, fake_server):
     fake_server.answer = Answer(b"abc", headers={"ETag": '"e"', "x-amz-checksum-crc32": "AAAAAA=="})
 
     with pytest.raises(BucketUnavailableError, match="damaged"):
@@ -455,7 +455,7 @@ def test_s3_body_that_fails_its_checksum_is_no_answer(faulty_s3, fake_server):
     ],
     ids=["nothing", "web page", "error", "cut off"],
 )
-def test_s3_answer_that_is_no_listing_is_no_empty_bucket(faulty_s3, fake_server, body):
+def test_s3_answer_without_a_listing_is_an_error(faulty_s3, fake_server, body):
     fake_server.answer = Answer(body)
 
     with pytest.raises(BucketUnavailableError):
@@ -484,7 +484,7 @@ def test_s3_listing_that_fails_is_asked_for_again(faulty_s3, fake_server, first)
     [{}, {"ETag": '"other"'}, {"ETag": '"e"', "x-amz-checksum-sha256": "AAAA"}],
     ids=["nothing", "another ETag", "another checksum"],
 )
-def test_s3_put_that_is_not_confirmed_is_told(faulty_s3, fake_server, headers):
+def test_s3_unconfirmed_put_is_an_error(faulty_s3, fake_server, headers):
     fake_server.answer = Answer(headers=headers)
 
     with pytest.raises(BucketUnavailableError, match="did not confirm"):
@@ -526,7 +526,7 @@ def test_s3_refusal_says_what_to_do(faulty_s3, fake_server, code, status, error,
     assert "secret-of-ours" not in str(caught.value)
 
 
-def test_s3_name_that_is_none_is_told(environment):
+def test_s3_illegal_name_is_an_error(environment):
     with pytest.raises(BucketError, match=r'Invalid bucket name "a b"\. Correct it'):
         list(S3Buckets(endpoint_url="http://127.0.0.1:9").open("a b").pages())
 
@@ -541,7 +541,7 @@ def faulty_gcs(environment, fake_server):
 
 
 @pytest.mark.server
-def test_gcs_gives_the_bytes_as_stored(request):
+def test_gcs_returns_the_bytes_as_stored(request):
     bucket, _ = gcs(request)
     body = gzip.compress(b"text")
     blob = bucket.client.bucket(bucket.name).blob("a")
@@ -578,28 +578,28 @@ def test_gcs_that_does_not_answer_is_unavailable_soon(environment):
     assert time.monotonic() - started < 10
 
 
-def test_gcs_body_cut_short_is_no_answer(faulty_gcs, fake_server):
+def test_gcs_truncated_body_is_an_error(faulty_gcs, fake_server):
     fake_server.answer = Answer(b"abc", announced=10)
 
     with pytest.raises(BucketUnavailableError):
         faulty_gcs.get("k")
 
 
-def test_gcs_body_that_fails_its_checksum_is_no_answer(faulty_gcs, fake_server):
+def test_gcs_body_with_a_wrong_checksum_is_an_error(faulty_gcs, fake_server):
     fake_server.answer = Answer(b"abc", headers={"x-goog-hash": "crc32c=AAAAAA=="})
 
     with pytest.raises(BucketUnavailableError, match="damaged"):
         faulty_gcs.get("k")
 
 
-def test_gcs_web_page_is_no_empty_bucket(faulty_gcs, fake_server):
+def test_gcs_web_page_is_an_error(faulty_gcs, fake_server):
     fake_server.answer = Answer(b"<html><body>Log in</body></html>")
 
     with pytest.raises(BucketUnavailableError):
         list(faulty_gcs.pages())
 
 
-def test_gcs_put_that_is_not_confirmed_is_told(faulty_gcs, fake_server):
+def test_gcs_unconfirmed_put_is_an_error(faulty_gcs, fake_server):
     fake_server.answer = Answer(b'{"name": "k", "generation": "1"}')
 
     with pytest.raises(BucketUnavailableError, match="did not confirm"):
@@ -626,6 +626,6 @@ def test_gcs_refusal_says_what_to_do(faulty_gcs, fake_server, status, error, adv
     assert "http" not in str(caught.value)
 
 
-def test_gcs_name_that_is_none_is_told(faulty_gcs):
+def test_gcs_illegal_name_is_an_error(faulty_gcs):
     with pytest.raises(BucketError, match="start and end with a number or letter"):
         GCSBuckets(project="p").open("_b").get("k")

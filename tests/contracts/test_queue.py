@@ -90,7 +90,7 @@ def place(request):
 
 
 def bodies(messages):
-    return sorted(one.body for one in messages)
+    return sorted(message.body for message in messages)
 
 
 def test_what_was_sent_is_received(place):
@@ -104,7 +104,7 @@ def test_acknowledged_messages_do_not_come_again_and_the_others_do(place):
     for n in range(30):
         place.send(str(n))
     received = place.queue.receive(100, 1.0)
-    done = [one for one in received if one.body != "7"]
+    done = [message for message in received if message.body != "7"]
     place.queue.acknowledge(done)
     place.queue.acknowledge(done)
     time.sleep(place.hidden + 0.2)
@@ -116,10 +116,10 @@ def test_acknowledged_messages_do_not_come_again_and_the_others_do(place):
 def test_no_more_are_received_than_asked_for(place):
     for n in range(30):
         place.send(f"{n:02}")
-    some, rest = place.queue.receive(25, 1.0), place.queue.receive(25, 1.0)
+    first, rest = place.queue.receive(25, 1.0), place.queue.receive(25, 1.0)
 
-    assert (len(some), len(rest)) == (25, 5)
-    assert bodies([*some, *rest]) == [f"{n:02}" for n in range(30)]
+    assert (len(first), len(rest)) == (25, 5)
+    assert bodies([*first, *rest]) == [f"{n:02}" for n in range(30)]
 
 
 def test_probe_takes_nothing_out(place):
@@ -139,7 +139,7 @@ def test_absent_queue_says_what_to_do(place, use):
         getattr(place.absent, use)(*arguments)
 
 
-def test_empty_queue_gives_nothing_and_soon(place):
+def test_empty_queue_returns_nothing_and_soon(place):
     began = time.monotonic()
 
     assert place.queue.receive(10, 1.0) == []
@@ -291,7 +291,7 @@ def test_attributes_come_with_the_message(request, on_pubsub):
 
 
 @pytest.mark.server
-def test_client_that_is_not_installed_is_said(on_pubsub, environment):
+def test_client_that_is_not_installed_is_an_error(on_pubsub, environment):
     environment.setattr(pubsub_module, "find_spec", lambda _name: None)
 
     with pytest.raises(QueueError, match=r"Run pip install 'ls-pipeline\[pubsub\]'"):
@@ -310,10 +310,10 @@ SQS = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
 
 def test_queue_is_opened_once_for_all_that_reach_it_alike():
     queues, role = QueueOpener(), "arn:aws:iam::123456789012:role/labels"
-    one, other = (queues.open(named("s3", SQS, prefix=prefix)) for prefix in "ab")
+    first, second = (queues.open(named("s3", SQS, prefix=prefix)) for prefix in "ab")
 
-    assert one is other
-    assert one is not queues.open(named("s3", SQS, role_arn=role))
+    assert first is second
+    assert first is not queues.open(named("s3", SQS, role_arn=role))
     assert queues.open(named("gcs", "projects/p/subscriptions/s")).address.endswith("/s")
 
 

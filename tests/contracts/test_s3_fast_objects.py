@@ -46,7 +46,7 @@ def test_version_is_asked_for_as_it_was_listed(bucket, fake_server):
     assert request.headers["x-amz-security-token"] == "for a while"
 
 
-def test_address_of_another_variable_leads_nobody_astray(bucket, fake_server, environment):
+def test_address_of_another_variable_is_ignored(bucket, fake_server, environment):
     environment.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
     fake_server.answer = stored(BODY)
 
@@ -78,7 +78,7 @@ def test_bucket_of_such_versions_is_left_to_botocore(bucket, fake_server):
     assert list(map(is_botocore, fake_server.requests)) == [True]
 
 
-def test_object_that_is_gone_is_not_what_is_given_up(bucket, fake_server):
+def test_missing_objects_do_not_make_it_give_up(bucket, fake_server):
     fake_server.answer = lambda request: (
         stored(BODY) if request.path.endswith("here") else s3_refusal("NoSuchKey", 404)
     )
@@ -94,9 +94,9 @@ def test_object_that_is_gone_is_not_what_is_given_up(bucket, fake_server):
 
 
 def test_store_that_encrypts_is_left_to_botocore_after_the_first_object(bucket, fake_server):
-    told = {"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"}
+    headers = {"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"}
     sent = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
-    fake_server.answer = Answer(headers={**told, "x-amz-checksum-sha256": sent})
+    fake_server.answer = Answer(headers={**headers, "x-amz-checksum-sha256": sent})
     for number in range(5):
         bucket.put(f"{number}", BODY, "application/json")
 
@@ -112,7 +112,7 @@ def test_upload_in_parts_is_fetched_once(bucket, fake_server):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_object_that_is_not_there_is_told_from_one_that_may_not_be_read(bucket, fake_server, there):
+def test_missing_object_differs_from_a_forbidden_object(bucket, fake_server, there):
     listing = f"<Contents><Key>a</Key><ETag>{VERSION}</ETag><Size>1</Size></Contents>" * there
     listed = Answer(
         f"<ListBucketResult>{listing}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
@@ -132,7 +132,7 @@ def test_archived_object_is_refused_for_what_it_is(bucket, fake_server):
         bucket.get("a", VERSION)
 
 
-def test_refusal_is_told_in_botocores_words(bucket, fake_server):
+def test_refusal_keeps_botocores_words(bucket, fake_server):
     fake_server.answer = s3_refusal("AccessDenied", 403)
 
     with pytest.raises(BucketAccessError, match="AccessDenied"):

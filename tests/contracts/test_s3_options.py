@@ -55,7 +55,7 @@ def sts_refusal(code, status):
     return Answer(f"<ErrorResponse>{error}</ErrorResponse>".encode(), status)
 
 
-def asked(request):
+def params_of(request):
     return dict(urllib.parse.parse_qsl(request.body.decode()))
 
 
@@ -105,7 +105,7 @@ def test_region_is_signed_with(own_credentials, store):
     assert signer(store.requests[0]) == ("AKIAOWN", "eu-west-3")
 
 
-def test_what_options_leave_empty_the_resource_says(own_credentials, store):
+def test_empty_options_are_the_resources(own_credentials, store):
     resource = S3Buckets(region_name="us-east-2", endpoint_url=store.url)
     list(resource.open("b", S3Options(kms_key_id=KEY)).pages())
 
@@ -115,16 +115,18 @@ def test_what_options_leave_empty_the_resource_says(own_credentials, store):
 def test_two_endpoints_at_once_are_two_stores(own_credentials, fake_server, sts):
     fake_server.answer, sts.answer = (Answer(body, headers=TOLD) for body in (b"one", b"two"))
     resource = S3Buckets()
-    one, two = (resource.open("b", S3Options(endpoint_url=at.url)) for at in (fake_server, sts))
+    first, second = (
+        resource.open("b", S3Options(endpoint_url=at.url)) for at in (fake_server, sts)
+    )
 
-    assert [one.get("k"), two.get("k"), one.get("k")] == [b"one", b"two", b"one"]
+    assert [first.get("k"), second.get("k"), first.get("k")] == [b"one", b"two", b"one"]
 
 
 def test_same_options_share_a_client_whichever_thread_asks(own_credentials):
     resource = S3Buckets()
     options = [S3Options(region_name="eu-west-3", kms_key_id=str(n)) for n in range(16)]
     with ThreadPoolExecutor(16) as threads:
-        opened = list(threads.map(lambda one: resource.open("b", one), options))
+        opened = list(threads.map(lambda option: resource.open("b", option), options))
 
     assert len({id(bucket.client) for bucket in opened}) == 1
 
@@ -142,9 +144,12 @@ def test_params_of_source_and_target_are_options(own_credentials, store):
     bucket_of(source, s3, gcs).get("k")
     bucket_of(target, s3, gcs).put("k", b"abc", "text/plain")
 
-    key = [one.headers.get("x-amz-server-side-encryption-aws-kms-key-id") for one in store.requests]
+    key = [
+        request.headers.get("x-amz-server-side-encryption-aws-kms-key-id")
+        for request in store.requests
+    ]
     assert key[:2] == [None, KEY]
-    assert {signer(one)[1] for one in store.requests} == {"eu-west-3"}
+    assert {signer(request)[1] for request in store.requests} == {"eu-west-3"}
 
 
 # -- role ---------------------------------------------------------------------------------
@@ -153,7 +158,7 @@ def test_params_of_source_and_target_are_options(own_credentials, store):
 def test_role_is_assumed_with_own_credentials_and_external_id(in_role, sts):
     list(in_role.pages())
     (request,) = sts.requests
-    sent = asked(request)
+    sent = params_of(request)
 
     assert signer(request) == ("AKIAOWN", "us-east-1")
     assert (sent["Action"], sent["RoleArn"], sent["ExternalId"], sent["RoleSessionName"]) == (
@@ -172,10 +177,10 @@ def test_bucket_is_asked_in_the_role(in_role, store):
     assert request.headers["x-amz-security-token"] == "token-1"
 
 
-def test_no_external_id_is_sent_where_none_is_given(in_role, store, sts):
+def test_no_external_id_is_sent_without_one(in_role, store, sts):
     list(S3Buckets().open("b", S3Options(endpoint_url=store.url, role_arn=ROLE)).pages())
 
-    assert "ExternalId" not in asked(sts.requests[-1])
+    assert "ExternalId" not in params_of(sts.requests[-1])
 
 
 def test_opening_asks_sts_nothing(in_role, sts):
@@ -194,7 +199,7 @@ def test_role_that_is_about_to_expire_is_renewed(in_role, store, sts):
     list(in_role.pages())
     list(in_role.pages())
 
-    assert [signer(one)[0] for one in store.requests] == ["ASIA1", "ASIA2"]
+    assert [signer(request)[0] for request in store.requests] == ["ASIA1", "ASIA2"]
 
 
 USES = [
@@ -265,7 +270,7 @@ def test_sts_that_answers_anything_else_is_unavailable(in_role, sts):
 
 @pytest.mark.parametrize("use", USES, ids=["list", "get", "put"])
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"])
-def test_key_with_a_line_break_is_told_by_its_name_alone(own_credentials, store, name, use):
+def test_key_with_a_line_break_is_named_but_not_shown(own_credentials, store, name, use):
     own_credentials.setenv(name, "secret-of-ours\n")
 
     with pytest.raises(BucketAccessError, match=f"{name} holds a line break") as caught:
@@ -285,8 +290,11 @@ def test_no_secret_is_shown(in_role, caplog, sts):
 
 
 def test_key_is_named_with_each_put(with_key, store):
-    told = {"ETag": '"900150983cd24fb0d6963f7d28e17f72"', "x-amz-server-side-encryption": "aws:kms"}
-    store.answer = Answer(headers=told)
+    headers = {
+        "ETag": '"900150983cd24fb0d6963f7d28e17f72"',
+        "x-amz-server-side-encryption": "aws:kms",
+    }
+    store.answer = Answer(headers=headers)
     with_key.put("k", b"abc", "text/plain")
     headers = store.requests[0].headers
 
@@ -294,7 +302,7 @@ def test_key_is_named_with_each_put(with_key, store):
     assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == KEY
 
 
-def test_store_that_does_not_encrypt_is_told(with_key, store):
+def test_store_that_does_not_encrypt_is_an_error(with_key, store):
     store.answer = Answer(headers={"ETag": '"900150983cd24fb0d6963f7d28e17f72"'})
 
     with pytest.raises(BucketError, match="without encrypting"):
@@ -302,10 +310,10 @@ def test_store_that_does_not_encrypt_is_told(with_key, store):
 
 
 @pytest.mark.parametrize("held", [b"abc", b"other"], ids=["these bytes", "others"])
-def test_encrypted_object_is_read_back_where_no_checksum_is_told(with_key, store, held):
-    told = Answer(headers={"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"})
+def test_encrypted_object_without_a_checksum_is_read_back(with_key, store, held):
+    answer = Answer(headers={"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"})
     read = Answer(held, headers={"ETag": '"of-the-cipher"'})
-    store.answer = lambda request: told if request.method == "PUT" else read
+    store.answer = lambda request: answer if request.method == "PUT" else read
 
     if held == b"abc":
         assert with_key.put("k", b"abc", "text/plain").version == "of-the-cipher"
@@ -332,9 +340,9 @@ def test_refusal_of_kms_says_what_to_do(with_key, store, code, status, error, ad
     assert caught.type is error
 
 
-def test_key_that_is_not_allowed_is_told_from_a_bucket_that_is_not(with_key, store):
-    said = b"not authorized to perform: kms:GenerateDataKey on resource: " + KEY.encode()
-    body = b"<Error><Code>AccessDenied</Code><Message>%b</Message></Error>" % said
+def test_forbidden_key_differs_from_a_forbidden_bucket(with_key, store):
+    message = b"not authorized to perform: kms:GenerateDataKey on resource: " + KEY.encode()
+    body = b"<Error><Code>AccessDenied</Code><Message>%b</Message></Error>" % message
     store.answer = Answer(body, 403)
 
     with pytest.raises(BucketAccessError, match=rf"{KEY}.*Allow .* kms:GenerateDataKey"):
@@ -392,7 +400,7 @@ def test_connections_with_endpoints_of_their_own_reach_two_servers(s3_world, s3_
         opened[0].put("first", b"1", "text/plain")
         opened[1].put("second", b"2", "text/plain")
 
-        assert [[one.key for one in next(bucket.pages())] for bucket in opened] == [
+        assert [[stored.key for stored in next(bucket.pages())] for bucket in opened] == [
             ["first"],
             ["second"],
         ]

@@ -1,23 +1,49 @@
+import itertools
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
-from ls_pipeline.resources.client_cache import SECONDS, TTLCache
+import pytest
+
+from ls_pipeline.resources.client_cache import SECONDS, OncePerKey, TTLCache
 
 
-class Circle:
-    """As clients are: it holds itself."""
+class Cycle:
+    """Refers to itself, as clients do."""
 
     def __init__(self):
         self.itself = self
 
 
-def test_the_same_is_given_for_a_while_then_another_and_what_was_is_gone():
+def test_value_is_replaced_and_freed_after_its_lifetime():
     now = [0.0]
-    kept = TTLCache(Circle, lambda: now[0])
-    first = weakref.ref(kept.get())
+    cache = TTLCache(Cycle, lambda: now[0])
+    first = weakref.ref(cache.get())
     now[0] = SECONDS - 1
-    same = kept.get() is first()
+    same = cache.get() is first()
     now[0] = SECONDS
-    second = kept.get()
+    second = cache.get()
 
     assert (same, first()) == (True, None)
-    assert kept.get() is second
+    assert cache.get() is second
+
+
+def test_value_of_a_key_is_created_once_for_all_threads():
+    values, numbers, start = OncePerKey(), itertools.count(), threading.Barrier(8)
+
+    def get(key):
+        start.wait()
+        return values.get(key, lambda: (key, next(numbers)))
+
+    with ThreadPoolExecutor(8) as threads:
+        results = set(threads.map(get, "aabbaabb"))
+
+    assert sorted(results) in ([("a", 0), ("b", 1)], [("a", 1), ("b", 0)])
+
+
+def test_value_that_could_not_be_created_is_tried_again():
+    values = OncePerKey()
+    with pytest.raises(ZeroDivisionError):
+        values.get("a", lambda: 1 / 0)
+
+    assert values.get("a", lambda: 2) == 2

@@ -56,20 +56,20 @@ def files(folder):
 def test_formats_are_the_converters():
     from label_studio_sdk.converter.converter import Format
 
-    assert set(FORMATS) <= {one.name for one in Format}
+    assert set(FORMATS) <= {item.name for item in Format}
 
 
 def test_coco_names_images_by_their_uri_and_keeps_every_box(tmp_path):
     convert(PICTURES, BOXES, "COCO", tmp_path)
-    found = json.loads((tmp_path / "result.json").read_text())
-    names = {one["id"]: one["name"] for one in found["categories"]}
+    result = json.loads((tmp_path / "result.json").read_text())
+    names = {item["id"]: item["name"] for item in result["categories"]}
 
-    assert [one["file_name"] for one in found["images"]] == [
+    assert [item["file_name"] for item in result["images"]] == [
         "s3://bucket/a/x.png",
         "s3://bucket/b/x.png",
     ]
-    assert [names[one["category_id"]] for one in found["annotations"]] == ["car", "bus", "car"]
-    assert found["annotations"][0]["bbox"] == [10.0, 10.0, 30.0, 20.0]
+    assert [names[item["category_id"]] for item in result["annotations"]] == ["car", "bus", "car"]
+    assert result["annotations"][0]["bbox"] == [10.0, 10.0, 30.0, 20.0]
 
 
 @pytest.mark.parametrize(
@@ -83,19 +83,19 @@ def test_images_of_one_name_in_two_folders_stay_two(tmp_path, name, folder, endi
 
 @pytest.mark.parametrize("name", ["YOLO", "VOC"])
 def test_annotations_of_one_image_are_a_file_each(tmp_path, name):
-    one, other = picture(1, "s3://bucket/a/x.png", "car"), picture(2, "", "bus")
-    both = {**one, "annotations": one["annotations"] + other["annotations"]}
+    first, second = picture(1, "s3://bucket/a/x.png", "car"), picture(2, "", "bus")
+    both = {**first, "annotations": first["annotations"] + second["annotations"]}
     convert([both], BOXES, name, tmp_path)
-    found = [body for path, body in files(tmp_path).items() if "1-1-x" in path or "1-2-x" in path]
+    bodies = [body for path, body in files(tmp_path).items() if "1-1-x" in path or "1-2-x" in path]
 
-    assert len(found) == len(set(found)) == 2
+    assert len(bodies) == len(set(bodies)) == 2
 
 
 def test_images_of_one_name_in_one_task_stay_two(tmp_path):
     config = BOXES.replace("</View>", '<Image name="j" value="$before"/></View>')
-    one = picture(1, "s3://bucket/new/x.png", "car")
-    one["data"]["before"] = "s3://bucket/old/x.png"
-    convert([one], config, "JSON", tmp_path, lambda uri, file: file.write_text(uri))
+    task = picture(1, "s3://bucket/new/x.png", "car")
+    task["data"]["before"] = "s3://bucket/old/x.png"
+    convert([task], config, "JSON", tmp_path, lambda uri, file: file.write_text(uri))
 
     assert {body.decode() for path, body in files(tmp_path).items() if path != "result.json"} == {
         "s3://bucket/new/x.png",
@@ -116,17 +116,17 @@ def test_text_with_carriage_returns_is_left_as_it_is(tmp_path):
 
 
 def test_images_are_fetched_on_demand(tmp_path):
-    asked = []
+    uris = []
 
     def fetch(uri, file):
-        asked.append(uri)
+        uris.append(uri)
         file.write_bytes(b"picture")
 
     convert(PICTURES, BOXES, "COCO", tmp_path, fetch)
-    found = json.loads((tmp_path / "result.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text())
 
-    assert asked == ["s3://bucket/a/x.png", "s3://bucket/b/x.png"]
-    assert [one["file_name"] for one in found["images"]] == ["images/1-x.png", "images/2-x.png"]
+    assert uris == ["s3://bucket/a/x.png", "s3://bucket/b/x.png"]
+    assert [item["file_name"] for item in result["images"]] == ["images/1-x.png", "images/2-x.png"]
     assert files(tmp_path)["images/2-x.png"] == b"picture"
 
 
@@ -148,7 +148,7 @@ def test_spans_become_conll(tmp_path):
     assert b"Anna -X- _ B-PER\nsings -X- _ O" in files(tmp_path)["result.conll"]
 
 
-def test_format_that_does_not_fit_is_told_with_those_that_do(tmp_path):
+def test_format_that_does_not_fit_names_those_that_do(tmp_path):
     with pytest.raises(FormatError, match=r"COCO has no form .* CONLL2003"):
         convert([], SPANS, "COCO", tmp_path)
 
@@ -177,7 +177,7 @@ def test_paths_in_tasks_are_not_read(tmp_path):
     assert not [body for body in files(tmp_path / "out").values() if b"secret" in body]
 
 
-def test_converter_that_fails_is_told(tmp_path):
+def test_converter_that_fails_is_a_format_error(tmp_path):
     broken = {**PICTURES[0], "annotations": [{"id": 1, "result": [{"from_name": "b"}]}]}
     with pytest.raises(FormatError, match="converter failed at COCO: KeyError"):
         convert([broken], BOXES, "COCO", tmp_path)

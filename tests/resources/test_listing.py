@@ -28,20 +28,20 @@ class Store:
 
     def __init__(self, names, size=1000, empty=()):
         self.keys, self.size, self.empty = sorted(names, key=str.encode), size, empty
-        self.asked = []
+        self.requests = []
         self.lock = threading.Lock()
 
     def fetch(self, after, token, limit):
         with self.lock:
-            self.asked.append((after, token))
+            self.requests.append((after, token))
         last, _, hidden = token.partition("|")
         first = bisect_right(self.keys, last or after)
         if first in self.empty and not hidden:
             return ListingPage(f"{last or after}|hidden", list)
         end = first + min(self.size, limit)
-        some = [StoredObject(key, "1", 1) for key in self.keys[first:end]]
+        page = [StoredObject(key, "1", 1) for key in self.keys[first:end]]
         more = end < len(self.keys)
-        return ListingPage(some[-1].key if more else "", lambda: some, str(some) if some else "")
+        return ListingPage(page[-1].key if more else "", lambda: page, str(page) if page else "")
 
 
 def cut_at(keys):
@@ -54,9 +54,9 @@ def ranges(store, after="", range_boundaries=()):
 
 def listed(store, after="", range_boundaries=()):
     return [
-        one.key
+        stored.key
         for listing_range in ranges(store, after, range_boundaries)
-        for one in listing_range.objects
+        for stored in listing_range.objects
     ]
 
 
@@ -88,22 +88,25 @@ def test_listing_is_the_same_whatever_the_boundaries(names, size, empty, range_b
 def test_range_boundaries_that_fit_cost_no_request_more():
     names = [f"{n:06}" for n in range(100 * 999)]
     store = Store(names)
-    found = listed(store, range_boundaries=cut_at(names[998::999]))
+    keys = listed(store, range_boundaries=cut_at(names[998::999]))
 
-    assert (found, len(store.asked)) == (names, 101)
+    assert (keys, len(store.requests)) == (names, 101)
 
 
 def test_short_listing_is_one_request():
     store = Store(["a", "b"])
 
-    assert (listed(store, range_boundaries=cut_at("ab")), store.asked) == (["a", "b"], [("", "")])
+    assert (listed(store, range_boundaries=cut_at("ab")), store.requests) == (
+        ["a", "b"],
+        [("", "")],
+    )
 
 
 def test_first_page_is_asked_for_alone():
     store = Store([f"{n:06}" for n in range(5000)])
     next(list_ranges("s3://b/", store.fetch, "", cut_at(store.keys[998::999])))
 
-    assert store.asked == [("", "")]
+    assert store.requests == [("", "")]
 
 
 def test_what_waits_is_bounded():
@@ -112,10 +115,10 @@ def test_what_waits_is_bounded():
     taken = sum(1 for _page, _ in zip(pages, range(500), strict=False))
     pages.close()
 
-    assert len(store.asked) <= taken + (PARALLEL_RANGES + 1) * PAGES_AHEAD
+    assert len(store.requests) <= taken + (PARALLEL_RANGES + 1) * PAGES_AHEAD
 
 
-def test_pages_before_a_failure_are_given():
+def test_pages_before_a_failure_are_returned():
     store = Store([f"{n:06}" for n in range(5000)])
 
     def fetch(after, token, limit):
@@ -123,51 +126,51 @@ def test_pages_before_a_failure_are_given():
             raise OSError
         return store.fetch(after, token, limit)
 
-    found = []
+    objects = []
     with pytest.raises(OSError):  # noqa: PT011, PT012
         for listing_range in list_ranges("s3://b/", fetch, "", cut_at(store.keys[499::500])):
-            found += listing_range.objects
+            objects += listing_range.objects
 
-    assert [one.key for one in found] == store.keys[:3000]
+    assert [stored.key for stored in objects] == store.keys[:3000]
 
 
 names_of = st.sets(st.integers(0, 200), max_size=60)
 
 
 @given(names_of, names_of, st.integers(1, 20))
-def test_ranges_are_given_unread_only_where_nothing_changed(before, after, size):
-    was, now = ([f"{n:04}" for n in sorted(some)] for some in (before, after))
-    range_boundaries = passed(Store(was, size))
-    found = ranges(Store(now, size), "", range_boundaries)
+def test_ranges_are_unread_only_if_nothing_changed(before, after, size):
+    old_keys, new_keys = ([f"{n:04}" for n in sorted(numbers)] for numbers in (before, after))
+    range_boundaries = passed(Store(old_keys, size))
+    listed_ranges = ranges(Store(new_keys, size), "", range_boundaries)
     at, seen = "", []
-    for listing_range in found:
+    for listing_range in listed_ranges:
         if listing_range.same:
-            seen += [key for key in was if at < key <= listing_range.through]
-        seen += [one.key for one in listing_range.objects]
+            seen += [key for key in old_keys if at < key <= listing_range.through]
+        seen += [stored.key for stored in listing_range.objects]
         at = listing_range.through
 
-    assert seen == now
+    assert seen == new_keys
 
 
 def test_what_did_not_change_is_not_read():
     names = [f"{n:06}" for n in range(100 * PAGE)]
     range_boundaries = passed(Store(names))
-    found = ranges(store := Store([*names, "new"]), "", range_boundaries)
+    listed_ranges = ranges(store := Store([*names, "new"]), "", range_boundaries)
 
-    assert [list(listing_range.objects) for listing_range in found if listing_range.objects] == [
-        [StoredObject("new", "1", 1)]
-    ]
-    assert len(store.asked) == 101
+    assert [
+        list(listing_range.objects) for listing_range in listed_ranges if listing_range.objects
+    ] == [[StoredObject("new", "1", 1)]]
+    assert len(store.requests) == 101
 
 
 def test_range_that_grew_is_read_and_the_others_are_not():
     names = [f"{n:06}" for n in range(10 * PAGE)]
     range_boundaries = passed(Store(names))
-    found = ranges(Store([*names, "002000x"]), "", range_boundaries)
+    listed_ranges = ranges(Store([*names, "002000x"]), "", range_boundaries)
 
-    assert [listing_range.through for listing_range in found if listing_range.same] == names[
-        PAGE - 1 :: PAGE
-    ][:2] + (names[PAGE - 1 :: PAGE][3:])
+    assert [
+        listing_range.through for listing_range in listed_ranges if listing_range.same
+    ] == names[PAGE - 1 :: PAGE][:2] + (names[PAGE - 1 :: PAGE][3:])
 
 
 def test_range_boundaries_settle():
@@ -176,10 +179,10 @@ def test_range_boundaries_settle():
     store = Store(sorted([*names[5:4000], *names[4100:], "002000x"]))
     for _ in range(3):
         range_boundaries = passed(store, range_boundaries)
-    found = ranges(store, "", range_boundaries)
+    listed_ranges = ranges(store, "", range_boundaries)
 
-    assert all(listing_range.same for listing_range in found)
-    assert len(found) == len(range_boundaries) <= 12
+    assert all(listing_range.same for listing_range in listed_ranges)
+    assert len(listed_ranges) == len(range_boundaries) <= 12
 
 
 @pytest.mark.parametrize("size", [4, 2])
@@ -195,7 +198,7 @@ def test_keys_in_another_order_are_an_error(size):
         list(list_ranges("s3://b/", fetch))
 
 
-def test_page_that_comes_twice_is_no_other_order():
+def test_repeated_page_is_not_another_order():
     page = [StoredObject(key, "1", 1) for key in ("a", "b")]
     answers = [
         ListingPage("1", lambda: page),
@@ -203,7 +206,7 @@ def test_page_that_comes_twice_is_no_other_order():
         ListingPage("", list),
     ]
 
-    assert [one.through for one in list_ranges("s3://b/", lambda *_: answers.pop(0))] == [
+    assert [listed.through for listed in list_ranges("s3://b/", lambda *_: answers.pop(0))] == [
         "b",
         "b",
     ]

@@ -39,7 +39,7 @@ def put(bucket, **objects):
 
 
 def listed(bucket):
-    return [one for page in bucket.pages() for one in page]
+    return [stored for page in bucket.pages() for stored in page]
 
 
 def follow(copy, bucket, through=None):
@@ -70,7 +70,7 @@ def test_nothing_is_written_beside_the_copy(copy, bucket, tmp_path):
     bucket.put("../../../../../../../../tmp/x", b"", "text/plain")
     follow(copy, bucket)
 
-    assert [one.name for one in tmp_path.iterdir()] == ["copy"]
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
 def test_unchanged_objects_are_not_fetched_again(copy, bucket):
@@ -90,7 +90,7 @@ def test_replaced_added_and_removed_objects_are_followed(copy, bucket):
 
     assert contents(copy) == {"d.txt": b"new", "e.txt": b"e", "f.txt": b"f"}
     assert (done.fetched, done.removed, done.kept) == (2, 1, 1)
-    assert sorted(one.name for one in copy.files.iterdir()) == ["d.txt", "e.txt", "f.txt"]
+    assert sorted(path.name for path in copy.files.iterdir()) == ["d.txt", "e.txt", "f.txt"]
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"longer")])
@@ -109,8 +109,8 @@ def test_object_that_changes_while_it_is_read_keeps_its_old_file(copy, bucket):
     seen = listed(bucket)
     seen[0] = StoredObject("a.txt", "another version", 3)
 
-    def changed(one, file):
-        raise ObjectChangedError(bucket.uri(one.key))
+    def changed(stored, file):
+        raise ObjectChangedError(bucket.uri(stored.key))
 
     done = copy.update(Wrapped(bucket, download=changed), seen)
 
@@ -130,10 +130,10 @@ def test_object_that_vanished_meanwhile_is_left_out(copy, bucket):
 def test_object_that_may_not_be_read_stops_no_other(copy, bucket):
     put(bucket, **{"a.txt": b"a", "b.txt": b"b"})
 
-    def refuse(one, file):
-        if one.key == "a.txt":
-            raise BucketAccessError(bucket.uri(one.key), "access is refused.")
-        bucket.download(one, file)
+    def refuse(stored, file):
+        if stored.key == "a.txt":
+            raise BucketAccessError(bucket.uri(stored.key), "access is refused.")
+        bucket.download(stored, file)
 
     done = follow(copy, bucket, Wrapped(bucket, download=refuse))
 
@@ -143,9 +143,9 @@ def test_object_that_may_not_be_read_stops_no_other(copy, bucket):
     )
 
 
-def test_body_that_comes_short_is_no_file(copy, bucket):
+def test_truncated_body_is_an_error(copy, bucket):
     put(bucket, **{"a.txt": b"whole"})
-    short = Wrapped(bucket, download=lambda one, file: file.write(b"wh"))
+    short = Wrapped(bucket, download=lambda stored, file: file.write(b"wh"))
 
     with pytest.raises(BucketUnavailableError, match="only 2 of its 5 bytes arrived"):
         follow(copy, bucket, short)
@@ -166,7 +166,7 @@ def test_link_that_leads_out_is_refused_and_nothing_is_touched_there(copy, bucke
     assert (outside / "b.txt").read_bytes() == b"a"
 
 
-def test_disk_that_refuses_is_told_in_a_sentence(copy, bucket, monkeypatch):
+def test_disk_that_refuses_is_reported_in_a_sentence(copy, bucket, monkeypatch):
     put(bucket, **{"a.txt": b"a"})
 
     def full(*_):
@@ -182,10 +182,10 @@ class Full:
         raise OSError(28, "No space left on device")
 
 
-def test_disk_that_is_full_is_not_taken_for_the_network(copy, bucket):
+def test_full_disk_is_not_a_network_error(copy, bucket):
     put(bucket, **{"a.txt": b"a"})
 
-    def fill(one, file):
+    def fill(stored, file):
         file._file = Full()
         file.write(b"a")
 
@@ -208,11 +208,11 @@ class Doom:
             raise Killed
 
     def around(self, call):
-        def wrapped(*args, **how):
+        def wrapped(*args, **options):
             self.step()
-            found = call(*args, **how)
+            result = call(*args, **options)
             self.step()
-            return found
+            return result
 
         return wrapped
 
@@ -261,10 +261,10 @@ def test_copy_killed_anywhere_and_run_again_is_as_if_never_killed(tmp_path, firs
 def test_what_an_interrupted_copy_had_is_not_fetched_again(copy, bucket):
     put(bucket, **{f"{n:03}.txt": b"x" for n in range(100)})
 
-    def download(one, file):
-        if one.key == "080.txt":
+    def download(stored, file):
+        if stored.key == "080.txt":
             raise Killed
-        bucket.download(one, file)
+        bucket.download(stored, file)
 
     with pytest.raises(Killed):
         follow(copy, bucket, Wrapped(bucket, download=download))

@@ -41,9 +41,9 @@ def test_object_is_read_whole():
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1)))
 def test_any_key_that_is_quoted_comes_back(keys):
-    found = objects_in(answer(*map(quote_plus, keys), frame=END + URL))
+    objects = objects_in(answer(*map(quote_plus, keys), frame=END + URL))
 
-    assert [one.key for one in found] == keys
+    assert [stored.key for stored in objects] == keys
 
 
 def test_key_that_is_not_quoted_is_taken_as_it_is():
@@ -72,12 +72,12 @@ def test_store_without_a_namespace_is_read():
 
 
 def test_time_that_is_written_otherwise_hides_no_object():
-    (one,) = objects_in(answer("a", modified="Fri, 02 Jan 2026 03:04:05 GMT"))
+    (stored,) = objects_in(answer("a", modified="Fri, 02 Jan 2026 03:04:05 GMT"))
 
-    assert (one.key, one.modified) == ("a", None)
+    assert (stored.key, stored.modified) == ("a", None)
 
 
-def test_token_tells_that_more_follows():
+def test_token_asks_for_the_next_page():
     more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
 
     assert parse_listing(answer("a", frame=more)).token == "t"
@@ -97,7 +97,7 @@ def test_token_tells_that_more_follows():
     ],
     ids=["nothing", "web page", "cut", "no end", "no token", "no size", "odd size", "entity"],
 )
-def test_what_is_no_whole_listing_is_refused(body):
+def test_incomplete_listing_is_refused(body):
     with pytest.raises(ValueError):  # noqa: PT011 - whatever is wrong with it
         objects_in(body)
 
