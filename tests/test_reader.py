@@ -1,4 +1,4 @@
-"""Snapshots as a training job reads them: by our reader, and by everybody else's."""
+"""Snapshots as a training job reads them: with our reader, and with others."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ OBJECTS = 40
 
 @pytest.fixture(scope="module")
 def labeled(tmp_path_factory):
-    """Give a connection with two snapshots, of 40 labeled tasks; the first has a label less."""
+    """Yield a bench with two snapshots of 40 labeled tasks; the first lacks one label."""
     bench = Bench(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
     bench.set(target={"prefix": "labels"})
     for number in range(OBJECTS):
@@ -40,7 +40,7 @@ def labeled(tmp_path_factory):
 
 @pytest.fixture
 def folder(labeled, tmp_path):
-    """Give a folder on disk that holds what the target does."""
+    """Return a folder on disk with the target's content."""
     for key, body in labeled.target.objects.items():
         file = tmp_path / "bucket" / key
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def test_folder_may_be_named_in_several_ways(folder, where):
     assert open_snapshot(f"{folder}{where}").name.startswith("00000002-")
 
 
-def test_targets_own_folder_may_have_that_name(folder, tmp_path):
+def test_targets_folder_may_be_called_training_data(folder, tmp_path):
     own = tmp_path / "training_data"
     folder.rename(own)
 
@@ -105,19 +105,19 @@ def test_documents_are_label_studios_own(snapshot, labeled):
         if key.count("/") == 1
     }
 
-    assert {one["id"]: one["annotations"] for one in documents} == {
-        number: one["annotations"] for number, one in files.items()
+    assert {document["id"]: document["annotations"] for document in documents} == {
+        number: document["annotations"] for number, document in files.items()
     }
     assert len(list(snapshot.documents("test"))) == len(snapshot.frame("tasks", "test"))
 
 
 @pytest.mark.parametrize("wrong", [{"table": "rows"}, {"table": "tasks", "split": "dev"}])
-def test_what_there_is_not_is_told_with_what_there_is(snapshot, wrong):
+def test_error_lists_what_exists(snapshot, wrong):
     with pytest.raises(ValueError, match="there are t"):
         snapshot.dataset(**wrong)
 
 
-def test_damaged_file_is_told(folder, snapshot):
+def test_damaged_file_is_an_error(folder, snapshot):
     file = snapshot.files("results")[0]
     file.write_bytes(file.read_bytes()[:-1] + b"x")
 
@@ -125,29 +125,29 @@ def test_damaged_file_is_told(folder, snapshot):
         snapshot.frame("results")
 
 
-def test_missing_file_is_told(folder, snapshot):
+def test_missing_file_is_an_error(folder, snapshot):
     snapshot.files("results")[0].unlink()
 
     with pytest.raises(SnapshotError, match="is gone"):
         snapshot.frame("results")
 
 
-def test_folder_without_training_data_is_told(tmp_path):
+def test_folder_without_training_data_is_an_error(tmp_path):
     with pytest.raises(SnapshotError, match=r"There is no training data in .*Materialize"):
         open_snapshot(tmp_path)
 
 
-def test_unknown_snapshot_is_told(folder):
+def test_unknown_snapshot_is_an_error(folder):
     with pytest.raises(SnapshotError, match=r"There is no snapshot 'x' in .*latest.json"):
         open_snapshot(folder, "x")
 
 
-def test_place_that_is_none_is_told():
+def test_unknown_location_is_an_error():
     with pytest.raises(SnapshotError, match="is not the location"):
         open_snapshot("http://example.com/labels")
 
 
-def test_snapshot_of_a_newer_schema_is_told(folder, snapshot):
+def test_snapshot_of_a_newer_schema_is_an_error(folder, snapshot):
     file = Path(snapshot.uri) / "manifest.json"
     file.write_text(file.read_text().replace('"schema_version": "1"', '"schema_version": "2"'))
 
@@ -178,20 +178,20 @@ def test_bucket_is_read_once_and_then_from_the_cache(world, labeled, tmp_path, m
     bucket = make(f"reading-{make.__name__}")
     for key, body in labeled.target.objects.items():
         bucket.put(key, body, "application/octet-stream")
-    found = open_snapshot(bucket.uri("labels"), cache=tmp_path)
-    frame = found.frame("results")
-    for one in list(found.snapshots.objects(found.name)):
-        bucket.delete(one.key)
+    opened = open_snapshot(bucket.uri("labels"), cache=tmp_path)
+    frame = opened.frame("results")
+    for item in list(opened.snapshots.objects(opened.name)):
+        bucket.delete(item.key)
 
     assert len(frame) == 41
-    assert found.frame("results").equals(frame)
+    assert opened.frame("results").equals(frame)
     shutil.rmtree(tmp_path)
     with pytest.raises(SnapshotError, match="is gone"):
-        found.frame("results")
+        opened.frame("results")
 
 
 @pytest.mark.server
-def test_bucket_that_is_not_there_is_told(world):
+def test_absent_bucket_is_an_error(world):
     with pytest.raises(BucketNotFoundError, match="absent-bucket"):
         open_snapshot("s3://absent-bucket/labels")
 
@@ -217,8 +217,8 @@ def test_duckdb_reads_a_table(snapshot):
     import duckdb
 
     query = "SELECT label, count(*) FROM (SELECT unnest(labels) AS label FROM '{}') GROUP BY 1"
-    found = duckdb.sql(query.format(f"{snapshot.uri}/results/*.parquet")).fetchall()
-    assert dict(found) == {"A": 21, "B": 20}
+    counts = duckdb.sql(query.format(f"{snapshot.uri}/results/*.parquet")).fetchall()
+    assert dict(counts) == {"A": 21, "B": 20}
 
 
 def test_datasets_reads_a_table(snapshot, tmp_path, environment):
@@ -226,21 +226,21 @@ def test_datasets_reads_a_table(snapshot, tmp_path, environment):
     environment.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
     files = f"{snapshot.uri}/results/*.parquet"
-    found = datasets.load_dataset(
+    dataset = datasets.load_dataset(
         "parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache")
     )
-    assert (len(found), found[0]["labels"]) == (41, ["B"])
+    assert (len(dataset), dataset[0]["labels"]) == (41, ["B"])
 
 
 @pytest.mark.slow
 def test_example_trains_a_model_on_a_pinned_snapshot(folder, snapshot, tmp_path):
     words = [sys.executable, str(ROOT / "examples/train.py"), str(folder), "--output", "model"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
-    told = json.loads((tmp_path / "model/model.json").read_text())
+    model = json.loads((tmp_path / "model/model.json").read_text())
 
     assert done.returncode == 0, done.stderr
-    assert told["snapshot"] == snapshot.uri
-    assert told["accuracy"]["test"] > 0.7
+    assert model["snapshot"] == snapshot.uri
+    assert model["accuracy"]["test"] > 0.7
     again = [*words[:-1], "again", "--snapshot", snapshot.manifest.previous]
     subprocess.run(again, check=True, cwd=tmp_path)
     assert json.loads((tmp_path / "again/model.json").read_text())["snapshot"].endswith(

@@ -36,7 +36,7 @@
     └── LeaseError                       another run holds the connection; try again
         └── LeaseLostError               this run held it, and another run took over
 
-An error has a ``message`` (what happened, to which object) and a ``hint`` (what to do next).
+An error has a ``message`` (what happened, and where) and a ``hint`` (what to do next).
 Both are sentences. ``transient`` separates "try again" from "it will fail again".
 """
 

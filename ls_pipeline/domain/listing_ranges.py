@@ -28,8 +28,8 @@ class RangeBoundary(NamedTuple):
     """The last key of a range; the range begins after the previous boundary.
 
     ``fingerprint`` identifies how the bucket wrote the range when all of it was processed; it is
-    empty if unknown. The range had ``listed`` objects (0: unknown), of which the filter skipped
-    ``filtered``.
+    empty if unknown. The range had ``listed`` objects (0: unknown); the filter rejected ``filtered``
+    of them.
     """
 
     key: str
@@ -57,11 +57,11 @@ class RangeDiff(NamedTuple):
     through: str
     """The last key that was compared."""
     unchanged: int
-    """Keys at which nothing changed."""
+    """The number of unchanged keys."""
     differences: list[Difference]
     """The other keys, in order."""
     filtered: int = 0
-    """Keys that the filter still leaves out, if the range is listed as it was before."""
+    """The number of keys that the filter rejects in an unchanged range."""
     completed: ListingRange | None = None
     """The range that ends here; None within a range and after the end of the listing."""
 

@@ -123,7 +123,7 @@ class SourceParams(Params):
     tasks_per_project: int = Field(
         default=0,
         ge=0,
-        description="Number of tasks at which a project is full. New tasks then go to an overflow "
+        description="Number of tasks that fill a project. Further tasks go to an overflow "
         "project, as in Cats, Cats (2), Cats (3). 0: no limit. Label Studio's maintainers "
         "recommend about 100000.",
     )

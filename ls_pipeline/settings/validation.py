@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 SECRET_PARAM = re.compile(r"secret|password|token|credential|access_key|api_key", re.IGNORECASE)
-"""Matches the names of params in which a person would store a secret."""
+"""Matches names of params that ask for a secret."""
 
 
 def build_connection(

@@ -16,10 +16,10 @@ TASK = {
 }
 
 
-def test_completion_is_in_export_form_without_what_is_relative_to_now():
+def test_completion_is_the_export_form_without_relative_times():
     document = parse_completion(TASK).document
 
-    assert [one["id"] for one in document["annotations"]] == [8, 9]
+    assert [annotation["id"] for annotation in document["annotations"]] == [8, 9]
     assert (document["total_annotations"], document["cancelled_annotations"]) == (1, 1)
     assert "created_ago" not in document["annotations"][1]
     assert "drafts" not in document
@@ -44,6 +44,6 @@ def test_digest_does_not_depend_on_the_order_of_keys():
 
 
 def test_a_connection_exports_its_own_tasks_and_unclaimed_ones():
-    mine, other = Origin("c", "u", "v", 0), Origin("d", "u", "v", 0)
+    own, other = Origin("c", "u", "v", 0), Origin("d", "u", "v", 0)
 
-    assert [belongs_to("c", origin) for origin in (mine, None, other)] == [True, True, False]
+    assert [belongs_to("c", origin) for origin in (own, None, other)] == [True, True, False]

@@ -16,10 +16,10 @@ def listed(key, version="1", size=1):
 
 
 def changes(was, now, select=ALL):
-    return [(one.key, one.change) for one in diff(was, now, select)]
+    return [(item.key, item.change) for item in diff(was, now, select)]
 
 
-def test_diff_tells_added_replaced_removed_and_unchanged():
+def test_diff_distinguishes_added_replaced_removed_and_unchanged():
     was = [known("b"), known("c"), known("d")]
     now = [listed("a"), listed("b"), listed("c", "2")]
 
@@ -41,7 +41,7 @@ def test_diff_counts_a_page_delivered_twice_once():
     assert changes([], [*page, *page]) == [("a", Change.ADDED), ("b", Change.ADDED)]
 
 
-def test_diff_says_a_removal_once():
+def test_diff_reports_a_removal_once():
     assert changes([known("a", state=State.REMOVED)], []) == []
 
 
@@ -85,14 +85,14 @@ versions = st.dictionaries(keys, st.sampled_from("12"))
 
 @given(versions, versions)
 def test_diff_equals_the_difference_of_two_dictionaries(was, now):
-    found = diff(
+    differences = diff(
         [known(key, was[key]) for key in sorted(was)],
         [listed(key, now[key]) for key in sorted(now, key=str.encode)],
         ALL,
     )
     by_change = {change: set() for change in Change}
-    for one in found:
-        by_change[one.change].add(one.key)
+    for item in differences:
+        by_change[item.change].add(item.key)
     plain = {key for key in now if not key.endswith("/")}
 
     assert by_change[Change.ADDED] == plain - set(was)

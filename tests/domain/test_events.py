@@ -1,4 +1,4 @@
-"""What a notification events at, and that nobody can make more of it."""
+"""What a message of a bucket means, and that a forged message means no more."""
 
 import json
 from urllib.parse import quote_plus
@@ -20,8 +20,8 @@ def parse(body, **attributes):
 
 
 def record(key, event="ObjectCreated:Put", etag="e1"):
-    told = {"key": quote_plus(key), "size": 3, "eTag": etag}
-    return {"eventName": event, "s3": {"bucket": {"name": "bucket"}, "object": told}}
+    item = {"key": quote_plus(key), "size": 3, "eTag": etag}
+    return {"eventName": event, "s3": {"bucket": {"name": "bucket"}, "object": item}}
 
 
 def from_s3(*records):
@@ -33,8 +33,8 @@ def through_sns(body):
 
 
 def through_eventbridge(key, kind="Object Created"):
-    told = {"bucket": {"name": "bucket"}, "object": {"key": key, "etag": "e1", "size": 3}}
-    return {"source": "aws.s3", "detail-type": kind, "detail": told}
+    detail = {"bucket": {"name": "bucket"}, "object": {"key": key, "etag": "e1", "size": 3}}
+    return {"source": "aws.s3", "detail-type": kind, "detail": detail}
 
 
 def from_gcs(key, event="OBJECT_FINALIZE"):
@@ -57,7 +57,7 @@ def test_every_form_of_s3_names_the_key_as_it_is(key):
         through_sns(through_eventbridge(key)),
     ]
 
-    assert {parse(one) for one in forms} == {((BucketEvent("bucket", key, "e1"),), "")}
+    assert {parse(form) for form in forms} == {((BucketEvent("bucket", key, "e1"),), "")}
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -65,7 +65,7 @@ def test_gcs_names_the_key_as_it_is(key):
     assert parse("", **from_gcs(key)).events == (BucketEvent("bucket", key, "17"),)
 
 
-def test_removal_is_told_from_a_write():
+def test_removal_is_distinguished_from_a_write():
     removed = [
         parse(from_s3(record("a", "ObjectRemoved:Delete"))),
         parse(from_s3(record("a", "ObjectRemoved:DeleteMarkerCreated"))),
@@ -75,26 +75,28 @@ def test_removal_is_told_from_a_write():
         parse("", **from_gcs("a", "OBJECT_ARCHIVE")),
     ]
 
-    assert {one.events for one in removed} == {(BucketEvent("bucket", "a", "", removed=True),)}
+    assert {parsed.events for parsed in removed} == {
+        (BucketEvent("bucket", "a", "", removed=True),)
+    }
 
 
-def test_version_that_was_overwritten_on_gcs_is_no_removal():
-    told = from_gcs("a", "OBJECT_ARCHIVE") | {"overwrittenByGeneration": "2"}
+def test_overwritten_version_on_gcs_is_not_a_removal():
+    attributes = from_gcs("a", "OBJECT_ARCHIVE") | {"overwrittenByGeneration": "2"}
 
-    assert parse("", **told) == ((), "")
+    assert parse("", **attributes) == ((), "")
 
 
-def test_test_event_says_nothing():
+def test_test_event_has_no_events():
     test = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "bucket"}
 
     assert [parse(test), parse(through_sns(test))] == [((), "")] * 2
 
 
-def test_several_records_are_several_hints():
-    told = parse(from_s3(record("a"), {"s3": None}, record("b")))
+def test_several_records_are_several_events():
+    parsed = parse(from_s3(record("a"), {"s3": None}, record("b")))
 
-    assert [one.key for one in told.events] == ["a", "b"]
-    assert "no key" in told.rejection
+    assert [event.key for event in parsed.events] == ["a", "b"]
+    assert "no key" in parsed.rejection
 
 
 @pytest.mark.parametrize(
@@ -117,12 +119,12 @@ def test_several_records_are_several_hints():
     ],
 )
 def test_other_message_is_rejected_in_half_a_sentence(body, rejection):
-    told = parse(body)
+    parsed = parse(body)
 
-    assert (told.events, rejection in told.rejection) == ((), True)
+    assert (parsed.events, rejection in parsed.rejection) == ((), True)
 
 
-def test_gcs_without_a_key_is_said():
+def test_gcs_without_a_key_is_rejected():
     assert "no key" in parse("{}", bucketId="bucket").rejection
 
 
@@ -142,17 +144,18 @@ json_values = st.recursive(
 
 
 @given(json_values, st.dictionaries(st.sampled_from(["bucketId", "objectId"]), st.text()))
-def test_whatever_a_message_holds_nothing_is_raised_and_hints_are_legal(value, attributes):
-    told = parse_message(Message(json.dumps(value), attributes, ""))
+def test_any_message_raises_nothing_and_its_events_are_legal(value, attributes):
+    parsed = parse_message(Message(json.dumps(value), attributes, ""))
 
-    assert all(0 < len(one.key.encode()) <= 1024 for one in told.events)
+    assert all(0 < len(event.key.encode()) <= 1024 for event in parsed.events)
     assert all(
-        isinstance(one.version, str) and isinstance(one.removed, bool) for one in told.events
+        isinstance(event.version, str) and isinstance(event.removed, bool)
+        for event in parsed.events
     )
 
 
 @given(st.text() | st.binary().map(lambda body: body.decode("latin-1")))
-def test_no_text_is_raised_at(body):
+def test_no_text_raises(body):
     assert isinstance(parse_message(Message(body, {}, "")).rejection, str)
 
 
@@ -161,7 +164,7 @@ REMOVED = LOADED._replace(state=State.REMOVED)
 
 
 @pytest.mark.parametrize(
-    ("event", "known", "worth"),
+    ("event", "known", "needed"),
     [
         (BucketEvent("b", "in/a", "v1"), None, True),
         (BucketEvent("b", "in/a", "v1"), LOADED, False),
@@ -176,8 +179,8 @@ REMOVED = LOADED._replace(state=State.REMOVED)
         (BucketEvent("b", "in/x", removed=True), LOADED._replace(key="in/x"), True),
     ],
 )
-def test_hint_is_worth_a_look_where_the_ledger_is_not_as_it_says(event, known, worth):
-    assert needs_probe(event, known, Filter("in", "in/a")) is worth
+def test_probe_is_needed_if_the_ledger_disagrees(event, known, needed):
+    assert needs_probe(event, known, Filter("in", "in/a")) is needed
 
 
 @pytest.mark.parametrize(
@@ -198,5 +201,5 @@ def test_only_the_listing_decides_whether_a_key_differs(known, listed, differs):
 
 
 @given(st.text(min_size=1), st.text())
-def test_forged_hint_never_differs_where_nothing_is(key, version):
+def test_forged_event_never_differs_at_an_absent_key(key, version):
     assert not differs_at(key, None, [], Filter())

@@ -1,4 +1,4 @@
-"""The label configs that ship with Label Studio: their results come back from Parquet."""
+"""The results of Label Studio's own label configs survive Parquet."""
 
 import importlib.util
 import json
@@ -20,14 +20,14 @@ def config_of(template):
 
 
 def predictions(config):
-    """Give results of every kind that a label config can give, as the SDK makes them up."""
+    """Return sample results of a label config, as the SDK makes them up."""
     from label_studio_sdk.label_interface import LabelInterface
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interface = LabelInterface(config)
-        made = [interface.generate_sample_prediction() for _ in range(3)]
-    return json.loads(json.dumps(made))
+        samples = [interface.generate_sample_prediction() for _ in range(3)]
+    return json.loads(json.dumps(samples))
 
 
 def test_label_studio_ships_label_configs():
@@ -36,18 +36,18 @@ def test_label_studio_ships_label_configs():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.parent.name)
-def test_results_of_a_shipped_label_config_come_back_as_they_went(template):
+def test_results_of_a_shipped_label_config_survive_parquet(template):
     try:
-        made = predictions(config_of(template))
-    except Exception as error:  # noqa: BLE001 - the SDK knows not every tag
-        pytest.skip(f"label-studio-sdk makes up no results for it: {error!r}")
-    results = [one["result"] for one in made if one]
-    one = labeled(1, *results)
-    found = through_parquet(one)
+        samples = predictions(config_of(template))
+    except Exception as error:  # noqa: BLE001 - the SDK does not know every tag
+        pytest.skip(f"label-studio-sdk makes no sample results for it: {error!r}")
+    results = [sample["result"] for sample in samples if sample]
+    completion = labeled(1, *results)
+    rows = through_parquet(completion)
 
-    assert json.dumps(restored(found)[0], sort_keys=True) == json.dumps(
-        without_time(one), sort_keys=True
+    assert json.dumps(restored(rows)[0], sort_keys=True) == json.dumps(
+        without_time(completion), sort_keys=True
     )
-    assert [json.loads(row["value"]) for row in found["results"] if row["value"]] == [
+    assert [json.loads(row["value"]) for row in rows["results"] if row["value"]] == [
         result["value"] for some in results for result in some if "value" in result
     ]

@@ -20,13 +20,14 @@ from tests.domain.test_diff import ALL, keys, known, listed, versions
 
 
 def ranges_of(*sizes):
-    """Give ranges of so many objects, one after the other, each with a fingerprint."""
-    found, at = [], 0
+    """Return consecutive ranges of these sizes, each with a fingerprint."""
+    ranges, start = [], 0
     for size in sizes:
-        objects = [StoredObject(f"{n:06}", "1", 1) for n in range(at, at + size)]
-        found.append(ListingRange(objects[-1].key, objects, f"{at} to {at + size}"))
-        at += size
-    return found
+        objects = [StoredObject(f"{n:06}", "1", 1) for n in range(start, start + size)]
+        fingerprint = f"{start} to {start + size}"
+        ranges.append(ListingRange(objects[-1].key, objects, fingerprint))
+        start += size
+    return ranges
 
 
 def cut(ranges, unfinished=(), select=ALL):
@@ -43,19 +44,19 @@ def test_page_becomes_a_range_of_its_own():
     ]
 
 
-def test_what_the_filter_leaves_out_is_counted():
+def test_filtered_objects_are_counted():
     select = Filter("", "000[013-9]")
 
     assert [item.filtered for item in cut(ranges_of(300, 300), select=select)] == [100, 0]
 
 
-def test_range_that_was_not_read_stays_as_it_is():
+def test_unchanged_range_keeps_its_boundary():
     same = RangeBoundary("b", "print", 700, 3)
 
     assert cut([ListingRange("b", (), same=same)]) == [same]
 
 
-def test_small_ranges_are_joined_and_looked_at_again():
+def test_small_ranges_are_joined_and_lose_their_fingerprint():
     assert cut(ranges_of(10, 20, 30)) == [RangeBoundary("000059", "", 60)]
 
 
@@ -65,11 +66,11 @@ def test_range_delivered_twice_sets_one_boundary():
     assert cut([listing_range, listing_range]) == [RangeBoundary("000699", "0 to 700", 700)]
 
 
-def test_small_range_stays_beside_one_that_fills_a_page():
-    assert [one.listed for one in cut(ranges_of(10, PAGE, 10, PAGE))] == [10, PAGE, 10, PAGE]
+def test_small_range_is_not_joined_with_a_full_page():
+    assert [item.listed for item in cut(ranges_of(10, PAGE, 10, PAGE))] == [10, PAGE, 10, PAGE]
 
 
-def test_page_of_all_there_is_is_cut():
+def test_page_with_everything_is_cut():
     assert cut(ranges_of(2500)) == [
         RangeBoundary("000998", "", PAGE),
         RangeBoundary("001997", "", PAGE),
@@ -78,19 +79,19 @@ def test_page_of_all_there_is_is_cut():
 
 
 def test_range_with_an_unfinished_key_loses_its_fingerprint():
-    found = cut(ranges_of(500, 500, 500), unfinished=["000500", "000777x", "zzz"])
+    boundaries = cut(ranges_of(500, 500, 500), unfinished=["000500", "000777x", "zzz"])
 
-    assert [one.fingerprint for one in found] == ["0 to 500", "", "1000 to 1500"]
+    assert [item.fingerprint for item in boundaries] == ["0 to 500", "", "1000 to 1500"]
 
 
 @given(st.lists(st.integers(1, 2 * PAGE), max_size=20))
 def test_a_request_lists_each_range_and_few_are_small(sizes):
-    found = cut(ranges_of(*sizes))
-    pairs = pairwise(found)
+    boundaries = cut(ranges_of(*sizes))
+    pairs = pairwise(boundaries)
 
-    assert sum(one.listed for one in found) == sum(sizes)
-    assert all(0 < one.listed <= PAGE for one in found)
-    assert all(one.listed >= FEW or one.listed + then.listed > PAGE for one, then in pairs)
+    assert sum(item.listed for item in boundaries) == sum(sizes)
+    assert all(0 < item.listed <= PAGE for item in boundaries)
+    assert all(left.listed >= FEW or left.listed + right.listed > PAGE for left, right in pairs)
 
 
 def paged(items, size):

@@ -13,17 +13,17 @@ PARTS = st.sampled_from(
 KEYS = st.one_of(st.text(min_size=1, max_size=40), st.lists(PARTS, min_size=1).map("".join))
 
 
-def folded(name):
-    """Give what a disk that ignores case and Unicode's form would compare."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+def folded(path):
+    """Return what a disk that ignores case and Unicode normalization compares."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
-def in_the_way(file, other):
+def blocks(file, other):
     return other == file or other.startswith(f"{file}/")
 
 
 @pytest.mark.parametrize("key", ["a.png", "images/cat-01.jpeg", "2024/x_y/archive.tar.gz"])
-def test_plain_key_is_its_own_name(key):
+def test_plain_key_is_its_own_path(key):
     assert local_path(key) == key
 
 
@@ -42,25 +42,25 @@ def test_plain_key_is_its_own_name(key):
     ],
 )
 def test_any_other_key_stays_recognisable(key, begin, end):
-    name = local_path(key)
+    path = local_path(key)
 
-    assert name.startswith(begin)
-    assert name.endswith(end)
+    assert path.startswith(begin)
+    assert path.endswith(end)
 
 
 @pytest.mark.parametrize("key", ["k" * 1024, "é" * 512, "/" * 1024, "a/" * 511 + "b", "." * 1024])
-def test_long_keys_have_names_that_every_disk_takes(key):
-    name = local_path(key)
+def test_long_keys_have_paths_that_every_disk_accepts(key):
+    path = local_path(key)
 
-    assert len(name) <= 400
-    assert all(len(part.encode()) <= 200 for part in name.split("/"))
+    assert len(path) <= 400
+    assert all(len(part.encode()) <= 200 for part in path.split("/"))
 
 
 @given(KEYS)
 def test_no_key_leads_out_of_the_folder(key):
-    name = f"/folder/{local_path(key)}"
+    path = f"/folder/{local_path(key)}"
 
-    assert os.path.normpath(name) == name
+    assert os.path.normpath(path) == path
 
 
 @given(KEYS, KEYS)
@@ -69,18 +69,18 @@ def test_no_key_leads_out_of_the_folder(key):
 @example("a.png", "A.PNG")
 @example("a//b.png", "a/b.png")
 @example("e\u0301.png", "é.png")
-def test_two_keys_never_get_in_each_others_way(one, other):
-    assume(one != other)
-    first, second = folded(local_path(one)), folded(local_path(other))
+def test_two_keys_never_block_each_other(key, other):
+    assume(key != other)
+    first, second = folded(local_path(key)), folded(local_path(other))
 
-    assert not in_the_way(first, second)
-    assert not in_the_way(second, first)
+    assert not blocks(first, second)
+    assert not blocks(second, first)
 
 
 @given(KEYS)
 def test_key_that_imitates_the_name_of_another_gets_its_own(key):
-    name = local_path(key)
-    imitations = {local_path(name + "/b"), local_path(name + ".x"), local_path(name.upper())}
+    path = local_path(key)
+    imitations = {local_path(path + "/b"), local_path(path + ".x"), local_path(path.upper())}
 
-    assert name not in imitations
-    assert not any(in_the_way(folded(name), folded(one)) for one in imitations)
+    assert path not in imitations
+    assert not any(blocks(folded(path), folded(other)) for other in imitations)

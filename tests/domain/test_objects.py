@@ -19,7 +19,7 @@ def test_empty_prefix_is_the_whole_bucket():
     assert folder("") == ""
 
 
-def test_folder_markers_are_no_tasks():
+def test_folder_markers_are_not_tasks():
     assert Filter("").rejected_by("images/") == "folder"
 
 
@@ -37,7 +37,7 @@ def test_regex_takes_linear_time():
     assert Filter("", "^(a+)+$").rejected_by("a" * 1000 + "!") == "regex"
 
 
-def test_regex_refuses_what_re2_can_not_do():
+def test_regex_refuses_what_re2_does_not_support():
     with pytest.raises(re2.error):
         compile_regex(r"(a)\1")
 
@@ -60,7 +60,7 @@ EDGES = st.text(st.sampled_from("ab/\x00\ud7ff\ue000\uffff\U00010000\U0010ffff")
 
 
 @given(EDGES, EDGES)
-def test_what_starts_with_a_prefix_lies_before_its_end_and_all_else_does_not(prefix, text):
+def test_exactly_what_starts_with_a_prefix_is_before_its_end(prefix, text):
     end = prefix_end(prefix)
 
     assert text.startswith(prefix) == (text >= prefix and (not end or text < end))

@@ -16,7 +16,11 @@ KEY = "arn:aws:kms:eu-west-3:123456789012:key/k"
 
 
 def allowed(policy):
-    return {(action, one["Resource"]) for one in policy["Statement"] for action in one["Action"]}
+    return {
+        (action, statement["Resource"])
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+    }
 
 
 def test_source_may_be_listed_and_read_below_its_folder_alone():
@@ -67,19 +71,19 @@ def test_key_may_encrypt_and_decrypt(given, resource):
     )
 
 
-def test_wildcards_in_a_prefix_stand_for_themselves():
+def test_wildcards_in_a_prefix_are_escaped():
     policy = s3_policy([BucketUse("b", "a*$?/")])
 
     assert policy["Statement"][1]["Resource"] == "arn:aws:s3:::b/a${*}${$}${?}/*"
 
 
-def test_role_may_be_taken_on():
+def test_role_may_be_assumed():
     role = "arn:aws:iam::123456789012:role/labels"
 
     assert allowed(role_policy(role)) == {("sts:AssumeRole", role)}
 
 
-def test_label_studio_may_look_for_the_bucket():
+def test_label_studio_may_request_the_bucket():
     assert "Condition" not in label_studio_policy(BucketUse("b", "in/"))["Statement"][0]
 
 
@@ -93,27 +97,27 @@ def test_label_studio_may_look_for_the_bucket():
         ("", "arn:aws-cn:iam::123456789012:role/labels", "aws-cn"),
     ],
 )
-def test_partition_is_told_by_region_or_role(region, role, name):
+def test_partition_follows_region_or_role(region, role, name):
     assert aws_partition(region, role) == name
 
 
-def test_gcs_whole_bucket_takes_one_role():
+def test_gcs_whole_bucket_needs_one_role():
     (command,) = gcs_commands(BucketUse("b", ""))
 
     assert "--role=roles/storage.objectViewer" in command
-    assert "--condition=None" in command  # or gcloud asks, where another role has one
+    assert "--condition=None" in command  # or gcloud prompts, if another role has one
 
 
-def test_label_studios_account_may_ask_for_the_bucket():
+def test_label_studios_account_may_request_the_bucket():
     commands = gcs_label_studio_commands(BucketUse("b", ""))
 
-    assert ["legacyBucketReader" in one for one in commands] == [False, True]
+    assert ["legacyBucketReader" in command for command in commands] == [False, True]
     assert len(gcs_label_studio_commands(BucketUse("b", "in/"))) == 2
 
 
 def test_gcs_folder_is_a_condition_and_its_listing_a_role_of_its_own():
     objects, listing = (
-        shlex.split(one) for one in gcs_commands(BucketUse("b", "it's/", writes=True))
+        shlex.split(command) for command in gcs_commands(BucketUse("b", "it's/", writes=True))
     )
     below = 'resource.name.startsWith("projects/_/buckets/b/objects/it\'s/")'
 

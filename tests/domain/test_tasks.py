@@ -60,14 +60,14 @@ def test_completions_are_read_as_annotations():
     assert task.annotations == [{"result": [], "was_cancelled": True}]
 
 
-def test_list_gives_a_task_a_row():
+def test_list_holds_a_task_per_row():
     assert [task.row for task in read([{"text": "a"}, {"data": {"text": "b"}}])] == [0, 1]
 
 
-def test_jsonl_gives_a_task_a_line_and_skips_empty_ones():
+def test_jsonl_holds_a_task_per_line_and_skips_empty_ones():
     body = b'{"text": "a"}\n\n{"text": "b\xe2\x80\xa8c"}\n'
 
-    assert [(one.row, one.data) for one in read(body, key="a.JSONL")] == [
+    assert [(task.row, task.data) for task in read(body, key="a.JSONL")] == [
         (0, {"text": "a"}),
         (2, {"text": "b\u2028c"}),
     ]
@@ -91,7 +91,7 @@ def test_bad_row_is_rejected_and_its_neighbours_are_tasks():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b" \n", "empty"),
@@ -111,11 +111,11 @@ def test_bad_row_is_rejected_and_its_neighbours_are_tasks():
         (b"null", "not null"),
     ],
 )
-def test_what_is_no_task_gives_its_reason(content, said):
-    assert said in reason(content)
+def test_rejection_names_its_reason(content, message):
+    assert message in reason(content)
 
 
-def test_missing_key_is_named_with_those_that_are_there():
+def test_missing_key_is_named_with_the_present_ones():
     assert reason({"txt": "a"}) == (
         "The label config shows 'text', which the task lacks; it has 'txt'."
     )
@@ -139,12 +139,12 @@ def test_blob_is_shown_by_its_uri():
     assert blob_task("gs://b/a b.png", "image") == Task(0, {"image": "gs://b/a b.png"})
 
 
-def test_object_over_the_cap_is_not_read():
+def test_object_over_the_limit_is_not_read():
     assert size_rejection(LARGEST_OBJECT) is None
     assert "Split it" in size_rejection(LARGEST_OBJECT + 1).reason
 
 
-def test_origin_survives_the_way_through_meta():
+def test_origin_survives_meta():
     origin = Origin("c", "s3://b/a", "v1", 3)
     body = Task(3, {"text": "a"}, {"x": 1}).as_import(origin)
 

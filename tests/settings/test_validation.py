@@ -26,7 +26,7 @@ def errors(*args, **how):
     return caught.value.errors
 
 
-def test_defaults_are_the_seeds():
+def test_defaults_are_the_documented_ones():
     params = make(source()).source.params
 
     assert params.model_dump() == {
@@ -69,7 +69,7 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (source(regx="a"), "There is no source param 'regx' (did you mean 'regex'?)"),
         (source(regex="("), "The source regex '(' is not RE2"),
@@ -95,10 +95,10 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         ),
     ],
 )
-def test_an_error_is_one_clear_sentence(given, said):
+def test_an_error_is_one_clear_sentence(given, message):
     (error,) = errors(given)
 
-    assert said in error
+    assert message in error
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_secrets_are_refused_and_never_repeated(params):
 
 
 def test_all_errors_are_reported_at_once():
-    found = errors(source(regx="a", prefix=7), target(regex="("), name="a b", project="x")
+    reported = errors(source(regx="a", prefix=7), target(regex="("), name="a b", project="x")
 
-    assert len(found) == 5
+    assert len(reported) == 5
 
 
-@pytest.mark.parametrize(("one", "other"), [("", ""), ("", "labels"), ("a", "a/b"), ("a/", "a")])
-def test_overlapping_source_and_target_are_refused(one, other):
-    (error,) = errors(source(prefix=one), target("bucket", prefix=other))
+@pytest.mark.parametrize(("prefix", "other"), [("", ""), ("", "labels"), ("a", "a/b"), ("a/", "a")])
+def test_overlapping_source_and_target_are_refused(prefix, other):
+    (error,) = errors(source(prefix=prefix), target("bucket", prefix=other))
 
     assert "exports would come back as tasks" in error
 
@@ -133,7 +133,7 @@ def test_neighbouring_folders_of_one_bucket_do_not_overlap():
     assert make(source(prefix="in"), target("bucket", prefix="in-labels"))
 
 
-def test_buckets_of_one_name_on_two_stores_do_not_overlap():
+def test_same_bucket_name_on_two_stores_does_not_overlap():
     assert make(
         source(endpoint_url="https://one.example.com"),
         target("bucket", endpoint_url="https://two.example.com"),

@@ -84,7 +84,7 @@ def frames(*ranges):
         (frames("?"), frames("?"), True),
     ],
 )
-def test_results_agree_when_they_say_the_same_about_the_same_place(one, other, agree):
+def test_results_agree_with_the_same_content_at_the_same_place(one, other, agree):
     disagreements = find_disagreements([[one], [other]])
 
     assert (disagreements == [[[]], [[]]]) is agree
@@ -98,10 +98,10 @@ def test_result_that_others_lack_lowers_agreement():
     assert mean_agreement(disagreements) == pytest.approx(2 / 3)
 
 
-def test_two_who_saw_nothing_agree():
+def test_two_empty_annotations_agree():
     assert mean_agreement(find_disagreements([[], []])) == 1.0
 
 
 @pytest.mark.parametrize("annotations", [[], [[box(0)]]])
-def test_one_alone_has_no_agreement(annotations):
+def test_one_annotation_has_no_agreement(annotations):
     assert mean_agreement(find_disagreements(annotations)) is None

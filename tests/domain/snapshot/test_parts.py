@@ -20,7 +20,7 @@ from ls_pipeline.domain.snapshot.tables import TABLES, table_rows
 from tests.domain.snapshot.test_tables import KINDS, labeled
 
 SHARES = Shares()
-RESULTS = [one for one, _ in KINDS.values()]
+RESULTS = [result for result, _ in KINDS.values()]
 
 
 def tables(completions, shares=SHARES):
@@ -33,7 +33,7 @@ def tables(completions, shares=SHARES):
     st.dictionaries(st.integers(0, 20), st.lists(st.sampled_from(RESULTS), max_size=2)),
     st.dictionaries(st.integers(0, 20), st.lists(st.sampled_from(RESULTS), max_size=2)),
 )
-def test_part_with_changed_tasks_is_the_bytes_that_all_tasks_would_give(before, after):
+def test_merged_part_equals_a_part_made_at_once(before, after):
     old = tables([labeled(number, some) for number, some in before.items()])
     changed = {number for number, some in after.items() if before.get(number) != some}
     gone = before.keys() - after.keys()
@@ -42,8 +42,8 @@ def test_part_with_changed_tasks_is_the_bytes_that_all_tasks_would_give(before, 
 
     for name in TABLES:
         kept = read_parquet(name, write_parquet(old[name]))
-        found = merge_tables(name, kept, changed | gone, new[name])
-        assert write_parquet(found) == write_parquet(whole[name])
+        merged = merge_tables(name, kept, changed | gone, new[name])
+        assert write_parquet(merged) == write_parquet(whole[name])
 
 
 @pytest.mark.parametrize("other", [Shares(0.1, 0.2), Shares(0.2, 0.1)])
@@ -71,10 +71,10 @@ def test_failed_checks_of_a_part_are_named():
 
 def test_row_in_the_wrong_split_is_found():
     all_to_test = Shares(0.0, 0.999)
-    found = failed_checks(0, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
+    failed = failed_checks(0, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
 
-    assert found.keys() == {"no_split_leak"}
-    assert found["no_split_leak"].startswith("s3://b/a is in another split")
+    assert failed.keys() == {"no_split_leak"}
+    assert failed["no_split_leak"].startswith("s3://b/a is in another split")
 
 
 def test_damaged_file_is_refused():

@@ -15,25 +15,27 @@ def test_split_depends_on_the_object_alone(uri, validation, test):
 
 
 @given(st.text(), SHARE, SHARE, SHARE, SHARE)
-def test_growing_shares_take_objects_from_training_alone(uri, validation, test, more, most):
+def test_growing_shares_take_objects_from_training_only(uri, validation, test, more, most):
     before = assign_split(uri, Shares(validation, test))
     after = assign_split(uri, Shares(max(validation, more), max(test, most)))
 
     assert before in ("train", after)
 
 
-def test_shares_are_about_kept():
-    found = [assign_split(f"s3://bucket/{number}.json", Shares(0.1, 0.2)) for number in range(5000)]
+def test_shares_are_approximately_met():
+    splits = [
+        assign_split(f"s3://bucket/{number}.json", Shares(0.1, 0.2)) for number in range(5000)
+    ]
 
-    assert found.count("validation") / 5000 == pytest.approx(0.1, abs=0.02)
-    assert found.count("test") / 5000 == pytest.approx(0.2, abs=0.02)
+    assert splits.count("validation") / 5000 == pytest.approx(0.1, abs=0.02)
+    assert splits.count("test") / 5000 == pytest.approx(0.2, abs=0.02)
 
 
 def test_split_of_an_object_never_changes():
     uris = [f"s3://bucket/{number}.json" for number in range(24)]
 
-    found = {assign_split(uri, Shares()): [] for uri in uris}
+    splits = {assign_split(uri, Shares()): [] for uri in uris}
     for number, uri in enumerate(uris):
-        found[assign_split(uri, Shares())].append(number)
+        splits[assign_split(uri, Shares())].append(number)
 
-    assert (found["test"], found["validation"]) == ([0, 8, 16, 17, 18, 22], [4])
+    assert (splits["test"], splits["validation"]) == ([0, 8, 16, 17, 18, 22], [4])

@@ -62,18 +62,18 @@ def through_parquet(*completions):
     }
 
 
-def restored(found):
-    """Give the documents that tables hold."""
+def restored(tables):
+    """Return the documents that the tables hold."""
     return [
         build_document(
-            task, [one for one in found["annotations"] if one["task_id"] == task["task_id"]]
+            task, [row for row in tables["annotations"] if row["task_id"] == task["task_id"]]
         )
-        for task in found["tasks"]
+        for task in tables["tasks"]
     ]
 
 
-def without_time(one):
-    return {name: value for name, value in one.document.items() if name != "updated_at"}
+def without_time(completion):
+    return {name: value for name, value in completion.document.items() if name != "updated_at"}
 
 
 JSON = st.recursive(
@@ -107,21 +107,21 @@ SHAPED = st.fixed_dictionaries(
 
 @pytest.mark.slow
 @given(st.lists(st.lists(SHAPED | JSON, max_size=3), max_size=3), st.dictionaries(st.text(), JSON))
-def test_annotations_come_back_from_parquet_as_they_went(results, data):
-    one = labeled(1, *results, data=data)
-    (back,) = restored(through_parquet(one))
+def test_annotations_survive_parquet(results, data):
+    completion = labeled(1, *results, data=data)
+    (back,) = restored(through_parquet(completion))
 
-    assert json.dumps(back, sort_keys=True) == json.dumps(without_time(one), sort_keys=True)
+    assert json.dumps(back, sort_keys=True) == json.dumps(without_time(completion), sort_keys=True)
 
 
 @pytest.mark.slow
 @given(st.lists(SHAPED | JSON, max_size=4))
-def test_results_are_there_each_with_its_verbatim_value(result):
+def test_each_result_has_its_verbatim_value(result):
     rows = through_parquet(labeled(1, result))["results"]
     values = [None if row["value"] is None else json.loads(row["value"]) for row in rows]
 
     assert json.dumps(values) == json.dumps(
-        [one.get("value") if isinstance(one, dict) else None for one in result]
+        [item.get("value") if isinstance(item, dict) else None for item in result]
     )
     assert [row["result_index"] for row in rows] == list(range(len(result)))
 
@@ -258,14 +258,14 @@ def test_typed_columns_hold_what_kinds_of_results_share(kind):
 
 
 def test_all_kinds_read_together_lose_nothing(tmp_path):
-    for number, (one, _) in enumerate(KINDS.values()):
-        rows = table_rows([labeled(number, [one])], SHARES)["results"]
+    for number, (item, _) in enumerate(KINDS.values()):
+        rows = table_rows([labeled(number, [item])], SHARES)["results"]
         (tmp_path / f"{number:03}.parquet").write_bytes(write_parquet(to_table("results", rows)))
     table = ds.dataset(tmp_path).to_table()
 
     assert has_declared_schema("results", table.schema)
     assert [None if text is None else json.loads(text) for text in table["value"].to_pylist()] == [
-        one.get("value") for one, _ in KINDS.values()
+        item.get("value") for item, _ in KINDS.values()
     ]
 
 
@@ -279,24 +279,24 @@ def test_schema_is_the_same_for_no_rows(table):
 @pytest.mark.parametrize("table", TABLES)
 def test_schema_describes_its_columns(table):
     assert list(COLUMNS[table]) == schema(table).names
-    assert all(what for _, what in COLUMNS[table].values())
+    assert all(description for _, description in COLUMNS[table].values())
 
 
 def test_rows_lead_back_to_object_annotator_and_time():
-    found = through_parquet(labeled(1, [result("choices", {"choices": ["a"]})]))
+    tables = through_parquet(labeled(1, [result("choices", {"choices": ["a"]})]))
     lineage = {
         "task_id": 1,
         "object_uri": "s3://b/a",
         "object_version": "v",
         "object_row": 2,
-        "split": found["tasks"][0]["split"],
+        "split": tables["tasks"][0]["split"],
     }
     annotator = {"annotation_id": 10, "completed_by": 1, "lead_time": 2.5, "ground_truth": True}
 
-    assert lineage.items() <= found["tasks"][0].items()
-    assert {**lineage, **annotator}.items() <= found["annotations"][0].items()
-    assert {**lineage, **annotator}.items() <= found["results"][0].items()
-    assert found["annotations"][0]["created_at"] == datetime(
+    assert lineage.items() <= tables["tasks"][0].items()
+    assert {**lineage, **annotator}.items() <= tables["annotations"][0].items()
+    assert {**lineage, **annotator}.items() <= tables["results"][0].items()
+    assert tables["annotations"][0]["created_at"] == datetime(
         2026, 1, 1, 0, 0, 0, 123456, tzinfo=timezone.utc
     )
 
@@ -307,29 +307,29 @@ def test_task_that_was_not_loaded_has_no_origin():
     assert (row["object_uri"], row["object_row"]) == (None, None)
 
 
-def test_results_say_who_disagreed():
+def test_results_name_who_disagreed():
     same, other = result("choices", {"choices": ["a"]}), result("choices", {"choices": ["b"]})
-    found = through_parquet(labeled(1, [same], [same], [other]))
+    tables = through_parquet(labeled(1, [same], [same], [other]))
 
-    assert [row["disagreed_by"] for row in found["results"]] == [[3], [3], [1, 2]]
-    assert found["tasks"][0]["agreement"] == pytest.approx(1 / 3)
-
-
-def test_one_annotator_alone_is_not_disagreed_with():
-    found = through_parquet(labeled(1, [result("choices", {"choices": ["a"]})]))
-
-    assert (found["results"][0]["disagreed_by"], found["tasks"][0]["agreement"]) == (None, None)
+    assert [row["disagreed_by"] for row in tables["results"]] == [[3], [3], [1, 2]]
+    assert tables["tasks"][0]["agreement"] == pytest.approx(1 / 3)
 
 
-def test_skipped_annotations_are_rows_but_no_opinion():
+def test_single_annotator_has_no_disagreement():
+    tables = through_parquet(labeled(1, [result("choices", {"choices": ["a"]})]))
+
+    assert (tables["results"][0]["disagreed_by"], tables["tasks"][0]["agreement"]) == (None, None)
+
+
+def test_skipped_annotations_are_rows_that_disagree_with_none():
     a, b = result("choices", {"choices": ["a"]}), result("choices", {"choices": ["b"]})
-    one = labeled(1, [a], [b])
-    one.annotations[1]["was_cancelled"] = True
-    found = through_parquet(one)
+    completion = labeled(1, [a], [b])
+    completion.annotations[1]["was_cancelled"] = True
+    tables = through_parquet(completion)
 
-    assert (found["tasks"][0]["annotations"], found["tasks"][0]["skipped"]) == (1, 1)
-    assert [row["was_cancelled"] for row in found["results"]] == [False, True]
-    assert [row["disagreed_by"] for row in found["results"]] == [None, None]
+    assert (tables["tasks"][0]["annotations"], tables["tasks"][0]["skipped"]) == (1, 1)
+    assert [row["was_cancelled"] for row in tables["results"]] == [False, True]
+    assert [row["disagreed_by"] for row in tables["results"]] == [None, None]
 
 
 def test_same_completions_in_any_order_are_the_same_bytes():
@@ -341,7 +341,7 @@ def test_same_completions_in_any_order_are_the_same_bytes():
     )
 
 
-def test_numbers_that_are_none_are_null():
+def test_invalid_numbers_are_null():
     row = result_row(0, result("number", {"number": True, "x": float("nan"), "y": "1e999"}))
 
     assert (row["number"], row["x"], row["y"]) == (None, None, None)
