@@ -28,8 +28,8 @@ class RangeBoundary(NamedTuple):
     """The last key of a range; the range begins after the previous boundary.
 
     ``fingerprint`` identifies how the bucket wrote the range when all of it was processed; it is
-    empty if unknown. The range had ``listed`` objects (0: unknown); the filter rejected ``filtered``
-    of them.
+    empty if unknown. The range had ``listed`` objects (0: unknown), and the filter rejected
+    ``filtered`` of them.
     """
 
     key: str
