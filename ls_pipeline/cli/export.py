@@ -54,8 +54,8 @@ def export(
 ) -> None:
     """Convert a snapshot with label-studio-sdk's converter.
 
-    SNAPSHOT is a connection's name or a target folder (s3://…, gs://… or a local path), for its
-    newest snapshot, or the folder of one snapshot.
+    SNAPSHOT is the folder of a snapshot (s3://…, gs://… or a local path). For the newest
+    snapshot, use the name of a connection or the folder of a target.
     """
     cli, output = CliContext(), output.absolute()
     if output.resolve() == Path.cwd():

@@ -15,7 +15,7 @@ from ls_pipeline.resources.ledger.schema import NO_SCHEMA, own_schema
 
 MIGRATE = """
 \b
-Example, after a backup and the upgrade:
+Example, with the new version, after a backup:
   ls-pipeline ledger migrate
 """
 
@@ -28,7 +28,15 @@ Example, after stopping everything:
 """
 
 
-@click.group(short_help="Migrate or copy the ledger.")
+EPILOG = """
+\b
+Examples:
+  ls-pipeline ledger migrate
+  ls-pipeline ledger copy --to postgresql+psycopg://labels@db.example.com/ledger
+"""
+
+
+@click.group(epilog=EPILOG, short_help="Migrate or copy the ledger.")
 def ledger() -> None:
     """Migrate or copy the ledger, which records loaded objects, tasks and exports."""
 
@@ -38,8 +46,9 @@ def ledger() -> None:
 def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Migrate the ledger to this version's schema, in one transaction.
 
-    Every process migrates a ledger when it opens it. On a cluster, migrate once before the
-    upgrade. A migration can't be undone, so make a backup first.
+    Every process migrates the ledger that it opens. On a cluster, run this once with the new
+    version, before you upgrade the other processes. A migration can't be undone, so make a
+    backup first.
     """
     before, now = CliContext().ledger.schema_before, own_schema()
     if as_json:
@@ -53,10 +62,10 @@ def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
 
 
 @ledger.command(epilog=COPY, short_help="Copy the ledger to another database.")
-@click.option("--to", "url", metavar="URL", required=True, help="An empty database.")
+@click.option("--to", "url", metavar="URL", required=True, help="The URL of an empty database.")
 @json_instead_of("a sentence")
 def copy(url: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Copy the ledger to another database in one transaction, for example to PostgreSQL.
+    """Copy the ledger to another database, for example PostgreSQL, in one transaction.
 
     The ledger in use does not change. Put the password in PGPASSWORD or ~/.pgpass rather than
     in the URL.

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.records import Quarantined
 
 
-@click.group(short_help="List and retry what could not become tasks.")
+EPILOG = """
+\b
+Examples:
+  ls-pipeline quarantine list
+  ls-pipeline quarantine retry cats
+"""
+
+
+@click.group(epilog=EPILOG, short_help="List and retry what could not become tasks.")
 def quarantine() -> None:
     """List and retry objects and rows that could not become tasks.
 
@@ -28,8 +36,8 @@ def quarantine() -> None:
 LIST_EPILOG = """
 \b
 Examples:
-  ls-pipeline quarantine list              all connections
-  ls-pipeline quarantine list cats --json  one connection, as JSON
+  ls-pipeline quarantine list               all connections
+  ls-pipeline quarantine list cats --json   one connection, as JSON
 """
 
 
@@ -37,7 +45,10 @@ Examples:
 @CONNECTIONS
 @json_instead_of("a table")
 def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """List what is in quarantine, with the reasons. Without CONNECTION, list all connections."""
+    """List what is in quarantine, with the reasons.
+
+    Without CONNECTION, it lists all connections.
+    """
     accounts = _accounts(names)
     if as_json:
         print_json(
@@ -69,14 +80,15 @@ Examples:
 """
 
 
-@quarantine.command(epilog=RETRY_EPILOG)
+@quarantine.command(epilog=RETRY_EPILOG, short_help="Retry objects in quarantine.")
 @CONNECTION
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
 @json_instead_of("a sentence")
 def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a flag
-    """Let the next run try objects again: the KEYs, or all in the connection's quarantine.
+    """Let the next run try objects again.
 
-    Use it after changing the label config in Label Studio.
+    Without KEY, it tries all objects in the connection's quarantine. Use it after changing the
+    label config in Label Studio.
     """
     account = CliContext().ledger.account(name)
     quarantined = list(dict.fromkeys(item.key for item in account.quarantined()))

@@ -70,15 +70,21 @@ Examples:
 @click.command(epilog=EPILOG, short_help="Run Dagster and Label Studio on this machine.")
 @click.option("--init", is_flag=True, help="Create the first connection of a home.")
 @connection_options
-@click.option("--name", help="The connection's name [the bucket's name].")
+@click.option("--name", help="The connection's name. [default: the bucket's name]")
 @click.option(
     "--connections", "file", metavar="FILE", type=FILE, help="Store the connections of a YAML file."
 )
-@click.option("--home", metavar="DIR", help="The folder for local state [.ls_pipeline].")
-@click.option("--force", is_flag=True, help="With --init: move existing state away.")
-@click.option("--port", type=PORT, help="Dagster's port [3000, or a free port].")
-@click.option("--label-studio-port", type=PORT, help="Label Studio's port [8080, or a free port].")
-@click.option("--webhooks-port", type=PORT, help="The webhook receiver's port [3001, or free].")
+@click.option("--home", metavar="DIR", help="The folder for local state. [default: .ls_pipeline]")
+@click.option("--force", is_flag=True, help="With --init: move existing state to a subfolder.")
+@click.option("--port", type=PORT, help="Dagster's port. [default: 3000, or a free port]")
+@click.option(
+    "--label-studio-port", type=PORT, help="Label Studio's port. [default: 8080, or a free port]"
+)
+@click.option(
+    "--webhooks-port",
+    type=PORT,
+    help="The webhook receiver's port. [default: 3001, or a free port]",
+)
 def start(  # noqa: PLR0913 - one for each flag
     *,
     init: bool,

@@ -39,7 +39,7 @@ States:
   running    a run works on it now
   waiting    no run has ended yet
   failing    the error and the time of the next try are below the table
-  disabled   no run works on it
+  disabled   sensors and runs skip it
 """
 
 

@@ -32,7 +32,7 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG, short_help="Load and export once, in the foreground.")
+@click.command(epilog=EPILOG, short_help="Run connections once, in the foreground.")
 @CONNECTIONS
 @json_instead_of("a table")
 @click.pass_context

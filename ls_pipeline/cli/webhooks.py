@@ -19,8 +19,8 @@ Examples:
 
 \b
 Each run registers LS_PIPELINE_WEBHOOK_URL in its Label Studio project, with the secret
-LS_PIPELINE_WEBHOOK_SECRET. Set both for Dagster's processes, too. Without that variable the
-secret is a file in the home.
+LS_PIPELINE_WEBHOOK_SECRET. Set both for Dagster's processes, too. If there is no such secret,
+one is created in the home.
 """
 
 

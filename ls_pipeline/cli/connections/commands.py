@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.group(short_help="Add, change and list connections.")
+EPILOG = """
+\b
+Examples:
+  ls-pipeline connections add reviews --source s3 --source-path my-bucket
+  ls-pipeline connections list
+"""
+
+
+@click.group(epilog=EPILOG, short_help="Add, change and list connections.")
 def connections() -> None:
     """Add, change and list connections.
 
@@ -79,7 +87,7 @@ AS_JSON = json_instead_of("sentences")
 def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - flags
     """Add a connection, or replace all settings of an existing one.
 
-    A param that is left out gets its default. A side that is left out is removed.
+    A param that is left out gets its default. A source or target that is left out is removed.
     """
     ledger = CliContext().ledger
     enabled = name not in ledger.names() or ledger.connection(name).enabled
@@ -126,7 +134,7 @@ Example:
 """
 
 
-@connections.command(epilog=SCHEMA_EPILOG, short_help="Print the JSON Schema of that file.")
+@connections.command(epilog=SCHEMA_EPILOG, short_help="Print the JSON Schema of the YAML file.")
 def schema() -> None:
     """Print the JSON Schema of the file that `apply` reads, for editors."""
     click.echo(json.dumps(json_schema(), indent=2))
@@ -277,8 +285,8 @@ Example:
 def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """Remove a connection.
 
-    Objects, tasks and labels stay as they are. If you add it again with the same source bucket
-    and project, it continues where it stopped.
+    Objects, tasks and labels stay as they are. If you add the connection again with the same
+    source bucket and project, it continues where it stopped.
     """
     CliContext().ledger.remove(name)
     if as_json:

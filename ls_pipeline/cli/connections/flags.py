@@ -16,21 +16,36 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OPTIONS = [
-    click.option("--source", metavar="s3|gcs", help="Where tasks come from."),
+    click.option("--source", metavar="s3|gcs", help="The type of the bucket that tasks come from."),
     click.option("--source-path", metavar="BUCKET", default="", help="The source bucket's name."),
-    click.option("--source-params", metavar="JSON", default="{}", help="How objects become tasks."),
     click.option(
-        "--target", metavar="s3-completions|gcs-completions", help="Where labels are written."
+        "--source-params",
+        metavar="JSON",
+        default="{}",
+        help="Params of the source, as a JSON object.",
+    ),
+    click.option(
+        "--target",
+        metavar="s3-completions|gcs-completions",
+        help="The type of the bucket that labels are written to.",
     ),
     click.option("--target-path", metavar="BUCKET", default="", help="The target bucket's name."),
-    click.option("--target-params", metavar="JSON", default="{}", help="How labels are written."),
+    click.option(
+        "--target-params",
+        metavar="JSON",
+        default="{}",
+        help="Params of the target, as a JSON object.",
+    ),
     click.option(
         "--project",
         metavar="TITLE",
-        help="The Label Studio project; created if it does not exist [NAME].",
+        help="The Label Studio project, which is created if it does not exist. [default: NAME]",
     ),
     click.option(
-        "--label-config", metavar="FILE", type=FILE, help="The label config of a new project: XML."
+        "--label-config",
+        metavar="FILE",
+        type=FILE,
+        help="An XML file: the label config of a new project.",
     ),
 ]
 

@@ -20,7 +20,7 @@ Examples:
     "--json",
     "as_json",
     is_flag=True,
-    help="With --once: print the counts as JSON last.",
+    help="With --once: also print the counts as JSON.",
 )
 def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
     """Run the pipeline with sample data on temporary servers.
