@@ -16,7 +16,8 @@ from benchmarks.fixtures import LABEL_CONFIG, range_boundaries, record_as_loaded
 from benchmarks.synthetic_s3 import NumberedKeys, synthetic_s3
 from ls_pipeline.cli.servers.local_servers import daemons_are_healthy
 from ls_pipeline.cli.servers.server import Server
-from ls_pipeline.engine.load import load
+from ls_pipeline.engine.context import RunContext
+from ls_pipeline.engine.load import load_tasks
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.s3.bucket import S3Buckets
@@ -78,10 +79,9 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
     buckets, app = S3Buckets(endpoint_url=source_url), LabelStudio()
 
     def load_all(name: str) -> None:
-        account = ledger.account(name)
-        settings = account.revision().connection
-        with account.lease() as lease:
-            load(account, lease, settings, buckets.open(name), app, SilentProgress())
+        with ledger.acquire(name) as held:
+            revision, bucket = held.settings.in_force(), buckets.open(name)
+            load_tasks(RunContext(held, revision, bucket, app, SilentProgress()))
 
     for name in shape.small:  # a busy Label Studio on SQLite would create some projects twice
         app.find_or_create_project(name, LABEL_CONFIG)
@@ -94,15 +94,15 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
 def _record_big_connection(
     ledger: Ledger, objects: int, app: LabelStudio, buckets: S3Buckets
 ) -> None:
-    account = ledger.account(BIG)
-    source = account.revision().connection.source
+    connection_ledger = ledger.connection_ledger(BIG)
+    source = connection_ledger.settings.in_force().connection.source
     assert source is not None  # noqa: S101 - for the type alone
     select = source.params.filter
     boundaries = range_boundaries(buckets.open(BIG), select.folder)
-    with account.lease() as lease:
-        account.set_projects(lease, {1: app.find_or_create_project(BIG, LABEL_CONFIG).id})
-        record_as_loaded(account, lease, NumberedKeys(objects))
-        account.set_range_boundaries(lease, select, boundaries)
+    with connection_ledger.acquire() as held:
+        held.projects.add({1: app.find_or_create_project(BIG, LABEL_CONFIG).id})
+        record_as_loaded(held, NumberedKeys(objects))
+        held.objects.set_range_boundaries(select, boundaries)
 
 
 def pipeline(home: Path, environment: Mapping[str, str]) -> Server:

@@ -13,6 +13,7 @@ from benchmarks.fixtures import (
     BUCKET,
     Result,
     new_connection,
+    new_ledger_url,
     open_bucket,
     range_boundaries,
     record_as_loaded,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.resources.ledger.ledger import Ledger
 
 LAST_MODIFIED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -38,10 +39,10 @@ def fill_ledger(ledger: str, objects: int) -> Callable[[], Result]:
     """Record all objects of a synthetic bucket in a ledger. This is setup, not a contender."""
 
     def work() -> Result:
-        account = new_connection({"type": "s3", "path": BUCKET, "params": {}}, ledger=ledger)
-        with account.lease() as lease:
-            record_as_loaded(account, lease, NumberedKeys(objects))
-        return {"objects": sum(1 for _ in account.known())}
+        source = {"type": "s3", "path": BUCKET, "params": {}}
+        with new_connection(source, ledger=ledger).acquire() as held:
+            record_as_loaded(held, NumberedKeys(objects))
+            return {"objects": sum(1 for _ in held.objects.known())}
 
     return work
 
@@ -54,13 +55,14 @@ def our_s3_sensor(url: str, ledger: str, new: list[str], parallel: int) -> Calla
     """
     from ls_pipeline.definitions import tune_garbage_collector
     from ls_pipeline.domain.objects import Filter
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
     tune_garbage_collector(20_000)
-    account, bucket = _only_connection(ledger), open_bucket(url)
+    bucket = open_bucket(url)
     boundaries = range_boundaries(bucket, new=new) if parallel else []
-    with account.lease() as lease:
-        account.set_range_boundaries(lease, Filter(), boundaries)
-    return _ticks_until_done(account.ledger, "s3", bucket)
+    with _only_connection(ledger).acquire() as held:
+        held.objects.set_range_boundaries(Filter(), boundaries)
+    return _ticks_until_done(Ledger(ledger), "s3", bucket)
 
 
 def our_run_without_changes(url: str, ledger: str) -> Callable[[], Result]:
@@ -70,13 +72,13 @@ def our_run_without_changes(url: str, ledger: str) -> Callable[[], Result]:
     return work
 
 
-def _only_connection(ledger: str) -> Account:
+def _only_connection(ledger: str) -> ConnectionLedger:
     """Open the only connection of a ledger from `fill_ledger`."""
     from ls_pipeline.resources.ledger.ledger import Ledger
 
     opened = Ledger(ledger)
     (name,) = opened.names()
-    return opened.account(name)
+    return opened.connection_ledger(name)
 
 
 def dagster_aws_get_objects(url: str) -> Callable[[], Result]:
@@ -133,15 +135,18 @@ def our_gcs_sensor(bucket: str) -> Callable[[], Result]:
     from ls_pipeline.definitions import tune_garbage_collector
     from ls_pipeline.domain.diff import KnownObject, State
     from ls_pipeline.resources.gcs.bucket import GCSBuckets
+    from ls_pipeline.resources.ledger.ledger import Ledger
+    from ls_pipeline.resources.ledger.records import LedgerUpdate
 
     tune_garbage_collector(20_000)
     opened = GCSBuckets().open(bucket)
-    account = new_connection({"type": "gcs", "path": bucket, "params": {}})
-    with account.lease() as lease:
+    url = new_ledger_url()
+    source = {"type": "gcs", "path": bucket, "params": {}}
+    with new_connection(source, ledger=url).acquire() as held:
         for page in opened.pages():
             loaded = [KnownObject(*stored[:3], State.LOADED) for stored in page]
-            account.record(lease, finished=loaded)
-    work = _ticks_until_done(account.ledger, "gcs", opened)
+            held.imports.record(LedgerUpdate(finished=loaded))
+    work = _ticks_until_done(Ledger(url), "gcs", opened)
     work()  # Google's client imports some modules with its first page
     return work
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ls_pipeline.engine.projects import Projects
+    from ls_pipeline.engine.context import RunContext
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.lease import Lease
+    from ls_pipeline.resources.ledger.connection import HeldConnection
 
 
 def our_export(url: str, annotations: int, again: int) -> Callable[[], Result]:
@@ -102,36 +102,30 @@ class LabeledConnection:
         self.prefix = f"labels/{uuid4().hex}"
         params = {"endpoint_url": url, "prefix": self.prefix}
         target = {"type": "s3-completions", "path": BUCKET, "params": params}
-        self.account, self.app = new_connection(None, target), LabelStudio()
+        self.connection_ledger, self.app = new_connection(None, target), LabelStudio()
         self.bucket = open_bucket(url)
         self.client = label_studio_client()
-        self.project = self.app.find_or_create_project(self.account.name, LABEL_CONFIG)
+        self.project = self.app.find_or_create_project(self.connection_ledger.name, LABEL_CONFIG)
         import_labeled_tasks(self.client, self.project.id, annotations)
 
     def export(self) -> None:
-        from ls_pipeline.engine.export import export
-        from ls_pipeline.resources.progress import SilentProgress
+        from ls_pipeline.engine.export import export_completions
 
-        with self.account.lease() as lease:
-            target = self.account.revision().connection.target
-            assert target is not None  # noqa: S101 - for the type alone
-            export(
-                self.account, lease, self._projects(lease), target, self.bucket, SilentProgress()
-            )
+        with self.connection_ledger.acquire() as held:
+            export_completions(self._run(held))
 
     def snapshot(self) -> int:
-        from ls_pipeline.engine.snapshot import snapshot
+        from ls_pipeline.engine.snapshot import write_snapshot
+
+        with self.connection_ledger.acquire() as held:
+            return write_snapshot(self._run(held)).newest.rows["annotations"]
+
+    def _run(self, held: HeldConnection) -> RunContext:
+        from ls_pipeline.engine.context import RunContext
         from ls_pipeline.resources.progress import SilentProgress
 
-        with self.account.lease() as lease:
-            revision = self.account.revision()
-            parts = self.account, lease, revision, self._projects(lease), self.bucket
-            return snapshot(*parts, SilentProgress()).newest.rows["annotations"]
-
-    def _projects(self, lease: Lease) -> Projects:
-        from ls_pipeline.engine.projects import projects_of
-
-        return projects_of(self.account, lease, self.account.revision().connection, self.app)
+        revision = held.settings.in_force()
+        return RunContext(held, revision, self.bucket, self.app, SilentProgress())
 
     def change_annotations(self, count: int) -> None:
         """Change annotations of tasks that are spread evenly over the project."""

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.listing_ranges import RangeBoundary
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.ledger.lease import Lease
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger, HeldConnection
 
 Result = dict[str, Any]
 """What a contender found or made, to be compared with what is expected."""
@@ -47,32 +46,38 @@ def annotation_result(choice: str) -> dict[str, Any]:
 # -- the ledger ---------------------------------------------------------------------------
 
 
+def new_ledger_url() -> str:
+    """Return the URL of a ledger in a temporary folder."""
+    return f"sqlite:///{tempfile.mkdtemp()}/ledger.db"
+
+
 def new_connection(
     source: Mapping[str, Any] | None, target: Mapping[str, Any] | None = None, ledger: str = ""
-) -> Account:
+) -> ConnectionLedger:
     """Store a new connection in the ledger at a URL; without a URL, in a new ledger."""
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.settings.validation import build_connection
 
-    opened = Ledger(ledger or f"sqlite:///{tempfile.mkdtemp()}/ledger.db")
+    opened = Ledger(ledger or new_ledger_url())
     name = f"ours-{uuid4().hex[:8]}"
     settings = build_connection(
         name, source=source, target=target, project=name, label_config=LABEL_CONFIG
     )
     opened.save(settings, "benchmarks")
-    return opened.account(name)
+    return opened.connection_ledger(name)
 
 
-def record_as_loaded(account: Account, lease: Lease, keys: NumberedKeys) -> None:
+def record_as_loaded(held: HeldConnection, keys: NumberedKeys) -> None:
     """Record synthetic objects as loaded, without tasks."""
     from ls_pipeline.domain.diff import KnownObject, State
+    from ls_pipeline.resources.ledger.records import LedgerUpdate
 
     for begin in range(0, len(keys), ROWS_PER_TRANSACTION):
         known = [
             KnownObject(key, etag(key), size(key), State.LOADED)
             for key in keys[begin : begin + ROWS_PER_TRANSACTION]
         ]
-        account.record(lease, finished=known)
+        held.imports.record(LedgerUpdate(finished=known))
 
 
 def ledger_of_all_objects(objects: int, folder: Path) -> Path:

@@ -22,7 +22,7 @@ from benchmarks.synthetic_s3 import NumberedKeys, Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
 
 ANY_CREDENTIALS = {"Authorization": "AWS made-up:unchecked"}
 """moto refuses requests without credentials, and accepts any."""
@@ -45,18 +45,20 @@ def our_load(url: str, blobs: int, again: int) -> Callable[[], Result]:
     return work
 
 
-def load_run(account: Account, url: str) -> Callable[[], Result]:
+def load_run(connection_ledger: ConnectionLedger, url: str) -> Callable[[], Result]:
     """Prepare a run that loads a connection's source."""
-    from ls_pipeline.engine.load import load
+    from ls_pipeline.engine.context import RunContext
+    from ls_pipeline.engine.load import load_tasks
     from ls_pipeline.resources.label_studio.app import LabelStudio
     from ls_pipeline.resources.progress import SilentProgress
 
-    settings, app, bucket = account.revision().connection, LabelStudio(), open_bucket(url)
+    revision = connection_ledger.settings.in_force()
+    app, bucket = LabelStudio(), open_bucket(url)
 
     def work() -> Result:
-        with account.lease() as lease:
-            loaded = load(account, lease, settings, bucket, app, SilentProgress())
-        project = app.project(account.projects()[1])
+        with connection_ledger.acquire() as held:
+            loaded = load_tasks(RunContext(held, revision, bucket, app, SilentProgress()))
+        project = app.project(connection_ledger.projects.ids()[1])
         return {"created": loaded.tasks_created, "tasks": project.tasks}
 
     return work

@@ -95,11 +95,11 @@ class Traffic:
             f"{self.url}/{name}/{key}", body, method="PUT"
         )
         urllib.request.urlopen(request).close()  # noqa: S310 - as above
-        account = self.ledger.account(name)
+        connection_ledger = self.ledger.connection_ledger(name)
 
         def has_arrived() -> bool:
             before = key[:-1]  # no other key sorts between the two
-            known = next(account.known(after=before))
+            known = next(connection_ledger.objects.known(after=before))
             return (known.key, known.version) == (key, etag_of(body))
 
         return Change("object", name, time.time(), has_arrived)
@@ -111,11 +111,13 @@ class Traffic:
         task = tasks.pop(self.chance.randrange(len(tasks)))
         body = {"result": [annotation_result("any")]}
         self.client.post(f"/api/tasks/{task}/annotations/", json=body).raise_for_status()
-        account = self.ledger.account(name)
-        return Change("label", name, time.time(), lambda: bool(account.exported([task])))
+        connection_ledger = self.ledger.connection_ledger(name)
+        return Change(
+            "label", name, time.time(), lambda: bool(connection_ledger.exports.last_written([task]))
+        )
 
     def _unlabeled_tasks(self) -> Iterator[tuple[str, list[int]]]:
         keys = NumberedKeys(self.shape.objects)[:]
         for name in self.shape.small:
-            objects = self.ledger.account(name).rows_of_all(keys).values()
+            objects = self.ledger.connection_ledger(name).objects.rows_of_all(keys).values()
             yield name, [row.task_id for rows in objects for row in rows.values()]

@@ -44,7 +44,7 @@ def _ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
     try:
         yield ledger
     finally:
-        ledger.engine.dispose()
+        ledger.close()
 
 
 @dg.resource(description="Progress bars of the command line. Under Dagster there are none.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
-from ls_pipeline.engine.export import export
-from ls_pipeline.engine.load import load
+from ls_pipeline.engine.context import RunContext
+from ls_pipeline.engine.export import export_completions
+from ls_pipeline.engine.load import load_tasks
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
-from ls_pipeline.engine.projects import projects_of
-from ls_pipeline.engine.snapshot import snapshot
+from ls_pipeline.engine.snapshot import write_snapshot
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.settings.validation import build_connection
@@ -38,8 +39,8 @@ class Bench:
     def __init__(self, ledger, name="reviews", **params):
         self.time = Time()
         self.ledger = Ledger(ledger) if isinstance(ledger, str) else ledger
-        self.ledger.clock, self.ledger.sleep = self.time, self.time.sleep
-        self.url = str(self.ledger.engine.url)
+        self.ledger.database.clock, self.ledger.database.sleep = self.time, self.time.sleep
+        self.url = str(self.ledger.database.engine.url)
         self.bucket, self.target = MemoryBucket("bucket"), MemoryBucket("labels")
         self.app = MemoryLabelingApp()
         self.name = name
@@ -56,44 +57,51 @@ class Bench:
             label_config=CONFIG,
         )
         self.ledger.save(one, "test")
-        self.account = self.ledger.account(self.name)
+        self.connection_ledger = self.ledger.connection_ledger(self.name)
 
     def put(self, key, content):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.bucket.put(key, body, "application/json")
 
-    def load(self, account=None, bucket=None, app=None):
-        account = account or self.account
-        with account.lease() as lease:
-            settings = account.revision().connection
-            bucket, app = bucket or self.bucket, app or self.app
-            return load(account, lease, settings, bucket, app, SilentProgress())
+    def load(self, bucket=None, **world):
+        with self.run(bucket or self.bucket, **world) as run:
+            return load_tasks(run)
 
-    def export(self, account=None, target=None, app=None, **how):
-        account, app = account or self.account, app or self.app
-        bucket = target or self.target
-        with account.lease() as lease:
-            settings = account.revision().connection
-            projects = projects_of(account, lease, settings, app)
-            return export(
-                account, lease, projects, settings.target, bucket, SilentProgress(), **how
-            )
+    def export(self, target=None, *, has_changed=False, **world):
+        with self.run(target or self.target, **world) as run:
+            return export_completions(run, has_changed=has_changed)
 
-    def snapshot(self, account=None, target=None, app=None):
-        account, app = account or self.account, app or self.app
-        bucket = target or self.target
-        with account.lease() as lease:
-            revision = account.revision()
-            projects = projects_of(account, lease, revision.connection, app)
-            return snapshot(account, lease, revision, projects, bucket, SilentProgress())
+    def snapshot(self, target=None, **world):
+        with self.run(target or self.target, **world) as run:
+            return write_snapshot(run)
 
     def copy(self, side="source", bucket=None):
         """Do what the assets do for a local copy."""
-        part = getattr(self.account.revision().connection, side)
+        part = getattr(self.connection_ledger.settings.in_force().connection, side)
         bucket = bucket or {"source": self.bucket, "target": self.target}[side]
-        with self.account.lease() as lease:
-            mark_mirror_stale(self.account, lease, part)
-            return update_mirror(self.account, lease, part, bucket, SilentProgress())
+        with self.run(bucket) as run:
+            mark_mirror_stale(run, part)
+            return update_mirror(run, part)
+
+    @contextmanager
+    def run(self, bucket, app=None, wrap=lambda held: held, connection_ledger=None):
+        """Hold the connection for a run; yield what it works with.
+
+        ``wrap`` puts something in place of the held connection, such as one that fails.
+        """
+        with (connection_ledger or self.connection_ledger).acquire() as held:
+            revision, app = held.settings.in_force(), app or self.app
+            yield RunContext(wrap(held), revision, bucket, app, SilentProgress())
+
+    def fail(self, work, failure):
+        """Record that a run failed."""
+        with self.connection_ledger.acquire() as held:
+            held.health.record_failure(work, failure)
+
+    def succeed(self, work):
+        """Record that a run succeeded."""
+        with self.connection_ledger.acquire() as held:
+            held.health.record_success(work)
 
     @property
     def tasks(self):
@@ -108,7 +116,9 @@ class Bench:
 
     @property
     def reasons(self):
-        return {(one.key, one.row): one.reason for one in self.account.quarantined()}
+        return {
+            (one.key, one.row): one.reason for one in self.connection_ledger.objects.quarantined()
+        }
 
     def task_id(self, key, row=0):
-        return self.account.rows_of(key)[row].task_id
+        return self.connection_ledger.objects.rows_of(key)[row].task_id

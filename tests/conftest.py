@@ -125,13 +125,13 @@ def _opened_ledger(tmp_path_factory):
 
     ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
 
-    @sa.event.listens_for(ledger.engine, "connect")
+    @sa.event.listens_for(ledger.database.engine, "connect")
     def _hurry(db, _record):
         db.execute("PRAGMA synchronous=OFF")
 
-    ledger.engine.dispose()
+    ledger.close()
     yield ledger
-    ledger.engine.dispose()
+    ledger.close()
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def empty_ledger(_opened_ledger):
     """Give an empty ledger; to open one costs more than most tests do."""
     from ls_pipeline.resources.ledger.tables import metadata
 
-    with _opened_ledger.engine.begin() as db:
+    with _opened_ledger.database.engine.begin() as db:
         for table in reversed(metadata.sorted_tables):
             db.execute(table.delete())
     return _opened_ledger

@@ -35,7 +35,7 @@ def labeled(tmp_path_factory):
     bench.export()
     bench.snapshot()
     yield bench
-    bench.ledger.engine.dispose()
+    bench.ledger.close()
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import dagster as dg
 from ls_pipeline.assets.external import labels
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.snapshot.manifest import Tally
-from ls_pipeline.engine.load import Loading
-from ls_pipeline.engine.snapshot import Snapshotting
-from ls_pipeline.resources.ledger.connection import Account
+from ls_pipeline.engine.load import LoadResult
+from ls_pipeline.engine.snapshot import SnapshotResult
+from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.status import Standing
+from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.settings.model import TargetParams
 
 BALANCE = dg.AssetCheckSpec(
@@ -29,9 +29,11 @@ QUARANTINE = dg.AssetCheckSpec(
 TASK_CHECKS = [BALANCE, QUARANTINE]
 
 
-def accounts_balance(account: Account, folder: str, done: Loading) -> dg.AssetCheckResult:
+def accounts_balance(
+    connection_ledger: ConnectionLedger, folder: str, done: LoadResult
+) -> dg.AssetCheckResult:
     """Compare the number of objects that the bucket listed with the ledger after the run."""
-    states = account.count_objects(folder)
+    states = connection_ledger.objects.count(folder)
     parts = {
         "loaded": states[State.LOADED],
         "filtered": done.filtered,
@@ -49,25 +51,25 @@ def accounts_balance(account: Account, folder: str, done: Loading) -> dg.AssetCh
         check_name=BALANCE.name,
         passed=off == 0,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{account.name}: {message}",  # Dagster shows no partition of a check
+        description=f"{connection_ledger.name}: {message}",  # Dagster shows no partition of a check
         metadata={"listed": done.listed, **parts},
     )
 
 
-def nothing_quarantined(account: Account) -> dg.AssetCheckResult:
+def nothing_quarantined(connection_ledger: ConnectionLedger) -> dg.AssetCheckResult:
     """Warn if objects or rows are in quarantine, with the reason of the first."""
-    count = account.count_quarantined()
+    count = connection_ledger.objects.count_quarantined()
     message = "Nothing is in quarantine."
-    for first in account.quarantined(limit=1):
+    for first in connection_ledger.objects.quarantined(limit=1):
         message = (
             f"{count} in quarantine, the first is {first.key!r}: {first.reason} Upload it again, "
-            f"or run `ls-pipeline quarantine list {account.name}`."
+            f"or run `ls-pipeline quarantine list {connection_ledger.name}`."
         )
     return dg.AssetCheckResult(
         check_name=QUARANTINE.name,
         passed=count == 0,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{account.name}: {message}",
+        description=f"{connection_ledger.name}: {message}",
         metadata={"quarantined": count},
     )
 
@@ -123,7 +125,7 @@ def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
 
 def stalled_connections(ledger: Ledger) -> dict[str, str]:
     """Return a sentence for each connection whose tasks wait too long for labels."""
-    return {status.name: message for status in ledger.standings() if (message := _stalled(status))}
+    return {status.name: message for status in ledger.statuses() if (message := _stalled(status))}
 
 
 def labels_check_fields(stalled: Mapping[str, str]) -> dict[str, Any]:
@@ -136,23 +138,24 @@ def labels_check_fields(stalled: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _stalled(standing: Standing) -> str:
+def _stalled(status: ConnectionStatus) -> str:
     """Return for how long tasks have waited; empty if that is not too long.
 
     The time counts from the last export, because labels start an export. Before the first export,
     it counts from the creation of the connection.
     """
-    account, connection = standing.account, standing.connection
+    connection_ledger, connection = status.ledger, status.connection
     if connection.target is None or not connection.enabled:
         return ""
-    since = standing.health("completions").passed_at or standing.made_at
-    days = int((account.ledger.clock() - since) / DAY)
+    since = status.health("completions").passed_at or status.made_at
+    days = int((connection_ledger.now() - since) / DAY)
     if days < connection.target.params.labels_within_days:
         return ""
-    waiting = account.count_tasks() - account.count_exported()[0]
+    waiting = connection_ledger.objects.count_tasks() - connection_ledger.exports.count()[0]
     if waiting <= 0:
         return ""
-    return f"{account.name}: {waiting} tasks wait for a label, and none came for {days} days."
+    name = connection_ledger.name
+    return f"{name}: {waiting} tasks wait for a label, and none came for {days} days."
 
 
 DAY = 86_400.0
@@ -193,7 +196,7 @@ def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
 
 
 def snapshot_checks(
-    connection: str, done: Snapshotting, params: TargetParams, missing: Sequence[str] = ()
+    connection: str, done: SnapshotResult, params: TargetParams, missing: Sequence[str] = ()
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results for a snapshot; ``missing`` are files that the target lost."""
     for name in _BLOCKING:
@@ -228,7 +231,7 @@ def snapshot_checks(
         )
 
 
-def _passed(done: Snapshotting) -> str:
+def _passed(done: SnapshotResult) -> str:
     if done.failed:
         return "Nothing was published, because another check failed."
     return "Passed." if done.is_new else "No completion changed since the last check."

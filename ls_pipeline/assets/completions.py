@@ -11,10 +11,16 @@ from ls_pipeline.assets.metadata import (
     timings_metadata,
 )
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.run import (
+    bucket_of,
+    connection_run,
+    nothing_to_do,
+    register_webhooks,
+)
 from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.engine.export import export
+from ls_pipeline.engine.context import RunContext
+from ls_pipeline.engine.export import export_completions
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -46,35 +52,33 @@ def completions(
     progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Write the completions that changed to the target."""
-    with one_pass(context, ledger, "completions") as work:
-        target = work.connection.target
-        if target is None or not work.connection.enabled:
-            why = nothing_to_do(work.connection, "target")
-            return why._replace(check_results=[annotations_counted(work.connection.name, [])])
-        bucket = bucket_of(target, s3, gcs)
-        projects = work.projects(label_studio)
-        mark_mirror_stale(work.account, work.lease, target)
-        parts = (work.account, work.lease)
-        # A sensor asks where it saw a difference; a person, and `sync`, at any time.
-        differs = "dagster/sensor_name" in context.run.tags
-        done = export(*parts, projects, target, bucket, progress, differs=differs)
-        copied = update_mirror(*parts, target, bucket, progress)
-        counted = annotations_counted(work.connection.name, done.uncounted)
-        notes = work.register_webhooks(projects.ids, label_studio)
-        for note in [*notes, *([] if counted.passed else [counted.description])]:
+    with connection_run(context, ledger, "completions") as held:
+        revision = held.settings.in_force()
+        connection, target = revision.connection, revision.connection.target
+        if target is None or not connection.enabled:
+            result = nothing_to_do(connection, "target")
+            return result._replace(check_results=[annotations_counted(held.name, [])])
+        run = RunContext(held, revision, bucket_of(target, s3, gcs), label_studio, progress)
+        mark_mirror_stale(run, target)
+        # A sensor asks because it saw a change; a person or `sync` may ask at any time.
+        has_changed = "dagster/sensor_name" in context.run.tags
+        exported = export_completions(run, has_changed=has_changed)
+        copied = update_mirror(run, target)
+        check = annotations_counted(held.name, exported.uncounted)
+        notes = register_webhooks(run, run.projects.ids)
+        for note in [*notes, *([] if check.passed else [check.description])]:
             context.log.warning(note)
-        exported = len(work.account.exported_ids())
         return dg.MaterializeResult(
             metadata={
-                **project_links(projects.all()),
+                **project_links(run.projects.all()),
                 "folder": folder_link(target, folder(target.params.prefix)),
-                "written": dg.MetadataValue.int(done.written),
-                "unchanged": dg.MetadataValue.int(done.unchanged),
-                "emptied": dg.MetadataValue.int(done.emptied),
-                "deleted": dg.MetadataValue.int(done.deleted),
-                "dagster/row_count": dg.MetadataValue.int(exported),
-                **timings_metadata(done.took),
-                **mirror_metadata(work.connection.name, target, copied),
+                "written": dg.MetadataValue.int(exported.written),
+                "unchanged": dg.MetadataValue.int(exported.unchanged),
+                "emptied": dg.MetadataValue.int(exported.emptied),
+                "deleted": dg.MetadataValue.int(exported.deleted),
+                "dagster/row_count": dg.MetadataValue.int(held.exports.count()[0]),
+                **timings_metadata(run.timings),
+                **mirror_metadata(held.name, target, copied),
             },
-            check_results=[counted],
+            check_results=[check],
         )

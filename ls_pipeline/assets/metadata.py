@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ls_pipeline.domain.snapshot.manifest import Tally
-    from ls_pipeline.engine.context import Took
+    from ls_pipeline.engine.context import Timings
     from ls_pipeline.resources.labeling_app import Project
     from ls_pipeline.resources.local_copy import CopyResult
     from ls_pipeline.settings.model import Source, Target
@@ -53,12 +53,11 @@ def project_links(projects: Sequence[Project]) -> dict[str, dg.MetadataValue[Any
     return links
 
 
-def timings_metadata(timings: Took) -> dict[str, dg.FloatMetadataValue]:
+def timings_metadata(timings: Timings) -> dict[str, dg.FloatMetadataValue]:
     """Return ``seconds`` so far, and ``seconds_<part>`` of each part; Dagster plots them."""
-    seconds = {f"seconds_{part}": took for part, took in timings.parts.items()}
     return {
-        name: dg.MetadataValue.float(round(took, 3))
-        for name, took in {"seconds": timings.seconds, **seconds}.items()
+        name: dg.MetadataValue.float(round(seconds, 3))
+        for name, seconds in timings.seconds().items()
     }
 
 

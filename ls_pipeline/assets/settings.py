@@ -80,10 +80,12 @@ def _current_form(side: Side, name: str) -> dict[str, Any]:
     """Return a form with the current settings, or the defaults for a new connection."""
     ledger = Ledger(database_url())
     try:
-        revision = ledger.account(name).revision() if name in ledger.names() else None
+        revision = (
+            ledger.connection_ledger(name).settings.in_force() if name in ledger.names() else None
+        )
         return _filled(side, name, revision)
     finally:
-        ledger.engine.dispose()
+        ledger.close()
 
 
 def _filled(side: Side, name: str, revision: Revision | None) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> Sett
 
     Raises ``InvalidConnectionError``, also if someone saved other settings since the form opened.
     """
-    before = ledger.account(name).revision() if name in ledger.names() else None
+    before = ledger.connection_ledger(name).settings.in_force() if name in ledger.names() else None
     current = before.number if before else 0
     form_revision = form.pop("revision", current)
     connection = apply_form(name, side, before.connection if before else None, form)
@@ -231,7 +233,7 @@ def target_settings(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Save the form, and show which completions the filter selects."""
     name = context.partition_key
-    task_ids = ledger.account(name).exported_ids() if name in ledger.names() else []
+    task_ids = ledger.connection_ledger(name).exports.task_ids() if name in ledger.names() else []
     return _revise(
         context, ledger, "target", lambda new: _preview_target(new.target, task_ids, s3, gcs)
     )

@@ -18,16 +18,25 @@ from ls_pipeline.assets.metadata import (
     timings_metadata,
 )
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.run import (
+    bucket_of,
+    connection_run,
+    nothing_to_do,
+    register_webhooks,
+)
 from ls_pipeline.assets.settings import source_settings
 from ls_pipeline.domain.diff import Change, State
-from ls_pipeline.domain.errors import ExternalSystemError, InvalidVariableError
+from ls_pipeline.domain.errors import (
+    ExternalSystemError,
+    InvalidVariableError,
+    SettingsMismatchError,
+)
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.engine.load import Loading, load
+from ls_pipeline.engine.context import RunContext
+from ls_pipeline.engine.load import LoadResult, load_tasks
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger.connection import Account
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.records import Quarantined
 from ls_pipeline.resources.progress import Progress
@@ -58,77 +67,85 @@ def tasks(
     progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Bring the connection's tasks up to date with its source."""
-    with one_pass(context, ledger, "tasks") as work:
-        source = work.connection.source
-        if source is None or not work.connection.enabled:
-            why = nothing_to_do(work.connection, "source")
-            return why._replace(check_results=passed_task_checks(work.connection.name))
-        bucket = bucket_of(source, s3, gcs)
-        mark_mirror_stale(work.account, work.lease, source)
+    with connection_run(context, ledger, "tasks") as held:
+        revision = held.settings.in_force()
+        connection, source = revision.connection, revision.connection.source
+        if source is None or not connection.enabled:
+            result = nothing_to_do(connection, "source")
+            return result._replace(check_results=passed_task_checks(held.name))
+        run = RunContext(held, revision, bucket_of(source, s3, gcs), label_studio, progress)
+        mark_mirror_stale(run, source)
         try:
-            done = load(work.account, work.lease, work.connection, bucket, label_studio, progress)
-        except (ExternalSystemError, InvalidVariableError):
+            loaded = load_tasks(run)
+        except (ExternalSystemError, InvalidVariableError, SettingsMismatchError):
             # What can be read is copied all the same.
-            update_mirror(work.account, work.lease, source, bucket, progress)
+            update_mirror(run, source)
             raise
-        copied = update_mirror(work.account, work.lease, source, bucket, progress)
-        projects = work.projects(label_studio).all()
-        done.notes += work.register_webhooks([one.id for one in projects], label_studio)
-        for note in done.notes:
+        copied = update_mirror(run, source)
+        projects = run.projects.all()
+        loaded.notes += register_webhooks(run, [project.id for project in projects])
+        for note in loaded.notes:
             context.log.warning(note)
         return dg.MaterializeResult(
             metadata={
                 **project_links(projects),
                 "folder": folder_link(source, source.params.filter.folder),
-                **_metadata(done, work.account, sum(one.tasks for one in projects)),
-                **mirror_metadata(work.connection.name, source, copied),
+                **_metadata(run, loaded, sum(project.tasks for project in projects)),
+                **mirror_metadata(held.name, source, copied),
             },
             check_results=[
-                accounts_balance(work.account, source.params.filter.folder, done),
-                nothing_quarantined(work.account),
+                accounts_balance(held, source.params.filter.folder, loaded),
+                nothing_quarantined(held),
             ],
         )
 
 
-def _metadata(done: Loading, account: Account, tasks: int) -> dict[str, dg.MetadataValue[Any]]:
-    states = account.count_objects()
+def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.MetadataValue[Any]]:
+    objects = run.held.objects
+    states = objects.count()
     metadata: dict[str, dg.MetadataValue[Any]] = {
         "objects": dg.MetadataValue.int(states[State.LOADED]),
-        "added": dg.MetadataValue.int(done.changes[Change.ADDED]),
-        "replaced": dg.MetadataValue.int(done.changes[Change.REPLACED]),
-        "removed": dg.MetadataValue.int(done.changes[Change.REMOVED]),
-        "unchanged": dg.MetadataValue.int(done.changes[Change.UNCHANGED]),
-        "filtered": dg.MetadataValue.int(done.changes[Change.FILTERED]),
-        "quarantined": dg.MetadataValue.int(account.count_quarantined()),
-        "tasks_created": dg.MetadataValue.int(done.tasks_created),
-        "tasks_updated": dg.MetadataValue.int(done.tasks_updated),
-        "tasks_deleted": dg.MetadataValue.int(done.tasks_deleted),
-        "tasks_kept": dg.MetadataValue.int(done.tasks_kept),
+        "added": dg.MetadataValue.int(loaded.changes[Change.ADDED]),
+        "replaced": dg.MetadataValue.int(loaded.changes[Change.REPLACED]),
+        "removed": dg.MetadataValue.int(loaded.changes[Change.REMOVED]),
+        "unchanged": dg.MetadataValue.int(loaded.changes[Change.UNCHANGED]),
+        "filtered": dg.MetadataValue.int(loaded.changes[Change.FILTERED]),
+        "quarantined": dg.MetadataValue.int(objects.count_quarantined()),
+        "tasks_created": dg.MetadataValue.int(loaded.tasks_created),
+        "tasks_updated": dg.MetadataValue.int(loaded.tasks_updated),
+        "tasks_deleted": dg.MetadataValue.int(loaded.tasks_deleted),
+        "tasks_kept": dg.MetadataValue.int(loaded.tasks_kept),
         "dagster/row_count": dg.MetadataValue.int(tasks),
-        **timings_metadata(done.took),
+        **timings_metadata(run.timings),
     }
-    if done.first_new:
-        metadata["first_new_objects"] = _new_table(done.first_new)
-    if bad := account.quarantined(limit=20):
-        metadata["quarantine"] = _quarantine_table(bad)
-    if done.notes:
-        metadata["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in done.notes[:20]))
+    if loaded.first_new:
+        metadata["first_new_objects"] = _new_table(loaded.first_new)
+    if quarantined := objects.quarantined(limit=20):
+        metadata["quarantine"] = _quarantine_table(quarantined)
+    if loaded.notes:
+        metadata["notes"] = dg.MetadataValue.md(
+            "\n".join(f"- {note}" for note in loaded.notes[:20])
+        )
     return metadata
 
 
 def _new_table(objects: list[StoredObject]) -> dg.MetadataValue[Any]:
     records = [
-        dg.TableRecord({"key": one.key, "version": one.version, "bytes": one.size})
-        for one in objects
+        dg.TableRecord({"key": stored.key, "version": stored.version, "bytes": stored.size})
+        for stored in objects
     ]
     return dg.MetadataValue.table(records)
 
 
-def _quarantine_table(bad: list[Quarantined]) -> dg.MetadataValue[Any]:
+def _quarantine_table(quarantined: list[Quarantined]) -> dg.MetadataValue[Any]:
     records = [
         dg.TableRecord(
-            {"key": one.key, "row": "" if one.row is None else str(one.row), "reason": one.reason}
+            {
+                "key": item.key,
+                "row": "" if item.row is None else str(item.row),
+                "reason": item.reason,
+            }
         )
-        for one in bad
+        for item in quarantined
     ]
     return dg.MetadataValue.table(records)

@@ -15,16 +15,16 @@ from ls_pipeline.assets.metadata import (
     timings_metadata,
 )
 from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
-from ls_pipeline.assets.run import bucket_of, nothing_to_do, one_pass
+from ls_pipeline.assets.run import bucket_of, connection_run, nothing_to_do
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import snapshot_folder
 from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
-from ls_pipeline.engine.context import Took
+from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.convert import convert_snapshot
 from ls_pipeline.engine.detect import wants_snapshot
-from ls_pipeline.engine.export import find_lost
+from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
-from ls_pipeline.engine.snapshot import Snapshotting, snapshot
+from ls_pipeline.engine.snapshot import SnapshotResult, write_snapshot
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -54,10 +54,10 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
     ) -> dg.AutomationResult[dg.AssetKey]:
         ledger = Ledger(database_url())
         try:
-            now = ledger.clock()
-            due = {one.name for one in ledger.standings() if wants_snapshot(one, now)}
+            now = ledger.now()
+            due = {status.name for status in ledger.statuses() if wants_snapshot(status, now)}
         finally:
-            ledger.engine.dispose()
+            ledger.close()
         # Not Dagster's own `in_progress`: it calls a run started whose machine is gone.
         due -= pending_connections(context.asset_graph_view.instance)
         known = context.candidate_subset.expensively_compute_partition_keys()
@@ -85,41 +85,41 @@ def training_data(
     progress: dg.ResourceParam[Progress],
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:  # type: ignore[type-arg]
     """Make a snapshot of the completions in the target, when any changed."""
-    with one_pass(context, ledger, "training_data") as work:
-        target = work.connection.target
-        if target is None or not work.connection.enabled:
-            yield from checks.passed_snapshot_checks(work.connection.name)
-            yield nothing_to_do(work.connection, "target")
+    with connection_run(context, ledger, "training_data") as held:
+        revision = held.settings.in_force()
+        connection, target = revision.connection, revision.connection.target
+        if target is None or not connection.enabled:
+            yield from checks.passed_snapshot_checks(held.name)
+            yield nothing_to_do(connection, "target")
             return
-        bucket = bucket_of(target, s3, gcs)
-        projects = work.projects(label_studio)
-        mark_mirror_stale(work.account, work.lease, target)
-        took, parts = Took(), (work.account, work.lease)
-        with took.timing("snapshot"):
-            done = snapshot(*parts, work.revision, projects, bucket, progress)
-        with took.timing("checking_target"):
-            lost = find_lost(*parts, target, bucket)
-        yield from checks.snapshot_checks(work.connection.name, done, target.params, lost)
-        if done.failed:
-            raise SnapshotError("The snapshot was not published: " + " ".join(done.failed.values()))
-        snapshots = Snapshots(bucket, target.params.prefix)
-        with took.timing("converting"):
-            formats = convert_snapshot(bucket, snapshots, done.newest, target.params.formats)
-        copied = update_mirror(work.account, work.lease, target, bucket, progress)
-        metadata = {**_metadata(done, snapshots), **timings_metadata(took)}
-        place = snapshot_folder(target.params.prefix, done.newest.snapshot)
+        run = RunContext(held, revision, bucket_of(target, s3, gcs), label_studio, progress)
+        mark_mirror_stale(run, target)
+        with run.timings.timing("snapshot"):
+            written = write_snapshot(run)
+        with run.timings.timing("checking_target"):
+            missing = find_missing_files(run)
+        yield from checks.snapshot_checks(held.name, written, target.params, missing)
+        if written.failed:
+            failures = " ".join(written.failed.values())
+            raise SnapshotError(f"The snapshot was not published: {failures}")
+        snapshots = Snapshots(run.bucket, target.params.prefix)
+        with run.timings.timing("converting"):
+            formats = convert_snapshot(run.bucket, snapshots, written.newest, target.params.formats)
+        copied = update_mirror(run, target)
+        metadata = {**_metadata(written, snapshots), **timings_metadata(run.timings)}
+        place = snapshot_folder(target.params.prefix, written.newest.snapshot)
         metadata["folder"] = folder_link(target, place)
         if formats:
-            lines = [f"- {name}: {what}" for name, what in formats.items()]
+            lines = [f"- {name}: {outcome}" for name, outcome in formats.items()]
             metadata["formats"] = dg.MetadataValue.md("\n".join(lines))
-        copies = mirror_metadata(work.connection.name, target, copied)
+        copies = mirror_metadata(held.name, target, copied)
         yield dg.MaterializeResult(metadata={**metadata, **copies})
 
 
 def _metadata(
-    done: Snapshotting, snapshots: Snapshots
+    written: SnapshotResult, snapshots: Snapshots
 ) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema]:
-    manifest = done.newest
+    manifest = written.newest
     tally, uri = manifest.tally, snapshots.uri(manifest.snapshot)
     metadata: dict[str, dg.MetadataValue[Any] | dg.TableSchema] = {
         "labels": label_chart(tally),
@@ -131,19 +131,19 @@ def _metadata(
         **{f"{name}_columns": _schema_value(name) for name in TABLES if name != "results"},
         **{f"{name}_rows": dg.MetadataValue.int(manifest.rows[name]) for name in TABLES},
         "bytes": dg.MetadataValue.int(manifest.bytes),
-        "new": dg.MetadataValue.int(manifest.changes.new if done.is_new else 0),
-        "changed": dg.MetadataValue.int(manifest.changes.changed if done.is_new else 0),
-        "removed": dg.MetadataValue.int(manifest.changes.removed if done.is_new else 0),
+        "new": dg.MetadataValue.int(manifest.changes.new if written.is_new else 0),
+        "changed": dg.MetadataValue.int(manifest.changes.changed if written.is_new else 0),
+        "removed": dg.MetadataValue.int(manifest.changes.removed if written.is_new else 0),
         "skipped": dg.MetadataValue.int(tally.skipped),
-        "files_written": dg.MetadataValue.int(done.written),
-        "files_copied": dg.MetadataValue.int(done.copied),
+        "files_written": dg.MetadataValue.int(written.written),
+        "files_copied": dg.MetadataValue.int(written.copied),
     }
     if tally.compared:
         metadata["agreement"] = dg.MetadataValue.float(tally.agreement / tally.compared)
         metadata["tasks_compared"] = dg.MetadataValue.int(tally.compared)
-    if done.removed:
-        metadata["snapshots_removed"] = dg.MetadataValue.text(", ".join(done.removed))
-    if not done.is_new:
+    if written.removed:
+        metadata["snapshots_removed"] = dg.MetadataValue.text(", ".join(written.removed))
+    if not written.is_new:
         metadata["note"] = dg.MetadataValue.text("Up to date: no completion changed.")
     return metadata
 

@@ -49,7 +49,7 @@ def _objects(source: Source | None, cli: CliContext) -> int:
 
 
 def _tasks(connection: Connection, cli: CliContext) -> tuple[int, int]:
-    projects = Projects(cli.ledger.account(connection.name), cli.label_studio)
+    projects = Projects(cli.ledger.connection_ledger(connection.name), cli.label_studio)
     if not _shares_project(connection, cli):
         return sum(project.tasks for project in projects.all()), projects.count_annotated()
     tasks = [task for task in projects.task_states() if belongs_to(connection.name, task.origin)]

@@ -50,13 +50,13 @@ def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
     version, before you upgrade the other processes. A migration can't be undone, so make a
     backup first.
     """
-    before, now = CliContext().ledger.schema_before, own_schema()
+    before, now = CliContext().ledger.database.schema_before, own_schema()
     if as_json:
         print_json({"before": before, "now": now})
     elif before == now:
         print_lines(f"The ledger already has schema {now}, so nothing was changed.")
     elif before == NO_SCHEMA:
-        print_lines(f"The ledger had no schema number, and now has schema {now}.")
+        print_lines(f"The ledger was empty, and now has schema {now}.")
     else:
         print_lines(f"The ledger had schema {before}, and now has schema {now}.")
 

@@ -13,7 +13,7 @@ from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of
 from ls_pipeline.domain.errors import NotInQuarantineError
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.resources.ledger.records import Quarantined
 
 
@@ -49,22 +49,24 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
 
     Without CONNECTION, it lists all connections.
     """
-    accounts = _accounts(names)
+    connection_ledgers = _accounts(names)
     if as_json:
         print_json(
             {
                 "connections": {
-                    account.name: [_as_json(item) for item in account.quarantined()]
-                    for account in accounts
+                    connection_ledger.name: [
+                        _as_json(item) for item in connection_ledger.objects.quarantined()
+                    ]
+                    for connection_ledger in connection_ledgers
                 }
             }
         )
         return
     table = Table("Connection", "Key", "Row", "Reason")
-    for account in accounts:
-        for item in account.quarantined():
+    for connection_ledger in connection_ledgers:
+        for item in connection_ledger.objects.quarantined():
             row = "" if item.row is None else str(item.row)
-            table.add_row(account.name, _printable(item.key), row, item.reason)
+            table.add_row(connection_ledger.name, _printable(item.key), row, item.reason)
     if not table.row_count:
         print_lines("Nothing is in quarantine.")
         return
@@ -90,13 +92,13 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
     Without KEY, it tries all objects in the connection's quarantine. Use it after changing the
     label config in Label Studio.
     """
-    account = CliContext().ledger.account(name)
-    quarantined = list(dict.fromkeys(item.key for item in account.quarantined()))
+    connection_ledger = CliContext().ledger.connection_ledger(name)
+    quarantined = list(dict.fromkeys(item.key for item in connection_ledger.objects.quarantined()))
     if unknown := [key for key in keys if key not in quarantined]:
         raise NotInQuarantineError(name, unknown)
     wanted = keys or quarantined
-    with account.lease(10) as lease:
-        account.free(lease, wanted)
+    with connection_ledger.acquire(10) as held:
+        held.objects.release(wanted)
     if as_json:
         print_json({"connection": name, "keys": list(wanted)})
         return
@@ -104,9 +106,9 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
     print_lines(f"{len(wanted)} {noun} of {name!r} will be tried again by the next run.")
 
 
-def _accounts(names: tuple[str, ...]) -> list[Account]:
+def _accounts(names: tuple[str, ...]) -> list[ConnectionLedger]:
     ledger = CliContext().ledger
-    return [ledger.account(name) for name in names or ledger.names()]
+    return [ledger.connection_ledger(name) for name in names or ledger.names()]
 
 
 def _as_json(item: Quarantined) -> dict[str, Any]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ls_pipeline.resources.ledger.status import Standing
+    from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.settings.model import Connection
 
 DAGSTER_PORT, LABEL_STUDIO_PORT, WEBHOOKS_PORT = 3000, 8080, 3001
@@ -310,8 +310,8 @@ def _watch(servers: list[Server], cli: CliContext) -> None:
     last_error = ""
     while True:
         try:
-            for standing in cli.ledger.standings():
-                printer.update(standing)
+            for status in cli.ledger.statuses():
+                printer.update(status)
             last_error = ""
         except LedgerError as error:  # sensors and runs try again, so the servers stay up
             if str(error) != last_error:
@@ -329,25 +329,25 @@ class _ProgressPrinter:
         self._printed: dict[str, list[str]] = {}
         self._versions: dict[str, object] = {}
 
-    def update(self, standing: Standing) -> None:
+    def update(self, status: ConnectionStatus) -> None:
         """Count the rows of a connection while a run holds it, and once after the run."""
-        name, version = standing.name, (standing.fence, standing.healths)
-        if not standing.held_by and self._versions.get(name) == version:
+        name, version = status.name, (status.fence, status.healths)
+        if not status.held_by and self._versions.get(name) == version:
             return
-        self._versions[name] = None if standing.held_by else version
-        before, lines = self._printed.get(name, []), _lines(standing)
+        self._versions[name] = None if status.held_by else version
+        before, lines = self._printed.get(name, []), _lines(status)
         print_lines(*(f"{name}: {line}" for line in lines if line not in before))
         self._printed[name] = lines
 
 
-def _lines(standing: Standing) -> list[str]:
-    account = standing.account
+def _lines(status: ConnectionStatus) -> list[str]:
+    connection_ledger = status.ledger
     counts = {
-        "loaded as tasks": account.count_tasks(),
-        "in quarantine": account.count_quarantined(),
-        "written as completions": account.count_exported()[0],
+        "loaded as tasks": connection_ledger.objects.count_tasks(),
+        "in quarantine": connection_ledger.objects.count_quarantined(),
+        "written as completions": connection_ledger.exports.count()[0],
     }
-    failures = (standing.health(work).failure for work in WORKS)
+    failures = (status.health(work).failure for work in WORKS)
     return [
         *(f"{count} {what}." for what, count in counts.items() if count),
         *dict.fromkeys(filter(None, failures)),

@@ -21,7 +21,7 @@ from ls_pipeline.resources.environment import label_studio_address, label_studio
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
 
 REFRESH_SECONDS = 2.0
 """The interval of ``--watch``."""
@@ -69,21 +69,21 @@ class Status:
     """URLs of its Label Studio projects. The first one gets new tasks."""
 
 
-def status_of(account: Account, address: str) -> Status:
+def status_of(connection_ledger: ConnectionLedger, address: str) -> Status:
     """Return the status of one connection. ``address`` is Label Studio's public URL."""
-    works = {work: account.health(work) for work in WORKS}
+    works = {work: connection_ledger.health.of(work) for work in WORKS}
     failing = {work: health for work, health in works.items() if health.failures}
-    newest_first = reversed(account.projects().values())
+    newest_first = reversed(connection_ledger.projects.ids().values())
     return Status(
-        enabled=account.revision().connection.enabled,
-        objects=account.count_objects()[State.LOADED],
-        tasks=account.count_tasks(),
-        labeled=account.annotated(),
-        exported=account.count_exported()[0],
-        quarantined=account.count_quarantined(),
-        snapshot=account.training().snapshot_uri,
+        enabled=connection_ledger.settings.in_force().connection.enabled,
+        objects=connection_ledger.objects.count()[State.LOADED],
+        tasks=connection_ledger.objects.count_tasks(),
+        labeled=connection_ledger.exports.annotated(),
+        exported=connection_ledger.exports.count()[0],
+        quarantined=connection_ledger.objects.count_quarantined(),
+        snapshot=connection_ledger.exports.snapshot_state().snapshot_uri,
         passed_at=max(health.passed_at for health in works.values()),
-        working=account.held_by(),
+        working=connection_ledger.held_by(),
         failures={work: health.failure for work, health in failing.items()},
         retry_at=min((health.retry_at for health in failing.values()), default=0.0),
         projects=[f"{address}/projects/{project_id}/data" for project_id in newest_first],
@@ -115,7 +115,9 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
 
 def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
     ledger, address = cli.ledger, label_studio_public_url(label_studio_address().url)
-    return {name: status_of(ledger.account(name), address) for name in names or ledger.names()}
+    return {
+        name: status_of(ledger.connection_ledger(name), address) for name in names or ledger.names()
+    }
 
 
 def _watch(names: tuple[str, ...], cli: CliContext) -> None:

@@ -45,7 +45,7 @@ def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # 
     cli = CliContext()
     names = names or tuple(cli.ledger.names())
     for name in names:
-        cli.ledger.account(name)  # raises for an unknown name, before anything runs
+        cli.ledger.connection_ledger(name)  # raises for an unknown name, before anything runs
     with show_progress() as progress:
         reports = {name: run_connection(name, cli, progress) for name in dict.fromkeys(names)}
     if as_json:
@@ -121,14 +121,14 @@ def _reason(event: dg.DagsterEvent) -> str:
 
 
 def _report(name: str, cli: CliContext, errors: list[str]) -> dict[str, Any]:
-    account = cli.ledger.account(name)
+    connection_ledger = cli.ledger.connection_ledger(name)
     try:
         report: dict[str, Any] = dict(asdict(count_connection(name, cli)))
     except PipelineError as error:
         errors = [*errors, str(error)]
         report = dict.fromkeys(field.name for field in fields(Counts))
-    report["quarantined"] = account.count_quarantined()
-    report["removed"] = account.count_objects()[State.REMOVED]
+    report["quarantined"] = connection_ledger.objects.count_quarantined()
+    report["removed"] = connection_ledger.objects.count()[State.REMOVED]
     if errors:
         report["error"] = " ".join(dict.fromkeys(errors))
     return report

@@ -1,4 +1,4 @@
-"""What a snapshot is also converted to: one archive a format, beside the snapshots."""
+"""Converts a snapshot to other formats: one archive each, next to the snapshots."""
 
 from __future__ import annotations
 
@@ -21,34 +21,33 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.snapshots import Snapshots
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The first day that a zip archive knows: the time of writing is no content."""
+"""The first day that a zip archive knows: its content must not depend on the time of writing."""
 
 
 def archive_key(prefix: str, snapshot: str, name: str) -> str:
-    """Name the object of a snapshot in one format."""
+    """Return the key of a snapshot in one format."""
     return f"{formats_folder(prefix, snapshot)}{name}.zip"
 
 
 def convert_snapshot(
     bucket: Bucket, snapshots: Snapshots, manifest: Manifest, formats: Sequence[str]
 ) -> dict[str, str]:
-    """Write a snapshot in other formats, unless it is there; give what became of each.
+    """Write a snapshot in other formats, unless it exists; return each one's URI or its error.
 
-    A format that does not fit is told, and keeps nothing back. Raises ``ExternalSystemError`` when
-    the bucket fails.
+    A format that does not fit stops no other. Raises ``ExternalSystemError`` if the bucket fails.
     """
-    said = {}
+    outcomes = {}
     for name in formats:
         key = archive_key(snapshots.prefix, manifest.snapshot, name)
         if next((page for page in bucket.pages(key)), None) is None:
             try:
                 body = _archive(snapshots, manifest, name)
             except FormatError as error:
-                said[name] = str(error)
+                outcomes[name] = str(error)
                 continue
             bucket.put(key, body, "application/zip")
-        said[name] = bucket.uri(key)
-    return said
+        outcomes[name] = bucket.uri(key)
+    return outcomes
 
 
 def _archive(snapshots: Snapshots, manifest: Manifest, name: str) -> bytes:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.completions import TaskState
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp
-    from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.ledger.records import Exported, Training
-    from ls_pipeline.resources.ledger.status import Standing
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
+    from ls_pipeline.resources.ledger.records import Exported, SnapshotState
+    from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.settings.model import Source, Target
 
 OVERLAP = timedelta(minutes=2)
@@ -44,7 +44,7 @@ class SourceScan(NamedTuple):
 
 
 def scan_source(
-    account: Account,
+    connection_ledger: ConnectionLedger,
     source: Source,
     bucket: Bucket,
     after: str = "",
@@ -55,12 +55,12 @@ def scan_source(
     ``stop`` ends the scan early; it is called between ranges of keys.
     """
     params = source.params
-    if account.has_attempt_due() or mirror_is_stale(account, source):
+    if connection_ledger.imports.has_pending_due() or mirror_is_stale(connection_ledger, source):
         return SourceScan(changed=True)
-    if account.outlived_quarantine(params.reading):
+    if connection_ledger.objects.retryable_quarantine(params.reading):
         return SourceScan(changed=True)
-    known = partial(account.known_pages, params.filter.folder)
-    boundaries = account.range_boundaries(params.filter, after)
+    known = partial(connection_ledger.objects.known_pages, params.filter.folder)
+    boundaries = connection_ledger.objects.range_boundaries(params.filter, after)
     ranges = bucket.ranges(params.filter.folder, after, boundaries)
     for range_diff in diff_ranges(known, ranges, params.filter, after):
         if any(difference.change in WORK for difference in range_diff.differences):
@@ -102,29 +102,31 @@ def count_annotations(app: LabelingApp, project_ids: Sequence[int]) -> Annotatio
 
 
 def labels_changed(
-    status: Standing, target: Target, app: LabelingApp, since: str, counts: AnnotationCounts
+    status: ConnectionStatus, target: Target, app: LabelingApp, since: str, counts: AnnotationCounts
 ) -> bool:
     """Return whether an export has work: annotations differ, or the local copy is stale.
 
     Compares only tasks that changed at or after the Label Studio time ``since``.
     """
     # An export corrects a time in the ledger that is in the future.
-    if counts.is_ahead(status.polled_to) or mirror_is_stale(status.account, target):
+    if counts.is_ahead(status.polled_to) or mirror_is_stale(status.ledger, target):
         return True
     labeled = counts.total(status.project_ids)
     if labeled != status.annotations:
         return True
     since = "" if counts.is_ahead(since) else since
-    projects = Projects(status.account, app)
-    return bool(labeled) and has_changed_task(status.account, projects, target, since)
+    projects = Projects(status.ledger, app)
+    return bool(labeled) and has_changed_task(status.ledger, projects, target, since)
 
 
-def has_changed_task(account: Account, projects: Projects, target: Target, since: str) -> bool:
+def has_changed_task(
+    connection_ledger: ConnectionLedger, projects: Projects, target: Target, since: str
+) -> bool:
     """Return whether a task that changed at or after ``since`` must be exported."""
     states = projects.task_states(since)
     while page := list(islice(states, STATES_PER_QUERY)):
-        exported = account.exported([state.id for state in page])
-        if select_changed(page, exported, account.name, target):
+        exported = connection_ledger.exports.last_written([state.id for state in page])
+        if select_changed(page, exported, connection_ledger.name, target):
             return True
     return False
 
@@ -154,7 +156,7 @@ def select_changed(
     return selected
 
 
-def wants_snapshot(status: Standing, now: float) -> bool:
+def wants_snapshot(status: ConnectionStatus, now: float) -> bool:
     """Return whether a run should make a snapshot of a connection, or finish one that failed."""
     connection = status.connection
     if connection.target is None or not connection.enabled or status.held_by:
@@ -164,12 +166,12 @@ def wants_snapshot(status: Standing, now: float) -> bool:
         return False
     # A step after the snapshot that failed, such as a conversion, must run although no
     # completion changed.
-    return health.failures > 0 or snapshot_is_due(status.training, connection.target, now)
+    return health.failures > 0 or snapshot_is_due(status.snapshot, connection.target, now)
 
 
-def snapshot_is_due(training: Training, target: Target, now: float) -> bool:
+def snapshot_is_due(training: SnapshotState, target: Target, now: float) -> bool:
     """Return whether completions changed, and the target's interval or schedule has passed."""
-    if training.moved == training.snapshot_of:
+    if training.changes == training.snapshot_changes:
         return False
     last = training.snapshot_at
     if cron := target.params.snapshot_cron:

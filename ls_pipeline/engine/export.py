@@ -1,6 +1,6 @@
-"""One pass over a connection's completions: write those that changed to the target.
+"""A run over a connection's completions: write those that changed to the target.
 
-Each is a JSON document, written whole, and only when it differs.
+Each is a JSON document, written whole, and only if it differs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from ls_pipeline.domain.exports import (
     tombstone,
 )
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.engine.context import Took
 from ls_pipeline.engine.detect import OVERLAP, earlier, select_changed
 from ls_pipeline.resources.ledger.records import Exported
 
@@ -28,146 +27,163 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from ls_pipeline.domain.objects import StoredObject
-    from ls_pipeline.engine.projects import Projects
+    from ls_pipeline.engine.context import RunContext, Timings
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.ledger.lease import Lease
-    from ls_pipeline.resources.progress import Progress
     from ls_pipeline.settings.model import Target
 
 SAME_FOR = timedelta(minutes=2)
-"""How long tasks that were touched lately, as many and the newest at the same time, pass for those
-that were seen. It may overlook what shows up late; the listing after that does not."""
+"""How long an equal count and newest time of recently touched tasks count as "nothing changed".
+
+A change that shows up late can be missed in that time; the next listing finds it.
+"""
 
 WRITERS = 16
 BATCH = 200
 """Completions read, written and recorded at once."""
 
+FIRST_WRITTEN = 10
+"""Files that a result shows."""
+
 
 @dataclass
-class Exporting:
-    """What a pass over the completions did, for people to read."""
+class ExportResult:
+    """What a run over the completions did, for people to read."""
 
-    looked_at: int = 0
+    selected: int = 0
+    """Tasks that were read in full."""
     written: int = 0
     unchanged: int = 0
     emptied: int = 0
     """Tasks that lost their last annotation: their documents have none, or are deleted."""
     deleted: int = 0
-    """Tasks that were deleted in Label Studio: tombstones, or their documents are deleted."""
+    """Tasks deleted in Label Studio: their documents become tombstones, or are deleted."""
     uncounted: list[int] = field(default_factory=list)
-    """Tasks that were touched lately and are annotated, and Label Studio counts no annotation."""
+    """Recently touched tasks that are annotated, while Label Studio counts no annotation."""
     first_written: list[StoredObject] = field(default_factory=list)
-    took: Took = field(default_factory=Took)
 
 
-def export(  # noqa: PLR0913 - the parts that a pass puts together
-    account: Account,
-    lease: Lease,
-    projects: Projects,
-    target: Target,
-    bucket: Bucket,
-    progress: Progress,
-    *,
-    differs: bool = False,
-) -> Exporting:
-    """Write the completions that changed since the last pass; ``differs``: some surely did.
+def export_completions(run: RunContext, *, has_changed: bool = False) -> ExportResult:
+    """Write the completions that changed since the last run.
 
-    Raises ``ExternalSystemError`` when the bucket or Label Studio fails; what was written till
-    then is recorded, and the next pass takes the rest.
+    ``has_changed`` says that some surely did: then Label Studio's tasks are listed in any case.
+
+    Raises ``ExternalSystemError`` if the bucket or Label Studio fails. What was written before is
+    recorded, and the next run writes the rest.
     """
-    done = Exporting()
-    # Before tasks are listed: an annotation in between has the sensor ask once more.
+    result, exports, projects = ExportResult(), run.held.exports, run.projects
+    projects.find()
+    # Before the tasks are listed: an annotation in between makes the sensor ask once more.
     annotations = projects.count_annotations()
-    states, since, polled = _touched(account.polled(), projects, differs=differs)
-    parts = account, lease, projects, target, bucket, progress, done
-    others = account.annotated() - account.count_exported()[0]
-    _write_changed(*parts, states, since)
+    states, since, polled = _touched(run, exports.polled(), has_changed=has_changed)
+    others = exports.annotated() - exports.count()[0]
+    _write_changed(run, states, since, result)
     annotated = projects.count_annotated()
-    unlike = annotated - account.count_exported()[0]
-    if unlike:  # some were deleted, or overlooked, or are another connection's
+    difference = annotated - exports.count()[0]
+    if difference:  # some were deleted, or missed, or are another connection's
         states = list(projects.task_states())
-        _bury(account, lease, target, bucket, states, done)
-        if unlike != others:
-            _write_changed(*parts, states, "")
-    account.record_exported(lease, target, polled, annotated, annotations)
-    return done
+        _write_tombstones(run, states, result)
+        if difference != others:
+            _write_changed(run, states, "", result)
+    exports.record_polled(run.target, polled, annotated, annotations)
+    return result
 
 
-def _write_changed(  # noqa: PLR0913, PLR0917 - as `export`
-    account: Account,
-    lease: Lease,
-    projects: Projects,
-    target: Target,
-    bucket: Bucket,
-    progress: Progress,
-    done: Exporting,
-    states: Sequence[TaskState],
-    since: str,
+def find_missing_files(run: RunContext) -> list[str]:
+    """Return the URIs of the completions whose files are gone from the target.
+
+    The ledger forgets them, so that the next export writes them again.
+    """
+    target = run.target
+    root = folder(target.params.prefix)
+    existing: set[str] = set()
+    for page in run.bucket.pages(root):
+        existing.update(stored.key for stored in page)
+        if page[-1].key > f"{root}:":  # what follows the last digit
+            break
+    missing: dict[int, str] = {}
+    for task_id, uri in run.held.exports.uris():
+        key = completion_key(root, task_id)
+        if uri == target.uri(key) and key not in existing:
+            missing[task_id] = uri
+    if missing:
+        run.held.exports.forget(list(missing))
+    return list(missing.values())
+
+
+def write_completions(
+    run: RunContext, writers: Executor, completions: Sequence[Completion], result: ExportResult
 ) -> None:
-    """Write the completions of the tasks that were touched since, where they changed."""
-    uncounted = set(projects.uncounted_tasks(since)) if states else set()
-    exported = account.exported([state.id for state in states])
-    wanted = select_changed(states, exported, account.name, target, uncounted)
-    done.looked_at += len(wanted)
-    batches = (
-        projects.completions(wanted[start : start + BATCH])
-        for start in range(0, len(wanted), BATCH)
+    """Write the completions that differ from what is in the target, and record them.
+
+    Raises ``LeaseLostError`` if a newer run has taken over; the target is then as it should be.
+    """
+    target, bucket, exports = run.target, run.bucket, run.held.exports
+    run.held.renew()
+    last = exports.last_written([completion.task_id for completion in completions])
+    written = writers.map(
+        lambda completion: _write(completion, target, bucket, last.get(completion.task_id)),
+        completions,
     )
+    records = _records(completions, written, target, result)
+    changed = [record for record in records if _differs(record, last.get(record.task_id))]
+    try:
+        exports.record(records, changed=bool(changed))
+    except LeaseLostError:
+        _restore(run, [record.task_id for record in changed])
+        raise
+
+
+def _write_changed(
+    run: RunContext, states: Sequence[TaskState], since: str, result: ExportResult
+) -> None:
+    """Write the completions of tasks that were touched since a time, if they changed."""
+    projects = run.projects
+    uncounted = set(projects.uncounted_tasks(since)) if states else set()
+    last = run.held.exports.last_written([state.id for state in states])
+    selected = select_changed(states, last, run.name, run.target, uncounted)
+    result.selected += len(selected)
+    batches = (
+        projects.completions(selected[start : start + BATCH])
+        for start in range(0, len(selected), BATCH)
+    )
+    done = 0
     with ThreadPoolExecutor(WRITERS) as writers:
-        seen = 0
-        for found in _one_ahead(batches, done.took):
-            with done.took.timing("writing"):
-                write(account, lease, projects, target, bucket, writers, found, done)
-            seen += len(found)
-            progress.advance(account.name, "completions", seen, len(wanted))
-    if uncounted:  # not only because they were being annotated
+        for completions in _read_ahead(batches, run.timings):
+            with run.timings.timing("writing"):
+                write_completions(run, writers, completions, result)
+            done += len(completions)
+            run.advance("completions", done, len(selected))
+    if uncounted:  # without those that were only being annotated
         uncounted.intersection_update(projects.uncounted_tasks(since))
-        done.uncounted = sorted(uncounted.union(done.uncounted))
+        result.uncounted = sorted(uncounted.union(result.uncounted))
 
 
 def _touched(
-    last: RecentChanges, projects: Projects, *, differs: bool
+    run: RunContext, last: RecentChanges, *, has_changed: bool
 ) -> tuple[list[TaskState], str, RecentChanges]:
-    """List the tasks that were touched since a time, and those that the next pass will see.
+    """Return the tasks touched since a time, that time, and what the next run compares with.
 
-    A pass that follows at once would list again all that it looks back at; where that seems to be
-    as the last one left it, none is listed, unless somebody saw that it is not.
+    A run that follows soon would list again everything that its overlap covers. If that looks as
+    the last run left it, nothing is listed, unless something surely changed.
     """
-    upto = earlier(projects.app.now(), OVERLAP)
-    lately = earlier(upto, SAME_FOR) < last.since <= upto
-    if lately and not differs and projects.recent_changes(last.since) == last:
+    through = earlier(run.app.now(), OVERLAP)
+    is_recent = earlier(through, SAME_FOR) < last.since <= through
+    if is_recent and not has_changed and run.projects.recent_changes(last.since) == last:
         return [], last.since, last
-    # Where Label Studio's clock was set back meanwhile, no time says what was touched since.
-    since = last.since if last.since <= upto else ""
-    states = list(projects.task_states(since))
-    return states, since, RecentChanges.among(states, upto)
+    # If Label Studio's clock was set back, no time says what was touched since.
+    since = last.since if last.since <= through else ""
+    states = list(run.projects.task_states(since))
+    return states, since, RecentChanges.among(states, through)
 
 
-def find_lost(account: Account, lease: Lease, target: Target, bucket: Bucket) -> list[str]:
-    """Find the completions whose files are gone from the target; give the URIs of the files.
-
-    They are forgotten, so that the next export writes them again.
-    """
-    root = folder(target.params.prefix)
-    there: set[str] = set()
-    for page in bucket.pages(root):
-        there.update(one.key for one in page)
-        if page[-1].key > f"{root}:":  # what follows the last digit
-            break
-    keys = ((one, completion_key(root, one), uri) for one, uri in account.exported_files())
-    lost = {one: uri for one, key, uri in keys if uri == target.uri(key) and key not in there}
-    if lost:
-        account.forget_exports(lease, list(lost))
-    return list(lost.values())
-
-
-def _one_ahead(batches: Iterator[list[Completion]], took: Took) -> Iterator[list[Completion]]:
-    """Have each batch read, in a thread, while the one before it is written."""
+def _read_ahead(
+    batches: Iterator[list[Completion]], timings: Timings
+) -> Iterator[list[Completion]]:
+    """Read each batch in a thread while the one before it is written."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, batches, None)
         while True:
-            with took.timing("reading"):
+            with timings.timing("reading"):
                 batch = coming.result()
             if batch is None:
                 return
@@ -175,28 +191,20 @@ def _one_ahead(batches: Iterator[list[Completion]], took: Took) -> Iterator[list
             yield batch
 
 
-def _bury(
-    account: Account,
-    lease: Lease,
-    target: Target,
-    bucket: Bucket,
-    states: Sequence[TaskState],
-    done: Exporting,
-) -> None:
-    """Leave a tombstone, or nothing, of each exported task that is not among those there are."""
-    living = account.living()
+def _write_tombstones(run: RunContext, states: Sequence[TaskState], result: ExportResult) -> None:
+    """Replace the documents of tasks that no longer exist by tombstones, or delete them."""
+    living, target = run.held.exports.living(), run.target
     for state in states:
         living.pop(state.id, None)
     for last in living.values():
-        account.renew(lease)
-        _bury_one(last.task_id, target, bucket)
-        done.deleted += 1
+        run.held.renew()
+        _write_tombstone(last.task_id, target, run.bucket)
+        result.deleted += 1
         uri = target.uri(completion_key(target.params.prefix, last.task_id))
-        dead = Exported(last.task_id, last.updated_at, TOMBSTONE, uri, 0)
-        account.record_exports(lease, [dead])
+        run.held.exports.record([Exported(last.task_id, last.updated_at, TOMBSTONE, uri, 0)])
 
 
-def _bury_one(task_id: int, target: Target, bucket: Bucket) -> None:
+def _write_tombstone(task_id: int, target: Target, bucket: Bucket) -> None:
     key = completion_key(target.params.prefix, task_id)
     if target.params.delete:
         bucket.delete(key)
@@ -204,46 +212,18 @@ def _bury_one(task_id: int, target: Target, bucket: Bucket) -> None:
         bucket.put(key, tombstone(task_id), "application/json")
 
 
-def write(  # noqa: PLR0913, PLR0917 - as `export`
-    account: Account,
-    lease: Lease,
-    projects: Projects,
-    target: Target,
-    bucket: Bucket,
-    writers: Executor,
-    found: Sequence[Completion],
-    done: Exporting,
-) -> None:
-    """Write those of some completions that differ from what is in the target, and record it.
-
-    Raises ``LeaseLostError`` when a newer run has taken over, with the target as it should be.
-    """
-    account.renew(lease)
-    exported = account.exported([one.task_id for one in found])
-    written = writers.map(lambda one: _write(one, target, bucket, exported.get(one.task_id)), found)
-    records = _tally(found, written, target, done)
-    moved = [one for one in records if not _same(one, exported.get(one.task_id))]
-    try:
-        account.record_exports(lease, records, moved=bool(moved))
-    except LeaseLostError:
-        _write_again([one.task_id for one in moved], projects, target, bucket)
-        raise
-
-
-def _write_again(
-    task_ids: Sequence[int], projects: Projects, target: Target, bucket: Bucket
-) -> None:
-    """Put right what an overtaken run wrote, maybe over what the newer one had written before."""
-    there = {one.task_id: one for one in projects.completions(task_ids)}
-    for number in task_ids:
-        if number in there:
-            _write(there[number], target, bucket, None)
+def _restore(run: RunContext, task_ids: Sequence[int]) -> None:
+    """Write again what an overtaken run wrote, maybe over what the newer run had written before."""
+    completions = {task.task_id: task for task in run.projects.completions(task_ids)}
+    for task_id in task_ids:
+        if task_id in completions:
+            _write(completions[task_id], run.target, run.bucket, None)
         else:
-            _bury_one(number, target, bucket)
+            _write_tombstone(task_id, run.target, run.bucket)
 
 
-def _same(one: Exported, last: Exported | None) -> bool:
-    return last is not None and (one.digest, one.uri) == (last.digest, last.uri)
+def _differs(record: Exported, last: Exported | None) -> bool:
+    return last is None or (record.digest, record.uri) != (last.digest, last.uri)
 
 
 def _write(
@@ -259,20 +239,24 @@ def _write(
     return bucket.put(key, json_document(completion), "application/json")
 
 
-def _tally(
+def _records(
     completions: Sequence[Completion],
     written: Iterable[StoredObject | None],
     target: Target,
-    done: Exporting,
+    result: ExportResult,
 ) -> list[Exported]:
+    """Return what the ledger records of written completions, and count them in the result."""
     records = []
-    for one, stored in zip(completions, written, strict=True):
-        count = len(one.annotations)
-        done.written += stored is not None
-        done.unchanged += stored is None
-        done.emptied += not count
-        if stored and len(done.first_written) < 10:  # noqa: PLR2004
-            done.first_written.append(stored)
-        uri = target.uri(completion_key(target.params.prefix, one.task_id))
-        records.append(Exported(one.task_id, one.updated_at, one.digest, uri, count))
+    for completion, stored in zip(completions, written, strict=True):
+        annotations = len(completion.annotations)
+        result.written += stored is not None
+        result.unchanged += stored is None
+        result.emptied += not annotations
+        if stored and len(result.first_written) < FIRST_WRITTEN:
+            result.first_written.append(stored)
+        task_id = completion.task_id
+        uri = target.uri(completion_key(target.params.prefix, task_id))
+        records.append(
+            Exported(task_id, completion.updated_at, completion.digest, uri, annotations)
+        )
     return records

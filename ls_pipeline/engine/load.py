@@ -1,7 +1,7 @@
-"""One pass over a source: find what changed, and load it as tasks, each exactly once.
+"""A run over a source: find what changed, and load it as tasks, each exactly once.
 
-First it settles what earlier passes left open; then it reads what differs, and has it imported
-in batches, in the order of the keys.
+It first settles what earlier runs left open. Then it reads what differs, and imports it in batches
+in the order of the keys.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
     ExternalSystemError,
-    LabelStudioError,
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectRefusedError,
+    SettingsMismatchError,
 )
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.tasks import (
@@ -33,436 +33,407 @@ from ls_pipeline.domain.tasks import (
     parse_tasks,
     size_rejection,
 )
-from ls_pipeline.engine.context import Took
-from ls_pipeline.engine.import_queue import BATCH_ROWS, Batch, Importing, Row
-from ls_pipeline.engine.projects import Projects
-from ls_pipeline.engine.reconcile import Settling
-from ls_pipeline.engine.recover import adopt
-from ls_pipeline.resources.ledger.records import LoadedRow, Quarantined
+from ls_pipeline.engine.import_queue import BATCH_ROWS, Batch, ImportQueue, NewTask
+from ls_pipeline.engine.reconcile import Reconciler
+from ls_pipeline.engine.recover import recover_tasks
+from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
-    from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.labeling_app import LabelingApp
-    from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.ledger.lease import Lease
-    from ls_pipeline.resources.progress import Progress
-    from ls_pipeline.settings.model import Connection, Source
+    from ls_pipeline.engine.context import RunContext
+
+    Content: TypeAlias = list[Task | Rejection]
 
 READERS = 16
+"""Objects read at once."""
+
 READ_AHEAD = BATCH_ROWS
 READ_AHEAD_BYTES = 64 * 2**20
-"""Objects read at once, and what may wait for its turn: while one batch is imported, the next is
-read."""
+"""What may wait for its turn: while one batch is imported, the next is read."""
 
 UNREADABLE_AT_MOST = 20
-"""Objects that can't be read, before it is the bucket's error."""
+"""Objects that can't be read, before it counts as the bucket's fault."""
+
+FIRST_NEW = 10
+"""New objects that a result shows."""
 
 
 @dataclass
-class Loading:
-    """What a pass over a source did, for people to read."""
+class LoadResult:
+    """What a run over a source did, for people to read."""
 
     changes: Counter[Change] = field(default_factory=Counter)
     tasks_created: int = 0
     tasks_updated: int = 0
     tasks_deleted: int = 0
     tasks_kept: int = 0
-    """Tasks that stay as they are though their object changed or is gone: a human has worked
-    on them, or the source ignores changes."""
+    """Tasks that stay as they are though their object changed or is gone: a person has worked on
+    them, or the source ignores changes."""
     listed: int = 0
     """Objects below the prefix."""
     filtered: int = 0
-    """Of these, not known and left out by the filter."""
+    """Objects below the prefix that are not known and that the filter leaves out."""
     pending: int = 0
-    """Of these, not known and not read this time: they changed meanwhile, or went."""
+    """Objects that are not known and were not read this time: they changed or went in between."""
     first_new: list[StoredObject] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """Objects that could not be read this time, each a sentence."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know, though the pass went well."""
-    took: Took = field(default_factory=Took)
+    """What a person should know although the run succeeded."""
 
 
-def load(
-    account: Account,
-    lease: Lease,
-    connection: Connection,
-    bucket: Bucket,
-    app: LabelingApp,
-    progress: Progress,
-) -> Loading:
+def load_tasks(run: RunContext) -> LoadResult:
     """Bring a connection's tasks up to date with its source.
 
-    Raises ``ExternalSystemError`` when the bucket or Label Studio fails, after everything that
-    could be done was done; whatever was loaded till then is recorded.
+    Raises ``ExternalSystemError`` if the bucket or Label Studio fails, after everything that could
+    be done was done. What was loaded before is recorded. Raises ``SettingsMismatchError`` if the
+    params don't fit the project's label config.
     """
-    return _Loader(account, lease, connection, bucket, app, progress).run()
+    return _Loader(run).load()
 
 
 class _Loader:
-    def __init__(
-        self,
-        account: Account,
-        lease: Lease,
-        connection: Connection,
-        bucket: Bucket,
-        app: LabelingApp,
-        progress: Progress,
-    ) -> None:
-        if connection.source is None:
-            raise ValueError(f"connection {connection.name!r} has no source")
-        self.account, self.lease, self.connection = account, lease, connection
-        self.source: Source = connection.source
-        self.bucket, self.app, self.progress = bucket, app, progress
-        self.done = Loading()
+    def __init__(self, run: RunContext) -> None:
+        self.run, self.held = run, run.held
+        self.bucket, self.app, self.projects = run.bucket, run.app, run.projects
+        self.params = run.source.params
+        self.result = LoadResult()
         self.batch = Batch()
-        self.rows: dict[str, dict[int, LoadedRow]] = {}
+        self.rows: dict[str, dict[int, TaskRow]] = {}
         self.boundaries = BoundaryTracker()
-        self.projects = Projects(account, app)
 
-    def run(self) -> Loading:
+    def load(self) -> LoadResult:
         self._list_one_page()
-        self.projects.find(self.lease, self.connection)
+        self.projects.find()
         self.project = self.projects.all()[-1]
         self._read_label_config()
-        settling = self._settle_attempts()
-        self._adopt_tasks()
-        self._free_outlived()
-        self.done.notes += self.projects.register_storage(
-            self.bucket, self.source.params, self.projects.ids
+        reconciler = self._reconcile()
+        self._recover_tasks()
+        self._release_retryable()
+        self.result.notes += self.projects.register_storage(
+            self.bucket, self.params, self.projects.ids
         )
-        self.importing = Importing(
-            self.account,
-            self.lease,
-            self.connection,
-            self.source,
-            self.bucket,
-            self.projects,
-            self.project,
-            settling,
-            self.done.took,
-            self.progress,
-        )
-        with ThreadPoolExecutor(READERS) as readers, self.importing:
-            for difference, found in self._read_ahead(readers, self._work()):
-                self._take(difference, found)
-                if self.batch.full:
+        self.queue = ImportQueue(self.run, self.project, reconciler)
+        with ThreadPoolExecutor(READERS) as readers, self.queue:
+            for difference, content in self._read_ahead(readers, self._work()):
+                self._take(difference, content)
+                if self.batch.is_full:
                     self._flush()
             self._flush()
-            self.importing.wait()
-        self.importing.blame_suspects()
-        self.done.tasks_created = self.importing.created
-        self.done.notes += self.importing.notes
+            self.queue.wait()
+        self.queue.blame_suspects()
+        self.result.tasks_created = self.queue.created
+        self.result.notes += self.queue.notes
         self._record_range_boundaries()
-        if self.done.unread:
-            raise ExternalSystemError(" ".join(self.done.unread))
-        return self.done
+        if self.result.unread:
+            raise ExternalSystemError(" ".join(self.result.unread))
+        return self.result
 
     def _list_one_page(self) -> None:
-        """Fail before anything is made in Label Studio when the bucket can't be listed."""
-        next(self.bucket.pages(self.source.params.filter.folder), None)
+        """Fail before anything is made in Label Studio if the bucket can't be listed."""
+        next(self.bucket.pages(self.params.filter.folder), None)
 
     def _read_label_config(self) -> None:
         keys = data_keys(self.project.label_config)
-        params = self.source.params
         if not keys:
-            self.done.notes.append(
+            self.result.notes.append(
                 f"The project has no label config yet; set one up at {self.project.url}"
                 "/settings/labeling."
             )
         self.required = keys
-        self.data_key = params.data_key or next(iter(keys), "")
-        if params.use_blob_urls and not self.data_key:
-            raise LabelStudioError(
-                f"The label config of {self.project.url} shows no data; set data_key, or give the "
-                'project a label config with a tag like <Image value="$image"/>.'
+        self.data_key = self.params.data_key or next(iter(keys), "")
+        if self.params.use_blob_urls and not self.data_key:
+            raise SettingsMismatchError(
+                f"The label config of {self.project.url} shows no data.",
+                hint='Set data_key, or set a label config with a tag like <Image value="$image"/>.',
             )
         missing = [key for key in keys if key != self.data_key]
-        if params.use_blob_urls and missing:
-            raise LabelStudioError(
+        if self.params.use_blob_urls and missing:
+            raise SettingsMismatchError(
                 f"The label config of {self.project.url} shows {', '.join(keys)}, and a blob fills "
-                f"only {self.data_key!r}; set data_key to a key that it shows, or use JSON tasks."
+                f"only {self.data_key!r}.",
+                hint="Set data_key to a key that it shows, or use JSON tasks.",
             )
 
     @cached_property
     def _prediction_errors(self) -> Callable[[Mapping[str, Any]], list[str]]:
         return self.app.prediction_errors(self.project.label_config)
 
-    # -- what is to be done ---------------------------------------------------------------
+    # -- what earlier runs left -----------------------------------------------------------
+
+    def _reconcile(self) -> Reconciler:
+        """Find out what became of imports that a crash or a lost reply left open."""
+        reconciler = Reconciler(self.run)
+        reconciler.reconcile()
+        self.result.notes += reconciler.notes
+        if reconciler.removed:
+            self.result.notes.append(
+                f"{reconciler.removed} tasks had arrived twice after a reply was lost; one of "
+                "each two was deleted."
+            )
+        return reconciler
+
+    def _recover_tasks(self) -> None:
+        """Record tasks of ours that the ledger doesn't know: it is new, or an old copy."""
+        if self.params.tasks_per_project and self.project.tasks >= self.params.tasks_per_project:
+            self.projects.recover_overflow()
+            self.project = self.projects.all()[-1]
+        if recovered := recover_tasks(self.run):
+            self.result.notes.append(f"{recovered} tasks of an earlier ledger were recovered.")
+
+    def _release_retryable(self) -> None:
+        """Try what is in quarantine again if it would now be read in another way."""
+        if keys := self.held.objects.retryable_quarantine(self.params.reading):
+            self.held.objects.release(keys)
+
+    # -- what there is to do --------------------------------------------------------------
 
     def _work(self) -> Iterator[Difference]:
-        select = self.source.params.filter
+        select, objects = self.params.filter, self.held.objects
         ranges = self.bucket.ranges(
-            select.folder, range_boundaries=self.account.range_boundaries(select)
+            select.folder, range_boundaries=objects.range_boundaries(select)
         )
-        known = partial(self.account.known_pages, select.folder)
+        known = partial(objects.known_pages, select.folder)
         for range_diff in diff_ranges(known, ranges, select):
             self.boundaries.record(range_diff)
-            self._count_alike(range_diff)
+            self._count_unchanged(range_diff)
             for difference in range_diff.differences:
-                self.done.changes[difference.change] += 1
+                self.result.changes[difference.change] += 1
                 self._count(difference)
                 if difference.change in WORK:
-                    self.importing.unsettled.add(difference.key)
+                    self.queue.unfinished.add(difference.key)
                     yield difference
 
     def _record_range_boundaries(self) -> None:
-        """Remember how the bucket wrote what is now dealt with."""
-        select = self.source.params.filter
-        range_boundaries = self.boundaries.range_boundaries(self.importing.unsettled)
-        if range_boundaries != self.account.range_boundaries(select):
-            self.account.set_range_boundaries(self.lease, select, range_boundaries)
+        """Record how the bucket wrote what is now done."""
+        select, objects = self.params.filter, self.held.objects
+        boundaries = self.boundaries.range_boundaries(self.queue.unfinished)
+        if boundaries != objects.range_boundaries(select):
+            objects.set_range_boundaries(select, boundaries)
 
-    def _count_alike(self, range_diff: RangeDiff) -> None:
-        self.done.changes[Change.UNCHANGED] += range_diff.unchanged
+    def _count_unchanged(self, range_diff: RangeDiff) -> None:
+        self.result.changes[Change.UNCHANGED] += range_diff.unchanged
         if range_diff.filtered:
-            self.done.changes[Change.FILTERED] += range_diff.filtered
-        self.done.filtered += range_diff.filtered
-        self.done.listed += range_diff.unchanged + range_diff.filtered
+            self.result.changes[Change.FILTERED] += range_diff.filtered
+        self.result.filtered += range_diff.filtered
+        self.result.listed += range_diff.unchanged + range_diff.filtered
 
     def _count(self, difference: Difference) -> None:
-        was = difference.known
-        unknown = was is None or was.state is State.REMOVED
-        self.done.listed += difference.listed is not None
+        known = difference.known
+        is_unknown = known is None or known.state is State.REMOVED
+        self.result.listed += difference.listed is not None
         if difference.change is Change.FILTERED:
-            self.done.filtered += unknown
-            if not unknown:  # it differs from what is known, and no pass will change that
-                self.importing.unsettled.add(difference.key)
+            self.result.filtered += is_unknown
+            if not is_unknown:  # it differs from what is known, and no run will change that
+                self.queue.unfinished.add(difference.key)
+
+    # -- reading --------------------------------------------------------------------------
 
     def _read_ahead(
         self, readers: ThreadPoolExecutor, work: Iterator[Difference]
-    ) -> Iterator[tuple[Difference, list[Task | Rejection]]]:
-        """Read the objects of some differences in parallel; give them in their order."""
-        waiting: deque[tuple[Difference, Future[list[Task | Rejection]]]] = deque()
+    ) -> Iterator[tuple[Difference, Content]]:
+        """Read the objects of some differences in parallel; return them in their order."""
+        waiting: deque[tuple[Difference, Future[Content]]] = deque()
         ahead = 0
         for difference in work:
             waiting.append((difference, self._begin(readers, difference)))
             ahead += self._bytes(difference)
             while len(waiting) > READ_AHEAD or ahead > READ_AHEAD_BYTES:
                 ahead -= self._bytes(waiting[0][0])
-                self._look_up(waiting)
+                self._look_up_rows(waiting)
                 yield from self._result(*waiting.popleft())
         while waiting:
-            self._look_up(waiting)
+            self._look_up_rows(waiting)
             yield from self._result(*waiting.popleft())
 
-    def _look_up(self, waiting: Sequence[tuple[Difference, object]]) -> None:
-        """Get the known rows of the first, and of all that wait with it, in one query."""
+    def _look_up_rows(self, waiting: Sequence[tuple[Difference, object]]) -> None:
+        """Read the known rows of the first, and of all that wait with it, in one query."""
         if waiting[0][0].key not in self.rows:
             keys = [difference.key for difference, _ in waiting]
-            self.rows = self.account.rows_of_all(keys)
+            self.rows = self.held.objects.rows_of_all(keys)
 
     def _ignores(self, difference: Difference) -> bool:
-        """Tell whether a replaced object stays unread; what is in quarantine is tried again."""
-        was = difference.known
-        if self.source.params.on_change != "ignore" or difference.change is not Change.REPLACED:
+        """Return whether a replaced object stays unread; what is in quarantine is tried again."""
+        known = difference.known
+        if self.params.on_change != "ignore" or difference.change is not Change.REPLACED:
             return False
-        return bool(was and was.version) and not self.account.is_quarantined(difference.key)
+        is_finished = bool(known and known.version)
+        return is_finished and not self.held.objects.is_quarantined(difference.key)
 
     def _bytes(self, difference: Difference) -> int:
-        blob = self.source.params.use_blob_urls
-        return 0 if blob or difference.listed is None else difference.listed.size
+        is_blob = self.params.use_blob_urls
+        return 0 if is_blob or difference.listed is None else difference.listed.size
 
-    def _begin(
-        self, readers: ThreadPoolExecutor, difference: Difference
-    ) -> Future[list[Task | Rejection]]:
+    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
         """Read an object in another thread; a blob is not read, and needs none."""
-        if not self.source.params.use_blob_urls:
+        if not self.params.use_blob_urls:
             return readers.submit(self._read, difference)
-        known: Future[list[Task | Rejection]] = Future()
-        known.set_result(self._read(difference))
-        return known
+        done: Future[Content] = Future()
+        done.set_result(self._read(difference))
+        return done
 
-    def _read(self, difference: Difference) -> list[Task | Rejection]:
-        one = difference.listed
-        if one is None or self._ignores(difference):
+    def _read(self, difference: Difference) -> Content:
+        listed = difference.listed
+        if listed is None or self._ignores(difference):
             return []
-        if self.source.params.use_blob_urls:
-            return [blob_task(self.bucket.uri(one.key), self.data_key)]
-        if rejection := size_rejection(one.size):
+        uri = self.bucket.uri(listed.key)
+        if self.params.use_blob_urls:
+            return [blob_task(uri, self.data_key)]
+        if rejection := size_rejection(listed.size):
             return [rejection]
-        body = self.bucket.get(one.key, one.version)
-        if len(body) != one.size:
+        body = self.bucket.get(listed.key, listed.version)
+        if len(body) != listed.size:
             raise BucketUnavailableError(
-                self.bucket.uri(one.key), f"{len(body)} of its {one.size} bytes came; try again."
+                uri, f"only {len(body)} of its {listed.size} bytes arrived.", hint="Try again."
             )
-        return list(parse_tasks(one.key, body, self.required))
+        return list(parse_tasks(listed.key, body, self.required))
 
     def _result(
-        self, difference: Difference, future: Future[list[Task | Rejection]]
-    ) -> Iterator[tuple[Difference, list[Task | Rejection]]]:
+        self, difference: Difference, future: Future[Content]
+    ) -> Iterator[tuple[Difference, Content]]:
         try:
-            with self.done.took.timing("reading"):
-                found = future.result()
-            yield difference, found
+            with self.run.timings.timing("reading"):
+                content = future.result()
+            yield difference, content
         except (ObjectChangedError, ObjectNotFoundError) as error:
-            self.done.notes.append(str(error))  # the next pass sees what it is by then
-            self.done.pending += difference.change is Change.ADDED
+            self.result.notes.append(str(error))  # the next run sees what it is by then
+            self.result.pending += difference.change is Change.ADDED
         except ObjectRefusedError as error:
             yield difference, [Rejection(None, str(error))]
         except BucketAccessError as error:
-            self.done.unread.append(str(error))
-            if len(self.done.unread) >= UNREADABLE_AT_MOST:
+            self.result.unread.append(str(error))
+            if len(self.result.unread) >= UNREADABLE_AT_MOST:
                 raise
 
     # -- one object -----------------------------------------------------------------------
 
-    def _take(self, difference: Difference, found: list[Task | Rejection]) -> None:
-        one = difference.listed
-        if one is None:
+    def _take(self, difference: Difference, content: Content) -> None:
+        listed = difference.listed
+        if listed is None:
             self._take_removal(difference)
             return
-        if difference.change is Change.ADDED and len(self.done.first_new) < 10:  # noqa: PLR2004
-            self.done.first_new.append(one)
-        rows = self.rows[one.key]
+        if difference.change is Change.ADDED and len(self.result.first_new) < FIRST_NEW:
+            self.result.first_new.append(listed)
+        rows = self.rows[listed.key]
         if self._ignores(difference):
-            self.done.tasks_kept += len(rows)
-            self.batch.finished.append(KnownObject(one.key, one.version, one.size, State.LOADED))
+            self.result.tasks_kept += len(rows)
+            self._finish(listed, State.LOADED)
             return
-        for item in found:
-            if self.batch.full:  # of the rows before: after the last one, the object is finished
+        for item in content:
+            if self.batch.is_full:  # with the rows so far; the last row finishes the object
                 self._flush()
             if isinstance(item, Rejection):
-                self._reject(one, item)
-            elif errors := self._errors(item):
-                self._reject(one, Rejection(item.row, errors))
+                self._quarantine(listed, item)
+            elif error := self._prediction_error(item):
+                self._quarantine(listed, Rejection(item.row, error))
             else:
-                self._take_task(one, item, rows.get(item.row))
-        whole = any(isinstance(item, Rejection) and item.row is None for item in found)
-        if not whole:
-            here = {item.row for item in found}
-            self._delete_tasks([row for row in rows.values() if row.row not in here])
-        state = State.QUARANTINED if whole and not rows else State.LOADED
-        self.batch.finished.append(KnownObject(one.key, one.version, one.size, state))
+                self._take_task(listed, item, rows.get(item.row))
+        is_rejected = any(isinstance(item, Rejection) and item.row is None for item in content)
+        if not is_rejected:
+            present = {item.row for item in content}
+            self._delete_tasks([row for row in rows.values() if row.row not in present])
+        self._finish(listed, State.QUARANTINED if is_rejected and not rows else State.LOADED)
+
+    def _finish(self, listed: StoredObject, state: State) -> None:
+        known = KnownObject(listed.key, listed.version, listed.size, state)
+        self.batch.update.finished.append(known)
 
     def _take_removal(self, difference: Difference) -> None:
-        was = difference.known
-        if was is None:
+        known = difference.known
+        if known is None:
             return
-        rows = list(self.rows[was.key].values())
+        rows = list(self.rows[known.key].values())
         deleted = self._delete_tasks(rows)
         if len(deleted) == len(rows):
-            self.batch.forgotten.append(was.key)
+            self.batch.update.forgotten.append(known.key)
         else:
-            gone = KnownObject(was.key, was.version, was.size, State.REMOVED)
-            self.batch.finished.append(gone)
+            self.batch.update.finished.append(known._replace(state=State.REMOVED))
 
-    def _delete_tasks(self, rows: Sequence[LoadedRow]) -> list[LoadedRow]:
-        """Delete the tasks of rows that are gone, if the source says so; give those deleted.
+    def _delete_tasks(self, rows: Sequence[TaskRow]) -> list[TaskRow]:
+        """Delete the tasks of rows that are gone, if the source says so; return the rows deleted.
 
-        A task that a human has worked on stays, and is reported.
+        A task that a person has worked on stays, and is reported.
         """
-        if self.source.params.on_delete != "delete" or not rows:
+        if self.params.on_delete != "delete" or not rows:
             return []
-        self.importing.wait()
+        self.queue.wait()
         deleted = []
-        for row, now in self.projects.tasks_of(rows, self.bucket):
-            if now and now.has_human_work:
+        for row, task in self.projects.tasks_of(rows, self.bucket):
+            if task and task.has_human_work:
                 self._keep(row, "is gone")
                 continue
-            if now:
-                self.account.renew(self.lease)
+            if task:
+                self.held.renew()
                 self.app.delete_task(row.task_id)
-                self.done.tasks_deleted += 1
+                self.result.tasks_deleted += 1
             deleted.append(row)
-        self.batch.dropped += deleted
+        self.batch.update.dropped += deleted
         return deleted
 
-    def _keep(self, row: LoadedRow, what: str) -> None:
-        self.done.tasks_kept += 1
-        self.done.notes.append(
-            f"{self.bucket.uri(row.key)} {what}, and somebody works on task {row.task_id}: "
+    def _keep(self, row: TaskRow, what: str) -> None:
+        self.result.tasks_kept += 1
+        self.result.notes.append(
+            f"{self.bucket.uri(row.key)} {what}, but a person has worked on task {row.task_id}: "
             "the task was left as it is."
         )
 
-    def _reject(self, one: StoredObject, rejection: Rejection) -> None:
-        reading = self.source.params.reading
-        self.batch.rejections.append(
-            Quarantined(one.key, rejection.row, one.version, rejection.reason, reading)
+    def _quarantine(self, listed: StoredObject, rejection: Rejection) -> None:
+        self.batch.update.quarantined.append(
+            Quarantined(
+                listed.key, rejection.row, listed.version, rejection.reason, self.params.reading
+            )
         )
 
-    def _errors(self, task: Task) -> str:
-        """Check predictions, which Label Studio would drop in silence when they are bad."""
+    def _prediction_error(self, task: Task) -> str:
+        """Check predictions, because Label Studio drops bad ones in silence."""
         if not task.predictions:
             return ""
         check = self._prediction_errors
-        found = [error for prediction in task.predictions for error in check(prediction)]
-        return f"A prediction does not fit the label config: {found[0]}" if found else ""
+        errors = [error for prediction in task.predictions for error in check(prediction)]
+        return f"A prediction does not fit the label config: {errors[0]}" if errors else ""
 
-    def _take_task(self, one: StoredObject, task: Task, before: LoadedRow | None) -> None:
-        origin = Origin(self.connection.name, self.bucket.uri(one.key), one.version, task.row)
-        body = task.as_import(origin)
+    def _take_task(self, listed: StoredObject, task: Task, before: TaskRow | None) -> None:
+        uri = self.bucket.uri(listed.key)
+        body = task.as_import(Origin(self.run.name, uri, listed.version, task.row))
         written = canonical_json([task.data, task.meta, task.annotations, task.predictions])
-        content, size = sha256_hex(written), len(written)
-        row = LoadedRow(one.key, task.row, one.version, content, before.task_id if before else 0)
+        task_id = before.task_id if before else 0
+        row = TaskRow(listed.key, task.row, listed.version, sha256_hex(written), task_id)
+        new = NewTask(row, body, len(written))
+        loaded = self.batch.update.loaded
         if before is None:
-            self.batch.add(Row(row, body, size))
-        elif before.version == one.version or before.digest == content:
-            self.batch.passed.append(row)
-        elif self.source.params.on_change == "ignore":
-            self.done.tasks_kept += 1
-            self.batch.passed.append(row)
-        elif self.source.params.on_change == "new_task":
-            self.batch.add(Row(replace(row, task_id=0), body, size))
+            self.batch.add(new)
+        elif before.version == listed.version or before.digest == row.digest:
+            loaded.append(row)
+        elif self.params.on_change == "ignore":
+            self.result.tasks_kept += 1
+            loaded.append(row)
+        elif self.params.on_change == "new_task":
+            self.batch.add(replace(new, row=replace(row, task_id=0)))
         else:
-            self._update(Row(row, body, size))
+            self._update(new)
 
-    def _update(self, new: Row) -> None:
-        """Bring the task of a replaced object up to date, unless a human has worked on it."""
-        self.importing.wait()
-        row = new.loaded
-        ((_, now),) = self.projects.tasks_of([row], self.bucket)
-        if now is None:  # deleted in Label Studio: this version is a new task
+    def _update(self, new: NewTask) -> None:
+        """Update the task of a replaced object, unless a person has worked on it."""
+        self.queue.wait()
+        row = new.row
+        ((_, task),) = self.projects.tasks_of([row], self.bucket)
+        if task is None:  # deleted in Label Studio: this version is a new task
             self.batch.add(new)
             return
-        if now.has_human_work:
+        if task.has_human_work:
             self._keep(row, "changed")
         else:
-            self.account.renew(self.lease)
+            self.held.renew()
             body = {"data": new.body["data"], "meta": new.body["meta"]}
             self.app.update_task(row.task_id, body)
-            self.done.tasks_updated += 1
-        self.batch.passed.append(row)
+            self.result.tasks_updated += 1
+        self.batch.update.loaded.append(row)
 
     def _flush(self) -> None:
-        """Have what is gathered imported."""
+        """Hand what is gathered to the import."""
         batch, self.batch = self.batch, Batch()
-        self.importing.put(batch)
-
-    # -- what earlier passes left ---------------------------------------------------------
-
-    def _settle_attempts(self) -> Settling:
-        """Find out what became of imports that a crash or a lost reply left open."""
-        one_task_per_row = self.source.params.one_task_per_row
-        settling = Settling(
-            self.account, self.lease, self.bucket, self.projects, one_task_per_row=one_task_per_row
-        )
-        settling.settle()
-        self.done.notes += settling.notes
-        if settling.doubled:
-            self.done.notes.append(
-                f"{settling.doubled} tasks had arrived twice, after a reply was lost: of "
-                "each two one was deleted."
-            )
-        return settling
-
-    def _adopt_tasks(self) -> None:
-        """Take up tasks of ours that the ledger doesn't know: it was lost, or is an old copy."""
-        params = self.source.params
-        if params.tasks_per_project and self.project.tasks >= params.tasks_per_project:
-            self.projects.take_up_further(self.lease, self.connection)
-            self.project = self.projects.all()[-1]
-        several = not params.one_task_per_row
-        taken = adopt(self.account, self.lease, self.bucket, self.projects, several=several)
-        if taken:
-            self.done.notes.append(f"{taken} tasks of an earlier ledger were taken up.")
-
-    def _free_outlived(self) -> None:
-        """Try what is in quarantine again, where it would now be read otherwise."""
-        keys = self.account.outlived_quarantine(self.source.params.reading)
-        if keys:
-            self.account.free(self.lease, keys)
+        self.queue.put(batch)

@@ -13,47 +13,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.engine.context import RunContext
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.ledger.lease import Lease
-    from ls_pipeline.resources.progress import Progress
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.settings.model import Source, Target
 
 
 def local_copy(name: str, part: Source | Target) -> LocalCopy:
-    """Give the copy of one side of a connection: ``<home>/copies/<name>/source``, ``…/target``."""
+    """Return the copy of one side of a connection, in ``<home>/copies/<name>/<side>``."""
     return LocalCopy(home() / "copies" / name / part.side)
 
 
-def mirror_is_stale(account: Account, part: Source | Target) -> bool:
-    """Tell whether a copy is wanted that was not finished with these settings."""
-    return part.params.create_local_copy and account.mirror_state(part.side) != _what(part)
+def mirror_is_stale(ledger: ConnectionLedger, part: Source | Target) -> bool:
+    """Return whether a copy is wanted that was not finished with these settings."""
+    return part.params.create_local_copy and ledger.mirror_state(part.side) != _what(part)
 
 
-def mark_mirror_stale(account: Account, lease: Lease, part: Source | Target) -> None:
-    """Record that a pass may change what there is to copy: a copy is due until it is kept."""
+def mark_mirror_stale(run: RunContext, part: Source | Target) -> None:
+    """Record that a run may change what there is to copy: the copy is due until it is updated."""
     if part.params.create_local_copy:
-        account.set_mirror_state(lease, part.side, "")
+        run.held.set_mirror_state(part.side, "")
 
 
-def update_mirror(
-    account: Account, lease: Lease, part: Source | Target, bucket: Bucket, progress: Progress
-) -> CopyResult | None:
+def update_mirror(run: RunContext, part: Source | Target) -> CopyResult | None:
     """Bring the local copy up to date, if one is wanted.
 
-    Raises ``ExternalSystemError`` and ``LocalCopyError``; the next pass goes on where it stopped.
+    Raises ``ExternalSystemError`` and ``LocalCopyError``; the next run continues where it stopped.
     """
     if not part.params.create_local_copy:
         return None
 
-    def told(done: int) -> None:
-        progress.advance(account.name, f"{part.side} copy", done)
+    def advance(done: int) -> None:
+        run.advance(f"{part.side} copy", done)
 
-    done = local_copy(account.name, part).update(bucket, _selected(part, bucket), told)
-    if done.refused:
-        raise ExternalSystemError(" ".join(done.refused))
-    account.set_mirror_state(lease, part.side, _what(part))
-    return done
+    result = local_copy(run.name, part).update(run.bucket, _selected(part, run.bucket), advance)
+    if result.refused:
+        raise ExternalSystemError(" ".join(result.refused))
+    run.held.set_mirror_state(part.side, _what(part))
+    return result
 
 
 def _what(part: Source | Target) -> str:
@@ -63,7 +60,7 @@ def _what(part: Source | Target) -> str:
 def _selected(part: Source | Target, bucket: Bucket) -> Iterator[StoredObject]:
     wanted = _is_wanted(part)
     pages = bucket.pages(part.params.filter.folder)
-    return (one for page in pages for one in page if wanted(one.key))
+    return (stored for page in pages for stored in page if wanted(stored.key))
 
 
 def _is_wanted(part: Source | Target) -> Callable[[str], bool]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.objects import Filter
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.settings.model import Connection, Source, Target
 
@@ -47,48 +47,56 @@ class SettingsChange:
 def plan_change(ledger: Ledger, connection: Connection) -> SettingsChange:
     """Return what new settings change, and what follows. Saves nothing."""
     try:
-        account = ledger.account(connection.name)
+        connection_ledger = ledger.connection_ledger(connection.name)
     except UnknownConnectionError:
         return SettingsChange(connection, 0, diff_settings(None, connection), [])
-    before = account.revision()
+    before = connection_ledger.settings.in_force()
     changed = diff_settings(before.connection, connection)
-    notes = list(_consequences(account, before.connection, connection))
+    notes = list(_consequences(connection_ledger, before.connection, connection))
     return SettingsChange(connection, before.number, changed, notes)
 
 
-def _consequences(account: Account, before: Connection, after: Connection) -> Iterator[str]:
+def _consequences(
+    connection_ledger: ConnectionLedger, before: Connection, after: Connection
+) -> Iterator[str]:
     if before.enabled and not after.enabled:
         yield "Nothing is loaded or exported until it is enabled again."
     if before.source and after.source:
-        yield from _for_tasks(account, before.source, after.source)
-    if before.source and not after.source and account.has_tasks():
+        yield from _for_tasks(connection_ledger, before.source, after.source)
+    if before.source and not after.source and connection_ledger.objects.has_tasks():
         yield "No more objects are loaded; existing tasks stay."
     if before.target and after.target:
-        yield from _for_files(account, before.target, after.target)
+        yield from _for_files(connection_ledger, before.target, after.target)
     if before.target and not after.target:
         yield "No more completions are exported; existing files stay."
 
 
-def _for_tasks(account: Account, before: Source, after: Source) -> Iterator[str]:
+def _for_tasks(connection_ledger: ConnectionLedger, before: Source, after: Source) -> Iterator[str]:
     old, new = before.params, after.params
-    if old.filter != new.filter and (unmatched := _unmatched(account, new.filter)):
+    if old.filter != new.filter and (unmatched := _unmatched(connection_ledger, new.filter)):
         yield f"{_objects(unmatched)} with tasks no longer match; their tasks stay in Label Studio."
-    if old.reading != new.reading and account.has_tasks():
+    if old.reading != new.reading and connection_ledger.objects.has_tasks():
         yield (
             "Existing tasks keep their data. New and replaced objects are read "
             f"{_reading(after)}, not {_reading(before)}."
         )
-    if count := len(account.outlived_quarantine(new.reading)):
+    if count := len(connection_ledger.objects.retryable_quarantine(new.reading)):
         yield f"{_objects(count)} in quarantine will be tried again."
-    if old.on_delete != new.on_delete == "delete" and account.count_objects()[State.REMOVED]:
+    if (
+        old.on_delete != new.on_delete == "delete"
+        and connection_ledger.objects.count()[State.REMOVED]
+    ):
         yield "Tasks of objects that were removed earlier stay."
     if old.create_local_copy and not new.create_local_copy:
         yield "The local copy stays, and is no longer updated."
 
 
-def _for_files(account: Account, before: Target, after: Target) -> Iterator[str]:
+def _for_files(connection_ledger: ConnectionLedger, before: Target, after: Target) -> Iterator[str]:
     old, new = before.params, after.params
-    if (before.root, old.prefix) != (after.root, new.prefix) and account.exported_ids():
+    if (before.root, old.prefix) != (
+        after.root,
+        new.prefix,
+    ) and connection_ledger.exports.task_ids():
         yield (
             f"All completions will be written to {after.uri(new.filter.folder)}; the files in "
             f"{before.uri(old.filter.folder)} stay."
@@ -97,8 +105,10 @@ def _for_files(account: Account, before: Target, after: Target) -> Iterator[str]
         yield "The local copy stays, and is no longer updated."
 
 
-def _unmatched(account: Account, select: Filter) -> int:
-    loaded = (known.key for known in account.known() if known.state is State.LOADED)
+def _unmatched(connection_ledger: ConnectionLedger, select: Filter) -> int:
+    loaded = (
+        known.key for known in connection_ledger.objects.known() if known.state is State.LOADED
+    )
     return sum(bool(select.rejected_by(key)) for key in loaded)
 
 

@@ -1,7 +1,8 @@
-"""One snapshot of training data: what changed is read, the rest is copied inside the bucket.
+"""A run that writes a snapshot of training data.
 
-All files are written under the snapshot's own name, then seen to be there, then comes its
-manifest, and last ``latest.json`` moves: whoever reads sees the old snapshot or the new one.
+It reads what changed and copies the rest inside the bucket. It writes all files below the
+snapshot's own name and verifies them. Then it writes the manifest, and moves ``latest.json`` last:
+a reader sees the old snapshot or the new one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from ls_pipeline.domain.snapshot.parts import (
     write_parquet,
 )
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, table_rows
-from ls_pipeline.engine.export import BATCH, WRITERS, Exporting, write
+from ls_pipeline.engine.export import BATCH, WRITERS, ExportResult, write_completions
 from ls_pipeline.resources.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -56,155 +57,131 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.completions import Completion
     from ls_pipeline.domain.objects import StoredObject
-    from ls_pipeline.engine.projects import Projects
-    from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import Account
-    from ls_pipeline.resources.ledger.lease import Lease
-    from ls_pipeline.resources.ledger.records import Revision
-    from ls_pipeline.resources.progress import Progress
-    from ls_pipeline.settings.model import Target
+    from ls_pipeline.engine.context import RunContext
 
 UNFINISHED_SECONDS = 86_400.0
-"""How old the folder of a snapshot that was never finished must be to be let go."""
+"""Age at which retention removes the folder of a snapshot that was never finished."""
 
 PARQUET = "application/vnd.apache.parquet"
 JSON = "application/json"
 
 
 @dataclass
-class Snapshotting:
+class SnapshotResult:
     """What became of a snapshot, for people to read."""
 
     manifest: Manifest | None = None
     """Of the newest snapshot: the new one, or the one that is still true."""
     before: Manifest | None = None
-    """Of the snapshot before it, if this one is new."""
+    """Of the snapshot before, if this one is new."""
     is_new: bool = False
     written: int = 0
     copied: int = 0
-    """Files of the new snapshot, by how they came there."""
+    """Files of the new snapshot that were written and copied."""
     removed: list[str] = field(default_factory=list)
-    """Snapshots that retention let go."""
+    """Snapshots that retention removed."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Check → what it found. With any, nothing was published."""
+    """What each failed check found. If there is any, nothing was published."""
     counts: dict[str, int] = field(default_factory=dict)
-    """What was compared: rows here, in the ledger, and in Label Studio."""
+    """Rows that were compared: in the snapshot, in the ledger, in Label Studio."""
 
     @property
     def newest(self) -> Manifest:
-        """Give the manifest of a pass that did not fail."""
+        """The newest snapshot's manifest. Raises ``ValueError`` if checks failed."""
         if self.manifest is None:
             raise ValueError(f"nothing was published: {self.failed}")
         return self.manifest
 
 
-def snapshot(
-    account: Account,
-    lease: Lease,
-    revision: Revision,
-    projects: Projects,
-    bucket: Bucket,
-    progress: Progress,
-) -> Snapshotting:
-    """Make a snapshot of all exported completions, unless the newest is still true.
+def write_snapshot(run: RunContext) -> SnapshotResult:
+    """Write a snapshot of all exported completions, unless the newest is still true.
 
-    Raises ``ExternalSystemError`` when the bucket or Label Studio fails and ``SnapshotError`` when
-    the target holds something else than what was written; the next pass begins anew.
+    Raises ``ExternalSystemError`` if the bucket or Label Studio fails, and ``SnapshotError`` if the
+    target holds something else than what was written. The next run starts over.
     """
-    return _Snapshotter(account, lease, revision, projects, bucket, progress).run()
+    run.projects.find()
+    return _Snapshotter(run).write()
 
 
 class _Snapshotter:
-    def __init__(
-        self,
-        account: Account,
-        lease: Lease,
-        revision: Revision,
-        projects: Projects,
-        bucket: Bucket,
-        progress: Progress,
-    ) -> None:
-        target = revision.connection.target
-        if target is None:
-            raise ValueError(f"connection {account.name!r} has no target")
-        self.account, self.lease, self.revision = account, lease, revision
-        self.target: Target = target
-        self.shares = target.params.shares
-        self.projects, self.bucket, self.progress = projects, bucket, progress
-        self.newest = projects.all()[-1]
-        self.snapshots = Snapshots(bucket, target.params.prefix)
+    def __init__(self, run: RunContext) -> None:
+        self.run, self.held, self.bucket = run, run.held, run.bucket
+        self.exports, self.target, self.projects = run.held.exports, run.target, run.projects
+        self.prefix, self.shares = self.target.params.prefix, self.target.params.shares
+        self.newest_project = self.projects.all()[-1]
+        self.snapshots = Snapshots(self.bucket, self.prefix)
         self.changes: Counter[str] = Counter()
-        self.done = Snapshotting()
+        self.result = SnapshotResult()
 
-    def run(self) -> Snapshotting:
-        moved = self.account.training().moved
+    def write(self) -> SnapshotResult:
+        changes = self.exports.snapshot_state().changes
         latest, version = self.snapshots.latest()
         self.before = before = self._manifest(latest)
         wanted = dict(self._wanted())
         old = {part.first: part for part in before.parts} if before else {}
         if before and wanted == {first: part.digest for first, part in old.items()}:
-            self.done.manifest = before
-            self.account.record_snapshot(self.lease, moved, self.snapshots.uri(before.snapshot))
-            return self.done
+            self.result.manifest = before
+            self.exports.record_snapshot(changes, self.snapshots.uri(before.snapshot))
+            return self.result
         number = 1 + (latest.number if latest else self._highest_number())
-        # With the fence: an overtaken run, which wakes up, writes into a folder of its own.
-        self.name = snapshot_name(number, [*wanted.values(), str(self.lease.fence)])
+        # With the fence: an overtaken run that wakes up writes into its own folder.
+        self.name = snapshot_name(number, [*wanted.values(), str(self.held.fence.number)])
         parts = []
         for first, digest in wanted.items():
             parts.append(self._part(first, digest, old.get(first)))
-            self.progress.advance(self.account.name, "training data", len(parts), len(wanted))
+            self.run.advance("training data", len(parts), len(wanted))
         for part in old.values():
             if part.first not in wanted:
                 self.changes["removed"] += part.tally.tasks
-        manifest = self._manifest_of(number, self._seen(parts))
+        manifest = self._manifest_of(number, self._verified(parts))
         self._check(manifest)
-        if not self.done.failed:
+        if not self.result.failed:
             self._publish(manifest, version)
-            self.account.record_snapshot(self.lease, moved, self.snapshots.uri(self.name))
-            self._let_go()
-        return self.done
+            self.exports.record_snapshot(changes, self.snapshots.uri(self.name))
+            self._apply_retention()
+        return self.result
 
     # -- what is wanted -------------------------------------------------------------------
 
     def _manifest(self, latest: Latest | None) -> Manifest | None:
-        """Give the newest snapshot's manifest, None when a person removed it."""
+        """Return the newest snapshot's manifest; None if a person removed it."""
         if latest is None:
             return None
         try:
-            found = self.snapshots.manifest(latest.snapshot)
+            manifest = self.snapshots.manifest(latest.snapshot)
         except SnapshotError:
             return None
-        if found.connection != self.account.name:
-            key = latest_key(self.target.params.prefix)
+        if manifest.connection != self.run.name:
+            uri = self.bucket.uri(latest_key(self.prefix))
             raise SnapshotError(
-                f"{self.bucket.uri(key)} is connection {found.connection!r}'s training data; give "
-                "this target a prefix of its own, or remove that object."
+                f"{uri} is the training data of connection {manifest.connection!r}.",
+                hint="Set another prefix for this target, or remove that object.",
             )
-        return found
+        return manifest
 
     def _wanted(self) -> Iterator[tuple[int, str]]:
-        """Give (first task id, digest) of each part; one without tasks when there is nothing."""
-        contents = self.account.exported_contents()
-        found = False
-        for part, content in itertools.groupby(contents, lambda one: one[0] // PART_TASKS):
-            found = True
+        """Return (first task id, digest) of each part; one empty part if nothing is exported."""
+        digests = self.exports.digests()
+        is_empty = True
+        for part, content in itertools.groupby(digests, lambda pair: pair[0] // PART_TASKS):
+            is_empty = False
             yield part * PART_TASKS, part_digest(content, self.shares)
-        if not found:
+        if is_empty:
             yield 0, part_digest((), self.shares)
 
     def _highest_number(self) -> int:
-        """Give the highest number that any folder has; ``latest.json`` may have been removed."""
+        """Return the highest number of any folder; ``latest.json`` may have been removed."""
         numbers = (name.partition("-")[0] for name in self.snapshots.by_name())
-        return max((int(one) for one in numbers if one.isdecimal()), default=0)
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     # -- parts ----------------------------------------------------------------------------
 
     def _part(self, first: int, digest: str, old: Part | None) -> Part:
-        self.account.renew(self.lease)
+        self.held.renew()
         if old and old.digest == digest and self._copy(old):
             return old
         tables = self._tables(first, old)
-        self.done.failed.update(failed_checks(first, tables, self.shares))
+        self.result.failed.update(failed_checks(first, tables, self.shares))
         bodies = {name: write_parquet(tables[name]) for name in TABLES}
         files = {
             name: describe_file(name, first // PART_TASKS, tables[name].num_rows, bodies[name])
@@ -212,6 +189,7 @@ class _Snapshotter:
         }
         with ThreadPoolExecutor(len(TABLES)) as writers:
             list(writers.map(lambda name: self._put(files[name], bodies[name]), TABLES))
+        self.result.written += len(files)
         columns = [tables["tasks"][name].to_pylist() for name in ("task_id", "digest")]
         return Part(
             first=first,
@@ -222,12 +200,11 @@ class _Snapshotter:
         )
 
     def _put(self, file: File, body: bytes) -> None:
-        key = snapshot_folder(self.target.params.prefix, self.name) + file.path
+        key = snapshot_folder(self.prefix, self.name) + file.path
         self.bucket.put(key, body, PARQUET)
-        self.done.written += 1
 
     def _copy(self, part: Part) -> bool:
-        """Copy a part from the snapshot before; false when somebody removed or replaced it."""
+        """Copy a part from the snapshot before; return False if it was removed or replaced."""
         if self.before is None or not self._is_as_written(part):
             return False
         files, copy = part.files.values(), partial(self._copy_one, self.before.snapshot)
@@ -236,38 +213,38 @@ class _Snapshotter:
                 list(copiers.map(copy, files))
         except (ObjectNotFoundError, SnapshotError):
             return False
-        self.done.copied += len(files)
+        self.result.copied += len(files)
         return True
 
     def _copy_one(self, before: str, file: File) -> None:
-        prefix = self.target.params.prefix
-        here, there = (snapshot_folder(prefix, name) + file.path for name in (before, self.name))
+        old = snapshot_folder(self.prefix, before) + file.path
+        new = snapshot_folder(self.prefix, self.name) + file.path
         try:
-            self.bucket.copy(here, there)
-        except BucketAccessError:  # a copy takes tags along, which is a right of its own
-            self.bucket.put(there, self.snapshots.read(before, file), PARQUET)
+            self.bucket.copy(old, new)
+        except BucketAccessError:  # a copy includes tags, which needs another permission
+            self.bucket.put(new, self.snapshots.read(before, file), PARQUET)
 
     def _is_as_written(self, part: Part) -> bool:
-        there = self._there_before
+        stored_files = self._files_before
         return all(
-            (found := there.get(file.path)) is not None
-            and found.size == file.bytes
-            and file.version in {"", found.version}
+            (stored := stored_files.get(file.path)) is not None
+            and stored.size == file.bytes
+            and file.version in {"", stored.version}
             for file in part.files.values()
         )
 
     @cached_property
-    def _there_before(self) -> dict[str, StoredObject]:
-        """Give the files of the snapshot before, as the bucket has them now, by their paths."""
+    def _files_before(self) -> dict[str, StoredObject]:
+        """The files of the snapshot before, as the bucket has them now, by path."""
         return self._objects(self.before.snapshot) if self.before else {}
 
     def _objects(self, name: str) -> dict[str, StoredObject]:
-        root = snapshot_folder(self.target.params.prefix, name)
-        return {one.key[len(root) :]: one for one in self.snapshots.objects(name)}
+        root = snapshot_folder(self.prefix, name)
+        return {stored.key[len(root) :]: stored for stored in self.snapshots.objects(name)}
 
     def _tables(self, first: int, old: Part | None) -> dict[str, pa.Table]:
         """Read what changed in a part from Label Studio, and the rest from the part before."""
-        wanted = dict(self.account.exported_contents(first, first + PART_TASKS - 1))
+        wanted = dict(self.exports.digests(first, first + PART_TASKS - 1))
         before = self._old_tables(old)
         had: dict[int, str] = {}
         if before:
@@ -278,17 +255,17 @@ class _Snapshotter:
         self.changes["new"] += sum(task_id not in had for task_id in stale)
         self.changes["changed"] += sum(task_id in had for task_id in stale)
         self.changes["removed"] += len(gone)
-        reread = list(wanted) if self._reshared else stale
+        reread = list(wanted) if self._is_outdated else stale
         rows = table_rows(self._completions(reread), self.shares)
         new = {name: to_table(name, rows[name]) for name in TABLES}
-        if not before or self._reshared:
+        if not before or self._is_outdated:
             return new
         leave_out = gone | set(stale)
         return {name: merge_tables(name, before[name], leave_out, new[name]) for name in TABLES}
 
     @property
-    def _reshared(self) -> bool:
-        """Tell whether the rows of the snapshot before are other than they would be now."""
+    def _is_outdated(self) -> bool:
+        """Whether other shares or another schema make the rows of the snapshot before outdated."""
         if self.before is None:
             return False
         now = {"validation": self.shares.validation, "test": self.shares.test}
@@ -303,18 +280,16 @@ class _Snapshotter:
                 table: read_parquet(table, self.snapshots.read(name, file))
                 for table, file in part.files.items()
             }
-        except SnapshotError:  # it was damaged meanwhile: all of it is read from Label Studio
+        except SnapshotError:  # it was damaged since: all of it is read from Label Studio
             return None
 
     def _completions(self, task_ids: Sequence[int]) -> Iterator[Completion]:
-        """Read completions; those that are newer than the target's are exported on the way."""
+        """Read completions; export those that are newer than the target's."""
         with ThreadPoolExecutor(WRITERS) as writers:
             for start in range(0, len(task_ids), BATCH):
-                some = task_ids[start : start + BATCH]
-                found = self.projects.completions(some)
-                where = (self.account, self.lease, self.projects, self.target, self.bucket, writers)
-                write(*where, found, Exporting())
-                yield from (one for one in found if one.annotations)
+                completions = self.projects.completions(task_ids[start : start + BATCH])
+                write_completions(self.run, writers, completions, ExportResult())
+                yield from (task for task in completions if task.annotations)
 
     # -- the whole ------------------------------------------------------------------------
 
@@ -329,11 +304,11 @@ class _Snapshotter:
             number=number,
             previous=before.snapshot if before else "",
             schema_version=SCHEMA_VERSION,
-            connection=self.account.name,
-            project=self.newest.id,
-            label_config=self.newest.label_config,
+            connection=self.run.name,
+            project=self.newest_project.id,
+            label_config=self.newest_project.label_config,
             label_studio_version=self.projects.app.version(),
-            settings_revision=self.revision.number,
+            settings_revision=self.run.revision.number,
             pyarrow_version=pa.__version__,
             shares={"validation": self.shares.validation, "test": self.shares.test},
             rows=rows,
@@ -345,88 +320,92 @@ class _Snapshotter:
 
     def _check(self, manifest: Manifest) -> None:
         """Compare the rows with the ledger and with Label Studio."""
-        tasks, annotations = self.account.count_exported()
+        tasks, annotations = self.exports.count()
         annotated = self.projects.count_annotated()
-        self.done.counts = {
+        self.result.counts = {
             "tasks": manifest.rows["tasks"],
             "tasks_in_ledger": tasks,
             "annotated_in_label_studio": annotated,
             "annotations": manifest.rows["annotations"],
             "annotations_in_ledger": annotations,
         }
-        here = (manifest.rows["tasks"], manifest.rows["annotations"])
-        if here != (tasks, annotations) or tasks > annotated:
-            self.done.failed["rows_as_exported"] = (
-                f"The snapshot has {here[0]} tasks with {here[1]} annotations, the ledger "
+        rows = (manifest.rows["tasks"], manifest.rows["annotations"])
+        if rows != (tasks, annotations) or tasks > annotated:
+            self.result.failed["rows_as_exported"] = (
+                f"The snapshot has {rows[0]} tasks with {rows[1]} annotations, the ledger "
                 f"{tasks} with {annotations}, Label Studio {annotated} annotated tasks: labels "
-                "were deleted meanwhile; the next pass exports that first."
+                "were deleted during the run; the next run exports that first."
             )
 
-    def _seen(self, parts: Sequence[Part]) -> list[Part]:
-        """See that all files are there, and note their versions; those are copied that have them.
+    def _verified(self, parts: Sequence[Part]) -> list[Part]:
+        """Return the parts with their files' versions, which the next snapshot copies by.
 
-        Raises ``BucketUnavailableError``.
+        Raises ``BucketUnavailableError`` if a file is missing or has another size.
         """
-        root = snapshot_folder(self.target.params.prefix, self.name)
-        there = self._objects(self.name)
+        root = snapshot_folder(self.prefix, self.name)
+        stored_files = self._objects(self.name)
 
-        def seen(file: File) -> File:
-            one = there.get(file.path)
-            if one is None or one.size != file.bytes:
-                raise BucketUnavailableError(
-                    self.bucket.uri(root + file.path), "it is not as it was written; try again."
-                )
-            return file.model_copy(update={"version": one.version})
+        def verified(file: File) -> File:
+            stored = stored_files.get(file.path)
+            if stored is None or stored.size != file.bytes:
+                uri = self.bucket.uri(root + file.path)
+                raise BucketUnavailableError(uri, "it is not as it was written.", hint="Try again.")
+            return file.model_copy(update={"version": stored.version})
 
         return [
-            part.model_copy(update={"files": {name: seen(part.files[name]) for name in TABLES}})
+            part.model_copy(update={"files": {name: verified(part.files[name]) for name in TABLES}})
             for part in parts
         ]
 
     def _publish(self, manifest: Manifest, version: str) -> None:
-        prefix, key = self.target.params.prefix, manifest_key(self.target.params.prefix, self.name)
-        self.account.renew(self.lease)
+        key, pointer = manifest_key(self.prefix, self.name), latest_key(self.prefix)
+        self.held.renew()
         self.bucket.put(key, manifest.as_bytes(), JSON)
         latest = Latest(snapshot=self.name, number=manifest.number, manifest=key)
-        self.account.renew(self.lease)
+        self.held.renew()
         try:
-            self.bucket.put(latest_key(prefix), latest.as_bytes(), JSON, if_version=version)
+            self.bucket.put(pointer, latest.as_bytes(), JSON, if_version=version)
         except ObjectChangedError as error:
-            there, _ = self.snapshots.latest()  # it may be ours: a reply can get lost
-            if there != latest:
+            current, _ = self.snapshots.latest()  # it may be ours: a reply can get lost
+            if current != latest:
                 raise SnapshotError(
-                    f"Somebody else has moved {self.bucket.uri(latest_key(prefix))}: let one "
-                    "connection alone write there."
+                    f"{self.bucket.uri(pointer)} was moved by another writer.",
+                    hint="Let only one connection write there.",
                 ) from error
-        self.done.manifest, self.done.before, self.done.is_new = manifest, self.before, True
+        self.result.manifest, self.result.before, self.result.is_new = manifest, self.before, True
 
-    def _let_go(self) -> None:
-        """Remove what retention lets go, where the target may delete at all."""
+    def _apply_retention(self) -> None:
+        """Remove expired snapshots, if the target may delete at all."""
         params = self.target.params
         if not params.delete:
             return
-        there = self.snapshots.by_name()
-        whole = {
-            name: _written(objects)
-            for name, objects in there.items()
-            if any(one.key == manifest_key(params.prefix, name) for one in objects)
+        folders = self.snapshots.by_name()
+        complete = {
+            name: _written_at(files)
+            for name, files in folders.items()
+            if any(file.key == manifest_key(self.prefix, name) for file in files)
         }
-        now = self.account.ledger.clock()
-        gone = expired(whole, self.name, now, params.snapshots_kept, params.snapshots_kept_days)
+        now = self.held.now()
+        gone = expired(complete, self.name, now, params.snapshots_kept, params.snapshots_kept_days)
         unfinished = [  # of runs that failed, or were killed
             name
-            for name in there.keys() - whole.keys()
-            if _written(there[name]) < now - UNFINISHED_SECONDS
+            for name in folders.keys() - complete.keys()
+            if _written_at(folders[name]) < now - UNFINISHED_SECONDS
         ]
         for name in [*gone, *unfinished]:
-            for page in self.bucket.pages(formats_folder(params.prefix, name)):
-                for one in page:
-                    self.bucket.delete(one.key)
-            # The manifest first: without it, it is no snapshot any more.
-            for one in sorted(there[name], key=lambda one: not one.key.endswith("/manifest.json")):
-                self.bucket.delete(one.key)
-        self.done.removed = gone
+            for page in self.bucket.pages(formats_folder(self.prefix, name)):
+                for file in page:
+                    self.bucket.delete(file.key)
+            # The manifest first: without it, the folder is not a snapshot any more.
+            manifest_first = sorted(folders[name], key=lambda file: not _is_manifest(file.key))
+            for file in manifest_first:
+                self.bucket.delete(file.key)
+        self.result.removed = gone
 
 
-def _written(objects: Iterable[Any]) -> float:
-    return max((one.modified.timestamp() for one in objects if one.modified), default=0.0)
+def _is_manifest(key: str) -> bool:
+    return key.endswith("/manifest.json")
+
+
+def _written_at(files: Iterable[Any]) -> float:
+    return max((file.modified.timestamp() for file in files if file.modified), default=0.0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.domain.events import Message
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.status import Standing
+    from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.resources.queue import Queue
     from ls_pipeline.sensors.tick import Candidates, Tick
     from ls_pipeline.settings.model import Source
@@ -82,14 +82,14 @@ class QueueBatch:
         return cls(queue, messages, events, rejections)
 
 
-def queue_of(status: Standing) -> str:
+def queue_of(status: ConnectionStatus) -> str:
     """Return the address of a connection's queue; empty if it has none."""
     source = status.connection.source
     return source.params.notifications if source else ""
 
 
 def read_queues(
-    statuses: Mapping[str, Standing],
+    statuses: Mapping[str, ConnectionStatus],
     open_queue: Callable[[Source], Queue],
     backlog: Backlog,
     pool: ProbePool,
@@ -148,10 +148,12 @@ class KeyProbe:
     """One for each key, the newest last."""
 
     @classmethod
-    def of(cls, status: Standing, source: Source, events: Iterable[BucketEvent]) -> KeyProbe:
+    def of(
+        cls, status: ConnectionStatus, source: Source, events: Iterable[BucketEvent]
+    ) -> KeyProbe:
         """Select the events that the ledger does not reflect yet."""
         newest, select = {event.key: event for event in events}, source.params.filter
-        known = status.account.known_at(list(newest)) if newest else {}
+        known = status.ledger.objects.known_at(list(newest)) if newest else {}
         selected = [
             event for key, event in newest.items() if needs_probe(event, known.get(key), select)
         ]

@@ -14,7 +14,7 @@ from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.engine.detect import AnnotationCounts, count_annotations, labels_changed
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.status import Standing
+from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses, rotate
 
@@ -71,7 +71,7 @@ class _State:
         times = self.as_of, self.behind, self.settings
         return json.dumps([self.first, *times, self.stalled, self.stalled_at])
 
-    def since(self, status: Standing) -> str:
+    def since(self, status: ConnectionStatus) -> str:
         """Return the Label Studio time to compare labels from; empty for all of them."""
         as_of = self.behind.get(status.name, self.as_of)
         return status.polled_to and max(status.polled_to, as_of)
@@ -89,7 +89,7 @@ def completions_tick(
     ``labels_keep_coming`` when its result changes.
     """
     statuses = enabled_statuses(ledger, lambda connection: connection.target is not None)
-    settings = _digest(f"{each.account.id} {each.revision}" for each in statuses.values())
+    settings = _digest(f"{each.ledger.id} {each.revision}" for each in statuses.values())
     state, tick = _State.from_cursor(context.cursor), Tick()
     if state.settings != settings:
         state = _State(settings=settings, stalled=state.stalled)
@@ -116,7 +116,11 @@ def completions_tick(
 
 
 def probe_labels(
-    status: Standing, app: LabelingApp, since: str, counts: AnnotationCounts, _deadline: Deadline
+    status: ConnectionStatus,
+    app: LabelingApp,
+    since: str,
+    counts: AnnotationCounts,
+    _deadline: Deadline,
 ) -> ProbeResult:
     """Compare a connection's labels with what was exported."""
     target = status.connection.target
@@ -136,7 +140,7 @@ _LABEL_STUDIO = "Label Studio"
 
 def _count(
     app: LabelingApp,
-    statuses: Mapping[str, Standing],
+    statuses: Mapping[str, ConnectionStatus],
     names: Iterable[str],
     pool: ProbePool,
     tick: Tick,
@@ -159,9 +163,9 @@ def _count(
 
 def _check_stalled(ledger: Ledger, state: _State, tick: Tick) -> None:
     """Report ``labels_keep_coming`` if other connections than before have no new labels."""
-    if ledger.clock() < state.stalled_at + STALLED_CHECK_SECONDS:
+    if ledger.now() < state.stalled_at + STALLED_CHECK_SECONDS:
         return
-    stalled, state.stalled_at = stalled_connections(ledger), ledger.clock()
+    stalled, state.stalled_at = stalled_connections(ledger), ledger.now()
     if _digest(stalled) != state.stalled:
         state.stalled = _digest(stalled)
         key, fields = LABELS_KEEP_COMING, labels_check_fields(stalled)

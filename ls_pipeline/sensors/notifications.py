@@ -121,7 +121,7 @@ def notifications_tick(
     if not any(map(queue_of, statuses.values())):
         tick.idle = "No connection has notifications."
     batches = read_queues(statuses, services.open_queue, state.backlog, pools.queues, tick)
-    times = ledger.hinted()
+    times = ledger.webhook_times()
     new = {name: at for name, at in times.items() if at > state.webhooks.get(name, 0.0)}
     state.webhooks = {name: at for name, at in state.webhooks.items() if name in times}
     if batches or state.backlog.events or new:

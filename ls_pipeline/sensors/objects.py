@@ -13,7 +13,7 @@ from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.status import Standing
+from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses, rotate
@@ -111,12 +111,15 @@ def _has_source(cloud: str, connection: Connection) -> bool:
 
 
 def _probe(
-    status: Standing, open_bucket: Callable[[Source], Bucket], after: str, deadline: Deadline
+    status: ConnectionStatus,
+    open_bucket: Callable[[Source], Bucket],
+    after: str,
+    deadline: Deadline,
 ) -> ProbeResult:
     """Compare a connection's source with the ledger, from a key on."""
     source = status.connection.source
     if source is None:
         return ProbeResult()
     bucket = open_bucket(source)
-    scan = scan_source(status.account, source, bucket, after, lambda: deadline.has_passed)
+    scan = scan_source(status.ledger, source, bucket, after, lambda: deadline.has_passed)
     return ProbeResult(wanted=scan.changed, reached=scan.reached)

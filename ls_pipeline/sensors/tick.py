@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from ls_pipeline.resources.ledger.ledger import Ledger
-    from ls_pipeline.resources.ledger.status import Standing
+    from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.sensors.probes import ProbeResult
     from ls_pipeline.settings.model import Connection
 
@@ -32,7 +32,7 @@ NAMES_AT_MOST = 3
 class Candidates:
     """The enabled connections that a sensor serves, at one moment."""
 
-    statuses: Mapping[str, Standing]
+    statuses: Mapping[str, ConnectionStatus]
     pending: set[str]
     """Those that a run will soon hold."""
 
@@ -114,14 +114,14 @@ def _listed(names: Sequence[str]) -> str:
     return f"{names[0]} and {len(names) - 1} others"
 
 
-def skip_reason(status: Standing, pending: Collection[str], work: str) -> str:
+def skip_reason(status: ConnectionStatus, pending: Collection[str], work: str) -> str:
     """Return why a connection must not get a run now; empty if it may."""
     if status.held_by:
         return f"{status.held_by} is working on it."
     if status.name in pending:
         return "a run is under way."
     health = status.health(work)
-    if health.retry_at > status.account.ledger.clock():
+    if health.retry_at > status.ledger.now():
         retry_at = datetime.fromtimestamp(health.retry_at, timezone.utc)
         return f"{health.failure} Trying again at {retry_at:%H:%M:%S} UTC."
     return ""
@@ -135,10 +135,10 @@ def rotate(names: Sequence[str], first: str) -> list[str]:
 
 def enabled_statuses(
     ledger: Ledger, select: Callable[[Connection], bool] = lambda _: True
-) -> dict[str, Standing]:
+) -> dict[str, ConnectionStatus]:
     """Return the status of each enabled connection that ``select`` accepts, by name."""
     return {
         status.name: status
-        for status in ledger.standings()
+        for status in ledger.statuses()
         if status.connection.enabled and select(status.connection)
     }

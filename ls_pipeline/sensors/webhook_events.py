@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ls_pipeline.resources.labeling_app import LabelingApp
-    from ls_pipeline.resources.ledger.status import Standing
+    from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.sensors.tick import Candidates, Tick
 
 LABEL_DELAY_SECONDS = 3.0
@@ -46,12 +46,12 @@ def compare_labels(
     names = tick.admit(candidates, exporting, "completions")
     for name, result in pool.run_round_robin(names, probe_of, tick.deadline):
         tick.record(name, result, "export_completions")
-        age = statuses[name].account.ledger.clock() - times[name]
+        age = statuses[name].ledger.now() - times[name]
         if result.wanted or result.reason or age >= LABEL_DELAY_SECONDS:
             dealt_with.append(name)
     return dealt_with
 
 
-def _probe(status: Standing, app: LabelingApp, deadline: Deadline) -> ProbeResult:
+def _probe(status: ConnectionStatus, app: LabelingApp, deadline: Deadline) -> ProbeResult:
     counts = AnnotationCounts(app.count_annotations(status.project_ids))
     return probe_labels(status, app, status.polled_to, counts, deadline)

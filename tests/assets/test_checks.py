@@ -3,7 +3,7 @@ import pytest
 from ls_pipeline.assets.checks import annotations_counted, passed_snapshot_checks, snapshot_checks
 from ls_pipeline.assets.metadata import balance_table, label_chart
 from ls_pipeline.domain.snapshot.manifest import Tally
-from ls_pipeline.engine.export import find_lost
+from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.settings.model import TargetParams
 from tests.bench import RESULT
 
@@ -114,16 +114,15 @@ def test_labels_that_label_studio_lost_count_of_are_a_warning():
 def test_file_that_somebody_deleted_is_a_warning_and_is_written_again(labeled):
     number = labeled.task_id("a.json")
     labeled.target.delete(f"{number}.json")
-    with labeled.account.lease() as lease:
-        settings = labeled.account.revision().connection
-        lost = find_lost(labeled.account, lease, settings.target, labeled.target)
+    with labeled.run(labeled.target) as run:
+        missing = find_missing_files(run)
     one = {
         one.check_name: one
-        for one in snapshot_checks("reviews", labeled.snapshot(), settings.target.params, lost)
+        for one in snapshot_checks("reviews", labeled.snapshot(), run.target.params, missing)
     }["target_complete"]
     labeled.export()
 
-    assert lost == [f"s3://labels/{number}.json"]
+    assert missing == [f"s3://labels/{number}.json"]
     assert (one.passed, one.severity.value) == (False, "WARN")
     assert f"{number}.json" in labeled.target.objects
 
@@ -131,7 +130,5 @@ def test_file_that_somebody_deleted_is_a_warning_and_is_written_again(labeled):
 def test_files_that_are_there_are_all_found(labeled):
     for key in ("training_data/1.json", "0x.json", "9/1.json"):
         labeled.target.put(key, b"", "application/json")
-    with labeled.account.lease() as lease:
-        target = labeled.account.revision().connection.target
-
-        assert find_lost(labeled.account, lease, target, labeled.target) == []
+    with labeled.run(labeled.target) as run:
+        assert find_missing_files(run) == []

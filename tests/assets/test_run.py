@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from ls_pipeline.assets.run import one_pass
+from ls_pipeline.assets.run import connection_run
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import Bench
 
@@ -26,12 +26,12 @@ def start(instance, run_id):
 
 def one_more(bench, instance, work="tasks"):
     context = dg.build_asset_context(partition_key=bench.name, instance=instance)
-    return one_pass(context, bench.ledger, work)
+    return connection_run(context, bench.ledger, work)
 
 
 def test_run_whose_lease_ran_out_counts_as_failed_once_another_has_taken_over(bench, instance):
     start(instance, "slept")
-    with bench.account.lease(run_id="slept"):
+    with bench.connection_ledger.acquire(run_id="slept"):
         bench.time.sleep(LEASE_SECONDS + 1)
         with one_more(bench, instance):
             pass
@@ -41,7 +41,7 @@ def test_run_whose_lease_ran_out_counts_as_failed_once_another_has_taken_over(be
 
 def test_run_that_gave_its_connection_back_is_left_alone(bench, instance):
     start(instance, "ending")
-    with bench.account.lease(run_id="ending"):
+    with bench.connection_ledger.acquire(run_id="ending"):
         pass
     with one_more(bench, instance):
         pass
@@ -54,26 +54,26 @@ def test_runs_that_are_cut_off_again_and_again_wait_longer_each_time(bench, inst
     waits, never_ending = [], []
     for number in range(3):
         start(instance, f"killed-{number}")
-        never_ending += [bench.account.lease(run_id=f"killed-{number}")]
+        never_ending += [bench.connection_ledger.acquire(run_id=f"killed-{number}")]
         never_ending[-1].__enter__()
         bench.time.sleep(7200)
         never_ending += [one_more(bench, instance, next_work)]
         never_ending[-1].__enter__()
-        (standing,) = bench.ledger.standings()
-        waits.append(standing.health("tasks").retry_at - bench.time())
+        (status,) = bench.ledger.statuses()
+        waits.append(status.health("tasks").retry_at - bench.time())
         bench.time.sleep(7200)
 
     assert waits == [30.0, 60.0, 120.0]
-    assert standing.health("completions").failures == 0
+    assert status.health("completions").failures == 0
 
 
 def test_run_that_comes_to_its_end_makes_up_for_the_one_before(bench, instance):
     start(instance, "killed")
-    with bench.account.lease(run_id="killed"):
+    with bench.connection_ledger.acquire(run_id="killed"):
         bench.time.sleep(LEASE_SECONDS + 1)
         with one_more(bench, instance):
-            (during,) = bench.ledger.standings()
-        (after,) = bench.ledger.standings()
+            (during,) = bench.ledger.statuses()
+        (after,) = bench.ledger.statuses()
 
     assert during.health("tasks").failure == "The run before was cut off."
     assert (after.health("tasks").failures, after.health("tasks").failure) == (0, "")

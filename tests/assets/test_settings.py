@@ -76,17 +76,17 @@ def table(value):
 
 def test_saved_form_is_in_force(bench, save):
     save(prefix="in", regex=".*json", use_blob_urls=True)
-    params = bench.account.revision().connection.source.params
+    params = bench.connection_ledger.settings.in_force().connection.source.params
 
     assert (params.prefix, params.regex, params.use_blob_urls) == ("in", ".*json", True)
 
 
 def test_what_a_form_leaves_out_stays(bench, save):
     bench.set(prefix="in", on_delete="delete")
-    before = bench.account.revision()
+    before = bench.connection_ledger.settings.in_force()
     saved = save()
 
-    assert bench.account.revision() == before
+    assert bench.connection_ledger.settings.in_force() == before
     assert saved["saved"] == "nothing: these are the current settings"
 
 
@@ -95,7 +95,7 @@ def test_old_and_new_are_shown_and_who(bench, save):
 
     assert saved["changed"] == "source.params.prefix: '' → 'in'"
     assert saved["saved"] == "revision 2, by Ada"
-    assert bench.account.revision().saved_by == "Ada"
+    assert bench.connection_ledger.settings.in_force().saved_by == "Ada"
 
 
 def test_preview_counts_and_shows_what_each_filter_takes(bench, save):
@@ -129,24 +129,24 @@ def test_preview_counts_and_shows_what_each_filter_takes(bench, save):
     ],
 )
 def test_refused_form_says_why_and_changes_nothing(bench, save, form, said):
-    before = bench.account.revision()
+    before = bench.connection_ledger.settings.in_force()
     if said is None:
         bench.ledger.save(before.connection.model_copy(update={"target": None}), "test")
-        before, said = bench.account.revision(), "neither a source nor a target"
+        before, said = bench.connection_ledger.settings.in_force(), "neither a source nor a target"
     refusal = save(**form)
 
     assert said in refusal
     assert refusal.endswith("Nothing was saved.")
-    assert bench.account.revision() == before
+    assert bench.connection_ledger.settings.in_force() == before
 
 
 def test_dry_run_shows_and_stores_nothing(bench, save):
-    before = bench.account.revision()
+    before = bench.connection_ledger.settings.in_force()
     saved = save(prefix="in", dry_run=True)
 
     assert saved["saved"] == "nothing: this was a dry run"
     assert saved["changed"] == "source.params.prefix: '' → 'in'"
-    assert bench.account.revision() == before
+    assert bench.connection_ledger.settings.in_force() == before
 
 
 def test_narrower_filter_says_how_many_no_longer_match_and_keeps_their_tasks(bench, save):
@@ -181,7 +181,7 @@ def test_bucket_that_can_not_be_listed_now_is_a_note(bench, save):
     saved = save(buckets=buckets, prefix="in")
 
     assert saved["notes"] == "No preview: s3://bucket/: access is refused."
-    assert bench.account.revision().connection.source.params.prefix == "in"
+    assert bench.connection_ledger.settings.in_force().connection.source.params.prefix == "in"
 
 
 def test_connection_is_added_by_its_settings(bench, save):
@@ -202,7 +202,7 @@ def test_side_that_is_taken_away_says_what_stays(bench, save):
     saved = save(type="none")
 
     assert saved["notes"] == "No more objects are loaded; existing tasks stay."
-    assert bench.account.revision().connection.source is None
+    assert bench.connection_ledger.settings.in_force().connection.source is None
 
 
 def test_target_preview_shows_the_keys_that_are_written(bench, save):
@@ -241,9 +241,9 @@ def test_form_that_was_overtaken_is_refused(bench, save, environment):
     form = prefilled("reviews")
     bench.set(prefix="in")
     said = save(**{**form, "on_change": "ignore"})
-    params = bench.account.revision().connection.source.params
+    params = bench.connection_ledger.settings.in_force().connection.source.params
 
-    assert "Somebody else changed it meanwhile" in said
+    assert "It was changed in between" in said
     assert (params.prefix, params.on_change) == ("in", "update")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ls_pipeline.assets.run import Pass
+from ls_pipeline.assets import run as asset_run
 from ls_pipeline.domain.errors import LabelStudioError
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.settings.validation import build_connection
@@ -19,9 +19,8 @@ def reachable(environment):
 
 def register_webhooks(bench, app=None):
     project = bench.app.find_or_create_project("Reviews", CONFIG)
-    with bench.account.lease() as lease:
-        work = Pass(bench.account, lease, bench.account.revision())
-        return work.register_webhooks([project.id], app or bench.app)
+    with bench.run(bench.target, app) as run:
+        return asset_run.register_webhooks(run, [project.id])
 
 
 def test_run_registers_the_connections_own_webhook(bench, reachable):

@@ -36,7 +36,7 @@ def deployment(world, s3_server):
         ledger = Ledger(database_url())
         fill(ledger, SHAPE, url, s3_server.url)
         yield ledger, url
-        ledger.engine.dispose()
+        ledger.close()
 
 
 def stored_ticks():
@@ -68,7 +68,9 @@ def test_many_connections_of_which_two_fail_share_a_deployment(deployment, tmp_p
     assert max(len(serialize_value(tick.tick_data)) for tick in idle) < IDLE_TICK_BYTES
     for sensor in ("s3_objects", "completions"):
         assert len(list(logs.glob(f"{sensor}/*.err"))) <= busy[sensor]
-    assert {name: ledger.account(name).count_tasks() for name in (MISSING, SILENT)} == {
+    assert {
+        name: ledger.connection_ledger(name).objects.count_tasks() for name in (MISSING, SILENT)
+    } == {
         MISSING: 0,
         SILENT: 0,
     }

@@ -1,6 +1,7 @@
 import json
 import sqlite3
 
+import pytest
 from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
@@ -8,7 +9,12 @@ from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.schema import own_schema
 from tests.bench import Bench
-from tests.resources.ledger.released_ledgers import lay_down
+
+
+def set_schema(number):
+    with sqlite3.connect(database_url().removeprefix("sqlite:///")) as db:
+        db.execute("UPDATE ledger_schema SET version_num = ?", (number,))
+    db.close()
 
 
 def test_ledger_is_copied_and_usable(environment, tmp_path):
@@ -21,7 +27,7 @@ def test_ledger_is_copied_and_usable(environment, tmp_path):
     assert sum(json.loads(done.stdout)["rows"].values()) == 2
     assert new.names() == [bench.name]
     for ledger in (bench.ledger, new):
-        ledger.engine.dispose()
+        ledger.close()
 
 
 def test_unknown_database_is_reported(environment):
@@ -30,30 +36,29 @@ def test_unknown_database_is_reported(environment):
     assert (done.exit_code, "can't be opened" in done.stderr) == (1, True)
 
 
-def test_ledger_is_migrated_once_and_both_runs_report_it(environment):
-    lay_down("0.1.0", database_url())
+def test_empty_ledger_gets_its_tables_once(environment):
     first, second = (CliRunner().invoke(main, ["ledger", "migrate"]) for _ in range(2))
 
-    assert first.stdout == f"The ledger had no schema number, and now has schema {own_schema()}.\n"
+    assert first.stdout == f"The ledger was empty, and now has schema {own_schema()}.\n"
     assert "nothing was changed" in second.stdout
 
 
-def test_migration_reports_both_schema_numbers(environment):
-    lay_down("0.1.0", database_url())
-    with sqlite3.connect(database_url().removeprefix("sqlite:///")) as db:
-        db.execute("CREATE TABLE ledger_schema (version_num VARCHAR(32) PRIMARY KEY)")
-        db.execute("INSERT INTO ledger_schema VALUES ('0001')")
-    db.close()
+@pytest.mark.parametrize("number", ["0001", "0007"])
+def test_ledger_from_before_the_first_release_is_refused_in_a_sentence(environment, number):
+    CliRunner().invoke(main, ["ledger", "migrate"])
+    set_schema(number)
     done = CliRunner().invoke(main, ["ledger", "migrate"])
 
-    assert done.stdout == f"The ledger had schema 0001, and now has schema {own_schema()}.\n"
+    assert done.exit_code == 1
+    assert (
+        f"is from before the first release of ls-pipeline (its schema is {number}," in done.stderr
+    )
+    assert "Move it away and start a new one" in done.stderr
 
 
 def test_ledger_of_a_newer_version_is_refused_in_a_sentence(environment):
     CliRunner().invoke(main, ["ledger", "migrate"])
-    with sqlite3.connect(database_url().removeprefix("sqlite:///")) as db:
-        db.execute("UPDATE ledger_schema SET version_num = '9999'")
-    db.close()
+    set_schema("9999_00000000")
     done = CliRunner().invoke(main, ["ledger", "migrate"])
 
-    assert (done.exit_code, "install the newer version again" in done.stderr) == (1, True)
+    assert (done.exit_code, "Install the newer version again" in done.stderr) == (1, True)

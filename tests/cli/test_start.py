@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import LedgerUnavailableError, PipelineError
 def test_ledger_that_fails_for_a_moment_is_reported_once_and_stops_nothing(monkeypatch, capfd):
     answers = [LedgerUnavailableError("sqlite:///x", "it restarts")] * 3
 
-    def standings():
+    def statuses():
         if answers:
             raise answers.pop()
         return []
@@ -23,7 +23,7 @@ def test_ledger_that_fails_for_a_moment_is_reported_once_and_stops_nothing(monke
 
     checks = []
     monkeypatch.setattr(start, "REFRESH_SECONDS", 0)
-    cli = types.SimpleNamespace(ledger=types.SimpleNamespace(standings=standings))
+    cli = types.SimpleNamespace(ledger=types.SimpleNamespace(statuses=statuses))
     with pytest.raises(PipelineError, match="Dagster has ended"):
         start._watch([types.SimpleNamespace(check=check)], cli)
 

@@ -52,16 +52,16 @@ def test_new_connection_waits_for_its_first_run(bench):
 
 
 def test_run_that_succeeded_is_shown_with_its_time(bench):
-    bench.account.recovered("tasks")
-    bench.account.recovered("completions")
+    bench.succeed("tasks")
+    bench.succeed("completions")
 
     assert status_json()["passed_at"] == bench.time.now
     assert "ok" in run().stdout.split()
 
 
 def test_failure_is_shown_with_its_next_try(bench):
-    bench.account.recovered("tasks")
-    bench.account.failed("tasks", "Label Studio is down.")
+    bench.succeed("tasks")
+    bench.fail("tasks", "Label Studio is down.")
     shown = " ".join(run().stdout.split())
 
     assert status_json()["failures"] == {"tasks": "Label Studio is down."}
@@ -75,7 +75,7 @@ def test_80_columns_hold_every_column_and_links_stay_whole(bench, environment):
     for number in range(3):
         bench.put(f"{number}.json", {"text": "a"})
     bench.load()
-    bench.account.failed("tasks", "Label Studio is down. " * 5)
+    bench.fail("tasks", "Label Studio is down. " * 5)
     shown = run().stdout.splitlines()
     (row,) = (line for line in shown if line.startswith("reviews "))
 
@@ -85,13 +85,15 @@ def test_80_columns_hold_every_column_and_links_stay_whole(bench, environment):
 
 
 def test_running_connection_is_shown(bench):
-    with bench.account.lease():
+    with bench.connection_ledger.acquire():
         assert status_json()["working"]
         assert "running" in run().stdout.split()
 
 
 def test_disabled_connection_is_shown(bench):
-    off = bench.account.revision().connection.model_copy(update={"enabled": False})
+    off = bench.connection_ledger.settings.in_force().connection.model_copy(
+        update={"enabled": False}
+    )
     bench.ledger.save(off, "test")
 
     assert "disabled" in run().stdout.split()

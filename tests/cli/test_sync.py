@@ -43,4 +43,4 @@ def test_sync_stopped_in_the_background_starts_no_other_run(environment, number)
 
     assert (background.returncode, shown[0]) == (1, "")
     assert "Aborted!" in shown[1]
-    assert ledger.account("cats").held_by() == ""
+    assert ledger.connection_ledger("cats").held_by() == ""

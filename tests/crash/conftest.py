@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Victim:
-    """Makes passes, and dies in them when asked to."""
+    """Runs connections, and dies in a run if asked to."""
 
     def __init__(self):
         self.process = subprocess.Popen(
@@ -45,5 +45,5 @@ def victim():
 
 @pytest.fixture
 def kills(request):
-    """Give the number of times that each pass is killed, spread over its steps."""
+    """Return how often each run is killed, spread over its steps."""
     return request.config.getoption("--kills")

@@ -1,4 +1,4 @@
-"""A proxy on loopback that spoils chosen answers, as networks and servers do on bad days."""
+"""A proxy on loopback that spoils chosen answers, as bad networks and servers do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Forwards to ``upstream``; `spoiling` says which requests fare how."""
+    """Forwards to ``upstream``; `spoiling` chooses the requests that go wrong, and how."""
 
     daemon_threads = True
 
@@ -35,7 +35,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     @contextmanager
     def spoiling(self, patterns, spoil, times=1):
-        """Let ``spoil(handler, forward)`` answer so many requests that look like each pattern."""
+        """Let ``spoil(handler, forward)`` answer this many requests that match each pattern."""
         self.spoil, self.spoiled = spoil, Counter()
         self.left = {re.compile(pattern): times for pattern in patterns}
         try:
@@ -43,7 +43,8 @@ class Proxy(http.server.ThreadingHTTPServer):
         finally:
             self.left = {}
 
-    def turn(self, request):
+    def spoil_of(self, request):
+        """Return what spoils a request, if anything does."""
         with self._lock:
             for pattern, left in self.left.items():
                 if left > 0 and pattern.search(request):
@@ -53,7 +54,7 @@ class Proxy(http.server.ThreadingHTTPServer):
         return None
 
     def deliver_late(self):
-        """Wait for what was held back to arrive."""
+        """Wait until the delayed requests have arrived."""
         while self.late:
             self.late.pop().join()
 
@@ -67,7 +68,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         def forward():
             return _forwarded(self.server.upstream, self.command, self.path, self.headers, body)
 
-        spoil = self.server.turn(f"{self.command} {self.path}")
+        spoil = self.server.spoil_of(f"{self.command} {self.path}")
         if spoil is None:
             self.answer(*forward())
         else:
@@ -77,7 +78,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_HEAD = _any  # noqa: N815
 
     def answer(self, status, headers, body, cut=None):
-        """Send an answer, or with ``cut`` only so many bytes of its body."""
+        """Send an answer; with ``cut``, only that many bytes of its body."""
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in HOP:
@@ -96,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.rfile = self.wfile = open("/dev/null", "r+b", buffering=0)  # noqa: SIM115, PTH123
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _forwarded(upstream, method, path, headers, body):
@@ -105,9 +106,9 @@ def _forwarded(upstream, method, path, headers, body):
     passed = {name: value for name, value in headers.items() if name.lower() not in HOP}
     link.request(method, path, body=body, headers=passed)
     answer = link.getresponse()
-    found = answer.status, answer.getheaders(), answer.read()
+    received = answer.status, answer.getheaders(), answer.read()
     link.close()
-    return found
+    return received
 
 
 # -- what can go wrong ------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def too_many_requests(handler, _forward):
 
 
 def committed_late(handler, forward):
-    """Never answer, and let the server have the request when nobody waits any more."""
+    """Never answer, and forward the request after the client has stopped waiting."""
 
     def later():
         time.sleep(3)

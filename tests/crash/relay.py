@@ -1,4 +1,4 @@
-"""A relay before a database, which cuts a connection at whichever message it is told to."""
+"""A relay before a database. It can cut a connection at any message."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MOST = 2**16
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Hands on what clients and a server say to each other, and counts what clients send.
+    """Forwards what clients and a server send each other, and counts what clients send.
 
-    ``cut(at)`` has the message with that number, from then on, not reach the server;
-    ``cut(at, answered=True)`` has it reach the server, whose answer then reaches nobody.
+    After ``cut(at)``, the message with that number, counted from then on, does not reach the
+    server. After ``cut(at, answered=True)`` it reaches the server, whose answer is lost.
     """
 
     daemon_threads = True
@@ -31,8 +31,8 @@ class Relay(socketserver.ThreadingTCPServer):
     def cut(self, at, *, answered=False):
         self.sent, self._at, self._answered = 0, at, answered
 
-    def hands_on(self, message, server):
-        """Hand on what a client sent; tell whether its connection lives on."""
+    def forwards(self, message, server):
+        """Forward what a client sent; return whether its connection goes on."""
         self.sent += 1
         if self.sent != self._at:
             server.sendall(message)
@@ -55,12 +55,12 @@ class _Handler(socketserver.BaseRequestHandler):
                     return
                 if ready is server:
                     client.sendall(message)
-                elif not self.server.hands_on(message, server):
+                elif not self.server.forwards(message, server):
                     return
 
 
 def _readable(*sockets):
     with selectors.DefaultSelector() as selector:
-        for one in sockets:
-            selector.register(one, selectors.EVENT_READ)
+        for connection in sockets:
+            selector.register(connection, selectors.EVENT_READ)
         return selector.select()[0][0].fileobj

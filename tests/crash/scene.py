@@ -34,7 +34,7 @@ AFTER_CHANGES = (
         ("a.json", 1): "a1 changed",
         ("a.json", 2): "a2",
         ("bad.json", 0): "good",
-        ("c.json", 0): "c0",  # labeled, so that it outlives its object
+        ("c.json", 0): "c0",  # labeled, so its task stays without its object
         ("d.json", 0): "d0",
     },
     0,
@@ -45,11 +45,11 @@ AFTER_CHANGES = (
 class Scene:
     """One connection on real servers, with everything that can happen to it."""
 
-    def __init__(self, make_pass, cloud, **params):
+    def __init__(self, run_connection, cloud, **params):
         import boto3
         from google.cloud import storage
 
-        self.make_pass, self.app = make_pass, LabelStudio()
+        self.run_connection, self.app = run_connection, LabelStudio()
         self.name = f"crash-{os.getpid()}-{next(numbers)}"
         self.source, self.target = f"{self.name}-in", f"{self.name}-out"
         for bucket in (self.source, self.target):
@@ -73,7 +73,7 @@ class Scene:
         )
         self.ledger = Ledger(database_url())
         self.ledger.save(self.connection, "test")
-        self.account = self.ledger.account(self.name)
+        self.connection_ledger = self.ledger.connection_ledger(self.name)
 
     def put(self, key, *texts):
         body = json.dumps([{"text": text} for text in texts]).encode() if texts else b"not json"
@@ -100,36 +100,33 @@ class Scene:
         self.bucket.delete("c.json")
 
     def annotate(self, key, row):
-        number = self.account.rows_of(key)[row].task_id
-        self.app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": RESULT})
+        task_id = self.connection_ledger.objects.rows_of(key)[row].task_id
+        self.app.api.json("POST", f"api/tasks/{task_id}/annotations/", json={"result": RESULT})
 
     def agrees_with_snapshot(self, annotated):
-        """See that the newest snapshot is whole, and holds what is annotated."""
+        """Assert that the newest snapshot is whole, and holds what is annotated."""
         with tempfile.TemporaryDirectory() as cache:
             snapshot = open_snapshot(self.labels.uri(), cache=cache)
-            found = {one["id"]: one["annotations"] for one in snapshot.documents()}
-        assert found == {task.task_id: task.annotations for task in annotated}
+            annotations = {task["id"]: task["annotations"] for task in snapshot.documents()}
+        assert annotations == {task.task_id: task.annotations for task in annotated}
 
     def run(self):
-        """Make a pass; give what went wrong, if anything did."""
-        return self.make_pass(self.name)
+        """Run the connection; return its error, empty if all went well."""
+        return self.run_connection(self.name)
 
     def outcome(self):
-        """Give what there is, after seeing that the ledger and the target agree with it.
+        """Return what is in Label Studio; assert that the ledger and the target agree with it.
 
-        That is: the text of each (key, row), how many files without annotations, and what is
+        That is: the text of each (key, row), the number of files without annotations, and what is
         in quarantine.
         """
-        projects = Projects(self.account, self.app)
-        tasks = projects.completions([one.id for one in projects.task_states()])
+        projects = Projects(self.connection_ledger, self.app)
+        tasks = projects.completions([state.id for state in projects.task_states()])
         origins = [parse_origin(task.document["meta"]) for task in tasks]
-        places = Counter((one.uri.rpartition("/")[2], one.row) for one in origins)
+        places = Counter((origin.uri.rpartition("/")[2], origin.row) for origin in origins)
         assert max(places.values()) == 1, f"doubled: {places}"
-        ids = {
-            place: self.account.rows_of(place[0])[place[1]].task_id
-            for place in places
-            if place[1] in self.account.rows_of(place[0])
-        }
+        rows = {key: self.connection_ledger.objects.rows_of(key) for key, _ in places}
+        ids = {(key, row): rows[key][row].task_id for key, row in places if row in rows[key]}
         known = {
             place: task.task_id for place, task in zip(places, tasks, strict=True) if place in ids
         }
@@ -141,5 +138,5 @@ class Scene:
             assert json.loads(self.labels.get(f"{task.task_id}.json")) == task.document
         data = [task.document["data"]["text"] for task in tasks]
         texts = dict(zip(places, data, strict=True))
-        reasons = {(one.key, one.row) for one in self.account.quarantined()}
-        return texts, len(files) - len(annotated), reasons
+        quarantined = self.connection_ledger.objects.quarantined()
+        return texts, len(files) - len(annotated), {(item.key, item.row) for item in quarantined}

@@ -1,4 +1,4 @@
-"""Changes that watchers of buckets have missed, in real buckets: none is missed here."""
+"""Changes in real buckets that other programs have missed: none is missed here."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import time
 import pytest
 
 from tests.crash.scene import Scene
-from tests.crash.test_faults import between, make_pass, rounds  # noqa: F401 - a fixture
+from tests.crash.test_faults import between, run_in_process, run_until_well  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(params=["s3", "gcs"])
 def scene(world, request):
-    return Scene(make_pass, request.param, on_delete="keep")
+    return Scene(run_in_process, request.param, on_delete="keep")
 
 
 def loaded(scene):
-    """Make a pass; give the text of each (key, row)."""
+    """Run the connection; return the text of each (key, row)."""
     assert scene.run() == ""
     return scene.outcome()[0]
 
 
-def test_two_versions_within_one_second_are_told_apart(scene):
+def test_two_versions_within_one_second_differ(scene):
     while time.time() % 1 > 0.2:
         time.sleep(0.01)
     second = int(time.time())
@@ -34,10 +34,11 @@ def test_two_versions_within_one_second_are_told_apart(scene):
     scene.put("a.json", "two")
 
     assert int(time.time()) == second
-    assert [one.version for one in pages[0]] != [one.version for one in next(scene.bucket.pages())]
+    after = next(scene.bucket.pages())
+    assert [stored.version for stored in pages[0]] != [stored.version for stored in after]
 
 
-def test_overwriting_within_the_second_of_a_pass_is_seen(scene):
+def test_overwriting_within_the_second_of_a_run_is_seen(scene):
     scene.put("a.json", "one")
     before = loaded(scene)
     scene.put("a.json", "two")
@@ -49,15 +50,15 @@ def test_object_deleted_and_put_back_with_the_same_content_is_one_task(scene):
     scene.put("a.json", "a")
     scene.put("b.json", "b")
     loaded(scene)
-    tasks = scene.app.highest_task_id(scene.account.projects()[1])
-    for key in ("a.json", "b.json"):  # between two passes, and over one
+    tasks = scene.app.highest_task_id(scene.connection_ledger.projects.ids()[1])
+    for key in ("a.json", "b.json"):  # between two runs, then with a run in between
         scene.bucket.delete(key)
         if key == "b.json":
             loaded(scene)
         scene.put(key, key[0])
 
     assert loaded(scene) == {("a.json", 0): "a", ("b.json", 0): "b"}
-    assert scene.app.highest_task_id(scene.account.projects()[1]) == tasks
+    assert scene.app.highest_task_id(scene.connection_ledger.projects.ids()[1]) == tasks
 
 
 def test_smaller_key_that_comes_later_is_seen(scene):
@@ -71,7 +72,7 @@ def test_smaller_key_that_comes_later_is_seen(scene):
 def test_multipart_upload_that_ends_late_is_seen(world):
     import boto3
 
-    scene, client = Scene(make_pass, "s3"), boto3.client("s3")
+    scene, client = Scene(run_in_process, "s3"), boto3.client("s3")
     place = {"Bucket": scene.source, "Key": "a.json"}
     upload = {**place, "UploadId": client.create_multipart_upload(**place)["UploadId"]}
     part = client.upload_part(**upload, PartNumber=1, Body=b'{"text": "late"}')
@@ -88,12 +89,12 @@ def test_multipart_upload_that_ends_late_is_seen(world):
 
 def old(handler, forward):
     status, headers, body = forward()
-    told = rb"<LastModified>1970-01-01T00:00:00.000Z</LastModified>"
-    handler.answer(status, headers, re.sub(rb"<LastModified>[^<]*</LastModified>", told, body))
+    date = rb"<LastModified>1970-01-01T00:00:00.000Z</LastModified>"
+    handler.answer(status, headers, re.sub(rb"<LastModified>[^<]*</LastModified>", date, body))
 
 
 def test_object_with_a_date_of_long_ago_is_seen(world, between):  # noqa: F811
-    scene = Scene(make_pass, "s3")
+    scene = Scene(run_in_process, "s3")
     scene.put("b.json", "b")
     loaded(scene)
     scene.put("a.json", "a")
@@ -106,7 +107,7 @@ def test_object_with_a_date_of_long_ago_is_seen(world, between):  # noqa: F811
 
 
 class Listing:
-    """Lists two keys a page, and does with one page what ``spoil`` says."""
+    """Lists two keys a page, and lets ``spoil`` answer for one page."""
 
     def __init__(self, spoil, page):
         self.spoil, self.page, self.pages = spoil, page, []
@@ -136,8 +137,8 @@ def forbidden(handler, _answer, _pages):
 
 
 @pytest.mark.parametrize("spoil", [delivered_twice, half, forbidden])
-def test_listing_that_goes_wrong_in_its_middle_is_no_news(world, between, spoil):  # noqa: F811
-    scene = Scene(make_pass, "s3")  # with on_delete: delete
+def test_listing_that_fails_halfway_changes_nothing(world, between, spoil):  # noqa: F811
+    scene = Scene(run_in_process, "s3")  # with on_delete: delete
     for key in "abcdefg":
         scene.put(f"{key}.json", key)
     everything = loaded(scene)
@@ -145,13 +146,13 @@ def test_listing_that_goes_wrong_in_its_middle_is_no_news(world, between, spoil)
     server = between(os.environ["AWS_ENDPOINT_URL"])
     with world.context() as through:
         through.setenv("AWS_ENDPOINT_URL", server.url)
-        # The first request of a pass only asks whether it may list.
+        # The first request of a run only asks whether it may list.
         listing = Listing(spoil, page=3)
         with server.spoiling([r"GET /[^/]*-in\?"], listing, times=100):
             scene.run()
             assert len(listing.pages) >= 3
-    there = set(scene.outcome()[0])
-    rounds(scene)
+    keys = set(scene.outcome()[0])
+    run_until_well(scene)
 
-    assert there == set(everything)
+    assert keys == set(everything)
     assert scene.outcome()[0] == everything | {("c.json", 0): "changed"}

@@ -13,13 +13,14 @@ import sqlalchemy as sa
 
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.records import LedgerUpdate
 from ls_pipeline.settings.validation import build_connection
 from tests.crash.relay import Relay
 from tests.crash.scene import AFTER_FILLING, Scene
 
 pytestmark = pytest.mark.server
 
-ROUNDS = 4
+RUNS_AT_MOST = 4
 
 
 @pytest.fixture
@@ -55,19 +56,19 @@ def test_connection_to_the_ledger_cut_anywhere_loses_and_doubles_nothing(
     change(0)
     relay.cut(None)
     assert scene.run() == ""
-    messages, said = relay.sent, []
+    messages, errors = relay.sent, []
     places = range(1, messages, max(1, messages // kills))
     for number, at in enumerate(places, start=1):
         change(number)
         relay.cut(at, answered=answered)
-        said.append(scene.run())
-    for _ in range(ROUNDS):
+        errors.append(scene.run())
+    for _ in range(RUNS_AT_MOST):
         if scene.run() == "":
             break
 
     assert relay.cuts == len(places)
-    assert [one for one in said if one and not one.startswith("The ledger ")] == []
-    assert any("The next run continues" in one for one in said)
+    assert [error for error in errors if error and not error.startswith("The ledger ")] == []
+    assert any("The next run continues" in error for error in errors)
     assert scene.outcome() == (texts, empty, quarantined)
 
 
@@ -76,19 +77,18 @@ import os, signal, sys
 from ls_pipeline.resources.ledger import database as ledger_database
 from ls_pipeline.resources.ledger import lease as ledger_lease
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.records import Quarantined
+from ls_pipeline.resources.ledger.records import LedgerUpdate, Quarantined
 
 ledger_database.POSTGRESQL_SESSION = ("SET idle_in_transaction_session_timeout = '1s'",)
 ledger_lease.LEASE_SECONDS = 2.0
-account = Ledger(sys.argv[1]).account("c")
 
-def rejections():
+def quarantined():
     print("in its transaction", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
     yield Quarantined("old", None, "v", "bad", "json")
 
-with account.lease() as lease:
-    account.record(lease, rejections=rejections())
+with Ledger(sys.argv[1]).acquire("c") as held:
+    held.imports.record(LedgerUpdate(quarantined=quarantined()))
 """
 
 
@@ -96,17 +96,17 @@ def test_process_that_sleeps_in_its_transaction_is_overtaken_and_changes_nothing
     ledger = Ledger(postgresql)
     source = {"type": "s3", "path": "b"}
     ledger.save(build_connection("c", source=source, target=None, project="Cats"), "test")
-    account = ledger.account("c")
     command = [sys.executable, "-c", SLEEPER, postgresql]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as one:
-        assert one.stdout.readline() == "in its transaction\n"
-        with account.lease(patience=30) as lease:
-            account.record(lease, finished=[KnownObject("new", "v", 1, State.LOADED)])
-            os.kill(one.pid, signal.SIGCONT)
-            _, said = one.communicate()
+    ) as sleeper:
+        assert sleeper.stdout.readline() == "in its transaction\n"
+        with ledger.acquire("c", patience=30) as held:
+            held.imports.record(LedgerUpdate(finished=[KnownObject("new", "v", 1, State.LOADED)]))
+            os.kill(sleeper.pid, signal.SIGCONT)
+            _, errors = sleeper.communicate()
 
-    assert "LedgerUnavailableError" in said
-    assert (account.quarantined(), [one.key for one in account.known()]) == ([], ["new"])
-    ledger.engine.dispose()
+    records = ledger.connection_ledger("c").objects
+    assert "LedgerUnavailableError" in errors
+    assert (records.quarantined(), [item.key for item in records.known()]) == ([], ["new"])
+    ledger.close()

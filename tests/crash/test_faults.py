@@ -1,4 +1,4 @@
-"""Servers that fail in ways that leave their effect unknown: nothing is lost or doubled."""
+"""Servers whose failures leave their effect unknown: nothing is lost or doubled."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ls_pipeline.resources.label_studio import http as label_studio_api
 from tests.crash import proxy as bad
 from tests.crash.proxy import Proxy
 from tests.crash.scene import AFTER_CHANGES, Scene
-from tests.crash.victim import one_pass
+from tests.crash.victim import run_connection
 
 pytestmark = pytest.mark.server
 
-ROUNDS = 12
+RUNS_AT_MOST = 12
 
 
 @pytest.fixture
 def between():
-    """Give a function that puts a proxy before a server."""
+    """Return a function that puts a proxy before a server."""
     running = []
 
     def start(upstream):
@@ -43,27 +43,27 @@ def between():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Wait for seconds where people wait for minutes."""
-    monkeypatch.setattr(reconcile, "PATIENCE", 1.0)
+    """Wait for seconds instead of minutes."""
+    monkeypatch.setattr(reconcile, "ARRIVAL_SECONDS", 1.0)
     monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(label_studio_api, "TIMEOUT_SECONDS", 5.0)
 
 
-def make_pass(name):
+def run_in_process(name):
+    """Run a connection; return its error, empty if all went well."""
     try:
-        one_pass(name)
+        run_connection(name)
     except PipelineError as error:
         return str(error)
     return ""
 
 
-def rounds(scene):
-    """Make passes until one goes well; give what the others said."""
-    said = []
+def run_until_well(scene):
+    """Run a connection until a run succeeds."""
+    errors = []
     while error := scene.run():
-        said.append(error)
-        assert len(said) < ROUNDS, said
-    return said
+        errors.append(error)
+        assert len(errors) < RUNS_AT_MOST, errors
 
 
 LABEL_STUDIO_CALLS = [
@@ -87,15 +87,15 @@ def test_label_studio_that_fails_at_every_kind_of_call_loses_and_doubles_nothing
     world, between, impatient, spoil
 ):
     server = between(os.environ["LABEL_STUDIO_URL"])
-    scene = Scene(make_pass, "s3")
+    scene = Scene(run_in_process, "s3")
     scene.change()
     with world.context() as through:
         through.setenv("LABEL_STUDIO_URL", server.url)
         with server.spoiling(LABEL_STUDIO_CALLS, spoil):
-            rounds(scene)
+            run_until_well(scene)
             assert server.spoiled == dict.fromkeys(LABEL_STUDIO_CALLS, 1)
         server.deliver_late()
-        rounds(scene)
+        run_until_well(scene)
     assert scene.outcome() == AFTER_CHANGES
 
 
@@ -121,14 +121,14 @@ def test_s3_that_fails_at_every_kind_of_call_loses_and_doubles_nothing(
     world, between, impatient, spoil
 ):
     server = between(os.environ["AWS_ENDPOINT_URL"])
-    scene = Scene(make_pass, "s3")
+    scene = Scene(run_in_process, "s3")
     scene.change()
     with world.context() as through:
         through.setenv("AWS_ENDPOINT_URL", server.url)
         with server.spoiling(S3_CALLS, spoil, times=3):
-            rounds(scene)
+            run_until_well(scene)
             assert server.spoiled.keys() == set(S3_CALLS)
-        rounds(scene)
+        run_until_well(scene)
     assert scene.outcome() == AFTER_CHANGES
 
 
@@ -152,12 +152,12 @@ def test_gcs_that_fails_at_every_kind_of_call_loses_and_doubles_nothing(
     world, between, impatient, spoil
 ):
     server = between(os.environ["STORAGE_EMULATOR_HOST"])
-    scene = Scene(make_pass, "gcs")
+    scene = Scene(run_in_process, "gcs")
     scene.change()
     with world.context() as through:
         through.setenv("STORAGE_EMULATOR_HOST", server.url)
         with server.spoiling(GCS_CALLS, spoil):
-            rounds(scene)
+            run_until_well(scene)
             assert server.spoiled == dict.fromkeys(GCS_CALLS, 1)
-        rounds(scene)
+        run_until_well(scene)
     assert scene.outcome() == AFTER_CHANGES

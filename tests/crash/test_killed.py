@@ -1,4 +1,4 @@
-"""A real process, killed at every step of a pass, against real servers; then run again."""
+"""A real process, killed at every step of a run, against real servers; then run again."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def test_process_killed_at_any_step_and_run_again_ends_as_if_never_killed(
     if database == "postgresql":
         world.setenv("LS_PIPELINE_DATABASE_URL", request.getfixturevalue(database))
 
-    def make_pass(name):
+    def run_connection(name):
         return victim.run(name)["error"]
 
-    undisturbed = Scene(make_pass, cloud, **params)
+    undisturbed = Scene(run_connection, cloud, **params)
     prepare(undisturbed)
-    told = victim.run(undisturbed.name)
-    assert told["error"] == ""
+    result = victim.run(undisturbed.name)
+    assert result["error"] == ""
     assert undisturbed.outcome() == expected
-    assert told["steps"] > 50
-    for at in range(1, told["steps"] + 1, max(1, told["steps"] // kills)):
-        scene = Scene(make_pass, cloud, **params)
+    assert result["steps"] > 50
+    for at in range(1, result["steps"] + 1, max(1, result["steps"] // kills)):
+        scene = Scene(run_connection, cloud, **params)
         prepare(scene)
         killed = victim.run(scene.name, at)["killed"]
         assert scene.run() == ""

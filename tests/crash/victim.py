@@ -1,12 +1,12 @@
-"""A process that makes passes and is killed in them: ``python -m tests.crash.victim``.
+"""A process that runs connections and is killed in a run: ``python -m tests.crash.victim``.
 
-Reads a JSON object a line: ``{"name": …, "kill_at": 17 | null}``, and makes one pass over that
-connection in a child of its own, which at step ``kill_at`` sends itself SIGKILL. Answers
+Reads a JSON object a line: ``{"name": …, "kill_at": 17 | null}``. Runs that connection in a child
+process, which sends itself SIGKILL at step ``kill_at``. Answers
 ``{"steps": …, "killed": …, "error": …}``.
 
-A step is taken before and after all that leaves the process: each send to a socket, each
-receipt, each statement and commit of the ledger, each change of a file's name. Nobody lists
-the calls, so that no new one can be forgotten.
+A step is taken before and after everything that leaves the process: each send to a socket, each
+receipt, each statement and commit of the ledger, each change of a file's name. The calls are not
+listed, so a new call can't be forgotten.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sqlalchemy.engine.default import DefaultDialect
 from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.engine import reconcile
-from ls_pipeline.engine.export import export
-from ls_pipeline.engine.load import load
+from ls_pipeline.engine.context import RunContext
+from ls_pipeline.engine.export import export_completions
+from ls_pipeline.engine.load import load_tasks
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
-from ls_pipeline.engine.projects import projects_of
-from ls_pipeline.engine.snapshot import snapshot
+from ls_pipeline.engine.snapshot import write_snapshot
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
@@ -37,7 +37,7 @@ from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.s3.bucket import S3Buckets
 
-reconcile.PATIENCE = 1.0  # what arrives later than that must not be doubled either
+reconcile.ARRIVAL_SECONDS = 1.0  # what arrives later must not be doubled either
 
 
 class Steps:
@@ -57,11 +57,11 @@ class Steps:
         """Take a step before and after each call of a method."""
         call = getattr(owner, name)
 
-        def stepped(*args: Any, **how: Any) -> Any:
+        def stepped(*args: Any, **options: Any) -> Any:
             self.take()
-            found = call(*args, **how)
+            result = call(*args, **options)
             self.take()
-            return found
+            return result
 
         setattr(owner, name, stepped)
 
@@ -74,24 +74,23 @@ class Steps:
         sys.addaudithook(lambda event, _args: self.take() if event in names else None)
 
 
-def one_pass(name: str) -> None:
-    ledger = Ledger(database_url())
-    account, app = ledger.account(name), LabelStudio()
-    s3, gcs, silent = S3Buckets(), GCSBuckets(), SilentProgress()
-    with account.lease(5) as lease:
-        connection = account.revision().connection
-        if source := connection.source:
-            bucket = bucket_of(source, s3, gcs)
-            mark_mirror_stale(account, lease, source)
-            load(account, lease, connection, bucket, app, silent)
-            update_mirror(account, lease, source, bucket, silent)
-        if target := connection.target:
-            bucket = bucket_of(target, s3, gcs)
-            projects = projects_of(account, lease, connection, app)
-            mark_mirror_stale(account, lease, target)
-            export(account, lease, projects, target, bucket, silent)
-            snapshot(account, lease, account.revision(), projects, bucket, silent)
-            update_mirror(account, lease, target, bucket, silent)
+def run_connection(name: str) -> None:
+    """Load, export and write a snapshot, as the assets do."""
+    app, silent = LabelStudio(), SilentProgress()
+    s3, gcs = S3Buckets(), GCSBuckets()
+    with Ledger(database_url()).acquire(name, 5) as held:
+        revision = held.settings.in_force()
+        if source := revision.connection.source:
+            run = RunContext(held, revision, bucket_of(source, s3, gcs), app, silent)
+            mark_mirror_stale(run, source)
+            load_tasks(run)
+            update_mirror(run, source)
+        if target := revision.connection.target:
+            run = RunContext(held, revision, bucket_of(target, s3, gcs), app, silent)
+            mark_mirror_stale(run, target)
+            export_completions(run)
+            write_snapshot(run)
+            update_mirror(run, target)
 
 
 def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
@@ -104,19 +103,19 @@ def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
         steps.everywhere()
         error = ""
         try:
-            one_pass(order["name"])
+            run_connection(order["name"])
         except PipelineError as failure:
             error = str(failure)
-        except BaseException as failure:  # noqa: BLE001 - told, and a failure of the test
+        except BaseException as failure:  # noqa: BLE001 - the test fails with it
             error = repr(failure)
         os.write(write, json.dumps({"steps": steps.taken, "error": error}).encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as answer:
-        told = answer.read()
+        result = answer.read()
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    return {"killed": killed, **(json.loads(told) if told else {})}
+    return {"killed": killed, **(json.loads(result) if result else {})}
 
 
 def main() -> None:

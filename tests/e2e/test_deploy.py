@@ -181,7 +181,7 @@ def test_object_becomes_a_task_by_services_that_share_nothing_but_databases(depl
     ledger = Ledger(database_url())
     deadline = time.monotonic() + 120
 
-    while ledger.account("reviews").count_tasks() < 2:
+    while ledger.connection_ledger("reviews").objects.count_tasks() < 2:
         assert time.monotonic() < deadline
         time.sleep(0.5)
 

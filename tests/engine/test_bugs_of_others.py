@@ -67,7 +67,7 @@ def test_lost_ledger_loads_nothing_a_second_time(bench, tmp_path):
     bench.ledger = Ledger(f"sqlite:///{tmp_path}/new.db", bench.time, bench.time.sleep)
     bench.set()
     done = bench.load()
-    bench.ledger.engine.dispose()
+    bench.ledger.close()
 
     assert (len(bench.tasks), done.tasks_created) == (2, 0)
 
@@ -106,8 +106,8 @@ def test_object_of_many_rows_is_loaded_whole_after_a_failure_in_its_middle(bench
     if rows > 1:
         with pytest.raises(LabelStudioUnavailableError):
             bench.load(app=app)
-        assert bench.account.count_objects()[State.LOADED] == 0
-        assert bench.account.count_objects()[State.BEGUN] == 1
+        assert bench.connection_ledger.objects.count()[State.LOADED] == 0
+        assert bench.connection_ledger.objects.count()[State.BEGUN] == 1
     bench.load(app=app)
 
     assert sorted(row for _, row in bench.tasks) == list(range(rows))

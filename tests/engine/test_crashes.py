@@ -9,7 +9,9 @@ from tests.bench import RESULT, Bench
 
 pytestmark = pytest.mark.slow
 
-READS = {"lease", "revision", "ledger", "name", "id", "health", "uri", "scheme"}
+READS = {"in_force", "database", "now", "name", "id", "of", "uri", "scheme"}
+SECTIONS = {"settings", "health", "projects", "objects", "imports", "exports"}
+"""Of a held connection: calls to them are calls of the ledger."""
 
 
 class Killed(BaseException):
@@ -38,6 +40,8 @@ class _Doomed:
 
     def __getattr__(self, name):
         found = getattr(self._part, name)
+        if name in SECTIONS:
+            return _Doomed(found, self._doom)
         if name in READS or not callable(found):
             return found
 
@@ -51,11 +55,11 @@ class _Doomed:
 
 
 def first_load(bench, doom):
-    bench.load(doom.over(bench.account), doom.over(bench.bucket), doom.over(bench.app))
+    bench.load(doom.over(bench.bucket), app=doom.over(bench.app), wrap=doom.over)
 
 
 def first_export(bench, doom):
-    bench.export(doom.over(bench.account), doom.over(bench.target), doom.over(bench.app))
+    bench.export(doom.over(bench.target), app=doom.over(bench.app), wrap=doom.over)
 
 
 def fill(bench):
@@ -123,11 +127,14 @@ CASES = {
 
 
 def world(bench):
-    rows = {key: bench.account.rows_of(key) for key in ("a.json", "b.json", "c.json", "d.json")}
+    rows = {
+        key: bench.connection_ledger.objects.rows_of(key)
+        for key in ("a.json", "b.json", "c.json", "d.json")
+    }
     ledger = {(key, row) for key, found in rows.items() for row in found}
     assert ledger == set(bench.tasks) | bench.deleted
     in_projects = Counter(task["project"] for task in bench.app.tasks.values())
-    assert set(bench.app.projects) == set(bench.account.projects().values())
+    assert set(bench.app.projects) == set(bench.connection_ledger.projects.ids().values())
     return bench.tasks, set(bench.reasons), set(bench.target.objects), in_projects
 
 
@@ -140,7 +147,7 @@ def test_pass_stopped_anywhere_and_run_again_ends_as_if_never_stopped(case, data
         bench = Bench(database_url, name)
         prepare(bench)
         yield bench
-        bench.ledger.engine.dispose()
+        bench.ledger.close()
 
     doom = Doom()
     with prepared("undisturbed") as undisturbed:

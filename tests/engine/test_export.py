@@ -61,10 +61,10 @@ def test_labels_of_which_label_studio_lost_count_are_exported_and_told(labeled):
     labeled.app.annotate(c, RESULT)
     labeled.app.annotate(a, RESULT)
     done = labeled.export()
-    again = labeled.export(differs=True)
+    again = labeled.export(has_changed=True)
 
     assert (done.written, done.deleted, done.uncounted) == (2, 0, [c])
-    assert (again.looked_at, again.deleted, again.uncounted) == (0, 0, [c])
+    assert (again.selected, again.deleted, again.uncounted) == (0, 0, [c])
     assert len(documents(labeled)[f"{c}.json"]["annotations"]) == 1
 
 
@@ -96,7 +96,7 @@ def test_export_that_a_sensor_saw_a_difference_for_lists(labeled):
     labeled.export()
     listed = []
     app = Wrapped(labeled.app, task_states=lambda *asked: listed.append(asked) or iter(()))
-    labeled.export(app=app, differs=True)
+    labeled.export(app=app, has_changed=True)
 
     assert len(listed) == 1
 

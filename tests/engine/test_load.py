@@ -113,7 +113,7 @@ def test_removed_object_leaves_quarantine(bench):
     bench.bucket.delete("a.json")
     bench.load()
 
-    assert (bench.reasons, bench.account.count_objects()[State.REMOVED]) == ({}, 0)
+    assert (bench.reasons, bench.connection_ledger.objects.count()[State.REMOVED]) == ({}, 0)
 
 
 def test_bad_prediction_is_quarantined_row_exact(bench):
@@ -216,7 +216,7 @@ def test_removed_object_keeps_its_tasks_and_is_counted(bench):
     bench.bucket.delete("a.json")
     bench.load()
 
-    assert (len(bench.tasks), bench.account.count_objects()[State.REMOVED]) == (1, 1)
+    assert (len(bench.tasks), bench.connection_ledger.objects.count()[State.REMOVED]) == (1, 1)
 
 
 @pytest.mark.parametrize("work", ["annotate", "draft"])
@@ -231,7 +231,7 @@ def test_tasks_of_removed_objects_are_deleted_on_demand_but_never_a_humans_work(
     done = bench.load()
 
     assert (list(bench.tasks), done.tasks_deleted) == ([("a.json", 1)], 2)
-    assert "somebody works on task" in done.notes[0]
+    assert "a person has worked on task" in done.notes[0]
 
 
 def test_object_that_comes_back_after_its_task_was_deleted_is_a_new_task(bench):
@@ -313,7 +313,7 @@ def test_quarantine_is_tried_again_once_objects_are_read_otherwise(bench):
 def test_project_without_a_label_config_takes_tasks_and_says_so(bench):
     bench.ledger.save(build_connection("bare", source=SOURCE, target=None, project="Bare"), "test")
     bench.put("a.json", {"text": "a"})
-    done = bench.load(account=bench.ledger.account("bare"))
+    done = bench.load(connection_ledger=bench.ledger.connection_ledger("bare"))
 
     assert done.tasks_created == 1
     assert "no label config yet" in done.notes[0]
@@ -327,7 +327,7 @@ def test_object_that_comes_back_unchanged_makes_no_second_task(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
 
-    assert (len(bench.tasks), bench.account.count_objects()[State.REMOVED]) == (1, 0)
+    assert (len(bench.tasks), bench.connection_ledger.objects.count()[State.REMOVED]) == (1, 0)
 
 
 @pytest.fixture
@@ -393,7 +393,7 @@ def test_lost_reply_of_an_import_doubles_nothing(bench):
         bench.load(app=Wrapped(bench.app, import_tasks=lose_the_reply))
     bench.load()
 
-    assert (len(bench.tasks), bench.account.attempts()) == (2, [])
+    assert (len(bench.tasks), bench.connection_ledger.imports.pending()) == (2, [])
 
 
 def test_lost_ledger_takes_up_the_tasks_that_exist(bench, tmp_path):

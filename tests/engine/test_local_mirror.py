@@ -31,7 +31,10 @@ def files(environment, tmp_path):
 
 
 def due(bench, side="source"):
-    return mirror_is_stale(bench.account, getattr(bench.account.revision().connection, side))
+    return mirror_is_stale(
+        bench.connection_ledger,
+        getattr(bench.connection_ledger.settings.in_force().connection, side),
+    )
 
 
 def test_without_the_param_nothing_is_copied(bench, files):
@@ -68,7 +71,7 @@ def test_source_copy_follows_changes_removals_and_the_filter(bench, files):
 
 def test_copy_says_on_which_host_it_is(bench, files):
     bench.set(create_local_copy=True)
-    source = bench.account.revision().connection.source
+    source = bench.connection_ledger.settings.in_force().connection.source
     metadata = mirror_metadata("reviews", source, bench.copy())
 
     assert metadata["local_copy"].path == str(home() / "copies" / "reviews" / "source")

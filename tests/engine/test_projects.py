@@ -146,7 +146,9 @@ def test_further_project_that_is_renamed_stays_the_connections(bench):
 
 
 def test_long_title_is_cut_so_that_its_number_fits(bench):
-    one = bench.account.revision().connection.model_copy(update={"project": "x" * 50})
+    one = bench.connection_ledger.settings.in_force().connection.model_copy(
+        update={"project": "x" * 50}
+    )
 
     assert [one.title(number) for number in (1, 2, 10)] == [
         "x" * 50,
@@ -189,7 +191,7 @@ def test_two_connections_on_one_project_have_further_ones_of_their_own(bench):
     )
     bench.ledger.save(other, "test")
     fill(bench, 4)
-    bench.load(account=bench.ledger.account("other"))
+    bench.load(connection_ledger=bench.ledger.connection_ledger("other"))
 
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 1, "Reviews (3)": 3, "Reviews (4)": 1}
 
@@ -202,7 +204,7 @@ def test_project_that_was_made_by_a_pass_that_was_killed_then_is_taken_up(bench)
 
     bench.put("b.json", {"text": "b"})
     with pytest.raises(Killed):
-        bench.load(account=Wrapped(bench.account, set_projects=kill))
+        bench.load(wrap=lambda held: Wrapped(held, projects=Wrapped(held.projects, add=kill)))
     made = sizes(bench)
     bench.load()
 
@@ -217,7 +219,7 @@ def test_lost_ledger_takes_up_the_tasks_of_all_projects(bench, tmp_path):
     done = fresh.load()
     fill(fresh, 9)
 
-    assert done.notes == ["7 tasks of an earlier ledger were taken up."]
+    assert done.notes == ["7 tasks of an earlier ledger were recovered."]
     assert sizes(fresh) == {"Reviews": 3, "Reviews (2)": 3, "Reviews (3)": 3}
     assert len(fresh.tasks) == 9
 
@@ -229,7 +231,7 @@ def test_lost_ledger_takes_up_no_project_that_is_somebody_elses(bench, tmp_path)
     fresh.bucket, fresh.app = bench.bucket, bench.app
     fresh.load()
 
-    assert list(fresh.account.projects()) == [1]
+    assert list(fresh.connection_ledger.projects.ids()) == [1]
 
 
 @pytest.mark.slow
@@ -242,12 +244,12 @@ def test_lost_ledger_is_rebuilt_though_killed_anywhere_in_it(bench, tmp_path):
         fresh.bucket, fresh.app = bench.bucket, bench.app
         doom = Doom(at)
         try:
-            fresh.load(doom.over(fresh.account), doom.over(fresh.bucket), doom.over(fresh.app))
+            fresh.load(doom.over(fresh.bucket), app=doom.over(fresh.app), wrap=doom.over)
             over = True
         except Killed:
             fresh.load()
         assert (len(fresh.tasks), len(fresh.app.projects)) == (7, 3), f"killed at call {at}"
-        fresh.ledger.engine.dispose()
+        fresh.ledger.close()
 
     assert at > 20
 
@@ -272,7 +274,7 @@ def test_completions_of_all_projects_are_exported(bench):
     again = bench.export(target=Wrapped(bench.target, put=None))
 
     files = {f"{bench.task_id('a.json', row)}.json" for row in (0, 4, 6)}
-    assert (set(documents(bench)), again.looked_at) == (files, 0)
+    assert (set(documents(bench)), again.selected) == (files, 0)
 
 
 def test_task_deleted_in_an_earlier_project_becomes_a_tombstone(bench):
@@ -311,7 +313,7 @@ def test_snapshot_names_the_newest_project(bench):
 def test_tasks_of_all_projects_are_read_in_the_order_of_their_ids(bench):
     fill(bench)
     ids = sorted(bench.app.tasks)
-    read = Projects(bench.account, bench.app).completions(ids[::-1])
+    read = Projects(bench.connection_ledger, bench.app).completions(ids[::-1])
 
     assert [one.task_id for one in read] == ids
 
@@ -324,7 +326,7 @@ def test_where_the_last_task_was_found_is_looked_first(bench):
         asked.append(project_id)
         return bench.app.completions(project_id, ids)
 
-    projects = Projects(bench.account, Wrapped(bench.app, completions=ask))
+    projects = Projects(bench.connection_ledger, Wrapped(bench.app, completions=ask))
     for number in sorted(bench.app.tasks):
         projects.completions([number])
 
@@ -435,7 +437,7 @@ def test_late_import_into_a_project_that_is_full_by_then_is_not_doubled(bench, w
 
 def test_links_lead_to_the_newest_and_of_several_to_all(bench):
     fill(bench, 4)
-    first, newest = Projects(bench.account, bench.app).all()
+    first, newest = Projects(bench.connection_ledger, bench.app).all()
     links = project_links([first, newest])
 
     assert (links["project"].url, project_links([first]).keys()) == ("memory:2", {"project"})

@@ -9,6 +9,7 @@ from ls_pipeline.assets.checks import accounts_balance, nothing_quarantined
 from ls_pipeline.domain import tasks
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import ObjectChangedError
+from ls_pipeline.resources.ledger.records import LedgerUpdate
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
 
@@ -59,27 +60,27 @@ def test_each_has_its_reason(full, key):
 
 
 def test_good_neighbours_are_loaded_and_the_accounts_balance(full):
-    check = accounts_balance(full.account, "", full.done)
+    check = accounts_balance(full.connection_ledger, "", full.done)
 
     assert sorted(key for key, _ in full.tasks) == sorted(f"{key}.good.json" for key in BAD)
     assert check.passed, check.description
 
 
 def test_quarantine_is_a_warning_that_names_the_first_and_what_to_do(full):
-    check = nothing_quarantined(full.account)
+    check = nothing_quarantined(full.connection_ledger)
 
     assert (check.passed, check.severity.value) == (False, "WARN")
     assert check.metadata["quarantined"].value == len(BAD)
-    assert check.description.startswith(f"{full.account.name}: {len(BAD)} in quarantine")
+    assert check.description.startswith(f"{full.connection_ledger.name}: {len(BAD)} in quarantine")
     assert f"{min(BAD)!r}: " in check.description
-    assert f"ls-pipeline quarantine list {full.account.name}" in check.description
+    assert f"ls-pipeline quarantine list {full.connection_ledger.name}" in check.description
 
 
 def test_empty_quarantine_is_no_warning(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
 
-    assert nothing_quarantined(bench.account).passed
+    assert nothing_quarantined(bench.connection_ledger).passed
 
 
 def test_object_over_the_cap_is_not_read(full):
@@ -100,7 +101,7 @@ def test_one_bad_line_of_ten_thousand_is_named_and_all_others_are_tasks(bench):
     done = bench.load()
 
     assert list(bench.reasons) == [("a.jsonl", 7000)]
-    assert (done.tasks_created, bench.account.count_tasks()) == (9999, 9999)
+    assert (done.tasks_created, bench.connection_ledger.objects.count_tasks()) == (9999, 9999)
 
 
 def test_one_bad_prediction_is_named_and_its_neighbours_are_tasks(bench):
@@ -121,13 +122,13 @@ def test_accounts_balance_with_filters_replacements_and_removals(bench):
     bench.set(prefix="in", regex=r"in/[ab]")
     for key in ("in/a.json", "in/b.json", "in/c.json", "out/a.json", "in/", "in/a-bad.json"):
         bench.put(key, b"bad" if "bad" in key else {"text": key})
-    checks = [accounts_balance(bench.account, "in/", bench.load())]
+    checks = [accounts_balance(bench.connection_ledger, "in/", bench.load())]
     bench.put("in/a.json", {"text": "new"})
     bench.bucket.delete("in/b.json")
-    checks.append(accounts_balance(bench.account, "in/", bench.load()))
+    checks.append(accounts_balance(bench.connection_ledger, "in/", bench.load()))
     bench.set(prefix="in", regex="in/c")
     bench.put("in/a.json", {"text": "newer"})
-    checks.append(accounts_balance(bench.account, "in/", bench.load()))
+    checks.append(accounts_balance(bench.connection_ledger, "in/", bench.load()))
 
     assert [check.passed for check in checks] == [True] * 3
     assert checks[0].metadata["listed"].value == 5
@@ -141,7 +142,7 @@ def test_object_that_changes_while_it_is_read_is_pending(bench):
         raise ObjectChangedError("s3://bucket/a.json")
 
     done = bench.load(bucket=Wrapped(bench.bucket, get=changed))
-    check = accounts_balance(bench.account, "", done)
+    check = accounts_balance(bench.connection_ledger, "", done)
 
     assert (check.passed, check.metadata["pending"].value) == (True, 1)
 
@@ -150,10 +151,10 @@ def test_accounts_that_do_not_balance_are_told(bench):
     for key in ("a.json", "b.json"):
         bench.put(key, {"text": key})
     done = bench.load()
-    with bench.account.lease() as lease:
-        bench.account.record(lease, forgotten=["a.json"])
-    check = accounts_balance(bench.account, "", done)
+    with bench.connection_ledger.acquire() as held:
+        held.imports.record(LedgerUpdate(forgotten=["a.json"]))
+    check = accounts_balance(bench.connection_ledger, "", done)
 
     assert not check.passed
     assert check.description.startswith("reviews: The ledger has 1 too few")
-    assert bench.account.count_objects()[State.LOADED] == 1
+    assert bench.connection_ledger.objects.count()[State.LOADED] == 1

@@ -18,7 +18,9 @@ ALL = Filter()
 
 def read_keys(bench, select=ALL):
     """List the keys that a look has to read."""
-    ranges = bench.bucket.ranges(select.folder, "", bench.account.range_boundaries(select))
+    ranges = bench.bucket.ranges(
+        select.folder, "", bench.connection_ledger.objects.range_boundaries(select)
+    )
     return [one.key for listing_range in ranges for one in listing_range.objects]
 
 
@@ -26,7 +28,11 @@ def test_pass_leaves_nothing_to_be_read(bench):
     put(bench, *(f"{number:04}" for number in range(2100)))
     bench.load()
 
-    assert [one.listed for one in bench.account.range_boundaries(ALL)] == [PAGE, PAGE, 102]
+    assert [one.listed for one in bench.connection_ledger.objects.range_boundaries(ALL)] == [
+        PAGE,
+        PAGE,
+        102,
+    ]
     assert read_keys(bench) == []
     assert bench.load().changes == {Change.UNCHANGED: 2100}
 
@@ -58,8 +64,8 @@ def test_retried_quarantine_is_read_again(bench):
     bench.put("bad.json", b"{")
     bench.load()
     before = read_keys(bench)
-    with bench.account.lease() as lease:
-        bench.account.free(lease, ["bad.json"])
+    with bench.connection_ledger.acquire() as held:
+        held.objects.release(["bad.json"])
 
     assert (before, read_keys(bench)) == ([], ["bad.json"])
 

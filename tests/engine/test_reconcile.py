@@ -7,9 +7,8 @@ import pytest
 from ls_pipeline.domain.diff import Change
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, LeaseLostError
 from ls_pipeline.engine import import_queue
-from ls_pipeline.engine.projects import projects_of
-from ls_pipeline.engine.reconcile import Settling
-from ls_pipeline.resources.ledger.imports import LOOKS
+from ls_pipeline.engine.reconcile import Reconciler
+from ls_pipeline.resources.ledger.imports import RECHECK_SECONDS
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
@@ -54,7 +53,7 @@ def test_task_that_got_the_id_of_a_deleted_double_is_left_alone(bench):
     bench.app.reuses_ids = True
     bench.put("a.json", {"text": "a"})
     bench.load()
-    kept = bench.account.rows_of("a.json")[0]
+    kept = bench.connection_ledger.objects.rows_of("a.json")[0]
     whole = bench.app.tasks[kept.task_id]
     bench.app.delete_task(kept.task_id)
     bench.put("o.json", {"text": "o"})
@@ -62,11 +61,8 @@ def test_task_that_got_the_id_of_a_deleted_double_is_left_alone(bench):
     (late,) = bench.app.import_tasks(1, [{"data": whole["data"], "meta": whole["meta"]}])
     for number in (kept.task_id, late):
         bench.app.annotate(number, RESULT)
-    with bench.account.lease() as lease:
-        settings = bench.account.revision().connection
-        projects = projects_of(bench.account, lease, settings, bench.app)
-        parts = bench.account, lease, bench.bucket, projects
-        Settling(*parts, one_task_per_row=True)._remove(replace(kept, task_id=late), kept)
+    with bench.run(bench.bucket) as run:
+        Reconciler(run)._remove(replace(kept, task_id=late), kept)
 
     assert bench.task_id("o.json") == kept.task_id
     assert {kept.task_id, late} == set(bench.app.tasks)
@@ -77,10 +73,14 @@ def test_import_that_is_committed_while_the_next_pass_waits_is_taken_up(bench, s
         bench.time.sleep(seconds)
         slow.catch_up()
 
-    bench.ledger.sleep = sleep
+    bench.ledger.database.sleep = sleep
     done = bench.load()
 
-    assert (places(bench), done.tasks_created, bench.account.attempts()) == (ONCE, 2, [])
+    assert (places(bench), done.tasks_created, bench.connection_ledger.imports.pending()) == (
+        ONCE,
+        2,
+        [],
+    )
 
 
 def test_import_that_never_arrived_is_made_again(bench, slow):
@@ -89,7 +89,7 @@ def test_import_that_never_arrived_is_made_again(bench, slow):
     assert places(bench) == ONCE
 
 
-@pytest.mark.parametrize("later", [0, 600, sum(LOOKS)])
+@pytest.mark.parametrize("later", [0, 600, sum(RECHECK_SECONDS)])
 def test_import_that_is_committed_after_it_was_made_again_is_not_doubled(bench, slow, later):
     bench.load()
     bench.time.sleep(later)
@@ -148,11 +148,11 @@ def test_late_import_of_a_replaced_object_stays_where_each_version_has_its_task(
 
 
 def test_attempt_in_doubt_is_let_go_in_the_end(bench, slow):
-    for _ in range(len(LOOKS) + 2):
+    for _ in range(len(RECHECK_SECONDS) + 2):
         bench.load()
-        bench.time.sleep(max(LOOKS))
+        bench.time.sleep(max(RECHECK_SECONDS))
 
-    assert bench.account.attempts() == []
+    assert bench.connection_ledger.imports.pending() == []
 
 
 def test_task_that_a_person_deleted_is_not_made_again_by_the_watch(bench, slow):

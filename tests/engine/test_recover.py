@@ -25,14 +25,14 @@ def restore(bench, tmp_path):
 
         def go_back():
             bench.ledger = Ledger(f"sqlite:///{place}", bench.time, bench.time.sleep)
-            bench.account = bench.ledger.account(bench.name)
+            bench.connection_ledger = bench.ledger.connection_ledger(bench.name)
             ledgers.append(bench.ledger)
 
         return go_back
 
     yield back_up
     for one in ledgers:
-        one.engine.dispose()
+        one.close()
 
 
 def load_of(bench, *keys, text=None):
@@ -63,7 +63,7 @@ def test_what_was_loaded_since_the_backup_is_not_loaded_again(bench, restore):
     done = bench.load()
 
     assert (bench.tasks, done.tasks_created) == (before, 0)
-    assert done.notes == ["2 tasks of an earlier ledger were taken up."]
+    assert done.notes == ["2 tasks of an earlier ledger were recovered."]
     assert bench.load().changes == {Change.UNCHANGED: 3}
     assert bench.export().written == 1
 
@@ -103,7 +103,7 @@ def test_pass_killed_while_it_takes_up_takes_up_the_rest(bench, restore):
         raise Killed
 
     with pytest.raises(Killed):
-        bench.load(account=Wrapped(bench.account, set_seen=kill))
+        bench.load(wrap=lambda held: Wrapped(held, projects=Wrapped(held.projects, set_seen=kill)))
     bench.load()
 
     assert bench.tasks == before
@@ -118,9 +118,9 @@ def test_own_imports_are_not_looked_through(bench):
 
 def test_tasks_of_others_are_looked_through_once_and_left_alone(bench):
     load_of(bench, "a.json")
-    project = next(iter(bench.account.projects().values()))
+    project = next(iter(bench.connection_ledger.projects.ids().values()))
     bench.app.import_tasks(project, [{"data": {"text": "a person's"}, "meta": {}}])
     load_of(bench, "b.json")
 
     assert [listings(bench), listings(bench)] == [0, 0]
-    assert bench.account.count_tasks() == 2
+    assert bench.connection_ledger.objects.count_tasks() == 2

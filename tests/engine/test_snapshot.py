@@ -293,7 +293,7 @@ def test_two_connections_do_not_share_a_training_set(labeled):
     other = body.replace(b'"connection": "reviews"', b'"connection": "cats"')
     labeled.target.objects[latest(labeled).manifest] = other
 
-    with pytest.raises(SnapshotError, match=r"connection 'cats'.* a prefix of its own"):
+    with pytest.raises(SnapshotError, match=r"connection 'cats'.* Set another prefix"):
         labeled.snapshot()
 
 
@@ -311,7 +311,7 @@ def test_somebody_else_who_moved_latest_is_told_and_not_overwritten(labeled):
             labeled.target.objects[LATEST] = b'{"snapshot": "x", "number": 9, "manifest": "y"}'
         return labeled.target.put(key, body, content_type, if_version)
 
-    with pytest.raises(SnapshotError, match="Somebody else has moved"):
+    with pytest.raises(SnapshotError, match="was moved by another writer"):
         labeled.snapshot(target=Wrapped(labeled.target, put=put))
 
     assert latest(labeled).number == 9
@@ -351,9 +351,7 @@ def test_writer_killed_anywhere_leaves_the_old_snapshot_or_the_new(labeled, tmp_
         at += 1
         doom = Doom(at)
         try:
-            labeled.snapshot(
-                doom.over(labeled.account), doom.over(labeled.target), doom.over(labeled.app)
-            )
+            labeled.snapshot(doom.over(labeled.target), app=doom.over(labeled.app), wrap=doom.over)
         except Killed:
             assert sorted(one["id"] for one in opened(labeled, tmp_path).documents()) in (
                 before,
@@ -426,8 +424,10 @@ def test_old_snapshots_stay_without_leave_to_delete(labeled):
 
 
 def due(bench):
-    target = bench.account.revision().connection.target
-    return snapshot_is_due(bench.account.training(), target, bench.ledger.clock())
+    target = bench.connection_ledger.settings.in_force().connection.target
+    return snapshot_is_due(
+        bench.connection_ledger.exports.snapshot_state(), target, bench.ledger.now()
+    )
 
 
 def test_snapshot_is_due_when_completions_changed_at_most_every_so_many_minutes(labeled):
@@ -468,9 +468,9 @@ def test_cron_whose_last_moment_has_passed_is_never_due(labeled):
     labeled.snapshot()
     labeled.app.annotate(labeled.task_id("a.json"), RESULT)
     labeled.export()
-    target = labeled.account.revision().connection.target
+    target = labeled.connection_ledger.settings.in_force().connection.target
     never = target.params.model_copy(update={"snapshot_cron": "0 6 31 4 *"})
-    training = labeled.account.training()
+    training = labeled.connection_ledger.exports.snapshot_state()
 
     assert not snapshot_is_due(training, target.model_copy(update={"params": never}), 10**10)
 
@@ -495,12 +495,12 @@ def test_run_that_died_with_its_machine_keeps_no_snapshot_back(
 
 def test_what_failed_behind_a_snapshot_is_tried_again_though_nothing_changed(labeled):
     labeled.snapshot()
-    (before,) = labeled.ledger.standings()
-    labeled.account.failed("training_data", "The bucket does not answer.")
-    (failed,) = labeled.ledger.standings()
-    labeled.account.recovered("training_data")
-    (well,) = labeled.ledger.standings()
-    now, later = labeled.ledger.clock(), labeled.ledger.clock() + 3600
+    (before,) = labeled.ledger.statuses()
+    labeled.fail("training_data", "The bucket does not answer.")
+    (failed,) = labeled.ledger.statuses()
+    labeled.succeed("training_data")
+    (well,) = labeled.ledger.statuses()
+    now, later = labeled.ledger.now(), labeled.ledger.now() + 3600
 
     assert not wants_snapshot(before, later)
     assert [wants_snapshot(failed, at) for at in (now, later)] == [False, True]

@@ -88,14 +88,14 @@ def everything(database_url):
     """Give all that the ledger knows, but for who holds what."""
     ledger = Ledger(database_url)
     passing = {"holder", "fence", "leased_until", "passed_at"}
-    with ledger.engine.connect() as db:
+    with ledger.database.engine.connect() as db:
         found = {
             table.name: sorted(
                 map(str, db.execute(sa.select(*(c for c in table.c if c.name not in passing))))
             )
             for table in metadata.sorted_tables
         }
-    ledger.engine.dispose()
+    ledger.close()
     return found
 
 

@@ -33,17 +33,17 @@ PATIENCE = 240.0
 numbers = itertools.count()
 
 
-def wait_for(look, pause=0.2):
-    """Give what a look finds, once that is true."""
+def wait_for(probe, pause=0.2):
+    """Return the first true result of a probe."""
     deadline = time.monotonic() + PATIENCE
-    while not (found := look()):
+    while not (result := probe()):
         assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s"
         time.sleep(pause)
-    return found
+    return result
 
 
 def command(service):
-    """Give a service's command as the compose files have it, here."""
+    """Return a service's command from the compose files, with this machine's values."""
     program, *words = shlex.split(service["command"])
     here = {
         "0.0.0.0": HOST,  # noqa: S104 - in its place
@@ -51,7 +51,7 @@ def command(service):
         "workspace.yaml": str(DEPLOY / "workspace.yaml"),
         "ls_pipeline.definitions": "tests.hosts.quick",
     }
-    return [str(Path(sys.executable).with_name(program)), *(here.get(one, one) for one in words)]
+    return [str(Path(sys.executable).with_name(program)), *(here.get(word, word) for word in words)]
 
 
 class Cluster:
@@ -71,12 +71,12 @@ class Cluster:
 
     def daemon(self, code):
         daemon = self._service("daemon")
-        there = {"LS_PIPELINE_CODE_HOST": HOST, "LS_PIPELINE_CODE_PORT": str(code.port)}
-        daemon.environment = {**daemon.environment, **there}
+        address = {"LS_PIPELINE_CODE_HOST": HOST, "LS_PIPELINE_CODE_PORT": str(code.port)}
+        daemon.environment = {**daemon.environment, **address}
         return daemon
 
     def _service(self, name):
-        """Give a service that is on no host in particular, with a home of its own."""
+        """Return a service that runs outside of the hosts, with a home of its own."""
         home = self.folder / name
         home.mkdir()
         shutil.copy(DEPLOY / "celery" / "dagster.yaml", home)
@@ -111,13 +111,13 @@ class Cluster:
         wait_for(lambda: all(host.says(" ready.") for host in self.hosts.values()))
 
     def sleep(self):
-        """Let all hosts sleep, so that what comes for them waits."""
+        """Let all hosts sleep, so that their work waits."""
         for host in self.hosts.values():
             host.signal(signal.SIGSTOP)
         time.sleep(1.5)  # Redis may have promised the next message to one, for a second
 
     def wake(self):
-        """See that no host sleeps on that a test put to sleep."""
+        """Wake the hosts that a test put to sleep."""
         for host in self.hosts.values():
             host.signal(signal.SIGCONT)
 
@@ -135,58 +135,64 @@ class Load:
         self.cluster, self.objects = cluster, objects
         self.ledger = Ledger(cluster.environment["LS_PIPELINE_DATABASE_URL"])
         number = f"{os.getpid()}-{next(numbers)}"
-        self.names = [f"hosts-{number}-{one}" for one in range(connections)]
+        self.names = [f"hosts-{number}-{index}" for index in range(connections)]
         client, texts = boto3.client("s3"), samples.texts(objects)
         with ThreadPoolExecutor(8) as writers:
             for name in self.names:
                 client.create_bucket(Bucket=name)
                 bucket = S3Buckets().open(name)
-                list(writers.map(lambda one, b=bucket: b.put(*one, "application/json"), texts))
+                list(writers.map(lambda text, b=bucket: b.put(*text, "application/json"), texts))
         for name in self.names:
             source = {"type": "s3", "path": name}
-            made = build_connection(
+            connection = build_connection(
                 name,
                 source=source,
                 target=None,
                 project=name,
                 label_config=samples.TEXT_CONFIG,
             )
-            self.ledger.save(made, "test")
-        self.accounts = [self.ledger.account(name) for name in self.names]
+            self.ledger.save(connection, "test")
+        self.ledgers = [self.ledger.connection_ledger(name) for name in self.names]
 
     def catch_in_mid_run(self):
-        """Stop a host that has loaded a part of a connection; give it, the account, its holder."""
+        """Stop a host that has loaded a part of a connection.
+
+        Return the host, the connection's ledger, and the holder of its lease.
+        """
         return wait_for(self._caught, pause=0.01)
 
     def _caught(self):
-        for account in self.accounts:
-            holder = account.held_by()
-            if holder and self._is_in_part(account):
-                (host,) = (one for one in self.cluster.hosts.values() if one.holds(holder))
+        for ledger in self.ledgers:
+            holder = ledger.held_by()
+            if holder and self._is_in_part(ledger):
+                (host,) = (host for host in self.cluster.hosts.values() if host.holds(holder))
                 host.signal(signal.SIGSTOP)
-                if account.held_by() == holder and self._is_in_part(account):
-                    return host, account, holder
+                if ledger.held_by() == holder and self._is_in_part(ledger):
+                    return host, ledger, holder
                 host.signal(signal.SIGCONT)
         return None
 
-    def _is_in_part(self, account):
-        return 0 < account.count_tasks() < self.objects
+    def _is_in_part(self, ledger):
+        return 0 < ledger.objects.count_tasks() < self.objects
 
     def await_end(self):
-        """Wait until the ledger has everything, and nobody is at work."""
-        wait_for(lambda: all(self.is_done(account) for account in self.accounts))
+        """Wait until the ledger has everything, and no run holds a connection."""
+        wait_for(lambda: all(map(self.is_done, self.ledgers)))
 
-    def is_done(self, account):
-        return account.count_tasks() == self.objects and not account.held_by()
+    def is_done(self, ledger):
+        return ledger.objects.count_tasks() == self.objects and not ledger.held_by()
 
     def origins(self):
-        """List (connection, object, row) of every task in Label Studio."""
+        """Return (connection, object, row) of every task in Label Studio, in order."""
         app = LabelStudio()
-        found = []
-        for project in [one for account in self.accounts for one in account.projects().values()]:
-            for _, origin in app.task_origins_above(project, 0):
-                found.append((origin.connection, origin.uri, origin.row))
-        return sorted(found)
+        projects = [
+            project for ledger in self.ledgers for project in ledger.projects.ids().values()
+        ]
+        return sorted(
+            (origin.connection, origin.uri, origin.row)
+            for project in projects
+            for _, origin in app.task_origins_above(project, 0)
+        )
 
     def expected(self):
         keys = [key for key, _ in samples.texts(self.objects)]

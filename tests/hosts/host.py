@@ -1,7 +1,7 @@
 """A host of the tests' own: a name, process ids, and a disk that no other host sees.
 
-Linux has all of that in namespaces. Where they may not be made, a host is a group of processes
-with a home of its own, and the tests' header says so.
+On Linux, namespaces provide all of that. If they are refused, a host is a group of processes with
+a home of its own, and the tests' header says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 AS_ROOT = ["unshare", "--pid", "--uts", "--mount", "--fork", "--kill-child", "--mount-proc"]
 AS_ANYBODY = [*AS_ROOT, "--user", "--map-root-user"]
 WITH_US = ["setpriv", "--pdeathsig", "KILL"]
-"""So that nothing is left of a host when the tests are killed."""
+"""A host ends with the tests, even if they are killed."""
 
 MOVE_IN = """
 set -e
@@ -29,12 +29,12 @@ cd "$2/disk"
 shift 2
 exec "$@"
 """
-"""Its disk can't be written, but for what is temporary: nothing that a run needs is to be there."""
+"""The disk is read-only, except for temporary files: a run must need nothing on it."""
 
 
 @functools.cache
 def namespaces():
-    """Give the command that makes a host's namespaces; none where that is refused."""
+    """Return the command that makes a host's namespaces; empty if that is refused."""
     for command in (AS_ROOT, AS_ANYBODY):
         tried = [*WITH_US, *command, "sh", "-c", "hostname host && mount -t tmpfs none /tmp"]
         if all(map(shutil.which, ("setpriv", "unshare"))):
@@ -75,11 +75,11 @@ class Host:
             )
 
     def says(self, what):
-        """Count the lines of its log that say something."""
+        """Count how often a text is in its log."""
         return self.log.read_text(errors="replace").count(what)
 
     def holds(self, holder):
-        """Tell whether a lease's holder is on this host."""
+        """Return whether a lease's holder is on this host."""
         if namespaces():
             return holder.startswith(f"{self.name}-")
         with suppress(ProcessLookupError):

@@ -1,6 +1,6 @@
 """What the tests' hosts run: the definitions, with a short lease, and imports in small batches.
 
-A connection of a few dozen objects is then long enough at work to be caught in the middle.
+A connection of a few dozen objects then runs long enough to be caught in the middle.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Runs on several hosts, of which one dies or sleeps; Celery brings them there."""
+"""Runs on several hosts, started by Celery; one of the hosts dies or sleeps."""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ from ls_pipeline.assets.partitions import PARTITION_TAG
 from ls_pipeline.cli.servers.local_servers import REGION
 from ls_pipeline.cli.servers.ports import HOST
 from ls_pipeline.cli.servers.server import running
-from ls_pipeline.resources.ledger.lease_holder import run_of
+from ls_pipeline.resources.ledger.lease import run_of
 from tests.hosts.cluster import ROOT, Cluster, Load, wait_for
 from tests.redis import NoRedis, redis
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.server, pytest.mark.skipif(sys.platform == "win32", re
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory, postgresql_server, label_studio_server, s3_server):
-    """Give what every service and host needs to know, and nothing else."""
+    """Return the environment that every service and host needs, and nothing else."""
     folder = tmp_path_factory.mktemp("redis")
     try:
         with redis(folder) as broker:
@@ -51,7 +51,7 @@ def outside(tmp_path_factory, postgresql_server, label_studio_server, s3_server)
 
 @pytest.fixture(scope="module")
 def cluster(request, outside, tmp_path_factory):
-    """Run services and hosts; the hosts are alive, and wait for work."""
+    """Run services and hosts; the hosts wait for work."""
     hosts = request.config.getoption("--hosts")
     lease = request.config.getoption("--host-lease")
     cluster = Cluster(
@@ -66,7 +66,7 @@ def cluster(request, outside, tmp_path_factory):
 
 @pytest.fixture
 def instance(cluster, world, tmp_path):
-    """Give Dagster's instance, and point our own clients at what the hosts work on."""
+    """Return Dagster's instance, and point this process's clients at the hosts' servers."""
     for name, value in cluster.environment.items():
         world.setenv(name, value)
     with dg.DagsterInstance.from_config(str(cluster.folder / "code")) as instance:
@@ -76,26 +76,26 @@ def instance(cluster, world, tmp_path):
 
 @pytest.fixture
 def shape(request):
-    """Give the number of connections, and of objects in each."""
-    return [request.config.getoption(f"--host-{one}") for one in ("connections", "objects")]
+    """Return the number of connections, and of objects in each."""
+    return [request.config.getoption(f"--host-{name}") for name in ("connections", "objects")]
 
 
 def test_each_object_is_one_task_though_a_host_died_in_mid_run(cluster, instance, shape):
     load = Load(cluster, *shape)
-    host, _account, holder = load.catch_in_mid_run()
+    host, _, holder = load.catch_in_mid_run()
     cluster.kill(host)
     load.await_end()
 
     assert load.origins() == load.expected()
     assert instance.get_run_by_id(run_of(holder)).status is dg.DagsterRunStatus.FAILURE
-    assert all(one.says("succeeded in") for one in cluster.hosts.values())
+    assert all(host.says("succeeded in") for host in cluster.hosts.values())
 
 
 def test_host_that_sleeps_past_its_lease_and_wakes_doubles_nothing(cluster, instance):
     load = Load(cluster, 3, 40)
-    host, account, holder = load.catch_in_mid_run()
+    host, ledger, holder = load.catch_in_mid_run()
     ended = host.says("succeeded in")
-    wait_for(lambda: load.is_done(account))
+    wait_for(lambda: load.is_done(ledger))
     host.signal(signal.SIGCONT)
     wait_for(lambda: host.says("succeeded in") > ended)
     load.await_end()
@@ -109,8 +109,8 @@ def test_run_that_dagster_launches_twice_doubles_nothing(cluster, instance):
     cluster.sleep()
     load = Load(cluster, 1, 40)
     starting = [dg.DagsterRunStatus.STARTING]
-    mine = dg.RunsFilter(tags={PARTITION_TAG: load.names[0]}, statuses=starting)
-    (run,) = wait_for(lambda: instance.get_runs(mine), pause=0.01)
+    select = dg.RunsFilter(tags={PARTITION_TAG: load.names[0]}, statuses=starting)
+    (run,) = wait_for(lambda: instance.get_runs(select), pause=0.01)
     instance.run_launcher.launch_run(LaunchRunContext(run, None))
     cluster.wake()
     wait_for(lambda: len(processes_of(instance, run)) == 2)
@@ -120,6 +120,6 @@ def test_run_that_dagster_launches_twice_doubles_nothing(cluster, instance):
 
 
 def processes_of(instance, run):
-    """List what processes say that they began with a run."""
-    told = [entry.message for entry in instance.all_logs(run.run_id)]
-    return [one for one in told if one.startswith("Started process for run")]
+    """Return the messages of the processes that started a run."""
+    messages = [entry.message for entry in instance.all_logs(run.run_id)]
+    return [message for message in messages if message.startswith("Started process for run")]

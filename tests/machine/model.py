@@ -17,12 +17,12 @@ class Task:
 
 @dataclass
 class Model:
-    """The world as it must be after a pass that came to its end."""
+    """The world as it must be after a run that ended well."""
 
     bucket: dict[str, list[str] | str] = field(default_factory=dict)
     """Key → the texts of its rows, or `BAD`."""
     select: str = ""
-    """The first letters of keys that the regex takes."""
+    """The first letters of keys that the regex accepts."""
     on_change: str = "update"
     on_delete: str = "keep"
     tasks: list[Task] = field(default_factory=list)

@@ -104,7 +104,7 @@ def test_changed_and_removed_objects_ask_for_a_run(bench, queue, look, change):
 def test_late_and_repeated_notifications_of_loaded_objects_cost_no_probe(bench, queue, look):
     bench.put("a.json", {"text": "a"})
     bench.load()
-    (known,) = bench.account.known()
+    (known,) = bench.connection_ledger.objects.known()
     for _ in range(5):
         notify(queue, "a.json", etag=known.version)
 
@@ -204,7 +204,9 @@ def test_connection_without_notifications_is_left_alone(bench, queue, look):
 
 
 def test_disabled_connection_is_left_alone(bench, queue, look):
-    off = bench.account.revision().connection.model_copy(update={"enabled": False})
+    off = bench.connection_ledger.settings.in_force().connection.model_copy(
+        update={"enabled": False}
+    )
     bench.ledger.save(off, "test")
 
     assert said(look()) == "No connection has notifications."
@@ -215,14 +217,14 @@ def test_event_of_a_connection_that_must_wait_is_kept(bench, queue, look, instan
     bench.put("a.json", {"text": "a"})
     notify(queue, "a.json")
     if why == "held":
-        with bench.account.lease():
+        with bench.connection_ledger.acquire():
             first = look()
     elif why == "under way":
         add_run(instance, dg.DagsterRunStatus.STARTING)
         first = look()
         instance.delete_run("1")
     else:
-        bench.account.failed("tasks", "Label Studio is down.")
+        bench.fail("tasks", "Label Studio is down.")
         first = look()
         bench.time.sleep(60)
 
@@ -233,7 +235,7 @@ def test_event_of_a_connection_that_must_wait_is_kept(bench, queue, look, instan
 def test_kept_event_that_a_run_dealt_with_costs_no_probe(bench, queue, look):
     bench.put("a.json", {"text": "a"})
     notify(queue, "a.json", etag=next(bench.bucket.pages())[0].version)
-    with bench.account.lease():
+    with bench.connection_ledger.acquire():
         first = look()
     bench.load()
 
@@ -242,7 +244,7 @@ def test_kept_event_that_a_run_dealt_with_costs_no_probe(bench, queue, look):
 
 def test_only_the_newest_events_are_kept(bench, queue, look):
     notify(queue, *(f"{n}.json" for n in range(50)))
-    with bench.account.lease():
+    with bench.connection_ledger.acquire():
         first = look()
     look(first.cursor)
 
@@ -364,7 +366,7 @@ def test_sensor_changes_nothing_but_the_queue(bench, queue, look):
     notify(queue, "a.json")
     look()
 
-    assert (bench.app.tasks, list(bench.account.known())) == ({}, [])
+    assert (bench.app.tasks, list(bench.connection_ledger.objects.known())) == ({}, [])
 
 
 # -- labels -------------------------------------------------------------------------------
@@ -377,7 +379,7 @@ def labeled(bench):
     bench.load()
     bench.export()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
-    bench.ledger.hint("reviews")
+    bench.ledger.mark_webhook("reviews")
     return bench
 
 
@@ -397,7 +399,7 @@ def test_label_that_is_not_visible_yet_is_probed_again(bench, look):
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.export()
-    bench.ledger.hint("reviews")
+    bench.ledger.mark_webhook("reviews")
     early = look()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
 
@@ -409,7 +411,7 @@ def test_forged_webhook_costs_a_probe_or_two_and_no_run(bench, look):
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.export()
-    bench.ledger.hint("reviews")
+    bench.ledger.mark_webhook("reviews")
     bench.time.sleep(webhook_events.LABEL_DELAY_SECONDS)
     first = look()
 
@@ -417,7 +419,7 @@ def test_forged_webhook_costs_a_probe_or_two_and_no_run(bench, look):
 
 
 def test_label_with_a_webhook_during_a_run_waits_for_its_end(labeled, look):
-    with labeled.account.lease():
+    with labeled.connection_ledger.acquire():
         first = look()
 
     assert (wanted(first), "is working on it" in said(first)) == ([], True)
@@ -441,7 +443,7 @@ def test_connection_that_needs_both_gets_one_run_after_the_other(labeled, queue,
 def test_webhook_of_a_connection_without_exports_costs_no_probe(bench, look, without):
     if without == "a target":
         other_connection(bench)
-    bench.ledger.hint("reviews" if without == "a project" else "other")
+    bench.ledger.mark_webhook("reviews" if without == "a project" else "other")
 
     assert said(look()) == "No notification of a change."
 

@@ -5,9 +5,10 @@ import re
 import dagster as dg
 import pytest
 
-from ls_pipeline.assets.run import one_pass
+from ls_pipeline.assets.run import connection_run
 from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
-from ls_pipeline.engine.load import load
+from ls_pipeline.engine.context import RunContext
+from ls_pipeline.engine.load import load_tasks
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.sensors.objects import objects_tick
 from tests.bench import Bench
@@ -43,8 +44,9 @@ def tick(bench, instance, app, bucket):
         return result.skip_reason.skip_message
     try:
         asset = dg.build_asset_context(partition_key=bench.name)
-        with one_pass(asset, bench.ledger, "tasks") as work:
-            load(work.account, work.lease, work.connection, bucket, app, SilentProgress())
+        with connection_run(asset, bench.ledger, "tasks") as held:
+            revision = held.settings.in_force()
+            load_tasks(RunContext(held, revision, bucket, app, SilentProgress()))
     except dg.Failure as failure:
         return f"failed: {failure.description}"
     return "loaded"
@@ -81,4 +83,4 @@ def test_failing_connection_holds_up_no_other(bench, instance):
         tick(bench, instance, bench.app, bench.bucket) for _ in range(2)
     )
     assert list(bench.tasks) == [("a.json", 0)]
-    other.ledger.engine.dispose()
+    other.ledger.close()

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from ls_pipeline.assets import partitions
-from ls_pipeline.assets.run import one_pass
+from ls_pipeline.assets.run import connection_run
 from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.engine.detect import earlier
 from ls_pipeline.sensors import completions, probes, tick
@@ -98,15 +98,17 @@ def test_local_copy_that_is_due_asks_for_a_run(bench, instance):
 
 def test_disabled_connection_asks_for_nothing(bench, instance):
     bench.put("a.json", {"text": "a"})
-    off = bench.account.revision().connection.model_copy(update={"enabled": False})
+    off = bench.connection_ledger.settings.in_force().connection.model_copy(
+        update={"enabled": False}
+    )
     bench.ledger.save(off, "test")
 
     assert look(bench, instance).skip_reason.skip_message == "Nothing to watch yet."
 
 
 def test_pending_import_asks_for_a_run(bench, instance):
-    with bench.account.lease() as lease:
-        bench.account.open_attempt(lease, 1, 0, [])
+    with bench.connection_ledger.acquire() as held:
+        held.imports.begin(1, 0, [])
 
     assert wanted(look(bench, instance)) == ["reviews"]
 
@@ -128,7 +130,7 @@ def test_run_under_way_asks_for_no_second_one(bench, instance, status):
 
 def test_connection_that_is_held_asks_for_no_run(bench, instance):
     bench.put("a.json", {"text": "a"})
-    with bench.account.lease():
+    with bench.connection_ledger.acquire():
         reason = look(bench, instance).skip_reason.skip_message
 
     assert "is working on it" in reason
@@ -144,7 +146,7 @@ def test_run_that_was_killed_long_ago_delays_no_connection(bench, instance, monk
 
 def test_failing_connection_waits_and_says_why_and_until_when(bench, instance):
     bench.put("a.json", {"text": "a"})
-    bench.account.failed("tasks", "Label Studio is down.")
+    bench.fail("tasks", "Label Studio is down.")
     reason = look(bench, instance).skip_reason.skip_message
 
     assert "Label Studio is down. Trying again at " in reason
@@ -203,7 +205,7 @@ def test_sensor_changes_nothing(bench, instance):
     bench.put("a.json", {"text": "a"})
     look(bench, instance)
 
-    assert (bench.app.tasks, list(bench.account.known())) == ({}, [])
+    assert (bench.app.tasks, list(bench.connection_ledger.objects.known())) == ({}, [])
 
 
 def test_new_label_asks_for_a_run(bench, instance):
@@ -260,13 +262,13 @@ def test_label_in_an_earlier_project_asks_for_a_run(bench, instance):
 def test_deleted_project_asks_for_a_run_that_says_so_and_holds_up_no_other(bench, instance):
     bench.put("a.json", {"text": "a"})
     bench.load()
-    later = bench.account.revision().connection.model_copy(
+    later = bench.connection_ledger.settings.in_force().connection.model_copy(
         update={"name": "second", "project": "Another"}
     )
     bench.ledger.save(later, "test")
-    second = bench.ledger.account("second")
-    bench.load(account=second)
-    bench.app.annotate(second.rows_of("a.json")[0].task_id, RESULT)
+    second = bench.ledger.connection_ledger("second")
+    bench.load(connection_ledger=second)
+    bench.app.annotate(second.objects.rows_of("a.json")[0].task_id, RESULT)
     del bench.app.projects[1]
 
     assert sorted(wanted(look_at_labels(bench, instance))) == ["reviews", "second"]
@@ -377,7 +379,7 @@ def test_unlabeled_tasks_are_not_listed(bench, instance):
 
 
 def test_of_many_connections_a_tick_says_the_same_once(bench, instance):
-    settings = bench.account.revision().connection
+    settings = bench.connection_ledger.settings.in_force().connection
     for number in range(50):
         bench.ledger.save(settings.model_copy(update={"name": f"c-{number}"}), "test")
     result = look(bench, instance)
@@ -391,7 +393,7 @@ def test_edit_made_while_a_connection_was_disabled_is_seen(bench, instance):
     bench.load()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     bench.export()
-    settings = bench.account.revision().connection
+    settings = bench.connection_ledger.settings.in_force().connection
     bench.ledger.save(settings.model_copy(update={"enabled": False}), "test")
     bench.app.edit(bench.task_id("a.json"), [])
     unwatched = look_at_labels(bench, instance)
@@ -410,7 +412,7 @@ def test_labels_wait_until_tasks_are_loaded(bench, instance):
 def test_run_of_a_removed_connection_says_so(bench, instance):
     with (
         pytest.raises(dg.Failure, match="no connection 'gone'"),
-        one_pass(dg.build_asset_context(partition_key="gone"), bench.ledger, "t"),
+        connection_run(dg.build_asset_context(partition_key="gone"), bench.ledger, "t"),
     ):
         pass
 
@@ -434,7 +436,9 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
     late = look_at_labels(bench, instance, first.cursor)
     again = look_at_labels(bench, instance, late.cursor)
     bench.app.annotate(bench.task_id("a.json"), RESULT)
-    with one_pass(dg.build_asset_context(partition_key="reviews"), bench.ledger, "completions"):
+    with connection_run(
+        dg.build_asset_context(partition_key="reviews"), bench.ledger, "completions"
+    ):
         pass
     bench.export()
     bench.time.sleep(completions.STALLED_CHECK_SECONDS)

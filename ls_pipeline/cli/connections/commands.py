@@ -187,9 +187,9 @@ Example:
 @CONNECTION
 def show(name: str) -> None:
     """Print a connection as JSON: its settings, who saved them, and what fails."""
-    account = CliContext().ledger.account(name)
-    revision = account.revision()
-    works = {work: account.health(work) for work in WORKS}
+    connection_ledger = CliContext().ledger.connection_ledger(name)
+    revision = connection_ledger.settings.in_force()
+    works = {work: connection_ledger.health.of(work) for work in WORKS}
     document = {
         **_settings(revision.connection),
         "revision": revision.number,
@@ -215,7 +215,7 @@ Example:
 @AS_JSON
 def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List the revisions of a connection's settings: when, who, and old → new."""
-    revisions = CliContext().ledger.account(name).history()
+    revisions = CliContext().ledger.connection_ledger(name).settings.history()
     previous = [*(revision.connection for revision in revisions[1:]), None]
     entries: list[dict[str, Any]] = [
         {

@@ -214,7 +214,7 @@ class Demo:
         client = LabelStudio(  # type: ignore[no-untyped-call]
             base_url=os.environ["LABEL_STUDIO_URL"], api_key=os.environ["LABEL_STUDIO_API_KEY"]
         )
-        project_id = self.cli.ledger.account(name).projects()[1]
+        project_id = self.cli.ledger.connection_ledger(name).projects.ids()[1]
         tasks: list[Any] = list(client.tasks.list(project=project_id, resolve_uri=False))
         for count, task in enumerate(tasks, 1):
             client.annotations.create(id=task.id, result=samples.label(task.data), lead_time=4.2)

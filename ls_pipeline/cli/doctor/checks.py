@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ls_pipeline.cli.context import CliContext
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
 
 
 def examine(names: Sequence[str], cli: CliContext) -> Report:
@@ -29,14 +29,16 @@ def examine(names: Sequence[str], cli: CliContext) -> Report:
     ledger_checks = list(_check_ledger(cli))
     if has_failed(ledger_checks):
         return Report([*ledger_checks, *check_server(cli)], {})
-    accounts = {name: cli.ledger.account(name) for name in names or cli.ledger.names()}
+    connection_ledgers = {
+        name: cli.ledger.connection_ledger(name) for name in names or cli.ledger.names()
+    }
     server_checks = list(check_server(cli))
     app_works = not has_failed(server_checks)
     region = os.environ.get("AWS_DEFAULT_REGION", "")
     findings = {}
-    for name, account in accounts.items():
-        checks = list(_catch_bugs(_check_connection(account, cli, app_works=app_works)))
-        connection = account.revision().connection
+    for name, connection_ledger in connection_ledgers.items():
+        checks = list(_catch_bugs(_check_connection(connection_ledger, cli, app_works=app_works)))
+        connection = connection_ledger.settings.in_force().connection
         findings[name] = Findings(checks, policies(connection, region), setups(connection, region))
     return Report([*ledger_checks, *server_checks], findings)
 
@@ -63,20 +65,22 @@ def _check_ledger(cli: CliContext) -> Iterator[Check]:
     yield Check("ledger", "ok", f"The ledger has {count} {noun}. The home is {folder}.")
 
 
-def _check_connection(account: Account, cli: CliContext, *, app_works: bool) -> Iterator[Check]:
-    connection = account.revision().connection
+def _check_connection(
+    connection_ledger: ConnectionLedger, cli: CliContext, *, app_works: bool
+) -> Iterator[Check]:
+    connection = connection_ledger.settings.in_force().connection
     if app_works:
-        data_keys = yield from check_project(account, connection, cli)
+        data_keys = yield from check_project(connection_ledger, connection, cli)
     else:
         data_keys = ()
         yield Check("project", "skipped", "Label Studio failed its own checks.")
     if source := connection.source:
         key = yield from check_source(source, data_keys, cli)
         if source.params.use_blob_urls:
-            yield from check_blobs(account, source, key, cli, app_works=app_works)
+            yield from check_blobs(connection_ledger, source, key, cli, app_works=app_works)
         if source.params.notifications:
             yield from check_queue(source, cli)
     if target := connection.target:
         yield from check_target(target, cli)
         if app_works and (url := webhook_url()):
-            yield from check_webhook(account, url, cli)
+            yield from check_webhook(connection_ledger, url, cli)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ls_pipeline.cli.context import CliContext
     from ls_pipeline.resources.labeling_app import DiagnosableLabelingApp, Project
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.settings.model import Connection, Source
 
 TESTED_VERSION = "1.23"
@@ -51,7 +51,7 @@ def check_server(cli: CliContext) -> Iterator[Check]:
 
 
 def check_project(
-    account: Account, connection: Connection, cli: CliContext
+    connection_ledger: ConnectionLedger, connection: Connection, cli: CliContext
 ) -> Generator[Check, None, tuple[str, ...]]:
     """Check a connection's projects. Return the data keys of the newest one's label config.
 
@@ -59,7 +59,7 @@ def check_project(
     """
     app = cli.label_studio
     try:
-        projects = Projects(account, app).all()
+        projects = Projects(connection_ledger, app).all()
         if not projects and (project := app.find_project(connection.project)):
             projects = [project]
     except PipelineError as error:
@@ -111,10 +111,15 @@ def _check_label_config(
 
 
 def check_blobs(
-    account: Account, source: Source, key: str, cli: CliContext, *, app_works: bool
+    connection_ledger: ConnectionLedger,
+    source: Source,
+    key: str,
+    cli: CliContext,
+    *,
+    app_works: bool,
 ) -> Iterator[Check]:
     """Open the object of a loaded task as a browser does. ``key`` is tried first."""
-    task = _loaded_task(account, source.params.filter.folder, key) if app_works else None
+    task = _loaded_task(connection_ledger, source.params.filter.folder, key) if app_works else None
     if task is None:
         message = "No task is loaded yet." if app_works else "Label Studio failed its own checks."
         hint = "Run ls-pipeline sync, then ls-pipeline doctor again." if app_works else ""
@@ -169,11 +174,13 @@ def _check_cors(pages: str, host: str, *, allowed: bool) -> Check:
     )
 
 
-def _loaded_task(account: Account, folder: str, key: str) -> tuple[int, str] | None:
+def _loaded_task(
+    connection_ledger: ConnectionLedger, folder: str, key: str
+) -> tuple[int, str] | None:
     """Return the id and key of a loaded task: of ``key``, or of one of the first known objects."""
-    known_objects = islice(account.known(folder), SEARCHED_OBJECTS)
+    known_objects = islice(connection_ledger.objects.known(folder), SEARCHED_OBJECTS)
     known_keys = (known.key for known in known_objects if known.state is not State.REMOVED)
     for candidate in (key, *known_keys):
-        for row in account.rows_of(candidate).values() if candidate else ():
+        for row in connection_ledger.objects.rows_of(candidate).values() if candidate else ():
             return row.task_id, candidate
     return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ls_pipeline.cli.context import CliContext
-    from ls_pipeline.resources.ledger.connection import Account
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.settings.model import Source
 
 
@@ -38,17 +38,19 @@ def check_queue(source: Source, cli: CliContext) -> Iterator[Check]:
     yield Check("notifications", result.state, result.message, hint)
 
 
-def check_webhook(account: Account, url: str, cli: CliContext) -> Iterator[Check]:
+def check_webhook(
+    connection_ledger: ConnectionLedger, url: str, cli: CliContext
+) -> Iterator[Check]:
     """Check that the webhook receiver answers, and that Label Studio is set up to call it."""
     if answers_at(url):
         yield Check("webhooks", "ok", f"The webhook receiver answers at {url}.")
     else:
         hint = "Run ls-pipeline webhooks or ls-pipeline start, or correct LS_PIPELINE_WEBHOOK_URL."
         yield Check("webhooks", "warning", f"No webhook receiver answers at {url}.", hint)
-    project_ids = list(account.projects().values())
+    project_ids = list(connection_ledger.projects.ids().values())
     if not project_ids:
         return
-    app, address = cli.label_studio, f"{url}/connections/{account.name}"
+    app, address = cli.label_studio, f"{url}/connections/{connection_ledger.name}"
     try:
         is_registered = all(app.has_webhook(id_, address, webhook_secret()) for id_ in project_ids)
     except PipelineError as error:

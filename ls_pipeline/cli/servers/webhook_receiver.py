@@ -121,7 +121,7 @@ def receiver(ledger: Ledger, secret: str) -> Starlette:
         async with writing:
             pending.discard(name)
             try:
-                await asyncio.to_thread(ledger.hint, name)
+                await asyncio.to_thread(ledger.mark_webhook, name)
             except LedgerError as error:
                 _log.warning("%s", error)
 

@@ -1,120 +1,96 @@
-"""One connection's part of the ledger."""
+"""One connection's part of the ledger: read by everyone, written by the run that holds it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ls_pipeline.resources.ledger.exports import Exports
-from ls_pipeline.resources.ledger.imports import Attempts
-from ls_pipeline.resources.ledger.lease import plain
-from ls_pipeline.resources.ledger.records import Health, Revision
-from ls_pipeline.resources.ledger.tables import (
-    connections,
-    health,
-    last_revision,
-    projects,
-    revisions,
-)
-from ls_pipeline.settings.model import Connection
+from ls_pipeline.resources.ledger.exports import ExportRecords, ExportWriter
+from ls_pipeline.resources.ledger.health import HealthRecords, HealthWriter
+from ls_pipeline.resources.ledger.imports import ImportRecords, ImportWriter
+from ls_pipeline.resources.ledger.lease import leased, living_holder
+from ls_pipeline.resources.ledger.objects import ObjectRecords, ObjectWriter
+from ls_pipeline.resources.ledger.projects import ProjectRecords, ProjectWriter
+from ls_pipeline.resources.ledger.settings import SettingsRecords
+from ls_pipeline.resources.ledger.tables import connections
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-    from ls_pipeline.resources.ledger.lease import Lease
-
-RETRY_AT_FIRST = 30.0
-RETRY_AT_MOST = 3600.0
-"""Seconds a failing connection waits; doubled with every failure in a row."""
+    from ls_pipeline.resources.ledger.database import Database
+    from ls_pipeline.resources.ledger.lease import Fence
 
 
-def retry_delay(failures: int) -> float:
-    """Give the seconds to wait after so many failures in a row."""
-    return float(min(RETRY_AT_FIRST * 2 ** min(max(failures - 1, 0), 10), RETRY_AT_MOST))
+class ConnectionLedger:
+    """One connection's records, by kind. Reads only."""
 
+    def __init__(self, database: Database, connection_id: int, name: str) -> None:
+        self.database, self.id, self.name = database, connection_id, name
+        self.settings = SettingsRecords(database, connection_id)
+        self.health = HealthRecords(database, connection_id)
+        self.projects = ProjectRecords(database, connection_id)
+        self.objects = ObjectRecords(database, connection_id)
+        self.imports = ImportRecords(database, connection_id)
+        self.exports = ExportRecords(database, connection_id)
 
-@dataclass(frozen=True)
-class Account(Attempts, Exports):
-    """One connection's part of the ledger: its settings and health, and all that was done."""
+    def now(self) -> float:
+        """Return the ledger's time in seconds since 1970."""
+        return self.database.now()
 
-    def revision(self) -> Revision:
-        """Give the settings in force."""
-        with self.ledger.engine.connect() as db:
-            row = db.execute(last_revision(self.id)).one()
-        return Revision(row.number, Connection(**row.document), row.saved_at, row.saved_by)
+    @contextmanager
+    def acquire(self, patience: float = 0.0, run_id: str = "") -> Iterator[HeldConnection]:
+        """Hold the connection while the block runs, on behalf of Dagster's run, if any.
 
-    def history(self) -> list[Revision]:
-        """List all revisions of the settings, the newest first."""
-        mine = sa.select(revisions).where(revisions.c.connection == self.id)
-        with self.ledger.engine.connect() as db:
-            rows = db.execute(mine.order_by(revisions.c.number.desc())).all()
-        return [
-            Revision(row.number, Connection(**row.document), row.saved_at, row.saved_by)
-            for row in rows
-        ]
-
-    def health(self, work: str) -> Health:
-        """Tell how the last passes of some work (one of `WORKS`) went."""
-        c = health.c
-        query = sa.select(c.failures, c.retry_at, c.failure, c.passed_at)
-        with self.ledger.engine.connect() as db:
-            row = db.execute(query.where(c.connection == self.id, c.work == work)).first()
-        return Health(*row) if row else Health()
-
-    def failed(self, work: str, failure: str) -> Health:
-        """Record that a pass failed, and when the next one is due."""
-        before = self.health(work)
-        failures = before.failures + 1
-        again = self.ledger.clock() + retry_delay(failures)
-        return self._record_health(work, Health(failures, again, failure, before.passed_at))
-
-    def recovered(self, work: str) -> None:
-        """Record that a pass went well."""
-        self._record_health(work, Health(passed_at=self.ledger.clock()))
-
-    def _record_health(self, work: str, new: Health) -> Health:
-        with self.ledger.engine.begin() as db:
-            self._upsert(db, health, [{"work": work, **plain(new)}])
-        return new
-
-    def projects(self) -> dict[int, int]:
-        """Give the ids of the connection's Label Studio projects by number, in that order.
-
-        The first is 1. A further one has the number of its title; new tasks go to the last.
+        Raises ``LeaseError`` if another run still holds it after ``patience`` seconds.
         """
-        c = projects.c
-        query = sa.select(c.number, c.project_id).where(c.connection == self.id)
-        with self.ledger.engine.connect() as db:
-            return {row.number: row.project_id for row in db.execute(query.order_by(c.number))}
+        with leased(self.database, self.id, self.name, patience, run_id) as fence:
+            yield HeldConnection(fence)
 
-    def set_projects(self, lease: Lease, ids: Mapping[int, int]) -> None:
-        """Remember projects by number, all at once."""
-        with self._write(lease) as db:
-            rows = ({"number": number, "project_id": one} for number, one in ids.items())
-            self._upsert(db, projects, rows)
-
-    def seen(self) -> dict[int, int]:
-        """Give each project's highest task id up to which all of the connection's are known."""
-        c = projects.c
-        query = sa.select(c.project_id, c.seen).where(c.connection == self.id)
-        with self.ledger.engine.connect() as db:
-            return {row.project_id: row.seen for row in db.execute(query.order_by(c.number))}
-
-    def set_seen(self, lease: Lease, project_id: int, task_id: int) -> None:
-        """Record that up to this task id all of the connection's are known."""
-        mine = sa.and_(projects.c.connection == self.id, projects.c.project_id == project_id)
-        with self._write(lease) as db:
-            db.execute(projects.update().where(mine).values(seen=task_id))
+    def held_by(self) -> str:
+        """Return the living holder of the connection's lease; empty if it is free."""
+        c = connections.c
+        query = sa.select(c.holder, c.leased_until).where(c.id == self.id)
+        with self.database.engine.connect() as db:
+            row = db.execute(query).one()
+        return living_holder(row.holder, row.leased_until, self.now())
 
     def mirror_state(self, side: str) -> str:
-        """Tell what the local copy of a side was finished with; empty while it is not."""
-        column = connections.c[f"{side}_copy"]
-        with self.ledger.engine.connect() as db:
+        """Return what the local mirror of a side was finished with; empty if it is unfinished."""
+        column = connections.c[f"{side}_mirror"]
+        with self.database.engine.connect() as db:
             return db.scalar(sa.select(column).where(connections.c.id == self.id)) or ""
 
-    def set_mirror_state(self, lease: Lease, side: str, what: str) -> None:
-        """Record what the local copy of a side is finished with, or with nothing that it is not."""
-        with self._write(lease) as db:
-            db.execute(self._mine(lease).values({f"{side}_copy": what}))
+
+class HeldConnection(ConnectionLedger):
+    """One connection's records, in the hands of the run that holds its lease.
+
+    Only it can write them. Each write renews the lease in its own transaction, and raises
+    ``LeaseLostError`` if a newer run has taken the connection: then nothing is written.
+    """
+
+    health: HealthWriter
+    projects: ProjectWriter
+    objects: ObjectWriter
+    imports: ImportWriter
+    exports: ExportWriter
+
+    def __init__(self, fence: Fence) -> None:
+        database, connection_id = fence.database, fence.id
+        super().__init__(database, connection_id, fence.connection)
+        self.fence = fence
+        self.health = HealthWriter(database, connection_id, fence)
+        self.projects = ProjectWriter(database, connection_id, fence)
+        self.objects = ObjectWriter(database, connection_id, fence)
+        self.imports = ImportWriter(database, connection_id, fence)
+        self.exports = ExportWriter(database, connection_id, fence)
+
+    def renew(self) -> None:
+        """Renew the lease, as before each effect outside. Raises ``LeaseLostError``."""
+        self.fence.renew()
+
+    def set_mirror_state(self, side: str, what: str) -> None:
+        """Record what the local mirror of a side is finished with; empty: it is unfinished."""
+        with self.fence.transaction() as db:
+            db.execute(self.fence.update().values({f"{side}_mirror": what}))

@@ -1,4 +1,4 @@
-"""A ledger on its way to another database, as from SQLite to PostgreSQL."""
+"""Copies a ledger to another database, such as from SQLite to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,54 +15,56 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.ledger import Ledger
 
 ROWS = 1000
-"""Copied at once."""
+"""Rows copied at once."""
 
 
 def copy_ledger(
     source: Ledger, target: Ledger, progress: Callable[[str, int, int], None]
 ) -> dict[str, int]:
-    """Copy everything to an empty ledger, in one transaction; give the rows of each table.
+    """Copy everything to an empty ledger, in one transaction; return the rows of each table.
 
-    Leases are not copied. ``progress(table, done, total)`` is told how far it has come.
+    Leases are not copied. ``progress(table, done, total)`` is called as the copy goes on.
 
-    Raises ``LedgerError`` when a run works on the source, or the target holds connections;
-    then nothing was copied.
+    Raises ``LedgerError`` if a run works on the source, or the target holds connections; then
+    nothing was copied.
     """
     for name in source.names():
-        if holder := source.account(name).held_by():
-            raise LedgerError(f"{holder} works on connection {name!r}; stop everything first.")
-    copied = {}
-    with source.engine.connect() as here, target.engine.begin() as there:
-        if there.execute(sa.select(connections.c.id).limit(1)).first():
+        if holder := source.connection_ledger(name).held_by():
             raise LedgerError(
-                "The ledger to copy to holds connections already; give an empty database."
+                f"{holder} works on connection {name!r}.", hint="Stop everything first."
+            )
+    copied = {}
+    with source.database.engine.connect() as source_db, target.database.engine.begin() as target_db:
+        if target_db.execute(sa.select(connections.c.id).limit(1)).first():
+            raise LedgerError(
+                "The ledger to copy to holds connections already.", hint="Use an empty database."
             )
         for table in metadata.sorted_tables:
-            total = here.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-            copied[table.name] = _copy(table, here, there, total, progress)
-        there.execute(connections.update().values(holder="", leased_until=0.0))
-        _go_on_counting(there)
+            total = source_db.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+            copied[table.name] = _copy(table, source_db, target_db, total, progress)
+        target_db.execute(connections.update().values(holder="", leased_until=0.0))
+        _continue_ids(target_db)
     return copied
 
 
 def _copy(
     table: sa.Table,
-    here: sa.Connection,
-    there: sa.Connection,
+    source_db: sa.Connection,
+    target_db: sa.Connection,
     total: int,
     progress: Callable[[str, int, int], None],
 ) -> int:
     done = 0
-    rows = here.execution_options(stream_results=True).execute(sa.select(table))
+    rows = source_db.execution_options(stream_results=True).execute(sa.select(table))
     for some in rows.mappings().partitions(ROWS):
-        there.execute(table.insert(), [dict(row) for row in some])
+        target_db.execute(table.insert(), [dict(row) for row in some])
         done += len(some)
         progress(table.name, done, total)
     return done
 
 
-def _go_on_counting(db: sa.Connection) -> None:
-    """Let PostgreSQL give the next id after those that were copied, as SQLite does by itself."""
+def _continue_ids(db: sa.Connection) -> None:
+    """Have PostgreSQL continue behind the copied ids, as SQLite does by itself."""
     if db.dialect.name != "postgresql":
         return
     for table in metadata.sorted_tables:

@@ -1,26 +1,30 @@
-"""The ledger's database, SQLite or PostgreSQL: opened with its tables, its failures sentences."""
+"""The ledger's database, SQLite or PostgreSQL, and its failures as sentences."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
 import time
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
 from ls_pipeline.resources.ledger.schema import migrate
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SQLITE_PATIENCE = 30.0
 """Seconds to wait for another process's lock."""
 
 POSTGRESQL_SESSION = (
-    # A process that is paused within a transaction must not keep the others out for ever.
+    # A process that is paused within a transaction must not lock the others out.
     "SET idle_in_transaction_session_timeout = '20s'",
     "SET lock_timeout = '40s'",
-    # Nor must one whose host is gone without a good-bye; the usual wait is two hours.
+    # Nor must a process whose host is gone. The server's default wait is two hours.
     "SET tcp_keepalives_idle = 10",
     "SET tcp_keepalives_interval = 5",
     "SET tcp_keepalives_count = 3",
@@ -33,32 +37,50 @@ POSTGRESQL_CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""Seconds, and milliseconds of the last: how soon we notice that the server's host is gone, whereas
-the session's settings are for the server to notice that ours is. The URL may say otherwise."""
+"""How soon we notice that the server's host is gone: seconds, the last in milliseconds.
+
+With the session's settings the server notices that our host is gone. The URL may override these.
+"""
 
 BUSY = ("55P03", "40P01", "40001")
-"""What PostgreSQL calls a lock that took too long, a deadlock, and changes in each other's way."""
+"""SQLSTATE of a lock that took too long, of a deadlock, and of conflicting changes."""
 
 
-def open_database(url: str) -> tuple[sa.Engine, str]:
-    """Open a database by its URL, and bring its tables to this version's schema.
+class Database:
+    """The ledger's database, and the clock that its records are dated by.
 
-    Gives also the number of the schema that it had.
+    ``schema_before`` is the schema that opening it found.
 
-    From then on a failure of the database is raised as ``LedgerUnavailableError``; only
-    ``sqlalchemy.exc.IntegrityError`` stays what it is, as it tells of another writer.
-
-    Raises ``LedgerError`` when it can't be opened, or is a newer version's.
+    Raises ``LedgerError`` if it can't be opened or has another version's schema. After that, a
+    failure of the database is raised as ``LedgerUnavailableError``. Only
+    ``sqlalchemy.exc.IntegrityError`` stays as it is: it shows that another process wrote.
     """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.clock, self.sleep = clock, sleep
+        self.engine, self.schema_before = _open(url)
+        weakref.finalize(self, self.engine.dispose)  # also when the process ends
+
+    def now(self) -> float:
+        """Return the time in seconds since 1970."""
+        return self.clock()
+
+
+def _open(url: str) -> tuple[sa.Engine, str]:
     try:
         engine = _engine(sa.make_url(url))
         before = _migrate(engine, _without_secrets(url))
     except (sa.exc.SQLAlchemyError, ImportError, OSError, UnicodeError) as error:
         raise LedgerError(
-            f"The ledger {_without_secrets(url)} can't be opened ({_reason(error, url)}); "
-            f"{_advice(error, url)}"
+            f"The ledger {_without_secrets(url)} can't be opened ({_reason(error, url)}).",
+            hint=_advice(error, url),
         ) from error
-    _tell_failures(engine, url)
+    _translate_failures(engine, url)
     return engine, before
 
 
@@ -76,7 +98,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         if engine.dialect.name == "sqlite":
             _tune_sqlite(engine)
         return engine
-    # What fences runs off relies on seeing what was committed while it waited for a row.
+    # The fence relies on this: it sees what was committed while it waited for a row.
     patience = {
         name: value for name, value in POSTGRESQL_CONNECTION.items() if name not in url.query
     }
@@ -105,10 +127,10 @@ def _tune_sqlite(engine: sa.Engine) -> None:
 
 
 def _turn_to_wal(db: Any) -> None:
-    """Have readers and a writer work at once; several processes may ask for it at once.
+    """Let readers and a writer work at the same time. Several processes may ask for it at once.
 
-    SQLite refuses a change of the journal's mode at once, however long the busy timeout:
-    waiting could be for ever where two wait for each other (https://sqlite.org/wal.html).
+    SQLite refuses to change the journal's mode without waiting, whatever the busy timeout: two
+    processes could wait for each other (https://sqlite.org/wal.html).
     """
     give_up = time.monotonic() + SQLITE_PATIENCE
     while not _turned_to_wal(db) and time.monotonic() < give_up:
@@ -125,22 +147,22 @@ def _turned_to_wal(db: Any) -> bool:
     return True
 
 
-def _tell_failures(engine: sa.Engine, url: str) -> None:
+def _translate_failures(engine: sa.Engine, url: str) -> None:
     @sa.event.listens_for(engine, "handle_error")
-    def _tell(context: sa.engine.ExceptionContext) -> LedgerError | None:
+    def _translate(context: sa.engine.ExceptionContext) -> LedgerError | None:
         error = context.sqlalchemy_exception or context.original_exception
-        told = isinstance(error, (sa.exc.StatementError, UnicodeError))
-        if context.is_pre_ping or not told or isinstance(error, sa.exc.IntegrityError):
-            return None  # a connection that went stale in the pool is simply replaced
+        is_failure = isinstance(error, (sa.exc.StatementError, UnicodeError))
+        if context.is_pre_ping or not is_failure or isinstance(error, sa.exc.IntegrityError):
+            return None  # a connection that went stale in the pool is replaced
         return LedgerUnavailableError(
             _without_secrets(url), _reason(error, url), is_busy=_is_busy(error)
         )
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Tell whether another process had what this one waited for."""
-    told = getattr(error, "orig", None)
-    return getattr(told, "sqlstate", "") in BUSY or str(told) == "database is locked"
+    """Return whether another process held what this one waited for."""
+    original = getattr(error, "orig", None)
+    return getattr(original, "sqlstate", "") in BUSY or str(original) == "database is locked"
 
 
 def _without_secrets(url: str) -> str:
@@ -148,11 +170,11 @@ def _without_secrets(url: str) -> str:
 
 
 def _reason(error: BaseException, url: str) -> str:
-    """Give the first line of what the driver says, which may quote the URL."""
-    said = str(getattr(error, "orig", None) or error).partition("\n")[0].rstrip(" .;")
+    """Return the first line of the driver's message without secrets; it may quote the URL."""
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0].rstrip(" .;")
     for secret in _secrets(url):
-        said = said.replace(secret, "***")
-    return said
+        reason = reason.replace(secret, "***")
+    return reason
 
 
 def _secrets(url: str) -> list[str]:
@@ -160,13 +182,13 @@ def _secrets(url: str) -> list[str]:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
         return []
-    found = [parsed.password, *parsed.normalized_query.get("password", ())]
-    return [secret for secret in map(str, filter(None, found)) if secret]
+    secrets = [parsed.password, *parsed.normalized_query.get("password", ())]
+    return [secret for secret in map(str, filter(None, secrets)) if secret]
 
 
 def _advice(error: Exception, url: str) -> str:
     if _is_busy(error):
-        return "another process kept it for too long: try again, and see which one it is."
+        return "Another process kept it for too long: try again, and see which one it is."
     driver_is_missing = isinstance(error, (ImportError, sa.exc.NoSuchModuleError))
     if driver_is_missing and url.startswith("postgres"):
         return (
@@ -174,5 +196,5 @@ def _advice(error: Exception, url: str) -> str:
             "LS_PIPELINE_DATABASE_URL with postgresql+psycopg://."
         )
     if url.startswith("postgresql"):
-        return "see that its server runs, or correct LS_PIPELINE_DATABASE_URL."
-    return "set LS_PIPELINE_HOME to a folder of yours, or correct LS_PIPELINE_DATABASE_URL."
+        return "See that its server runs, or correct LS_PIPELINE_DATABASE_URL."
+    return "Set LS_PIPELINE_HOME to a folder of yours, or correct LS_PIPELINE_DATABASE_URL."

@@ -1,4 +1,4 @@
-"""How an account makes each task once: imports that were begun, and what became of them."""
+"""Imports that began, and what became of them: how each task is made once."""
 
 from __future__ import annotations
 
@@ -7,153 +7,152 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.diff import KnownObject, State
-from ls_pipeline.resources.ledger.lease import PAGE, plain
-from ls_pipeline.resources.ledger.objects import WHOLE_OBJECT, Objects
-from ls_pipeline.resources.ledger.records import Attempt, LoadedRow
-from ls_pipeline.resources.ledger.tables import attempts, objects, projects, quarantine, tasks
+from ls_pipeline.resources.ledger.objects import WHOLE_OBJECT, forget_fingerprints
+from ls_pipeline.resources.ledger.records import PendingImport, TaskRow
+from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
+from ls_pipeline.resources.ledger.tables import (
+    objects,
+    pending_imports,
+    projects,
+    quarantine,
+    tasks,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from ls_pipeline.resources.ledger.lease import Lease
-    from ls_pipeline.resources.ledger.records import Quarantined
+    from ls_pipeline.resources.ledger.records import LedgerUpdate
 
-LOOKS = (30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
-"""Seconds between looks for tasks that arrive late; a pass that runs anyway looks, too."""
+RECHECK_SECONDS = (30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
+"""Pauses between searches for tasks that arrive late. A run that happens anyway searches too."""
 
 
-class Attempts(Objects):
-    """The part of an `Account` about imports and what they made."""
+class ImportRecords(Records):
+    """Imports whose outcome is open."""
 
-    def attempts(self) -> list[Attempt]:
-        """List the imports whose outcome is not recorded or in doubt, oldest first."""
-        query = sa.select(attempts).where(attempts.c.connection == self.id)
-        with self.ledger.engine.connect() as db:
-            found = db.execute(query.order_by(attempts.c.id)).all()
+    def pending(self) -> list[PendingImport]:
+        """Return the imports whose outcome is not recorded or in doubt, oldest first."""
+        query = sa.select(pending_imports).where(pending_imports.c.connection == self.id)
+        with self.database.engine.connect() as db:
+            rows = db.execute(query.order_by(pending_imports.c.id)).all()
         return [
-            Attempt(
-                one.id,
-                one.project_id,
-                one.above,
-                tuple(LoadedRow(*row) for row in one.rows),
-                one.opened_at,
-                one.looks,
-                one.look_at,
+            PendingImport(
+                row.id,
+                row.project_id,
+                row.above,
+                tuple(TaskRow(*values) for values in row.rows),
+                row.began_at,
+                row.rechecks,
+                row.recheck_at,
             )
-            for one in found
+            for row in rows
         ]
 
-    def has_attempt_due(self) -> bool:
-        """Tell whether an attempt is open, or one in doubt is to be looked at again."""
-        c = attempts.c
-        due = sa.select(c.id).where(c.connection == self.id, c.look_at <= self.ledger.clock())
-        with self.ledger.engine.connect() as db:
+    def has_pending_due(self) -> bool:
+        """Return whether an import is open, or one in doubt is due for a search."""
+        c = pending_imports.c
+        due = sa.select(c.id).where(c.connection == self.id, c.recheck_at <= self.database.now())
+        with self.database.engine.connect() as db:
             return db.scalar(due.limit(1)) is not None
 
-    def open_attempt(
-        self, lease: Lease, project_id: int, above: int, rows: Sequence[LoadedRow]
-    ) -> Attempt:
+
+class ImportWriter(ImportRecords, Writer):
+    """Records imports, and what became of rows and objects."""
+
+    def begin(self, project_id: int, above: int, rows: Sequence[TaskRow]) -> PendingImport:
         """Record that these rows are about to be imported."""
-        plain = [[row.key, row.row, row.version, row.digest] for row in rows]
-        now = self.ledger.clock()
-        with self._write(lease) as db:
-            result = db.execute(
-                attempts.insert().values(
-                    connection=self.id,
-                    project_id=project_id,
-                    above=above,
-                    rows=plain,
-                    opened_at=now,
-                )
-            )
+        now = self.database.now()
+        values = {
+            "connection": self.id,
+            "project_id": project_id,
+            "above": above,
+            "rows": [[row.key, row.row, row.version, row.digest] for row in rows],
+            "began_at": now,
+        }
+        with self.fence.transaction() as db:
+            result = db.execute(pending_imports.insert().values(values))
             key: Any = result.inserted_primary_key
-        return Attempt(int(key[0]), project_id, above, tuple(rows), now)
+        return PendingImport(int(key[0]), project_id, above, tuple(rows), now)
 
-    def doubt(self, lease: Lease, attempt: Attempt) -> None:
-        """Keep an attempt under watch, of which tasks may still arrive; in the end let it go."""
-        now, mine = self.ledger.clock(), attempts.c.id == attempt.id
-        if now < attempt.look_at:
+    def keep_pending(self, pending: PendingImport) -> None:
+        """Schedule the next search for tasks that may still arrive; after the last, give up."""
+        now, this = self.database.now(), pending_imports.c.id == pending.id
+        if now < pending.recheck_at:
             return
-        with self._write(lease) as db:
-            if attempt.looks == len(LOOKS):
-                db.execute(attempts.delete().where(mine))
+        with self.fence.transaction() as db:
+            if pending.rechecks == len(RECHECK_SECONDS):
+                db.execute(pending_imports.delete().where(this))
             else:
-                values = {"looks": attempt.looks + 1, "look_at": now + LOOKS[attempt.looks]}
-                db.execute(attempts.update().where(mine).values(values))
+                again = now + RECHECK_SECONDS[pending.rechecks]
+                values = {"rechecks": pending.rechecks + 1, "recheck_at": again}
+                db.execute(pending_imports.update().where(this).values(values))
 
-    def record(  # noqa: PLR0913 - one transaction, whatever belongs into it
-        self,
-        lease: Lease,
-        *,
-        attempt: Attempt | None = None,
-        loaded: Iterable[LoadedRow] = (),
-        rejections: Iterable[Quarantined] = (),
-        finished: Iterable[KnownObject] = (),
-        forgotten: Iterable[str] = (),
-        dropped: Iterable[LoadedRow] = (),
-    ) -> None:
-        """Record what became of rows and objects, and close the attempt, all at once.
+    def record(self, update: LedgerUpdate, closing: PendingImport | None = None) -> None:
+        """Record what became of rows and objects, and close an import, in one transaction.
 
-        An object with loaded rows is known from then on, so that its removal is seen even when
-        nobody comes to finish it, and seen again where it was removed before. ``finished`` objects
-        are dealt with, in that version: rejections about their other versions are dropped.
-        ``forgotten`` are keys that are gone and left no tasks; ``dropped`` are rows whose tasks are
-        deleted.
+        An object is known as soon as one of its rows is loaded. So its removal is noticed even if
+        no run finishes it. An object that is finished in one version drops what is in quarantine
+        of its other versions.
         """
-        loaded, finished, forgotten = list(loaded), list(finished), list(forgotten)
-        with self._write(lease) as db:
-            if attempt:
-                db.execute(attempts.delete().where(attempts.c.id == attempt.id))
-                self._see(db, attempt, loaded)
-            self._drop_old_rejections(db, finished)
+        done = {known.key for known in update.finished}
+        begun_keys = {row.key for row in update.loaded} - done
+        begun = [KnownObject(key, "", 0, State.BEGUN) for key in begun_keys]
+        was_removed = objects.c.state == State.REMOVED.value
+        with self.fence.transaction() as db:
+            if closing:
+                db.execute(pending_imports.delete().where(pending_imports.c.id == closing.id))
+                self._raise_low_water_mark(db, closing, update.loaded)
+            self._drop_old_quarantine(db, update.finished)
             for table in (objects, quarantine):
-                mine = table.c.connection == self.id
-                db.execute(table.delete().where(mine, table.c.key.in_(forgotten)))
-            self._drop(db, tasks.c.key, tasks.c.row, [(row.key, row.row) for row in dropped])
-            self._upsert(db, tasks, ({**plain(row)} for row in loaded))
-            done = {one.key for one in finished}
-            begun_keys = {row.key for row in loaded} - done
-            self._compare_anew(db, {*begun_keys, *done, *forgotten})
-            begun = (KnownObject(key, "", 0, State.BEGUN) for key in begun_keys)
-            gone = objects.c.state == State.REMOVED.value
-            self._upsert(db, objects, map(_of_object, begun), replace=gone)
-            self._upsert(db, objects, map(_of_object, finished))
-            self._upsert(
+                own = table.c.connection == self.id
+                db.execute(table.delete().where(own, table.c.key.in_(update.forgotten)))
+            dropped = [(row.key, row.row) for row in update.dropped]
+            self._delete(db, tasks.c.key, tasks.c.row, dropped)
+            self.upsert(db, tasks, map(columns, update.loaded))
+            forget_fingerprints(db, self.id, {*begun_keys, *done, *update.forgotten})
+            self.upsert(db, objects, map(_object_columns, begun), replace=was_removed)
+            self.upsert(db, objects, map(_object_columns, update.finished))
+            self.upsert(
                 db,
                 quarantine,
                 (
-                    {**plain(one), "row": WHOLE_OBJECT if one.row is None else one.row}
-                    for one in rejections
+                    {**columns(item), "row": WHOLE_OBJECT if item.row is None else item.row}
+                    for item in update.quarantined
                 ),
             )
 
-    def _see(self, db: sa.Connection, attempt: Attempt, loaded: Sequence[LoadedRow]) -> None:
-        """Count what an import made as seen, where no other task came before it."""
-        imported = {(row.key, row.row) for row in attempt.rows}
+    def _raise_low_water_mark(
+        self, db: sa.Connection, pending: PendingImport, loaded: Sequence[TaskRow]
+    ) -> None:
+        """Count the tasks of an import as seen, unless another task came before them."""
+        imported = {(row.key, row.row) for row in pending.rows}
         ids = [row.task_id for row in loaded if (row.key, row.row) in imported]
         c, newest = projects.c, max(ids, default=0)
-        mine = sa.and_(c.connection == self.id, c.project_id == attempt.project_id)
-        here = sa.and_(mine, c.seen >= attempt.above, c.seen < newest)
-        db.execute(projects.update().where(here).values(seen=newest))
+        project = sa.and_(c.connection == self.id, c.project_id == pending.project_id)
+        lower = sa.and_(project, c.seen >= pending.above, c.seen < newest)
+        db.execute(projects.update().where(lower).values(seen=newest))
 
-    def _drop_old_rejections(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
-        """Drop what stands against other versions of objects; few have anything against them."""
-        versions = {one.key: "" if one.state is State.REMOVED else one.version for one in finished}
-        standing = self._rejections_of(db, list(versions))
-        old = [(key, version) for key, version in standing if version != versions[key]]
-        self._drop(db, quarantine.c.key, quarantine.c.version, old)
+    def _drop_old_quarantine(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
+        """Drop what is in quarantine of other versions of objects."""
+        versions = {
+            known.key: "" if known.state is State.REMOVED else known.version for known in finished
+        }
+        current = self._quarantined_versions(db, list(versions))
+        old = [(key, version) for key, version in current if version != versions[key]]
+        self._delete(db, quarantine.c.key, quarantine.c.version, old)
 
-    def _rejections_of(self, db: sa.Connection, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+    def _quarantined_versions(
+        self, db: sa.Connection, keys: Sequence[str]
+    ) -> Iterator[tuple[str, str]]:
         c = quarantine.c
-        any_at_all = sa.select(c.key).where(c.connection == self.id).limit(1)
-        if db.scalar(any_at_all) is None:
+        if db.scalar(sa.select(c.key).where(c.connection == self.id).limit(1)) is None:
             return
         for start in range(0, len(keys), PAGE):
             some = c.key.in_(keys[start : start + PAGE])
-            found = db.execute(sa.select(c.key, c.version).where(c.connection == self.id, some))
-            yield from map(tuple, found)
+            rows = db.execute(sa.select(c.key, c.version).where(c.connection == self.id, some))
+            yield from map(tuple, rows)
 
-    def _drop(
+    def _delete(
         self,
         db: sa.Connection,
         first: sa.Column[Any],
@@ -161,13 +160,13 @@ class Attempts(Objects):
         values: Sequence[tuple[Any, Any]],
     ) -> None:
         """Delete the rows of a table with these values in two columns."""
+        if not values:
+            return
         table = first.table
-        mine = table.c.connection == self.id
-        these = (first == sa.bindparam("first"), second == sa.bindparam("second"))
-        if values:
-            gone = sa.delete(table).where(mine, *these)
-            db.execute(gone, [{"first": one, "second": other} for one, other in values])
+        matches = (first == sa.bindparam("first"), second == sa.bindparam("second"))
+        delete = sa.delete(table).where(table.c.connection == self.id, *matches)
+        db.execute(delete, [{"first": left, "second": right} for left, right in values])
 
 
-def _of_object(one: KnownObject) -> dict[str, Any]:
-    return {**one._asdict(), "state": one.state.value}
+def _object_columns(known: KnownObject) -> dict[str, Any]:
+    return {**known._asdict(), "state": known.state.value}

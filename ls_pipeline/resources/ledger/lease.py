@@ -1,144 +1,172 @@
-"""The lease on an account: who may write it, and how everything in it is written."""
+"""The lease on a connection, and the fence that it puts around every write."""
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 import threading
 import time
+import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LeaseError, LeaseLostError, LedgerError
-from ls_pipeline.resources.ledger.lease_holder import holder, is_dead
 from ls_pipeline.resources.ledger.tables import connections
-from ls_pipeline.resources.ledger.upsert import upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from ls_pipeline.resources.ledger.ledger import Ledger
-
-PAGE = 1000
-"""Rows read at once."""
+    from ls_pipeline.resources.ledger.database import Database
 
 LEASE_SECONDS = 60.0
-"""How long a lease outlives its holder's last write; a dead holder on this machine: 0."""
+"""How long a lease outlives its holder's last write. A dead holder on this machine: 0."""
+
+RETRY_SECONDS = 0.2
+"""Pause between two tries to take a lease that another run holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to write one connection's account, while its fence is the newest."""
+class Fence:
+    """The right to write one connection's records, until a newer run takes the connection.
 
-    account: Leased
-    holder: str
-    fence: int
-    overtaken: str = ""
-    """The holder before, if it never gave the lease back: it died, or sleeps."""
+    ``number`` grows with each run that holds the connection. ``overtaken`` is the holder before,
+    if it never released the lease: it died, or it sleeps.
+    """
 
-
-@dataclass(frozen=True)
-class Leased:
-    """What an `Account` stands on: a lease that one run holds, and the one way to write."""
-
-    ledger: Ledger
+    database: Database
     id: int
-    name: str
+    connection: str
+    number: int
+    overtaken: str = ""
 
     @contextmanager
-    def lease(self, patience: float = 0.0, run_id: str = "") -> Iterator[Lease]:
-        """Hold the connection for as long as the block runs, on behalf of Dagster's run, if any.
-
-        Raises ``LeaseError`` when another run still holds it after ``patience`` seconds.
-        """
-        lease = self._take_within(patience, run_id)
-        done = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(lease, done), daemon=True)
-        heart.start()
-        try:
-            yield lease
-        finally:
-            done.set()
-            heart.join()
-            with suppress(LedgerError), self.ledger.engine.begin() as db:  # it also runs out
-                db.execute(self._mine(lease).values(holder="", leased_until=0.0))
-
-    def held_by(self) -> str:
-        """Name the living holder of the connection's lease; empty when it is free."""
-        c = connections.c
-        query = sa.select(c.holder, c.leased_until).where(c.id == self.id)
-        with self.ledger.engine.connect() as db:
-            row = db.execute(query).one()
-        free = row.leased_until <= self.ledger.clock() or is_dead(row.holder)
-        return "" if free else str(row.holder)
-
-    def _beat(self, lease: Lease, done: threading.Event) -> None:
-        """Keep the lease while the process lives; a paused one loses it."""
-        while not done.wait(LEASE_SECONDS / 4):
-            try:
-                self.renew(lease)
-            except LeaseLostError:  # noqa: PERF203 - it waits anyway
-                return  # the run finds out at its next write
-            except LedgerError:
-                continue  # a busy database; there is time for another try
-
-    def _take_within(self, patience: float, run_id: str) -> Lease:
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                return self._take(run_id)
-            except LeaseError:  # noqa: PERF203 - it waits anyway
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.2)
-
-    def _take(self, run_id: str) -> Lease:
-        now, me = self.ledger.clock(), holder(run_id)
-        with self.ledger.engine.begin() as db:
-            row = db.execute(sa.select(connections).where(connections.c.id == self.id)).one()
-            if row.leased_until > now and not is_dead(row.holder):
-                raise LeaseError(self.name, row.holder)
-            taken = db.execute(
-                connections.update()
-                .where(connections.c.id == self.id, connections.c.fence == row.fence)
-                .values(holder=me, fence=row.fence + 1, leased_until=now + LEASE_SECONDS)
-            )
-            if taken.rowcount != 1:
-                raise LeaseError(self.name, "a run that began at the same moment")
-        return Lease(self, me, row.fence + 1, row.holder)
-
-    def _mine(self, lease: Lease) -> sa.Update:
-        return connections.update().where(
-            connections.c.id == self.id, connections.c.fence == lease.fence
-        )
-
-    @contextmanager
-    def _write(self, lease: Lease) -> Iterator[sa.Connection]:
-        """Open a transaction that renews the lease, or fails when it was lost."""
-        until = self.ledger.clock() + LEASE_SECONDS
-        with self.ledger.engine.begin() as db:
-            if db.execute(self._mine(lease).values(leased_until=until)).rowcount != 1:
-                raise LeaseLostError(self.name)
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Open a transaction that renews the lease. Raises ``LeaseLostError`` if it is lost."""
+        until = self.database.now() + LEASE_SECONDS
+        with self.database.engine.begin() as db:
+            if db.execute(self.update().values(leased_until=until)).rowcount != 1:
+                raise LeaseLostError(self.connection)
             yield db
 
-    def renew(self, lease: Lease) -> None:
-        """Say that the run is alive. Raises ``LeaseLostError``."""
-        with self._write(lease):
+    def update(self) -> sa.Update:
+        """Return an update of the connection's own row that matches only behind this fence."""
+        return connections.update().where(
+            connections.c.id == self.id, connections.c.fence == self.number
+        )
+
+    def renew(self) -> None:
+        """Renew the lease. Raises ``LeaseLostError``."""
+        with self.transaction():
             pass
 
-    def _upsert(
-        self,
-        db: sa.Connection,
-        table: sa.Table,
-        rows: Iterable[dict[str, Any]],
-        *,
-        replace: bool | sa.ColumnElement[bool] = True,
-    ) -> None:
-        """Write rows; of those that are there already, replace all, none, or some."""
-        upsert(db, table, [{"connection": self.id, **row} for row in rows], replace=replace)
+
+@contextmanager
+def leased(
+    database: Database, connection_id: int, name: str, patience: float, run_id: str
+) -> Iterator[Fence]:
+    """Hold a connection while the block runs.
+
+    Raises ``LeaseError`` if another run still holds it after ``patience`` seconds.
+    """
+    fence = _take_within(database, connection_id, name, patience, run_id)
+    done = threading.Event()
+    heartbeat = threading.Thread(target=_renew_until, args=(fence, done), daemon=True)
+    heartbeat.start()
+    try:
+        yield fence
+    finally:
+        done.set()
+        heartbeat.join()
+        with suppress(LedgerError), database.engine.begin() as db:  # it also expires
+            db.execute(fence.update().values(holder="", leased_until=0.0))
 
 
-def plain(value: Any) -> dict[str, Any]:
-    """Give a value of the ledger as columns."""
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}
+def living_holder(holder: str, leased_until: float, now: float) -> str:
+    """Return the holder of a lease; empty if the lease is free."""
+    return "" if leased_until <= now or is_dead(holder) else holder
+
+
+def _renew_until(fence: Fence, done: threading.Event) -> None:
+    """Keep the lease while the process lives; a paused process loses it."""
+    while not done.wait(LEASE_SECONDS / 4):
+        try:
+            fence.renew()
+        except LeaseLostError:  # noqa: PERF203 - it waits anyway
+            return  # the run finds out at its next write
+        except LedgerError:
+            continue  # a busy database; there is time for another try
+
+
+def _take_within(
+    database: Database, connection_id: int, name: str, patience: float, run_id: str
+) -> Fence:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _take(database, connection_id, name, run_id)
+        except LeaseError:  # noqa: PERF203 - it waits anyway
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def _take(database: Database, connection_id: int, name: str, run_id: str) -> Fence:
+    now = database.now()
+    with database.engine.begin() as db:
+        row = db.execute(sa.select(connections).where(connections.c.id == connection_id)).one()
+        if holder := living_holder(row.holder, row.leased_until, now):
+            raise LeaseError(name, holder)
+        values = {
+            "holder": holder_name(run_id),
+            "fence": row.fence + 1,
+            "leased_until": now + LEASE_SECONDS,
+        }
+        unchanged = sa.and_(connections.c.id == connection_id, connections.c.fence == row.fence)
+        if db.execute(connections.update().where(unchanged).values(values)).rowcount != 1:
+            raise LeaseError(name, "a run that began at the same moment")
+    return Fence(database, connection_id, name, row.fence + 1, row.holder)
+
+
+# -- who holds a lease --------------------------------------------------------------------
+
+
+def holder_name(run_id: str = "") -> str:
+    """Return a name for this process and this use of a lease; it ends with the run's id, if any."""
+    return f"{_machine()}/{os.getpid()}/{run_id or uuid.uuid4().hex[:8]}"
+
+
+def run_of(holder: str) -> str:
+    """Return the id of the Dagster run in a holder's name; for other holders, an id of no run."""
+    return holder.rpartition("/")[2]
+
+
+def is_dead(holder: str) -> bool:
+    """Return whether a lease's holder has certainly ended; doubt counts as alive."""
+    machine, _, rest = holder.partition("/")
+    pid = rest.partition("/")[0]
+    if machine != _machine() or not pid.isdigit() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _machine() -> str:
+    """Return a name for the scope in which process ids are unique: host, boot, PID namespace.
+
+    Hosts that share a ledger may have the same name, and namespaces the same number.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    since = f"-{boot.read_text()[:8]}" if boot.is_file() else ""
+    namespace = Path("/proc/self/ns/pid")
+    inside = namespace.readlink().name if namespace.is_symlink() else ""
+    return f"{socket.gethostname()}{since}{inside}"

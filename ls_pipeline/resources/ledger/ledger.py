@@ -1,28 +1,26 @@
-"""The ledger: which object version became which task, which completion was exported.
+"""The ledger: which object version became which task, and which completion was exported.
 
-SQLAlchemy Core over SQLite or PostgreSQL. Every write of a run goes through its
-lease, in one transaction that fails when the lease was lost: a run that was overtaken, or
-was paused and wakes, changes nothing.
+SQLAlchemy Core over SQLite or PostgreSQL. A run writes through the connection that it holds; each
+of its transactions fails if a newer run has taken that connection.
 """
 
 from __future__ import annotations
 
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import InvalidConnectionError, UnknownConnectionError
-from ls_pipeline.resources.ledger.connection import Account
-from ls_pipeline.resources.ledger.database import open_database
-from ls_pipeline.resources.ledger.status import Standing, standings
+from ls_pipeline.resources.ledger.connection import ConnectionLedger
+from ls_pipeline.resources.ledger.database import Database
+from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
-    attempts,
     completions,
     connections,
     last_revision,
     objects,
+    pending_imports,
     projects,
     revisions,
     tasks,
@@ -31,15 +29,16 @@ from ls_pipeline.settings.model import Connection, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from ls_pipeline.resources.ledger.connection import HeldConnection
 
 
 class Ledger:
-    """Our own durable record of all connections. Safe to use from several processes.
+    """The record of all connections. Several processes may use it at once.
 
-    ``schema_before`` is the number of the schema that opening it found.
-
-    Raises ``LedgerError`` when the database can't be opened, and any method of it or of an
-    `Account` when the database fails.
+    Raises ``LedgerError`` if the database can't be opened. Any method, also of the connections'
+    ledgers, raises it if the database fails.
     """
 
     def __init__(
@@ -48,165 +47,172 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.clock, self.sleep = clock, sleep
-        self.engine, self.schema_before = open_database(url)
-        weakref.finalize(self, self.engine.dispose)  # at the process's end, too
+        self.database = Database(url, clock, sleep)
+
+    def close(self) -> None:
+        """Close the connections to the database; the next use opens new ones."""
+        self.database.engine.dispose()
+
+    def now(self) -> float:
+        """Return the ledger's time in seconds since 1970."""
+        return self.database.now()
 
     def names(self) -> list[str]:
-        """List the connections, in the order of their names."""
+        """Return the names of the connections in use, in order."""
         query = sa.select(connections.c.name).where(~connections.c.removed)
-        with self.engine.connect() as db:
+        with self.database.engine.connect() as db:
             return sorted(db.scalars(query))
 
-    def account(self, name: str) -> Account:
-        """Give one connection's part of the ledger.
-
-        Raises ``UnknownConnectionError``.
-        """
+    def connection_ledger(self, name: str) -> ConnectionLedger:
+        """Return one connection's part of the ledger. Raises ``UnknownConnectionError``."""
         query = sa.select(connections.c.id).where(
             connections.c.name == name, ~connections.c.removed
         )
-        with self.engine.connect() as db:
-            number = db.scalar(query)
-        if number is None:
+        with self.database.engine.connect() as db:
+            connection_id = db.scalar(query)
+        if connection_id is None:
             raise UnknownConnectionError(name, self.names())
-        return Account(self, number, name)
+        return ConnectionLedger(self.database, connection_id, name)
 
-    def standings(self) -> list[Standing]:
-        """Tell how every connection stands, in the order of their names, all at one moment."""
-        return standings(self)
-
-    def connection(self, name: str) -> Connection:
-        """Give a connection with the settings in force.
+    def acquire(
+        self, name: str, patience: float = 0.0, run_id: str = ""
+    ) -> AbstractContextManager[HeldConnection]:
+        """Hold a connection, as ``ConnectionLedger.acquire`` does.
 
         Raises ``UnknownConnectionError``.
         """
-        return self.account(name).revision().connection
+        return self.connection_ledger(name).acquire(patience, run_id)
+
+    def statuses(self) -> list[ConnectionStatus]:
+        """Return the status of every connection in use, by name, all as of one moment."""
+        return statuses(self.database)
+
+    def connection(self, name: str) -> Connection:
+        """Return a connection with the settings in force. Raises ``UnknownConnectionError``."""
+        return self.connection_ledger(name).settings.in_force().connection
 
     def save(self, connection: Connection, saved_by: str, onto: int | None = None) -> int:
-        """Store a connection, new or changed, as its next revision; give its number.
+        """Store a connection, new or changed, as its next revision; return the revision's number.
 
-        The same settings again are no new revision. A removed connection that comes back
-        with the same source bucket and project takes up its old account, so that nothing
-        is loaded twice. ``onto`` is the revision that the change was made to, if one was.
+        The same settings again make no new revision. A removed connection that comes back with the
+        same source bucket and project continues with its old records, so that nothing is loaded
+        twice. ``onto`` is the revision that was changed, if there was one.
 
-        Raises ``InvalidConnectionError`` when a connection with loaded tasks would get another
-        source bucket or project: what its account says would no longer be true; and when
-        another change came first.
+        Raises ``InvalidConnectionError`` if a connection with loaded tasks would get another
+        source bucket or project, and if another change came first.
         """
         try:
             return self._save(connection, saved_by, onto)
         except sa.exc.IntegrityError:
-            # Somebody made a connection of that name at the same moment: now it is there.
+            # Another process made a connection of that name at the same moment: now it exists.
             return self._save(connection, saved_by, onto)
 
     def _save(self, connection: Connection, saved_by: str, onto: int | None) -> int:
         document = connection.model_dump(mode="json")
-        with self.engine.begin() as db:
-            self._wait_for_others(db, connection.name)
-            number = self._number_for(db, connection)
-            last = db.execute(last_revision(number)).first()
+        with self.database.engine.begin() as db:
+            self._lock_out_writers(db, connection.name)
+            connection_id = self._id_for(db, connection)
+            last = db.execute(last_revision(connection_id)).first()
             if onto is not None and not (last and last.number == onto):
                 raise InvalidConnectionError(connection.name, [OVERTAKEN])
-            mine = connections.update().where(connections.c.id == number)
-            db.execute(mine.values(removed=False))
+            own = connections.update().where(connections.c.id == connection_id)
+            db.execute(own.values(removed=False))
             if last and last.document["target"] != document["target"]:
-                # Another place or filter for completions: look at all of them again.
-                moved = connections.c.exports_moved + 1
-                db.execute(mine.values(polled_to="", exports_moved=moved))
+                # Another place or filter for completions: the next export reads all of them.
+                count = connections.c.export_changes + 1
+                db.execute(own.values(polled_to="", export_changes=count))
             if last and last.document == document:
                 return int(last.number)
-            revision = last.number + 1 if last else 1
+            number = last.number + 1 if last else 1
             db.execute(
                 revisions.insert().values(
-                    connection=number,
-                    number=revision,
+                    connection=connection_id,
+                    number=number,
                     document=document,
-                    saved_at=self.clock(),
+                    saved_at=self.now(),
                     saved_by=saved_by,
                 )
             )
-        return revision
+        return number
 
     def remove(self, name: str) -> None:
-        """Take a connection out of use; its account is kept, in case it comes back.
+        """Take a connection out of use. Its records stay, in case it comes back.
 
         Raises ``UnknownConnectionError``.
         """
-        account = self.account(name)
-        with self.engine.begin() as db:
-            db.execute(
-                connections.update().where(connections.c.id == account.id).values(removed=True)
-            )
+        found = self.connection_ledger(name)
+        with self.database.engine.begin() as db:
+            own = connections.update().where(connections.c.id == found.id)
+            db.execute(own.values(removed=True))
 
-    def hint(self, name: str) -> None:
-        """Record that something was said to have happened to a connection's labels, if it is one.
+    def mark_webhook(self, name: str) -> None:
+        """Record that a webhook reported a change of a connection's labels; unknown names pass.
 
-        It takes no lease: whoever works on the connection is not in its way.
+        It needs no lease, so a run that holds the connection is not disturbed.
         """
         c = connections.c
-        mine = connections.update().where(c.name == name, ~c.removed)
-        with self.engine.begin() as db:
-            db.execute(mine.values(hinted_at=self.clock()))
+        own = connections.update().where(c.name == name, ~c.removed)
+        with self.database.engine.begin() as db:
+            db.execute(own.values(webhook_at=self.now()))
 
-    def hinted(self) -> dict[str, float]:
-        """Give when something was last said of which connection's labels."""
+    def webhook_times(self) -> dict[str, float]:
+        """Return when a webhook last reported a change of labels, by connection."""
         c = connections.c
-        query = sa.select(c.name, c.hinted_at).where(c.hinted_at > 0, ~c.removed)
-        with self.engine.connect() as db:
-            return {row.name: row.hinted_at for row in db.execute(query)}
+        query = sa.select(c.name, c.webhook_at).where(c.webhook_at > 0, ~c.removed)
+        with self.database.engine.connect() as db:
+            return {row.name: row.webhook_at for row in db.execute(query)}
 
-    def _wait_for_others(self, db: sa.Connection, name: str) -> None:
-        """Let who is writing come to an end, and nobody else write until we do.
+    def _lock_out_writers(self, db: sa.Connection, name: str) -> None:
+        """Wait until other writers are done, and let none begin before this transaction ends.
 
-        PostgreSQL locks the rows, SQLite everything; what is read from now on is the newest.
+        PostgreSQL locks the rows, SQLite everything. What is read from now on is the newest.
         """
         db.execute(connections.update().where(connections.c.name == name).values(name=name))
 
-    def _number_for(self, db: sa.Connection, connection: Connection) -> int:
+    def _id_for(self, db: sa.Connection, connection: Connection) -> int:
         c = connections.c
         named = sa.select(connections).where(c.name == connection.name)
         for row in db.execute(named.order_by(c.removed, c.id.desc())).all():
-            moved = self._moved(db, row.id, connection)
+            moved = self._has_moved(db, row.id, connection)
             if not row.removed and moved:
-                self._start_afresh(db, row, connection.name)
+                self._start_over(db, row, connection.name)
             if not row.removed or not moved:
                 return int(row.id)
         result = db.execute(connections.insert().values(name=connection.name))
         key: Any = result.inserted_primary_key
         return int(key[0])
 
-    def _moved(self, db: sa.Connection, number: int, connection: Connection) -> bool:
-        """Tell whether a connection has another source bucket or project than its account.
+    def _has_moved(self, db: sa.Connection, connection_id: int, connection: Connection) -> bool:
+        """Return whether a connection has another source bucket or project than its records.
 
         A source that was taken away and comes back is the same source.
         """
-        mine = sa.select(revisions.c.document).where(revisions.c.connection == number)
-        documents = db.scalars(mine.order_by(revisions.c.number.desc()))
+        own = sa.select(revisions.c.document).where(revisions.c.connection == connection_id)
+        documents = db.scalars(own.order_by(revisions.c.number.desc()))
         before = [Connection(**document) for document in documents]
-        sources = [one.source for one in before if one.source]
+        sources = [earlier.source for earlier in before if earlier.source]
         if sources and connection.source and _place(sources[0]) != _place(connection.source):
             return True
         return before[0].project != connection.project
 
-    def _start_afresh(self, db: sa.Connection, row: sa.Row[Any], name: str) -> None:
-        """Let an account with nothing in it move; fence off a run that is about to fill it."""
+    def _start_over(self, db: sa.Connection, row: sa.Row[Any], name: str) -> None:
+        """Let a connection without records move; fence off a run that is about to write some."""
         filled = (
             db.execute(sa.select(table).where(table.c.connection == row.id).limit(1)).first()
-            for table in (objects, tasks, attempts, completions)
+            for table in (objects, tasks, pending_imports, completions)
         )
         if any(filled):
-            fault = (
+            error = (
                 "It exists with another source bucket or project, whose tasks are loaded; "
                 "give this one another name, or remove that one first."
             )
-            raise InvalidConnectionError(name, [fault])
+            raise InvalidConnectionError(name, [error])
         db.execute(projects.delete().where(projects.c.connection == row.id))
-        mine = connections.update().where(connections.c.id == row.id)
-        db.execute(mine.values(fence=row.fence + 1))
+        own = connections.update().where(connections.c.id == row.id)
+        db.execute(own.values(fence=row.fence + 1))
 
 
-OVERTAKEN = "Somebody else changed it meanwhile; look at its settings, and change them again."
+OVERTAKEN = "It was changed in between; look at its settings, and change them again."
 
 
 def _place(source: Source) -> object:

@@ -1,17 +1,18 @@
-"""What the ledger remembers, as values."""
+"""What the ledger remembers, as values. Times are in seconds since 1970; 0 means never."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.settings.model import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedRow:
-    """One (object, row) and the task that it became."""
+class TaskRow:
+    """One row of an object, and the task that it became; ``task_id`` is 0 before the import."""
 
     key: str
     row: int
@@ -22,9 +23,10 @@ class LoadedRow:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One object, or with ``row`` one row of it, that can't become a task.
+    """An object that can't become a task, or one ``row`` of it.
 
-    ``reading`` is how it was read, `SourceParams.reading`: read otherwise, it may become one.
+    ``reading`` is how the object was read (`SourceParams.reading`): read in another way, it may
+    become a task.
     """
 
     key: str
@@ -34,21 +36,36 @@ class Quarantined:
     reading: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An import that was begun: these rows may have become tasks with ids over ``above``.
+@dataclass
+class LedgerUpdate:
+    """What the ledger records at once: what became of some objects and their rows."""
 
-    With ``looks`` it is in doubt: that often somebody looked for tasks that were missing, and
-    will again at ``look_at``. Times are in seconds since 1970.
+    loaded: list[TaskRow] = field(default_factory=list)
+    """Rows that have a task."""
+    quarantined: list[Quarantined] = field(default_factory=list)
+    finished: list[KnownObject] = field(default_factory=list)
+    """Objects that are done in this version."""
+    forgotten: list[str] = field(default_factory=list)
+    """Keys that are gone from the bucket and left no tasks."""
+    dropped: list[TaskRow] = field(default_factory=list)
+    """Rows whose tasks are deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingImport:
+    """An import that began: its rows may have become tasks with ids above ``above``.
+
+    With ``rechecks``, tasks were missing that many times; they are looked for again at
+    ``recheck_at``.
     """
 
     id: int
     project_id: int
     above: int
-    rows: tuple[LoadedRow, ...]
-    opened_at: float
-    looks: int = 0
-    look_at: float = 0.0
+    rows: tuple[TaskRow, ...]
+    began_at: float
+    rechecks: int = 0
+    recheck_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +80,29 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """How training data stands.
+class SnapshotState:
+    """How far snapshots have followed the exports.
 
-    ``moved`` counts the changes of completions; the last snapshot was made at count
-    ``snapshot_of``, at ``snapshot_at`` (seconds since 1970), and is ``snapshot_uri``.
+    ``changes`` counts the exports that changed the target. The last snapshot was made at count
+    ``snapshot_changes``, at the time ``snapshot_at``, in ``snapshot_uri``.
     """
 
-    moved: int
-    snapshot_of: int
+    changes: int
+    snapshot_changes: int
     snapshot_at: float
     snapshot_uri: str
 
 
 WORKS = ("tasks", "completions", "training_data")
-"""What passes do, each with a health of its own."""
+"""What runs work on, each with its own health."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the last passes of some work went; times are in seconds since 1970, 0: never."""
+    """How the last runs of some work ended."""
 
     failures: int = 0
+    """In a row."""
     retry_at: float = 0.0
     failure: str = ""
     passed_at: float = 0.0

@@ -1,6 +1,6 @@
-"""The ledger's schema: which one a database has, and the way forward to this version's.
+"""The ledger's schema: which one a database has, and the upgrade to this version's.
 
-Alembic walks it. It is imported only where there is a step to take: a process that opens a
+Alembic does the upgrade. It is imported only if there is a step to take: a process that opens a
 ledger of its own version asks one question.
 """
 
@@ -11,61 +11,78 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError
+from ls_pipeline.resources.ledger.tables import connections
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
+SCHEMAS = ("0001_73f6bb5e",)
+"""The schemas that this version knows, oldest first; the last is its own.
+
+Until 0.1.0 is released, the first schema is edited in place, and the digest behind its number
+changes with it.
+"""
+
 NUMBER_TABLE = "ledger_schema"
-"""Not named as Alembic would: Dagster's storage has its own there, if both share a database."""
+"""Not Alembic's own name: Dagster's storage uses that, and may share the database."""
 
 MIGRATING = 1_818_456_420
-"""The number of PostgreSQL's lock on migrating; any will do that nobody else takes."""
+"""The number of PostgreSQL's lock on migrating; any number that no other program takes."""
 
 NO_SCHEMA = "0000"
-"""The number of an empty database, and of a ledger from before schemas were counted."""
+"""The schema of an empty database."""
 
-
-def known_schemas() -> list[str]:
-    """List the numbers of the schemas that this version knows; the last is its own."""
-    return sorted(file.stem.partition("_")[2] for file in MIGRATIONS.glob("versions/schema_*.py"))
+UNNUMBERED = "unnumbered"
+"""The schema of a ledger from before schemas had numbers."""
 
 
 def own_schema() -> str:
-    """Give the number of this version's schema."""
-    return known_schemas()[-1]
+    """Return this version's schema."""
+    return SCHEMAS[-1]
 
 
 def schema_of(db: sa.Connection) -> str:
-    """Give the number of a database's schema."""
-    if not sa.inspect(db).has_table(NUMBER_TABLE):
-        return NO_SCHEMA
+    """Return a database's schema."""
+    inspector = sa.inspect(db)
+    if not inspector.has_table(NUMBER_TABLE):
+        return UNNUMBERED if inspector.has_table(connections.name) else NO_SCHEMA
     number = sa.column("version_num", sa.Text)
     return db.scalar(sa.select(number).select_from(sa.table(NUMBER_TABLE))) or NO_SCHEMA
 
 
 def migrate(engine: sa.Engine, name: str) -> str:
-    """Bring a ledger to this version's schema, whole or not at all; give what it had before.
+    """Bring a ledger to this version's schema, whole or not at all; return the one it had.
 
-    Of several processes that come at once, one does it, and the others wait.
+    If several processes come at once, one does it and the others wait.
 
-    Raises ``LedgerError`` when the ledger, called ``name``, is a newer version's.
+    Raises ``LedgerError`` if the ledger, called ``name``, is of a newer version or from before the
+    first release.
     """
-    own = own_schema()
     with engine.connect() as db:
         before = schema_of(db)
-    if before == own:
+    if before == own_schema():
         return before
     with engine.begin() as db:
         _wait_for_others(db)
         before = schema_of(db)
-        if before not in (NO_SCHEMA, *known_schemas()):
-            raise LedgerError(
-                f"The ledger {name} is of a newer version of ls-pipeline (its schema is {before}, "
-                f"and this version's {own}); install the newer version again, or restore "
-                "the backup from before its upgrade."
-            )
-        if before != own:
+        if before not in (NO_SCHEMA, *SCHEMAS):
+            raise _unknown(before, name)
+        if before != own_schema():
             _upgrade(db)
     return before
+
+
+def _unknown(schema: str, name: str) -> LedgerError:
+    if schema.partition("_")[0] > own_schema().partition("_")[0] and "_" in schema:
+        return LedgerError(
+            f"The ledger {name} is of a newer version of ls-pipeline (its schema is {schema}, "
+            f"and this version's {own_schema()}).",
+            hint="Install the newer version again, or restore the backup from before its upgrade.",
+        )
+    return LedgerError(
+        f"The ledger {name} is from before the first release of ls-pipeline (its schema is "
+        f"{schema}, and this version's {own_schema()}).",
+        hint="Move it away and start a new one, which recovers the tasks that are loaded.",
+    )
 
 
 def _wait_for_others(db: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""How all connections stand, read at one moment, in as many queries as for one."""
+"""The status of all connections, read at one moment with as many queries as for one."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.resources.ledger.connection import Account
-from ls_pipeline.resources.ledger.lease_holder import is_dead
-from ls_pipeline.resources.ledger.records import Health, Training
+from ls_pipeline.resources.ledger.connection import ConnectionLedger
+from ls_pipeline.resources.ledger.lease import living_holder
+from ls_pipeline.resources.ledger.records import Health, SnapshotState
 from ls_pipeline.resources.ledger.tables import connections, health, projects, revisions
 from ls_pipeline.settings.model import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ls_pipeline.resources.ledger.ledger import Ledger
+    from ls_pipeline.resources.ledger.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How one connection stands: what its `Account` would tell, asked for one by one."""
+class ConnectionStatus:
+    """The status of one connection: what its ledger would answer, question by question."""
 
-    account: Account
+    ledger: ConnectionLedger
     connection: Connection
     revision: int
     made_at: float
     """When its first settings were saved, in seconds since 1970."""
     project_ids: Sequence[int]
-    """Of its Label Studio projects, the newest last; empty before the first pass."""
+    """Of its Label Studio projects, the newest last; empty before the first run."""
     annotations: int
-    """In its project, when they were last exported."""
+    """In its projects, at the last export."""
     polled_to: str
-    training: Training
+    snapshot: SnapshotState
     held_by: str
     fence: int
-    """Greater with each run that has held the connection."""
+    """Grows with each run that holds the connection."""
     healths: Mapping[str, Health]
 
     @property
     def name(self) -> str:
-        return self.account.name
+        return self.ledger.name
 
     def health(self, work: str) -> Health:
-        """Tell how the last passes of some work (one of `WORKS`) went."""
+        """Return how the last runs of some work (one of `WORKS`) ended."""
         return self.healths.get(work, Health())
 
 
-def standings(ledger: Ledger) -> list[Standing]:
-    """Tell how every connection in use stands, in the order of their names."""
+def statuses(database: Database) -> list[ConnectionStatus]:
+    """Return the status of every connection in use, by name."""
     span = (
         sa.select(
             revisions.c.connection,
@@ -73,34 +73,35 @@ def standings(ledger: Ledger) -> list[Standing]:
         )
         .where(~connections.c.removed)
     )
-    with ledger.engine.connect() as db:
-        rows, went = db.execute(in_use).all(), db.execute(sa.select(health)).all()
-        numbered = sa.select(projects).order_by(projects.c.connection, projects.c.number)
-        ids: defaultdict[int, list[int]] = defaultdict(list)
-        for one in db.execute(numbered):
-            ids[one.connection].append(one.project_id)
+    ids: defaultdict[int, list[int]] = defaultdict(list)
     healths: defaultdict[int, dict[str, Health]] = defaultdict(dict)
-    for one in went:
-        state = Health(one.failures, one.retry_at, one.failure, one.passed_at)
-        healths[one.connection][one.work] = state
-    found = [_standing(ledger, row, ids[row.id], healths[row.id]) for row in rows]
-    return sorted(found, key=lambda one: one.name)
+    with database.engine.connect() as db:
+        rows = db.execute(in_use).all()
+        for row in db.execute(sa.select(health)):
+            state = Health(row.failures, row.retry_at, row.failure, row.passed_at)
+            healths[row.connection][row.work] = state
+        numbered = sa.select(projects).order_by(projects.c.connection, projects.c.number)
+        for row in db.execute(numbered):
+            ids[row.connection].append(row.project_id)
+    found = [_status(database, row, ids[row.id], healths[row.id]) for row in rows]
+    return sorted(found, key=lambda status: status.name)
 
 
-def _standing(
-    ledger: Ledger, row: sa.Row[Any], ids: Sequence[int], healths: Mapping[str, Health]
-) -> Standing:
-    free = row.leased_until <= ledger.clock() or is_dead(row.holder)
-    return Standing(
-        account=Account(ledger, row.id, row.name),
+def _status(
+    database: Database, row: sa.Row[Any], ids: Sequence[int], healths: Mapping[str, Health]
+) -> ConnectionStatus:
+    return ConnectionStatus(
+        ledger=ConnectionLedger(database, row.id, row.name),
         connection=Connection(**row.document),
         revision=row.number,
         made_at=row.made_at,
         project_ids=tuple(ids),
         annotations=row.annotations,
         polled_to=row.polled_to,
-        training=Training(row.exports_moved, row.snapshot_of, row.snapshot_at, row.snapshot_uri),
-        held_by="" if free else row.holder,
+        snapshot=SnapshotState(
+            row.export_changes, row.snapshot_changes, row.snapshot_at, row.snapshot_uri
+        ),
+        held_by=living_holder(row.holder, row.leased_until, database.now()),
         fence=row.fence,
         healths=healths,
     )

@@ -12,8 +12,8 @@ metadata = sa.MetaData()
 class _EscapedKey(sa.TypeDecorator[str]):
     """An object's key on PostgreSQL.
 
-    PostgreSQL orders text by locale unless told, and has no NUL: it is escaped in a way that
-    keeps order and prefixes.
+    PostgreSQL orders text by locale by default, and has no NUL. The escape keeps order and
+    prefixes.
     """
 
     impl = sa.Text
@@ -34,11 +34,11 @@ class _EscapedKey(sa.TypeDecorator[str]):
 
 
 _KEY = sa.Text().with_variant(_EscapedKey(), "postgresql")
-"""An object's key, which is compared by its bytes."""
+"""An object's key, compared by its bytes."""
 
 
 class _Prose(sa.TypeDecorator[str]):
-    """Text for people, which may quote what no database takes: NUL, and halves of characters."""
+    """Text for people. It may quote what no database takes: NUL, and lone surrogates."""
 
     impl = sa.Text
     cache_ok = True
@@ -60,21 +60,21 @@ connections = sa.Table(
     sa.Column("name", sa.Text, nullable=False, index=True),
     sa.Column("removed", sa.Boolean, nullable=False, default=False),
     sa.Column("annotated", sa.Integer, nullable=False, default=0),
-    sa.Column("annotations", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("annotations", sa.Integer, nullable=False, default=0),
     sa.Column("polled_to", sa.Text, nullable=False, default=""),
-    sa.Column("polled_count", sa.Integer, nullable=False, default=0, server_default="0"),
-    sa.Column("polled_newest", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("polled_count", sa.Integer, nullable=False, default=0),
+    sa.Column("polled_newest", sa.Text, nullable=False, default=""),
     sa.Column("holder", sa.Text, nullable=False, default=""),
     sa.Column("fence", sa.Integer, nullable=False, default=0),
     sa.Column("leased_until", sa.Float, nullable=False, default=0.0),
-    sa.Column("source_copy", sa.Text, nullable=False, default=""),
-    sa.Column("target_copy", sa.Text, nullable=False, default=""),
-    sa.Column("exports_moved", sa.Integer, nullable=False, default=0),
-    sa.Column("snapshot_of", sa.Integer, nullable=False, default=0),
+    sa.Column("source_mirror", sa.Text, nullable=False, default=""),
+    sa.Column("target_mirror", sa.Text, nullable=False, default=""),
+    sa.Column("export_changes", sa.Integer, nullable=False, default=0),
+    sa.Column("snapshot_changes", sa.Integer, nullable=False, default=0),
     sa.Column("snapshot_at", sa.Float, nullable=False, default=0.0),
     sa.Column("snapshot_uri", sa.Text, nullable=False, default=""),
-    sa.Column("compared_with", sa.Text, nullable=False, default="", server_default=""),
-    sa.Column("hinted_at", sa.Float, nullable=False, default=0.0, server_default="0"),
+    sa.Column("compared_with", sa.Text, nullable=False, default=""),
+    sa.Column("webhook_at", sa.Float, nullable=False, default=0.0),
 )
 _in_use = ~connections.c.removed
 sa.Index(
@@ -100,7 +100,7 @@ projects = sa.Table(
     _connection_id(),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("project_id", sa.Integer, nullable=False),
-    sa.Column("seen", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("seen", sa.BigInteger, nullable=False, default=0),
 )
 revisions = sa.Table(
     "revisions",
@@ -121,14 +121,14 @@ objects = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sqlite_with_rowid=False,  # a key is stored once, not in an index, too
 )
-milestones = sa.Table(
-    "milestones",
+range_boundaries = sa.Table(
+    "range_boundaries",
     metadata,
     _connection_id(),
     sa.Column("key", _KEY, primary_key=True),
-    sa.Column("fingerprint", sa.Text, nullable=False, server_default=""),
-    sa.Column("listed", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("filtered", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("listed", sa.Integer, nullable=False),
+    sa.Column("filtered", sa.Integer, nullable=False),
     sqlite_with_rowid=False,
 )
 tasks = sa.Table(
@@ -152,16 +152,16 @@ quarantine = sa.Table(
     sa.Column("reason", _Prose, nullable=False),
     sa.Column("reading", sa.Text, nullable=False),
 )
-attempts = sa.Table(
-    "attempts",
+pending_imports = sa.Table(
+    "pending_imports",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("connection", sa.ForeignKey("connections.id"), nullable=False, index=True),
     sa.Column("project_id", sa.Integer, nullable=False),
     sa.Column("above", sa.BigInteger, nullable=False),
-    sa.Column("opened_at", sa.Float, nullable=False),
-    sa.Column("looks", sa.Integer, nullable=False, default=0),
-    sa.Column("look_at", sa.Float, nullable=False, default=0.0),
+    sa.Column("began_at", sa.Float, nullable=False),
+    sa.Column("rechecks", sa.Integer, nullable=False, default=0),
+    sa.Column("recheck_at", sa.Float, nullable=False, default=0.0),
     sa.Column("rows", sa.JSON, nullable=False),
 )
 completions = sa.Table(
@@ -176,7 +176,7 @@ completions = sa.Table(
 )
 
 
-def last_revision(number: int) -> sa.Select[Any]:
-    """Ask for the settings in force of a connection, by its number."""
-    mine = revisions.c.connection == number
-    return sa.select(revisions).where(mine).order_by(revisions.c.number.desc()).limit(1)
+def last_revision(connection_id: int) -> sa.Select[Any]:
+    """Return a query for the newest revision of a connection's settings."""
+    own = revisions.c.connection == connection_id
+    return sa.select(revisions).where(own).order_by(revisions.c.number.desc()).limit(1)

@@ -1,4 +1,4 @@
-"""Rows that take the place of those with the same key, many at once, on either database."""
+"""Inserts rows and replaces those with the same key, many at once, on either database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def upsert(
     *,
     replace: bool | sa.ColumnElement[bool] = True,
 ) -> None:
-    """Write rows, in the place of those with the same key: of all of these, of none, or of some."""
+    """Write rows; ``replace`` says whether rows with the same key are replaced, or which."""
     if not rows:
         return
     key = list(table.primary_key.columns)
@@ -40,21 +40,25 @@ def upsert(
 
 
 def _from_arrays(table: sa.Table, rows: Sequence[dict[str, Any]]) -> postgresql.Insert:
-    """Give all rows as one statement, each column an array.
+    """Return one statement for all rows, each column an array.
 
-    A statement a row, as psycopg sends them, takes PostgreSQL and us twice as long.
+    psycopg sends one statement per row, which takes PostgreSQL and us twice as long.
     """
     columns = [table.c[name] for name in rows[0]]
     arrays = (
-        sa.bindparam(one.name, [row[one.name] for row in rows], type_=postgresql.ARRAY(one.type))
-        for one in columns
+        sa.bindparam(column.name, [row[column.name] for row in rows], type_=_array(column))
+        for column in columns
     )
     listed = sa.select(*map(sa.func.unnest, arrays))
     return postgresql.insert(table).from_select(columns, listed)
 
 
+def _array(column: sa.Column[Any]) -> postgresql.ARRAY[Any]:
+    return postgresql.ARRAY(column.type)
+
+
 def _last_of_each(
     rows: Sequence[dict[str, Any]], key: Sequence[sa.Column[Any]]
 ) -> list[dict[str, Any]]:
-    """Give one row for a key: PostgreSQL refuses to write one twice in a statement."""
-    return list({tuple(row[one.name] for one in key): row for row in rows}.values())
+    """Return one row for each key: PostgreSQL refuses to write a row twice in a statement."""
+    return list({tuple(row[column.name] for column in key): row for row in rows}.values())

@@ -33,7 +33,7 @@ CALL = b'{"action": "ANNOTATION_CREATED"}'
 @pytest.fixture
 def ledger(empty_ledger):
     target = {"type": "s3-completions", "path": "labels"}
-    empty_ledger.clock = time.time
+    empty_ledger.database.clock = time.time
     empty_ledger.save(
         build_connection("reviews", source=None, target=target, project="Reviews"), "test"
     )
@@ -60,13 +60,13 @@ def call(url, name="reviews", secret=SECRET, content=CALL):
     return httpx.post(f"{url}/connections/{name}", content=content, headers=headers, timeout=10)
 
 
-def hinted(ledger, name="reviews"):
+def webhook_time(ledger, name="reviews"):
     """Return the time of a connection's last webhook, as soon as it is recorded."""
     for _ in range(100):
-        if name in ledger.hinted():
+        if name in ledger.webhook_times():
             break
         time.sleep(0.02)
-    return ledger.hinted().get(name)
+    return ledger.webhook_times().get(name)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_call_with_the_secret_is_recorded(ledger, url):
     answer = call(url)
 
     assert (answer.status_code, answer.content) == (204, b"")
-    assert hinted(ledger) == pytest.approx(time.time(), abs=60)
+    assert webhook_time(ledger) == pytest.approx(time.time(), abs=60)
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", "our-secre", "our-secret2", "ü"])
@@ -112,7 +112,7 @@ def test_call_without_the_secret_is_refused_and_not_recorded(ledger, url, secret
     call(url, name="other")
 
     assert (answer.status_code, SECRET in answer.text) == (401, False)
-    assert ledger.hinted() == {}
+    assert ledger.webhook_times() == {}
 
 
 def test_secret_is_checked_before_a_body_is_read(url):
@@ -134,7 +134,7 @@ def test_secret_is_checked_before_a_body_is_read(url):
 def test_body_that_is_not_a_call_is_refused_and_not_recorded(ledger, url, content, status):
     answer = call(url, content=content)
 
-    assert (answer.status_code, ledger.hinted()) == (status, {})
+    assert (answer.status_code, ledger.webhook_times()) == (status, {})
 
 
 def test_body_that_does_not_arrive_times_out(ledger, monkeypatch):
@@ -162,18 +162,18 @@ def test_other_paths_and_methods_are_refused(url):
 def test_unknown_connection_is_not_recorded(ledger, url):
     assert call(url, name="absent").status_code == 204
     call(url)
-    assert hinted(ledger)
-    assert list(ledger.hinted()) == ["reviews"]
+    assert webhook_time(ledger)
+    assert list(ledger.webhook_times()) == ["reviews"]
 
 
 def test_burst_is_answered_while_the_ledger_hangs_and_recorded_at_most_twice(ledger):
     noted, hangs = [], threading.Event()
 
-    def hint(name):
+    def mark(name):
         hangs.wait(60)
         noted.append(name)
 
-    with serving(Wrapped(ledger, hint=hint)) as url, ThreadPoolExecutor(8) as threads:
+    with serving(Wrapped(ledger, mark_webhook=mark)) as url, ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: call(url).status_code, range(20)))
         while_it_hung = list(noted)
         hangs.set()
@@ -186,7 +186,7 @@ def test_ledger_that_fails_is_logged_and_label_studio_gets_no_error(ledger, capl
     def fail(_name):
         raise LedgerUnavailableError("ledger.db", "is locked")
 
-    with serving(Wrapped(ledger, hint=fail)) as url:
+    with serving(Wrapped(ledger, mark_webhook=fail)) as url:
         assert call(url).status_code == 204
 
     assert "is locked" in caplog.text

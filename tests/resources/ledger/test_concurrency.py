@@ -9,7 +9,6 @@ import pytest
 
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.settings.validation import build_connection
-from tests.resources.ledger.released_ledgers import VERSIONS, lay_down
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +18,7 @@ WORKER = """
 import json, sys
 from ls_pipeline.settings.validation import build_connection
 from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.ledger.lease import _take
 from ls_pipeline.resources.ledger.ledger import Ledger
 
 def make(prefix=""):
@@ -37,7 +37,7 @@ for line in sys.stdin:
         answer = type(error).__name__
     print(json.dumps(answer), flush=True)
     if ledger:
-        ledger.engine.dispose()
+        ledger.close()
 """
 
 
@@ -56,24 +56,24 @@ def workers():
             for number in range(PROCESSES)
         ]
         yield started
-        for one in started:
-            one.stdin.close()
+        for process in started:
+            process.stdin.close()
 
 
 @pytest.fixture
 def at_once(workers, database_url):
-    """Do some work in several processes at the same moment; give their answers."""
+    """Return a function that does some work in all processes at once, and returns their answers."""
 
-    def tell(what):
-        for one in workers:
-            one.stdin.write(json.dumps(what) + "\n")
-            one.stdin.flush()
+    def send(message):
+        for process in workers:
+            process.stdin.write(json.dumps(message) + "\n")
+            process.stdin.flush()
 
     def do(work, before="Ledger(url)"):
-        tell([database_url, before, work])
-        assert [one.stdout.readline() for one in workers] == ["ready\n"] * PROCESSES
-        tell("go")
-        return [json.loads(one.stdout.readline()) for one in workers]
+        send([database_url, before, work])
+        assert [process.stdout.readline() for process in workers] == ["ready\n"] * PROCESSES
+        send("go")
+        return [json.loads(process.stdout.readline()) for process in workers]
 
     return do
 
@@ -82,29 +82,23 @@ def at_once(workers, database_url):
 def ledger(database_url):
     ledger = Ledger(database_url)
     yield ledger
-    ledger.engine.dispose()
+    ledger.close()
 
 
 @pytest.fixture
-def account(ledger):
+def connection_ledger(ledger):
     source = {"type": "s3", "path": "b"}
     ledger.save(build_connection("c", source=source, target=None, project="Cats"), "test")
-    return ledger.account("c")
+    return ledger.connection_ledger("c")
 
 
 def test_ledger_is_made_once(at_once):
     assert at_once("Ledger(url).names()", "None") == [[]] * PROCESSES
 
 
-def test_released_ledger_is_brought_forward_once(at_once, database_url):
-    lay_down(VERSIONS[0], database_url)
-
-    assert at_once("Ledger(url).names()", "None") == [["reviews"]] * PROCESSES
-
-
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_sqlite_file_is_tuned_by_several_at_once(at_once, tmp_path):
-    for number in range(30):  # SQLite refuses about one in three such meetings
+    for number in range(30):  # SQLite refuses about a third of them
         opened = at_once(f"Ledger('sqlite:///{tmp_path / str(number)}').names()", "None")
 
         assert opened == [[]] * PROCESSES
@@ -122,13 +116,13 @@ def test_changes_follow_each_other(at_once, ledger):
     assert sorted(numbers) == list(range(1, PROCESSES + 1))
 
 
-def test_of_changes_to_the_same_revision_one_is_stored(at_once, account):
+def test_of_changes_to_the_same_revision_one_is_stored(at_once, connection_ledger):
     answers = at_once("ledger.save(make(number), 'test', 1)")
 
     assert sorted(map(str, answers)) == ["2", *["InvalidConnectionError"] * (PROCESSES - 1)]
 
 
-def test_lease_is_taken_by_one(at_once, account):
-    answers = at_once("ledger.account('c')._take('').fence")
+def test_lease_is_taken_by_one(at_once, connection_ledger):
+    answers = at_once(f"_take(ledger.database, {connection_ledger.id}, 'c', '').number")
 
     assert sorted(map(str, answers)) == ["1", *["LeaseError"] * (PROCESSES - 1)]

@@ -1,4 +1,4 @@
-"""A ledger that moves to another database goes on there as if it had always been there."""
+"""A ledger that was copied to another database continues there as if it had always been there."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.bench import RESULT, Bench
 
 @pytest.fixture
 def bench(tmp_path):
-    """Give a connection on SQLite that has seen everything."""
+    """Return a connection on SQLite, with records of every kind."""
     bench = Bench(f"sqlite:///{tmp_path}/old.db")
     for key in ("a.json", "\x01 b\x00.json", "ü.json"):
         bench.put(key, {"text": key})
@@ -20,58 +20,61 @@ def bench(tmp_path):
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     bench.export()
     bench.snapshot()
-    bench.account.failed("completions", "It is \x00 down.")
+    with bench.connection_ledger.acquire() as held:
+        held.health.record_failure("completions", "It is \x00 down.")
     yield bench
-    bench.ledger.engine.dispose()
+    bench.ledger.close()
 
 
 @pytest.fixture
 def target(database_url):
     target = Ledger(database_url)
     yield target
-    target.engine.dispose()
+    target.close()
 
 
 def quiet(*_):
-    """Nobody looks."""
+    """Show no progress."""
 
 
 def test_everything_is_there_and_nothing_is_done_twice(bench, target):
-    with bench.account.lease():
+    with bench.connection_ledger.acquire():
         pass
     copied = copy_ledger(bench.ledger, target, quiet)
     before = dict(bench.app.tasks), dict(bench.target.objects)
-    target.clock, target.sleep = bench.time, bench.time.sleep
-    old = bench.account
-    bench.ledger, bench.account = target, target.account(bench.name)
+    target.database.clock, target.database.sleep = bench.time, bench.time.sleep
+    old = bench.connection_ledger
+    bench.ledger, bench.connection_ledger = target, target.connection_ledger(bench.name)
 
     assert (copied["objects"], copied["tasks"], copied["completions"]) == (4, 3, 1)
-    assert bench.account.revision() == old.revision()
-    assert bench.account.health("completions") == old.health("completions")
+    assert bench.connection_ledger.settings.in_force() == old.settings.in_force()
+    assert bench.connection_ledger.health.of("completions") == old.health.of("completions")
     assert bench.reasons.keys() == {("bad.json", None)}
     assert bench.load().changes == {Change.UNCHANGED: 4}
     assert (bench.export().written, bench.snapshot().is_new) == (0, False)
     assert (bench.app.tasks, bench.target.objects) == before
-    old.ledger.engine.dispose()
+    old.database.engine.dispose()
 
 
-def test_new_connections_and_attempts_get_new_numbers(bench, target):
-    with bench.account.lease() as lease:
-        bench.account.open_attempt(lease, 1, 0, [])
+def test_new_connections_and_imports_get_new_numbers(bench, target):
+    with bench.connection_ledger.acquire() as held:
+        held.imports.begin(1, 0, [])
     copy_ledger(bench.ledger, target, quiet)
-    other = bench.account.revision().connection.model_copy(update={"name": "other"})
+    connection = bench.ledger.connection(bench.name)
+    other = connection.model_copy(update={"name": "other"})
     target.save(other, "test")
-    account = target.account("other")
-    with account.lease() as lease:
-        account.open_attempt(lease, 1, 0, [])
+    with target.acquire("other") as held:
+        held.imports.begin(1, 0, [])
 
-    assert account.id > bench.account.id
+    ledgers = [target.connection_ledger(name) for name in ("other", "reviews")]
+    assert ledgers[0].id > bench.connection_ledger.id
     assert target.names() == ["other", "reviews"]
-    assert [len(target.account(name).attempts()) for name in target.names()] == [1, 1]
+    assert [len(ledger.imports.pending()) for ledger in ledgers] == [1, 1]
 
 
 def test_ledger_at_work_is_not_copied(bench, target):
-    with bench.account.lease(), pytest.raises(LedgerError, match="stop everything first"):
+    refused = pytest.raises(LedgerError, match="Stop everything first")
+    with bench.connection_ledger.acquire(), refused:
         copy_ledger(bench.ledger, target, quiet)
 
     assert target.names() == []
@@ -80,7 +83,7 @@ def test_ledger_at_work_is_not_copied(bench, target):
 def test_ledger_with_connections_is_not_written_to(bench, target):
     copy_ledger(bench.ledger, target, quiet)
 
-    with pytest.raises(LedgerError, match="give an empty database"):
+    with pytest.raises(LedgerError, match="Use an empty database"):
         copy_ledger(bench.ledger, target, quiet)
 
 

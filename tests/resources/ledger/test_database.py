@@ -4,21 +4,22 @@ import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Barrier
 
 import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from ls_pipeline.assets.run import one_pass
+from ls_pipeline.assets.run import connection_run
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
 from ls_pipeline.resources.ledger import database as ledger_database
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.records import Quarantined
+from ls_pipeline.resources.ledger.records import LedgerUpdate, Quarantined
+from ls_pipeline.resources.ledger.schema import MIGRATING
 from ls_pipeline.resources.ledger.tables import connections
 from ls_pipeline.settings.validation import build_connection
-from tests.resources.ledger.released_ledgers import VERSIONS, lay_down
 
 CATS = build_connection("c", source={"type": "s3", "path": "b"}, target=None, project="Cats")
 
@@ -28,21 +29,21 @@ BAD = KnownObject("a", "v", 1, State.QUARANTINED)
 def open_ledger(url):
     ledger = Ledger(url)
     ledger.save(CATS, "test")
-    return ledger, ledger.account("c")
+    return ledger, ledger.connection_ledger("c")
 
 
 @pytest.fixture
 def opened(database_url):
-    ledger, account = open_ledger(database_url)
-    yield ledger, account
-    ledger.engine.dispose()
+    ledger, connection_ledger = open_ledger(database_url)
+    yield ledger, connection_ledger
+    ledger.close()
 
 
 @pytest.fixture
 def on_postgresql(postgresql):
-    ledger, account = open_ledger(postgresql)
-    yield ledger, account
-    ledger.engine.dispose()
+    ledger, connection_ledger = open_ledger(postgresql)
+    yield ledger, connection_ledger
+    ledger.close()
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+nodriver", "postgres"])
@@ -67,7 +68,7 @@ def test_wrong_password_is_refused_without_showing_it(postgresql_server, hidden)
     url = postgresql_server.url("postgres", "s3cret")
     if not hidden:
         url = url.replace(":s3cret@", "@") + "?password=s3cret"
-    with pytest.raises(LedgerError, match="see that its server runs") as failed:
+    with pytest.raises(LedgerError, match="See that its server runs") as failed:
         Ledger(url)
 
     assert "password authentication failed" in str(failed.value)
@@ -75,60 +76,60 @@ def test_wrong_password_is_refused_without_showing_it(postgresql_server, hidden)
 
 
 @pytest.mark.server
-def test_server_that_is_not_there_is_a_sentence(postgresql):
+def test_server_that_can_not_be_reached_is_a_sentence(postgresql):
     address = postgresql.rpartition("@")[2].partition("/")[0]
-    gone = postgresql.replace(address, "127.0.0.1:1")
-    with pytest.raises(LedgerError, match=r"can't be opened .*; see that its server runs"):
-        Ledger(gone)
+    absent = postgresql.replace(address, "127.0.0.1:1")
+    with pytest.raises(LedgerError, match=r"can't be opened .*\. See that its server runs"):
+        Ledger(absent)
 
 
 @pytest.mark.server
 def test_connections_that_the_server_closed_are_opened_again(postgresql_server, on_postgresql):
-    ledger, account = on_postgresql
-    postgresql_server.throw_out(ledger.engine.url.database)
+    ledger, connection_ledger = on_postgresql
+    postgresql_server.throw_out(ledger.database.engine.url.database)
 
-    assert account.revision().connection == CATS
+    assert connection_ledger.settings.in_force().connection == CATS
 
 
 @pytest.mark.server
 def test_write_that_loses_its_connection_is_a_sentence_and_not_half_done(
     postgresql_server, on_postgresql
 ):
-    ledger, account = on_postgresql
+    ledger, connection_ledger = on_postgresql
 
-    def rejections():
+    def quarantined():
         yield Quarantined("a", None, "v", "bad", "json")
-        postgresql_server.throw_out(ledger.engine.url.database)
+        postgresql_server.throw_out(ledger.database.engine.url.database)
 
-    with account.lease() as lease, pytest.raises(LedgerUnavailableError) as failed:
-        account.record(lease, finished=[BAD], rejections=rejections())
+    with connection_ledger.acquire() as held, pytest.raises(LedgerUnavailableError) as failed:
+        held.imports.record(LedgerUpdate(finished=[BAD], quarantined=quarantined()))
 
     assert "Check its database" in str(failed.value)
     assert postgresql_server.password not in str(failed.value)
-    assert list(account.known()) == []
+    assert list(connection_ledger.objects.known()) == []
 
 
 @pytest.mark.server
-def test_writer_that_sleeps_in_its_transaction_lets_go_of_the_account(on_postgresql):
-    ledger, account = on_postgresql
-    with ledger.engine.connect() as asleep:
+def test_writer_that_sleeps_in_its_transaction_locks_nothing_for_long(on_postgresql):
+    ledger, connection_ledger = on_postgresql
+    with ledger.database.engine.connect() as asleep:
         asleep.exec_driver_sql("SET idle_in_transaction_session_timeout = '200ms'")
         asleep.exec_driver_sql("UPDATE connections SET fence = 7")
-        with account.lease() as lease:
-            assert lease.fence == 1
+        with connection_ledger.acquire() as held:
+            assert held.fence.number == 1
         asleep.invalidate()
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Wait for a moment where processes wait for half a minute."""
+    """Wait for a moment for what takes half a minute elsewhere."""
     monkeypatch.setattr(ledger_database, "SQLITE_PATIENCE", 0.2)
     monkeypatch.setattr(ledger_database, "POSTGRESQL_SESSION", ("SET lock_timeout = '200ms'",))
 
 
 @contextmanager
 def held_by_another(url, statement):
-    """Have somebody else write, and not come to an end."""
+    """Write in another connection, without committing, while the block runs."""
     engine = sa.create_engine(url)
     with engine.connect() as other:
         other.exec_driver_sql(statement)
@@ -138,77 +139,84 @@ def held_by_another(url, statement):
 
 
 def test_write_that_waits_too_long_for_another_is_a_sentence_and_done_later(impatient, opened):
-    ledger, account = opened
+    ledger, connection_ledger = opened
     with (
-        account.lease() as lease,
-        held_by_another(ledger.engine.url, "UPDATE connections SET annotated = 7"),
+        connection_ledger.acquire() as held,
+        held_by_another(ledger.database.engine.url, "UPDATE connections SET annotated = 7"),
         pytest.raises(
             LedgerUnavailableError, match="another process kept it locked for too long"
-        ) as told,
+        ) as failed,
     ):
-        account.record(lease, finished=[BAD])
-    with account.lease() as lease:
-        account.record(lease, finished=[BAD])
+        held.imports.record(LedgerUpdate(finished=[BAD]))
+    with connection_ledger.acquire() as held:
+        held.imports.record(LedgerUpdate(finished=[BAD]))
 
-    assert (told.value.transient, told.value.is_busy) == (True, True)
-    assert list(account.known()) == [BAD]
+    assert (failed.value.transient, failed.value.is_busy) == (True, True)
+    assert list(connection_ledger.objects.known()) == [BAD]
 
 
 def test_opening_that_waits_too_long_for_another_is_a_sentence(impatient, database_url):
-    lay_down(VERSIONS[0], database_url)
+    statement = f"SELECT pg_advisory_xact_lock({MIGRATING})"
+    if database_url.startswith("sqlite"):
+        Path(sa.make_url(database_url).database).parent.mkdir()
+        statement = "BEGIN IMMEDIATE"
     with (
-        held_by_another(database_url, "UPDATE connections SET annotated = 7"),
-        pytest.raises(LedgerError, match=r"can't be opened .*; another process kept it"),
+        held_by_another(database_url, statement),
+        pytest.raises(
+            LedgerError, match=r"can't be opened .*\. Another process kept it for too long"
+        ),
     ):
         Ledger(database_url)
+    ledger, _ = open_ledger(database_url)
 
-    assert Ledger(database_url).names() == ["reviews"]
+    assert ledger.names() == ["c"]
+    ledger.close()
 
 
 @pytest.mark.server
-def test_two_that_wait_for_each_other_are_told_apart_in_a_sentence(on_postgresql):
+def test_of_two_that_wait_for_each_other_one_fails_in_a_sentence(on_postgresql):
     ledger, _ = on_postgresql
     ledger.save(CATS.model_copy(update={"name": "d"}), "test")
-    both = [ledger.account(name) for name in "cd"]
+    both = [ledger.connection_ledger(name).id for name in "cd"]
     meeting = Barrier(2)
 
-    def cross(one, other):
+    def cross(first, second):
         try:
-            with ledger.engine.begin() as db:
-                for account in (one, other):
-                    mine = connections.c.id == account.id
-                    db.execute(connections.update().where(mine).values(annotated=7))
-                    if account is one:
+            with ledger.database.engine.begin() as db:
+                for id_ in (first, second):
+                    row = connections.c.id == id_
+                    db.execute(connections.update().where(row).values(annotated=7))
+                    if id_ == first:
                         meeting.wait()
         except LedgerUnavailableError as error:
             return error.is_busy
         return None
 
     with ThreadPoolExecutor() as pool:
-        said = list(pool.map(cross, both, reversed(both)))
+        results = list(pool.map(cross, both, reversed(both)))
 
-    assert sorted(said, key=str) == [None, True]
+    assert sorted(results, key=str) == [None, True]
 
 
 @pytest.mark.server
 def test_we_notice_soon_that_the_servers_host_is_gone(postgresql_server, on_postgresql):
     ledger, _ = on_postgresql
-    with ledger.engine.connect() as db:
-        pid = db.connection.driver_connection.pgconn.socket
-        with socket.socket(fileno=os.dup(pid)) as ours:
-            told = [
+    with ledger.database.engine.connect() as db:
+        number = db.connection.driver_connection.pgconn.socket
+        with socket.socket(fileno=os.dup(number)) as ours:
+            options = [
                 ours.getsockopt(socket.IPPROTO_TCP, option)
                 for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_USER_TIMEOUT)
             ]
 
-    assert told == [10, 5, 30_000]
+    assert options == [10, 5, 30_000]
 
 
 @pytest.mark.server
-def test_sessions_are_told_when_to_give_up(on_postgresql):
+def test_sessions_are_set_to_give_up_in_time(on_postgresql):
     ledger, _ = on_postgresql
-    with ledger.engine.connect() as db:
-        said = [
+    with ledger.database.engine.connect() as db:
+        settings = [
             db.exec_driver_sql(f"SHOW {name}").scalar()
             for name in (
                 "idle_in_transaction_session_timeout",
@@ -220,15 +228,15 @@ def test_sessions_are_told_when_to_give_up(on_postgresql):
             )
         ]
 
-    assert said == ["20s", "40s", "10", "5", "3", "read committed"]
+    assert settings == ["20s", "40s", "10", "5", "3", "read committed"]
 
 
-def test_pass_whose_ledger_breaks_fails_with_the_ledgers_sentence(opened):
-    ledger, account = opened
-    with ledger.engine.begin() as db:
+def test_run_whose_ledger_breaks_fails_with_the_ledgers_sentence(opened):
+    ledger, _ = opened
+    with ledger.database.engine.begin() as db:
         db.exec_driver_sql("DROP TABLE health")
         db.exec_driver_sql("DROP TABLE objects")
     context = dg.build_asset_context(partition_key="c")
     broken = pytest.raises(dg.Failure, match="Check its database")
-    with broken, one_pass(context, ledger, "tasks"):
-        list(account.known())
+    with broken, connection_run(context, ledger, "tasks") as held:
+        list(held.objects.known())

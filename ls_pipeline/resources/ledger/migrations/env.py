@@ -1,4 +1,4 @@
-"""How Alembic runs what is in ``versions``: in the transaction of `ledger_schema`."""
+"""How Alembic runs ``versions``: in the transaction of `ls_pipeline.resources.ledger.schema`."""
 
 from alembic import context
 

@@ -1,0 +1,50 @@
+"""What all records of a connection have in common: how they are read, and how they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ls_pipeline.resources.ledger.upsert import upsert
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import sqlalchemy as sa
+
+    from ls_pipeline.resources.ledger.database import Database
+    from ls_pipeline.resources.ledger.lease import Fence
+
+PAGE = 1000
+"""Rows read at once."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Reads one kind of record of the connection with this id."""
+
+    database: Database
+    id: int
+
+
+@dataclass(frozen=True)
+class Writer(Records):
+    """Writes them too, behind the fence of the run that holds the connection."""
+
+    fence: Fence
+
+    def upsert(
+        self,
+        db: sa.Connection,
+        table: sa.Table,
+        rows: Iterable[dict[str, Any]],
+        *,
+        replace: bool | sa.ColumnElement[bool] = True,
+    ) -> None:
+        """Write rows; ``replace`` says whether rows with the same key are replaced, or which."""
+        upsert(db, table, [{"connection": self.id, **row} for row in rows], replace=replace)
+
+
+def columns(record: Any) -> dict[str, Any]:
+    """Return a record's fields as columns."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
