@@ -30,17 +30,17 @@ TASK_CHECKS = [BALANCE, QUARANTINE]
 
 
 def accounts_balance(
-    connection_ledger: ConnectionLedger, folder: str, done: LoadResult
+    connection_ledger: ConnectionLedger, folder: str, result: LoadResult
 ) -> dg.AssetCheckResult:
     """Compare the number of objects that the bucket listed with the ledger after the run."""
     states = connection_ledger.objects.count(folder)
     parts = {
         "loaded": states[State.LOADED],
-        "filtered": done.filtered,
+        "filtered": result.filtered,
         "quarantined": states[State.QUARANTINED],
-        "pending": done.pending + states[State.BEGUN],
+        "pending": result.pending + states[State.BEGUN],
     }
-    off = done.listed - sum(parts.values())
+    off = result.listed - sum(parts.values())
     message = "Every listed object is accounted for."
     if off:
         message = (
@@ -52,7 +52,7 @@ def accounts_balance(
         passed=off == 0,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{connection_ledger.name}: {message}",  # Dagster shows no partition of a check
-        metadata={"listed": done.listed, **parts},
+        metadata={"listed": result.listed, **parts},
     )
 
 
@@ -196,24 +196,24 @@ def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
 
 
 def snapshot_checks(
-    connection: str, done: SnapshotResult, params: TargetParams, missing: Sequence[str] = ()
+    connection: str, result: SnapshotResult, params: TargetParams, missing: Sequence[str] = ()
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results for a snapshot; ``missing`` are files that the target lost."""
     for name in _BLOCKING:
-        error = done.failed.get(name, "")
-        counts = done.counts if name == "rows_as_exported" else {}
+        error = result.failed.get(name, "")
+        counts = result.counts if name == "rows_as_exported" else {}
         yield dg.AssetCheckResult(
             check_name=name,
             passed=not error,
             severity=dg.AssetCheckSeverity.ERROR,
-            description=f"{connection}: {error or _passed(done)}",
+            description=f"{connection}: {error or _passed(result)}",
             metadata=counts,
         )
-    tally = done.manifest.tally if done.manifest else Tally()
-    before = done.before.tally if done.before else Tally()
+    tally = result.manifest.tally if result.manifest else Tally()
+    before = result.before.tally if result.before else Tally()
     skipped, agreement = _share_skipped(tally), _agreement(tally)
     warnings: dict[str, tuple[str, dict[str, float]]] = {
-        "no_class_vanished": (_vanished(tally, before) if done.manifest else "", {}),
+        "no_class_vanished": (_vanished(tally, before) if result.manifest else "", {}),
         "target_complete": (_missing(missing), {"lost": len(missing)}),
         "few_skipped": (_skipped(tally, params.skipped_at_most), {"skipped": skipped}),
         "annotators_agree": (
@@ -226,15 +226,15 @@ def snapshot_checks(
             check_name=name,
             passed=not warning,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{connection}: {warning or _passed(done)}",
+            description=f"{connection}: {warning or _passed(result)}",
             metadata=figures,
         )
 
 
-def _passed(done: SnapshotResult) -> str:
-    if done.failed:
+def _passed(result: SnapshotResult) -> str:
+    if result.failed:
         return "Nothing was published, because another check failed."
-    return "Passed." if done.is_new else "No completion changed since the last check."
+    return "Passed." if result.is_new else "No completion changed since the last check."
 
 
 def _vanished(tally: Tally, before: Tally) -> str:

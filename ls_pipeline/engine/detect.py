@@ -169,20 +169,20 @@ def wants_snapshot(status: ConnectionStatus, now: float) -> bool:
     return health.failures > 0 or snapshot_is_due(status.snapshot, connection.target, now)
 
 
-def snapshot_is_due(training: SnapshotState, target: Target, now: float) -> bool:
+def snapshot_is_due(state: SnapshotState, target: Target, now: float) -> bool:
     """Return whether completions changed, and the target's interval or schedule has passed."""
-    if training.changes == training.snapshot_changes:
+    if state.changes == state.snapshot_changes:
         return False
-    last = training.snapshot_at
+    last = state.snapshot_at
     if cron := target.params.snapshot_cron:
         from croniter import CroniterBadDateError, croniter
 
         if not last:
             return True
-        ticks = croniter(cron, datetime.fromtimestamp(last, timezone.utc))
+        schedule = croniter(cron, datetime.fromtimestamp(last, timezone.utc))
         try:
-            return bool(ticks.get_next(datetime).timestamp() <= now)
-        except CroniterBadDateError:  # its last moment has passed
+            return bool(schedule.get_next(datetime).timestamp() <= now)
+        except CroniterBadDateError:  # no later time matches
             return False
     return now >= last + timedelta(minutes=target.params.snapshot_minutes).total_seconds()
 

@@ -1,4 +1,4 @@
-"""Local copies: what a source matches, or what a target has got, below the home."""
+"""Local copies, in the home: what a source selects, or what was written to a target."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def local_copy(name: str, part: Source | Target) -> LocalCopy:
 
 
 def mirror_is_stale(ledger: ConnectionLedger, part: Source | Target) -> bool:
-    """Return whether a copy is wanted that was not finished with these settings."""
-    return part.params.create_local_copy and ledger.mirror_state(part.side) != _what(part)
+    """Return whether a local copy is wanted, and is not up to date with these settings."""
+    return part.params.create_local_copy and ledger.mirror_state(part.side) != _scope(part)
 
 
 def mark_mirror_stale(run: RunContext, part: Source | Target) -> None:
-    """Record that a run may change what there is to copy: the copy is due until it is updated."""
+    """Record that a run may change what is copied. The copy is stale until it is updated."""
     if part.params.create_local_copy:
         run.held.set_mirror_state(part.side, "")
 
@@ -38,7 +38,7 @@ def mark_mirror_stale(run: RunContext, part: Source | Target) -> None:
 def update_mirror(run: RunContext, part: Source | Target) -> CopyResult | None:
     """Bring the local copy up to date, if one is wanted.
 
-    Raises ``ExternalSystemError`` and ``LocalCopyError``; the next run continues where it stopped.
+    Raises ``ExternalSystemError`` and ``LocalCopyError``; the next run continues from there.
     """
     if not part.params.create_local_copy:
         return None
@@ -49,11 +49,12 @@ def update_mirror(run: RunContext, part: Source | Target) -> CopyResult | None:
     result = local_copy(run.name, part).update(run.bucket, _selected(part, run.bucket), advance)
     if result.refused:
         raise ExternalSystemError(" ".join(result.refused))
-    run.held.set_mirror_state(part.side, _what(part))
+    run.held.set_mirror_state(part.side, _scope(part))
     return result
 
 
-def _what(part: Source | Target) -> str:
+def _scope(part: Source | Target) -> str:
+    """Return what a copy depends on: the bucket and the filter."""
     return f"{part.root}{part.params.filter.folder} {part.params.regex}"
 
 

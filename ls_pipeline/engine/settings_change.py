@@ -82,10 +82,8 @@ def _for_tasks(connection_ledger: ConnectionLedger, before: Source, after: Sourc
         )
     if count := len(connection_ledger.objects.retryable_quarantine(new.reading)):
         yield f"{_objects(count)} in quarantine will be tried again."
-    if (
-        old.on_delete != new.on_delete == "delete"
-        and connection_ledger.objects.count()[State.REMOVED]
-    ):
+    deletes = old.on_delete != new.on_delete == "delete"
+    if deletes and connection_ledger.objects.count()[State.REMOVED]:
         yield "Tasks of objects that were removed earlier stay."
     if old.create_local_copy and not new.create_local_copy:
         yield "The local copy stays, and is no longer updated."
@@ -93,10 +91,8 @@ def _for_tasks(connection_ledger: ConnectionLedger, before: Source, after: Sourc
 
 def _for_files(connection_ledger: ConnectionLedger, before: Target, after: Target) -> Iterator[str]:
     old, new = before.params, after.params
-    if (before.root, old.prefix) != (
-        after.root,
-        new.prefix,
-    ) and connection_ledger.exports.task_ids():
+    moved = (before.root, old.prefix) != (after.root, new.prefix)
+    if moved and connection_ledger.exports.task_ids():
         yield (
             f"All completions will be written to {after.uri(new.filter.folder)}; the files in "
             f"{before.uri(old.filter.folder)} stay."

@@ -1,4 +1,4 @@
-"""Probes in parallel, some of which never return."""
+"""Probes in parallel: none delays another, even if it never returns."""
 
 import threading
 import time
