@@ -63,9 +63,7 @@ def connection_run(
 
 
 def _report_overtaken(instance: dg.DagsterInstance, held: HeldConnection, run_id: str) -> str:
-    """Report to Dagster that the run failed from which the connection was taken.
-
-    Returns what that run worked on; empty if that is unknown.
+    """Report the overtaken run to Dagster as failed; return its work, or nothing if unknown.
 
     Dagster might not find out: if a host is gone, its launcher knows only that the run started,
     and counts it among the running ones from then on.

@@ -46,7 +46,7 @@ DESCRIPTION = """
 Every object of the connection's source that its prefix and regex select, as one or more tasks
 in the Label Studio project, each exactly once. An object that can't become a task goes to
 quarantine with its reason. What a replaced or removed object means for its tasks, `on_change`
-and `on_delete` say; a task that somebody has worked on is never overwritten or deleted.
+and `on_delete` say; a task that a person has worked on is never overwritten or deleted.
 """
 
 

@@ -1,7 +1,8 @@
 """Imports batches of tasks into Label Studio, one after the other, each row exactly once.
 
 For each batch: record a pending import in the ledger, import, then record the ids and close the
-pending import. The rows for which a batch is refused go to quarantine; the rest is imported.
+pending import. If Label Studio refuses a batch, the bad rows go to quarantine and the rest is
+imported.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class ImportQueue:
             self.unfinished -= done.result()
 
     def blame_suspects(self) -> None:
-        """Quarantine the tasks on which Label Studio crashed, if it accepted other tasks."""
+        """Quarantine the tasks that made Label Studio crash, if it accepted other tasks."""
         if not self._suspects:
             return
         if not self.created:
@@ -155,7 +156,7 @@ class ImportQueue:
     def _import(self, tasks: Sequence[NewTask]) -> tuple[PendingImport | None, Sequence[TaskRow]]:
         """Import tasks; return their rows with the ids, and the pending import to close.
 
-        A refused batch is dealt with here: then there is no pending import to close.
+        A refused batch is dealt with here, and leaves no pending import to close.
         """
         if not tasks:
             return None, []

@@ -48,9 +48,9 @@ class ExportRecords(Records):
             return {row.task_id: Exported(*row) for row in db.execute(query)}
 
     def polled(self) -> RecentChanges:
-        """Return the Label Studio time up to which all is exported, and the tasks touched since.
+        """Return the Label Studio time of the last complete export, and the tasks touched since.
 
-        Before the first export the time is empty, and there are no tasks.
+        Before the first export both are empty.
         """
         c = connections.c
         query = sa.select(c.polled_to, c.polled_count, c.polled_newest).where(c.id == self.id)
@@ -119,7 +119,7 @@ class ExportWriter(ExportRecords, Writer):
     def record_polled(
         self, target: Target, polled: RecentChanges, annotated: int, annotations: int
     ) -> None:
-        """Record that everything is exported: up to which Label Studio time, and how much.
+        """Record a complete export: its Label Studio time, and what it counted.
 
         If another target was saved during the export, the next export reads everything again.
         """

@@ -31,7 +31,7 @@ class ImportRecords(Records):
     """Imports whose outcome is open."""
 
     def pending(self) -> list[PendingImport]:
-        """Return the imports whose outcome is not recorded or in doubt, oldest first."""
+        """Return the imports whose outcome is open, oldest first."""
         query = sa.select(pending_imports).where(pending_imports.c.connection == self.id)
         with self.database.engine.connect() as db:
             rows = db.execute(query.order_by(pending_imports.c.id)).all()
@@ -49,7 +49,7 @@ class ImportRecords(Records):
         ]
 
     def has_pending_due(self) -> bool:
-        """Return whether an import is open, or one in doubt is due for a search."""
+        """Return whether an import has no outcome yet, or is due for another search."""
         c = pending_imports.c
         due = sa.select(c.id).where(c.connection == self.id, c.recheck_at <= self.database.now())
         with self.database.engine.connect() as db:
@@ -75,7 +75,7 @@ class ImportWriter(ImportRecords, Writer):
         return PendingImport(int(key[0]), project_id, above, tuple(rows), now)
 
     def keep_pending(self, pending: PendingImport) -> None:
-        """Schedule the next search for tasks that may still arrive; after the last, give up."""
+        """Schedule the next search for late tasks; after the last search, forget the import."""
         now, this = self.database.now(), pending_imports.c.id == pending.id
         if now < pending.recheck_at:
             return

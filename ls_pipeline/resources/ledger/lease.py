@@ -161,7 +161,7 @@ def is_dead(holder: str) -> bool:
 
 
 def _machine() -> str:
-    """Return a name for the scope in which process ids are unique: host, boot, PID namespace.
+    """Return a name for this host, its boot and PID namespace: process ids are unique in it.
 
     Hosts that share a ledger may have the same name, and namespaces the same number.
     """

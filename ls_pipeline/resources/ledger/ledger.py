@@ -204,7 +204,7 @@ class Ledger:
         if any(filled):
             error = (
                 "It exists with another source bucket or project, whose tasks are loaded; "
-                "give this one another name, or remove that one first."
+                "choose another name, or remove that connection first."
             )
             raise InvalidConnectionError(name, [error])
         db.execute(projects.delete().where(projects.c.connection == row.id))

@@ -78,7 +78,7 @@ class ObjectRecords(Records):
     def range_boundaries(self, select: Filter, after: str = "") -> list[RangeBoundary]:
         """Return where a listing can be cut after a key, within the filter's folder.
 
-        Fingerprints are returned only for the filter with which the ranges were compared.
+        Fingerprints are returned only if the ranges were compared with the same filter.
         """
         c = range_boundaries.c
         query = sa.select(c.key, c.fingerprint, c.listed, c.filtered, connections.c.compared_with)

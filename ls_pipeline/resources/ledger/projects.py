@@ -24,7 +24,7 @@ class ProjectRecords(Records):
             return {row.number: row.project_id for row in db.execute(query.order_by(c.number))}
 
     def seen(self) -> dict[int, int]:
-        """Return each project's highest task id up to which all of our tasks are known."""
+        """Return each project's low-water mark: all of our tasks up to this id are known."""
         c = projects.c
         query = sa.select(c.project_id, c.seen).where(c.connection == self.id)
         with self.database.engine.connect() as db:
