@@ -1,4 +1,4 @@
-"""What a failure of a cloud's client library means to us: the same sentences for every cloud."""
+"""What failures of the clouds' client libraries mean, in the same sentences for every cloud."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Service(NamedTuple):
     """What to do if access is refused."""
     address: str
     """The setting that holds the service's address."""
-    setting: str
+    setting: str = "it"
     """What to correct if the client refuses a value of ours."""
 
 

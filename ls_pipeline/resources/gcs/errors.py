@@ -23,17 +23,9 @@ if TYPE_CHECKING:
 
     Row = tuple[tuple[type[Exception], ...], Callable[[Any, Service], Failure]]
 
-GCS = Service(
-    "GCS",
-    "Check the credentials and their roles.",
-    "STORAGE_EMULATOR_HOST, if set",
-    "it",
-)
+GCS = Service("GCS", "Check the credentials and their roles.", "STORAGE_EMULATOR_HOST, if set")
 PUBSUB = Service(
-    "Pub/Sub",
-    "Grant the account roles/pubsub.subscriber on it.",
-    "PUBSUB_EMULATOR_HOST, if set",
-    "it",
+    "Pub/Sub", "Grant the account roles/pubsub.subscriber on it.", "PUBSUB_EMULATOR_HOST, if set"
 )
 
 CREDENTIALS_HINT = (
@@ -79,7 +71,7 @@ def _exceptions() -> tuple[Row, ...]:
 
 
 def _refusal(error: Any, service: Service) -> Failure:
-    """Return what a service means that answered with an error."""
+    """Return what an error that a service answered means."""
     from google.api_core import exceptions as api
 
     reason = _words(error)

@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 
     Row = tuple[tuple[type[Exception], ...], Callable[[Service, str], Failure]]
 
-S3 = Service(
-    "S3", "Check the credentials and their policy.", "endpoint_url or AWS_ENDPOINT_URL", "it"
-)
+S3 = Service("S3", "Check the credentials and their policy.", "endpoint_url or AWS_ENDPOINT_URL")
 SQS = Service(
     "SQS",
     "Allow the credentials sqs:ReceiveMessage and sqs:DeleteMessage on it.",
     "the queue's URL",
-    "it",
 )
 STS = Service(
     "STS",
@@ -93,6 +90,21 @@ _CODES = (
 _REFUSALS = {code: (meaning, hint) for meaning, hint, codes in _CODES for code in codes.split()}
 """Error codes of AWS, without the prefix of SQS and the suffix "Exception"."""
 
+_CREDENTIALS_ERRORS = (
+    "ConfigNotFound",
+    "ConfigParseError",
+    "CredentialRetrievalError",
+    "InvalidConfigError",
+    "LoginError",  # not in every version
+    "MetadataRetrievalError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "RefreshWithMFAUnsupportedError",
+    "SSOError",
+    "TokenRetrievalError",
+    "UnknownCredentialError",
+)
+
 
 class CredentialsError(Exception):
     """Credentials are unusable; raised through botocore, which asks for them."""
@@ -131,7 +143,7 @@ def handled() -> tuple[type[Exception], ...]:
 
 @cache
 def _exceptions() -> tuple[Row, ...]:
-    """Return what the other exceptions mean; the first row that matches counts."""
+    """Return what exceptions without an answer mean; the first row that matches counts."""
     import botocore.exceptions as aws
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
@@ -144,20 +156,7 @@ def _exceptions() -> tuple[Row, ...]:
             ),
         ),
         (
-            (
-                aws.ConfigNotFound,
-                aws.ConfigParseError,
-                aws.CredentialRetrievalError,
-                aws.InvalidConfigError,
-                aws.LoginError,
-                aws.MetadataRetrievalError,
-                aws.PartialCredentialsError,
-                aws.ProfileNotFound,
-                aws.RefreshWithMFAUnsupportedError,
-                aws.SSOError,
-                aws.TokenRetrievalError,
-                aws.UnknownCredentialError,
-            ),
+            tuple(getattr(aws, name) for name in _CREDENTIALS_ERRORS if hasattr(aws, name)),
             lambda _service, words: Failure(Meaning.ACCESS, words, CREDENTIALS_HINT),
         ),
         ((aws.HTTPClientError, aws.ConnectionError), no_answer),
@@ -174,9 +173,7 @@ def _exceptions() -> tuple[Row, ...]:
         (
             (aws.NoRegionError,),
             lambda _service, _words: Failure(
-                Meaning.SETTING,
-                "no region is known",
-                "Set region_name or AWS_DEFAULT_REGION.",
+                Meaning.SETTING, "no region is known", "Set region_name or AWS_DEFAULT_REGION."
             ),
         ),
         ((aws.BotoCoreError,), wrong_setting),
@@ -186,7 +183,7 @@ def _exceptions() -> tuple[Row, ...]:
 
 
 def _refusal(response: dict[str, Any], service: Service) -> Failure:
-    """Return what a service means that answered with an error."""
+    """Return what an error that a service answered means."""
     error, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, message = str(error.get("Code", "")), str(error.get("Message") or "")
     status = meta.get("HTTPStatusCode", 0)
