@@ -1,4 +1,4 @@
-"""A bucket in memory: honest, and held to the same suite as the real ones."""
+"""A bucket in memory that passes the same suite as the real ones."""
 
 from __future__ import annotations
 

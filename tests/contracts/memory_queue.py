@@ -1,4 +1,4 @@
-"""A queue in memory: honest, and held to the same suite as the real ones."""
+"""A queue in memory that passes the same suite as the real ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ls_pipeline.domain.events import Message
 from ls_pipeline.resources.s3.sqs import arn_of
 
 HIDDEN_SECONDS = 2.0
-"""How long a message that was given out is not given out again."""
+"""Time after which an unacknowledged message is delivered again."""
 
 
 class MemoryQueue:

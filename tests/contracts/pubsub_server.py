@@ -1,7 +1,7 @@
-"""Pub/Sub as far as a subscription goes, over gRPC, with Google's own messages.
+"""The subscription side of Pub/Sub, over gRPC, with Google's own messages.
 
-Google's emulator is a Java program that no registry has. This speaks the protocol of the real
-service on the wire: what it does with it is ours, and no proof of what Google does.
+Google's emulator is a Java program that no package registry offers. This server speaks the real
+service's protocol; its behaviour is our own, and does not prove anything about Google's.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
 ACK_SECONDS = 2.0
-"""After which a message that was not acknowledged comes again; Google's least is 10."""
+"""Time after which an unacknowledged message is delivered again; Google's minimum is 10."""
 
 SUBSCRIBER = "google.pubsub.v1.Subscriber"
 PUBLISHER = "google.pubsub.v1.Publisher"
 
 
 class PubSub:
-    """Topics of the same name as their one subscription."""
+    """Topics, each with one subscription of the same name."""
 
     def __init__(self):
         self.subscriptions = {}
         self.refuses = None
-        """A gRPC status that every request is answered with, if any."""
+        """The gRPC status of every answer, if it is set."""
         self.address = ""
         self._ids = itertools.count(1)
         self._lock = threading.Condition()

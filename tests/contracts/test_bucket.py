@@ -531,6 +531,18 @@ def test_s3_illegal_name_is_an_error(environment):
         list(S3Buckets(endpoint_url="http://127.0.0.1:9").open("a b").pages())
 
 
+def test_s3_bucket_that_notifies_a_queue_is_recognized(faulty_s3, fake_server):
+    arn = "arn:aws:sqs:eu-west-1:123456789012:labels"
+    events = "".join(f"<Event>s3:Object{name}:*</Event>" for name in ("Created", "Removed"))
+    fake_server.answer = Answer(
+        f"<NotificationConfiguration><QueueConfiguration><Queue>{arn}</Queue>{events}"
+        "</QueueConfiguration></NotificationConfiguration>".encode()
+    )
+
+    assert faulty_s3.check_notifications(arn, "a/").state == "ok"
+    assert faulty_s3.check_notifications(f"{arn}-other", "a/").state == "warning"
+
+
 # -- GCS alone ----------------------------------------------------------------------------
 
 
@@ -629,3 +641,14 @@ def test_gcs_refusal_says_what_to_do(faulty_gcs, fake_server, status, error, adv
 def test_gcs_illegal_name_is_an_error(faulty_gcs):
     with pytest.raises(BucketError, match="start and end with a number or letter"):
         GCSBuckets(project="p").open("_b").get("k")
+
+
+def test_gcs_bucket_that_notifies_a_topic_is_recognized(faulty_gcs, fake_server):
+    topic = "projects/project/topics/labels"
+    notification = {"id": "1", "topic": f"//pubsub.googleapis.com/{topic}"}
+    fake_server.answer = Answer(
+        json.dumps({"items": [notification]}).encode(), headers={"content-type": "application/json"}
+    )
+
+    assert faulty_gcs.check_notifications(topic, "a/").state == "ok"
+    assert faulty_gcs.check_notifications(f"{topic}-other", "a/").state == "warning"

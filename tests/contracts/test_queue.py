@@ -27,7 +27,13 @@ numbers = itertools.count()
 
 def memory(_request):
     queue, absent = MemoryQueue(hidden=0.7), MemoryQueue(exists=False)
-    return SimpleNamespace(queue=queue, send=queue.send, absent=absent, hidden=queue.hidden)
+    return SimpleNamespace(
+        queue=queue,
+        send=queue.send,
+        absent=absent,
+        hidden=queue.hidden,
+        destination="arn:aws:sqs:us-east-1::memory",
+    )
 
 
 def sqs(request):
@@ -41,11 +47,13 @@ def sqs(request):
     url = client.create_queue(
         QueueName=f"queue-{next(numbers)}", Attributes={"VisibilityTimeout": f"{hidden:.0f}"}
     )["QueueUrl"]
+    attributes = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     return SimpleNamespace(
         queue=SQSQueue(url),
         send=lambda body: client.send_message(QueueUrl=url, MessageBody=body),
         absent=SQSQueue(f"{url}-absent"),
         hidden=hidden,
+        destination=attributes["Attributes"]["QueueArn"],
     )
 
 
@@ -69,12 +77,15 @@ def on_google(request):
     name = f"projects/p/subscriptions/queue-{next(numbers)}"
     queue, publisher = PubSubQueue(server.create(name)), Client()
 
+    topic = name.replace("/subscriptions/", "/topics/")
+
     def send(body, **attributes):
-        topic = name.replace("/subscriptions/", "/topics/")
         publisher.publish(topic, body.encode(), **attributes).result(10)
 
     absent = PubSubQueue(f"{name}-absent")
-    return SimpleNamespace(queue=queue, send=send, absent=absent, hidden=ACK_SECONDS)
+    return SimpleNamespace(
+        queue=queue, send=send, absent=absent, hidden=ACK_SECONDS, destination=topic
+    )
 
 
 @pytest.fixture(
@@ -127,6 +138,10 @@ def test_probe_takes_nothing_out(place):
     place.queue.probe()
 
     assert bodies(place.queue.receive(10, 1.0)) == ["one"]
+
+
+def test_destination_is_what_a_bucket_has_to_notify(place):
+    assert place.queue.destination() == place.destination
 
 
 @pytest.mark.parametrize("use", ["receive", "acknowledge", "probe"])

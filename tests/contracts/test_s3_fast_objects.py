@@ -1,4 +1,4 @@
-"""Objects that are read and written without botocore, or with it if necessary."""
+"""Objects that are read and written without botocore, and with it if necessary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a connection says of its S3 bucket: endpoint, region, role, key."""
+"""A connection's options for its S3 bucket: endpoint, region, role, key."""
 
 from __future__ import annotations
 

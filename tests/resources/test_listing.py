@@ -24,7 +24,7 @@ few = st.text("ab/\x00é😀", min_size=1, max_size=3)
 
 
 class Store:
-    """Lists ``keys`` in pages of ``size``, the ones at ``empty`` places without an object."""
+    """Lists ``keys`` in pages of ``size``; a page at an index in ``empty`` has no object."""
 
     def __init__(self, names, size=1000, empty=()):
         self.keys, self.size, self.empty = sorted(names, key=str.encode), size, empty

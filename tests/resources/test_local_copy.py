@@ -20,7 +20,7 @@ from tests.engine.test_load import Wrapped
 
 
 class Killed(BaseException):
-    """No `except` of ours may catch it, as none catches SIGKILL."""
+    """Passes every `except` in our code, as SIGKILL does."""
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_full_disk_is_not_a_network_error(copy, bucket):
 
 
 class Doom:
-    """Counts steps, and ends everything at one of them."""
+    """Counts steps, and raises `Killed` at one of them."""
 
     def __init__(self, at=None):
         self.at, self.steps, self._numbers = at, 0, itertools.count(1)
