@@ -1,4 +1,4 @@
-"""Stop a pass at every call that leaves the process, before and after it; then run it again."""
+"""Kill a run before and after every call that leaves the process; then repeat the run."""
 
 from collections import Counter
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ pytestmark = pytest.mark.slow
 
 READS = {"in_force", "database", "now", "name", "id", "of", "uri", "scheme"}
 SECTIONS = {"settings", "health", "projects", "objects", "imports", "exports"}
-"""Of a held connection: calls to them are calls of the ledger."""
+"""Parts of a held connection; their calls are calls to the ledger."""
 
 
 class Killed(BaseException):
-    """No `except` of ours may catch it, as none catches SIGKILL."""
+    """A stand-in for SIGKILL, which the pipeline must not catch."""
 
 
-class Doom:
-    """Counts calls, and ends everything at one of them."""
+class Killer:
+    """Counts the calls to the parts that it wraps, and raises ``Killed`` at one of them."""
 
     def __init__(self, at=None):
         self.at = at
@@ -30,36 +30,36 @@ class Doom:
         if self.calls == self.at:
             raise Killed
 
-    def over(self, part):
-        return _Doomed(part, self)
+    def wrap(self, part):
+        return _KilledPart(part, self)
 
 
-class _Doomed:
-    def __init__(self, part, doom):
-        self._part, self._doom = part, doom
+class _KilledPart:
+    def __init__(self, part, killer):
+        self._part, self._killer = part, killer
 
     def __getattr__(self, name):
-        found = getattr(self._part, name)
+        attribute = getattr(self._part, name)
         if name in SECTIONS:
-            return _Doomed(found, self._doom)
-        if name in READS or not callable(found):
-            return found
+            return _KilledPart(attribute, self._killer)
+        if name in READS or not callable(attribute):
+            return attribute
 
-        def call(*args, **how):
-            self._doom.step()
-            answer = found(*args, **how)
-            self._doom.step()
-            return answer
+        def call(*args, **kwargs):
+            self._killer.step()
+            result = attribute(*args, **kwargs)
+            self._killer.step()
+            return result
 
         return call
 
 
-def first_load(bench, doom):
-    bench.load(doom.over(bench.bucket), app=doom.over(bench.app), wrap=doom.over)
+def first_load(bench, killer):
+    bench.load(killer.wrap(bench.bucket), app=killer.wrap(bench.app), wrap=killer.wrap)
 
 
-def first_export(bench, doom):
-    bench.export(doom.over(bench.target), app=doom.over(bench.app), wrap=doom.over)
+def first_export(bench, killer):
+    bench.export(killer.wrap(bench.target), app=killer.wrap(bench.app), wrap=killer.wrap)
 
 
 def fill(bench):
@@ -83,7 +83,7 @@ def deletion(bench):
     bench.put("a.json", [{"text": "0"}])
 
 
-def otherwise(bench):
+def read_as_blobs(bench):
     fill(bench)
     bench.load()
     bench.set(use_blob_urls=True)
@@ -118,7 +118,7 @@ CASES = {
     "first load": (fill, first_load),
     "changes and removals": (change, first_load),
     "tasks deleted": (deletion, first_load),
-    "quarantine freed": (otherwise, first_load),
+    "quarantine released": (read_as_blobs, first_load),
     "first load of two projects": (fill_two_projects, first_load),
     "first export": (label, first_export),
     "relabeled": (relabel, first_export),
@@ -126,20 +126,17 @@ CASES = {
 }
 
 
-def world(bench):
-    rows = {
-        key: bench.connection_ledger.objects.rows_of(key)
-        for key in ("a.json", "b.json", "c.json", "d.json")
-    }
-    ledger = {(key, row) for key, found in rows.items() for row in found}
+def end_state(bench):
+    keys = ("a.json", "b.json", "c.json", "d.json")
+    ledger = {(key, row) for key in keys for row in bench.connection_ledger.objects.rows_of(key)}
     assert ledger == set(bench.tasks) | bench.deleted
-    in_projects = Counter(task["project"] for task in bench.app.tasks.values())
+    project_sizes = Counter(task["project"] for task in bench.app.tasks.values())
     assert set(bench.app.projects) == set(bench.connection_ledger.projects.ids().values())
-    return bench.tasks, set(bench.reasons), set(bench.target.objects), in_projects
+    return bench.tasks, set(bench.reasons), set(bench.target.objects), project_sizes
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pass_stopped_anywhere_and_run_again_ends_as_if_never_stopped(case, database_url):
+def test_run_killed_anywhere_and_repeated_ends_the_same(case, database_url):
     prepare, run = CASES[case]
 
     @contextmanager
@@ -149,15 +146,15 @@ def test_pass_stopped_anywhere_and_run_again_ends_as_if_never_stopped(case, data
         yield bench
         bench.ledger.close()
 
-    doom = Doom()
+    killer = Killer()
     with prepared("undisturbed") as undisturbed:
-        run(undisturbed, doom)
-        expected = world(undisturbed)
+        run(undisturbed, killer)
+        expected = end_state(undisturbed)
 
-    assert doom.calls > 10
-    for at in range(1, doom.calls + 1):
+    assert killer.calls > 10
+    for at in range(1, killer.calls + 1):
         with prepared(f"killed-{at}") as bench:
             with pytest.raises(Killed):
-                run(bench, Doom(at))
-            run(bench, Doom())
-            assert world(bench) == expected, f"stopped at call {at}"
+                run(bench, Killer(at))
+            run(bench, Killer())
+            assert end_state(bench) == expected, f"killed at call {at}"

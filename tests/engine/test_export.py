@@ -21,7 +21,7 @@ def labeled(bench):
     return bench
 
 
-def moment(time):
+def timestamp(time):
     return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -29,7 +29,7 @@ def documents(bench):
     return {key: json.loads(body) for key, body in bench.target.objects.items()}
 
 
-def test_completions_are_written_one_file_a_task(labeled):
+def test_completions_are_written_as_one_file_per_task(labeled):
     labeled.export()
     a, b = labeled.task_id("a.json"), labeled.task_id("b.json")
 
@@ -39,69 +39,69 @@ def test_completions_are_written_one_file_a_task(labeled):
 
 def test_exporting_twice_writes_once(labeled):
     labeled.export()
-    again = labeled.export(target=Wrapped(labeled.target, put=None))
+    second = labeled.export(target=Wrapped(labeled.target, put=None))
 
-    assert (again.written, again.unchanged) == (0, 0)
+    assert (second.written, second.unchanged) == (0, 0)
 
 
-def test_export_that_follows_at_once_lists_nothing(labeled):
+def test_immediate_second_export_lists_nothing(labeled):
     labeled.export()
     labeled.export(app=Wrapped(labeled.app, task_states=None))
     labeled.app.annotate(labeled.task_id("a.json"), RESULT)
-    done = labeled.export()
+    result = labeled.export()
     labeled.export(app=Wrapped(labeled.app, task_states=None))
 
-    assert done.written == 1
+    assert result.written == 1
 
 
-def test_labels_of_which_label_studio_lost_count_are_exported_and_told(labeled):
+def test_uncounted_labels_are_exported_and_reported(labeled):
     a, c = labeled.task_id("a.json"), labeled.task_id("c.json")
     labeled.export()
     labeled.app.counts = False
     labeled.app.annotate(c, RESULT)
     labeled.app.annotate(a, RESULT)
-    done = labeled.export()
-    again = labeled.export(has_changed=True)
+    result = labeled.export()
+    second = labeled.export(has_changed=True)
 
-    assert (done.written, done.deleted, done.uncounted) == (2, 0, [c])
-    assert (again.selected, again.deleted, again.uncounted) == (0, 0, [c])
+    assert (result.written, result.deleted, result.uncounted) == (2, 0, [c])
+    assert (second.selected, second.deleted, second.uncounted) == (0, 0, [c])
     assert len(documents(labeled)[f"{c}.json"]["annotations"]) == 1
 
 
-def test_label_of_lost_count_that_comes_during_an_export_is_asked_for(labeled, instance):
+def test_uncounted_label_during_an_export_requests_a_run(labeled, instance):
     labeled.app.counts = False
     c = labeled.task_id("c.json")
 
-    def annotate_c(*asked):
+    def annotate_c(*arguments):
         if not labeled.app.tasks[c]["annotations"]:
             labeled.app.annotate(c, RESULT)
-        return labeled.target.put(*asked)
+        return labeled.target.put(*arguments)
 
     labeled.export(target=Wrapped(labeled.target, put=annotate_c))
-    look = completions_tick(dg.build_sensor_context(instance=instance), labeled.ledger, labeled.app)
+    tick = completions_tick(dg.build_sensor_context(instance=instance), labeled.ledger, labeled.app)
 
-    assert len(look.run_requests) == 1
+    assert len(tick.run_requests) == 1
 
 
-def test_label_that_is_being_given_is_no_miscount(labeled):
+def test_label_being_submitted_is_not_reported_as_uncounted(labeled):
     c = labeled.task_id("c.json")
     labeled.app.annotate(c, RESULT)
-    seen = iter([[c], []])
-    done = labeled.export(app=Wrapped(labeled.app, uncounted_tasks=lambda *_: next(seen)))
+    uncounted = iter([[c], []])
+    result = labeled.export(app=Wrapped(labeled.app, uncounted_tasks=lambda *_: next(uncounted)))
 
-    assert (done.written, done.uncounted) == (3, [])
+    assert (result.written, result.uncounted) == (3, [])
 
 
-def test_export_that_a_sensor_saw_a_difference_for_lists(labeled):
+def test_export_requested_by_a_sensor_lists_the_tasks(labeled):
     labeled.export()
     listed = []
-    app = Wrapped(labeled.app, task_states=lambda *asked: listed.append(asked) or iter(()))
+    app = Wrapped(labeled.app, task_states=lambda *arguments: listed.append(arguments) or iter(()))
     labeled.export(app=app, has_changed=True)
 
     assert len(listed) == 1
 
 
-def test_clock_of_label_studio_that_is_set_back_hides_no_label(labeled):
+def test_label_studio_clock_set_back_hides_no_label(labeled):
     labeled.export()
     back = (datetime.now(timezone.utc) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     c = labeled.app.tasks[labeled.task_id("c.json")]
@@ -114,51 +114,51 @@ def test_clock_of_label_studio_that_is_set_back_hides_no_label(labeled):
 
 
 @pytest.mark.parametrize("later", [timedelta(), timedelta(minutes=5)])
-def test_label_is_found_however_long_after_the_clock_was_set_back(labeled, later):
+def test_label_is_exported_whenever_the_clock_was_set_back(labeled, later):
     labeled.export()
     back = datetime.now(timezone.utc) - timedelta(hours=1)
     a, c = (labeled.app.tasks[labeled.task_id(f"{key}.json")] for key in "ac")
     labeled.app.annotate(c["id"], RESULT)
     labeled.app.edit(a["id"], [])
-    a["updated_at"] = c["updated_at"] = moment(back)
-    done = labeled.export(app=Wrapped(labeled.app, now=lambda: moment(back + later)))
+    a["updated_at"] = c["updated_at"] = timestamp(back)
+    result = labeled.export(app=Wrapped(labeled.app, now=lambda: timestamp(back + later)))
 
-    assert done.written == 2
+    assert result.written == 2
 
 
-def test_label_that_was_overlooked_is_found_with_the_next_one(labeled):
+def test_missed_label_is_exported_with_the_next_one(labeled):
     labeled.export()
     b, c = (labeled.app.tasks[labeled.task_id(f"{key}.json")] for key in "bc")
     labeled.app.annotate(c["id"], RESULT)
-    c["updated_at"] = moment(datetime.now(timezone.utc) - timedelta(hours=1))
+    c["updated_at"] = timestamp(datetime.now(timezone.utc) - timedelta(hours=1))
     labeled.app.annotate(b["id"], RESULT)
     labeled.export()
 
     assert documents(labeled).keys() == {f"{labeled.task_id(f'{key}.json')}.json" for key in "abc"}
 
 
-def test_overtaken_export_leaves_what_the_newer_one_wrote(labeled):
-    number, deleted = labeled.task_id("a.json"), labeled.task_id("b.json")
+def test_overtaken_export_leaves_the_newer_files_alone(labeled):
+    task_id, deleted = labeled.task_id("a.json"), labeled.task_id("b.json")
 
-    def sleep(*asked):
+    def sleep(*arguments):
         if not slept:
-            slept.append(asked)
+            slept.append(arguments)
             labeled.time.sleep(3600)  # its lease runs out
-            labeled.app.edit(number, [])
+            labeled.app.edit(task_id, [])
             labeled.app.delete_task(deleted)
             labeled.export()
-        return labeled.target.put(*asked)
+        return labeled.target.put(*arguments)
 
     slept = []
     with pytest.raises(LeaseLostError):
         labeled.export(target=Wrapped(labeled.target, put=sleep))
 
-    assert documents(labeled)[f"{number}.json"]["annotations"][0]["result"] == []
+    assert documents(labeled)[f"{task_id}.json"]["annotations"][0]["result"] == []
     assert documents(labeled).get(f"{deleted}.json", {"deleted": True})["deleted"]
     assert labeled.export().written == 0
 
 
-def test_target_that_is_set_otherwise_during_an_export_is_looked_at_anew(labeled):
+def test_target_changed_during_an_export_is_exported_again(labeled):
     a, b = (labeled.task_id(f"{key}.json") for key in "ab")
     labeled.set(target={"regex": rf"{a}\.json"})
 
@@ -172,12 +172,12 @@ def test_target_that_is_set_otherwise_during_an_export_is_looked_at_anew(labeled
     assert set(documents(labeled)) == {f"{a}.json", f"{b}.json"}
 
 
-def test_label_that_shows_up_late_as_another_goes_is_found_in_the_end(labeled, monkeypatch):
+def test_late_label_hidden_by_a_deletion_is_exported(labeled, monkeypatch):
     a, b, c = (labeled.app.tasks[labeled.task_id(f"{key}.json")] for key in "abc")
     c["updated_at"] = "2020-01-01T00:00:00.000000Z"
     labeled.export()
-    number = labeled.app.annotate(c["id"], RESULT)
-    c["updated_at"] = a["updated_at"]  # it was begun before the export, and stored after it
+    annotation = labeled.app.annotate(c["id"], RESULT)
+    c["updated_at"] = a["updated_at"]  # submitted before the export, and stored after it
     labeled.app.delete_task(a["id"])
     at_once = labeled.export()
     monkeypatch.setattr(export, "SAME_FOR", timedelta())
@@ -185,76 +185,76 @@ def test_label_that_shows_up_late_as_another_goes_is_found_in_the_end(labeled, m
 
     assert b["updated_at"] > c["updated_at"]
     assert (at_once.written, later.written) == (0, 1)
-    assert documents(labeled)[f"{c['id']}.json"]["annotations"][0]["id"] == number
+    assert documents(labeled)[f"{c['id']}.json"]["annotations"][0]["id"] == annotation
 
 
-def test_another_annotation_is_written_again(labeled):
+def test_another_annotation_rewrites_the_document(labeled):
     labeled.export()
     labeled.app.annotate(labeled.task_id("a.json"), RESULT)
-    done = labeled.export()
+    result = labeled.export()
 
-    assert done.written == 1
+    assert result.written == 1
 
 
 def test_deleted_annotation_empties_the_document(labeled):
     labeled.export()
-    number = labeled.task_id("a.json")
-    labeled.app.delete_annotation(labeled.app.tasks[number]["annotations"][0]["id"])
-    done = labeled.export()
+    task_id = labeled.task_id("a.json")
+    labeled.app.delete_annotation(labeled.app.tasks[task_id]["annotations"][0]["id"])
+    result = labeled.export()
 
-    assert (done.emptied, documents(labeled)[f"{number}.json"]["annotations"]) == (1, [])
+    assert (result.emptied, documents(labeled)[f"{task_id}.json"]["annotations"]) == (1, [])
 
 
 def test_deleted_task_becomes_a_tombstone_once(labeled):
     labeled.export()
-    number = labeled.task_id("a.json")
-    labeled.app.delete_task(number)
-    done = labeled.export()
-    again = labeled.export(target=Wrapped(labeled.target, put=None))
+    task_id = labeled.task_id("a.json")
+    labeled.app.delete_task(task_id)
+    result = labeled.export()
+    second = labeled.export(target=Wrapped(labeled.target, put=None))
 
-    assert (done.deleted, again.deleted) == (1, 0)
-    assert documents(labeled)[f"{number}.json"] == {
-        "id": number,
+    assert (result.deleted, second.deleted) == (1, 0)
+    assert documents(labeled)[f"{task_id}.json"] == {
+        "id": task_id,
         "deleted": True,
         "annotations": [],
     }
 
 
-def test_deletion_beside_a_new_label_is_not_overlooked(labeled):
+def test_deletion_and_new_label_are_both_exported(labeled):
     labeled.export()
-    number = labeled.task_id("a.json")
-    labeled.app.delete_task(number)
+    task_id = labeled.task_id("a.json")
+    labeled.app.delete_task(task_id)
     labeled.app.annotate(labeled.task_id("c.json"), RESULT)
-    done = labeled.export()
+    result = labeled.export()
 
-    assert (done.deleted, done.written) == (1, 1)
+    assert (result.deleted, result.written) == (1, 1)
 
 
-def test_task_that_was_never_exported_leaves_no_tombstone(labeled):
+def test_deleted_task_without_an_export_leaves_no_tombstone(labeled):
     labeled.export()
-    number = labeled.task_id("c.json")
-    labeled.app.delete_task(number)
+    task_id = labeled.task_id("c.json")
+    labeled.app.delete_task(task_id)
     labeled.export()
 
-    assert f"{number}.json" not in documents(labeled)
+    assert f"{task_id}.json" not in documents(labeled)
 
 
-@pytest.mark.parametrize("what", ["task", "annotation"])
-def test_with_delete_the_file_goes_with_the_task_or_its_last_annotation(labeled, what):
+@pytest.mark.parametrize("deleted", ["task", "annotation"])
+def test_delete_param_deletes_the_file(labeled, deleted):
     labeled.set(target={"delete": True})
     labeled.export()
-    number = labeled.task_id("a.json")
-    if what == "task":
-        labeled.app.delete_task(number)
+    task_id = labeled.task_id("a.json")
+    if deleted == "task":
+        labeled.app.delete_task(task_id)
     else:
-        labeled.app.delete_annotation(labeled.app.tasks[number]["annotations"][0]["id"])
+        labeled.app.delete_annotation(labeled.app.tasks[task_id]["annotations"][0]["id"])
     labeled.export()
     labeled.export(target=Wrapped(labeled.target, put=None))
 
     assert set(documents(labeled)) == {f"{labeled.task_id('b.json')}.json"}
 
 
-def test_deleted_project_fails_the_pass_and_touches_no_file(labeled):
+def test_deleted_project_fails_the_export_and_changes_nothing(labeled):
     labeled.export()
     before = dict(labeled.target.objects)
     labeled.app.projects.clear()
@@ -264,35 +264,35 @@ def test_deleted_project_fails_the_pass_and_touches_no_file(labeled):
     assert labeled.target.objects == before
 
 
-def test_new_target_prefix_writes_everything_there(labeled):
+def test_new_target_prefix_gets_all_completions(labeled):
     labeled.export()
     labeled.set(target={"prefix": "v2"})
-    done = labeled.export()
+    result = labeled.export()
 
-    number = labeled.task_id("a.json")
-    assert (done.written, f"v2/{number}.json" in labeled.target.objects) == (2, True)
+    task_id = labeled.task_id("a.json")
+    assert (result.written, f"v2/{task_id}.json" in labeled.target.objects) == (2, True)
 
 
 def test_target_regex_selects_what_is_written(labeled):
-    number = labeled.task_id("a.json")
-    labeled.set(target={"regex": rf"{number}\.json"})
+    task_id = labeled.task_id("a.json")
+    labeled.set(target={"regex": rf"{task_id}\.json"})
     labeled.export()
 
-    assert set(documents(labeled)) == {f"{number}.json"}
+    assert set(documents(labeled)) == {f"{task_id}.json"}
 
 
-def test_failed_upload_is_not_counted_and_written_next_time(labeled):
+def test_failed_upload_is_not_counted_and_is_repeated(labeled):
     def fail(*_):
         raise BucketUnavailableError("s3://labels/1.json", "down")
 
     with pytest.raises(BucketUnavailableError):
         labeled.export(target=Wrapped(labeled.target, put=fail))
-    done = labeled.export()
+    result = labeled.export()
 
-    assert done.written == 2
+    assert result.written == 2
 
 
-def test_tasks_that_another_connection_loaded_are_not_exported(labeled):
+def test_tasks_of_another_connection_are_not_exported(labeled):
     task = labeled.app.tasks[labeled.task_id("a.json")]
     task["meta"]["ls_pipeline"]["connection"] = "other"
     labeled.export()
@@ -301,18 +301,18 @@ def test_tasks_that_another_connection_loaded_are_not_exported(labeled):
 
 
 def test_task_made_by_hand_is_exported_too(labeled):
-    (number,) = labeled.app.import_tasks(1, [{"data": {"text": "by hand"}}])
-    labeled.app.annotate(number, RESULT)
+    (task_id,) = labeled.app.import_tasks(1, [{"data": {"text": "by hand"}}])
+    labeled.app.annotate(task_id, RESULT)
     labeled.export()
 
-    assert f"{number}.json" in documents(labeled)
+    assert f"{task_id}.json" in documents(labeled)
 
 
 def test_exported_document_can_be_loaded_again(labeled):
     labeled.export()
-    number = labeled.task_id("a.json")
-    labeled.put("again.json", labeled.target.objects[f"{number}.json"])
+    task_id = labeled.task_id("a.json")
+    labeled.put("again.json", labeled.target.objects[f"{task_id}.json"])
     labeled.load()
-    again = labeled.app.tasks[labeled.task_id("again.json")]
+    reloaded = labeled.app.tasks[labeled.task_id("again.json")]
 
-    assert again["annotations"][0]["result"] == RESULT
+    assert reloaded["annotations"][0]["result"] == RESULT

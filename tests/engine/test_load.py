@@ -18,7 +18,7 @@ SOURCE = {"type": "s3", "path": "bucket"}
 
 
 class Wrapped:
-    """A part with some methods of ours in place of its own."""
+    """A bucket, app or ledger, some of whose methods a test replaces."""
 
     def __init__(self, part, **methods):
         self._part = part
@@ -43,16 +43,16 @@ def test_objects_become_tasks(bench):
     }
 
 
-def test_loading_twice_is_loading_once(bench):
+def test_loading_twice_creates_each_task_once(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
-    again = bench.load()
+    second = bench.load()
 
-    assert (again.tasks_created, again.changes) == (0, {Change.UNCHANGED: 1})
+    assert (second.tasks_created, second.changes) == (0, {Change.UNCHANGED: 1})
     assert len(bench.tasks) == 1
 
 
-def test_blob_is_not_read(bench):
+def test_blob_is_loaded_without_reading_it(bench):
     bench.set(use_blob_urls=True)
     bench.put("a b.png", b"\x89PNG")
     bench.load(bucket=Wrapped(bench.bucket, get=None))
@@ -60,7 +60,7 @@ def test_blob_is_not_read(bench):
     assert bench.tasks == {("a b.png", 0): {"text": "s3://bucket/a b.png"}}
 
 
-def test_given_data_key_takes_the_blobs_uri(bench):
+def test_data_key_gets_the_blob_uri(bench):
     bench.set(use_blob_urls=True, data_key="text")
     bench.put("a.png", b"")
     bench.load()
@@ -77,7 +77,7 @@ def test_prefix_and_regex_select_objects(bench):
     assert list(bench.tasks) == [("in/a.json", 0)]
 
 
-def test_wider_filter_brings_in_what_it_now_matches(bench):
+def test_wider_filter_loads_what_it_now_matches(bench):
     bench.set(regex="a")
     bench.put("a.json", {"text": "a"})
     bench.put("b.json", {"text": "b"})
@@ -98,7 +98,7 @@ def test_bad_object_is_quarantined_and_all_others_load(bench):
     assert set(bench.reasons) == {("b.json", None), ("c.json", 1)}
 
 
-def test_new_version_frees_an_object_from_quarantine(bench):
+def test_new_version_releases_an_object_from_quarantine(bench):
     bench.put("a.json", b"not json")
     bench.load()
     bench.put("a.json", {"text": "a"})
@@ -116,7 +116,7 @@ def test_removed_object_leaves_quarantine(bench):
     assert (bench.reasons, bench.connection_ledger.objects.count()[State.REMOVED]) == ({}, 0)
 
 
-def test_bad_prediction_is_quarantined_row_exact(bench):
+def test_bad_prediction_quarantines_only_its_row(bench):
     good = {"data": {"text": "a"}, "predictions": [{"result": RESULT}]}
     wrong = [{**RESULT[0], "value": {"choices": ["C"]}}]
     bench.put("a.json", [good, {"data": {"text": "b"}, "predictions": [{"result": wrong}]}])
@@ -125,7 +125,7 @@ def test_bad_prediction_is_quarantined_row_exact(bench):
     assert (set(bench.tasks), set(bench.reasons)) == ({("a.json", 0)}, {("a.json", 1)})
 
 
-def test_task_that_label_studio_refuses_is_quarantined_alone(bench):
+def test_task_refused_by_label_studio_is_quarantined_alone(bench):
     def refuse_b(project_id, tasks):
         if any(task["data"]["text"] == "b" for task in tasks):
             raise TasksRefusedError("no b here", {})
@@ -139,7 +139,7 @@ def test_task_that_label_studio_refuses_is_quarantined_alone(bench):
     assert bench.reasons == {("b", 0): "no b here"}
 
 
-def test_task_that_crashes_label_studio_is_blamed_when_others_got_in(bench):
+def test_task_crashing_label_studio_is_quarantined_once_others_load(bench):
     def crash_at_a(project_id, tasks):
         if any(task["data"]["text"] == "a" for task in tasks):
             raise TasksRefusedError("500", {}, crashed=True)
@@ -149,12 +149,12 @@ def test_task_that_crashes_label_studio_is_blamed_when_others_got_in(bench):
         bench.put(key, {"text": key})
     app = Wrapped(bench.app, import_tasks=crash_at_a)
     bench.load(app=app)
-    again = bench.load(app=app)
+    second = bench.load(app=app)
 
-    assert (set(bench.reasons), again.changes) == ({("a", 0)}, {Change.UNCHANGED: 3})
+    assert (set(bench.reasons), second.changes) == ({("a", 0)}, {Change.UNCHANGED: 3})
 
 
-def test_task_that_crashes_label_studio_is_blamed_when_others_turn_out_to_have_got_in(bench):
+def test_task_crashing_label_studio_is_quarantined_after_recovery(bench):
     def crash_at_b(project_id, tasks):
         if any(task["data"]["text"] == "b" for task in tasks):
             raise TasksRefusedError("500", {}, crashed=True)
@@ -165,12 +165,12 @@ def test_task_that_crashes_label_studio_is_blamed_when_others_turn_out_to_have_g
     app = Wrapped(bench.app, import_tasks=crash_at_b)
     with pytest.raises(LabelStudioUnavailableError):
         bench.load(app=app)
-    done = bench.load(app=app)
+    result = bench.load(app=app)
 
-    assert (done.tasks_created, set(bench.reasons)) == (1, {("a", 1)})
+    assert (result.tasks_created, set(bench.reasons)) == (1, {("a", 1)})
 
 
-def test_label_studio_that_crashes_at_everything_is_not_blamed_on_the_tasks(bench):
+def test_label_studio_crashing_at_everything_quarantines_nothing(bench):
     def crash(project_id, tasks):
         raise TasksRefusedError("500", {}, crashed=True)
 
@@ -184,20 +184,20 @@ def test_label_studio_that_crashes_at_everything_is_not_blamed_on_the_tasks(benc
 def test_replaced_object_updates_its_task(bench):
     bench.put("a.json", {"text": "old"})
     bench.load()
-    number = bench.task_id("a.json")
+    task_id = bench.task_id("a.json")
     bench.put("a.json", {"text": "new"})
     bench.load()
 
-    assert (bench.tasks, bench.task_id("a.json")) == ({("a.json", 0): {"text": "new"}}, number)
+    assert (bench.tasks, bench.task_id("a.json")) == ({("a.json", 0): {"text": "new"}}, task_id)
 
 
 def test_replaced_object_with_more_rows_adds_tasks(bench):
     bench.put("a.json", [{"text": "0"}])
     bench.load()
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
-    done = bench.load()
+    result = bench.load()
 
-    assert (len(bench.tasks), done.tasks_created, done.tasks_updated) == (2, 1, 0)
+    assert (len(bench.tasks), result.tasks_created, result.tasks_updated) == (2, 1, 0)
 
 
 def test_labeled_task_is_never_overwritten(bench):
@@ -205,9 +205,9 @@ def test_labeled_task_is_never_overwritten(bench):
     bench.load()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     bench.put("a.json", {"text": "new"})
-    done = bench.load()
+    result = bench.load()
 
-    assert (bench.tasks[("a.json", 0)], done.tasks_kept) == ({"text": "old"}, 1)
+    assert (bench.tasks[("a.json", 0)], result.tasks_kept) == ({"text": "old"}, 1)
 
 
 def test_removed_object_keeps_its_tasks_and_is_counted(bench):
@@ -220,7 +220,7 @@ def test_removed_object_keeps_its_tasks_and_is_counted(bench):
 
 
 @pytest.mark.parametrize("work", ["annotate", "draft"])
-def test_tasks_of_removed_objects_are_deleted_on_demand_but_never_a_humans_work(bench, work):
+def test_on_delete_deletes_tasks_without_human_work(bench, work):
     bench.set(on_delete="delete")
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
     bench.put("b.json", {"text": "b"})
@@ -228,13 +228,13 @@ def test_tasks_of_removed_objects_are_deleted_on_demand_but_never_a_humans_work(
     getattr(bench.app, work)(bench.task_id("a.json", 1), RESULT)
     for key in ("a.json", "b.json"):
         bench.bucket.delete(key)
-    done = bench.load()
+    result = bench.load()
 
-    assert (list(bench.tasks), done.tasks_deleted) == ([("a.json", 1)], 2)
-    assert "a person has worked on task" in done.notes[0]
+    assert (list(bench.tasks), result.tasks_deleted) == ([("a.json", 1)], 2)
+    assert "a person has worked on task" in result.notes[0]
 
 
-def test_object_that_comes_back_after_its_task_was_deleted_is_a_new_task(bench):
+def test_object_returning_after_task_deletion_is_a_new_task(bench):
     bench.set(on_delete="delete")
     for _ in range(2):
         bench.put("a.json", {"text": "a"})
@@ -246,7 +246,7 @@ def test_object_that_comes_back_after_its_task_was_deleted_is_a_new_task(bench):
     assert (counted, bench.tasks) == (1, {})
 
 
-def test_rows_that_a_new_version_lacks_are_deleted_on_demand(bench):
+def test_on_delete_deletes_rows_missing_from_a_new_version(bench):
     bench.set(on_delete="delete")
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
     bench.load()
@@ -259,7 +259,7 @@ def test_rows_that_a_new_version_lacks_are_deleted_on_demand(bench):
     assert kept == list(bench.tasks) == [("a.json", 0)]
 
 
-def test_replaced_object_becomes_a_new_task_beside_the_old_one_on_demand(bench):
+def test_on_change_new_task_keeps_the_old_task(bench):
     bench.set(on_change="new_task")
     bench.put("a.json", {"text": "old"})
     bench.load()
@@ -270,7 +270,7 @@ def test_replaced_object_becomes_a_new_task_beside_the_old_one_on_demand(bench):
     assert [task["data"]["text"] for task in bench.app.tasks.values()] == ["old", "new"]
 
 
-def test_replaced_object_is_ignored_on_demand(bench):
+def test_on_change_ignore_keeps_the_task(bench):
     bench.set(on_change="ignore")
     bench.put("a.json", {"text": "old"})
     bench.load()
@@ -280,7 +280,7 @@ def test_replaced_object_is_ignored_on_demand(bench):
     assert (bench.tasks, counts) == ({("a.json", 0): {"text": "old"}}, [1, 0])
 
 
-def test_ignoring_changes_does_not_keep_an_object_in_quarantine(bench):
+def test_on_change_ignore_still_releases_quarantine(bench):
     bench.set(on_change="ignore")
     bench.put("a.json", b"not json")
     bench.put("b.json", [{"text": "b0"}, {"wrong": "b1"}])
@@ -299,7 +299,7 @@ def test_ignoring_changes_does_not_keep_an_object_in_quarantine(bench):
     )
 
 
-def test_quarantine_is_tried_again_once_objects_are_read_otherwise(bench):
+def test_quarantine_is_retried_after_the_params_change(bench):
     bench.put("a.png", b"\x89PNG")
     bench.load()
     before = bench.reasons
@@ -310,16 +310,16 @@ def test_quarantine_is_tried_again_once_objects_are_read_otherwise(bench):
     assert (bench.reasons, list(bench.tasks)) == ({}, [("a.png", 0)])
 
 
-def test_project_without_a_label_config_takes_tasks_and_says_so(bench):
+def test_project_without_label_config_gets_tasks_and_a_note(bench):
     bench.ledger.save(build_connection("bare", source=SOURCE, target=None, project="Bare"), "test")
     bench.put("a.json", {"text": "a"})
-    done = bench.load(connection_ledger=bench.ledger.connection_ledger("bare"))
+    result = bench.load(connection_ledger=bench.ledger.connection_ledger("bare"))
 
-    assert done.tasks_created == 1
-    assert "no label config yet" in done.notes[0]
+    assert result.tasks_created == 1
+    assert "no label config yet" in result.notes[0]
 
 
-def test_object_that_comes_back_unchanged_makes_no_second_task(bench):
+def test_object_returning_unchanged_keeps_its_task(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.bucket.delete("a.json")
@@ -331,8 +331,8 @@ def test_object_that_comes_back_unchanged_makes_no_second_task(bench):
 
 
 @pytest.fixture
-def freed(bench):
-    """Give the id of a.json's task, which a person deleted, and which the next task gets."""
+def reused_id(bench):
+    """Return the id of a.json's task, which a person deleted; the next task gets it again."""
     bench.set(on_delete="delete")
     bench.app.reuses_ids = True
     bench.put("a.json", {"text": "a"})
@@ -351,26 +351,26 @@ def replace_or_remove(bench, replaced):
 
 
 @pytest.mark.parametrize("replaced", [True, False])
-def test_task_of_a_person_that_got_the_id_of_a_deleted_one_is_left_alone(bench, freed, replaced):
+def test_persons_task_with_a_reused_id_is_left_alone(bench, reused_id, replaced):
     (theirs,) = bench.app.import_tasks(1, [{"data": {"text": "theirs"}}])
-    assert theirs == freed
+    assert theirs == reused_id
     replace_or_remove(bench, replaced)
 
     assert bench.app.tasks[theirs]["data"] == {"text": "theirs"}
 
 
 @pytest.mark.parametrize("replaced", [True, False])
-def test_task_that_got_the_id_of_a_deleted_one_is_not_taken_for_it(bench, freed, replaced):
+def test_reused_task_id_keeps_objects_apart(bench, reused_id, replaced):
     bench.put("b.json", {"text": "b"})
     bench.load()
-    assert bench.task_id("b.json") == freed
+    assert bench.task_id("b.json") == reused_id
     replace_or_remove(bench, replaced)
 
     texts = {key: data["text"] for (key, _), data in bench.tasks.items()}
     assert texts == {"b.json": "b", **({"a.json": "a2"} if replaced else {})}
 
 
-def test_many_rows_travel_in_batches(bench):
+def test_many_rows_are_imported_in_batches(bench):
     bench.put("a.json", [{"text": str(n)} for n in range(2 * import_queue.BATCH_ROWS + 1)])
     sizes = []
 
@@ -383,7 +383,7 @@ def test_many_rows_travel_in_batches(bench):
     assert sizes == [import_queue.BATCH_ROWS, import_queue.BATCH_ROWS, 1]
 
 
-def test_lost_reply_of_an_import_doubles_nothing(bench):
+def test_lost_reply_of_an_import_duplicates_nothing(bench):
     def lose_the_reply(project_id, tasks):
         bench.app.import_tasks(project_id, tasks)
         raise LabelStudioUnavailableError("timed out")
@@ -396,7 +396,7 @@ def test_lost_reply_of_an_import_doubles_nothing(bench):
     assert (len(bench.tasks), bench.connection_ledger.imports.pending()) == (2, [])
 
 
-def test_lost_ledger_takes_up_the_tasks_that_exist(bench, tmp_path):
+def test_lost_ledger_recovers_existing_tasks(bench, tmp_path):
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
     bench.load()
     fresh = Bench(f"sqlite:///{tmp_path}/fresh.db")
@@ -406,7 +406,7 @@ def test_lost_ledger_takes_up_the_tasks_that_exist(bench, tmp_path):
     assert len(fresh.tasks) == 2
 
 
-def test_removed_connection_that_comes_back_doubles_nothing(bench):
+def test_connection_removed_and_added_again_duplicates_nothing(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.ledger.remove("reviews")
@@ -416,7 +416,7 @@ def test_removed_connection_that_comes_back_doubles_nothing(bench):
     assert len(bench.tasks) == 1
 
 
-def test_renamed_project_stays_the_connections(bench):
+def test_renamed_project_still_belongs_to_its_connection(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.app.projects[1] = ("Renamed by hand", bench.app.projects[1][1])
@@ -426,7 +426,7 @@ def test_renamed_project_stays_the_connections(bench):
     assert (len(bench.tasks), len(bench.app.projects)) == (2, 1)
 
 
-def test_missing_bucket_makes_no_project(bench):
+def test_missing_bucket_creates_no_project(bench):
     bench.bucket.exists = False
 
     with pytest.raises(BucketNotFoundError):
@@ -434,7 +434,7 @@ def test_missing_bucket_makes_no_project(bench):
     assert bench.app.projects == {}
 
 
-def test_object_that_may_not_be_read_is_reported_after_all_others_are_loaded(bench):
+def test_unreadable_object_is_reported_after_the_others_load(bench):
     def refuse_a(key, version=""):
         if key == "a.json":
             raise BucketAccessError("s3://bucket/a.json", "access is refused.")
@@ -448,7 +448,7 @@ def test_object_that_may_not_be_read_is_reported_after_all_others_are_loaded(ben
     assert set(bench.tasks) == {("b.json", 0)}
 
 
-def test_object_that_is_refused_for_what_it_is_is_quarantined_and_holds_nobody_up(bench):
+def test_object_refused_by_its_bucket_is_quarantined_alone(bench):
     def refuse_a(key, version=""):
         if key == "a.json":
             raise ObjectRefusedError("s3://bucket/a.json", "it is archived; restore it.")
@@ -462,7 +462,7 @@ def test_object_that_is_refused_for_what_it_is_is_quarantined_and_holds_nobody_u
     assert bench.reasons == {("a.json", None): "s3://bucket/a.json: it is archived; restore it."}
 
 
-def test_annotators_open_the_bucket_in_its_region(bench):
+def test_annotators_use_the_region_of_the_bucket(bench):
     bench.put("a.json", {"text": "a"})
     bench.bucket.region = "eu-west-1"
     bench.load()
@@ -477,17 +477,17 @@ def test_annotators_can_open_the_bucket(bench):
     assert bench.app.storages == {(1, "s3", "bucket"): ("", "")}
 
 
-def test_bucket_that_annotators_can_not_open_is_a_note_and_tasks_load(bench):
+def test_bucket_closed_to_annotators_is_only_a_note(bench):
     def refuse(*_):
         raise LabelStudioError("Label Studio can't open it.")
 
     bench.put("a.json", {"text": "a"})
-    done = bench.load(app=Wrapped(bench.app, register_storage=refuse))
+    result = bench.load(app=Wrapped(bench.app, register_storage=refuse))
 
-    assert (done.notes, len(bench.tasks)) == (["Label Studio can't open it."], 1)
+    assert (result.notes, len(bench.tasks)) == (["Label Studio can't open it."], 1)
 
 
-def test_annotators_open_the_bucket_at_the_endpoint_of_the_connection(bench):
+def test_annotators_use_the_endpoint_of_the_connection(bench):
     bench.set(endpoint_url="https://s3.example.com", region_name="eu-west-3")
     bench.load()
 

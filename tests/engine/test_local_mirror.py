@@ -1,4 +1,4 @@
-"""Local copies of sources and targets, as connections ask for them."""
+"""Local copies of sources and targets, if a connection's params ask for them."""
 
 import socket
 
@@ -25,7 +25,7 @@ def files(environment, tmp_path):
 
     def read(side="source"):
         copy = LocalCopy(home() / "copies" / "reviews" / side)
-        return {one["key"]: (copy.root / one["file"]).read_bytes() for one in copy.entries()}
+        return {entry["key"]: (copy.root / entry["file"]).read_bytes() for entry in copy.entries()}
 
     return read
 
@@ -39,9 +39,9 @@ def due(bench, side="source"):
 
 def test_without_the_param_nothing_is_copied(bench, files):
     bench.put("a.json", {"text": "a"})
-    done = bench.copy()
+    result = bench.copy()
 
-    assert (done, files(), due(bench)) == (None, {}, False)
+    assert (result, files(), due(bench)) == (None, {}, False)
 
 
 def test_source_copy_has_what_the_filter_selects(bench, files):
@@ -61,15 +61,15 @@ def test_source_copy_follows_changes_removals_and_the_filter(bench, files):
     bench.put("a.json", b"new")
     bench.bucket.delete("b.json")
     bench.copy()
-    followed = files()
+    after_changes = files()
     bench.set(create_local_copy=True, regex="c")
     bench.copy()
 
-    assert followed == {"a.json": b"new", "c.json": b"old"}
+    assert after_changes == {"a.json": b"new", "c.json": b"old"}
     assert files() == {"c.json": b"old"}
 
 
-def test_copy_says_on_which_host_it_is(bench, files):
+def test_copy_metadata_names_its_host(bench, files):
     bench.set(create_local_copy=True)
     source = bench.connection_ledger.settings.in_force().connection.source
     metadata = mirror_metadata("reviews", source, bench.copy())
@@ -93,7 +93,7 @@ def test_target_copy_has_what_was_written_and_nothing_else(bench, files):
     assert len(open_snapshot(home() / "copies/reviews/target/files").frame("results")) == 1
 
 
-def test_copy_is_due_until_it_is_kept_and_again_with_another_filter(bench):
+def test_copy_is_due_until_made_and_after_filter_changes(bench):
     bench.set(create_local_copy=True)
     bench.put("a.json", b"a")
     states = [due(bench)]
@@ -105,7 +105,7 @@ def test_copy_is_due_until_it_is_kept_and_again_with_another_filter(bench):
     assert states == [True, False, True]
 
 
-def test_copy_that_broke_off_is_due_and_goes_on(bench, files):
+def test_interrupted_copy_is_due_and_continues(bench, files):
     bench.set(create_local_copy=True)
     for key in ("a.json", "b.json"):
         bench.put(key, b"x")
@@ -117,35 +117,35 @@ def test_copy_that_broke_off_is_due_and_goes_on(bench, files):
 
     with pytest.raises(BucketUnavailableError):
         bench.copy(bucket=Wrapped(bench.bucket, download=fail))
-    broken = due(bench)
-    done = bench.copy()
+    due_before = due(bench)
+    result = bench.copy()
 
-    assert (broken, due(bench), len(files())) == (True, False, 3)
-    assert done.kept >= 1
+    assert (due_before, due(bench), len(files())) == (True, False, 3)
+    assert result.kept >= 1
 
 
-def test_object_that_may_not_be_copied_fails_the_run_after_all_others_are(bench, files):
+def test_forbidden_object_fails_the_run_after_the_others(bench, files):
     bench.set(create_local_copy=True)
     for key in ("a.json", "b.json"):
         bench.put(key, b"x")
 
-    def refuse(one, file):
-        if one.key == "a.json":
+    def refuse(listed, file):
+        if listed.key == "a.json":
             raise BucketAccessError("s3://bucket/a.json", "access is refused.")
-        bench.bucket.download(one, file)
+        bench.bucket.download(listed, file)
 
     with pytest.raises(ExternalSystemError, match="access is refused"):
         bench.copy(bucket=Wrapped(bench.bucket, download=refuse))
     assert (list(files()), due(bench)) == (["b.json"], True)
 
 
-def test_export_keeps_the_copy_of_its_target_and_no_run_is_asked_for(bench, files, instance):
+def test_export_updates_the_target_copy_without_another_run(bench, files, instance):
     bench.set(target={"create_local_copy": True})
     bench.put("a.json", {"text": "a"})
     bench.load()
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     materialize(bench, instance, completions, target_settings)
-    look = completions_tick(dg.build_sensor_context(instance=instance), bench.ledger, bench.app)
+    tick = completions_tick(dg.build_sensor_context(instance=instance), bench.ledger, bench.app)
 
     assert files("target") == bench.target.objects != {}
-    assert look.run_requests == []
+    assert tick.run_requests == []

@@ -1,4 +1,4 @@
-"""A connection whose project is full goes on in a further one; all of them are read as one."""
+"""A connection whose project is full continues in an overflow project; all count as one project."""
 
 import json
 from collections import Counter
@@ -18,7 +18,7 @@ from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.resources.snapshots import Snapshots
 from ls_pipeline.settings.validation import build_connection
 from tests.bench import CONFIG, RESULT, Bench
-from tests.engine.test_crashes import Doom, Killed
+from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
 
 
@@ -34,29 +34,29 @@ def fill(bench, rows=7, key="a.json"):
 
 
 def sizes(bench):
-    """Give title → tasks of every project in Label Studio."""
-    counted = Counter(task["project"] for task in bench.app.tasks.values())
-    return {title: counted[number] for number, (title, _) in bench.app.projects.items()}
+    """Return title → number of tasks of every project in Label Studio."""
+    counts = Counter(task["project"] for task in bench.app.tasks.values())
+    return {title: counts[project_id] for project_id, (title, _) in bench.app.projects.items()}
 
 
 # -- where tasks go -------------------------------------------------------------------------
 
 
-def test_full_project_is_followed_by_further_ones(bench):
-    done = fill(bench)
+def test_full_project_is_followed_by_overflow_projects(bench):
+    result = fill(bench)
 
-    assert (len(bench.tasks), done.tasks_created) == (7, 7)
+    assert (len(bench.tasks), result.tasks_created) == (7, 7)
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 3, "Reviews (3)": 1}
 
 
-def test_without_a_size_no_project_is_ever_full(bench):
+def test_project_without_a_size_is_never_full(bench):
     bench.set()
     fill(bench)
 
     assert sizes(bench) == {"Reviews": 7}
 
 
-def test_pass_says_where_new_tasks_go(bench):
+def test_run_notes_where_new_tasks_go(bench):
     notes = fill(bench, 4).notes
 
     assert notes == [
@@ -64,7 +64,7 @@ def test_pass_says_where_new_tasks_go(bench):
     ]
 
 
-def test_further_project_has_the_label_config_as_it_is_by_then(bench):
+def test_overflow_project_gets_the_current_label_config(bench):
     fill(bench, 3)
     edited = CONFIG.replace('"A"', '"Edited"')
     bench.app.projects[1] = ("Reviews", edited)
@@ -73,14 +73,14 @@ def test_further_project_has_the_label_config_as_it_is_by_then(bench):
     assert bench.app.projects[2] == ("Reviews (2)", edited)
 
 
-def test_object_that_is_spread_over_projects_is_loaded_once(bench):
+def test_object_spread_over_projects_is_loaded_once(bench):
     fill(bench, 4)
-    again = bench.load()
+    second = bench.load()
 
-    assert (again.tasks_created, len(bench.tasks)) == (0, 4)
+    assert (second.tasks_created, len(bench.tasks)) == (0, 4)
 
 
-def test_task_that_is_deleted_makes_room_in_the_newest(bench):
+def test_deleted_task_makes_room_in_the_newest_project(bench):
     fill(bench, 6)
     bench.app.delete_task(bench.task_id("a.json", 5))
     fill(bench, 1, "b.json")
@@ -88,7 +88,7 @@ def test_task_that_is_deleted_makes_room_in_the_newest(bench):
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 3}
 
 
-def test_tasks_that_people_made_take_room(bench):
+def test_tasks_made_by_hand_take_room(bench):
     fill(bench, 1)
     bench.app.import_tasks(1, [{"data": {"text": "by hand"}}] * 4)
     fill(bench, 2)
@@ -105,7 +105,7 @@ def test_tasks_that_people_made_take_room(bench):
         (0, {"Reviews": 3, "Reviews (2)": 3}),
     ],
 )
-def test_another_size_holds_from_the_next_pass(bench, size, expected):
+def test_new_size_applies_from_the_next_run(bench, size, expected):
     fill(bench, 4)
     bench.set(tasks_per_project=size)
     fill(bench, 2, "b.json")
@@ -113,7 +113,7 @@ def test_another_size_holds_from_the_next_pass(bench, size, expected):
     assert sizes(bench) == expected
 
 
-def test_batches_are_cut_at_the_size(bench, monkeypatch):
+def test_batches_end_where_a_project_is_full(bench, monkeypatch):
     monkeypatch.setattr(import_queue, "BATCH_ROWS", 2)
     batches = []
 
@@ -127,17 +127,17 @@ def test_batches_are_cut_at_the_size(bench, monkeypatch):
     assert batches == [(1, 2), (1, 1), (2, 1), (2, 2), (3, 1)]
 
 
-def test_annotators_can_open_the_bucket_in_each(bench):
+def test_annotators_can_open_the_bucket_in_each_project(bench):
     fill(bench)
     bench.set(tasks_per_project=3, region_name="eu-west-3")
     bench.load()
 
     assert bench.app.storages == {
-        (number, "s3", "bucket"): ("", "eu-west-3") for number in (1, 2, 3)
+        (project_id, "s3", "bucket"): ("", "eu-west-3") for project_id in (1, 2, 3)
     }
 
 
-def test_further_project_that_is_renamed_stays_the_connections(bench):
+def test_renamed_overflow_project_still_belongs_to_its_connection(bench):
     fill(bench, 4)
     bench.app.projects[2] = ("Renamed by hand", CONFIG)
     fill(bench, 7)
@@ -145,24 +145,24 @@ def test_further_project_that_is_renamed_stays_the_connections(bench):
     assert sizes(bench) == {"Reviews": 3, "Renamed by hand": 3, "Reviews (3)": 1}
 
 
-def test_long_title_is_cut_so_that_its_number_fits(bench):
-    one = bench.connection_ledger.settings.in_force().connection.model_copy(
+def test_long_title_is_shortened_to_fit_its_number(bench):
+    connection = bench.connection_ledger.settings.in_force().connection.model_copy(
         update={"project": "x" * 50}
     )
 
-    assert [one.title(number) for number in (1, 2, 10)] == [
+    assert [connection.title(number) for number in (1, 2, 10)] == [
         "x" * 50,
         "x" * 46 + " (2)",
         "x" * 45 + " (10)",
     ]
 
 
-# -- whose a project is -----------------------------------------------------------------------
+# -- which projects are a connection's ---------------------------------------------------------
 
 
 def foreign_task(bench, title):
     project = bench.app.find_or_create_project(title, CONFIG)
-    bench.app.import_tasks(project.id, [{"data": {"text": "not ours"}}])
+    bench.app.import_tasks(project.id, [{"data": {"text": "foreign"}}])
 
 
 @pytest.mark.parametrize(
@@ -171,9 +171,9 @@ def foreign_task(bench, title):
         lambda bench: foreign_task(bench, "Reviews (2)"),
         lambda bench: bench.app.find_or_create_project("Reviews (2)", "<View/>"),
     ],
-    ids=["with tasks of its own", "to label otherwise"],
+    ids=["with foreign tasks", "with another label config"],
 )
-def test_project_of_that_title_that_is_somebody_elses_is_passed_over(bench, make):
+def test_foreign_project_with_the_same_title_is_skipped(bench, make):
     make(bench)
     before = sizes(bench)["Reviews (2)"]
     fill(bench)
@@ -181,7 +181,7 @@ def test_project_of_that_title_that_is_somebody_elses_is_passed_over(bench, make
     assert sizes(bench) == {"Reviews (2)": before, "Reviews": 3, "Reviews (3)": 3, "Reviews (4)": 1}
 
 
-def test_two_connections_on_one_project_have_further_ones_of_their_own(bench):
+def test_connections_sharing_a_project_have_separate_overflow_projects(bench):
     other = build_connection(
         "other",
         source={"type": "s3", "path": "bucket", "params": {"tasks_per_project": 3}},
@@ -196,7 +196,7 @@ def test_two_connections_on_one_project_have_further_ones_of_their_own(bench):
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 1, "Reviews (3)": 3, "Reviews (4)": 1}
 
 
-def test_project_that_was_made_by_a_pass_that_was_killed_then_is_taken_up(bench):
+def test_project_created_by_a_killed_run_is_recovered(bench):
     fill(bench, 3)
 
     def kill(*_):
@@ -205,26 +205,26 @@ def test_project_that_was_made_by_a_pass_that_was_killed_then_is_taken_up(bench)
     bench.put("b.json", {"text": "b"})
     with pytest.raises(Killed):
         bench.load(wrap=lambda held: Wrapped(held, projects=Wrapped(held.projects, add=kill)))
-    made = sizes(bench)
+    after_kill = sizes(bench)
     bench.load()
 
-    assert made == {"Reviews": 3, "Reviews (2)": 0}
+    assert after_kill == {"Reviews": 3, "Reviews (2)": 0}
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 1}
 
 
-def test_lost_ledger_takes_up_the_tasks_of_all_projects(bench, tmp_path):
+def test_lost_ledger_recovers_the_tasks_of_all_projects(bench, tmp_path):
     fill(bench)
     fresh = Bench(f"sqlite:///{tmp_path}/fresh.db", tasks_per_project=3)
     fresh.bucket, fresh.app = bench.bucket, bench.app
-    done = fresh.load()
+    result = fresh.load()
     fill(fresh, 9)
 
-    assert done.notes == ["7 tasks of an earlier ledger were recovered."]
+    assert result.notes == ["7 tasks of an earlier ledger were recovered."]
     assert sizes(fresh) == {"Reviews": 3, "Reviews (2)": 3, "Reviews (3)": 3}
     assert len(fresh.tasks) == 9
 
 
-def test_lost_ledger_takes_up_no_project_that_is_somebody_elses(bench, tmp_path):
+def test_lost_ledger_recovers_no_foreign_project(bench, tmp_path):
     fill(bench, 3)
     foreign_task(bench, "Reviews (2)")
     fresh = Bench(f"sqlite:///{tmp_path}/fresh.db", tasks_per_project=3)
@@ -235,17 +235,17 @@ def test_lost_ledger_takes_up_no_project_that_is_somebody_elses(bench, tmp_path)
 
 
 @pytest.mark.slow
-def test_lost_ledger_is_rebuilt_though_killed_anywhere_in_it(bench, tmp_path):
+def test_lost_ledger_is_rebuilt_though_killed_at_any_call(bench, tmp_path):
     fill(bench)
-    at, over = 0, False
-    while not over:
+    at, survived = 0, False
+    while not survived:
         at += 3
         fresh = Bench(f"sqlite:///{tmp_path}/fresh-{at}.db", tasks_per_project=3)
         fresh.bucket, fresh.app = bench.bucket, bench.app
-        doom = Doom(at)
+        killer = Killer(at)
         try:
-            fresh.load(doom.over(fresh.bucket), app=doom.over(fresh.app), wrap=doom.over)
-            over = True
+            fresh.load(killer.wrap(fresh.bucket), app=killer.wrap(fresh.app), wrap=killer.wrap)
+            survived = True
         except Killed:
             fresh.load()
         assert (len(fresh.tasks), len(fresh.app.projects)) == (7, 3), f"killed at call {at}"
@@ -254,7 +254,7 @@ def test_lost_ledger_is_rebuilt_though_killed_anywhere_in_it(bench, tmp_path):
     assert at > 20
 
 
-# -- what is in them --------------------------------------------------------------------------
+# -- exports and snapshots --------------------------------------------------------------------
 
 
 def label(bench, *rows):
@@ -263,29 +263,29 @@ def label(bench, *rows):
 
 
 def documents(bench):
-    found = bench.target.objects.items()
-    return {key: json.loads(body) for key, body in found if "/" not in key}
+    objects = bench.target.objects.items()
+    return {key: json.loads(body) for key, body in objects if "/" not in key}
 
 
 def test_completions_of_all_projects_are_exported(bench):
     fill(bench)
     label(bench, 0, 4, 6)
     bench.export()
-    again = bench.export(target=Wrapped(bench.target, put=None))
+    second = bench.export(target=Wrapped(bench.target, put=None))
 
     files = {f"{bench.task_id('a.json', row)}.json" for row in (0, 4, 6)}
-    assert (set(documents(bench)), again.selected) == (files, 0)
+    assert (set(documents(bench)), second.selected) == (files, 0)
 
 
 def test_task_deleted_in_an_earlier_project_becomes_a_tombstone(bench):
     fill(bench)
     label(bench, 0, 6)
     bench.export()
-    number = bench.task_id("a.json", 0)
-    bench.app.delete_task(number)
-    done = bench.export()
+    task_id = bench.task_id("a.json", 0)
+    bench.app.delete_task(task_id)
+    result = bench.export()
 
-    assert (done.deleted, documents(bench)[f"{number}.json"]["deleted"]) == (1, True)
+    assert (result.deleted, documents(bench)[f"{task_id}.json"]["deleted"]) == (1, True)
 
 
 def test_snapshot_holds_the_completions_of_all_projects(bench):
@@ -313,37 +313,37 @@ def test_snapshot_names_the_newest_project(bench):
 def test_tasks_of_all_projects_are_read_in_the_order_of_their_ids(bench):
     fill(bench)
     ids = sorted(bench.app.tasks)
-    read = Projects(bench.connection_ledger, bench.app).completions(ids[::-1])
+    completions = Projects(bench.connection_ledger, bench.app).completions(ids[::-1])
 
-    assert [one.task_id for one in read] == ids
+    assert [completion.task_id for completion in completions] == ids
 
 
-def test_where_the_last_task_was_found_is_looked_first(bench):
+def test_project_of_the_last_task_is_searched_first(bench):
     fill(bench)
-    asked = []
+    searched = []
 
-    def ask(project_id, ids):
-        asked.append(project_id)
+    def search(project_id, ids):
+        searched.append(project_id)
         return bench.app.completions(project_id, ids)
 
-    projects = Projects(bench.connection_ledger, Wrapped(bench.app, completions=ask))
-    for number in sorted(bench.app.tasks):
-        projects.completions([number])
+    projects = Projects(bench.connection_ledger, Wrapped(bench.app, completions=search))
+    for task_id in sorted(bench.app.tasks):
+        projects.completions([task_id])
 
-    assert asked == [1, 1, 1, 1, 2, 2, 2, 2, 1, 3]
+    assert searched == [1, 1, 1, 1, 2, 2, 2, 2, 1, 3]
 
 
 def test_replaced_object_updates_its_tasks_in_all_projects(bench):
     fill(bench)
-    numbers = {row: bench.task_id("a.json", row) for row in range(7)}
+    task_ids = {row: bench.task_id("a.json", row) for row in range(7)}
     bench.put("a.json", [{"text": f"new {row}"} for row in range(7)])
-    done = bench.load()
+    result = bench.load()
 
-    assert (done.tasks_updated, done.tasks_created) == (7, 0)
-    assert {row: bench.task_id("a.json", row) for row in range(7)} == numbers
+    assert (result.tasks_updated, result.tasks_created) == (7, 0)
+    assert {row: bench.task_id("a.json", row) for row in range(7)} == task_ids
 
 
-def test_labeled_task_in_an_earlier_project_is_never_overwritten_or_deleted(bench):
+def test_labeled_task_in_an_earlier_project_stays_unchanged(bench):
     bench.set(tasks_per_project=3, on_delete="delete")
     fill(bench)
     label(bench, 0)
@@ -355,26 +355,26 @@ def test_labeled_task_in_an_earlier_project_is_never_overwritten_or_deleted(benc
     assert bench.tasks == {("a.json", 0): {"text": "0"}}
 
 
-# -- what goes wrong --------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_deleted_project_fails_each_pass_and_touches_nothing(bench, number):
+@pytest.mark.parametrize("project_id", [1, 2, 3])
+def test_deleted_project_fails_each_run_and_changes_nothing(bench, project_id):
     fill(bench)
     label(bench, *range(7))
     bench.export()
     bench.snapshot()
     files, tasks = dict(bench.target.objects), dict(bench.app.tasks)
-    del bench.app.projects[number]
+    del bench.app.projects[project_id]
     bench.put("b.json", {"text": "b"})
 
-    for go in (bench.load, bench.export, bench.snapshot):
-        with pytest.raises(ProjectNotFoundError, match=f"project {number}"):
-            go()
+    for run in (bench.load, bench.export, bench.snapshot):
+        with pytest.raises(ProjectNotFoundError, match=f"project {project_id}"):
+            run()
     assert (bench.target.objects, bench.app.tasks) == (files, tasks)
 
 
-def test_runs_that_both_begin_a_further_project_make_one(bench):
+def test_two_runs_create_one_overflow_project(bench):
     fill(bench, 3)
     bench.put("b.json", {"text": "b"})
 
@@ -390,8 +390,8 @@ def test_runs_that_both_begin_a_further_project_make_one(bench):
     assert len(bench.tasks) == 4
 
 
-def test_run_that_was_overtaken_takes_back_what_another_put_into_a_further_project(bench):
-    """The one that overtook it fills the project with other tasks first, and goes on in the next"""
+def test_overtaken_run_removes_duplicates_of_overflow_tasks(bench):
+    """The overtaking run finds the project full, and loads into an overflow project."""
     fill(bench, 2)
     bench.put("b.json", {"text": "b"})
 
@@ -409,22 +409,22 @@ def test_run_that_was_overtaken_takes_back_what_another_put_into_a_further_proje
 
 
 @pytest.mark.parametrize("worked_on", [False, True])
-def test_late_import_into_a_project_that_is_full_by_then_is_not_doubled(bench, worked_on):
+def test_late_import_into_a_full_project_leaves_no_duplicate(bench, worked_on):
     fill(bench, 2)
     bench.put("b.json", {"text": "b"})
     late = []
 
-    def lose(*how):
-        late.append(how)
+    def lose(*arguments):
+        late.append(arguments)
         raise LabelStudioUnavailableError("no reply")
 
     with pytest.raises(LabelStudioUnavailableError):
         bench.load(app=Wrapped(bench.app, import_tasks=lose))
     bench.app.import_tasks(1, [{"data": {"text": "by hand"}}])
     bench.load()
-    (arrived,) = bench.app.import_tasks(*late[0])
+    (late_task,) = bench.app.import_tasks(*late[0])
     if worked_on:
-        bench.app.annotate(arrived, RESULT)
+        bench.app.annotate(late_task, RESULT)
     bench.load()
 
     expected = {"Reviews": 4, "Reviews (2)": 0} if worked_on else {"Reviews": 3, "Reviews (2)": 1}
@@ -432,10 +432,10 @@ def test_late_import_into_a_project_that_is_full_by_then_is_not_doubled(bench, w
     assert bench.task_id("b.json") in bench.app.tasks
 
 
-# -- where people see them --------------------------------------------------------------------
+# -- links ------------------------------------------------------------------------------------
 
 
-def test_links_lead_to_the_newest_and_of_several_to_all(bench):
+def test_links_lead_to_the_newest_and_all_projects(bench):
     fill(bench, 4)
     first, newest = Projects(bench.connection_ledger, bench.app).all()
     links = project_links([first, newest])

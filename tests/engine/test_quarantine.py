@@ -1,4 +1,4 @@
-"""Everything that is no task, in one bucket: each with its reason, and stopping nobody."""
+"""Objects that cannot become tasks: each gets its reason, and the others are loaded."""
 
 import gzip
 import json
@@ -36,37 +36,37 @@ BAD = {
 
 @pytest.fixture
 def full(bench, monkeypatch):
-    """Give a bench whose bucket has all of them, and good ones between."""
+    """Return a bench that loaded a bucket of all bad objects, with a good object after each."""
     for key, (body, _, _) in BAD.items():
         bench.put(key, body)
         bench.put(f"{key}.good.json", {"text": key})
-    read = []
+    keys_read = []
 
     def get(key, version=""):
-        read.append(key)
+        keys_read.append(key)
         return bench.bucket.get(key, version)
 
     monkeypatch.setattr(tasks, "LARGEST_OBJECT", 4000)
-    bench.done = bench.load(bucket=Wrapped(bench.bucket, get=get))
-    bench.read = read
+    bench.result = bench.load(bucket=Wrapped(bench.bucket, get=get))
+    bench.keys_read = keys_read
     return bench
 
 
 @pytest.mark.parametrize("key", BAD)
-def test_each_has_its_reason(full, key):
-    _, row, said = BAD[key]
+def test_each_bad_object_has_its_reason(full, key):
+    _, row, reason = BAD[key]
 
-    assert said in full.reasons[key, row]
+    assert reason in full.reasons[key, row]
 
 
-def test_good_neighbours_are_loaded_and_the_accounts_balance(full):
-    check = accounts_balance(full.connection_ledger, "", full.done)
+def test_good_objects_are_loaded_and_the_accounts_balance(full):
+    check = accounts_balance(full.connection_ledger, "", full.result)
 
     assert sorted(key for key, _ in full.tasks) == sorted(f"{key}.good.json" for key in BAD)
     assert check.passed, check.description
 
 
-def test_quarantine_is_a_warning_that_names_the_first_and_what_to_do(full):
+def test_quarantine_warning_names_the_first_object_and_command(full):
     check = nothing_quarantined(full.connection_ledger)
 
     assert (check.passed, check.severity.value) == (False, "WARN")
@@ -76,18 +76,18 @@ def test_quarantine_is_a_warning_that_names_the_first_and_what_to_do(full):
     assert f"ls-pipeline quarantine list {full.connection_ledger.name}" in check.description
 
 
-def test_empty_quarantine_is_no_warning(bench):
+def test_empty_quarantine_passes_the_check(bench):
     bench.put("a.json", {"text": "a"})
     bench.load()
 
     assert nothing_quarantined(bench.connection_ledger).passed
 
 
-def test_object_over_the_cap_is_not_read(full):
-    assert "huge.json" not in full.read
+def test_object_over_the_size_limit_is_not_read(full):
+    assert "huge.json" not in full.keys_read
 
 
-def test_new_version_frees_each(full):
+def test_new_version_releases_each_bad_object(full):
     for key in BAD:
         full.put(key, {"text": key})
     full.load()
@@ -96,15 +96,15 @@ def test_new_version_frees_each(full):
 
 
 @pytest.mark.slow
-def test_one_bad_line_of_ten_thousand_is_named_and_all_others_are_tasks(bench):
+def test_one_bad_line_is_named_and_the_others_load(bench):
     bench.put("a.jsonl", "\n".join([*LINES[:7000], "{oops", *LINES[7001:]]).encode())
-    done = bench.load()
+    result = bench.load()
 
     assert list(bench.reasons) == [("a.jsonl", 7000)]
-    assert (done.tasks_created, bench.connection_ledger.objects.count_tasks()) == (9999, 9999)
+    assert (result.tasks_created, bench.connection_ledger.objects.count_tasks()) == (9999, 9999)
 
 
-def test_one_bad_prediction_is_named_and_its_neighbours_are_tasks(bench):
+def test_one_bad_prediction_is_named_and_the_others_load(bench):
     def task(result):
         return {"data": {"text": "a"}, "predictions": [{"result": result}]}
 
@@ -135,25 +135,25 @@ def test_accounts_balance_with_filters_replacements_and_removals(bench):
     assert checks[0].metadata["filtered"].value == 2
 
 
-def test_object_that_changes_while_it_is_read_is_pending(bench):
+def test_object_that_changes_while_read_is_pending(bench):
     bench.put("a.json", {"text": "a"})
 
     def changed(key, version=""):
         raise ObjectChangedError("s3://bucket/a.json")
 
-    done = bench.load(bucket=Wrapped(bench.bucket, get=changed))
-    check = accounts_balance(bench.connection_ledger, "", done)
+    result = bench.load(bucket=Wrapped(bench.bucket, get=changed))
+    check = accounts_balance(bench.connection_ledger, "", result)
 
     assert (check.passed, check.metadata["pending"].value) == (True, 1)
 
 
-def test_accounts_that_do_not_balance_are_told(bench):
+def test_accounts_that_do_not_balance_fail_the_check(bench):
     for key in ("a.json", "b.json"):
         bench.put(key, {"text": key})
-    done = bench.load()
+    result = bench.load()
     with bench.connection_ledger.acquire() as held:
         held.imports.record(LedgerUpdate(forgotten=["a.json"]))
-    check = accounts_balance(bench.connection_ledger, "", done)
+    check = accounts_balance(bench.connection_ledger, "", result)
 
     assert not check.passed
     assert check.description.startswith("reviews: The ledger has 1 too few")

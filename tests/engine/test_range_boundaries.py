@@ -1,4 +1,4 @@
-"""A pass notes where the next listing may be cut, and how the bucket wrote what is dealt with."""
+"""A run records range boundaries, so that the next one reads only the ranges that changed."""
 
 from __future__ import annotations
 
@@ -10,29 +10,26 @@ from ls_pipeline.domain.errors import BucketUnavailableError
 from ls_pipeline.domain.listing_ranges import PAGE
 from ls_pipeline.domain.objects import Filter
 from ls_pipeline.sensors.objects import objects_tick
-from tests.engine.test_bugs_of_others import put
+from tests.engine.test_bugs_of_other_tools import put
 from tests.engine.test_load import Wrapped
 
 ALL = Filter()
 
 
 def read_keys(bench, select=ALL):
-    """List the keys that a look has to read."""
+    """Return the keys that a scan must compare one by one."""
     ranges = bench.bucket.ranges(
         select.folder, "", bench.connection_ledger.objects.range_boundaries(select)
     )
-    return [one.key for listing_range in ranges for one in listing_range.objects]
+    return [listed.key for listing_range in ranges for listed in listing_range.objects]
 
 
-def test_pass_leaves_nothing_to_be_read(bench):
+def test_run_leaves_nothing_to_read(bench):
     put(bench, *(f"{number:04}" for number in range(2100)))
     bench.load()
 
-    assert [one.listed for one in bench.connection_ledger.objects.range_boundaries(ALL)] == [
-        PAGE,
-        PAGE,
-        102,
-    ]
+    boundaries = bench.connection_ledger.objects.range_boundaries(ALL)
+    assert [boundary.listed for boundary in boundaries] == [PAGE, PAGE, 102]
     assert read_keys(bench) == []
     assert bench.load().changes == {Change.UNCHANGED: 2100}
 
@@ -41,14 +38,14 @@ def test_only_the_range_with_a_change_is_read(bench):
     put(bench, *(f"{number:04}" for number in range(2100)))
     bench.load()
     bench.bucket.delete("1500")
-    found = read_keys(bench)
-    done = bench.load()
+    keys = read_keys(bench)
+    result = bench.load()
 
-    assert (found[0], found[-1]) == ("0999", "1997")
-    assert done.changes == {Change.UNCHANGED: 2099, Change.REMOVED: 1}
+    assert (keys[0], keys[-1]) == ("0999", "1997")
+    assert result.changes == {Change.UNCHANGED: 2099, Change.REMOVED: 1}
 
 
-def test_wider_filter_reads_what_the_narrower_left_out(bench):
+def test_wider_filter_reads_what_the_narrower_excluded(bench):
     bench.set(regex="a")
     put(bench, "a1", "b1")
     bench.load()
@@ -70,7 +67,7 @@ def test_retried_quarantine_is_read_again(bench):
     assert (before, read_keys(bench)) == ([], ["bad.json"])
 
 
-def test_object_that_could_not_be_read_is_not_passed_over(bench):
+def test_object_that_could_not_be_read_is_retried(bench):
     put(bench, "a", "b")
 
     def get(key, version=""):
@@ -86,16 +83,16 @@ def test_object_that_could_not_be_read_is_not_passed_over(bench):
 
 
 @pytest.mark.slow
-def test_objects_that_came_and_went_while_a_pass_failed_are_seen_to_be_gone(bench):
-    """The bucket is written as before they came; the ledger knows some of them."""
+def test_objects_deleted_after_a_failed_run_are_removed(bench):
+    """The bucket lists as it did before them, but the ledger knows some of them."""
     bench.set(on_delete="delete")
     put(bench, "a", "c")
     bench.load()
     new = [f"b{number:04}" for number in range(2100)]
     put(bench, *new)
 
-    def cut_off(*args, **how):
-        yield from bench.bucket.ranges(*args, **how)
+    def cut_off(*args, **kwargs):
+        yield from bench.bucket.ranges(*args, **kwargs)
         raise BucketUnavailableError("s3://bucket/", "no answer")
 
     with pytest.raises(BucketUnavailableError):
@@ -109,8 +106,8 @@ def test_objects_that_came_and_went_while_a_pass_failed_are_seen_to_be_gone(benc
     assert sorted(key for key, _ in bench.tasks) == ["a", "c"]
 
 
-def test_look_asks_for_a_run_where_a_filtered_object_is_known_otherwise(bench):
-    """It stays a difference that nobody acts upon, and hides no other one."""
+def test_changed_object_requests_a_run_once_the_filter_matches(bench):
+    """While the filter excludes the object, its change requests no run."""
     put(bench, "a", "b")
     bench.load()
     bench.set(regex="b")

@@ -1,4 +1,4 @@
-"""Imports whose outcome nobody told: nothing is lost, and in the end nothing is doubled."""
+"""Imports whose reply was lost: no task is lost, and no duplicate remains."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
 
 
-class Slow:
-    """A Label Studio that is cut off from us in mid-import, and commits when it gets to it."""
+class LateImports:
+    """Imports whose connection breaks, and which Label Studio commits later."""
 
     def __init__(self, app):
         self.app = app
@@ -25,42 +25,42 @@ class Slow:
         self.waiting.append((project_id, tasks))
         raise LabelStudioUnavailableError("Label Studio does not answer.")
 
-    def catch_up(self):
+    def commit(self):
         while self.waiting:
             self.app.import_tasks(*self.waiting.pop())
 
 
 @pytest.fixture
-def slow(bench):
-    """Give a Label Studio that took an import of two rows, and has not committed it yet."""
+def late_imports(bench):
+    """Return an import of two rows that Label Studio received, but has not committed yet."""
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
-    slow = Slow(bench.app)
+    late_imports = LateImports(bench.app)
     with pytest.raises(LabelStudioUnavailableError):
-        bench.load(app=Wrapped(bench.app, import_tasks=slow.import_tasks))
-    return slow
+        bench.load(app=Wrapped(bench.app, import_tasks=late_imports.import_tasks))
+    return late_imports
 
 
-def places(bench):
-    """Give (key, row) of every task, doubled ones twice."""
+def rows(bench):
+    """Return (key, row) of every task, duplicates included."""
     metas = [task["meta"]["ls_pipeline"] for task in bench.app.tasks.values()]
-    return sorted((one["uri"].removeprefix("s3://bucket/"), one["row"]) for one in metas)
+    return sorted((meta["uri"].removeprefix("s3://bucket/"), meta["row"]) for meta in metas)
 
 
-ONCE = [("a.json", 0), ("a.json", 1)]
+EACH_ROW_ONCE = [("a.json", 0), ("a.json", 1)]
 
 
-def test_task_that_got_the_id_of_a_deleted_double_is_left_alone(bench):
+def test_task_with_the_id_of_a_deleted_duplicate_stays(bench):
     bench.app.reuses_ids = True
     bench.put("a.json", {"text": "a"})
     bench.load()
     kept = bench.connection_ledger.objects.rows_of("a.json")[0]
-    whole = bench.app.tasks[kept.task_id]
+    task = bench.app.tasks[kept.task_id]
     bench.app.delete_task(kept.task_id)
     bench.put("o.json", {"text": "o"})
     bench.load()
-    (late,) = bench.app.import_tasks(1, [{"data": whole["data"], "meta": whole["meta"]}])
-    for number in (kept.task_id, late):
-        bench.app.annotate(number, RESULT)
+    (late,) = bench.app.import_tasks(1, [{"data": task["data"], "meta": task["meta"]}])
+    for task_id in (kept.task_id, late):
+        bench.app.annotate(task_id, RESULT)
     with bench.run(bench.bucket) as run:
         Reconciler(run)._remove(replace(kept, task_id=late), kept)
 
@@ -68,86 +68,86 @@ def test_task_that_got_the_id_of_a_deleted_double_is_left_alone(bench):
     assert {kept.task_id, late} == set(bench.app.tasks)
 
 
-def test_import_that_is_committed_while_the_next_pass_waits_is_taken_up(bench, slow, monkeypatch):
+def test_import_committed_while_the_next_run_waits_is_recovered(bench, late_imports, monkeypatch):
     def sleep(seconds):
         bench.time.sleep(seconds)
-        slow.catch_up()
+        late_imports.commit()
 
     bench.ledger.database.sleep = sleep
-    done = bench.load()
+    result = bench.load()
 
-    assert (places(bench), done.tasks_created, bench.connection_ledger.imports.pending()) == (
-        ONCE,
+    assert (rows(bench), result.tasks_created, bench.connection_ledger.imports.pending()) == (
+        EACH_ROW_ONCE,
         2,
         [],
     )
 
 
-def test_import_that_never_arrived_is_made_again(bench, slow):
+def test_import_that_never_arrived_is_repeated(bench, late_imports):
     bench.load()
 
-    assert places(bench) == ONCE
+    assert rows(bench) == EACH_ROW_ONCE
 
 
 @pytest.mark.parametrize("later", [0, 600, sum(RECHECK_SECONDS)])
-def test_import_that_is_committed_after_it_was_made_again_is_not_doubled(bench, slow, later):
+def test_import_committed_after_its_repeat_leaves_no_duplicates(bench, late_imports, later):
     bench.load()
     bench.time.sleep(later)
-    slow.catch_up()
-    doubled = len(places(bench))
-    done = bench.load()
+    late_imports.commit()
+    count_before = len(rows(bench))
+    result = bench.load()
 
-    assert (doubled, places(bench)) == (4, ONCE)
-    assert "2 tasks had arrived twice" in done.notes[-1]
+    assert (count_before, rows(bench)) == (4, EACH_ROW_ONCE)
+    assert "2 tasks had arrived twice" in result.notes[-1]
     assert {bench.task_id("a.json", row) for row in (0, 1)} == set(bench.app.tasks)
 
 
-def test_of_two_tasks_the_one_that_somebody_works_on_stays(bench, slow):
+def test_duplicate_that_a_person_works_on_stays(bench, late_imports):
     bench.load()
-    slow.catch_up()
+    late_imports.commit()
     late = max(bench.app.tasks)
     bench.app.annotate(late, RESULT)
     bench.load()
 
-    assert places(bench) == ONCE
+    assert rows(bench) == EACH_ROW_ONCE
     assert late in bench.app.tasks
     assert late == bench.task_id("a.json", 1)
 
 
-def test_two_tasks_that_are_both_worked_on_stay_and_are_told(bench, slow):
+def test_duplicates_both_worked_on_stay_and_are_reported(bench, late_imports):
     bench.load()
-    slow.catch_up()
-    for number in list(bench.app.tasks):
-        bench.app.annotate(number, RESULT)
-    done = bench.load()
+    late_imports.commit()
+    for task_id in list(bench.app.tasks):
+        bench.app.annotate(task_id, RESULT)
+    result = bench.load()
 
-    assert len(places(bench)) == 4
-    assert "a.json has two tasks, " in done.notes[0]
+    assert len(rows(bench)) == 4
+    assert "a.json has two tasks, " in result.notes[0]
 
 
-def test_late_import_of_an_object_that_was_replaced_meanwhile_is_not_doubled(bench, slow):
+def test_late_import_of_a_replaced_object_leaves_no_duplicates(bench, late_imports):
     bench.load()
     bench.put("a.json", [{"text": "new"}, {"text": "1"}])
     bench.load()
-    slow.catch_up()
+    late_imports.commit()
     bench.load()
 
     assert bench.tasks == {("a.json", 0): {"text": "new"}, ("a.json", 1): {"text": "1"}}
 
 
-def test_late_import_of_a_replaced_object_stays_where_each_version_has_its_task(bench, slow):
+def test_late_import_stays_if_each_version_has_its_task(bench, late_imports):
     bench.set(on_change="new_task")
     bench.load()
     bench.put("a.json", [{"text": "new"}])
     bench.load()
-    slow.catch_up()
+    late_imports.commit()
     bench.load()
 
     texts = sorted(task["data"]["text"] for task in bench.app.tasks.values())
     assert texts == ["0", "1", "new"]
 
 
-def test_attempt_in_doubt_is_let_go_in_the_end(bench, slow):
+def test_pending_import_expires(bench, late_imports):
     for _ in range(len(RECHECK_SECONDS) + 2):
         bench.load()
         bench.time.sleep(max(RECHECK_SECONDS))
@@ -155,25 +155,25 @@ def test_attempt_in_doubt_is_let_go_in_the_end(bench, slow):
     assert bench.connection_ledger.imports.pending() == []
 
 
-def test_task_that_a_person_deleted_is_not_made_again_by_the_watch(bench, slow):
+def test_recheck_does_not_recreate_a_task_deleted_by_hand(bench, late_imports):
     bench.load()
     bench.app.delete_task(bench.task_id("a.json", 0))
     bench.load()
 
-    assert places(bench) == [("a.json", 1)]
+    assert rows(bench) == [("a.json", 1)]
 
 
-def test_late_import_does_not_bring_back_a_task_that_a_person_deleted(bench, slow):
+def test_late_import_restores_no_task_deleted_by_hand(bench, late_imports):
     bench.load()
     bench.app.delete_task(bench.task_id("a.json", 0))
-    slow.catch_up()
+    late_imports.commit()
     bench.load()
 
-    assert places(bench) == [("a.json", 1)]
+    assert rows(bench) == [("a.json", 1)]
 
 
-def test_run_that_was_overtaken_in_mid_import_takes_its_tasks_back(bench):
-    """It pauses between its last look at the lease and its import, and wakes an hour later."""
+def test_overtaken_run_removes_the_tasks_it_imported(bench):
+    """It pauses between its last check of the lease and its import, and wakes an hour later."""
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
 
     def pause(project_id, tasks):
@@ -184,11 +184,11 @@ def test_run_that_was_overtaken_in_mid_import_takes_its_tasks_back(bench):
     with pytest.raises(LeaseLostError):
         bench.load(app=Wrapped(bench.app, import_tasks=pause))
 
-    assert places(bench) == ONCE
+    assert rows(bench) == EACH_ROW_ONCE
     assert {bench.task_id("a.json", row) for row in (0, 1)} == set(bench.app.tasks)
 
 
-def test_run_that_was_overtaken_and_killed_in_mid_import_is_cleaned_up_after(bench):
+def test_tasks_of_an_overtaken_and_killed_run_are_removed(bench):
     bench.put("a.json", [{"text": "0"}, {"text": "1"}])
 
     class Killed(BaseException):
@@ -204,21 +204,21 @@ def test_run_that_was_overtaken_and_killed_in_mid_import_is_cleaned_up_after(ben
         bench.load(app=Wrapped(bench.app, import_tasks=pause))
     bench.load()
 
-    assert places(bench) == ONCE
+    assert rows(bench) == EACH_ROW_ONCE
 
 
-def test_run_that_was_overtaken_overwrites_no_task(bench):
+def test_overtaken_run_overwrites_no_task(bench):
     bench.put("a.json", {"text": "old"})
     bench.load()
     bench.put("a.json", {"text": "newer"})
 
     def pause(project_id, ids):
-        found = list(bench.app.completions(project_id, ids))
+        completions = list(bench.app.completions(project_id, ids))
         if bench.time.now < 1_900_000_000:
             bench.time.now = 1_900_000_000
             bench.put("a.json", {"text": "newest"})
             bench.load()
-        return iter(found)
+        return iter(completions)
 
     with pytest.raises(LeaseLostError):
         bench.load(app=Wrapped(bench.app, completions=pause))
@@ -226,83 +226,83 @@ def test_run_that_was_overtaken_overwrites_no_task(bench):
     assert bench.tasks == {("a.json", 0): {"text": "newest"}}
 
 
-# -- objects that are gone by then ----------------------------------------------------------------
+# -- objects and rows that are removed before the import is committed ------------------------------
 
 
-def test_late_import_of_an_object_that_is_removed_meanwhile_is_undone(bench, slow):
+def test_late_import_of_a_removed_object_is_undone(bench, late_imports):
     bench.set(on_delete="delete")
     bench.load()
     bench.bucket.delete("a.json")
     bench.load()
-    slow.catch_up()
+    late_imports.commit()
     bench.load()
 
-    assert places(bench) == []
+    assert rows(bench) == []
 
 
-def test_late_import_of_a_row_that_a_new_version_lacks_is_undone(bench, slow):
+def test_late_import_of_a_removed_row_is_undone(bench, late_imports):
     bench.set(on_delete="delete")
     bench.load()
     bench.put("a.json", [{"text": "0"}])
     bench.load()
-    slow.catch_up()
+    late_imports.commit()
     bench.load()
 
-    assert places(bench) == [("a.json", 0)]
+    assert rows(bench) == [("a.json", 0)]
 
 
-def test_late_task_of_a_gone_row_that_somebody_works_on_stays(bench, slow):
+def test_late_task_of_a_removed_row_stays_once_labeled(bench, late_imports):
     bench.set(on_delete="delete")
     bench.load()
     bench.put("a.json", [{"text": "0"}])
     bench.load()
-    slow.catch_up()
+    late_imports.commit()
     late = max(bench.app.tasks)
     bench.app.annotate(late, RESULT)
     bench.load()
 
-    assert places(bench) == ONCE
+    assert rows(bench) == EACH_ROW_ONCE
     assert bench.task_id("a.json", 1) == late
 
 
-def test_late_task_of_a_removed_object_that_keeps_another_one_is_undone(bench, slow):
+def test_late_task_of_a_removed_labeled_object_is_undone(bench, late_imports):
     bench.set(on_delete="delete")
     bench.load()
     bench.app.annotate(bench.task_id("a.json", 0), RESULT)
     bench.bucket.delete("a.json")
     bench.load()
-    slow.catch_up()
+    late_imports.commit()
     bench.load()
 
-    assert places(bench) == [("a.json", 0)]
+    assert rows(bench) == [("a.json", 0)]
 
 
-@pytest.mark.parametrize(("policy", "left"), [("delete", []), ("keep", ONCE)])
-def test_object_that_is_removed_before_anybody_finished_it_is_not_forgotten(
-    bench, slow, policy, left
+@pytest.mark.parametrize(("policy", "remaining"), [("delete", []), ("keep", EACH_ROW_ONCE)])
+def test_object_removed_during_a_pending_import_counts_as_removed(
+    bench, late_imports, policy, remaining
 ):
     bench.set(on_delete=policy)
-    slow.catch_up()
+    late_imports.commit()
     bench.bucket.delete("a.json")
-    done = bench.load()
+    result = bench.load()
 
-    assert (places(bench), done.changes[Change.REMOVED]) == (left, 1)
+    assert (rows(bench), result.changes[Change.REMOVED]) == (remaining, 1)
 
 
-def test_object_with_more_rows_than_a_batch_is_not_forgotten_either(bench, monkeypatch):
+def test_object_removed_between_its_batches_leaves_no_task(bench, monkeypatch):
     monkeypatch.setattr(import_queue, "BATCH_ROWS", 2)
     bench.set(on_delete="delete")
     bench.put("a.json", [{"text": str(row)} for row in range(5)])
-    slow = Slow(bench.app)
+    late_imports = LateImports(bench.app)
 
-    def one_batch(project_id, tasks):
+    def only_one_batch(project_id, tasks):
         if bench.app.tasks:
-            slow.import_tasks(project_id, tasks)
+            late_imports.import_tasks(project_id, tasks)
         return bench.app.import_tasks(project_id, tasks)
 
     with pytest.raises(LabelStudioUnavailableError):
-        bench.load(app=Wrapped(bench.app, import_tasks=one_batch))
+        bench.load(app=Wrapped(bench.app, import_tasks=only_one_batch))
     bench.bucket.delete("a.json")
     bench.load()
 
-    assert places(bench) == []
+    assert rows(bench) == []

@@ -23,7 +23,7 @@ from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
 from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import RESULT, Bench
-from tests.engine.test_crashes import Doom, Killed
+from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
 from tests.machine.model import BAD, Model
 
@@ -149,9 +149,9 @@ class World(RuleBasedStateMachine):
     @rule(key=KEYS, content=CONTENTS, at=NUMBERS)
     def load_killed(self, key, content, at):
         self.put(key, content)
-        bench, doom = self.bench, Doom(at + 1)
+        bench, killer = self.bench, Killer(at + 1)
         try:
-            bench.load(doom.over(bench.bucket), app=doom.over(bench.app), wrap=doom.over)
+            bench.load(killer.wrap(bench.bucket), app=killer.wrap(bench.app), wrap=killer.wrap)
         except Killed:
             taken["killed"] += 1
         self.load_and_compare()
@@ -188,16 +188,16 @@ class World(RuleBasedStateMachine):
         self.put(key, content)
         bench = self.bench
 
-        class Paused(Doom):
+        class Paused(Killer):
             def step(self):
                 self.calls += 1
                 if self.calls == self.at:
                     bench.time.sleep(LEASE_SECONDS + 1)
                     bench.load()
 
-        doom = Paused(at + 1)
+        killer = Paused(at + 1)
         try:
-            bench.load(doom.over(bench.bucket), app=doom.over(bench.app), wrap=doom.over)
+            bench.load(killer.wrap(bench.bucket), app=killer.wrap(bench.app), wrap=killer.wrap)
         except PipelineError:
             taken["overtaken"] += 1
         self.load_and_compare()
@@ -209,9 +209,9 @@ class World(RuleBasedStateMachine):
 
     @rule(at=NUMBERS)
     def export_killed(self, at):
-        bench, doom = self.bench, Doom(at + 1)
+        bench, killer = self.bench, Killer(at + 1)
         try:
-            bench.export(doom.over(bench.target), app=doom.over(bench.app), wrap=doom.over)
+            bench.export(killer.wrap(bench.target), app=killer.wrap(bench.app), wrap=killer.wrap)
         except Killed:
             taken["killed"] += 1
         self.export()

@@ -1,4 +1,4 @@
-"""Ways to lose or double objects that other engines shipped, or document: none is ours.
+"""Bugs of other tools that lost or duplicated objects; none may happen here.
 
 Those about dates, uploads and listings are in tests/crash/test_changes.py; crashes and lost
 replies in tests/crash and tests/machine.
@@ -24,10 +24,10 @@ def fail(*_):
     raise LabelStudioUnavailableError("no answer")
 
 
-# -- ClickHouse S3Queue, by the numbers of its issues -------------------------------------------
+# -- ClickHouse S3Queue, with the numbers of its issues ------------------------------------------
 
 
-def test_object_counts_as_loaded_only_once_its_tasks_are_stored(bench):
+def test_object_counts_as_loaded_after_its_tasks_are_stored(bench):
     """ClickHouse#111537."""
     put(bench, "a.json")
     with pytest.raises(LabelStudioUnavailableError):
@@ -37,7 +37,7 @@ def test_object_counts_as_loaded_only_once_its_tasks_are_stored(bench):
     assert list(bench.tasks) == [("a.json", 0)]
 
 
-def test_deletion_that_fails_is_made_again_and_brings_nothing_back(bench):
+def test_failed_deletion_is_repeated_and_restores_nothing(bench):
     """ClickHouse#114421."""
     bench.set(on_delete="delete")
     put(bench, "a.json", "b.json")
@@ -45,12 +45,12 @@ def test_deletion_that_fails_is_made_again_and_brings_nothing_back(bench):
     bench.bucket.delete("a.json")
     with pytest.raises(LabelStudioUnavailableError):
         bench.load(app=Wrapped(bench.app, delete_task=fail))
-    done = bench.load()
+    result = bench.load()
 
-    assert (list(bench.tasks), done.tasks_created) == ([("b.json", 0)], 0)
+    assert (list(bench.tasks), result.tasks_created) == ([("b.json", 0)], 0)
 
 
-def test_mended_object_of_the_same_name_is_loaded(bench):
+def test_fixed_object_with_the_same_name_is_loaded(bench):
     """ClickHouse#113054."""
     bench.put("a.json", b"{")
     bench.load()
@@ -66,35 +66,35 @@ def test_lost_ledger_loads_nothing_a_second_time(bench, tmp_path):
     bench.load()
     bench.ledger = Ledger(f"sqlite:///{tmp_path}/new.db", bench.time, bench.time.sleep)
     bench.set()
-    done = bench.load()
+    result = bench.load()
     bench.ledger.close()
 
-    assert (len(bench.tasks), done.tasks_created) == (2, 0)
+    assert (len(bench.tasks), result.tasks_created) == (2, 0)
 
 
-def test_object_that_another_run_held_and_gave_up_is_loaded(bench):
+def test_object_abandoned_by_another_run_is_loaded(bench):
     """ClickHouse#112313."""
     put(bench, "a.json", "b.json")
 
-    def taken_and_dropped(project_id, tasks):
+    def overtake_and_fail(project_id, tasks):
         bench.time.sleep(3600)  # its lease runs out
         put(bench, "c.json")
-        bench.load(bucket=Wrapped(bench.bucket, get=unreadable))
+        bench.load(bucket=Wrapped(bench.bucket, get=fail_to_read))
         fail()
 
-    def unreadable(key, version=""):
+    def fail_to_read(key, version=""):
         raise BucketUnavailableError(f"s3://bucket/{key}", "no answer")
 
     with pytest.raises(BucketUnavailableError):
-        bench.load(app=Wrapped(bench.app, import_tasks=taken_and_dropped))
+        bench.load(app=Wrapped(bench.app, import_tasks=overtake_and_fail))
     bench.load()
 
     assert {key for key, _ in bench.tasks} == {"a.json", "b.json", "c.json"}
 
 
 @pytest.mark.parametrize("rows", [1, 2500])
-def test_object_of_many_rows_is_loaded_whole_after_a_failure_in_its_middle(bench, rows):
-    """ClickHouse#57990; also Label Studio, which skips the rest of such a file for ever."""
+def test_object_is_loaded_whole_after_failing_halfway(bench, rows):
+    """ClickHouse#57990; also Label Studio, which never loads the rest of such a file."""
     bench.put("a.json", [{"text": str(row)} for row in range(rows)])
     calls = []
 
@@ -114,23 +114,23 @@ def test_object_of_many_rows_is_loaded_whole_after_a_failure_in_its_middle(bench
 
 
 @pytest.mark.slow
-def test_history_has_no_cap(bench):
-    """ClickHouse forgets all but 1,000 objects, Airbyte all but 10,000; then loads them again."""
+def test_history_has_no_size_limit(bench):
+    """ClickHouse remembers only 1,000 objects, Airbyte 10,000; they load the others again."""
     bench.set(use_blob_urls=True, data_key="text")
     for number in range(12_000):
         bench.bucket.put(f"{number}", b"", "text/plain")
     bench.load()
     put(bench, "new")
-    done = bench.load()
+    result = bench.load()
 
-    assert done.changes == {Change.UNCHANGED: 12_000, Change.ADDED: 1}
+    assert result.changes == {Change.UNCHANGED: 12_000, Change.ADDED: 1}
 
 
-# -- the others ---------------------------------------------------------------------------------
+# -- other tools --------------------------------------------------------------------------------
 
 
 def test_history_does_not_expire(bench):
-    """Snowpipe's does, after 14 days; Spark's after 7."""
+    """Snowpipe's history expires after 14 days; Spark's after 7."""
     put(bench, "a.json")
     bench.load()
     bench.time.sleep(400 * 24 * 3600)
@@ -139,7 +139,7 @@ def test_history_does_not_expire(bench):
 
 
 def test_task_deleted_by_hand_stays_deleted(bench):
-    """Label Studio makes it again at its next sync."""
+    """Label Studio creates the task again at its next sync."""
     put(bench, "a.json")
     bench.load()
     bench.app.delete_task(bench.task_id("a.json"))
@@ -148,8 +148,8 @@ def test_task_deleted_by_hand_stays_deleted(bench):
     assert bench.tasks == {}
 
 
-def test_many_bad_objects_hold_up_nobody_behind_them(bench):
-    """Kestra looks at the first 25 names, whatever became of them."""
+def test_many_bad_objects_do_not_block_later_objects(bench):
+    """Kestra reads only the first 25 names, even if it has read them before."""
     for number in range(1200):
         bench.put(f"a{number:04}", b"not json")
     put(bench, "b.json")
@@ -158,8 +158,8 @@ def test_many_bad_objects_hold_up_nobody_behind_them(bench):
     assert list(bench.tasks) == [("b.json", 0)]
 
 
-def test_listing_that_fails_is_no_removal(bench):
-    """Flink logs it and goes on."""
+def test_failed_listing_removes_nothing(bench):
+    """Flink logs the error and continues."""
     bench.set(on_delete="delete")
     put(bench, *(f"{number:04}" for number in range(1500)))
     bench.load()
@@ -175,8 +175,8 @@ def test_listing_that_fails_is_no_removal(bench):
 
 
 @pytest.mark.slow
-def test_tick_goes_on_after_a_key_that_was_deleted(bench, monkeypatch):
-    """dagster-aws's ``get_objects`` raises then."""
+def test_tick_resumes_after_a_deleted_key(bench, monkeypatch):
+    """``get_objects`` of dagster-aws raises in this case."""
     put(bench, *(f"{number:04}" for number in range(1500)))
     bench.load()
     put(bench, "1400")
@@ -190,15 +190,15 @@ def test_tick_goes_on_after_a_key_that_was_deleted(bench, monkeypatch):
         result = objects_tick(second, bench.ledger, "s3", lambda _: bench.bucket)
 
     assert cursor == '["reviews", {"reviews": "0998"}]'
-    assert [one.partition_key for one in result.run_requests] == ["reviews"]
+    assert [request.partition_key for request in result.run_requests] == ["reviews"]
 
 
-def test_tasks_made_by_hand_in_between_are_not_taken_for_ours(bench):
-    """FiftyOne tells its tasks by their position."""
+def test_tasks_made_by_hand_are_not_mistaken_for_ours(bench):
+    """FiftyOne identifies its tasks by their position."""
     put(bench, "a.json", "b.json")
     bench.load()
 
-    def beside_others(project_id, tasks):
+    def import_among_others(project_id, tasks):
         bench.app.import_tasks(project_id, [{"data": {"text": "by hand"}, "meta": {}}])
         bench.app.import_tasks(project_id, tasks)
         bench.app.import_tasks(project_id, [{"data": {"text": "by hand"}, "meta": {}}])
@@ -206,7 +206,7 @@ def test_tasks_made_by_hand_in_between_are_not_taken_for_ours(bench):
 
     put(bench, "c.json", "d.json")
     with pytest.raises(LabelStudioUnavailableError):
-        bench.load(app=Wrapped(bench.app, import_tasks=beside_others))
+        bench.load(app=Wrapped(bench.app, import_tasks=import_among_others))
     bench.load()
 
     for key in ("c.json", "d.json"):

@@ -1,4 +1,4 @@
-"""Two processes on one connection at the same moment, against the real servers."""
+"""Two processes that run one connection at the same time, against the real servers."""
 
 import json
 import os
@@ -29,15 +29,15 @@ from ls_pipeline.resources.ledger import lease as ledger_lease
 
 ledger_lease.LEASE_SECONDS = 4.0
 import_queue.BATCH_ROWS = 100
-take, calls = load._Loader._take, 0
+load_object, calls = load._Loader._take, 0
 
-def sleep_at_the_250th(self, *which):
+def sleep_at_the_250th(self, *arguments):
     global calls
     calls += 1
-    if calls == 250:  # some batches are in, the next is being read
-        self.importing.wait()  # or PostgreSQL may throw it out of a transaction meanwhile
+    if calls == 250:  # some batches are imported, the next is being read
+        self.importing.wait()  # else PostgreSQL may end a transaction that sleeps
         os.kill(os.getpid(), signal.SIGSTOP)
-    return take(self, *which)
+    return load_object(self, *arguments)
 
 load._Loader._take = sleep_at_the_250th
 main(["sync", sys.argv[1], "--json"])
@@ -50,15 +50,15 @@ def stage(world, tmp_path, database_url):
     stage = Stage(tmp_path)
     source = stage.s3("in")
     with ThreadPoolExecutor(8) as writers:
-        body = "application/json"
-        list(writers.map(lambda one: source.put(*one, body), samples.texts(OBJECTS)))
+        content_type = "application/json"
+        list(writers.map(lambda sample: source.put(*sample, content_type), samples.texts(OBJECTS)))
     stage.add("reviews", samples.TEXT_CONFIG, source, None)
     return stage
 
 
 @pytest.fixture
 def begin():
-    """Start processes, of which none is left afterwards."""
+    """Return a function that starts processes; the test's end kills them."""
     with ExitStack() as stack:
 
         def start(*command):
@@ -72,57 +72,53 @@ def begin():
 
 
 def end(process):
-    """Wait for a process; give its exit code and what it reports."""
+    """Wait for a process; return its exit code and its report."""
     out, err = process.communicate(timeout=240)
     assert out.startswith("{"), out + err
     return process.returncode, json.loads(out)["connections"]["reviews"]
 
 
 def origins(stage):
-    """List (object, row) of every task in Label Studio."""
+    """Return (object, row) of every task in Label Studio."""
     metas = [task.document["meta"]["ls_pipeline"] for task in stage.tasks("reviews")]
     return sorted((meta["uri"], meta["row"]) for meta in metas)
 
 
-def everything(database_url):
-    """Give all that the ledger knows, but for who holds what."""
+def ledger_contents(database_url):
+    """Return all rows of the ledger, without the columns of the lease."""
     ledger = Ledger(database_url)
-    passing = {"holder", "fence", "leased_until", "passed_at"}
+    lease_columns = {"holder", "fence", "leased_until", "passed_at"}
     with ledger.database.engine.connect() as db:
-        found = {
-            table.name: sorted(
-                map(str, db.execute(sa.select(*(c for c in table.c if c.name not in passing))))
-            )
-            for table in metadata.sorted_tables
-        }
+        contents = {}
+        for table in metadata.sorted_tables:
+            columns = [column for column in table.c if column.name not in lease_columns]
+            contents[table.name] = sorted(map(str, db.execute(sa.select(*columns))))
     ledger.close()
-    return found
+    return contents
 
 
-def test_two_passes_that_begin_together_load_each_object_once(stage, begin):
-    both = [begin(PROGRAM, "sync", "reviews", "--json") for _ in range(2)]
-    ends = [end(one) for one in both]
-    once = origins(stage)
+def test_two_simultaneous_runs_load_each_object_once(stage, begin):
+    processes = [begin(PROGRAM, "sync", "reviews", "--json") for _ in range(2)]
+    results = [end(process) for process in processes]
+    tasks = origins(stage)
 
-    assert [(code, report["tasks"], report.get("error")) for code, report in ends] == [
+    assert [(code, report["tasks"], report.get("error")) for code, report in results] == [
         (0, OBJECTS, None)
     ] * 2
-    assert len(once) == len(set(once)) == OBJECTS
+    assert len(tasks) == len(set(tasks)) == OBJECTS
 
 
-def test_pass_that_sleeps_past_its_lease_is_overtaken_and_changes_nothing(
-    stage, begin, database_url
-):
+def test_run_that_sleeps_past_its_lease_changes_nothing(stage, begin, database_url):
     asleep = begin(sys.executable, "-c", SLEEPER, "reviews")
     assert os.WIFSTOPPED(os.waitpid(asleep.pid, os.WUNTRACED)[1])
     loaded = len(origins(stage))
     overtaking = end(begin(PROGRAM, "sync", "reviews", "--json"))
-    before = everything(database_url)
+    before = ledger_contents(database_url)
     asleep.send_signal(signal.SIGCONT)
     code, woken = end(asleep)
-    once = origins(stage)
+    tasks = origins(stage)
 
     assert (0 < loaded < OBJECTS, overtaking[0], overtaking[1]["tasks"]) == (True, 0, OBJECTS)
     assert (code, "was taken over by a newer run" in woken["error"]) == (1, True)
-    assert everything(database_url) == before
-    assert len(once) == len(set(once)) == OBJECTS
+    assert ledger_contents(database_url) == before
+    assert len(tasks) == len(set(tasks)) == OBJECTS
