@@ -8,8 +8,8 @@ import click
 
 from ls_pipeline.cli.connections.commands import connections
 from ls_pipeline.cli.console import print_error
-from ls_pipeline.cli.demo.command import demo
-from ls_pipeline.cli.doctor.command import doctor
+from ls_pipeline.cli.demo.demo import demo
+from ls_pipeline.cli.doctor.checks import doctor
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
 from ls_pipeline.cli.options import FAILED, USAGE_ERROR

@@ -13,7 +13,6 @@ from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of
 from ls_pipeline.domain.errors import NotInQuarantineError
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.resources.ledger.records import Quarantined
 
 
@@ -49,7 +48,8 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
 
     Without CONNECTION, it lists all connections.
     """
-    connection_ledgers = _accounts(names)
+    ledger = CliContext().ledger
+    connection_ledgers = [ledger.connection_ledger(name) for name in names or ledger.names()]
     if as_json:
         print_json(
             {
@@ -104,11 +104,6 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
         return
     noun = "object" if len(wanted) == 1 else "objects"
     print_lines(f"{len(wanted)} {noun} of {name!r} will be tried again by the next run.")
-
-
-def _accounts(names: tuple[str, ...]) -> list[ConnectionLedger]:
-    ledger = CliContext().ledger
-    return [ledger.connection_ledger(name) for name in names or ledger.names()]
 
 
 def _as_json(item: Quarantined) -> dict[str, Any]:

@@ -1,23 +1,57 @@
-"""The checks of `doctor`: the ledger, Label Studio, and every connection."""
+"""``ls-pipeline doctor``: checks everything that connections need."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
+import click
+
+from ls_pipeline.cli.console import print_json
+from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.doctor.bucket_checks import check_source, check_target
 from ls_pipeline.cli.doctor.label_studio_checks import check_blobs, check_project, check_server
 from ls_pipeline.cli.doctor.notification_checks import check_queue, check_webhook
-from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed
+from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, print_report
 from ls_pipeline.cli.doctor.requirements import policies, setups
+from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.environment import home, webhook_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ls_pipeline.cli.context import CliContext
     from ls_pipeline.resources.ledger.connection import ConnectionLedger
+
+
+EPILOG = """
+\b
+Examples:
+  ls-pipeline doctor                 all connections
+  ls-pipeline doctor reviews --json  one connection, one JSON object on standard output
+
+\b
+It writes a small object to each target, and deletes it again.
+"""
+
+
+@click.command(epilog=EPILOG, short_help="Check everything that connections need.")
+@CONNECTIONS
+@json_instead_of("a listing")
+@click.pass_context
+def doctor(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+    """Check everything that connections need, and print how to repair what fails.
+
+    It checks Label Studio, sources, targets, and whether browsers can open objects. It also
+    prints the minimum permissions of each connection. If a check fails, the exit code is 1.
+    """
+    report = examine(names, CliContext(impatient=True))
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print_report(report)
+    if report.failed:
+        ctx.exit(FAILED)
 
 
 def examine(names: Sequence[str], cli: CliContext) -> Report:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.doctor.report import Check
-from ls_pipeline.cli.servers.webhook_receiver import answers_at
 from ls_pipeline.domain.errors import BucketError, PipelineError, QueueError
 from ls_pipeline.domain.notification_setup import NotificationCheck
 from ls_pipeline.resources.environment import webhook_secret
@@ -42,6 +41,8 @@ def check_webhook(
     connection_ledger: ConnectionLedger, url: str, cli: CliContext
 ) -> Iterator[Check]:
     """Check that the webhook receiver answers, and that Label Studio is set up to call it."""
+    from ls_pipeline.cli.servers.webhook_receiver import answers_at  # slow
+
     if answers_at(url):
         yield Check("webhooks", "ok", f"The webhook receiver answers at {url}.")
     else:

@@ -25,7 +25,6 @@ PAUSE = 0.2
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 """The only variables that a server inherits. Label Studio would read variables like USERNAME."""
 
-
 LARGEST_LOG = 20 * 2**20
 """Bytes. A larger log is renamed when its server starts."""
 
