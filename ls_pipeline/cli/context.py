@@ -122,7 +122,8 @@ class CliContext:
         folder = dagster_home()
         if not (folder / "dagster.yaml").exists():
             raise PipelineError(
-                f"There is no Dagster home in {folder}; set DAGSTER_HOME or LS_PIPELINE_HOME."
+                f"There is no Dagster home in {folder}.",
+                hint="Set DAGSTER_HOME or LS_PIPELINE_HOME.",
             )
         return self.instance
 

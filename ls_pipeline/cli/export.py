@@ -59,10 +59,10 @@ def export(
     """
     cli, output = CliContext(), output.absolute()
     if output.resolve() == Path.cwd():
-        raise click.UsageError("The output is the current folder; choose a new one.")
+        raise click.UsageError("The output is the current folder. Choose a new one.")
     opened, source = _open(snapshot, cli)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise click.UsageError(f"{output} already exists; choose a new folder.")
+        raise click.UsageError(f"{output} already exists. Choose a new folder.")
     with show_progress() as progress, _new_folder(output) as draft:
         count = 0
 

@@ -117,7 +117,7 @@ def _reason(event: dg.DagsterEvent) -> str:
     error = failure.error
     while error and error.cause:
         error = error.cause
-    return error.message.strip() if error else "The run failed; see its log in Dagster."
+    return error.message.strip() if error else "The run failed. Its log in Dagster has the reason."
 
 
 def _report(name: str, cli: CliContext, errors: list[str]) -> dict[str, Any]:

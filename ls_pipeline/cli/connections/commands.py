@@ -75,7 +75,9 @@ PARAMS = "\n".join(
     ]
 )
 
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would change; store nothing.")
+DRY_RUN = click.option(
+    "--dry-run", is_flag=True, help="Show what would change, without storing it."
+)
 AS_JSON = json_instead_of("sentences")
 
 

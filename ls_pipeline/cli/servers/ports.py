@@ -30,9 +30,9 @@ def choose_port(wanted: int | None, usual: int, host: str = HOST) -> int:
     if wanted is None:
         return usual if is_free(usual, host) else free_port()
     if not is_address(host):
-        raise PipelineError(f"{host} is not an address of this machine; choose another.")
+        raise PipelineError(f"{host} is not an address of this machine.", hint="Choose another.")
     if not is_free(wanted, host):
-        raise PipelineError(f"Port {wanted} is taken; choose another, or leave it out.")
+        raise PipelineError(f"Port {wanted} is taken.", hint="Choose another, or leave it out.")
     return wanted
 
 

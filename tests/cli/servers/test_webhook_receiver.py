@@ -199,7 +199,7 @@ def test_taken_port_is_reported_in_a_sentence(url):
 
     assert (done.exit_code, done.stderr) == (
         1,
-        f"Error: Port {port} is taken; choose another, or leave it out.\n",
+        f"Error: Port {port} is taken. Choose another, or leave it out.\n",
     )
 
 
