@@ -35,7 +35,7 @@ def sleep_at_the_250th(self, *arguments):
     global calls
     calls += 1
     if calls == 250:  # some batches are imported, the next is being read
-        self.importing.wait()  # else PostgreSQL may end a transaction that sleeps
+        self.queue.wait()  # else PostgreSQL may end a transaction that sleeps
         os.kill(os.getpid(), signal.SIGSTOP)
     return load_object(self, *arguments)
 
