@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.definitions import defs
 
 ROOT = Path(__file__).parent.parent
@@ -83,6 +84,13 @@ def test_garbage_collector_is_tuned_if_the_environment_says_so(environment):
     )
 
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+
+def test_start_and_the_image_tune_the_garbage_collector(tmp_path):
+    variables = local_servers.dagster_server(tmp_path, {}).environment
+
+    assert variables["LS_PIPELINE_GC_THRESHOLD"] == "20000"
+    assert "LS_PIPELINE_GC_THRESHOLD=20000" in (ROOT / "deploy/Dockerfile").read_text()
 
 
 def test_owners_are_those_of_the_environment(environment):

@@ -49,24 +49,24 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
     Without CONNECTION, it lists all connections.
     """
     ledger = CliContext().ledger
-    connection_ledgers = [ledger.connection_ledger(name) for name in names or ledger.names()]
+    quarantined = {
+        name: list(ledger.connection_ledger(name).objects.quarantined())
+        for name in names or ledger.names()
+    }
     if as_json:
         print_json(
             {
                 "connections": {
-                    connection_ledger.name: [
-                        _as_json(item) for item in connection_ledger.objects.quarantined()
-                    ]
-                    for connection_ledger in connection_ledgers
+                    name: list(map(_as_json, items)) for name, items in quarantined.items()
                 }
             }
         )
         return
     table = Table("Connection", "Key", "Row", "Reason")
-    for connection_ledger in connection_ledgers:
-        for item in connection_ledger.objects.quarantined():
+    for name, items in quarantined.items():
+        for item in items:
             row = "" if item.row is None else str(item.row)
-            table.add_row(connection_ledger.name, _printable(item.key), row, item.reason)
+            table.add_row(name, _printable(item.key), row, item.reason)
     if not table.row_count:
         print_lines("Nothing is in quarantine.")
         return
