@@ -29,6 +29,17 @@ QUARANTINE = dg.AssetCheckSpec(
 TASK_CHECKS = [BALANCE, QUARANTINE]
 
 
+def _result(
+    check: str, connection: str, problem: str, otherwise: str, **metadata: Any
+) -> dg.AssetCheckResult:
+    """Return the result of a check that passes if there is no problem, and warns if there is."""
+    severity = dg.AssetCheckSeverity.ERROR if check in ERRORS else dg.AssetCheckSeverity.WARN
+    text = f"{connection}: {problem or otherwise}"  # Dagster shows no partition of a check
+    return dg.AssetCheckResult(
+        check_name=check, passed=not problem, severity=severity, description=text, metadata=metadata
+    )
+
+
 def accounts_balance(
     connection_ledger: ConnectionLedger, folder: str, result: LoadResult
 ) -> dg.AssetCheckResult:
@@ -40,47 +51,32 @@ def accounts_balance(
         "quarantined": states[State.QUARANTINED],
         "pending": result.pending + states[State.BEGUN],
     }
-    off = result.listed - sum(parts.values())
-    message = "Every listed object is accounted for."
+    off, problem = result.listed - sum(parts.values()), ""
     if off:
-        message = (
+        problem = (
             f"The ledger has {abs(off)} too {'few' if off > 0 else 'many'} objects. The next run "
             "compares again; if the check fails again, report it."
         )
-    return dg.AssetCheckResult(
-        check_name=BALANCE.name,
-        passed=off == 0,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{connection_ledger.name}: {message}",  # Dagster shows no partition of a check
-        metadata={"listed": result.listed, **parts},
-    )
+    otherwise = "Every listed object is accounted for."
+    name = connection_ledger.name
+    return _result(BALANCE.name, name, problem, otherwise, listed=result.listed, **parts)
 
 
 def nothing_quarantined(connection_ledger: ConnectionLedger) -> dg.AssetCheckResult:
     """Warn if objects or rows are in quarantine, with the reason of the first."""
-    count = connection_ledger.objects.count_quarantined()
-    message = "Nothing is in quarantine."
-    for first in connection_ledger.objects.quarantined(limit=1):
-        message = (
+    name, objects = connection_ledger.name, connection_ledger.objects
+    count, problem = objects.count_quarantined(), ""
+    for first in objects.quarantined(limit=1):
+        problem = (
             f"{count} in quarantine, the first is {first.key!r}: {first.reason} Upload it again, "
-            f"or run `ls-pipeline quarantine list {connection_ledger.name}`."
+            f"or run `ls-pipeline quarantine list {name}`."
         )
-    return dg.AssetCheckResult(
-        check_name=QUARANTINE.name,
-        passed=count == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{connection_ledger.name}: {message}",
-        metadata={"quarantined": count},
-    )
+    return _result(QUARANTINE.name, name, problem, "Nothing is in quarantine.", quarantined=count)
 
 
 def passed_task_checks(connection: str) -> list[dg.AssetCheckResult]:
     """Return a passed result for each check of ``tasks``, of a run that listed nothing."""
-    message = f"{connection}: nothing was listed."
-    return [
-        dg.AssetCheckResult(check_name=spec.name, passed=True, description=message)
-        for spec in TASK_CHECKS
-    ]
+    return [_result(spec.name, connection, "", "nothing was listed.") for spec in TASK_CHECKS]
 
 
 ANNOTATIONS_COUNTED = dg.AssetCheckSpec(
@@ -93,20 +89,16 @@ ANNOTATIONS_COUNTED = dg.AssetCheckSpec(
 
 def annotations_counted(connection: str, uncounted: Sequence[int]) -> dg.AssetCheckResult:
     """Warn of tasks whose annotations Label Studio does not count."""
-    message = "Label Studio counts the annotations of recently changed tasks."
+    problem = ""
     if uncounted:
-        message = (
+        problem = (
             f"Label Studio counts no annotation of {len(uncounted)} annotated tasks, the first is "
             f"task {uncounted[0]}. They are exported, but annotators get them again. Restart Label "
             "Studio, then run `label-studio calculate_stats_all_orgs --from-scratch`."
         )
-    return dg.AssetCheckResult(
-        check_name=ANNOTATIONS_COUNTED.name,
-        passed=not uncounted,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{connection}: {message}",
-        metadata={"miscounted": len(uncounted)},
-    )
+    otherwise = "Label Studio counts the annotations of recently changed tasks."
+    check = ANNOTATIONS_COUNTED.name
+    return _result(check, connection, problem, otherwise, miscounted=len(uncounted))
 
 
 LABELS_KEEP_COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
@@ -176,13 +168,11 @@ _WARNING = {
     "annotators_agree": "People who labeled the same task agree at least as much as the target's "
     "agreement_at_least.",
 }
+ERRORS = {BALANCE.name, *_BLOCKING}
+"""The checks whose failure is an error; the others warn."""
+
 TRAINING_DATA_CHECKS = [
-    dg.AssetCheckSpec(
-        name,
-        asset="training_data",
-        description=what,
-        blocking=name in _BLOCKING,
-    )
+    dg.AssetCheckSpec(name, asset="training_data", description=what, blocking=name in _BLOCKING)
     for name, what in {**_BLOCKING, **_WARNING}.items()
 ]
 """If one of the first five fails, the snapshot is not published; the others warn."""
@@ -191,8 +181,7 @@ TRAINING_DATA_CHECKS = [
 def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
     """Yield a passed result for each check of ``training_data``, of a run without a snapshot."""
     for name in (*_BLOCKING, *_WARNING):
-        message = f"{connection}: nothing to check."
-        yield dg.AssetCheckResult(check_name=name, passed=True, description=message)
+        yield _result(name, connection, "", "nothing to check.")
 
 
 def snapshot_checks(
@@ -200,15 +189,8 @@ def snapshot_checks(
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results for a snapshot; ``missing`` are files that the target lost."""
     for name in _BLOCKING:
-        error = result.failed.get(name, "")
         counts = result.counts if name == "rows_as_exported" else {}
-        yield dg.AssetCheckResult(
-            check_name=name,
-            passed=not error,
-            severity=dg.AssetCheckSeverity.ERROR,
-            description=f"{connection}: {error or _passed(result)}",
-            metadata=counts,
-        )
+        yield _result(name, connection, result.failed.get(name, ""), _passed(result), **counts)
     tally = result.manifest.tally if result.manifest else Tally()
     before = result.before.tally if result.before else Tally()
     skipped, agreement = _share_skipped(tally), _agreement(tally)
@@ -222,13 +204,7 @@ def snapshot_checks(
         ),
     }
     for name, (warning, figures) in warnings.items():
-        yield dg.AssetCheckResult(
-            check_name=name,
-            passed=not warning,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"{connection}: {warning or _passed(result)}",
-            metadata=figures,
-        )
+        yield _result(name, connection, warning, _passed(result), **figures)
 
 
 def _passed(result: SnapshotResult) -> str:

@@ -15,7 +15,7 @@ from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.engine.local_mirror import local_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ls_pipeline.domain.snapshot.manifest import Tally
     from ls_pipeline.engine.context import Timings
@@ -59,6 +59,11 @@ def timings_metadata(timings: Timings) -> dict[str, dg.FloatMetadataValue]:
         name: dg.MetadataValue.float(round(seconds, 3))
         for name, seconds in timings.seconds().items()
     }
+
+
+def table(rows: Iterable[dict[str, Any]]) -> dg.TableMetadataValue:
+    """Return rows as a table in Dagster's UI."""
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
 
 
 def mirror_metadata(

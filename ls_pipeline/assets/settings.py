@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from ls_pipeline.assets.metadata import table
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.errors import (
@@ -20,6 +21,7 @@ from ls_pipeline.engine.settings_change import (
     preview_source,
     preview_target,
 )
+from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.ledger.ledger import OVERTAKEN, Ledger
@@ -80,12 +82,13 @@ def _current_form(side: Side, name: str) -> dict[str, Any]:
     """Return a form with the current settings, or the defaults for a new connection."""
     ledger = Ledger(database_url())
     try:
-        revision = (
-            ledger.connection_ledger(name).settings.in_force() if name in ledger.names() else None
-        )
-        return _filled(side, name, revision)
+        return _filled(side, name, _in_force(ledger, name))
     finally:
         ledger.close()
+
+
+def _in_force(ledger: Ledger, name: str) -> Revision | None:
+    return ledger.connection_ledger(name).settings.in_force() if name in ledger.names() else None
 
 
 def _filled(side: Side, name: str, revision: Revision | None) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> Sett
 
     Raises ``InvalidConnectionError``, also if someone saved other settings since the form opened.
     """
-    before = ledger.connection_ledger(name).settings.in_force() if name in ledger.names() else None
+    before = _in_force(ledger, name)
     current = before.number if before else 0
     form_revision = form.pop("revision", current)
     connection = apply_form(name, side, before.connection if before else None, form)
@@ -150,29 +153,25 @@ def _change(ledger: Ledger, side: Side, name: str, form: dict[str, Any]) -> Sett
     return change
 
 
-def _preview_source(source: Source | None, s3: S3Buckets, gcs: GCSBuckets) -> Preview:
-    if source is None:
-        return Preview()
-    try:
-        return preview_source(bucket_of(source, s3, gcs), source.params.filter)
-    except BucketNotFoundError:
-        raise
-    except ExternalSystemError as error:
-        return Preview(notes=[f"No preview: {error}"])
-
-
-def _preview_target(
-    target: Target | None, task_ids: list[int], s3: S3Buckets, gcs: GCSBuckets
+def _preview(
+    side: Side, new: Connection, ledger: Ledger, open_bucket: Callable[[Source | Target], Bucket]
 ) -> Preview:
-    if target is None:
+    part: Source | Target | None = getattr(new, side)
+    if part is None:
         return Preview()
-    preview = preview_target(task_ids, target.params.filter)
+    select, preview = part.params.filter, Preview()
+    if side == "target" and new.name in ledger.names():
+        task_ids = ledger.connection_ledger(new.name).exports.task_ids()
+        preview = preview_target(task_ids, select)
     try:
-        next(bucket_of(target, s3, gcs).pages(target.params.filter.folder), None)
+        bucket = open_bucket(part)
+        if side == "source":
+            return preview_source(bucket, select)
+        next(bucket.pages(select.folder), None)
     except BucketNotFoundError:
         raise
     except ExternalSystemError as error:
-        preview.notes.append(str(error))
+        preview.notes.append(f"No preview: {error}" if side == "source" else str(error))
     return preview
 
 
@@ -190,53 +189,39 @@ def _metadata(
     if notes := change.notes + preview.notes:
         metadata["notes"] = text("\n".join(notes))
     if preview.first:
-        keys = [dg.TableRecord({"key": key}) for key in preview.first]
-        metadata["first_matching"] = dg.MetadataValue.table(keys)
+        metadata["first_matching"] = table([{"key": key} for key in preview.first])
     if preview.first_dropped:
-        rows = [
-            dg.TableRecord({"key": key, "left out by": option})
-            for key, option in preview.first_dropped
-        ]
-        metadata["first_dropped"] = dg.MetadataValue.table(rows)
+        metadata["first_dropped"] = table(
+            [{"key": key, "left out by": option} for key, option in preview.first_dropped]
+        )
     return metadata
 
 
-@dg.asset(
-    partitions_def=CONNECTIONS,
-    group_name="labeling",
-    kinds={"yaml"},
-    config_schema=_form("source"),
-    description=DESCRIPTION.format(side="source", what="The bucket that tasks come from."),
-)
-def source_settings(
-    context: dg.AssetExecutionContext,
-    ledger: dg.ResourceParam[Ledger],
-    s3: S3Buckets,
-    gcs: GCSBuckets,
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Save the form, and show which objects the filter selects."""
-    return _revise(context, ledger, "source", lambda new: _preview_source(new.source, s3, gcs))
-
-
-@dg.asset(
-    partitions_def=CONNECTIONS,
-    group_name="labeling",
-    kinds={"yaml"},
-    config_schema=_form("target"),
-    description=DESCRIPTION.format(side="target", what="The bucket that completions go to."),
-)
-def target_settings(
-    context: dg.AssetExecutionContext,
-    ledger: dg.ResourceParam[Ledger],
-    s3: S3Buckets,
-    gcs: GCSBuckets,
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Save the form, and show which completions the filter selects."""
-    name = context.partition_key
-    task_ids = ledger.connection_ledger(name).exports.task_ids() if name in ledger.names() else []
-    return _revise(
-        context, ledger, "target", lambda new: _preview_target(new.target, task_ids, s3, gcs)
+def _settings_asset(side: Side, what: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=f"{side}_settings",
+        partitions_def=CONNECTIONS,
+        group_name="labeling",
+        kinds={"yaml"},
+        config_schema=_form(side),
+        description=DESCRIPTION.format(side=side, what=what),
     )
+    def settings(
+        context: dg.AssetExecutionContext,
+        ledger: dg.ResourceParam[Ledger],
+        s3: S3Buckets,
+        gcs: GCSBuckets,
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        def preview(new: Connection) -> Preview:
+            return _preview(side, new, ledger, lambda part: bucket_of(part, s3, gcs))
+
+        return _revise(context, ledger, side, preview)
+
+    return settings
+
+
+source_settings = _settings_asset("source", "The bucket that tasks come from.")
+target_settings = _settings_asset("target", "The bucket that completions go to.")
 
 
 def save_settings(side: Side, asset: dg.AssetsDefinition) -> Any:

@@ -15,6 +15,7 @@ from ls_pipeline.assets.metadata import (
     folder_link,
     mirror_metadata,
     project_links,
+    table,
     timings_metadata,
 )
 from ls_pipeline.assets.partitions import CONNECTIONS
@@ -31,7 +32,6 @@ from ls_pipeline.domain.errors import (
     InvalidVariableError,
     SettingsMismatchError,
 )
-from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.load import LoadResult, load_tasks
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
@@ -105,11 +105,7 @@ def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.M
     states = objects.count()
     metadata: dict[str, dg.MetadataValue[Any]] = {
         "objects": dg.MetadataValue.int(states[State.LOADED]),
-        "added": dg.MetadataValue.int(loaded.changes[Change.ADDED]),
-        "replaced": dg.MetadataValue.int(loaded.changes[Change.REPLACED]),
-        "removed": dg.MetadataValue.int(loaded.changes[Change.REMOVED]),
-        "unchanged": dg.MetadataValue.int(loaded.changes[Change.UNCHANGED]),
-        "filtered": dg.MetadataValue.int(loaded.changes[Change.FILTERED]),
+        **{change.value: dg.MetadataValue.int(loaded.changes[change]) for change in Change},
         "quarantined": dg.MetadataValue.int(objects.count_quarantined()),
         "tasks_created": dg.MetadataValue.int(loaded.tasks_created),
         "tasks_updated": dg.MetadataValue.int(loaded.tasks_updated),
@@ -119,9 +115,23 @@ def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.M
         **timings_metadata(run.timings),
     }
     if loaded.first_new:
-        metadata["first_new_objects"] = _new_table(loaded.first_new)
+        metadata["first_new_objects"] = table(
+            [
+                {"key": stored.key, "version": stored.version, "bytes": stored.size}
+                for stored in loaded.first_new
+            ]
+        )
     if quarantined := objects.quarantined(limit=20):
-        metadata["quarantine"] = _quarantine_table(quarantined)
+        metadata["quarantine"] = table(
+            [
+                {
+                    "key": item.key,
+                    "row": "" if item.row is None else str(item.row),
+                    "reason": item.reason,
+                }
+                for item in quarantined
+            ]
+        )
     if loaded.notes:
         metadata["notes"] = dg.MetadataValue.md(
             "\n".join(f"- {note}" for note in loaded.notes[:20])
@@ -129,23 +139,5 @@ def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.M
     return metadata
 
 
-def _new_table(objects: list[StoredObject]) -> dg.MetadataValue[Any]:
-    records = [
-        dg.TableRecord({"key": stored.key, "version": stored.version, "bytes": stored.size})
-        for stored in objects
-    ]
-    return dg.MetadataValue.table(records)
-
-
-def _quarantine_table(quarantined: list[Quarantined]) -> dg.MetadataValue[Any]:
-    records = [
-        dg.TableRecord(
-            {
-                "key": item.key,
-                "row": "" if item.row is None else str(item.row),
-                "reason": item.reason,
-            }
-        )
-        for item in quarantined
-    ]
-    return dg.MetadataValue.table(records)
+def _row(item: Quarantined) -> str:
+    return "" if item.row is None else str(item.row)
