@@ -11,7 +11,7 @@ import click
 
 from ls_pipeline.cli.console import print_json, print_lines, show_progress
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import json_instead_of
+from ls_pipeline.cli.options import json_instead_of, verbatim
 from ls_pipeline.domain.errors import UnknownConnectionError
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.snapshot.formats import FORMATS
@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
     from ls_pipeline.reader import Snapshot
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   The newest snapshot of a connection, as COCO:
     ls-pipeline export cats --format COCO --output cats-coco
   The training split of one snapshot, with the images:
     ls-pipeline export s3://my-bucket/labels/training_data/snapshots/00000007-3f2a9c41d0b2 \\
       --format YOLO --split train --images --output cats-yolo
-"""
+""")
 
 
 @click.command(epilog=EPILOG, short_help="Convert a snapshot to another format.")

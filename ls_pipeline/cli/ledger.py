@@ -8,32 +8,29 @@ import click
 
 from ls_pipeline.cli.console import print_json, print_lines, show_progress
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import json_instead_of
+from ls_pipeline.cli.options import json_instead_of, verbatim
 from ls_pipeline.resources.ledger.copy import copy_ledger
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.schema import NO_SCHEMA, own_schema
 
-MIGRATE = """
-\b
+MIGRATE = verbatim("""
 Example, with the new version, after a backup:
   ls-pipeline ledger migrate
-"""
+""")
 
-COPY = """
-\b
+COPY = verbatim("""
 Example, after stopping everything:
   ls-pipeline ledger copy --to postgresql+psycopg://labels@db.example.com/ledger
   export LS_PIPELINE_DATABASE_URL=postgresql+psycopg://labels@db.example.com/ledger
   ls-pipeline start
-"""
+""")
 
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline ledger migrate
   ls-pipeline ledger copy --to postgresql+psycopg://labels@db.example.com/ledger
-"""
+""")
 
 
 @click.group(epilog=EPILOG, short_help="Migrate or copy the ledger.")

@@ -12,7 +12,7 @@ from ls_pipeline.cli.demo.demo import demo
 from ls_pipeline.cli.doctor.checks import doctor
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
-from ls_pipeline.cli.options import FAILED, USAGE_ERROR
+from ls_pipeline.cli.options import FAILED, USAGE_ERROR, verbatim
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.start import start
@@ -34,14 +34,12 @@ USAGE_ERRORS = (
     UnknownConnectionError,
 )
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline demo             try it on temporary servers
   ls-pipeline start --init --source s3 --source-path my-bucket
   ls-pipeline status --watch   the state of all connections
 
-\b
 Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; for links LABEL_STUDIO_PUBLIC_URL;
                 to sign gs:// URLs LABEL_STUDIO_GOOGLE_CREDENTIALS
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
@@ -50,17 +48,14 @@ Webhooks:       LS_PIPELINE_WEBHOOK_URL, LS_PIPELINE_WEBHOOK_SECRET
 Sensors:        LS_PIPELINE_POLL_SECONDS (30), LS_PIPELINE_NOTIFICATION_SECONDS (4)
 Local state:    LS_PIPELINE_HOME (.ls_pipeline), LS_PIPELINE_DATABASE_URL
 
-\b
 Exit codes:     0 success; 1 something failed; 2 wrong usage, nothing was done
 
-\b
 Completion:     bash: eval "$(_LS_PIPELINE_COMPLETE=bash_source ls-pipeline)" in ~/.bashrc;
                 zsh: the same with zsh_source in ~/.zshrc;
                 fish: _LS_PIPELINE_COMPLETE=fish_source ls-pipeline | source
 
-\b
 Colors:         on a terminal only; NO_COLOR=1 turns them off
-"""
+""")
 
 
 class Cli(click.Group):

@@ -45,3 +45,8 @@ def json_instead_of(what: str) -> Callable[[Callable[..., None]], Callable[..., 
     return click.option(
         "--json", "as_json", is_flag=True, help=f"Print one JSON object instead of {what}."
     )
+
+
+def verbatim(text: str) -> str:
+    """Return the end of a help page, whose lines click does not wrap."""
+    return "\b\n" + text.strip().replace("\n\n", "\n\n\b\n")

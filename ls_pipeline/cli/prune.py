@@ -9,19 +9,18 @@ import click
 
 from ls_pipeline.cli.console import print_json, print_lines
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import json_instead_of
+from ls_pipeline.cli.options import json_instead_of, verbatim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import dagster as dg
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline prune             delete runs that ended more than 30 days ago
   ls-pipeline prune --days 7    delete runs that ended more than a week ago
-"""
+""")
 
 PAGE = 1000
 """Runs read with one query."""

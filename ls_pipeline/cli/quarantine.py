@@ -9,19 +9,18 @@ from rich.table import Table
 
 from ls_pipeline.cli.console import out, print_json, print_lines
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of
+from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.errors import NotInQuarantineError
 
 if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.records import Quarantined
 
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline quarantine list
   ls-pipeline quarantine retry cats
-"""
+""")
 
 
 @click.group(epilog=EPILOG, short_help="List and retry what could not become tasks.")
@@ -32,12 +31,11 @@ def quarantine() -> None:
     """
 
 
-LIST_EPILOG = """
-\b
+LIST_EPILOG = verbatim("""
 Examples:
   ls-pipeline quarantine list               all connections
   ls-pipeline quarantine list cats --json   one connection, as JSON
-"""
+""")
 
 
 @quarantine.command("list", epilog=LIST_EPILOG)
@@ -74,12 +72,11 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
     print_lines("To retry an object, upload a corrected version of it.")
 
 
-RETRY_EPILOG = """
-\b
+RETRY_EPILOG = verbatim("""
 Examples:
   ls-pipeline quarantine retry cats                      all objects
   ls-pipeline quarantine retry cats incoming/one.json    one object
-"""
+""")
 
 
 @quarantine.command(epilog=RETRY_EPILOG, short_help="Retry objects in quarantine.")

@@ -18,7 +18,7 @@ from ls_pipeline.cli.connections.changes import report, store, store_file
 from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
 from ls_pipeline.cli.console import err, print_error, print_lines
 from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_signals
-from ls_pipeline.cli.options import FILE, PORT
+from ls_pipeline.cli.options import FILE, PORT, verbatim
 from ls_pipeline.cli.servers.local_servers import USERNAME, dagster_server, label_studio_server
 from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST, choose_port, is_address
 from ls_pipeline.cli.servers.server import Server, running
@@ -50,8 +50,7 @@ NETWORK_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDL
 
 REFRESH_SECONDS = 2.0
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   JSON tasks from a bucket:
     ls-pipeline start --init --source s3 --source-path my-bucket
@@ -64,7 +63,7 @@ Examples:
     ls-pipeline start --connections connections.yaml
   Continue with the connections of the home:
     ls-pipeline start
-"""
+""")
 
 
 @click.command(epilog=EPILOG, short_help="Run Dagster and Label Studio on this machine.")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ls_pipeline.cli.console import out, print_json, print_no_connections
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import CONNECTIONS, json_instead_of
+from ls_pipeline.cli.options import CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
 from ls_pipeline.resources.ledger.records import WORKS
@@ -26,21 +26,19 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 2.0
 """The interval of ``--watch``."""
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline status           all connections
   ls-pipeline status --watch   the same, refreshed until Ctrl-C
   ls-pipeline status --json    one JSON object; times are Unix timestamps
 
-\b
 States:
   ok         nothing fails
   running    a run works on it now
   waiting    no run has ended yet
   failing    the error and the time of the next try are below the table
   disabled   sensors and runs skip it
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)

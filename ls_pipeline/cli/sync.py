@@ -11,7 +11,7 @@ import click
 from ls_pipeline.cli.console import print_json, print_no_connections, show_counts, show_progress
 from ls_pipeline.cli.context import CliContext, end_on_signals
 from ls_pipeline.cli.counts import Counts, count_connection
-from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of
+from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
 
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline sync                      all connections
   ls-pipeline sync reviews cats --json  two connections, one JSON object on standard output
-"""
+""")
 
 
 @click.command(epilog=EPILOG, short_help="Run connections once, in the foreground.")

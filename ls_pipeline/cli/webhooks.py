@@ -6,22 +6,20 @@ import click
 
 from ls_pipeline.cli.console import err, print_lines
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import PORT
+from ls_pipeline.cli.options import PORT, verbatim
 from ls_pipeline.cli.servers.ports import choose_port
 from ls_pipeline.resources.environment import webhook_secret
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline webhooks                              for a Label Studio on this machine
   LS_PIPELINE_WEBHOOK_URL=https://labels.example.com/hooks ls-pipeline webhooks --port 3001
                                                     behind a proxy that ends TLS
 
-\b
 Each run registers LS_PIPELINE_WEBHOOK_URL in its Label Studio project, with the secret
 LS_PIPELINE_WEBHOOK_SECRET. Set both for Dagster's processes, too. If there is no such secret,
 one is created in the home.
-"""
+""")
 
 
 @click.command(epilog=EPILOG, short_help="Receive Label Studio's webhooks.")

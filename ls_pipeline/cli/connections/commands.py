@@ -15,22 +15,23 @@ from ls_pipeline.cli.connections.file import json_schema
 from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
 from ls_pipeline.cli.console import out, print_json, print_lines, print_no_connections
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of
+from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of, verbatim
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.diff import diff_settings
 from ls_pipeline.settings.model import Connection, Params, SourceParams, TargetParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline connections add reviews --source s3 --source-path my-bucket
   ls-pipeline connections list
-"""
+""")
+
+
+def _example(words: str) -> str:
+    return verbatim(f"Example:\n  ls-pipeline connections {words}")
 
 
 @click.group(epilog=EPILOG, short_help="Add, change and list connections.")
@@ -42,8 +43,7 @@ def connections() -> None:
     """
 
 
-ADD_EPILOG = """
-\b
+ADD_EXAMPLES = """
 Examples:
   JSON tasks from a folder, labels to another bucket:
     ls-pipeline connections add reviews --project Reviews --label-config reviews.xml \\
@@ -56,23 +56,18 @@ Examples:
 """
 
 
-def _params(title: str, names: Iterable[str]) -> str:
-    """Return a wrapped list of params for the end of a help page."""
-    lines = textwrap.wrap(", ".join(names), 76 - len(title))
-    return f"\n{' ' * len(title)}".join([title + lines[0], *lines[1:]])
-
-
 def _own(params: type[Params]) -> list[str]:
     return [name for name in params.model_fields if name not in Params.model_fields]
 
 
+NAMES = {
+    "Both sides:": Params.model_fields,
+    "Source params:": _own(SourceParams),
+    "Target params:": _own(TargetParams),
+}
 PARAMS = "\n".join(
-    [
-        "\n\b",
-        _params("Both sides:     ", Params.model_fields),
-        _params("Source params:  ", _own(SourceParams)),
-        _params("Target params:  ", _own(TargetParams)),
-    ]
+    textwrap.fill(", ".join(names), 76, initial_indent=f"{side:16}", subsequent_indent=" " * 16)
+    for side, names in NAMES.items()
 )
 
 DRY_RUN = click.option(
@@ -81,7 +76,9 @@ DRY_RUN = click.option(
 AS_JSON = json_instead_of("sentences")
 
 
-@connections.command(epilog=ADD_EPILOG + PARAMS, short_help="Add or replace a connection.")
+@connections.command(
+    epilog=verbatim(f"{ADD_EXAMPLES}\n{PARAMS}"), short_help="Add or replace a connection."
+)
 @click.argument("name")
 @connection_options
 @DRY_RUN
@@ -97,13 +94,11 @@ def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa:
     report([store(ledger, connection, dry_run=dry_run)], as_json=as_json)
 
 
-APPLY_EPILOG = """
-\b
+APPLY_EPILOG = verbatim("""
 Examples:
   ls-pipeline connections apply connections.yaml --dry-run   show what would change
   ls-pipeline connections apply connections.yaml
 
-\b
 The file:
   connections:
     reviews:
@@ -112,10 +107,9 @@ The file:
       source: {type: s3, path: my-bucket, params: {prefix: incoming}}
       target: {type: s3-completions, path: my-labels}
 
-\b
 Connections that are not in the file stay as they are. Editors can check and complete the file
 with the schema that `ls-pipeline connections schema` prints.
-"""
+""")
 
 
 @connections.command(epilog=APPLY_EPILOG, short_help="Store all connections of a YAML file.")
@@ -127,13 +121,12 @@ def apply(file: Path, dry_run: bool, as_json: bool) -> None:  # noqa: FBT001 - f
     report(store_file(file, CliContext().ledger, dry_run=dry_run), as_json=as_json)
 
 
-SCHEMA_EPILOG = """
-\b
+SCHEMA_EPILOG = verbatim("""
 Example:
   ls-pipeline connections schema > connections.schema.json
   and as the first line of connections.yaml:
   # yaml-language-server: $schema=connections.schema.json
-"""
+""")
 
 
 @connections.command(epilog=SCHEMA_EPILOG, short_help="Print the JSON Schema of the YAML file.")
@@ -142,12 +135,11 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-LIST_EPILOG = """
-\b
+LIST_EPILOG = verbatim("""
 Examples:
   ls-pipeline connections list          a table
   ls-pipeline connections list --json   all settings, for scripts
-"""
+""")
 
 
 @connections.command("list", epilog=LIST_EPILOG, short_help="List all connections.")
@@ -178,14 +170,7 @@ def _place(side: Any) -> str:
     return f"{side.type}: {side.path}/{side.params.prefix}".rstrip("/") if side else ""
 
 
-SHOW_EPILOG = """
-\b
-Example:
-  ls-pipeline connections show reviews
-"""
-
-
-@connections.command(epilog=SHOW_EPILOG, short_help="Print one connection as JSON.")
+@connections.command(epilog=_example("show reviews"), short_help="Print one connection as JSON.")
 @CONNECTION
 def show(name: str) -> None:
     """Print a connection as JSON: its settings, who saved them, and what fails."""
@@ -205,14 +190,9 @@ def _settings(connection: Connection) -> dict[str, Any]:
     return connection.model_dump(mode="json")
 
 
-HISTORY_EPILOG = """
-\b
-Example:
-  ls-pipeline connections history reviews
-"""
-
-
-@connections.command(epilog=HISTORY_EPILOG, short_help="List the revisions of a connection.")
+@connections.command(
+    epilog=_example("history reviews"), short_help="List the revisions of a connection."
+)
 @CONNECTION
 @AS_JSON
 def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -238,14 +218,9 @@ def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
         print_lines(*(f"  {change}" for change in entry["changes"]))
 
 
-ENABLE_EPILOG = """
-\b
-Example:
-  ls-pipeline connections enable reviews
-"""
-
-
-@connections.command(epilog=ENABLE_EPILOG, short_help="Resume the runs of a connection.")
+@connections.command(
+    epilog=_example("enable reviews"), short_help="Resume the runs of a connection."
+)
 @CONNECTION
 @AS_JSON
 def enable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -253,14 +228,9 @@ def enable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     _set_enabled(name, enabled=True, as_json=as_json)
 
 
-DISABLE_EPILOG = """
-\b
-Example:
-  ls-pipeline connections disable reviews
-"""
-
-
-@connections.command(epilog=DISABLE_EPILOG, short_help="Pause the runs of a connection.")
+@connections.command(
+    epilog=_example("disable reviews"), short_help="Pause the runs of a connection."
+)
 @CONNECTION
 @AS_JSON
 def disable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -274,14 +244,7 @@ def _set_enabled(name: str, *, enabled: bool, as_json: bool) -> None:
     report([store(ledger, connection)], as_json=as_json)
 
 
-REMOVE_EPILOG = """
-\b
-Example:
-  ls-pipeline connections remove reviews
-"""
-
-
-@connections.command(epilog=REMOVE_EPILOG, short_help="Remove a connection.")
+@connections.command(epilog=_example("remove reviews"), short_help="Remove a connection.")
 @CONNECTION
 @AS_JSON
 def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag

@@ -19,6 +19,7 @@ from ls_pipeline.cli.console import err, print_json, print_lines, show_counts, s
 from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_signals
 from ls_pipeline.cli.counts import count_connection
 from ls_pipeline.cli.demo import samples
+from ls_pipeline.cli.options import verbatim
 from ls_pipeline.cli.servers.gcs_service_account import service_account
 from ls_pipeline.cli.servers.local_servers import (
     USERNAME,
@@ -65,12 +66,11 @@ COUNTED_FIELDS = {"tasks": "tasks", "JSON files": "json_files", "Parquet rows": 
 """The field of `Counts` that shows when a step is complete."""
 
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline demo                explore it until Ctrl-C
   ls-pipeline demo --once --json  label everything by script, count, and exit
-"""
+""")
 
 
 @click.command(epilog=EPILOG, short_help="Try everything on temporary servers.")

@@ -14,7 +14,7 @@ from ls_pipeline.cli.doctor.label_studio_checks import check_blobs, check_projec
 from ls_pipeline.cli.doctor.notification_checks import check_queue, check_webhook
 from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, print_report
 from ls_pipeline.cli.doctor.requirements import policies, setups
-from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of
+from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.environment import home, webhook_url
 
@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.connection import ConnectionLedger
 
 
-EPILOG = """
-\b
+EPILOG = verbatim("""
 Examples:
   ls-pipeline doctor                 all connections
   ls-pipeline doctor reviews --json  one connection, one JSON object on standard output
 
-\b
 It writes a small object to each target, and deletes it again.
-"""
+""")
 
 
 @click.command(epilog=EPILOG, short_help="Check everything that connections need.")
