@@ -37,6 +37,14 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value))
 
 
+def print_result(document: object, sentence: str, *, as_json: bool) -> None:
+    """Print what a command did: for scripts as JSON, for people as a sentence."""
+    if as_json:
+        print_json(document)
+    else:
+        print_lines(sentence)
+
+
 def print_no_connections() -> None:
     """Print that there are no connections, and how to add one."""
     print_lines("There are no connections yet. To add one, see ls-pipeline connections add --help.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.console import print_json, print_lines, show_progress
+from ls_pipeline.cli.console import print_result, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of, verbatim
 from ls_pipeline.domain.errors import UnknownConnectionError
@@ -73,10 +73,9 @@ def export(
 
         documents = opened.documents(split)
         convert(documents, opened.manifest.label_config, name, draft, fetch if images else None)
-    if as_json:
-        print_json({"snapshot": opened.uri, "format": name, "output": str(output), "images": count})
-    else:
-        print_lines(f"{opened.uri} was written to {output} as {name}.")
+    document = {"snapshot": opened.uri, "format": name, "output": str(output), "images": count}
+    sentence = f"{opened.uri} was written to {output} as {name}."
+    print_result(document, sentence, as_json=as_json)
 
 
 def _open(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:

@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from ls_pipeline.cli.console import print_json, print_lines, show_progress
+from ls_pipeline.cli.console import print_result, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of, verbatim
 from ls_pipeline.resources.ledger.copy import copy_ledger
@@ -48,14 +48,13 @@ def migrate(as_json: bool) -> None:  # noqa: FBT001 - a flag
     backup first.
     """
     before, now = CliContext().ledger.database.schema_before, own_schema()
-    if as_json:
-        print_json({"before": before, "now": now})
-    elif before == now:
-        print_lines(f"The ledger already has schema {now}, so nothing was changed.")
+    if before == now:
+        sentence = f"The ledger already has schema {now}, so nothing was changed."
     elif before == NO_SCHEMA:
-        print_lines(f"The ledger was empty, and now has schema {now}.")
+        sentence = f"The ledger was empty, and now has schema {now}."
     else:
-        print_lines(f"The ledger had schema {before}, and now has schema {now}.")
+        sentence = f"The ledger had schema {before}, and now has schema {now}."
+    print_result({"before": before, "now": now}, sentence, as_json=as_json)
 
 
 @ledger.command(epilog=COPY, short_help="Copy the ledger to another database.")
@@ -69,10 +68,6 @@ def copy(url: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """
     with show_progress() as progress:
         rows = copy_ledger(CliContext().ledger, Ledger(url), partial(progress.advance, "ledger"))
-    if as_json:
-        print_json({"rows": rows})
-        return
-    total = sum(rows.values())
-    print_lines(
-        f"{total:,} rows were copied. To use them, set LS_PIPELINE_DATABASE_URL to this URL."
-    )
+    copied = f"{sum(rows.values()):,} rows were copied."
+    hint = "To use them, set LS_PIPELINE_DATABASE_URL to this URL."
+    print_result({"rows": rows}, f"{copied} {hint}", as_json=as_json)

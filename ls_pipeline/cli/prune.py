@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.console import print_json, print_lines
+from ls_pipeline.cli.console import print_result
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import json_instead_of, verbatim
 
@@ -47,10 +47,8 @@ def prune(days: int, as_json: bool) -> None:  # noqa: FBT001 - a flag
     for run_id in run_ids:
         instance.delete_run(run_id)
         instance.compute_log_manager.delete_logs(prefix=[run_id])
-    if as_json:
-        print_json({"runs": len(run_ids)})
-    else:
-        print_lines(f"{len(run_ids):,} runs were deleted from Dagster's history.")
+    sentence = f"{len(run_ids):,} runs were deleted from Dagster's history."
+    print_result({"runs": len(run_ids)}, sentence, as_json=as_json)
 
 
 def _old_runs(instance: dg.DagsterInstance, before: float) -> Iterator[str]:

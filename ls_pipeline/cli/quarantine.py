@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ls_pipeline.cli.console import out, print_json, print_lines
+from ls_pipeline.cli.console import out, print_json, print_lines, print_result
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.errors import NotInQuarantineError
@@ -96,11 +96,9 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
     wanted = keys or quarantined
     with connection_ledger.acquire(10) as held:
         held.objects.release(wanted)
-    if as_json:
-        print_json({"connection": name, "keys": list(wanted)})
-        return
     noun = "object" if len(wanted) == 1 else "objects"
-    print_lines(f"{len(wanted)} {noun} of {name!r} will be tried again by the next run.")
+    sentence = f"{len(wanted)} {noun} of {name!r} will be tried again by the next run."
+    print_result({"connection": name, "keys": list(wanted)}, sentence, as_json=as_json)
 
 
 def _as_json(item: Quarantined) -> dict[str, Any]:
