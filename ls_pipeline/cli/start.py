@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from filelock import FileLock, Timeout
 
-from ls_pipeline.cli.connections.changes import report, store, store_file
+from ls_pipeline.cli.connections.commands import report, store, store_file
 from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
 from ls_pipeline.cli.console import err, print_error, print_lines
 from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_signals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import textwrap
 from datetime import datetime, timezone
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ls_pipeline.cli.connections.changes import report, store, store_file
-from ls_pipeline.cli.connections.file import json_schema
+from ls_pipeline.cli.connections.file import ConnectionsFile, collect_errors, read_file
 from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
-from ls_pipeline.cli.console import out, print_json, print_lines, print_no_connections
+from ls_pipeline.cli.console import out, print_json, print_lines, print_no_connections, print_result
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of, verbatim
+from ls_pipeline.engine.settings_change import SettingsChange, plan_change
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.diff import diff_settings
 from ls_pipeline.settings.model import Connection, Params, SourceParams, TargetParams
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
 EPILOG = verbatim("""
 Examples:
@@ -132,7 +136,8 @@ Example:
 @connections.command(epilog=SCHEMA_EPILOG, short_help="Print the JSON Schema of the YAML file.")
 def schema() -> None:
     """Print the JSON Schema of the file that `apply` reads, for editors."""
-    click.echo(json.dumps(json_schema(), indent=2))
+    version = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    click.echo(json.dumps({**version, **ConnectionsFile.model_json_schema()}, indent=2))
 
 
 LIST_EPILOG = verbatim("""
@@ -254,7 +259,57 @@ def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     source bucket and project, it continues where it stopped.
     """
     CliContext().ledger.remove(name)
-    if as_json:
-        print_json({"connection": name, "removed": True})
+    document = {"connection": name, "removed": True}
+    print_result(document, f"Connection {name!r} was removed.", as_json=as_json)
+
+
+Stored = tuple[SettingsChange, int | None]
+"""A change of a connection's settings, and its revision, which is None in a dry run."""
+
+
+def store(ledger: Ledger, connection: Connection, *, dry_run: bool = False) -> Stored:
+    """Store a connection's settings, unless this is a dry run."""
+    change = plan_change(ledger, connection)
+    return change, None if dry_run else change.save(ledger, getpass.getuser())
+
+
+def store_file(file: Path, ledger: Ledger, *, dry_run: bool = False) -> Iterator[Stored]:
+    """Store all connections of a file, one by one.
+
+    Raises ``ConnectionsFileError`` at the end, for the connections that can't be stored.
+    """
+    with collect_errors(file, "the others were stored") as attempt:
+        for connection in read_file(file):
+            with attempt(connection.name):
+                yield store(ledger, connection, dry_run=dry_run)
+
+
+def report(changes: Iterable[Stored], *, as_json: bool = False) -> None:
+    """Print each change as soon as it is stored, or all as one JSON object at the end."""
+    by_name = {}
+    try:
+        for change, revision in changes:
+            by_name[change.connection.name] = {
+                "stored": bool(change.changes) and revision is not None,
+                "revision": revision or change.base_revision,
+                "changes": list(map(str, change.changes)),
+                "notes": change.notes,
+            }
+            if not as_json:
+                _print_change(change, revision)
+    finally:  # print what was stored before an error
+        if as_json:
+            print_json({"connections": by_name})
+
+
+def _print_change(change: SettingsChange, revision: int | None) -> None:
+    name = change.connection.name
+    if not change.changes:
+        print_lines(f"Connection {name!r} is unchanged at revision {change.base_revision}.")
+    elif revision is None:
+        print_lines(f"Connection {name!r} was not stored: this is a dry run.")
     else:
-        print_lines(f"Connection {name!r} was removed.")
+        print_lines(f"Connection {name!r} was stored as revision {revision}.")
+    if change.base_revision:
+        print_lines(*(f"  {setting}" for setting in change.changes))
+    print_lines(*(f"  {note}" for note in change.notes))

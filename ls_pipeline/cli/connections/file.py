@@ -46,14 +46,6 @@ class ConnectionsFile(BaseModel):
     connections: dict[str, Entry]
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the file."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ConnectionsFile.model_json_schema(),
-    }
-
-
 def read_file(file: Path) -> list[Connection]:
     """Return the connections of a file.
 
@@ -119,7 +111,8 @@ def _connection(name: str, entry: Any, folder: Path) -> Connection:
             sides[side] = None
     label_config = checked.label_config
     if checked.label_config_file:
-        label_config = _text(folder / checked.label_config_file, errors)
+        file = folder / checked.label_config_file
+        label_config = read_label_config(file, "label_config_file", errors)
     with adding_errors(name, errors):
         return build_connection(
             name,
@@ -139,11 +132,12 @@ def _sentence(error: Any) -> str:
     return f"{setting}: {error['msg']}."
 
 
-def _text(file: Path, errors: list[str]) -> str:
+def read_label_config(file: Path, setting: str, errors: list[str]) -> str:
+    """Return a file's text. If it can't be read, add the error of this setting to ``errors``."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        errors.append(f"label_config_file can't be read: {error}.")
+        errors.append(f"{setting} can't be read: {error}.")
         return ""
 
 

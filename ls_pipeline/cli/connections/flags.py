@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ls_pipeline.cli.connections.file import read_label_config
 from ls_pipeline.cli.options import FILE
 from ls_pipeline.settings.model import TITLE_LENGTHS, Connection
 from ls_pipeline.settings.validation import adding_errors, build_connection, parse_params
@@ -15,38 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+
+def _side_options(side: str, types: str, purpose: str) -> list[Callable[..., Any]]:
+    path, params = f"The {side} bucket's name.", f"Params of the {side}, as a JSON object."
+    return [
+        click.option(f"--{side}", metavar=types, help=f"The type of the bucket that {purpose}."),
+        click.option(f"--{side}-path", metavar="BUCKET", default="", help=path),
+        click.option(f"--{side}-params", metavar="JSON", default="{}", help=params),
+    ]
+
+
+PROJECT = "The Label Studio project, which is created if it does not exist. [default: NAME]"
+LABEL_CONFIG = "An XML file: the label config of a new project."
 OPTIONS = [
-    click.option("--source", metavar="s3|gcs", help="The type of the bucket that tasks come from."),
-    click.option("--source-path", metavar="BUCKET", default="", help="The source bucket's name."),
-    click.option(
-        "--source-params",
-        metavar="JSON",
-        default="{}",
-        help="Params of the source, as a JSON object.",
-    ),
-    click.option(
-        "--target",
-        metavar="s3-completions|gcs-completions",
-        help="The type of the bucket that labels are written to.",
-    ),
-    click.option("--target-path", metavar="BUCKET", default="", help="The target bucket's name."),
-    click.option(
-        "--target-params",
-        metavar="JSON",
-        default="{}",
-        help="Params of the target, as a JSON object.",
-    ),
-    click.option(
-        "--project",
-        metavar="TITLE",
-        help="The Label Studio project, which is created if it does not exist. [default: NAME]",
-    ),
-    click.option(
-        "--label-config",
-        metavar="FILE",
-        type=FILE,
-        help="An XML file: the label config of a new project.",
-    ),
+    *_side_options("source", "s3|gcs", "tasks come from"),
+    *_side_options("target", "s3-completions|gcs-completions", "labels are written to"),
+    click.option("--project", metavar="TITLE", help=PROJECT),
+    click.option("--label-config", metavar="FILE", type=FILE, help=LABEL_CONFIG),
 ]
 
 
@@ -73,23 +59,18 @@ class ConnectionFlags:
     def build(self, name: str, *, enabled: bool = True) -> Connection:
         """Return the connection. Raises ``InvalidConnectionError`` with every error."""
         errors: list[str] = []
+        label_config = ""
+        if file := self.label_config:
+            label_config = read_label_config(file, f"--label-config {file}", errors)
         with adding_errors(name, errors):
             return build_connection(
                 name,
                 source=_side("source", self.source, self.source_path, self.source_params, errors),
                 target=_side("target", self.target, self.target_path, self.target_params, errors),
                 project=name[: TITLE_LENGTHS[-1]] if self.project is None else self.project,
-                label_config=_text(self.label_config, errors) if self.label_config else "",
+                label_config=label_config,
                 enabled=enabled,
             )
-
-
-def _text(file: Path, errors: list[str]) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        errors.append(f"--label-config {file} can't be read: {error}.")
-        return ""
 
 
 def _side(
