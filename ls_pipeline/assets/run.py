@@ -47,9 +47,9 @@ def connection_run(
     run_id = context.op_execution_context.run_id
     try:
         with ledger.acquire(context.partition_key, PATIENCE, run_id) as held:
-            if work_of_dead := _report_overtaken(context.instance, held, run_id):
-                _record_failure(held, work_of_dead, "The run before was cut off.")
             try:
+                if work_of_dead := _report_overtaken(context.instance, held, run_id):
+                    _record_failure(held, work_of_dead, "The run before was cut off.")
                 yield held
             except PipelineError as error:
                 _record_failure(held, work, str(error))
