@@ -37,7 +37,6 @@ class Bucket(Protocol):
     @property
     def scheme(self) -> str:
         """``s3`` or ``gs``."""
-        ...
 
     @property
     def name(self) -> str: ...
@@ -45,11 +44,9 @@ class Bucket(Protocol):
     @property
     def region(self) -> str:
         """The region that requests are signed for; empty if none is known."""
-        ...
 
     def uri(self, key: str = "") -> str:
         """Return ``scheme://name/key``."""
-        ...
 
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
         """List the keys that start with ``prefix`` and are greater than ``after``.
@@ -58,7 +55,6 @@ class Bucket(Protocol):
         first page is one request, sent when it is asked for; some later pages are requested ahead.
         An empty listing yields no page. Folder markers are listed like any other object.
         """
-        ...
 
     def ranges(
         self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()
@@ -69,7 +65,6 @@ class Bucket(Protocol):
         listing, never its content. A range whose fingerprint equals its boundary's comes as that
         boundary, without its objects.
         """
-        ...
 
     def get(self, key: str, version: str = "") -> bytes:
         """Read a whole object: its current version, or exactly the ``version`` of a listing.
@@ -78,14 +73,12 @@ class Bucket(Protocol):
         version has replaced it. A body shorter than announced is an error, never a short answer.
         The bytes are as stored: nothing is decompressed.
         """
-        ...
 
     def download(self, stored: StoredObject, file: BinaryIO) -> None:
         """Write exactly this version of an object to ``file``, in chunks; raises as `get` does.
 
         After an error the content of ``file`` is undefined.
         """
-        ...
 
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
@@ -96,22 +89,18 @@ class Bucket(Protocol):
         old object or the new one, never a part. With ``if_version`` it replaces only that version,
         and with an empty one it replaces nothing; otherwise it raises ``ObjectChangedError``.
         """
-        ...
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object within the bucket; the store moves the bytes.
 
         Raises ``ObjectNotFoundError``.
         """
-        ...
 
     def delete(self, key: str) -> None:
         """Remove an object; an absent object is fine."""
-        ...
 
     def check_notifications(self, destination: str, folder: str) -> NotificationCheck:
         """Return whether the bucket notifies a destination about all changes in a folder.
 
         ``destination`` is a queue's `Queue.destination`.
         """
-        ...

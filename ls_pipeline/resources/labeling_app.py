@@ -80,11 +80,9 @@ class LabelingApp(Protocol):
 
     def project(self, project_id: int) -> Project:
         """Return a project as it is now."""
-        ...
 
     def find_project(self, title: str) -> Project | None:
         """Return the project with exactly this title, the oldest of several, or None."""
-        ...
 
     def find_or_create_project(self, title: str, label_config: str) -> Project:
         """Return the project that `find_project` finds; otherwise create it.
@@ -94,7 +92,6 @@ class LabelingApp(Protocol):
 
         Raises ``LabelStudioError`` if Label Studio refuses the label config.
         """
-        ...
 
     def find_or_create_project_like(self, project_id: int, title: str) -> Project:
         """Return the project that `find_project` finds; otherwise create it.
@@ -102,15 +99,12 @@ class LabelingApp(Protocol):
         The new project gets the label config of project ``project_id``, and its other settings
         for labeling, such as instructions and annotations per task. It gets none of its tasks.
         """
-        ...
 
     def projects_with_prefix(self, prefix: str) -> Iterator[Project]:
         """List the projects whose title starts with ``prefix``, the oldest first."""
-        ...
 
     def highest_task_id(self, project_id: int) -> int:
         """Return the highest task id in the project; 0 if it has no tasks."""
-        ...
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import all of the tasks or none; return their ids, in the order of the tasks.
@@ -119,32 +113,27 @@ class LabelingApp(Protocol):
 
         Raises ``TasksRefusedError`` if nothing was stored because of the tasks.
         """
-        ...
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         """List (id, origin) of the tasks with higher ids, by id.
 
         Tasks without an origin are left out: ls_pipeline did not import them.
         """
-        ...
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         """Replace a task's ``data`` and ``meta``.
 
         Raises ``ProjectNotFoundError`` if the task does not exist.
         """
-        ...
 
     def delete_task(self, task_id: int) -> None:
         """Delete a task, if it exists."""
-        ...
 
     def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         """List the tasks that changed at or after ``since``, by id, each once.
 
         Creating, editing or deleting an annotation changes its task.
         """
-        ...
 
     def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
         """Return the sorted ids of tasks that have annotations and a state that counts none.
@@ -152,33 +141,27 @@ class LabelingApp(Protocol):
         ``since`` is that of `task_states`. The list may contain, for a moment, a task that is
         being annotated.
         """
-        ...
 
     def recent_changes(self, project_id: int, since: str) -> RecentChanges:
         """Return how many tasks `task_states` would list, and the newest time among them."""
-        ...
 
     def now(self) -> str:
         """Return Label Studio's own time, to the second, in the form that `task_states` takes."""
-        ...
 
     def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
         """Read tasks with their annotations, by id, each once.
 
         Tasks that don't exist, or are in another project, are left out.
         """
-        ...
 
     def count_annotated(self, project_id: int) -> int:
         """Count the tasks that have a finished annotation, skipped ones included."""
-        ...
 
     def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
         """Count the finished annotations of each project, skipped ones included, in few requests.
 
         Projects that don't exist are left out.
         """
-        ...
 
     def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
         """Return a check that lists why a prediction does not fit the label config.
@@ -186,11 +169,9 @@ class LabelingApp(Protocol):
         The list is empty if the prediction fits. `import_tasks` does not check this: Label
         Studio silently drops predictions that don't fit.
         """
-        ...
 
     def version(self) -> str:
         """Return the version of Label Studio, such as 1.23.2."""
-        ...
 
     def register_storage(self, project_id: int, location: StorageLocation) -> None:
         """Let the project's annotators open the objects of a bucket.
@@ -201,7 +182,6 @@ class LabelingApp(Protocol):
 
         Raises ``LabelStudioError`` if Label Studio can't reach the bucket.
         """
-        ...
 
     def register_webhook(self, project_id: int, address: str, secret: str) -> None:
         """Have Label Studio POST to an address when an annotation is created, edited or deleted.
@@ -214,11 +194,9 @@ class LabelingApp(Protocol):
 
         Raises ``LabelStudioError`` if Label Studio refuses to call such an address.
         """
-        ...
 
     def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
         """Return whether `register_webhook` with these values would change nothing."""
-        ...
 
 
 class DiagnosableLabelingApp(LabelingApp, Protocol):
@@ -227,20 +205,16 @@ class DiagnosableLabelingApp(LabelingApp, Protocol):
     @property
     def base_url(self) -> str:
         """The server's address, without a slash at its end."""
-        ...
 
     @property
     def public_url(self) -> str:
         """The address that people open in a browser, without a slash at its end."""
-        ...
 
     def server_info(self) -> ServerInfo:
         """Return the server's version, and the user that the API key belongs to.
 
         Raises ``LabelStudioError`` if the server is not Label Studio.
         """
-        ...
 
     def fetch_as_browser(self, task_id: int, uri: str) -> BrowserResponse:
         """Request the first byte of a task's object, as a browser does for the task's page."""
-        ...

@@ -10,7 +10,6 @@ class Progress(Protocol):
 
     def advance(self, connection: str, doing: str, done: int, total: int | None = None) -> None:
         """Report that ``done`` items of some work are done, of ``total`` if that is known."""
-        ...
 
 
 class SilentProgress:

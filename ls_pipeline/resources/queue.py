@@ -27,29 +27,24 @@ class Queue(Protocol):
     @property
     def address(self) -> str:
         """The queue's URL, or the subscription's name."""
-        ...
 
     def receive(self, most: int, wait: float) -> list[Message]:
         """Return up to ``most`` messages, as soon as there are any; none after ``wait`` seconds.
 
         It takes little more than twice ``wait``, however many messages there are.
         """
-        ...
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Have these messages not delivered again; an expired delivery is fine."""
-        ...
 
     def probe(self) -> None:
         """Try the permissions of `receive` and `acknowledge` without taking a message."""
-        ...
 
     def destination(self) -> str:
         """Return what a bucket's notifications name as their target: queue ARN, or topic.
 
         For a subscription it needs a permission that the other methods do not need.
         """
-        ...
 
 
 class QueueOpener:
