@@ -21,7 +21,17 @@ TITLE_LENGTHS = range(3, 51)
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    """Settings; the text below a field is its description."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for field in cls.model_fields.values():  # one line each
+            field.description = " ".join((field.description or "").split()) or None
+        cls.model_rebuild(force=True)
 
 
 class Params(_Frozen):
@@ -31,32 +41,21 @@ class Params(_Frozen):
     own configuration supplies those that are empty.
     """
 
-    prefix: str = Field(
-        default="",
-        description="Folder in the bucket. images and images/ both mean images/…; empty means the "
-        "whole bucket.",
-    )
-    regex: str = Field(
-        default="",
-        description="RE2 expression that the full object key matches from its start; empty "
-        "selects every object.",
-    )
-    create_local_copy: bool = Field(
-        default=False,
-        description="True: keep a copy of these objects in a folder below the home.",
-    )
-    endpoint_url: str = Field(
-        default="",
-        description="S3: URL of a store other than Amazon S3; empty means AWS_ENDPOINT_URL.",
-    )
-    region_name: str = Field(
-        default="", description="S3: region of the bucket; empty means AWS_DEFAULT_REGION."
-    )
-    role_arn: str = Field(default="", description="S3: ARN of a role to assume for this bucket.")
-    external_id: str = Field(
-        default="",
-        description="S3: external id that the role's trust policy requires; it is not a secret.",
-    )
+    prefix: str = ""
+    """Folder in the bucket. images and images/ both mean images/…; empty means the whole bucket."""
+    regex: str = ""
+    """RE2 expression that the full object key matches from its start; empty selects every
+    object."""
+    create_local_copy: bool = False
+    """True: keep a copy of these objects in a folder below the home."""
+    endpoint_url: str = ""
+    """S3: URL of a store other than Amazon S3; empty means AWS_ENDPOINT_URL."""
+    region_name: str = ""
+    """S3: region of the bucket; empty means AWS_DEFAULT_REGION."""
+    role_arn: str = ""
+    """S3: ARN of a role to assume for this bucket."""
+    external_id: str = ""
+    """S3: external id that the role's trust policy requires; it is not a secret."""
 
     @model_validator(mode="before")
     @classmethod
@@ -100,39 +99,24 @@ class Params(_Frozen):
 class SourceParams(Params):
     """How objects become tasks."""
 
-    data_key: str = Field(
-        default="",
-        description="Key of the task data that holds a blob's URL; empty means the first data key "
-        "of the project's label config.",
-    )
-    use_blob_urls: bool = Field(
-        default=False,
-        description="True: each object is a blob, and its task shows its URL. False: each object "
-        "holds tasks as JSON.",
-    )
-    on_change: Literal["update", "new_task", "ignore"] = Field(
-        default="update",
-        description="What to do if an object is replaced. update: update its task, unless it is "
-        "labeled. new_task: make a new task and keep the old one. ignore: do nothing.",
-    )
-    on_delete: Literal["keep", "delete"] = Field(
-        default="keep",
-        description="What to do with the tasks of a removed object. keep: keep them. delete: "
-        "delete them, unless they are labeled.",
-    )
-    tasks_per_project: int = Field(
-        default=0,
-        ge=0,
-        description="Number of tasks that fill a project. Further tasks go to an overflow "
-        "project, as in Cats, Cats (2), Cats (3). 0: no limit. Label Studio's maintainers "
-        "recommend about 100000.",
-    )
-    notifications: str = Field(
-        default="",
-        description="Queue of the bucket's notifications, to react within seconds. S3: URL of an "
-        "SQS queue. GCS: a Pub/Sub subscription, projects/P/subscriptions/S. Empty means polling "
-        "only.",
-    )
+    data_key: str = ""
+    """Key of the task data that holds a blob's URL; empty means the first data key of the project's
+    label config."""
+    use_blob_urls: bool = False
+    """True: each object is a blob, and its task shows its URL. False: each object holds tasks as
+    JSON."""
+    on_change: Literal["update", "new_task", "ignore"] = "update"
+    """What to do if an object is replaced. update: update its task, unless it is labeled. new_task:
+    make a new task and keep the old one. ignore: do nothing."""
+    on_delete: Literal["keep", "delete"] = "keep"
+    """What to do with the tasks of a removed object. keep: keep them. delete: delete them, unless
+    they are labeled."""
+    tasks_per_project: int = Field(default=0, ge=0)
+    """Number of tasks that fill a project. Further tasks go to an overflow project, as in Cats,
+    Cats (2), Cats (3). 0: no limit. Label Studio's maintainers recommend about 100000."""
+    notifications: str = ""
+    """Queue of the bucket's notifications, to react within seconds. S3: URL of an SQS queue. GCS: a
+    Pub/Sub subscription, projects/P/subscriptions/S. Empty means polling only."""
 
     @property
     def reading(self) -> str:
@@ -148,65 +132,35 @@ class SourceParams(Params):
 class TargetParams(Params):
     """How completions are written; ``regex`` selects the keys that are written."""
 
-    kms_key_id: str = Field(
-        default="",
-        description="S3: KMS key (id, ARN or alias) that encrypts what is written; empty means "
-        "the bucket's own setting.",
-    )
-    delete: bool = Field(
-        default=False,
-        description="What to do with the file if its task or the task's last annotation is "
-        "deleted. True: delete it. False: keep it, without annotations. True also deletes "
-        "expired snapshots.",
-    )
-    snapshot_minutes: int = Field(
-        default=60,
-        ge=0,
-        description="Training data: minimum minutes between snapshots. A snapshot is made only if "
-        "completions changed.",
-    )
-    snapshot_cron: str = Field(
-        default="",
-        description="Training data: when to make a snapshot if completions changed, as in "
-        "0 6 * * 1-5 (UTC); empty means by snapshot_minutes.",
-    )
-    snapshots_kept: int = Field(
-        default=30, ge=1, description="Training data: minimum number of snapshots to keep."
-    )
-    snapshots_kept_days: int = Field(
-        default=30,
-        ge=0,
-        description="Training data: minimum days to keep every snapshot. Older snapshots are "
-        "deleted only if delete is true.",
-    )
-    validation_share: float = Field(
-        default=0.1, ge=0, lt=1, description="Training data: share of the validation split."
-    )
-    test_share: float = Field(
-        default=0.1, ge=0, lt=1, description="Training data: share of the test split."
-    )
-    skipped_at_most: float = Field(
-        default=0.2,
-        ge=0,
-        le=1,
-        description="Training data: warn if annotators skip more than this share.",
-    )
-    agreement_at_least: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Training data: warn if annotators of the same tasks agree less than this.",
-    )
-    labels_within_days: int = Field(
-        default=7,
-        ge=1,
-        description="Warn if tasks wait for labels and none arrive for this many days.",
-    )
-    formats: list[str] = Field(
-        default=[],
-        description="Training data: formats to convert each snapshot to, as in COCO, YOLO, VOC, "
-        "CONLL2003, CSV.",
-    )
+    kms_key_id: str = ""
+    """S3: KMS key (id, ARN or alias) that encrypts what is written; empty means the bucket's own
+    setting."""
+    delete: bool = False
+    """What to do with the file if its task or the task's last annotation is deleted. True: delete
+    it. False: keep it, without annotations. True also deletes expired snapshots."""
+    snapshot_minutes: int = Field(default=60, ge=0)
+    """Training data: minimum minutes between snapshots. A snapshot is made only if completions
+    changed."""
+    snapshot_cron: str = ""
+    """Training data: when to make a snapshot if completions changed, as in 0 6 * * 1-5 (UTC); empty
+    means by snapshot_minutes."""
+    snapshots_kept: int = Field(default=30, ge=1)
+    """Training data: minimum number of snapshots to keep."""
+    snapshots_kept_days: int = Field(default=30, ge=0)
+    """Training data: minimum days to keep every snapshot. Older snapshots are deleted only if
+    delete is true."""
+    validation_share: float = Field(default=0.1, ge=0, lt=1)
+    """Training data: share of the validation split."""
+    test_share: float = Field(default=0.1, ge=0, lt=1)
+    """Training data: share of the test split."""
+    skipped_at_most: float = Field(default=0.2, ge=0, le=1)
+    """Training data: warn if annotators skip more than this share."""
+    agreement_at_least: float = Field(default=0.5, ge=0, le=1)
+    """Training data: warn if annotators of the same tasks agree less than this."""
+    labels_within_days: int = Field(default=7, ge=1)
+    """Warn if tasks wait for labels and none arrive for this many days."""
+    formats: list[str] = []
+    """Training data: formats to convert each snapshot to, as in COCO, YOLO, VOC, CONLL2003, CSV."""
 
     @field_validator("snapshot_cron")
     @classmethod
@@ -241,7 +195,8 @@ S3_ONLY = ("endpoint_url", "region_name", "role_arn", "external_id", "kms_key_id
 
 
 class _Side(_Frozen):
-    path: str = Field(description="Name of the bucket.")
+    path: str
+    """Name of the bucket."""
     params: Params
 
     side: ClassVar[str]
@@ -293,7 +248,8 @@ QUEUES = {
 class Source(_Side):
     """Where tasks come from."""
 
-    type: Literal["s3", "gcs"] = Field(description="The cloud.")
+    type: Literal["s3", "gcs"]
+    """The cloud."""
     params: SourceParams = SourceParams()
 
     side = "source"
@@ -314,7 +270,8 @@ class Source(_Side):
 class Target(_Side):
     """Where completions go."""
 
-    type: Literal["s3-completions", "gcs-completions"] = Field(description="The cloud.")
+    type: Literal["s3-completions", "gcs-completions"]
+    """The cloud."""
     params: TargetParams = TargetParams()
 
     side = "target"
@@ -334,9 +291,12 @@ class Connection(_Frozen):
     name: str
     source: Source | None = None
     target: Target | None = None
-    project: str = Field(description="Title of the Label Studio project; made if absent.")
-    label_config: str = Field(default="", description="XML label config of a new project.")
-    enabled: bool = Field(default=True, description="False: sensors and runs ignore it.")
+    project: str
+    """Title of the Label Studio project; made if absent."""
+    label_config: str = ""
+    """XML label config of a new project."""
+    enabled: bool = True
+    """False: sensors and runs ignore it."""
 
     def title(self, number: int) -> str:
         """Return the title that the connection's first, second, … project gets."""
