@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -18,6 +18,9 @@ from ls_pipeline.domain.errors import (
     QueueUnavailableError,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 
 class Meaning(Enum):
     """What a failure means for the caller."""
@@ -31,8 +34,6 @@ class Meaning(Enum):
     """What the request names does not exist: the object, else the bucket, or the queue."""
     CHANGED = auto()
     """The object is there in another version."""
-    ARCHIVED = auto()
-    OTHER_REGION = auto()
     SETTING = auto()
     """A setting is wrong, so that no request can succeed."""
     REFUSED = auto()
@@ -52,48 +53,43 @@ class Service(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An exception of a client library in our terms; ``what`` follows the name of a resource."""
+    """An exception of a client library in our terms; ``what`` follows the name of a resource.
+
+    In the constants and tables, ``what`` and ``hint`` are templates, which `of` fills in.
+    """
 
     meaning: Meaning
     what: str
     hint: str = ""
 
-
-def no_answer(service: Service, reason: str) -> Failure:
-    """Return the failure of a request that got no answer."""
-    what = f"{service.name} does not answer ({reason})"
-    return Failure(Meaning.UNAVAILABLE, what, f"Check the network, and {service.address}.")
-
-
-def wrong_setting(service: Service, reason: str) -> Failure:
-    """Return the failure of a request that the client refuses to send."""
-    return Failure(Meaning.SETTING, reason, f"Correct {service.setting}.")
+    def of(self, service: Service, reason: str, **details: str) -> Failure:
+        """Return the failure of a request to a service."""
+        what, hint = (
+            text.format(service=service, reason=reason, **details)
+            for text in (self.what, self.hint)
+        )
+        return Failure(self.meaning, what, hint)
 
 
-def wrong_address(service: Service, reason: str) -> Failure:
-    """Return the failure of a request that has no valid address."""
-    return Failure(Meaning.SETTING, reason, f"Correct {service.address}.")
+NO_ANSWER = Failure(
+    Meaning.UNAVAILABLE,
+    "{service.name} does not answer ({reason})",
+    "Check the network, and {service.address}.",
+)
+BUSY = Failure(Meaning.UNAVAILABLE, "{service.name} can't answer now ({reason})", "Try again.")
+DAMAGED = Failure(Meaning.UNAVAILABLE, "the answer is damaged ({reason})", "Try again.")
+NO_ACCESS = Failure(Meaning.ACCESS, "access is refused ({reason})", "{service.access_hint}")
+WRONG_SETTING = Failure(Meaning.SETTING, "{reason}", "Correct {service.setting}.")
+WRONG_ADDRESS = Failure(Meaning.SETTING, "{reason}", "Correct {service.address}.")
+REFUSED = Failure(Meaning.REFUSED, "{service.name} refused ({reason})")
+NOT_FOUND = REFUSED._replace(meaning=Meaning.NOT_FOUND)
+CHANGED = REFUSED._replace(meaning=Meaning.CHANGED)
 
 
-def busy(service: Service, reason: str) -> Failure:
-    """Return the failure of a request that the service can't answer now."""
-    return Failure(Meaning.UNAVAILABLE, f"{service.name} can't answer now ({reason})", "Try again.")
-
-
-def damaged(_service: Service, reason: str) -> Failure:
-    """Return the failure of a request whose answer is incomplete or corrupt."""
-    return Failure(Meaning.UNAVAILABLE, f"the answer is damaged ({reason})", "Try again.")
-
-
-def access_refused(service: Service, reason: str, hint: str = "") -> Failure:
-    """Return the failure of a request that the credentials may not make."""
-    what = f"access is refused ({reason})"
-    return Failure(Meaning.ACCESS, what, hint or service.access_hint)
-
-
-def refused(service: Service, reason: str) -> Failure:
-    """Return the failure of a request that the service refuses for a reason of its own."""
-    return Failure(Meaning.REFUSED, f"{service.name} refused ({reason})")
+def look_up(names: Iterable[str], table: Mapping[Failure, str], default: Failure) -> Failure:
+    """Return the failure of the first name that a table has; spaces separate its names."""
+    by_name = {name: failure for failure, known in table.items() for name in known.split()}
+    return next((by_name[name] for name in names if name in by_name), default)
 
 
 def one_line(error: object) -> str:
@@ -101,14 +97,8 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-_BUCKET_ERRORS = {
-    Meaning.ACCESS: BucketAccessError,
-    Meaning.UNAVAILABLE: BucketUnavailableError,
-}
-_QUEUE_ERRORS = {
-    Meaning.ACCESS: QueueAccessError,
-    Meaning.UNAVAILABLE: QueueUnavailableError,
-}
+_BUCKET_ERRORS = {Meaning.ACCESS: BucketAccessError, Meaning.UNAVAILABLE: BucketUnavailableError}
+_QUEUE_ERRORS = {Meaning.ACCESS: QueueAccessError, Meaning.UNAVAILABLE: QueueUnavailableError}
 
 
 def bucket_error(uri: str, failure: Failure) -> BucketError:
@@ -121,7 +111,7 @@ def bucket_error(uri: str, failure: Failure) -> BucketError:
         return ObjectNotFoundError(uri)
     if meaning is Meaning.CHANGED:
         return ObjectChangedError(uri)
-    if meaning in {Meaning.ARCHIVED, Meaning.REFUSED} and key:
+    if meaning is Meaning.REFUSED and key:
         return ObjectRefusedError(uri, f"{what}.", hint=hint)
     return _BUCKET_ERRORS.get(meaning, BucketError)(uri, f"{what}.", hint=hint)
 

@@ -3,107 +3,75 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ls_pipeline.resources.failures import (
-    Failure,
-    Meaning,
-    Service,
-    access_refused,
-    busy,
-    damaged,
-    no_answer,
-    one_line,
-    refused,
-    wrong_setting,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Row = tuple[tuple[type[Exception], ...], Callable[[Any, Service], Failure]]
+from ls_pipeline.resources import failures
+from ls_pipeline.resources.failures import Failure, Meaning, Service, look_up, one_line
 
 GCS = Service("GCS", "Check the credentials and their roles.", "STORAGE_EMULATOR_HOST, if set")
 PUBSUB = Service(
     "Pub/Sub", "Grant the account roles/pubsub.subscriber on it.", "PUBSUB_EMULATOR_HOST, if set"
 )
 
-CREDENTIALS_HINT = (
+_CREDENTIALS = (
     "Set GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, or attach "
     "a service account to the machine."
 )
 
+_NO_CREDENTIALS = Failure(
+    Meaning.ACCESS, "no Google credentials are usable ({reason})", _CREDENTIALS
+)
+_UNREADABLE = Failure(Meaning.ACCESS, "{reason}", _CREDENTIALS)
+_NO_PROJECT = Failure(Meaning.ACCESS, "{reason}", "Set GOOGLE_CLOUD_PROJECT.")
+
+_EXCEPTIONS = {
+    failures.NOT_FOUND: "NotFound",
+    failures.CHANGED: "PreconditionFailed",
+    failures.NO_ACCESS: "Forbidden Unauthorized",
+    failures.NO_ANSWER: (
+        "ConnectionError HTTPError RequestException RetryError ServerError TimeoutError "
+        "TooManyRequests"
+    ),
+    failures.REFUSED: "GoogleAPICallError",
+    failures.DAMAGED._replace(
+        what="the answer is damaged (its checksum is wrong)"
+    ): "DataCorruption",
+    failures.DAMAGED: "InvalidResponse",
+    _UNREADABLE: "OSError",
+}
+"""Classes of exceptions; for others a setting is wrong, such as a name that is not legal."""
+
 
 def failure(error: Exception, service: Service) -> Failure:
     """Return what an exception of Google's clients means; it is one of `handled`."""
-    make = next(make for kinds, make in _exceptions() if isinstance(error, kinds))
-    return make(error, service)
+    kind = _kind(error)
+    cause = getattr(error, "cause", None) or error  # of a `RetryError`
+    if kind is failures.NO_ANSWER and getattr(cause, "response", None) is not None:
+        kind = failures.BUSY
+    return kind.of(service, _words(cause))
 
 
 @cache
 def handled() -> tuple[type[Exception], ...]:
     """Return the classes of exceptions that can leave a call of Google's clients."""
-    return tuple(kind for kinds, _ in _exceptions() for kind in kinds)
-
-
-@cache
-def _exceptions() -> tuple[Row, ...]:
-    """Return what the exceptions mean; the first row that matches counts."""
-    from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, RetryError
+    from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-    from requests import RequestException
     from urllib3.exceptions import HTTPError
 
-    return (
-        ((RetryError,), lambda error, service: _unavailable(error.cause or error, service)),
-        ((GoogleAPICallError,), _refusal),
-        ((GoogleAuthError,), _authentication_failure),
-        ((DataCorruption,), lambda _error, service: damaged(service, "its checksum is wrong")),
-        ((InvalidResponse,), lambda error, service: damaged(service, _words(error))),
-        ((RequestException, HTTPError, ConnectionError, TimeoutError), _unavailable),
-        ((OSError,), _local_failure),
-        (
-            (GoogleAPIError, ValueError),  # such as a name that is not legal
-            lambda error, service: wrong_setting(service, _words(error)),
-        ),
-    )
+    google = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse)
+    return (*google, HTTPError, OSError, ValueError)
 
 
-def _refusal(error: Any, service: Service) -> Failure:
-    """Return what an error that a service answered means."""
-    from google.api_core import exceptions as api
+def _kind(error: Any) -> Failure:
+    from google.auth.exceptions import GoogleAuthError, TransportError
 
-    reason = _words(error)
-    if isinstance(error, api.NotFound):
-        return Failure(Meaning.NOT_FOUND, reason)
-    if isinstance(error, api.PreconditionFailed):
-        return Failure(Meaning.CHANGED, reason)
-    if isinstance(error, (api.Forbidden, api.Unauthorized)):
-        return access_refused(service, reason)
-    if isinstance(error, (api.ServerError, api.TooManyRequests)):
-        return _unavailable(error, service)
-    return refused(service, reason)
-
-
-def _authentication_failure(error: Any, service: Service) -> Failure:
-    from google.auth.exceptions import TransportError
-
-    if isinstance(error, TransportError) or error.retryable:  # of the service that issues tokens
-        return _unavailable(error, service)
-    what = f"no Google credentials are usable ({_words(error)})"
-    return Failure(Meaning.ACCESS, what, CREDENTIALS_HINT)
-
-
-def _local_failure(error: OSError, _service: Service) -> Failure:
-    """Return the failure to read credentials, or to know the project that they are for."""
-    hint = CREDENTIALS_HINT if error.filename else "Set GOOGLE_CLOUD_PROJECT."
-    return Failure(Meaning.ACCESS, _words(error), hint)
-
-
-def _unavailable(error: BaseException, service: Service) -> Failure:
-    is_answer = getattr(error, "response", None) is not None
-    return (busy if is_answer else no_answer)(service, _words(error))
+    if isinstance(error, GoogleAuthError):
+        is_away = isinstance(error, TransportError) or error.retryable  # who issues tokens
+        return failures.NO_ANSWER if is_away else _NO_CREDENTIALS
+    names = (kind.__name__ for kind in type(error).__mro__)
+    kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
+    return _NO_PROJECT if kind is _UNREADABLE and not error.filename else kind
 
 
 def _words(error: BaseException) -> str:

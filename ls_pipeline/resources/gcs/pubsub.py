@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import QueueError, QueueUnavailableError
 from ls_pipeline.domain.events import Message
-from ls_pipeline.resources.failures import access_refused, queue_error
+from ls_pipeline.resources.failures import NO_ACCESS, queue_error
 from ls_pipeline.resources.gcs.errors import PUBSUB, failure, handled
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PubSubQueue:
         with self._translated():
             answer = self._client.test_iam_permissions(request=request, timeout=ANSWER_SECONDS)
         if CONSUME not in answer.permissions:
-            missing = access_refused(PUBSUB, f"the account lacks {CONSUME}")
+            missing = NO_ACCESS.of(PUBSUB, f"the account lacks {CONSUME}")
             raise queue_error(self.address, missing)
 
     def destination(self) -> str:

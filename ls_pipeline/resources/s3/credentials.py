@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.resources.failures import Failure, Meaning, damaged
+from ls_pipeline.resources.failures import DAMAGED, Failure, Meaning
 from ls_pipeline.resources.s3.errors import STS, CredentialsError, failure, handled
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _translated(role: Role) -> Iterator[None]:
     except handled() as error:
         raise CredentialsError(_about_role(role, failure(error, STS))) from error
     except KeyError as error:  # botocore's for an answer in another form
-        raise CredentialsError(_about_role(role, damaged(STS, f"no {error}"))) from error
+        raise CredentialsError(_about_role(role, DAMAGED.of(STS, f"no {error}"))) from error
 
 
 def _about_role(role: Role, reason: Failure) -> Failure:
