@@ -60,14 +60,14 @@ class QueueOpener:
         """
         params = source.params
         key = (params.notifications, params.region_name, params.role_arn, params.external_id)
-        return self._queues.get(key, lambda: _open(source))
+        return self._queues.get(key, lambda: _open(source.cloud, *key))
 
 
-def _open(source: Source) -> Queue:
-    if source.cloud == "s3":
+def _open(cloud: str, address: str, region: str, role_arn: str, external_id: str) -> Queue:
+    if cloud == "s3":
         from ls_pipeline.resources.s3.sqs import SQSQueue
 
-        return SQSQueue.from_source(source)
+        return SQSQueue(address, region, role_arn, external_id)
     from ls_pipeline.resources.gcs.pubsub import PubSubQueue
 
-    return PubSubQueue.from_source(source)
+    return PubSubQueue(address)

@@ -118,7 +118,7 @@ def test_s3_bucket_translates_every_exception(kind):
 @pytest.mark.parametrize("kind", BOTOCORE, ids=name_of)
 def test_sqs_queue_translates_every_exception(kind):
     queue = SQSQueue("https://sqs.eu-west-1.amazonaws.com/1/q")
-    queue._opened = SimpleNamespace(receive_message=raising(kind))
+    queue._client = SimpleNamespace(receive_message=raising(kind))
 
     with pytest.raises(QueueError, match=r"^https://sqs"):
         queue.receive(1, 1.0)
@@ -141,7 +141,7 @@ def test_gcs_bucket_translates_every_exception(kind):
 @pytest.mark.parametrize("kind", GOOGLE, ids=name_of)
 def test_pubsub_queue_translates_every_exception(kind):
     queue = PubSubQueue("projects/p/subscriptions/s")
-    queue._opened = SimpleNamespace(acknowledge=raising(kind), close=lambda: None)
+    queue._client = SimpleNamespace(acknowledge=raising(kind), close=lambda: None)
 
     with pytest.raises(QueueError, match=r"^projects/p"):
         queue.acknowledge([SimpleNamespace(receipt="1")])

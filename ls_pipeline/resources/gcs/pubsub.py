@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from ls_pipeline.resources.gcs.errors import PUBSUB, failure, handled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from ls_pipeline.settings.model import Source
 
 BATCH = 1000
 """Messages per request, at most."""
@@ -38,12 +37,6 @@ class PubSubQueue:
     """
 
     address: str
-    _opened: Any = field(default=None, init=False, repr=False)
-
-    @classmethod
-    def from_source(cls, source: Source) -> PubSubQueue:
-        """Return the subscription that a source names, without a request to it."""
-        return cls(source.params.notifications)
 
     def receive(self, most: int, wait: float) -> list[Message]:
         from google.api_core.exceptions import DeadlineExceeded
@@ -90,18 +83,16 @@ class PubSubQueue:
             answer = self._client.get_subscription(request=request, timeout=ANSWER_SECONDS)
         return str(answer.topic)
 
-    @property
+    @cached_property
     def _client(self) -> Any:
         """The client, created once: a tick comes every few seconds."""
-        if self._opened is None:
-            if not _is_installed():
-                raise QueueError(
-                    self.address,
-                    "Google's client for Pub/Sub is not installed.",
-                    hint="Run pip install 'ls-pipeline[pubsub]'.",
-                )
-            self._opened = _new_client(self.address)
-        return self._opened
+        if find_spec("google.pubsub_v1") is None:
+            raise QueueError(
+                self.address,
+                "Google's client for Pub/Sub is not installed.",
+                hint="Run pip install 'ls-pipeline[pubsub]'.",
+            )
+        return _new_client(self.address)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -112,9 +103,8 @@ class PubSubQueue:
         try:
             yield
         except handled() as error:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+            if client := vars(self).pop("_client", None):
+                client.close()
             raise queue_error(self.address, failure(error, PUBSUB)) from error
 
 
@@ -132,7 +122,3 @@ def _new_client(address: str) -> Any:
             address, "Pub/Sub does not answer.", hint=f"Check the network, and {PUBSUB.address}."
         ) from error
     return client
-
-
-def _is_installed() -> bool:
-    return find_spec("google.pubsub_v1") is not None

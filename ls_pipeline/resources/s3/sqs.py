@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ls_pipeline.domain.events import Message
+from ls_pipeline.domain.permissions import aws_partition
 from ls_pipeline.resources.failures import queue_error
 from ls_pipeline.resources.s3.credentials import Role, check_keys, session_in_role
 from ls_pipeline.resources.s3.errors import SQS, failure, handled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from ls_pipeline.settings.model import Source
 
 BATCH = 10
 """Messages per request, at most."""
@@ -34,20 +34,12 @@ NO_RECEIPT = "ls-pipeline doctor"
 
 @dataclass
 class SQSQueue:
-    """One SQS queue; implements ``Queue``."""
+    """One SQS queue; implements ``Queue``. The region is used if the URL names none."""
 
     address: str
     region_name: str = ""
     role_arn: str = ""
     external_id: str = ""
-    _opened: Any = field(default=None, init=False, repr=False)
-
-    @classmethod
-    def from_source(cls, source: Source) -> SQSQueue:
-        """Return the queue that a source names, without a request to it."""
-        params = source.params
-        region = region_of(params.notifications) or params.region_name
-        return cls(params.notifications, region, params.role_arn, params.external_id)
 
     def receive(self, most: int, wait: float) -> list[Message]:
         deadline, messages = time.monotonic() + wait + AFTERWARDS_SECONDS, list[Message]()
@@ -85,14 +77,9 @@ class SQSQueue:
         # The answer names messages that are gone or were delivered again: both are fine.
         self._client.delete_message_batch(QueueUrl=self.address, Entries=entries)
 
-    @property
+    @cached_property
     def _client(self) -> Any:
         """The client, created once: a tick comes every few seconds."""
-        if self._opened is None:
-            self._opened = self._new_client()
-        return self._opened
-
-    def _new_client(self) -> Any:
         from botocore.config import Config  # half a second
         from botocore.session import Session
 
@@ -102,13 +89,13 @@ class SQSQueue:
             read_timeout=ANSWER_SECONDS,
             retries={"max_attempts": 1, "mode": "standard"},
         )
-        session = Session()
+        session, region = Session(), region_of(self.address) or self.region_name
         if self.role_arn:
-            role = Role(self.role_arn, self.external_id, self.region_name)
+            role = Role(self.role_arn, self.external_id, region)
             session = session_in_role(session, role, config)
         return session.create_client(
             "sqs",
-            region_name=self.region_name or None,
+            region_name=region or None,
             endpoint_url="{0.scheme}://{0.netloc}".format(urlsplit(self.address)),
             config=config,
         )
@@ -122,7 +109,7 @@ class SQSQueue:
         try:
             yield
         except handled() as error:
-            self._opened = None
+            vars(self).pop("_client", None)
             raise queue_error(self.address, failure(error, SQS)) from error
 
 
@@ -141,6 +128,4 @@ def arn_of(address: str, region: str) -> str:
     """Return the ARN of a queue; ``region`` serves if the queue's URL names none."""
     region = region_of(address) or region or "us-east-1"
     account, _, name = urlsplit(address).path.strip("/").rpartition("/")
-    partitions = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-    partition = next((partitions[head] for head in partitions if region.startswith(head)), "aws")
-    return f"arn:{partition}:sqs:{region}:{account.rpartition('/')[2]}:{name}"
+    return f"arn:{aws_partition(region)}:sqs:{region}:{account.rpartition('/')[2]}:{name}"
