@@ -63,7 +63,6 @@ class InvalidConnectionError(PipelineError):
     """A connection can't be stored; ``errors`` has a sentence for every reason."""
 
     def __init__(self, name: str, errors: Sequence[str]) -> None:
-        self.name = name
         self.errors = tuple(errors)
         super().__init__(f"Connection {name!r} was not stored: " + " ".join(self.errors))
 
@@ -74,7 +73,6 @@ class ConnectionsFileError(PipelineError):
     def __init__(
         self, file: str, errors: Sequence[str], so_far: str = "nothing was stored"
     ) -> None:
-        self.file = file
         self.errors = tuple(errors)
         super().__init__("\n  ".join((f"{file}: {so_far}.", *self.errors)))
 
@@ -83,7 +81,6 @@ class UnknownConnectionError(PipelineError):
     """No connection has that name."""
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
-        self.name = name
         names = ", ".join(known) if known else "none yet"
         super().__init__(f"There is no connection {name!r}; there are: {names}.")
 
@@ -96,7 +93,6 @@ class InvalidVariableError(PipelineError):
     """An environment variable has an unusable value."""
 
     def __init__(self, variable: str, what: str, *, hint: str = "") -> None:
-        self.variable = variable
         super().__init__(f"{variable} {what}", hint=hint)
 
 
@@ -104,8 +100,6 @@ class NotInQuarantineError(PipelineError):
     """An object to retry is not in quarantine."""
 
     def __init__(self, connection: str, keys: Sequence[str]) -> None:
-        self.connection = connection
-        self.keys = tuple(keys)
         super().__init__(
             f"Not in quarantine of {connection!r}: {', '.join(map(repr, keys))}.",
             hint=f"See ls-pipeline quarantine list {connection}.",
@@ -169,7 +163,6 @@ class QueueError(ExternalSystemError):
     """The queue of a bucket's notifications refused or failed; polling continues."""
 
     def __init__(self, address: str, what: str, *, hint: str = "") -> None:
-        self.address = address
         super().__init__(f"{address}: {what}", hint=hint)
 
 
@@ -226,7 +219,6 @@ class HomeError(PipelineError):
     """The home is in use, or not in the expected state."""
 
     def __init__(self, home: str, what: str, *, hint: str = "") -> None:
-        self.home = home
         super().__init__(f"{home}: {what}", hint=hint)
 
 
@@ -236,7 +228,6 @@ class LocalCopyError(PipelineError):
     transient = True
 
     def __init__(self, path: str, what: str, *, hint: str = "") -> None:
-        self.path = path
         super().__init__(f"{path}: {what}", hint=hint)
 
 
@@ -250,7 +241,6 @@ class LedgerUnavailableError(LedgerError):
     transient = True
 
     def __init__(self, name: str, what: str, *, is_busy: bool = False) -> None:
-        self.name = name
         self.is_busy = is_busy
         cause = ", because another process kept it locked for too long" if is_busy else ""
         super().__init__(
@@ -266,8 +256,6 @@ class LeaseError(PipelineError):
     transient = True
 
     def __init__(self, connection: str, holder: str) -> None:
-        self.connection = connection
-        self.holder = holder
         super().__init__(
             f"Connection {connection!r} is being worked on by {holder}.",
             hint="Wait for it to end, then try again.",
@@ -278,8 +266,6 @@ class LeaseLostError(LeaseError):
     """The run held the connection until another run took over; it can write nothing more."""
 
     def __init__(self, connection: str) -> None:
-        self.connection = connection
-        self.holder = "a newer run"
         PipelineError.__init__(
             self,
             f"Connection {connection!r} was taken over by a newer run, because this run did not "
