@@ -20,13 +20,13 @@ def repository():
     return defs().get_repository_def()
 
 
-def test_definitions_load_with_no_credential_set():
+def test_definitions_load_without_credentials():
     dg.Definitions.validate_loadable(defs())
 
 
 WATCHED_IMPORT = """
 import gc, os
-import dagster  # it copies the whole environment for a program that it runs
+import dagster  # copies the whole environment for a subprocess
 
 class Watched(dict):
     reads = set()
@@ -58,14 +58,14 @@ VARIABLES = (
 def test_importing_the_definitions_reads_and_changes_nothing(environment):
     for variable in VARIABLES:
         environment.setenv(f"LS_PIPELINE_{variable}", "garbage")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", WATCHED_IMPORT],
         capture_output=True,
         text=True,
         check=True,
     )
 
-    assert done.stdout == "\n"
+    assert process.stdout == "\n"
 
 
 def test_loading_the_definitions_leaves_the_garbage_collector_alone():
@@ -149,7 +149,7 @@ def test_everything_has_owners_and_a_description(repository):
     jobs = [job for job in repository.get_all_jobs() if not job.name.startswith("__")]
 
     assert {tuple(asset.owners) for asset in assets} == {("team:labeling",)}
-    assert all(each.description for each in [*assets, *jobs, *repository.sensor_defs])
+    assert all(item.description for item in [*assets, *jobs, *repository.sensor_defs])
 
 
 def test_workspace_names_the_definitions():

@@ -1,4 +1,4 @@
-"""The command line as a person runs it, against the real servers."""
+"""The command line against the real servers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PROGRAM = str(Path(sys.executable).with_name("ls-pipeline"))
 numbers = itertools.count()
 
 
-class Done(NamedTuple):
-    """What became of a command."""
+class CommandResult(NamedTuple):
+    """A command's exit code and output."""
 
     returncode: int
     stdout: str
@@ -33,42 +33,43 @@ class Done(NamedTuple):
 
 
 class Stage:
-    """Buckets, the program and an annotator, on the real servers."""
+    """Creates buckets, runs commands and submits labels, on the real servers."""
 
     def __init__(self, folder):
         self.folder = folder
         self.number = f"{os.getpid()}-{next(numbers)}"
 
-    def name(self, what):
-        return f"{what}-{self.number}"
+    def name(self, prefix):
+        """Return a name that only this test uses."""
+        return f"{prefix}-{self.number}"
 
-    def s3(self, what):
+    def s3(self, name):
         import boto3
 
-        boto3.client("s3").create_bucket(Bucket=self.name(what))
-        return S3Buckets().open(self.name(what))
+        boto3.client("s3").create_bucket(Bucket=self.name(name))
+        return S3Buckets().open(self.name(name))
 
-    def gcs(self, what):
+    def gcs(self, name):
         from google.cloud import storage
 
-        storage.Client().create_bucket(self.name(what))
-        return GCSBuckets().open(self.name(what))
+        storage.Client().create_bucket(self.name(name))
+        return GCSBuckets().open(self.name(name))
 
     def run(self, *words, code=0):
-        """Run a command in this process, which has imported everything already."""
+        """Run a command in this process, which has already imported everything."""
         before = Path.cwd()
         os.chdir(self.folder)
         try:
             result = CliRunner().invoke(main, words)
         finally:
             os.chdir(before)
-        done = Done(result.exit_code, result.stdout, result.stderr)
-        assert code in (None, done.returncode), f"{done} {result.exc_info}"
-        return done
+        command = CommandResult(result.exit_code, result.stdout, result.stderr)
+        assert code in (None, command.returncode), f"{command} {result.exc_info}"
+        return command
 
     def run_program(self, *words, code=0):
-        """Run a command as a person does; it has to close what it opens."""
-        done = subprocess.run(
+        """Run a command in a process of its own, and assert that it closes what it opens."""
+        process = subprocess.run(
             [PROGRAM, *words],
             capture_output=True,
             text=True,
@@ -76,9 +77,9 @@ class Stage:
             cwd=self.folder,
             env={**os.environ, "PYTHONWARNINGS": "default::ResourceWarning"},
         )
-        assert code in (None, done.returncode), done.stdout + done.stderr
-        assert "ResourceWarning" not in done.stderr
-        return Done(done.returncode, done.stdout, done.stderr)
+        assert code in (None, process.returncode), process.stdout + process.stderr
+        assert "ResourceWarning" not in process.stderr
+        return CommandResult(process.returncode, process.stdout, process.stderr)
 
     def add(self, name, config, source, target, source_params=None, target_params=None):
         """Add a connection; source and target are buckets."""
@@ -104,14 +105,19 @@ class Stage:
         return [
             task
             for project in self.projects(name)
-            for task in app.completions(project.id, [one.id for one in app.task_states(project.id)])
+            for task in app.completions(
+                project.id, [task.id for task in app.task_states(project.id)]
+            )
         ]
 
     def projects(self, name):
-        """List a connection's project and those that go on where it is full."""
+        """Return a connection's project and its overflow projects."""
         title = self.name(name)
-        found = LabelStudio().projects_with_prefix(title)
-        return [one for one in found if one.title == title or one.title.startswith(f"{title} (")]
+        return [
+            project
+            for project in LabelStudio().projects_with_prefix(title)
+            if project.title == title or project.title.startswith(f"{title} (")
+        ]
 
     def label_all(self, name):
         app = LabelStudio()
@@ -126,12 +132,12 @@ def stage(world, tmp_path):
 
 
 def keys(bucket):
-    return [one.key for page in bucket.pages() for one in page]
+    return [stored.key for page in bucket.pages() for stored in page]
 
 
 @pytest.fixture
 def faulty_store():
-    """Give an S3 store that refuses everything."""
+    """Return an S3 store that refuses every request."""
     with serving() as server:
         server.answer = s3_refusal("AccessDenied", 403)
         yield server

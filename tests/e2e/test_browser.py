@@ -17,7 +17,7 @@ from ls_pipeline.cli.servers.server import running
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 PATIENCE = 120
-"""Seconds for what takes a few on an idle machine."""
+"""Seconds to wait for what takes a few on an idle machine."""
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -25,7 +25,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 @pytest.fixture
 def page():
     if not CHROMIUM:
-        pytest.skip("there is no chromium on this machine; scripts/chromium installs it")
+        pytest.skip("this machine lacks chromium; scripts/chromium installs it")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -48,16 +48,16 @@ def log_in(page, server):
 
 
 def colours(page):
-    """Count the colours of the picture's pixels, as the labeling page shows it."""
-    wanted = f"() => [...document.images].some(one => one.naturalWidth === {samples.WIDTH})"
-    page.wait_for_function(wanted)
+    """Return the number of pixels of each colour, once the page shows the picture."""
+    is_shown = f"() => [...document.images].some(image => image.naturalWidth === {samples.WIDTH})"
+    page.wait_for_function(is_shown)
     page.wait_for_timeout(1000)  # it fades in
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     return {colour: count for count, colour in picture.getcolors(picture.width * picture.height)}
 
 
 @pytest.mark.parametrize("cloud", ["s3", "gcs"])
-def test_annotator_sees_the_pictures_pixels(stage, page, label_studio_server, cloud):
+def test_annotator_sees_the_picture(stage, page, label_studio_server, cloud):
     source = getattr(stage, cloud)("in")
     key, body = samples.pictures(1)[0]
     source.put(key, body, "image/png")
@@ -67,28 +67,25 @@ def test_annotator_sees_the_pictures_pixels(stage, page, label_studio_server, cl
     log_in(page, label_studio_server)
     project = task.document["project"]
     page.goto(f"{label_studio_server.url}/projects/{project}/data?task={task.task_id}")
-    seen = colours(page)
-    expected = {samples.BACKGROUND, *(samples.COLORS[one.kind] for one in samples.shapes(0))}
+    pixels = colours(page)
+    expected = {samples.BACKGROUND, *(samples.COLORS[shape.kind] for shape in samples.shapes(0))}
 
-    assert all(seen.get(rgb(colour), 0) > 1000 for colour in expected)
+    assert all(pixels.get(rgb(colour), 0) > 1000 for colour in expected)
 
 
 def pick_partition(page, name):
-    """Open the list until it stays: the page may draw itself again meanwhile, and close it."""
+    """Open the list until it stays open: the page may be drawn again, which closes the list."""
     entry = page.get_by_text(name, exact=True)
     deadline = time.monotonic() + PATIENCE
     while not entry.is_visible():
-        assert time.monotonic() < deadline, f"{name} can't be picked"
+        assert time.monotonic() < deadline, f"{name} can't be selected"
         page.get_by_placeholder("Partition").click()
         page.wait_for_timeout(1000)
     entry.click()
 
 
 def launch(page, dagster, name, settings):
-    """Change a source's settings as a person does: pick the connection, edit, launch.
-
-    Gives the settings that the form opened with.
-    """
+    """Change a source's settings in the launchpad; return those that the form opened with."""
     job = "save_source_settings"
     page.goto(f"{dagster.url}/locations/ls_pipeline.definitions/jobs/{job}/playground")
     pick_partition(page, name)
@@ -115,7 +112,7 @@ def add_partition(page, dagster, name):
 
 @pytest.fixture
 def dagster(stage, world):
-    """Give Dagster with its sensors, on a home of its own."""
+    """Run Dagster with its sensors, on a home of its own."""
     world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
     world.setenv("DAGSTER_HOME", str(stage.folder / "dagster"))
     create_dagster_home()
@@ -126,12 +123,12 @@ def dagster(stage, world):
 
 def wait_for_tasks(stage, name, expected):
     deadline = time.monotonic() + PATIENCE
-    while (data := [one.document["data"] for one in stage.tasks(name)]) != expected:
+    while (data := [task.document["data"] for task in stage.tasks(name)]) != expected:
         assert time.monotonic() < deadline, data
         time.sleep(1)
 
 
-def test_prefix_changed_in_the_launchpad_brings_in_what_the_old_one_hid(stage, page, dagster):
+def test_prefix_changed_in_the_launchpad_loads_its_objects(stage, page, dagster):
     source = stage.s3("in")
     source.put("old/a.json", b'{"text": "shown before"}', "application/json")
     source.put("new/b.json", b'{"text": "hidden by the old prefix"}', "application/json")
@@ -148,7 +145,7 @@ def test_prefix_changed_in_the_launchpad_brings_in_what_the_old_one_hid(stage, p
     assert (in_force["prefix"], in_force["path"]) == ("old", source.name)
 
 
-def test_refused_settings_are_told_in_the_launchpads_run_and_change_nothing(stage, page, dagster):
+def test_refused_settings_fail_the_run_and_change_nothing(stage, page, dagster):
     source = stage.s3("in")
     stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
     CliContext().instance.add_dynamic_partitions("connections", ["reviews"])

@@ -1,4 +1,4 @@
-"""The demo, as the README shows it: sensors, daemon and all."""
+"""The demo as the README shows it, with sensors and daemon."""
 
 import json
 import os
@@ -16,40 +16,42 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-def place():
-    """A temporary folder with a name short enough for Dagster's sockets."""
-    with tempfile.TemporaryDirectory() as place:
-        yield Path(place)
+def temp_folder():
+    """Return a temporary folder whose name is short enough for Dagster's sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
-def counted(number):
+def counts(number):
     names = ("objects", "tasks", "completions", "json_files", "parquet_rows")
     return dict.fromkeys(names, number)
 
 
-def left_over(place):
-    """List the processes whose environment or command names a folder."""
-    found = subprocess.run(["/bin/ps", "axeww"], capture_output=True, text=True, check=True)
+def left_over(folder):
+    """Return the processes whose environment or command names a folder."""
+    processes = subprocess.run(["/bin/ps", "axeww"], capture_output=True, text=True, check=True)
     return [
-        line for line in found.stdout.splitlines() if str(place) in line and "ps axe" not in line
+        line
+        for line in processes.stdout.splitlines()
+        if str(folder) in line and "ps axe" not in line
     ]
 
 
-def test_demo_runs_the_whole_circle_unattended_and_leaves_nothing(environment, place):
-    environment.setenv("TMPDIR", str(place))
-    done = subprocess.run(
+def test_demo_runs_unattended_and_leaves_nothing(environment, temp_folder):
+    environment.setenv("TMPDIR", str(temp_folder))
+    result = subprocess.run(
         [PROGRAM, "demo", "--once", "--json"], capture_output=True, text=True, check=False
     )
 
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {
-        "connections": {REVIEWS: counted(TEXTS), SHAPES: counted(PICTURES)}
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1]) == {
+        "connections": {REVIEWS: counts(TEXTS), SHAPES: counts(PICTURES)}
     }
-    assert (list(place.iterdir()), left_over(place)) == ([], [])
+    assert (list(temp_folder.iterdir()), left_over(temp_folder)) == ([], [])
 
 
-def test_demo_that_is_interrupted_leaves_nothing(environment, place):
-    environment.setenv("TMPDIR", str(place))
+def test_interrupted_demo_leaves_nothing(environment, temp_folder):
+    environment.setenv("TMPDIR", str(temp_folder))
     with subprocess.Popen([PROGRAM, "demo"], stderr=subprocess.PIPE, text=True) as demo:
         while "GCS (emulator): ready" not in demo.stderr.readline():
             assert demo.poll() is None
@@ -57,4 +59,4 @@ def test_demo_that_is_interrupted_leaves_nothing(environment, place):
         demo.stderr.read()
 
     assert demo.returncode == 0
-    assert (list(place.iterdir()), left_over(place)) == ([], [])
+    assert (list(temp_folder.iterdir()), left_over(temp_folder)) == ([], [])

@@ -1,4 +1,4 @@
-"""What deploy/ says, as far as it can be run without an engine for containers."""
+"""The files of deploy/, as far as they can be tested without a container engine."""
 
 from __future__ import annotations
 
@@ -35,50 +35,50 @@ VARIABLE = r"\$\{(\w+)(?::[?-][^}]*)?\}"
 
 
 def lines(name, pattern):
-    """Find what a pattern finds in the lines of a file."""
+    """Return the matches of a pattern in the lines of a file."""
     return re.findall(pattern, (DEPLOY / name).read_text(), re.MULTILINE)
 
 
 def tool(*words):
     program = Path(sys.executable).with_name(words[0])
-    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSE_FILES)
-def test_compose_file_keeps_the_specification(name):
+def test_compose_file_follows_the_specification(name):
     tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / name)
 
 
-def test_dockerfile_is_as_hadolint_wants_it():
+def test_dockerfile_passes_hadolint():
     tool("hadolint", DEPLOY / "Dockerfile")
 
 
-def test_image_gets_all_that_it_copies():
+def test_docker_context_contains_all_copied_files():
     copied = lines("Dockerfile", r"^COPY (?:--\S+ )*(.+) \S+$")
-    sent = lines("Dockerfile.dockerignore", r"^!(.+)$")
+    in_context = lines("Dockerfile.dockerignore", r"^!(.+)$")
 
-    assert sorted(" ".join(copied).split()) == sorted(sent)
-    assert all((DEPLOY.parent / name).exists() for name in sent)
+    assert sorted(" ".join(copied).split()) == sorted(in_context)
+    assert all((DEPLOY.parent / name).exists() for name in in_context)
 
 
 @pytest.mark.parametrize("name", COMPOSE_FILES)
-def test_every_variable_is_in_the_example(name):
-    wanted = lines(name, VARIABLE)
-    told = lines(".env.example", r"^(?:# )?(\w+)=")
+def test_every_variable_is_in_the_example_file(name):
+    used = lines(name, VARIABLE)
+    listed = lines(".env.example", r"^(?:# )?(\w+)=")
 
-    assert set(wanted) <= set(told)
+    assert set(used) <= set(listed)
 
 
-def test_ports_are_open_on_loopback_alone():
-    ports = [port for one in SERVICES.values() for port in one.get("ports", [])]
+def test_ports_are_open_only_on_loopback():
+    ports = [port for definition in SERVICES.values() for port in definition.get("ports", [])]
 
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_settings_of_dagster_are_those_of_a_home_and_more():
+def test_dagster_settings_extend_those_of_a_home():
     deployed = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
     home = yaml.safe_load(DAGSTER_YAML)
 
@@ -87,7 +87,7 @@ def test_settings_of_dagster_are_those_of_a_home_and_more():
     assert deployed.keys() - home.keys() == {"storage"}
 
 
-def test_settings_of_dagster_with_celery_are_the_others_and_what_celery_needs():
+def test_celery_dagster_settings_extend_the_usual():
     usual = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
     with_celery = yaml.safe_load((DEPLOY / "celery" / "dagster.yaml").read_text())
     for settings in (usual, with_celery):
@@ -99,10 +99,10 @@ def test_settings_of_dagster_with_celery_are_the_others_and_what_celery_needs():
     assert with_celery.keys() - usual.keys() == {"run_launcher", "run_monitoring", "compute_logs"}
 
 
-def test_workers_know_what_the_code_server_knows_and_celery():
+def test_celery_workers_get_the_code_servers_environment():
     code = SERVICES["code"]["environment"]
-    elsewhere = {"LS_PIPELINE_CODE_HOST", "LS_PIPELINE_CODE_PORT"}
-    plain = {name: re.sub(r":\?[^}]*", "", code[name]) for name in code.keys() - elsewhere}
+    only_code_server = {"LS_PIPELINE_CODE_HOST", "LS_PIPELINE_CODE_PORT"}
+    plain = {name: re.sub(r":\?[^}]*", "", code[name]) for name in code.keys() - only_code_server}
     celery = WITH_CELERY["code"]["environment"]
 
     assert WITH_CELERY["worker"]["environment"] == {**plain, **celery}
@@ -111,20 +111,20 @@ def test_workers_know_what_the_code_server_knows_and_celery():
 
 @pytest.fixture
 def deployment(stage, world, postgresql_server, tmp_path):
-    """Run the services that are ours, each as the compose file says, on databases of its own."""
+    """Run our services as the compose file defines them, on databases of their own."""
     home = tmp_path / "dagster"
     home.mkdir()
     for name in ("dagster.yaml", "workspace.yaml"):
         (home / name).write_text((DEPLOY / name).read_text())
-    chosen = {"POSTGRES_PASSWORD": postgresql_server.password}
+    variables = {"POSTGRES_PASSWORD": postgresql_server.password}
     environment = {
-        name: re.sub(VARIABLE, lambda found: chosen[found[1]], value)
+        name: re.sub(VARIABLE, lambda match: variables[match[1]], value)
         for name, value in SERVICES["code"]["environment"].items()
     }
     database = f"postgres:{postgresql_server.password}@postgres:5432/ledger"
     assert environment["LS_PIPELINE_DATABASE_URL"].endswith(database)
     code = service("code", tmp_path, home)
-    code.is_up = lambda one: health_check(one, environment)
+    code.is_up = lambda server: health_check(server, environment)
     environment |= {
         "DAGSTER_HOME": str(home),
         "DAGSTER_POSTGRES_HOST": HOST,
@@ -143,37 +143,38 @@ def deployment(stage, world, postgresql_server, tmp_path):
     webserver = replace(
         service("webserver", tmp_path, home), is_up=daemons_are_healthy, patience=180
     )
-    for one in (code, daemon, webserver):
-        one.environment = environment
+    for server in (code, daemon, webserver):
+        server.environment = environment
     databases = lines("databases.sql", r"^CREATE DATABASE (\w+);$")
     try:
         postgresql_server.sql(*(f"CREATE DATABASE {name}" for name in databases))
         with running([code]), running([daemon, webserver]):
             yield stage
     finally:
-        postgresql_server.sql(*(f"DROP DATABASE IF EXISTS {one} WITH (FORCE)" for one in databases))
+        drops = [f"DROP DATABASE IF EXISTS {database} WITH (FORCE)" for database in databases]
+        postgresql_server.sql(*drops)
 
 
 def service(name, folder, home, services=SERVICES):
-    """Give a service's command, at a free port on loopback."""
+    """Return a server that runs a service's command, at a free port on loopback."""
     program, *words = shlex.split(services[name]["command"])
-    here = {"0.0.0.0": HOST, **dict.fromkeys(("4000", "3000", "3001"), "{port}")}  # noqa: S104 - in its place
-    words = [here.get(word, word) for word in words]
+    local = {"0.0.0.0": HOST, **dict.fromkeys(("4000", "3000", "3001"), "{port}")}  # noqa: S104 - it is replaced
+    words = [local.get(word, word) for word in words]
     words = [str(home / word) if word == "workspace.yaml" else word for word in words]
     return Server(name, [str(Path(sys.executable).with_name(program)), *words], folder / name)
 
 
 def health_check(server, environment, services=SERVICES):
-    """Ask as the compose file does."""
+    """Run the health check of the compose file; return whether it passes."""
     _cmd, program, *words = services[server.name]["healthcheck"]["test"]
     words = [re.sub("4000|3001", str(server.port), word) for word in words]
     program = Path(sys.executable).with_name(program)
-    done = subprocess.run([program, *words], capture_output=True, check=False)
-    return done.returncode == 0
+    process = subprocess.run([program, *words], capture_output=True, check=False)
+    return process.returncode == 0
 
 
 @pytest.mark.server
-def test_object_becomes_a_task_by_services_that_share_nothing_but_databases(deployment):
+def test_object_becomes_a_task_across_separate_services(deployment):
     source = deployment.s3("in")
     for key, body in samples.texts(2):
         source.put(key, body, "application/json")
@@ -189,11 +190,11 @@ def test_object_becomes_a_task_by_services_that_share_nothing_but_databases(depl
 
 
 @pytest.mark.server
-def test_receiver_of_webhooks_is_healthy_and_asks_for_the_secret(tmp_path, environment):
-    told = {"LS_PIPELINE_WEBHOOK_SECRET": "our-secret", "LS_PIPELINE_HOME": str(tmp_path)}
+def test_webhook_receiver_is_healthy_and_requires_the_secret(tmp_path, environment):
+    variables = {"LS_PIPELINE_WEBHOOK_SECRET": "our-secret", "LS_PIPELINE_HOME": str(tmp_path)}
     receiver = service("webhooks", tmp_path, tmp_path, WITH_WEBHOOKS)
-    receiver.environment = {**os.environ, **told}
-    receiver.is_up = lambda one: health_check(one, told, WITH_WEBHOOKS)
+    receiver.environment = {**os.environ, **variables}
+    receiver.is_up = lambda server: health_check(server, variables, WITH_WEBHOOKS)
     with running([receiver]):
         statuses = [
             httpx.post(
@@ -207,14 +208,14 @@ def test_receiver_of_webhooks_is_healthy_and_asks_for_the_secret(tmp_path, envir
     assert statuses == [401, 204]
 
 
-def test_label_studio_may_call_the_receiver_and_no_other_inner_network():
-    told = WITH_WEBHOOKS["label-studio"]["environment"]
-    banned = [ip_network(one) for one in told["USER_ADDITIONAL_BANNED_SUBNETS"].split(",")]
+def test_label_studio_may_call_only_the_receivers_network():
+    variables = WITH_WEBHOOKS["label-studio"]["environment"]
+    banned = [ip_network(name) for name in variables["USER_ADDITIONAL_BANNED_SUBNETS"].split(",")]
 
     def may_call(address):
         return not any(ip_address(address) in network for network in banned)
 
-    assert told["USE_DEFAULT_BANNED_SUBNETS"] == "false"
+    assert variables["USE_DEFAULT_BANNED_SUBNETS"] == "false"
     assert {*map(ip_network, BANNED_NETWORKS)} - {*banned} == {ip_network("172.16.0.0/12")}
     assert may_call("172.18.0.5")
     assert not any(

@@ -1,4 +1,4 @@
-"""The examples load as their README says."""
+"""The examples load as their README describes."""
 
 import subprocess
 import sys
@@ -16,21 +16,21 @@ FILES = sorted(EXAMPLES.glob("*/connections.yaml"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)
-def test_example_becomes_tasks_that_show_its_data(stage, file):
+def test_example_loads_as_tasks(stage, file):
     words = [sys.executable, str(EXAMPLES / "load.py"), file.parent.name]
-    said = [subprocess.run(words, capture_output=True, text=True, check=True) for _ in range(2)]
+    outputs = [subprocess.run(words, capture_output=True, text=True, check=True) for _ in range(2)]
     ((name, settings),) = yaml.safe_load(file.read_text())["connections"].items()
-    done = stage.sync(name)[name]
+    counts = stage.sync(name)[name]
     app = LabelStudio()
     project = app.find_project(settings["project"]).id
-    tasks = [one.id for one in app.task_states(project)]
-    shown = [one.document for one in app.completions(project, tasks)]
+    ids = [task.id for task in app.task_states(project)]
+    tasks = [task.document for task in app.completions(project, ids)]
 
-    assert (done["tasks"], done["quarantined"]) == (3, 0)
-    assert f"Connection '{name}' was stored as revision 1." in said[0].stdout
-    assert f"Connection '{name}' is unchanged at revision 1." in said[1].stdout
-    assert len(shown) == 3
-    assert all(bool(one["predictions"]) == (name == "example-predictions") for one in shown)
+    assert (counts["tasks"], counts["quarantined"]) == (3, 0)
+    assert f"Connection '{name}' was stored as revision 1." in outputs[0].stdout
+    assert f"Connection '{name}' is unchanged at revision 1." in outputs[1].stdout
+    assert len(tasks) == 3
+    assert all(bool(task["predictions"]) == (name == "example-predictions") for task in tasks)
 
 
 def test_readme_names_each_example():

@@ -1,4 +1,4 @@
-"""What deploy/kubernetes makes Dagster ask of a cluster, which here only writes it down."""
+"""The manifests of deploy/kubernetes, and the jobs that Dagster creates with its values."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ def manifests(name="secrets.yaml"):
 
 
 def launcher(kubeconfig):
-    """Give the run launcher that the chart makes of our values."""
-    ours = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    """Return the run launcher that the chart configures from our values."""
+    values = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
     config = {
         "job_namespace": NAMESPACE,
-        "image_pull_policy": ours["imagePullPolicy"],
+        "image_pull_policy": values["imagePullPolicy"],
         "service_account_name": RELEASE,
         "dagster_home": "/opt/dagster/dagster_home",
         "instance_config_map": f"{RELEASE}-instance",
         "postgres_password_secret": VALUES["global"]["postgresqlSecretName"],
-        "run_k8s_config": {SNAKE[name]: value for name, value in ours["runK8sConfig"].items()},
+        "run_k8s_config": {SNAKE[name]: value for name, value in values["runK8sConfig"].items()},
     }
-    assert ours.keys() == {"imagePullPolicy", "runK8sConfig"}
-    here = {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
-    return {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": {**config, **here}}
+    assert values.keys() == {"imagePullPolicy", "runK8sConfig"}
+    cluster = {"load_incluster_config": False, "kubeconfig_file": str(kubeconfig)}
+    return {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": {**config, **cluster}}
 
 
 def container_context():
-    """Give what the chart tells the code server to put into each run."""
+    """Return what the chart configures the code server to add to each run."""
     return {
         "k8s": {
             "image_pull_policy": CODE["image"]["pullPolicy"],
             "env_config_maps": [f"{RELEASE}-dagster-user-deployments-{CODE['name']}-user-env"],
-            "env_secrets": [one["name"] for one in CODE["envSecrets"]],
+            "env_secrets": [secret["name"] for secret in CODE["envSecrets"]],
             "resources": CODE["resources"],
             "namespace": NAMESPACE,
             "service_account_name": f"{RELEASE}-dagster-user-deployments-user-deployments",
@@ -72,7 +72,7 @@ def container_context():
 
 @pytest.fixture
 def api_server():
-    """Serve as a cluster's API server does: it keeps what it is asked to make."""
+    """Return a stand-in for a cluster's API server, which only records the jobs."""
     with serving() as server:
         jobs = []
 
@@ -88,12 +88,12 @@ def api_server():
 
 @pytest.fixture
 def instance(api_server, tmp_path):
-    """Give Dagster's instance, with the launcher of the values."""
-    here = {"name": "here", "cluster": {"server": api_server.url}}
+    """Return a Dagster instance with the launcher of the values."""
+    cluster = {"name": "here", "cluster": {"server": api_server.url}}
     context = {"name": "here", "context": {"cluster": "here", "user": "us"}}
     kubeconfig = tmp_path / "kubeconfig"
-    told = {"clusters": [here], "contexts": [context], "users": [{"name": "us", "user": {}}]}
-    kubeconfig.write_text(yaml.safe_dump({"current-context": "here", **told}))
+    config = {"clusters": [cluster], "contexts": [context], "users": [{"name": "us", "user": {}}]}
+    kubeconfig.write_text(yaml.safe_dump({"current-context": "here", **config}))
     settings = {"run_launcher": launcher(kubeconfig), "telemetry": {"enabled": False}}
     (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
@@ -101,67 +101,73 @@ def instance(api_server, tmp_path):
 
 
 def launch(instance):
-    """Start a run as the daemon does; give it."""
+    """Launch a run as the daemon does; return it."""
     code = ModuleCodePointer("ls_pipeline.definitions", "defs", None)
-    place = RepositoryPythonOrigin(
+    origin = RepositoryPythonOrigin(
         sys.executable, code, IMAGE, container_context=container_context()
     )
     run = instance.create_run_for_job(
         defs().resolve_job_def("load_tasks"),
         tags={"dagster/partition": "reviews"},
-        job_code_origin=JobPythonOrigin("load_tasks", place),
+        job_code_origin=JobPythonOrigin("load_tasks", origin),
     )
     instance.run_launcher.launch_run(LaunchRunContext(run, None))
     return run
 
 
 @pytest.mark.parametrize("name", ["secrets.yaml", "webhooks.yaml", "prune.yaml"])
-def test_manifests_keep_the_schema(name):
-    for one in manifests(name):
-        kubernetes_validate.validate(one, NEWEST, strict=True)
+def test_manifests_follow_the_kubernetes_schema(name):
+    for manifest in manifests(name):
+        kubernetes_validate.validate(manifest, NEWEST, strict=True)
 
 
-def test_receiver_of_webhooks_has_the_image_and_the_secret_of_the_values():
+def test_webhook_receiver_uses_image_and_secret_of_the_values():
     deployment, service, policy = manifests("webhooks.yaml")
     pod = deployment["spec"]["template"]
     (container,) = pod["spec"]["containers"]
     (port,) = container["ports"]
     probes = [container[name]["httpGet"] for name in ("readinessProbe", "livenessProbe")]
-    (opened,) = policy["spec"]["ingress"][0]["ports"]
+    (open_port,) = policy["spec"]["ingress"][0]["ports"]
 
     assert container["image"] == IMAGE
-    assert [one["secretRef"] for one in container["envFrom"]] == CODE["envSecrets"]
+    assert [source["secretRef"] for source in container["envFrom"]] == CODE["envSecrets"]
     assert probes == [{"path": HEALTH_PATH, "port": port["containerPort"]}] * 2
     assert service["spec"]["selector"] == pod["metadata"]["labels"]
-    assert service["spec"]["ports"] == [{"port": port["containerPort"]}] == [opened]
+    assert service["spec"]["ports"] == [{"port": port["containerPort"]}] == [open_port]
     assert policy["spec"]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
 
 
-def test_pruning_is_done_on_the_charts_dagster():
+def test_prune_job_uses_the_dagster_of_the_chart():
     (cron,) = manifests("prune.yaml")
     pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     (container,), (volume,) = pod["containers"], pod["volumes"]
-    told = {one["name"]: one for one in container["env"]}
+    variables = {variable["name"]: variable for variable in container["env"]}
     (mount,) = container["volumeMounts"]
-    (secret,) = (one for one in manifests() if one["metadata"]["name"] == "dagster-postgresql")
-    known = told["DAGSTER_PG_PASSWORD"]["valueFrom"]["secretKeyRef"]
+    (secret,) = (
+        manifest for manifest in manifests() if manifest["metadata"]["name"] == "dagster-postgresql"
+    )
+    reference = variables["DAGSTER_PG_PASSWORD"]["valueFrom"]["secretKeyRef"]
 
     assert container["image"] == IMAGE
     assert volume["configMap"]["name"] == f"{RELEASE}-instance"
-    assert mount["mountPath"] == f"{told['DAGSTER_HOME']['value']}/dagster.yaml"
-    assert known["name"] == VALUES["global"]["postgresqlSecretName"]
-    assert known["key"] in secret["stringData"]
+    assert mount["mountPath"] == f"{variables['DAGSTER_HOME']['value']}/dagster.yaml"
+    assert reference["name"] == VALUES["global"]["postgresqlSecretName"]
+    assert reference["key"] in secret["stringData"]
     assert main.make_context("ls-pipeline", container["args"][1:], resilient_parsing=False)
 
 
-def test_secrets_hold_no_secret():
-    kept = {name: text for one in manifests() for name, text in one.get("stringData", {}).items()}
+def test_secrets_manifest_contains_only_placeholders():
+    secrets = {
+        name: text
+        for manifest in manifests()
+        for name, text in manifest.get("stringData", {}).items()
+    }
 
-    assert kept["LABEL_STUDIO_API_KEY"] == kept["postgresql-password"] == ""
-    assert ":PASSWORD@" in kept["LS_PIPELINE_DATABASE_URL"]
+    assert secrets["LABEL_STUDIO_API_KEY"] == secrets["postgresql-password"] == ""
+    assert ":PASSWORD@" in secrets["LS_PIPELINE_DATABASE_URL"]
 
 
-def test_run_is_a_job_that_a_cluster_takes(instance, api_server):
+def test_run_is_a_valid_kubernetes_job(instance, api_server):
     launch(instance)
     (job,) = api_server.jobs
 
@@ -169,15 +175,21 @@ def test_run_is_a_job_that_a_cluster_takes(instance, api_server):
     assert kubernetes_validate.validate({"apiVersion": "batch/v1", "kind": "Job", **job}, NEWEST)
 
 
-def test_run_gets_image_secret_account_and_memory_of_the_values(instance, api_server):
+def test_run_uses_image_secret_and_resources_of_the_values(instance, api_server):
     run = launch(instance)
     pod = api_server.jobs[0]["spec"]["template"]
     (container,) = pod["spec"]["containers"]
-    secrets = [one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one]
+    secrets = [
+        source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source
+    ]
 
     assert container["image"] == IMAGE
     assert container["args"][1:5] == ["-m", "dagster", "api", "execute_run"]
-    assert set(secrets) == {"ls-pipeline"} <= {one["metadata"]["name"] for one in manifests()}
+    assert (
+        set(secrets)
+        == {"ls-pipeline"}
+        <= {manifest["metadata"]["name"] for manifest in manifests()}
+    )
     assert container["resources"] == CODE["resources"]
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
     assert pod["spec"]["securityContext"]["runAsUser"] == 10001
@@ -185,7 +197,7 @@ def test_run_gets_image_secret_account_and_memory_of_the_values(instance, api_se
     assert pod["metadata"]["labels"]["dagster/run-id"] == run.run_id
 
 
-def test_node_that_died_is_a_failed_run(instance, api_server):
+def test_run_on_a_dead_node_fails(instance, api_server):
     run = launch(instance)
     api_server.status = {"failed": 1}
 

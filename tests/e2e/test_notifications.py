@@ -1,4 +1,4 @@
-"""From a bucket to a look, over the services that carry a notification; and labels to a file."""
+"""Bucket notifications through each service that delivers them, up to a run request."""
 
 import itertools
 import json
@@ -24,15 +24,15 @@ ACCOUNT = "123456789012"
 numbers = itertools.count()
 
 
-def straight(client, bucket, queue):
+def directly(client, bucket, queue):
     configure(client, bucket, QueueConfigurations=[{"QueueArn": queue, "Events": EVENTS}])
 
 
 def through_sns(client, bucket, queue, raw="false"):
     sns = client("sns")
     topic = sns.create_topic(Name=bucket)["TopicArn"]
-    how = {"RawMessageDelivery": raw}
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=how)
+    attributes = {"RawMessageDelivery": raw}
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes=attributes)
     configure(client, bucket, TopicConfigurations=[{"TopicArn": topic, "Events": EVENTS}])
 
 
@@ -51,8 +51,10 @@ def through_eventbridge(client, bucket, queue):
 EVENTS = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
 
 
-def configure(client, bucket, **how):
-    client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=how)
+def configure(client, bucket, **configuration):
+    client("s3").put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration=configuration
+    )
 
 
 @pytest.fixture
@@ -70,15 +72,15 @@ def instance():
         yield instance
 
 
-def listening(cloud, bucket, queue, folder):
-    """Give a bench whose source is a real bucket, with notifications."""
+def notified_bench(cloud, bucket, queue, folder):
+    """Return a bench whose source is a real bucket that notifies a queue."""
     bench = Bench(f"sqlite:///{folder}/ledger.db")
     params = {"notifications": queue, "prefix": "in"}
     source = {"type": cloud, "path": bucket, "params": params}
-    one = build_connection(
+    connection = build_connection(
         "reviews", source=source, target=None, project="Reviews", label_config=CONFIG
     )
-    bench.ledger.save(one, "test")
+    bench.ledger.save(connection, "test")
     return bench
 
 
@@ -88,7 +90,7 @@ def short_wait(monkeypatch):
 
 
 def ticks(bench, bucket, instance):
-    """Give a function that makes one tick after the other; each gives whom it asks a run for."""
+    """Return a function that runs a tick and returns the connections that it requests runs for."""
     queues, cursor = QueueOpener(), [None]
 
     def tick():
@@ -101,39 +103,37 @@ def ticks(bench, bucket, instance):
     return tick
 
 
-@pytest.mark.parametrize("way", [straight, through_sns, through_sns_raw, through_eventbridge])
-def test_changes_in_s3_are_heard_of_by_their_exact_keys(client, way, instance, tmp_path):
-    name = f"heard-{os.getpid()}-{next(numbers)}"
+@pytest.mark.parametrize("route", [directly, through_sns, through_sns_raw, through_eventbridge])
+def test_s3_changes_request_runs_by_their_exact_keys(client, route, instance, tmp_path):
+    name = f"notified-{os.getpid()}-{next(numbers)}"
     client("s3").create_bucket(Bucket=name)
     sqs = client("sqs")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
-    way(client, name, f"arn:aws:sqs:us-east-1:{ACCOUNT}:{name}")
+    route(client, name, f"arn:aws:sqs:us-east-1:{ACCOUNT}:{name}")
     bucket = S3Buckets().open(name)
-    bench = listening("s3", name, url, tmp_path)
-    tick, asked = ticks(bench, bucket, instance), []
+    bench = notified_bench("s3", name, url, tmp_path)
+    tick, requested = ticks(bench, bucket, instance), []
     for key in KEYS:
         bucket.put(key, b'{"text": "a"}', "application/json")
-        asked.append(tick())
+        requested.append(tick())
         bench.load(bucket=bucket)
     bucket.delete(key)
-    asked.append(tick())
+    requested.append(tick())
     bench.load(bucket=bucket)
-    asked.append(tick())
-    left = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    requested.append(tick())
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
 
-    assert asked == [["reviews"], ["reviews"], ["reviews"], []]
-    assert left["ApproximateNumberOfMessages"] == "0"
-    assert left["ApproximateNumberOfMessagesNotVisible"] == "0"
+    assert requested == [["reviews"], ["reviews"], ["reviews"], []]
+    assert attributes["ApproximateNumberOfMessages"] == "0"
+    assert attributes["ApproximateNumberOfMessagesNotVisible"] == "0"
 
 
-def test_changes_in_gcs_are_heard_of_by_their_exact_keys(
-    environment, gcs_server, instance, tmp_path
-):
-    """The emulator tells nobody of changes: what GCS documents to tell is published here."""
+def test_gcs_changes_request_runs_by_their_exact_keys(environment, gcs_server, instance, tmp_path):
+    """The emulator sends no notifications: the test publishes them as GCS documents them."""
     from google.cloud import storage
     from google.cloud.pubsub_v1.publisher import Client
 
-    name = f"heard-{os.getpid()}-{next(numbers)}"
+    name = f"notified-{os.getpid()}-{next(numbers)}"
     for variable, value in gcs_server.client_environment.items():
         environment.setenv(variable, value)
     storage.Client().create_bucket(name)
@@ -142,7 +142,7 @@ def test_changes_in_gcs_are_heard_of_by_their_exact_keys(
         environment.setenv("PUBSUB_EMULATOR_HOST", service.address)
         queue, publisher = service.create(f"projects/p/subscriptions/{name}"), Client()
 
-        def tell(event, key, generation):
+        def publish(event, key, generation):
             attributes = {
                 "bucketId": name,
                 "objectId": key,
@@ -152,18 +152,18 @@ def test_changes_in_gcs_are_heard_of_by_their_exact_keys(
             }
             publisher.publish(f"projects/p/topics/{name}", b"", **attributes).result(10)
 
-        bench = listening("gcs", name, queue, tmp_path)
-        tick, asked = ticks(bench, bucket, instance), []
+        bench = notified_bench("gcs", name, queue, tmp_path)
+        tick, requested = ticks(bench, bucket, instance), []
         for key in KEYS:
             stored = bucket.put(key, b'{"text": "a"}', "application/json")
-            tell("OBJECT_FINALIZE", key, stored.version)
-            asked.append(tick())
+            publish("OBJECT_FINALIZE", key, stored.version)
+            requested.append(tick())
             bench.load(bucket=bucket)
-        tell("OBJECT_FINALIZE", key, stored.version)
-        asked.append(tick())
+        publish("OBJECT_FINALIZE", key, stored.version)
+        requested.append(tick())
         bucket.delete(key)
-        tell("OBJECT_DELETE", key, stored.version)
-        asked.append(tick())
+        publish("OBJECT_DELETE", key, stored.version)
+        requested.append(tick())
 
-        assert asked == [["reviews"], ["reviews"], [], ["reviews"]]
+        assert requested == [["reviews"], ["reviews"], [], ["reviews"]]
         assert service.subscriptions[queue] == {}

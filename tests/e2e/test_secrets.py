@@ -26,7 +26,7 @@ CANARY = "canary5f3a"
 
 @pytest.fixture
 def canaries(world, tmp_path, postgresql):
-    """Set every credential to a text to search for, or to one of this test; return them all."""
+    """Set every credential to a text that only this test uses; return the texts to search for."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         world.setenv(name, f"{CANARY}-{name}")
     world.setenv("LS_PIPELINE_DATABASE_URL", postgresql)
@@ -41,14 +41,14 @@ def canaries(world, tmp_path, postgresql):
 
 def dagster(select, partition, folder):
     command = ["asset", "materialize", "-m", "ls_pipeline.definitions", "--select", select]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "dagster", *command, "--partition", partition],
         capture_output=True,
         text=True,
         check=False,
         cwd=folder,
     )
-    return done.stdout + done.stderr
+    return process.stdout + process.stderr
 
 
 def test_no_secret_is_in_any_output_log_ledger_or_file(stage, canaries, world, tmp_path):
@@ -103,7 +103,7 @@ def test_no_secret_is_in_any_output_log_ledger_or_file(stage, canaries, world, t
 
 
 def decompressed(files):
-    """Return what Dagster stores compressed: snapshots of jobs and their configuration."""
+    """Yield what Dagster stores compressed: snapshots of jobs and their configuration."""
     for body in files:
         for stream in re.finditer(rb"\x78[\x01\x9c\xda]", body):
             with contextlib.suppress(zlib.error):

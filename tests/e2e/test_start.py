@@ -1,4 +1,4 @@
-"""`ls-pipeline start`: the seed's own commands, and what a home goes through."""
+"""`ls-pipeline start` with each kind of source and target, and what it keeps in its home."""
 
 import json
 import re
@@ -27,10 +27,10 @@ GCS = f"ls-pipeline start --init --source gcs --source-path {BUCKET}"
 BLOBS = r""" --source-params "{\"data_key\": \"my-data-key\", \"use_blob_urls\": true}" """
 TO_S3 = f"ls-pipeline start --init --target s3-completions --target-path {BUCKET}"
 TO_GCS = f"ls-pipeline start --init --target gcs-completions --target-path {BUCKET}"
-"""The commands of the seed, with only the program's name changed."""
+"""The commands that the project was asked to support, with its own program name."""
 
 PATIENCE = 300.0
-"""Seconds for what takes a few on an idle machine, but a Label Studio may start beside it."""
+"""Seconds to wait for what takes a few on an idle machine; a Label Studio may start, too."""
 TYPED_BY_HAND = {"text": "The keyboard made my day."}
 
 
@@ -41,7 +41,7 @@ def run(command):
 
 @pytest.fixture
 def folder(world, tmp_path):
-    """Give a working folder without a home, deeper than the path of a socket may be."""
+    """Return a working folder without a home, whose path is too long for a socket."""
     deep = tmp_path / "projects" / "of a group with a long name" / "labels for a good cause"
     deep.mkdir(parents=True)
     world.chdir(deep)
@@ -52,7 +52,7 @@ def folder(world, tmp_path):
 
 @contextmanager
 def started(command, folder):
-    """Run a command until the block ends, as Ctrl-C ends it; give its log."""
+    """Run a command while the block runs, then end it as Ctrl-C does; yield its log."""
     _, *words = shlex.split(command)
     log = folder / "start.log"
     with log.open("w") as file:
@@ -68,54 +68,54 @@ def started(command, folder):
     assert code == 0, log.read_text()
 
 
-def wait_for(look):
-    """Give what a look finds, once that is true."""
+def wait_for(condition):
+    """Call a function until its result is true; return the result."""
     deadline = time.monotonic() + PATIENCE
-    while not (found := look()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s"
         time.sleep(0.5)
-    return found
+    return result
 
 
 @pytest.fixture
 def buckets(folder):
-    """Give the seed's bucket on both clouds, empty."""
+    """Return the commands' bucket on both clouds, empty."""
     import boto3
     from google.cloud import storage
 
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     if not storage.Client().lookup_bucket(BUCKET):
         storage.Client().create_bucket(BUCKET)
-    found = {"s3": S3Buckets().open(BUCKET), "gs": GCSBuckets().open(BUCKET)}
-    for bucket in found.values():
+    buckets = {"s3": S3Buckets().open(BUCKET), "gs": GCSBuckets().open(BUCKET)}
+    for bucket in buckets.values():
         for key in keys(bucket):
             bucket.delete(key)
-    return found
+    return buckets
 
 
 @pytest.fixture
 def project(folder):
-    """Give the project that the commands make, and leave none of that title behind."""
+    """Return a function that returns the project's id; delete the project after the test."""
     app = LabelStudio()
 
-    def titled():
-        found = app.api.json("GET", "api/projects/", params={"title": BUCKET})["results"]
-        return [one["id"] for one in found]
+    def project_ids():
+        answer = app.api.json("GET", "api/projects/", params={"title": BUCKET})
+        return [project["id"] for project in answer["results"]]
 
-    yield lambda: titled()[0]
-    for number in titled():
-        app.api.json("DELETE", f"api/projects/{number}/")
+    yield lambda: project_ids()[0]
+    for project_id in project_ids():
+        app.api.json("DELETE", f"api/projects/{project_id}/")
 
 
 def loaded(project):
-    """Give the data of all tasks."""
+    """Return the data of all tasks."""
     app = LabelStudio()
-    ids = [one.id for one in app.task_states(project())]
-    return [one.document["data"] for one in app.completions(project(), ids)]
+    ids = [task.id for task in app.task_states(project())]
+    return [task.document["data"] for task in app.completions(project(), ids)]
 
 
 @pytest.mark.parametrize(("command", "cloud"), [(S3, "s3"), (GCS, "gs")])
-def test_seed_reads_a_bucket_for_json_tasks(folder, buckets, project, command, cloud):
+def test_start_loads_json_tasks_from_a_bucket(folder, buckets, project, command, cloud):
     for key, body in samples.texts(3):
         buckets[cloud].put(key, body, "application/json")
     with started(command, folder) as log:
@@ -129,7 +129,7 @@ def test_seed_reads_a_bucket_for_json_tasks(folder, buckets, project, command, c
 @pytest.mark.parametrize(
     ("command", "cloud"), [(S3 + BLOBS, "s3"), (GCS + BLOBS, "gs")], ids=["s3", "gcs"]
 )
-def test_seed_reads_a_bucket_with_blobs(folder, buckets, project, command, cloud):
+def test_start_loads_blobs_from_a_bucket(folder, buckets, project, command, cloud):
     buckets[cloud].put("my-blob.ext", b"blob", "application/octet-stream")
     with started(command, folder) as log:
         wait_for(lambda: "1 loaded as tasks" in log.read_text())
@@ -138,21 +138,21 @@ def test_seed_reads_a_bucket_with_blobs(folder, buckets, project, command, cloud
 
 
 @pytest.mark.parametrize(("command", "cloud"), [(TO_S3, "s3"), (TO_GCS, "gs")])
-def test_seed_writes_results_to_a_bucket(folder, buckets, project, command, cloud):
+def test_start_writes_completions_to_a_bucket(folder, buckets, project, command, cloud):
     app = LabelStudio()
-    made = app.find_or_create_project(BUCKET, samples.TEXT_CONFIG)
-    (number,) = app.import_tasks(made.id, [{"data": TYPED_BY_HAND}])
+    created = app.find_or_create_project(BUCKET, samples.TEXT_CONFIG)
+    (task_id,) = app.import_tasks(created.id, [{"data": TYPED_BY_HAND}])
     result = samples.label(TYPED_BY_HAND)
-    app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
+    app.api.json("POST", f"api/tasks/{task_id}/annotations/", json={"result": result})
     with started(command, folder) as log:
         wait_for(lambda: "1 written as completions" in log.read_text())
-    document = json.loads(buckets[cloud].get(f"{number}.json"))
+    document = json.loads(buckets[cloud].get(f"{task_id}.json"))
 
     assert document["data"] == TYPED_BY_HAND
     assert document["annotations"][0]["result"][0]["value"] == result[0]["value"]
 
 
-def test_home_is_kept_and_init_refuses_to_overwrite_it(folder, buckets, project):
+def test_home_is_reused_and_init_does_not_overwrite_it(folder, buckets, project):
     buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
     with started(S3, folder) as log:
         wait_for(lambda: "1 loaded as tasks" in log.read_text())
@@ -160,18 +160,20 @@ def test_home_is_kept_and_init_refuses_to_overwrite_it(folder, buckets, project)
         dagster = re.search(r"http://127.0.0.1:\d+", log.read_text()).group()
         query = {"query": "{ instance { daemonHealth { id allDaemonStatuses { healthy } } } }"}
         health = requests.post(f"{dagster}/graphql", json=query, timeout=10)
-    again = run(S3)
+    overwriting = run(S3)
     with started("ls-pipeline start", folder) as log:
         wait_for(lambda: "1 loaded as tasks" in log.read_text())
 
     assert health.ok
-    assert (second.returncode, again.returncode) == (1, 1)
+    assert (second.returncode, overwriting.returncode) == (1, 1)
     assert "another `ls-pipeline start` runs in it" in second.stderr
-    assert f"it already has connections ({BUCKET}). Leave out --init to continue" in again.stderr
+    assert (
+        f"it already has connections ({BUCKET}). Leave out --init to continue" in overwriting.stderr
+    )
     assert len(loaded(project)) == 1
 
 
-def test_force_puts_the_old_state_aside(folder, buckets, project):
+def test_force_backs_up_the_old_state(folder, buckets, project):
     buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
     run("ls-pipeline connections add old --source s3 --source-path old-bucket")
     with started(S3 + " --force", folder) as log:
@@ -182,7 +184,7 @@ def test_force_puts_the_old_state_aside(folder, buckets, project):
     assert len(list((folder / ".ls_pipeline").glob("before-*/ledger.db"))) == 1
 
 
-def test_connections_of_a_file_are_started(folder, buckets, project):
+def test_start_loads_connections_from_a_file(folder, buckets, project):
     buckets["gs"].put("a.json", b'{"text": "a"}', "application/json")
     (folder / "connections.yaml").write_text(
         f"connections:\n  {BUCKET}:\n    source: {{type: gcs, path: {BUCKET}}}\n"
@@ -195,13 +197,13 @@ def test_connections_of_a_file_are_started(folder, buckets, project):
 
 @pytest.fixture
 def queue(buckets):
-    """Give the URL of a queue that hears of the seed's bucket on S3."""
+    """Return the URL of a queue that the bucket on S3 notifies."""
     import boto3
 
     sqs = boto3.client("sqs")
     url = sqs.create_queue(QueueName=BUCKET)["QueueUrl"]
-    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
-    configuration = {"QueueArn": told["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]
+    configuration = {"QueueArn": attributes["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
     boto3.client("s3").put_bucket_notification_configuration(
         Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [configuration]}
     )
@@ -213,7 +215,7 @@ def queue(buckets):
 
 @contextmanager
 def webhooks(world):
-    """Run the receiver where Label Studio may call it."""
+    """Run the webhook receiver at an address that Label Studio may call; yield its URL."""
     port = choose_port(None, 3001, WEBHOOKS_HOST)
     url = f"http://{WEBHOOKS_HOST}:{port}"
     words = [PROGRAM, "webhooks", "--host", WEBHOOKS_HOST, "--port", str(port)]
@@ -230,9 +232,7 @@ def can_listen(port):
     return choose_port(None, port, WEBHOOKS_HOST) == port
 
 
-def test_changes_and_labels_come_by_notifications_alone_while_polls_are_an_hour_apart(
-    folder, buckets, project, queue, world
-):
+def test_changes_and_labels_arrive_without_polling(folder, buckets, project, queue, world):
     bucket, app = buckets["s3"], LabelStudio()
     world.setenv("LS_PIPELINE_POLL_SECONDS", "3600")
     (folder / "config.xml").write_text(samples.TEXT_CONFIG)
@@ -246,34 +246,34 @@ def test_changes_and_labels_come_by_notifications_alone_while_polls_are_an_hour_
             wait_for(lambda: "1 loaded as tasks" in log.read_text())
             bucket.put("in/later.json", json.dumps(TYPED_BY_HAND).encode(), "application/json")
             wait_for(lambda: "2 loaded as tasks" in log.read_text())
-            number = max(one.id for one in app.task_states(project()))
+            task_id = max(task.id for task in app.task_states(project()))
             result = samples.label(TYPED_BY_HAND)
-            app.api.json("POST", f"api/tasks/{number}/annotations/", json={"result": result})
+            app.api.json("POST", f"api/tasks/{task_id}/annotations/", json={"result": result})
             wait_for(lambda: "1 written as completions" in log.read_text())
 
-    assert json.loads(bucket.get(f"out/{number}.json"))["data"] == TYPED_BY_HAND
+    assert json.loads(bucket.get(f"out/{task_id}.json"))["data"] == TYPED_BY_HAND
 
 
-def test_label_studio_that_does_not_answer_is_told_before_anything_starts(folder, world):
+def test_start_fails_early_if_label_studio_is_down(folder, world):
     world.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
-    done = run(S3)
+    result = run(S3)
 
-    assert done.returncode == 1
-    assert "does not answer" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 1
+    assert "does not answer" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_without_an_address_a_label_studio_of_its_own_is_started(folder, buckets, world):
+def test_start_runs_its_own_label_studio_without_an_address(folder, buckets, world):
     for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
         world.delenv(name)
     buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
     with started(S3, folder) as log:
         wait_for(lambda: "1 loaded as tasks" in log.read_text())
-        # Another terminal in the same folder finds it without being told.
+        # Another terminal in the same folder finds it by itself.
         synced = run("ls-pipeline sync --json")
-        told = json.loads((folder / ".ls_pipeline" / "label-studio.json").read_text())
-        hears = answers_at(told["webhooks"])
+        addresses = json.loads((folder / ".ls_pipeline" / "label-studio.json").read_text())
+        receiver_answers = answers_at(addresses["webhooks"])
 
     assert json.loads(synced.stdout)["connections"][BUCKET]["tasks"] == 1
-    assert hears is is_address(WEBHOOKS_HOST)
+    assert receiver_answers is is_address(WEBHOOKS_HOST)
     assert not (folder / ".ls_pipeline" / "label-studio.json").exists()

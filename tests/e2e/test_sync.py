@@ -1,4 +1,4 @@
-"""The whole circle by `ls-pipeline sync`, one for each cloud, through real servers."""
+"""`ls-pipeline sync` from a bucket to training data, on each cloud, on real servers."""
 
 import json
 import os
@@ -18,8 +18,12 @@ def put(bucket, objects):
         bucket.put(key, body, "application/octet-stream")
 
 
-def test_json_tasks_go_round_on_s3(stage):
-    stage.run = stage.run_program  # as a person does, in processes of their own
+def versions(bucket):
+    return [stored.version for page in bucket.pages() for stored in page]
+
+
+def test_json_tasks_become_training_data_on_s3(stage):
+    stage.run = stage.run_program  # each command in a process of its own
     source, target = stage.s3("in"), stage.s3("out")
     put(source, samples.texts(3))
     put(source, [("reviews/bad.json", b"not json"), ("elsewhere/x.json", b"{}")])
@@ -40,7 +44,7 @@ def test_json_tasks_go_round_on_s3(stage):
     }
     assert exported == loaded | {"completions": 3, "json_files": 3, "parquet_rows": 3}
 
-    # What is in the target is what Label Studio has.
+    # The target contains what Label Studio has.
     tasks = {f"labels/{task.task_id}.json": task for task in stage.tasks("reviews")}
     files = {key: json.loads(target.get(key)) for key in tasks}
     assert files == {key: task.document for key, task in tasks.items()}
@@ -48,15 +52,15 @@ def test_json_tasks_go_round_on_s3(stage):
     uris = set(snapshot.frame("annotations")["object_uri"])
     assert uris == {source.uri(key) for key, _ in samples.texts(3)}
 
-    # A third pass finds nothing to do; a removal is counted, its task stays.
-    before = [one.version for page in target.pages() for one in page]
+    # A third run writes nothing; it counts a removed object, and keeps the task.
+    before = versions(target)
     source.delete("reviews/review-000.json")
-    again = stage.sync()["reviews"]
-    assert again == exported | {"objects": 3, "removed": 1}
-    assert [one.version for page in target.pages() for one in page] == before
+    third = stage.sync()["reviews"]
+    assert third == exported | {"objects": 3, "removed": 1}
+    assert versions(target) == before
 
 
-def test_pictures_go_round_on_gcs_with_the_target_on_s3(stage):
+def test_pictures_on_gcs_become_training_data_on_s3(stage):
     source, target = stage.gcs("in"), stage.s3("out")
     put(source, samples.pictures(2))
     stage.add("shapes", samples.PICTURE_CONFIG, source, target, {"use_blob_urls": True})
@@ -70,7 +74,7 @@ def test_pictures_go_round_on_gcs_with_the_target_on_s3(stage):
     ]
 
 
-def test_json_tasks_from_s3_and_labels_to_gcs(stage):
+def test_json_tasks_on_s3_become_completions_on_gcs(stage):
     source, target = stage.s3("in"), stage.gcs("out")
     put(source, samples.texts(1))
     stage.add("reviews", samples.TEXT_CONFIG, source, target)
@@ -83,17 +87,17 @@ def test_json_tasks_from_s3_and_labels_to_gcs(stage):
     ]
 
 
-def test_two_connections_share_a_project_and_count_their_own(stage):
-    one, two = stage.s3("one"), stage.gcs("two")
-    put(one, samples.texts(2))
-    put(two, samples.texts(3))
+def test_connections_sharing_a_project_count_separately(stage):
+    first, second = stage.s3("one"), stage.gcs("two")
+    put(first, samples.texts(2))
+    put(second, samples.texts(3))
     labels = stage.s3("labels")
-    for name, source in (("one", one), ("two", two)):
+    for name, source in (("one", first), ("two", second)):
         stage.add(name, samples.TEXT_CONFIG, source, labels, target_params={"prefix": name})
     title = ["--project", stage.name("one"), "--label-config", str(stage.folder / "one.xml")]
     stage.run("connections", "remove", "two")
     stage.run(
-        *("connections", "add", "two", "--source", "gcs", "--source-path", two.name),
+        *("connections", "add", "two", "--source", "gcs", "--source-path", second.name),
         *("--target", "s3-completions", "--target-path", labels.name),
         *("--target-params", '{"prefix": "two"}', *title),
     )
@@ -101,13 +105,13 @@ def test_two_connections_share_a_project_and_count_their_own(stage):
     stage.label_all("one")
     counts = stage.sync()
 
-    assert {name: (one["tasks"], one["json_files"]) for name, one in counts.items()} == {
+    assert {name: (count["tasks"], count["json_files"]) for name, count in counts.items()} == {
         "one": (2, 2),
         "two": (3, 3),
     }
 
 
-def test_local_copies_of_both_sides_are_kept(stage, world):
+def test_local_copies_of_both_sides_equal_the_buckets(stage, world):
     source, target = stage.gcs("in"), stage.s3("out")
     put(source, [*samples.texts(2), ("//Odd Name.json", b'{"text": "The lamp made my day."}')])
     both = {"create_local_copy": True}, {"create_local_copy": True, "prefix": "labels"}
@@ -120,13 +124,13 @@ def test_local_copies_of_both_sides_are_kept(stage, world):
 
     for side, bucket in (("source", source), ("target", target)):
         lines = (copies / side / "index.jsonl").read_text().splitlines()
-        index = {one["key"]: one["file"] for one in map(json.loads, lines)}
+        index = {entry["key"]: entry["file"] for entry in map(json.loads, lines)}
         assert set(index) == set(keys(bucket))
         for key, file in index.items():
             assert (copies / side / file).read_bytes() == bucket.get(key)
 
 
-def test_target_alone_exports_a_project_that_was_filled_by_hand(stage, world):
+def test_target_without_a_source_exports_its_project(stage, world):
     source, target = stage.s3("in"), stage.s3("out")
     put(source, samples.texts(2))
     stage.add("filled", samples.TEXT_CONFIG, source, None)
@@ -140,7 +144,7 @@ def test_target_alone_exports_a_project_that_was_filled_by_hand(stage, world):
     assert stage.sync()["filled"]["json_files"] == 2
 
 
-def test_failing_connections_say_why_and_stop_no_other(stage, world):
+def test_failing_connection_says_why_and_stops_no_other(stage, world):
     source, target = stage.s3("in"), stage.s3("out")
     put(source, samples.texts(1))
     stage.add("good", samples.TEXT_CONFIG, source, target)
@@ -152,7 +156,7 @@ def test_failing_connections_say_why_and_stop_no_other(stage, world):
     assert (reports["bad"]["objects"], reports["good"]["tasks"]) == (None, 1)
 
 
-def test_refused_key_is_one_sentence(stage, world):
+def test_refused_api_key_is_reported_without_a_traceback(stage, world):
     source = stage.s3("in")
     stage.add("cats", samples.TEXT_CONFIG, source, None)
     world.setenv("LABEL_STUDIO_API_KEY", "wrong")
@@ -162,7 +166,7 @@ def test_refused_key_is_one_sentence(stage, world):
     assert "Traceback" not in failed.stderr + failed.stdout
 
 
-def test_full_project_is_followed_by_further_ones_and_all_are_one_connection(stage):
+def test_overflow_projects_count_as_one_connection(stage):
     source, target = stage.s3("in"), stage.s3("out")
     for key, body in samples.texts(25):
         source.put(key, body, "application/json")
@@ -171,15 +175,15 @@ def test_full_project_is_followed_by_further_ones_and_all_are_one_connection(sta
     stage.sync()
     projects = stage.projects("reviews")
     stage.label_all("reviews")
-    counted = stage.sync()["reviews"]
+    counts = stage.sync()["reviews"]
     status = json.loads(stage.run("status", "--json").stdout)["connections"]["reviews"]
 
     title, config = stage.name("reviews"), samples.TEXT_CONFIG.strip()
-    assert [(one.title, one.tasks, one.label_config) for one in projects] == [
+    assert [(project.title, project.tasks, project.label_config) for project in projects] == [
         (title, 10, config),
         (f"{title} (2)", 10, config),
         (f"{title} (3)", 5, config),
     ]
-    everywhere = ("objects", "tasks", "completions", "json_files", "parquet_rows")
-    assert counted == {**dict.fromkeys(everywhere, 25), "quarantined": 0, "removed": 0}
-    assert status["projects"] == [f"{one.url}/data" for one in reversed(projects)]
+    complete = ("objects", "tasks", "completions", "json_files", "parquet_rows")
+    assert counts == {**dict.fromkeys(complete, 25), "quarantined": 0, "removed": 0}
+    assert status["projects"] == [f"{project.url}/data" for project in reversed(projects)]

@@ -1,4 +1,4 @@
-"""Training data as its users meet it: in Dagster, in the bucket, and by `ls-pipeline export`."""
+"""Training data in Dagster, in the bucket, and from `ls-pipeline export`."""
 
 import csv
 import io
@@ -18,21 +18,21 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def instance(stage):
-    """Give the instance that `sync` records its passes in."""
+    """Return a function that opens the instance in which `sync` records its runs."""
     opened = []
 
-    def look():
+    def open_instance():
         opened.append(
             dg.DagsterInstance.from_config(str(Path(os.environ["LS_PIPELINE_HOME"], "dagster")))
         )
         return opened[-1]
 
-    yield look
-    for one in opened:
-        one.dispose()
+    yield open_instance
+    for instance in opened:
+        instance.dispose()
 
 
-def test_snapshot_is_shown_checked_and_converted(stage, instance):
+def test_snapshot_is_charted_checked_and_converted(stage, instance):
     source, target = stage.s3("in"), stage.s3("out")
     for key, body in samples.texts(6):
         source.put(key, body, "application/json")
@@ -48,8 +48,8 @@ def test_snapshot_is_shown_checked_and_converted(stage, instance):
     stage.label_all("reviews")
     stage.sync()
     events = instance()
-    told = events.get_latest_materialization_event(dg.AssetKey("training_data"))
-    metadata = told.asset_materialization.metadata
+    materialization = events.get_latest_materialization_event(dg.AssetKey("training_data"))
+    metadata = materialization.asset_materialization.metadata
     checks = {
         record.key.name: record.event.asset_check_evaluation
         for record in events.event_log_storage.get_latest_asset_check_execution_by_key(
@@ -59,7 +59,7 @@ def test_snapshot_is_shown_checked_and_converted(stage, instance):
 
     assert metadata["labels"].value.startswith("![labels by split](data:image/png;base64,")
     assert metadata["results_rows"].value == 6
-    assert {name: one.passed for name, one in checks.items()} == dict.fromkeys(CHECKS, True)
+    assert {name: check.passed for name, check in checks.items()} == dict.fromkeys(CHECKS, True)
     assert "COCO has no form for the labels of this label config" in metadata["formats"].value
 
     latest = Latest.model_validate_json(target.get("labels/training_data/latest.json"))
@@ -95,7 +95,7 @@ def test_pictures_are_exported_with_their_boxes(stage):
     stage.sync()
     stage.run("export", "shapes", "--format", "COCO", "--images", "--output", "coco")
     coco = json.loads((stage.folder / "coco/result.json").read_text())
-    fetched = {(stage.folder / "coco" / one["file_name"]).read_bytes() for one in coco["images"]}
+    images = {(stage.folder / "coco" / image["file_name"]).read_bytes() for image in coco["images"]}
 
-    assert fetched == set(pictures.values())
-    assert {one["image_id"] for one in coco["annotations"]} == {0, 1}
+    assert images == set(pictures.values())
+    assert {annotation["image_id"] for annotation in coco["annotations"]} == {0, 1}
