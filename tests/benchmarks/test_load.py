@@ -23,7 +23,7 @@ DAGSTER_TIMEOUT = 60.0
 """Seconds after which Dagster abandons a tick, including its own work."""
 
 IDLE_TICK_BYTES = 3000
-"""What Dagster may store of a tick that found nothing, for any number of connections."""
+"""Bytes that Dagster may store of an idle tick, for any number of connections."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def deployment(world, s3_server):
 
 
 def stored_ticks():
-    """Return the ticks that found nothing, and the number of other ticks of each sensor."""
+    """Return the idle ticks, and the number of other ticks of each sensor."""
     idle, busy = [], Counter()
     with dg.DagsterInstance.from_config(str(home() / "dagster")) as instance:
         for state in instance.all_instigator_state():
@@ -53,7 +53,7 @@ def stored_ticks():
 
 
 @pytest.mark.server
-def test_many_connections_of_which_two_fail_share_a_deployment(deployment, tmp_path):
+def test_deployment_keeps_up_with_two_failing_connections(deployment, tmp_path):
     ledger, url = deployment
     traffic = Traffic(ledger, SHAPE, url, (4.0, 8.0))
     observation = Observation(16.0, 4.0, tmp_path)

@@ -13,7 +13,7 @@ import pytest
 
 @dataclass
 class Answer:
-    """What is answered to every request, whatever it asks.
+    """The answer to every request.
 
     ``announced`` is the length that the headers promise; by default the body's.
     """
@@ -61,7 +61,7 @@ class FakeServer(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # or botocore waits a second for "100 Continue"
+    protocol_version = "HTTP/1.1"  # else botocore waits a second for "100 Continue"
 
     def _answer(self):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -81,7 +81,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the standard library's names
 
     def log_message(self, *_args):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
@@ -104,6 +104,6 @@ def fake_server():
 
 @pytest.fixture
 def sts():
-    """Run a second such server."""
+    """Run a second fake server, for STS."""
     with serving() as server:
         yield server

@@ -53,8 +53,8 @@ class MemoryBucket(ListedBucket):
 
     def put(self, key, body, content_type, if_version=None):
         self._check()
-        there = _version(self.objects[key]) if key in self.objects else ""
-        if if_version is not None and if_version != there:
+        current = _version(self.objects[key]) if key in self.objects else ""
+        if if_version is not None and if_version != current:
             raise ObjectChangedError(self.uri(key))
         self.objects[key] = bytes(body)
         return StoredObject(key, _version(body), len(body))

@@ -21,7 +21,7 @@ from ls_pipeline.resources.labeling_app import (
 
 
 class MemoryLabelingApp:
-    """A `DiagnosableLabelingApp`, with what annotators do, and what Label Studio does wrong."""
+    """A `DiagnosableLabelingApp` that also annotates, and has bugs of Label Studio."""
 
     base_url = public_url = "http://labels"
 
@@ -33,9 +33,9 @@ class MemoryLabelingApp:
         self.release = "1.23.2"
         self.browser_response = BrowserResponse(200, "store", cors_allowed=True)
         self.reuses_ids = False
-        """True: it numbers tasks as Label Studio does on SQLite."""
+        """Whether a new task gets the id of the newest task if that was deleted, as on SQLite."""
         self.counts = True
-        """False: it no longer keeps its counts of annotations up to date."""
+        """Whether it keeps its counts of annotations up to date."""
         self._numbers = itertools.count(1)
 
     # -- projects ---------------------------------------------------------------------------

@@ -31,9 +31,9 @@ class MemoryQueue:
         self._check()
         now = time.monotonic()
         ready = [number for number, (_, hidden) in self._waiting.items() if hidden <= now]
-        return [self._give(number) for number in ready[:most]]
+        return [self._deliver(number) for number in ready[:most]]
 
-    def _give(self, number):
+    def _deliver(self, number):
         message, _ = self._waiting[number]
         self._waiting[number] = (message, time.monotonic() + self.hidden)
         return message._replace(receipt=str(number))

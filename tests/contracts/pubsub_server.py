@@ -30,7 +30,7 @@ class PubSub:
     def __init__(self):
         self.subscriptions = {}
         self.refuses = None
-        """The gRPC status of every answer, if it is set."""
+        """The gRPC status of every answer, if set."""
         self.address = ""
         self._ids = itertools.count(1)
         self._lock = threading.Condition()
@@ -130,7 +130,7 @@ def _handlers(server):
 
 @contextlib.contextmanager
 def pubsub():
-    """Run it on a free loopback port."""
+    """Run the server on a free loopback port."""
     server, service = grpc.server(futures.ThreadPoolExecutor(16)), PubSub()
     server.add_generic_rpc_handlers(_handlers(service))
     service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

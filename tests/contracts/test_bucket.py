@@ -67,7 +67,7 @@ def s3(request):
 
 
 def s3_of_botocore(request):
-    """As with versions that are not MD5s, and so prove nothing."""
+    """Return S3 buckets that only botocore reads, as it does if versions are not MD5s."""
     request.getfixturevalue("environment").setattr(FastListTransport, "objects", lambda *_: None)
     return s3(request)
 
@@ -114,8 +114,8 @@ def put(bucket, *keys):
         bucket.put(key, key.encode(), "text/plain")
 
 
-def listed(bucket, **how):
-    return [stored.key for page in bucket.pages(**how) for stored in page]
+def listed(bucket, **options):
+    return [stored.key for page in bucket.pages(**options) for stored in page]
 
 
 def test_empty_bucket_lists_no_page(bucket):
@@ -280,7 +280,7 @@ def test_download_of_what_is_gone_says_so(bucket):
         bucket.download(stored, io.BytesIO())
 
 
-def test_bucket_takes_32_threads(bucket):
+def test_bucket_works_from_32_threads(bucket):
     keys = [f"{n:02}" for n in range(96)]
     with ThreadPoolExecutor(32) as threads:
         list(threads.map(lambda key: put(bucket, key), keys))
@@ -335,7 +335,7 @@ def test_copy_of_an_absent_object_says_so(bucket):
         bucket.copy("nowhere", "there")
 
 
-def test_delete_removes_an_object_and_takes_an_absent_one(bucket):
+def test_delete_removes_an_object_and_ignores_an_absent_key(bucket):
     put(bucket, "a", "b")
     bucket.delete("a")
     bucket.delete("a")
@@ -400,8 +400,8 @@ def test_s3_without_credentials_says_what_to_set():
 
 
 def test_s3_with_an_absent_profile_says_which():
-    with pytest.raises(BucketAccessError, match=r"\(nobody\).*AWS_PROFILE"):
-        S3Buckets(profile_name="nobody").open("b")
+    with pytest.raises(BucketAccessError, match=r"\(absent\).*AWS_PROFILE"):
+        S3Buckets(profile_name="absent").open("b")
 
 
 def test_s3_with_an_expired_login_says_what_to_set(environment, tmp_path):
@@ -471,7 +471,7 @@ def test_s3_answer_without_a_listing_is_an_error(faulty_s3, fake_server, body):
     ],
     ids=["cut off", "error with status 200", "slow down"],
 )
-def test_s3_listing_that_fails_is_asked_for_again(faulty_s3, fake_server, first):
+def test_s3_listing_that_fails_is_repeated(faulty_s3, fake_server, first):
     answers = iter([first, Answer(EMPTY)])
     fake_server.answer = lambda _request: next(answers)
     patient = S3Buckets(endpoint_url=fake_server.url, max_attempts=2).open("b")
@@ -568,7 +568,7 @@ def test_gcs_without_credentials_says_what_to_set():
         GCSBuckets(project="p").open("b")
 
 
-def test_gcs_with_a_bad_key_says_so_and_keeps_it(environment, tmp_path):
+def test_gcs_with_a_bad_key_names_the_file_only(environment, tmp_path):
     key = tmp_path / "key.json"
     key.write_text(json.dumps({"type": "service_account", "private_key": "secret-of-ours"}))
     environment.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))

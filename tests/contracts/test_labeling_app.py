@@ -43,12 +43,12 @@ numbers = itertools.count()
 
 
 class RealApp(LabelStudio):
-    """Label Studio, with what annotators do, and what it does wrong."""
+    """Label Studio, which also annotates, and can lose a count."""
 
     database: str = ""
 
     def lose_count(self, task_id):
-        # As Label Studio leaves it after it deleted two projects at the same moment.
+        # Label Studio leaves such a count after it deletes two projects at the same time.
         with contextlib.closing(sqlite3.connect(self.database, timeout=60)) as db, db:
             db.execute("UPDATE task SET total_annotations = 0 WHERE id = ?", [task_id])
 
@@ -97,9 +97,9 @@ def test_absent_title_finds_no_project(app, project):
 
 
 def test_project_keeps_its_label_config(app, project):
-    again = app.find_or_create_project(project.title, "<View/>")
+    same = app.find_or_create_project(project.title, "<View/>")
 
-    assert again.label_config.split() == CONFIG.split()
+    assert same.label_config.split() == CONFIG.split()
 
 
 def test_project_like_another_is_created_once_with_its_label_config(app, project):
@@ -123,7 +123,7 @@ def test_projects_with_a_prefix_come_oldest_first(app, project):
     assert [row.tasks for row in projects] == [1, 0, 0]
 
 
-def test_project_without_a_label_config_is_empty_and_takes_tasks(app):
+def test_project_without_a_label_config_accepts_tasks(app):
     project = app.find_or_create_project(f"Empty {os.getpid()} {next(numbers)}", "")
     app.import_tasks(project.id, [body()])
 
@@ -186,7 +186,7 @@ def test_deleted_annotation_changes_the_state(app, project):
     assert after.annotations == 0
 
 
-def test_states_since_a_time_leave_earlier_ones_out(app, project):
+def test_states_since_a_time_omit_earlier_states(app, project):
     first, _ = app.import_tasks(project.id, [body(row=0), body(row=1)])
     app.annotate(first, RESULT)
     since = max(state.updated_at for state in app.task_states(project.id))
@@ -194,7 +194,7 @@ def test_states_since_a_time_leave_earlier_ones_out(app, project):
     assert [state.id for state in app.task_states(project.id, since)] == [first]
 
 
-def test_recent_changes_count_the_states_that_would_be_listed(app, project):
+def test_recent_changes_count_the_listed_states(app, project):
     first, second = app.import_tasks(project.id, [body(row=0), body(row=1)])
     before = app.now()
     app.annotate(second, RESULT)
@@ -207,7 +207,7 @@ def test_recent_changes_count_the_states_that_would_be_listed(app, project):
     assert [changes.count for changes in recent] == [2, 1, 2, 0]
 
 
-def test_now_is_not_ahead_of_what_is_written_next(app, project):
+def test_now_is_not_later_than_the_next_write(app, project):
     now = app.now()
     app.import_tasks(project.id, [body()])
 
@@ -272,12 +272,12 @@ def test_task_with_several_annotations_is_annotated_once(app, project):
     assert app.uncounted_tasks(project.id) == []
 
 
-def test_no_task_is_annotated_in_an_empty_project(app, project):
+def test_empty_project_has_no_annotated_task(app, project):
     assert app.count_annotated(project.id) == 0
     assert app.uncounted_tasks(project.id) == []
 
 
-def test_annotated_task_that_the_app_miscounts_is_listed(app, project):
+def test_miscounted_task_with_annotations_is_listed(app, project):
     lost, other, _ = app.import_tasks(project.id, [body(row=row) for row in range(3)])
     for number in (lost, lost, other):
         app.annotate(number, RESULT)
@@ -301,7 +301,7 @@ def test_annotations_of_several_projects_are_counted_at_once(app, project):
     assert app.count_annotations([]) == {}
 
 
-def test_more_projects_than_fit_an_answer_are_counted(app, project):
+def test_more_projects_than_one_page_are_counted(app, project):
     ids = [project.id, *range(10**9, 10**9 + 150), project.id]
 
     assert app.count_annotations(ids) == {project.id: 0}
@@ -357,7 +357,7 @@ def test_server_info_has_the_version_the_token_and_the_user(app):
 
 
 @pytest.mark.server
-def test_wrong_key_says_which_variable(world):
+def test_wrong_api_key_names_the_variable(world):
     world.setenv("LABEL_STUDIO_API_KEY", "wrong-token")
 
     with pytest.raises(LabelStudioAccessError, match="refuses LABEL_STUDIO_API_KEY"):
@@ -371,13 +371,13 @@ def test_personal_access_token_is_accepted(world, personal_access_token):
     assert RealApp().now()
 
 
-def test_no_key_says_which_variable():
+def test_missing_api_key_names_the_variable():
     with pytest.raises(LabelStudioAccessError, match="Set LABEL_STUDIO_API_KEY"):
         LabelStudio().project(1)
 
 
 @pytest.mark.slow
-def test_no_server_says_which_variable(environment):
+def test_unreachable_server_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
 
@@ -386,7 +386,7 @@ def test_no_server_says_which_variable(environment):
 
 
 @pytest.mark.server
-def test_another_server_is_an_error(world, s3_server):
+def test_server_that_is_not_label_studio_is_an_error(world, s3_server):
     world.setenv("LABEL_STUDIO_URL", s3_server.url)
 
     with pytest.raises(LabelStudioError):
@@ -403,7 +403,7 @@ def test_project_is_found_on_a_later_page(world, monkeypatch):
 
 
 @pytest.mark.parametrize("key", ["secret\nof-ours", "secret of-ours", "“secret-of-ours”"])
-def test_malformed_api_key_is_an_error_that_does_not_show_it(environment, fake_server, key):
+def test_malformed_api_key_is_refused_without_showing_it(environment, fake_server, key):
     environment.setenv("LABEL_STUDIO_URL", fake_server.url)
     environment.setenv("LABEL_STUDIO_API_KEY", key)
 
@@ -421,7 +421,7 @@ def test_line_break_after_the_api_key_is_ignored(environment, fake_server):
     assert fake_server.requests[0].headers["authorization"] == "Token secret-of-ours"
 
 
-def test_invalid_url_is_an_error_that_names_the_variable(environment):
+def test_invalid_url_error_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_URL", "http://localhost:80a")
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
 
@@ -429,7 +429,7 @@ def test_invalid_url_is_an_error_that_names_the_variable(environment):
         LabelStudio().version()
 
 
-def test_url_without_http_is_an_error_that_names_the_variable(environment):
+def test_url_without_http_error_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_URL", "localhost:8080")
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
 
@@ -437,7 +437,7 @@ def test_url_without_http_is_an_error_that_names_the_variable(environment):
         LabelStudio().version()
 
 
-def test_invalid_public_url_is_an_error_that_names_the_variable(environment):
+def test_invalid_public_url_error_names_the_variable(environment):
     environment.setenv("LABEL_STUDIO_API_KEY", "token")
     environment.setenv("LABEL_STUDIO_PUBLIC_URL", "http://localhost:80a")
 
@@ -468,8 +468,8 @@ def test_token_refresh_through_a_broken_proxy_is_an_outage(environment, fake_ser
 
 UNREACHABLE = {
     httpx.HTTPStatusError: "is raised by raise_for_status, which nothing calls",
-    httpx.CookieConflict: "is raised for a cookie that is read by name; none is",
-    httpx.StreamError: "is raised for a body that is streamed; none is",
+    httpx.CookieConflict: "is raised for a cookie that is read by name, which nothing does",
+    httpx.StreamError: "is raised for a body that is streamed, which nothing does",
 }
 
 
@@ -506,13 +506,13 @@ def failing_app(request, environment):
     [LabelStudio.version, lambda app: app.fetch_as_browser(1, "s3://b/k")],
     ids=["version", "fetch_as_browser"],
 )
-def test_every_httpx_exception_is_an_error_of_ours(failing_app, call):
+def test_every_httpx_exception_becomes_a_pipeline_error(failing_app, call):
     with pytest.raises(PipelineError):
         call(failing_app)
 
 
 @pytest.mark.server
-def test_of_a_project_created_twice_the_older_counts_and_none_is_deleted(world):
+def test_older_of_two_projects_with_one_title_counts(world):
     app, title = RealApp(), f"Twice {os.getpid()} and with a title as long as allowed"[:50]
     first = app.find_or_create_project(title, CONFIG)
     oldest = app._create_project(title, {"label_config": CONFIG})
@@ -536,7 +536,7 @@ def test_project_like_another_has_its_labeling_settings(world):
 
 
 @pytest.mark.server
-def test_parts_of_tasks_survive_an_import_that_label_studio_retried(app_on_sqlite, monkeypatch):
+def test_task_parts_survive_an_import_retried_by_label_studio(app_on_sqlite, monkeypatch):
     app, import_once, answers = app_on_sqlite, LabelStudio._import_once, []
     monkeypatch.setattr(
         LabelStudio, "_import_once", lambda *args: answers.append(import_once(*args)) or answers[-1]
@@ -569,7 +569,7 @@ def test_task_that_crashes_label_studio_is_not_an_outage(world):
 
 
 @pytest.mark.server
-def test_bucket_that_label_studio_can_not_reach_is_an_error(world):
+def test_bucket_unreachable_for_label_studio_is_an_error(world):
     app = RealApp()
     project = app.find_or_create_project("No bucket", CONFIG)
 
@@ -605,7 +605,7 @@ def test_region_of_a_registered_storage_can_change(storage_app):
 
 
 @pytest.mark.server
-def test_refused_private_endpoint_is_left_to_label_studios_own(storage_app, s3_server):
+def test_refused_private_endpoint_falls_back_to_label_studios_own(storage_app, s3_server):
     app, project = storage_app
     app.register_storage(project.id, StorageLocation("s3", "storages", s3_server.url, "eu-west-3"))
     (storage,) = _storages(app, project)
@@ -651,7 +651,7 @@ def test_endpoint_without_the_bucket_is_an_error(storage_app):
 
 
 @pytest.mark.server
-def test_storage_that_a_person_made_stays_as_it_is(storage_app):
+def test_storage_created_by_a_person_is_left_alone(storage_app):
     app, project = storage_app
     body = {"project": project.id, "bucket": "storages", "title": "Mine"}
     app.api.json("POST", "api/storages/s3/", json=body)
@@ -681,7 +681,7 @@ def calls(receiver):
     ]
 
 
-def test_webhook_reports_event_and_secret_and_no_more(app, project, receiver):
+def test_webhook_sends_only_event_and_secret(app, project, receiver):
     (task_id,) = app.import_tasks(project.id, [body()])
     app.register_webhook(project.id, f"{receiver.url}/connections/c", "our-secret")
     app.delete_annotation(app.annotate(task_id, RESULT))

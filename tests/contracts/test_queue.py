@@ -96,7 +96,7 @@ def on_google(request):
     ],
     ids=["memory", "sqs", "pubsub"],
 )
-def place(request):
+def service(request):
     return request.param(request)
 
 
@@ -104,60 +104,60 @@ def bodies(messages):
     return sorted(message.body for message in messages)
 
 
-def test_what_was_sent_is_received(place):
+def test_sent_messages_are_received(service):
     for body in ("one", "zwei ☃", '{"three": 3}'):
-        place.send(body)
+        service.send(body)
 
-    assert bodies(place.queue.receive(10, 1.0)) == ["one", "zwei ☃", '{"three": 3}']
+    assert bodies(service.queue.receive(10, 1.0)) == ["one", "zwei ☃", '{"three": 3}']
 
 
-def test_acknowledged_messages_do_not_come_again_and_the_others_do(place):
+def test_only_unacknowledged_messages_are_delivered_again(service):
     for n in range(30):
-        place.send(str(n))
-    received = place.queue.receive(100, 1.0)
-    done = [message for message in received if message.body != "7"]
-    place.queue.acknowledge(done)
-    place.queue.acknowledge(done)
-    time.sleep(place.hidden + 0.2)
+        service.send(str(n))
+    received = service.queue.receive(100, 1.0)
+    acknowledged = [message for message in received if message.body != "7"]
+    service.queue.acknowledge(acknowledged)
+    service.queue.acknowledge(acknowledged)
+    time.sleep(service.hidden + 0.2)
 
     assert bodies(received) == sorted(map(str, range(30)))
-    assert bodies(place.queue.receive(100, 1.0)) == ["7"]
+    assert bodies(service.queue.receive(100, 1.0)) == ["7"]
 
 
-def test_no_more_are_received_than_asked_for(place):
+def test_receive_returns_at_most_the_requested_number(service):
     for n in range(30):
-        place.send(f"{n:02}")
-    first, rest = place.queue.receive(25, 1.0), place.queue.receive(25, 1.0)
+        service.send(f"{n:02}")
+    first, rest = service.queue.receive(25, 1.0), service.queue.receive(25, 1.0)
 
     assert (len(first), len(rest)) == (25, 5)
     assert bodies([*first, *rest]) == [f"{n:02}" for n in range(30)]
 
 
-def test_probe_takes_nothing_out(place):
-    place.send("one")
-    place.queue.probe()
+def test_probe_removes_no_message(service):
+    service.send("one")
+    service.queue.probe()
 
-    assert bodies(place.queue.receive(10, 1.0)) == ["one"]
+    assert bodies(service.queue.receive(10, 1.0)) == ["one"]
 
 
-def test_destination_is_what_a_bucket_has_to_notify(place):
-    assert place.queue.destination() == place.destination
+def test_destination_is_the_address_that_buckets_notify(service):
+    assert service.queue.destination() == service.destination
 
 
 @pytest.mark.parametrize("use", ["receive", "acknowledge", "probe"])
-def test_absent_queue_says_what_to_do(place, use):
-    place.send("one")
-    received = place.queue.receive(10, 1.0)
+def test_absent_queue_says_what_to_do(service, use):
+    service.send("one")
+    received = service.queue.receive(10, 1.0)
     arguments = {"receive": (10, 1.0), "acknowledge": (received,), "probe": ()}[use]
 
     with pytest.raises(QueueError, match=r"does not exist\. Create it"):
-        getattr(place.absent, use)(*arguments)
+        getattr(service.absent, use)(*arguments)
 
 
-def test_empty_queue_returns_nothing_and_soon(place):
+def test_empty_queue_returns_soon_without_messages(service):
     began = time.monotonic()
 
-    assert place.queue.receive(10, 1.0) == []
+    assert service.queue.receive(10, 1.0) == []
     assert time.monotonic() - began < 5
 
 
@@ -200,7 +200,7 @@ def test_refusal_of_sqs_says_what_to_do(refused, code, status, kind, advice):
     assert "secret" not in str(caught.value)
 
 
-def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, fake_server):
+def test_reading_a_long_queue_ends_before_its_deadline(environment, fake_server):
     environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
     messages = [{"MessageId": "1", "Body": "{}", "ReceiptHandle": "r"}] * 10
@@ -212,7 +212,7 @@ def test_reading_of_a_long_queue_ends_before_its_turn_does(environment, fake_ser
 
     fake_server.answer = answer
     queue = SQSQueue(f"{fake_server.url}/123456789012/labels", "eu-west-1")
-    assert queue._client  # which takes a while to make
+    assert queue._client  # creating it takes a while
     pool, backlog, tick = ProbePool(), bucket_events.Backlog(), Tick()
     source = Source(type="s3", path="b", params=SourceParams(notifications=queue.address))
     status = SimpleNamespace(connection=SimpleNamespace(source=source))
@@ -245,11 +245,11 @@ def test_sqs_without_credentials_says_what_to_set(environment):
         ("https://sqs.example.com/1/labels", ""),
     ],
 )
-def test_region_is_that_of_the_url(url, region):
+def test_region_is_read_from_the_url(url, region):
     assert region_of(url) == region
 
 
-def test_arn_is_that_of_the_url():
+def test_arn_is_read_from_the_url():
     arns = [
         arn_of("https://sqs.eu-west-1.amazonaws.com/123456789012/labels", "us-east-2"),
         arn_of("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/labels", ""),
@@ -297,10 +297,10 @@ def test_pubsub_that_does_not_answer_is_unavailable(environment, monkeypatch):
 
 
 @pytest.mark.server
-def test_attributes_come_with_the_message(request, on_pubsub):
-    place = on_google(request)
-    place.send("", bucketId="b", objectId="a ☃.json", objectGeneration="7", eventType="X")
-    (message,) = place.queue.receive(10, 1.0)
+def test_attributes_arrive_with_the_message(request, on_pubsub):
+    service = on_google(request)
+    service.send("", bucketId="b", objectId="a ☃.json", objectGeneration="7", eventType="X")
+    (message,) = service.queue.receive(10, 1.0)
 
     assert parse_message(message).events == (BucketEvent("b", "a ☃.json", "7"),)
 
@@ -313,7 +313,7 @@ def test_client_that_is_not_installed_is_an_error(on_pubsub, environment):
         PubSubQueue("projects/p/subscriptions/s").receive(1, 1.0)
 
 
-# -- which queue --------------------------------------------------------------------------
+# -- opening a queue ----------------------------------------------------------------------
 
 
 def named(cloud, queue, **params):
@@ -323,7 +323,7 @@ def named(cloud, queue, **params):
 SQS = "https://sqs.eu-west-1.amazonaws.com/123456789012/labels"
 
 
-def test_queue_is_opened_once_for_all_that_reach_it_alike():
+def test_queue_is_opened_once_per_address_and_role():
     queues, role = QueueOpener(), "arn:aws:iam::123456789012:role/labels"
     first, second = (queues.open(named("s3", SQS, prefix=prefix)) for prefix in "ab")
 
@@ -332,7 +332,7 @@ def test_queue_is_opened_once_for_all_that_reach_it_alike():
     assert queues.open(named("gcs", "projects/p/subscriptions/s")).address.endswith("/s")
 
 
-def test_queue_is_asked_in_the_role(environment, fake_server, sts):
+def test_queue_is_read_in_its_role(environment, fake_server, sts):
     from tests.contracts.test_s3_options import ROLE, assumed, signer
 
     environment.setenv("AWS_ACCESS_KEY_ID", "AKIAOWN")

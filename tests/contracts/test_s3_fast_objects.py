@@ -33,7 +33,7 @@ def is_botocore(request):
     return "Boto" in request.headers["user-agent"]
 
 
-def test_version_is_asked_for_as_it_was_listed(bucket, fake_server):
+def test_listed_version_is_requested_without_botocore(bucket, fake_server):
     fake_server.answer = stored(BODY)
 
     assert bucket.get("a/b c.json", VERSION) == BODY
@@ -54,20 +54,20 @@ def test_address_of_another_variable_is_ignored(bucket, fake_server, environment
     assert not any(map(is_botocore, fake_server.requests))
 
 
-def test_bytes_that_are_not_the_version_are_read_by_botocore(bucket, fake_server):
+def test_bytes_unlike_the_version_are_read_by_botocore(bucket, fake_server):
     fake_server.answer = lambda request: stored(BODY if is_botocore(request) else BODY[:-1])
 
     assert bucket.get("a", VERSION) == BODY
 
 
-def test_version_that_proves_nothing_is_read_by_botocore(bucket, fake_server):
+def test_unverifiable_version_is_read_by_botocore(bucket, fake_server):
     fake_server.answer = stored(BODY, "an object in parts-2")
 
     assert bucket.get("a", "an object in parts-2") == BODY
     assert is_botocore(fake_server.requests[-1])
 
 
-def test_bucket_of_such_versions_is_left_to_botocore(bucket, fake_server):
+def test_bucket_of_unverifiable_versions_is_left_to_botocore(bucket, fake_server):
     fake_server.answer = stored(BODY, "encrypted")
     for _ in range(MAX_MISSES):
         bucket.get("a", "encrypted")
@@ -78,7 +78,7 @@ def test_bucket_of_such_versions_is_left_to_botocore(bucket, fake_server):
     assert list(map(is_botocore, fake_server.requests)) == [True]
 
 
-def test_missing_objects_do_not_make_it_give_up(bucket, fake_server):
+def test_missing_objects_do_not_end_fast_reads(bucket, fake_server):
     fake_server.answer = lambda request: (
         stored(BODY) if request.path.endswith("here") else s3_refusal("NoSuchKey", 404)
     )
@@ -93,7 +93,7 @@ def test_missing_objects_do_not_make_it_give_up(bucket, fake_server):
     assert not any(map(is_botocore, fake_server.requests))
 
 
-def test_store_that_encrypts_is_left_to_botocore_after_the_first_object(bucket, fake_server):
+def test_encrypting_store_is_left_to_botocore_after_one_object(bucket, fake_server):
     headers = {"ETag": '"of-the-cipher"', "x-amz-server-side-encryption": "aws:kms"}
     sent = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
     fake_server.answer = Answer(headers={**headers, "x-amz-checksum-sha256": sent})
@@ -103,7 +103,7 @@ def test_store_that_encrypts_is_left_to_botocore_after_the_first_object(bucket, 
     assert list(map(is_botocore, fake_server.requests)) == [False, *[True] * 5]
 
 
-def test_upload_in_parts_is_fetched_once(bucket, fake_server):
+def test_multipart_upload_is_fetched_once(bucket, fake_server):
     version = f"{VERSION}-2"
     fake_server.answer = stored(BODY, version)
 
@@ -111,9 +111,9 @@ def test_upload_in_parts_is_fetched_once(bucket, fake_server):
     assert len(fake_server.requests) == 1
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_missing_object_differs_from_a_forbidden_object(bucket, fake_server, there):
-    listing = f"<Contents><Key>a</Key><ETag>{VERSION}</ETag><Size>1</Size></Contents>" * there
+@pytest.mark.parametrize("exists", [True, False])
+def test_missing_object_differs_from_a_forbidden_object(bucket, fake_server, exists):
+    listing = f"<Contents><Key>a</Key><ETag>{VERSION}</ETag><Size>1</Size></Contents>" * exists
     listed = Answer(
         f"<ListBucketResult>{listing}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
     )
@@ -121,11 +121,11 @@ def test_missing_object_differs_from_a_forbidden_object(bucket, fake_server, the
         listed if "list-type" in request.path else s3_refusal("AccessDenied", 403)
     )
 
-    with pytest.raises(BucketAccessError if there else ObjectNotFoundError):
+    with pytest.raises(BucketAccessError if exists else ObjectNotFoundError):
         bucket.get("a", VERSION)
 
 
-def test_archived_object_is_refused_for_what_it_is(bucket, fake_server):
+def test_archived_object_is_refused(bucket, fake_server):
     fake_server.answer = s3_refusal("InvalidObjectState", 403)
 
     with pytest.raises(ObjectRefusedError, match="the object is archived"):
@@ -139,7 +139,7 @@ def test_refusal_keeps_botocores_words(bucket, fake_server):
         bucket.get("a", VERSION)
 
 
-def test_own_certificates_that_are_no_file_are_left_to_botocore(environment, fake_server, tmp_path):
+def test_folder_of_certificates_is_left_to_botocore(environment, fake_server, tmp_path):
     environment.setenv("AWS_ACCESS_KEY_ID", "me")
     environment.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     environment.setenv("AWS_CA_BUNDLE", str(tmp_path))
@@ -164,7 +164,7 @@ def test_object_is_written_once_and_confirmed(bucket, fake_server):
 
 
 @pytest.mark.parametrize("key", ["a//b", "/a", "a/", "a/../b", "./a", "a b", "é", "a%2Fb", ".."])
-def test_key_that_another_could_read_otherwise_is_written_by_botocore(bucket, fake_server, key):
+def test_ambiguous_key_is_written_by_botocore(bucket, fake_server, key):
     fake_server.answer = stored(b"")
 
     bucket.put(key, BODY, "application/json")
@@ -181,7 +181,7 @@ def test_write_that_is_not_confirmed_is_repeated_by_botocore(bucket, fake_server
     assert is_botocore(fake_server.requests[-1])
 
 
-def test_write_under_a_condition_is_never_repeated(bucket, fake_server):
+def test_conditional_write_is_never_repeated(bucket, fake_server):
     fake_server.answer = stored(b"")
 
     bucket.put("a", BODY, "application/json", if_version="")

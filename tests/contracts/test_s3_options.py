@@ -27,7 +27,7 @@ from tests.contracts.conftest import Answer, s3_refusal
 
 ROLE = "arn:aws:iam::123456789012:role/labels"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1"
-TOLD = {"ETag": '"e"'}
+ETAG = {"ETag": '"e"'}
 EMPTY = Answer(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
 
 
@@ -98,22 +98,22 @@ def with_key(own_credentials, store):
 # -- endpoint and region ------------------------------------------------------------------
 
 
-def test_region_is_signed_with(own_credentials, store):
+def test_requests_are_signed_for_the_region(own_credentials, store):
     options = S3Options(endpoint_url=store.url, region_name="eu-west-3")
     list(S3Buckets(region_name="us-east-2").open("b", options).pages())
 
     assert signer(store.requests[0]) == ("AKIAOWN", "eu-west-3")
 
 
-def test_empty_options_are_the_resources(own_credentials, store):
+def test_empty_options_fall_back_to_the_resource(own_credentials, store):
     resource = S3Buckets(region_name="us-east-2", endpoint_url=store.url)
     list(resource.open("b", S3Options(kms_key_id=KEY)).pages())
 
     assert signer(store.requests[0]) == ("AKIAOWN", "us-east-2")
 
 
-def test_two_endpoints_at_once_are_two_stores(own_credentials, fake_server, sts):
-    fake_server.answer, sts.answer = (Answer(body, headers=TOLD) for body in (b"one", b"two"))
+def test_two_endpoints_reach_two_stores(own_credentials, fake_server, sts):
+    fake_server.answer, sts.answer = (Answer(body, headers=ETAG) for body in (b"one", b"two"))
     resource = S3Buckets()
     first, second = (
         resource.open("b", S3Options(endpoint_url=at.url)) for at in (fake_server, sts)
@@ -122,7 +122,7 @@ def test_two_endpoints_at_once_are_two_stores(own_credentials, fake_server, sts)
     assert [first.get("k"), second.get("k"), first.get("k")] == [b"one", b"two", b"one"]
 
 
-def test_same_options_share_a_client_whichever_thread_asks(own_credentials):
+def test_same_options_share_a_client_across_threads(own_credentials):
     resource = S3Buckets()
     options = [S3Options(region_name="eu-west-3", kms_key_id=str(n)) for n in range(16)]
     with ThreadPoolExecutor(16) as threads:
@@ -135,7 +135,7 @@ def test_params_of_source_and_target_are_options(own_credentials, store):
     store.answer = lambda request: (
         Answer(headers={"ETag": '"e"', "x-amz-server-side-encryption": "aws:kms"})
         if request.method == "PUT"
-        else Answer(b"abc", headers=TOLD)
+        else Answer(b"abc", headers=ETAG)
     )
     params = {"endpoint_url": store.url, "region_name": "eu-west-3"}
     source = Source(type="s3", path="b", params=params)
@@ -169,7 +169,7 @@ def test_role_is_assumed_with_own_credentials_and_external_id(in_role, sts):
     )
 
 
-def test_bucket_is_asked_in_the_role(in_role, store):
+def test_bucket_is_listed_in_its_role(in_role, store):
     list(in_role.pages())
     (request,) = store.requests
 
@@ -177,17 +177,17 @@ def test_bucket_is_asked_in_the_role(in_role, store):
     assert request.headers["x-amz-security-token"] == "token-1"
 
 
-def test_no_external_id_is_sent_without_one(in_role, store, sts):
+def test_external_id_is_sent_only_if_set(in_role, store, sts):
     list(S3Buckets().open("b", S3Options(endpoint_url=store.url, role_arn=ROLE)).pages())
 
     assert "ExternalId" not in params_of(sts.requests[-1])
 
 
-def test_opening_asks_sts_nothing(in_role, sts):
+def test_opening_a_bucket_does_not_call_sts(in_role, sts):
     assert sts.requests == []
 
 
-def test_role_is_asked_for_once_while_it_lasts(in_role, sts):
+def test_role_is_assumed_once_while_it_lasts(in_role, sts):
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: list(in_role.pages()), range(16)))
 
@@ -230,7 +230,7 @@ def test_refused_role_says_what_to_do(in_role, sts, use, code, status, error, ad
     assert "secret" not in str(caught.value)
 
 
-def test_role_refused_once_is_asked_for_again(in_role, sts):
+def test_refused_role_is_requested_again(in_role, sts):
     sts.answer = sts_refusal("AccessDenied", 403)
     with pytest.raises(BucketAccessError):
         list(in_role.pages())
@@ -261,7 +261,7 @@ def test_sts_that_does_not_answer_is_unavailable(in_role, own_credentials):
         list(in_role.pages())
 
 
-def test_sts_that_answers_anything_else_is_unavailable(in_role, sts):
+def test_sts_with_an_invalid_answer_is_unavailable(in_role, sts):
     sts.answer = Answer(b"<html><body>Log in</body></html>")
 
     with pytest.raises(BucketUnavailableError, match=ROLE):
@@ -289,7 +289,7 @@ def test_no_secret_is_shown(in_role, caplog, sts):
 # -- KMS ----------------------------------------------------------------------------------
 
 
-def test_key_is_named_with_each_put(with_key, store):
+def test_kms_key_is_sent_with_each_put(with_key, store):
     headers = {
         "ETag": '"900150983cd24fb0d6963f7d28e17f72"',
         "x-amz-server-side-encryption": "aws:kms",
@@ -353,14 +353,14 @@ def test_forbidden_key_differs_from_a_forbidden_bucket(with_key, store):
 
 
 @pytest.fixture
-def s3_world(environment, s3_server):
+def real_s3(environment, s3_server):
     for name, value in s3_server.client_environment.items():
         environment.setenv(name, value)
     return environment
 
 
 @pytest.mark.server
-def test_object_is_encrypted_with_the_key(s3_world):
+def test_object_is_encrypted_with_the_key(real_s3):
     import boto3
 
     client = boto3.client("s3")
@@ -375,7 +375,7 @@ def test_object_is_encrypted_with_the_key(s3_world):
 
 
 @pytest.mark.server
-def test_bucket_in_a_role_is_written_and_read(s3_world):
+def test_bucket_in_a_role_is_written_and_read(real_s3):
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="in-role")
@@ -386,7 +386,7 @@ def test_bucket_in_a_role_is_written_and_read(s3_world):
 
 
 @pytest.mark.server
-def test_connections_with_endpoints_of_their_own_reach_two_servers(s3_world, s3_server, logs):
+def test_connections_with_separate_endpoints_reach_two_servers(real_s3, s3_server, logs):
     import boto3
 
     second = local_servers.s3_server(logs)

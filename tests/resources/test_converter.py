@@ -53,7 +53,7 @@ def files(folder):
     }
 
 
-def test_formats_are_the_converters():
+def test_formats_exist_in_the_converter():
     from label_studio_sdk.converter.converter import Format
 
     assert set(FORMATS) <= {item.name for item in Format}
@@ -75,14 +75,14 @@ def test_coco_names_images_by_their_uri_and_keeps_every_box(tmp_path):
 @pytest.mark.parametrize(
     ("name", "folder", "ending"), [("YOLO", "labels", "txt"), ("VOC", "Annotations", "xml")]
 )
-def test_images_of_one_name_in_two_folders_stay_two(tmp_path, name, folder, ending):
+def test_equal_image_names_in_two_folders_stay_separate(tmp_path, name, folder, ending):
     convert(PICTURES, BOXES, name, tmp_path)
 
     assert {f"{folder}/1-x.{ending}", f"{folder}/2-x.{ending}"} <= files(tmp_path).keys()
 
 
 @pytest.mark.parametrize("name", ["YOLO", "VOC"])
-def test_annotations_of_one_image_are_a_file_each(tmp_path, name):
+def test_each_annotation_of_an_image_has_its_file(tmp_path, name):
     first, second = picture(1, "s3://bucket/a/x.png", "car"), picture(2, "", "bus")
     both = {**first, "annotations": first["annotations"] + second["annotations"]}
     convert([both], BOXES, name, tmp_path)
@@ -91,7 +91,7 @@ def test_annotations_of_one_image_are_a_file_each(tmp_path, name):
     assert len(bodies) == len(set(bodies)) == 2
 
 
-def test_images_of_one_name_in_one_task_stay_two(tmp_path):
+def test_equal_image_names_in_one_task_stay_separate(tmp_path):
     config = BOXES.replace("</View>", '<Image name="j" value="$before"/></View>')
     task = picture(1, "s3://bucket/new/x.png", "car")
     task["data"]["before"] = "s3://bucket/old/x.png"
@@ -103,7 +103,7 @@ def test_images_of_one_name_in_one_task_stay_two(tmp_path):
     }
 
 
-def test_text_with_carriage_returns_is_left_as_it_is(tmp_path):
+def test_carriage_returns_in_text_are_kept(tmp_path):
     annotation = {"id": 1, "result": [], "was_cancelled": False, "completed_by": 1}
     convert(
         [{"id": 1, "data": {"text": "a\r\nb\rc"}, "annotations": [annotation]}],
@@ -115,7 +115,7 @@ def test_text_with_carriage_returns_is_left_as_it_is(tmp_path):
     assert b"a\r\nb\rc" in (tmp_path / "result.csv").read_bytes()
 
 
-def test_images_are_fetched_on_demand(tmp_path):
+def test_images_are_fetched_if_requested(tmp_path):
     uris = []
 
     def fetch(uri, file):
@@ -130,7 +130,7 @@ def test_images_are_fetched_on_demand(tmp_path):
     assert files(tmp_path)["images/2-x.png"] == b"picture"
 
 
-def test_csv_has_a_row_a_task(tmp_path):
+def test_csv_has_one_row_per_task(tmp_path):
     convert(PICTURES, BOXES, "CSV", tmp_path)
     (body,) = files(tmp_path).values()
     rows = list(csv.DictReader(body.decode().splitlines()))
@@ -148,7 +148,7 @@ def test_spans_become_conll(tmp_path):
     assert b"Anna -X- _ B-PER\nsings -X- _ O" in files(tmp_path)["result.conll"]
 
 
-def test_format_that_does_not_fit_names_those_that_do(tmp_path):
+def test_unsuitable_format_error_lists_the_suitable_formats(tmp_path):
     with pytest.raises(FormatError, match=r"COCO has no form .* CONLL2003"):
         convert([], SPANS, "COCO", tmp_path)
 

@@ -1,4 +1,4 @@
-"""Every exception that a cloud's client library can raise becomes one of ours."""
+"""Every exception that a cloud's client library can raise becomes a pipeline error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ls_pipeline.resources.s3.sqs import SQSQueue
 pytestmark = pytest.mark.slow
 
 UNREACHABLE = {
-    # of botocore's event streams, which no request of ours opens
+    # of botocore's event streams, which we never open
     "botocore.eventstream",
-    # of botocore's own description of a service, when that is damaged
+    # of a damaged service description in botocore
     "botocore.model",
     "botocore.exceptions.MissingServiceIdError",
     "botocore.exceptions.UndefinedModelAttributeError",
@@ -39,16 +39,16 @@ UNREACHABLE = {
 def exceptions_of(*names):
     """Return the exception classes that are defined in modules."""
     modules = map(importlib.import_module, names)
-    found = {
+    classes = {
         kind
         for module in modules
         for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, Exception) and not issubclass(kind, Warning)
         if kind.__module__ == module.__name__
     }
-    names_of = {kind: f"{kind.__module__}.{kind.__qualname__}" for kind in found}
+    names_of = {kind: f"{kind.__module__}.{kind.__qualname__}" for kind in classes}
     return sorted(
-        (kind for kind in found if not {kind.__module__, names_of[kind]} & UNREACHABLE),
+        (kind for kind in classes if not {kind.__module__, names_of[kind]} & UNREACHABLE),
         key=names_of.__getitem__,
     )
 
@@ -67,11 +67,11 @@ ATTRIBUTES = {
     "partial": 1,
     "response": {},
 }
-"""What the classes set in their own ``__init__``, and need for their text."""
+"""Attributes that the classes set in ``__init__`` and need for their text."""
 
 
-def made(kind):
-    """Return an instance, whatever arguments the class wants."""
+def instance_of(kind):
+    """Return an instance without the arguments that the class requires."""
     error = kind.__new__(kind)
     Exception.__init__(error, "it went wrong")
     for name, value in ATTRIBUTES.items():
@@ -82,7 +82,7 @@ def made(kind):
 
 def raising(kind):
     def call(*_args, **_options):
-        raise made(kind)
+        raise instance_of(kind)
 
     return call
 
@@ -127,7 +127,7 @@ def test_sqs_queue_translates_every_exception(kind):
 @pytest.mark.parametrize("kind", BOTOCORE, ids=name_of)
 def test_role_translates_every_exception(kind):
     with pytest.raises(CredentialsError, match="role r can't be assumed"), _translated(Role("r")):
-        raise made(kind)
+        raise instance_of(kind)
 
 
 @pytest.mark.parametrize("kind", [*GOOGLE, *STORAGE], ids=name_of)

@@ -20,7 +20,7 @@ from tests.engine.test_load import Wrapped
 
 
 class Killed(BaseException):
-    """Passes every `except` in our code, as SIGKILL does."""
+    """A stand-in for SIGKILL, which our code must not catch."""
 
 
 @pytest.fixture
@@ -47,24 +47,24 @@ def follow(copy, bucket, through=None):
 
 
 def contents(copy):
-    """Return key → body by the index, which must name all files."""
+    """Return key → body of the files that the index names, which must be all."""
     indexed = {entry["key"]: copy.root / entry["file"] for entry in copy.entries()}
     files = {file for file in copy.files.rglob("*") if file.is_file()}
     assert files == set(indexed.values())
     return {key: file.read_bytes() for key, file in indexed.items()}
 
 
-def test_copy_has_every_object_under_a_name_of_its_own(copy, bucket):
+def test_every_object_is_copied_to_its_own_file(copy, bucket):
     keys = [*HOSTILE, "../../etc/x", "a", "a/b", "A", "a//b", "a.png", "A.PNG", "con.txt"]
     for key in keys:
         bucket.put(key, key.encode(), "text/plain")
-    done = follow(copy, bucket)
+    result = follow(copy, bucket)
 
     assert contents(copy) == {key: key.encode() for key in keys}
-    assert done.fetched == len(keys)
+    assert result.fetched == len(keys)
 
 
-def test_nothing_is_written_beside_the_copy(copy, bucket, tmp_path):
+def test_nothing_is_written_outside_the_copy(copy, bucket, tmp_path):
     for key in HOSTILE:
         bucket.put(key, b"", "text/plain")
     bucket.put("../../../../../../../../tmp/x", b"", "text/plain")
@@ -76,9 +76,9 @@ def test_nothing_is_written_beside_the_copy(copy, bucket, tmp_path):
 def test_unchanged_objects_are_not_fetched_again(copy, bucket):
     put(bucket, a=b"a", b=b"b")
     follow(copy, bucket)
-    done = follow(copy, Wrapped(bucket, download=None))
+    result = follow(copy, Wrapped(bucket, download=None))
 
-    assert (done.kept, done.fetched) == (2, 0)
+    assert (result.kept, result.fetched) == (2, 0)
 
 
 def test_replaced_added_and_removed_objects_are_followed(copy, bucket):
@@ -86,15 +86,15 @@ def test_replaced_added_and_removed_objects_are_followed(copy, bucket):
     follow(copy, bucket)
     bucket.delete("a/b/c.txt")
     put(bucket, **{"d.txt": b"new", "f.txt": b"f"})
-    done = follow(copy, bucket)
+    result = follow(copy, bucket)
 
     assert contents(copy) == {"d.txt": b"new", "e.txt": b"e", "f.txt": b"f"}
-    assert (done.fetched, done.removed, done.kept) == (2, 1, 1)
+    assert (result.fetched, result.removed, result.kept) == (2, 1, 1)
     assert sorted(path.name for path in copy.files.iterdir()) == ["d.txt", "e.txt", "f.txt"]
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(b"longer")])
-def test_file_that_a_person_deleted_or_changed_comes_back(copy, bucket, damage):
+def test_deleted_or_changed_file_is_restored(copy, bucket, damage):
     put(bucket, **{"a.txt": b"a"})
     follow(copy, bucket)
     damage(copy.files / "a.txt")
@@ -103,31 +103,31 @@ def test_file_that_a_person_deleted_or_changed_comes_back(copy, bucket, damage):
     assert contents(copy) == {"a.txt": b"a"}
 
 
-def test_object_that_changes_while_it_is_read_keeps_its_old_file(copy, bucket):
+def test_object_that_changes_while_read_keeps_its_old_file(copy, bucket):
     put(bucket, **{"a.txt": b"old", "b.txt": b"b"})
     follow(copy, bucket)
-    seen = listed(bucket)
-    seen[0] = StoredObject("a.txt", "another version", 3)
+    objects = listed(bucket)
+    objects[0] = StoredObject("a.txt", "another version", 3)
 
     def changed(stored, file):
         raise ObjectChangedError(bucket.uri(stored.key))
 
-    done = copy.update(Wrapped(bucket, download=changed), seen)
+    result = copy.update(Wrapped(bucket, download=changed), objects)
 
     assert contents(copy) == {"a.txt": b"old", "b.txt": b"b"}
-    assert len(done.skipped) == 1
+    assert len(result.skipped) == 1
 
 
-def test_object_that_vanished_meanwhile_is_left_out(copy, bucket):
+def test_object_deleted_after_the_listing_is_left_out(copy, bucket):
     put(bucket, **{"a.txt": b"a", "b.txt": b"b"})
-    seen = listed(bucket)
+    objects = listed(bucket)
     bucket.delete("a.txt")
-    done = copy.update(bucket, seen)
+    result = copy.update(bucket, objects)
 
-    assert (contents(copy), len(done.skipped)) == ({"b.txt": b"b"}, 1)
+    assert (contents(copy), len(result.skipped)) == ({"b.txt": b"b"}, 1)
 
 
-def test_object_that_may_not_be_read_stops_no_other(copy, bucket):
+def test_unreadable_object_does_not_stop_the_others(copy, bucket):
     put(bucket, **{"a.txt": b"a", "b.txt": b"b"})
 
     def refuse(stored, file):
@@ -135,9 +135,9 @@ def test_object_that_may_not_be_read_stops_no_other(copy, bucket):
             raise BucketAccessError(bucket.uri(stored.key), "access is refused.")
         bucket.download(stored, file)
 
-    done = follow(copy, bucket, Wrapped(bucket, download=refuse))
+    result = follow(copy, bucket, Wrapped(bucket, download=refuse))
 
-    assert (contents(copy), done.refused) == (
+    assert (contents(copy), result.refused) == (
         {"b.txt": b"b"},
         ["s3://bucket/a.txt: access is refused."],
     )
@@ -152,7 +152,7 @@ def test_truncated_body_is_an_error(copy, bucket):
     assert list(copy.files.iterdir()) == []
 
 
-def test_link_that_leads_out_is_refused_and_nothing_is_touched_there(copy, bucket, tmp_path):
+def test_link_out_of_the_copy_is_refused(copy, bucket, tmp_path):
     put(bucket, **{"a/b.txt": b"a"})
     follow(copy, bucket)
     outside = tmp_path / "outside"
@@ -166,7 +166,7 @@ def test_link_that_leads_out_is_refused_and_nothing_is_touched_there(copy, bucke
     assert (outside / "b.txt").read_bytes() == b"a"
 
 
-def test_disk_that_refuses_is_reported_in_a_sentence(copy, bucket, monkeypatch):
+def test_write_error_is_a_local_copy_error(copy, bucket, monkeypatch):
     put(bucket, **{"a.txt": b"a"})
 
     def full(*_):
@@ -193,10 +193,10 @@ def test_full_disk_is_not_a_network_error(copy, bucket):
         follow(copy, bucket, Wrapped(bucket, download=fill))
 
 
-# -- killed anywhere --------------------------------------------------------------------------
+# -- a copy that is killed ----------------------------------------------------------------------
 
 
-class Doom:
+class Killer:
     """Counts steps, and raises `Killed` at one of them."""
 
     def __init__(self, at=None):
@@ -207,7 +207,7 @@ class Doom:
         if self.steps == self.at:
             raise Killed
 
-    def around(self, call):
+    def wrap(self, call):
         def wrapped(*args, **options):
             self.step()
             result = call(*args, **options)
@@ -229,8 +229,8 @@ def after(bucket):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False], ids=["first copy", "changes"])
-def test_copy_killed_anywhere_and_run_again_is_as_if_never_killed(tmp_path, first, monkeypatch):
-    def run(name, doom):
+def test_copy_killed_anywhere_and_repeated_is_complete(tmp_path, first, monkeypatch):
+    def run(name, killer):
         bucket, copy = MemoryBucket("bucket"), LocalCopy(tmp_path / name)
         before(bucket)
         if not first:
@@ -238,27 +238,27 @@ def test_copy_killed_anywhere_and_run_again_is_as_if_never_killed(tmp_path, firs
             after(bucket)
         with monkeypatch.context() as patch:
             for part, call in ((Path, "replace"), (Path, "unlink"), (Path, "rmdir"), (os, "fsync")):
-                patch.setattr(part, call, doom.around(getattr(part, call)))
+                patch.setattr(part, call, killer.wrap(getattr(part, call)))
             killed = False
             try:
-                follow(copy, bucket, Wrapped(bucket, download=doom.around(bucket.download)))
+                follow(copy, bucket, Wrapped(bucket, download=killer.wrap(bucket.download)))
             except Killed:
                 killed = True
         return bucket, copy, killed
 
-    doom = Doom()
-    run("undisturbed", doom)
-    assert doom.steps > 20
-    for at in range(1, doom.steps + 1):
-        bucket, copy, killed = run(f"killed-{at}", Doom(at))
+    killer = Killer()
+    run("undisturbed", killer)
+    assert killer.steps > 20
+    for at in range(1, killer.steps + 1):
+        bucket, copy, killed = run(f"killed-{at}", Killer(at))
         assert killed
-        if at % 2:  # and removed from the bucket before the next call
+        if at % 2:  # the object is removed before the copy is repeated
             bucket.delete("b/x.txt")
         follow(copy, bucket)
         assert contents(copy) == bucket.objects, f"killed at step {at}"
 
 
-def test_what_an_interrupted_copy_had_is_not_fetched_again(copy, bucket):
+def test_files_of_an_interrupted_copy_are_not_fetched_again(copy, bucket):
     put(bucket, **{f"{n:03}.txt": b"x" for n in range(100)})
 
     def download(stored, file):
@@ -268,13 +268,13 @@ def test_what_an_interrupted_copy_had_is_not_fetched_again(copy, bucket):
 
     with pytest.raises(Killed):
         follow(copy, bucket, Wrapped(bucket, download=download))
-    done = follow(copy, bucket)
+    result = follow(copy, bucket)
 
     assert len(contents(copy)) == 100
-    assert done.kept >= 79
+    assert result.kept >= 79
 
 
-def test_torn_last_line_of_an_interrupted_copy_is_not_read(copy, bucket):
+def test_incomplete_last_line_of_an_index_is_ignored(copy, bucket):
     put(bucket, **{"a.txt": b"a", "b.txt": b"b"})
     follow(copy, bucket)
     (copy.root / "index.jsonl").rename(copy.root / "index.jsonl.new")
@@ -285,7 +285,7 @@ def test_torn_last_line_of_an_interrupted_copy_is_not_read(copy, bucket):
     assert contents(copy) == {"a.txt": b"a", "b.txt": b"b"}
 
 
-def test_index_is_a_line_an_object_in_the_order_of_keys(copy, bucket):
+def test_index_has_one_line_per_object_by_key(copy, bucket):
     put(bucket, **{"b.txt": b"b", "A.txt": b"a"})
     follow(copy, bucket)
     first, second = map(json.loads, (copy.root / "index.jsonl").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Listings of S3 as they come over the wire."""
+"""S3's listings as XML."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ def test_object_is_read_whole():
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1)))
-def test_any_key_that_is_quoted_comes_back(keys):
+def test_any_quoted_key_is_read_back(keys):
     objects = objects_in(answer(*map(quote_plus, keys), frame=END + URL))
 
     assert [stored.key for stored in objects] == keys
 
 
-def test_key_that_is_not_quoted_is_taken_as_it_is():
+def test_unquoted_key_is_read_unchanged():
     assert objects_in(answer("a+b%20c"))[0].key == "a+b%20c"
 
 
 @given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=1)))
 @example(["a<b"])
 @example(["a&b"])
-def test_page_is_read_the_same_by_its_usual_text_and_as_any_document(keys):
+def test_usual_page_is_read_the_same_as_any_document(keys):
     usual = {"frame": f"{END}<KeyCount>{len(keys)}</KeyCount>", "more": STORAGE}
 
     assert objects_in(answer(*keys, **usual)) == objects_in(answer(*keys))
 
 
-def test_page_that_holds_less_than_it_counts_is_read_as_any_document():
+def test_page_with_a_wrong_count_is_refused():
     counted = f"{END}<KeyCount>2</KeyCount>"
     odd = answer("a", "b", frame=counted, more=STORAGE).replace(b"<Key>a</Key>", b"", 1)
 
@@ -71,7 +71,7 @@ def test_store_without_a_namespace_is_read():
     assert len(objects_in(answer("a", space=""))) == 1
 
 
-def test_time_that_is_written_otherwise_hides_no_object():
+def test_time_in_another_format_hides_no_object():
     (stored,) = objects_in(answer("a", modified="Fri, 02 Jan 2026 03:04:05 GMT"))
 
     assert (stored.key, stored.modified) == ("a", None)
@@ -98,11 +98,11 @@ def test_token_asks_for_the_next_page():
     ids=["nothing", "web page", "cut", "no end", "no token", "no size", "odd size", "entity"],
 )
 def test_incomplete_listing_is_refused(body):
-    with pytest.raises(ValueError):  # noqa: PT011 - whatever is wrong with it
+    with pytest.raises(ValueError):  # noqa: PT011 - any reason will do
         objects_in(body)
 
 
-def test_fingerprint_is_of_the_objects_alone():
+def test_fingerprint_depends_only_on_the_objects():
     counted = "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
     first, last = parse_listing(answer("a", frame=counted)), parse_listing(answer("a"))
 
@@ -118,5 +118,5 @@ def test_fingerprint_changes_with_the_objects(other):
     assert parse_listing(other).fingerprint != parse_listing(answer("a")).fingerprint
 
 
-def test_nothing_has_no_fingerprint():
+def test_empty_page_has_no_fingerprint():
     assert parse_listing(answer()).fingerprint == ""
