@@ -1,4 +1,4 @@
-"""A connection on parts in memory, and a ledger on disk: everything but the network."""
+"""A connection with its buckets and labeling app in memory, and a ledger on disk."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CONFIG = """<View><Text name="t" value="$text"/>
 RESULT = [{"from_name": "c", "to_name": "t", "type": "choices", "value": {"choices": ["A"]}}]
 
 
-class Time:
-    """A clock of its own, on which nobody has to wait."""
+class FakeClock:
+    """A clock that only moves when a test sleeps on it, which takes no time."""
 
     now = 1_800_000_000.0
 
@@ -34,10 +34,10 @@ class Time:
 
 
 class Bench:
-    """One connection in a ledger, given as one or by its URL, and what a test does to its world."""
+    """One connection, its ledger (an object or a URL), and the systems that it works with."""
 
     def __init__(self, ledger, name="reviews", **params):
-        self.time = Time()
+        self.time = FakeClock()
         self.ledger = Ledger(ledger) if isinstance(ledger, str) else ledger
         self.ledger.database.clock, self.ledger.database.sleep = self.time, self.time.sleep
         self.url = str(self.ledger.database.engine.url)
@@ -45,49 +45,50 @@ class Bench:
         self.app = MemoryLabelingApp()
         self.name = name
         self.deleted = set()
-        """(key, row) of tasks that a person deleted; the ledger remembers them."""
+        """(key, row) of tasks that a person deleted, and which the ledger still lists."""
         self.set(**params)
 
     def set(self, target=None, **params):
-        one = build_connection(
+        """Save the connection with these params of its source and target."""
+        connection = build_connection(
             self.name,
             source={"type": "s3", "path": "bucket", "params": params},
             target={"type": "s3-completions", "path": "labels", "params": target or {}},
             project="Reviews",
             label_config=CONFIG,
         )
-        self.ledger.save(one, "test")
+        self.ledger.save(connection, "test")
         self.connection_ledger = self.ledger.connection_ledger(self.name)
 
     def put(self, key, content):
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.bucket.put(key, body, "application/json")
 
-    def load(self, bucket=None, **world):
-        with self.run(bucket or self.bucket, **world) as run:
+    def load(self, bucket=None, **context):
+        with self.run(bucket or self.bucket, **context) as run:
             return load_tasks(run)
 
-    def export(self, target=None, *, has_changed=False, **world):
-        with self.run(target or self.target, **world) as run:
+    def export(self, target=None, *, has_changed=False, **context):
+        with self.run(target or self.target, **context) as run:
             return export_completions(run, has_changed=has_changed)
 
-    def snapshot(self, target=None, **world):
-        with self.run(target or self.target, **world) as run:
+    def snapshot(self, target=None, **context):
+        with self.run(target or self.target, **context) as run:
             return write_snapshot(run)
 
     def copy(self, side="source", bucket=None):
-        """Do what the assets do for a local copy."""
-        part = getattr(self.connection_ledger.settings.in_force().connection, side)
+        """Update a side's local copy as the assets do."""
+        settings = getattr(self.connection_ledger.settings.in_force().connection, side)
         bucket = bucket or {"source": self.bucket, "target": self.target}[side]
         with self.run(bucket) as run:
-            mark_mirror_stale(run, part)
-            return update_mirror(run, part)
+            mark_mirror_stale(run, settings)
+            return update_mirror(run, settings)
 
     @contextmanager
     def run(self, bucket, app=None, wrap=lambda held: held, connection_ledger=None):
-        """Hold the connection for a run; yield what it works with.
+        """Hold the connection; yield the context of a run.
 
-        ``wrap`` puts something in place of the held connection, such as one that fails.
+        ``wrap`` replaces the held connection, for example by an object that fails.
         """
         with (connection_ledger or self.connection_ledger).acquire() as held:
             revision, app = held.settings.in_force(), app or self.app
@@ -105,20 +106,20 @@ class Bench:
 
     @property
     def tasks(self):
-        """Give (key, row) → data of every task in the app; fails on a doubled one."""
-        found = {}
+        """Return (key, row) → data of every task in the app. Fails on a duplicate."""
+        tasks = {}
         for task in self.app.tasks.values():
-            mine = task["meta"]["ls_pipeline"]
-            place = mine["uri"].removeprefix("s3://bucket/"), mine["row"]
-            assert place not in found, f"doubled: {place}"
-            found[place] = task["data"]
-        return found
+            origin = task["meta"]["ls_pipeline"]
+            key_and_row = origin["uri"].removeprefix("s3://bucket/"), origin["row"]
+            assert key_and_row not in tasks, f"duplicate: {key_and_row}"
+            tasks[key_and_row] = task["data"]
+        return tasks
 
     @property
     def reasons(self):
-        return {
-            (one.key, one.row): one.reason for one in self.connection_ledger.objects.quarantined()
-        }
+        """Return (key, row) → reason of what is in quarantine."""
+        quarantined = self.connection_ledger.objects.quarantined()
+        return {(item.key, item.row): item.reason for item in quarantined}
 
     def task_id(self, key, row=0):
         return self.connection_ledger.objects.rows_of(key)[row].task_id

@@ -1,4 +1,4 @@
-"""Real servers, each started once, at its first use, and what is slow to open, opened once."""
+"""Fixtures for all tests. Real servers start at their first use, once a session."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ls_pipeline.cli.servers.gcs_service_account import service_account
 from tests.bench import Bench
 from tests.hosts.host import namespaces
 from tests.postgresql import NoPostgreSQL
-from tests.postgresql import postgresql as postgresql_of_our_own
+from tests.postgresql import postgresql as run_postgresql
 
 hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("patient")  # that a machine has other work is no fault of ours
+hypothesis.settings.load_profile("patient")  # the machine may be busy
 
-# A shell ignores Ctrl-C for what it runs in the background, and Dagster then ignores TERM, too: so
-# would every program that a test starts and ends.
+# Programs in a shell's background ignore Ctrl-C. Dagster then ignores TERM, too, and so would every
+# program that a test starts and ends.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -57,7 +57,7 @@ CLEAN = (
 )
 
 HOMES = itertools.count()
-"""Numbers for the tests' homes, which are made where they are needed."""
+"""Numbers for the tests' homes, which the tests create if they need them."""
 
 
 def pytest_addoption(parser):
@@ -65,7 +65,7 @@ def pytest_addoption(parser):
         "--kills",
         type=int,
         default=4,
-        help="How often tests/crash kills each pass, spread over its steps; 10000: at every one.",
+        help="How often tests/crash kills each run, spread over its steps; 10000: at every step.",
     )
     parser.addoption(
         "--machine-steps",
@@ -77,10 +77,10 @@ def pytest_addoption(parser):
         "--hosts": (3, "How many hosts tests/hosts runs."),
         "--host-connections": (20, "How many connections they work on while one is killed."),
         "--host-objects": (24, "How many objects each of these has."),
-        "--host-lease": (8, "Seconds that a lease of theirs outlives its holder."),
+        "--host-lease": (8, "Seconds for which their leases outlive a dead host."),
     }
-    for name, (usual, what) in hosts.items():
-        parser.addoption(name, type=int, default=usual, help=what)
+    for name, (default, text) in hosts.items():
+        parser.addoption(name, type=int, default=default, help=text)
 
 
 def pytest_report_header():
@@ -93,21 +93,21 @@ def pytest_collection_modifyitems(config, items):
         if "fake_server" in item.fixturenames:
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
-        items.sort(key=_place_in_line)
+        items.sort(key=_start_order)
 
 
 LONGEST = ("machine", "e2e", "crash", "contracts")
-"""Folders whose tests take minutes; where processes share the work they are begun first."""
+"""Folders whose tests take minutes; if several processes share the tests, these start first."""
 
 
-def _place_in_line(item):
+def _start_order(item):
     folder = item.path.parent.name
     return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path_factory):
-    """No credential, no address, no home of the machine's."""
+    """Return monkeypatch, with all credentials, addresses and homes of the machine unset."""
     home = tmp_path_factory.getbasetemp() / f"home-{next(HOMES)}"
     for name in CLEAN:
         monkeypatch.delenv(name, raising=False)
@@ -126,7 +126,7 @@ def _opened_ledger(tmp_path_factory):
     ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('ledger')}/ledger.db")
 
     @sa.event.listens_for(ledger.database.engine, "connect")
-    def _hurry(db, _record):
+    def _skip_fsync(db, _record):
         db.execute("PRAGMA synchronous=OFF")
 
     ledger.close()
@@ -136,7 +136,7 @@ def _opened_ledger(tmp_path_factory):
 
 @pytest.fixture
 def empty_ledger(_opened_ledger):
-    """Give an empty ledger; to open one costs more than most tests do."""
+    """Return an empty ledger. It is opened once, which takes longer than most tests."""
     from ls_pipeline.resources.ledger.tables import metadata
 
     with _opened_ledger.database.engine.begin() as db:
@@ -155,7 +155,7 @@ def _opened_instance():
 
 @pytest.fixture
 def instance(_opened_instance):
-    """Give Dagster's memory, empty."""
+    """Return an empty Dagster instance in memory."""
     _opened_instance.wipe()
     return _opened_instance
 
@@ -185,9 +185,11 @@ def gcs_server(logs):
 
 @pytest.fixture(scope="session")
 def postgresql_server(logs):
-    pytest.importorskip("psycopg", reason="no psycopg; the extra postgresql brings it")
+    pytest.importorskip(
+        "psycopg", reason="psycopg is not installed; the extra postgresql installs it"
+    )
     try:
-        with postgresql_of_our_own(logs) as server:
+        with run_postgresql(logs) as server:
             yield server
     except NoPostgreSQL as reason:
         pytest.skip(str(reason))
@@ -195,14 +197,14 @@ def postgresql_server(logs):
 
 @pytest.fixture
 def postgresql(postgresql_server):
-    """Give the URL of an empty PostgreSQL database."""
+    """Return the URL of an empty PostgreSQL database."""
     with postgresql_server.database() as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.server)])
 def database_url(request, tmp_path):
-    """Give the URL of an empty database, once of each kind."""
+    """Return the URL of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/deep/ledger.db"
     return request.getfixturevalue("postgresql")
@@ -224,12 +226,12 @@ def signing(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def personal_access_token(label_studio_server):
-    """Give the user's one token of this kind; Label Studio makes no second."""
-    told = label_studio_server.client_environment
+    """Return the user's personal access token. Label Studio creates only one for a user."""
+    access = label_studio_server.client_environment
     answer = httpx.post(
-        f"{told['LABEL_STUDIO_URL']}/api/token/",
+        f"{access['LABEL_STUDIO_URL']}/api/token/",
         json={},
-        headers={"Authorization": f"Token {told['LABEL_STUDIO_API_KEY']}"},
+        headers={"Authorization": f"Token {access['LABEL_STUDIO_API_KEY']}"},
         timeout=60,
     )
     return answer.json()["token"]
@@ -237,7 +239,7 @@ def personal_access_token(label_studio_server):
 
 @pytest.fixture
 def world(environment, s3_server, gcs_server, label_studio_server, signing):
-    """Point every client at the real servers; give the environment to change."""
+    """Point every client at the real servers; return monkeypatch."""
     for name, value in signing.items():
         environment.setenv(name, value)
     for server in (s3_server, gcs_server, label_studio_server):
@@ -248,5 +250,5 @@ def world(environment, s3_server, gcs_server, label_studio_server, signing):
 
 @pytest.fixture
 def bench(empty_ledger):
-    """Return a bench on SQLite; tests/resources holds PostgreSQL to the same promises."""
+    """Return a bench on SQLite; tests/resources/ledger runs on PostgreSQL, too."""
     return Bench(empty_ledger)

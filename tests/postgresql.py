@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: unprivileged, on loopback, in a folder aside."""
+"""A PostgreSQL server for the tests: unprivileged, on loopback, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -38,30 +38,29 @@ SETTINGS = {
 
 
 class NoPostgreSQL(Exception):  # noqa: N818 - a reason to skip
-    """There is none on this machine; the message is the reason."""
+    """This machine can't run the server; the message is the reason."""
 
 
 class PostgreSQL:
-    """A running server, and the databases that it gives to tests."""
+    """A running server, which creates a database for each test."""
 
     def __init__(self, server, password):
         self.server, self.password = server, password
         self.numbers = itertools.count()
 
     def url(self, database, password=None):
-        word = password or self.password
-        place = f"{HOST}:{self.server.port}"
-        return f"postgresql+psycopg://{USER}:{word}@{place}/{database}"
+        login = f"{USER}:{password or self.password}"
+        return f"postgresql+psycopg://{login}@{HOST}:{self.server.port}/{database}"
 
     def sql(self, *statements):
-        """Run statements outside of any transaction and of the tests' databases."""
+        """Run statements outside a transaction, in a database that no test uses."""
         import psycopg
 
-        place = self.url("postgres").replace("+psycopg", "")
-        with psycopg.connect(place, autocommit=True) as db:
-            return [db.execute(one).rowcount for one in statements]
+        url = self.url("postgres").replace("+psycopg", "")
+        with psycopg.connect(url, autocommit=True) as db:
+            return [db.execute(statement).rowcount for statement in statements]
 
-    def throw_out(self, database):
+    def disconnect_clients(self, database):
         """Close all connections to a database, as a restart of the server does."""
         self.sql(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "  # noqa: S608
@@ -70,7 +69,7 @@ class PostgreSQL:
 
     @contextmanager
     def database(self):
-        """Give the URL of an empty database; whoever is still in it at the end is thrown out."""
+        """Yield the URL of an empty database; drop it afterwards, even if it is still in use."""
         name = f"ledger_{next(self.numbers)}"
         self.sql(f"CREATE DATABASE {name}")
         try:
@@ -80,48 +79,50 @@ class PostgreSQL:
 
 
 def programs():
-    """Give the folder of the newest server's programs. Raises ``NoPostgreSQL``."""
-    found = sorted(
+    """Return the folder of the newest server's programs. Raises ``NoPostgreSQL``."""
+    versions = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/postgres"),
-        key=lambda one: [int(n) for n in re.findall(r"\d+", str(one))],
+        key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))],
     )
-    if found:
-        return found[-1].parent
-    if there := shutil.which("postgres"):
-        return Path(there).resolve().parent
-    raise NoPostgreSQL("no PostgreSQL here; scripts/postgresql installs it")
+    if versions:
+        return versions[-1].parent
+    if program := shutil.which("postgres"):
+        return Path(program).resolve().parent
+    raise NoPostgreSQL("PostgreSQL is not installed; scripts/postgresql installs it")
 
 
 def unprivileged():
-    """Give the id of a user that a server may run as. Raises ``NoPostgreSQL``."""
+    """Return the id of a user that the server may run as. Raises ``NoPostgreSQL``."""
     if os.getuid():
         return os.getuid()
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name).pw_uid
-    raise NoPostgreSQL("PostgreSQL doesn't run as root, and there is no user postgres or nobody")
+    raise NoPostgreSQL(
+        "PostgreSQL doesn't run as root, and the users postgres and nobody do not exist"
+    )
 
 
 @contextmanager
 def postgresql(logs):
-    """Start a server of our own; it is gone afterwards, also when the tests are killed.
+    """Run a server while the block runs; it also ends if the tests are killed.
 
-    Its text is not in the order of its bytes, where its build can tell another order.
+    Its text is not ordered by bytes, if its build supports another order.
     """
     bin_, user = programs(), unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="ls-pipeline-pg-"))
     try:
         password = secrets.token_hex(8)
         (folder / "password").write_text(password)
-        for one in (folder, folder / "password"):
-            os.chown(one, user, -1)
-        aside = [sys.executable, "-c", AS_USER, str(user), str(folder)]
-        init = [*aside, str(bin_ / "initdb"), "-D", str(folder / "data"), "-U", USER]
+        for path in (folder, folder / "password"):
+            os.chown(path, user, -1)
+        as_user = [sys.executable, "-c", AS_USER, str(user), str(folder)]
+        init = [*as_user, str(bin_ / "initdb"), "-D", str(folder / "data"), "-U", USER]
         init += ["--auth=scram-sha-256", "--pwfile=password", "-E", "UTF8", "--no-sync"]
         init += ["--locale=C.UTF-8", *_by_locale(bin_)]
-        done = subprocess.run(init, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        command = [*aside, str(bin_ / "postgres"), "-D", str(folder / "data"), "-p", "{port}"]
+        process = subprocess.run(init, capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stdout + process.stderr
+        command = [*as_user, str(bin_ / "postgres"), "-D", str(folder / "data"), "-p", "{port}"]
         for name, value in SETTINGS.items():
             command += ["-c", f"{name}={value}"]
         server = Server(
@@ -135,9 +136,10 @@ def postgresql(logs):
 
 
 def _by_locale(bin_):
-    """Choose an order that is not the bytes', as most servers have: ICU's, if it is built in."""
-    said = subprocess.run([bin_ / "initdb", "--help"], capture_output=True, text=True, check=False)
-    if "icu-locale" in said.stdout:
+    """Return options for ICU's order, if built in: most servers do not order by bytes."""
+    command = [bin_ / "initdb", "--help"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "icu-locale" in process.stdout:
         return ["--locale-provider=icu", "--icu-locale=en-US"]
     return []
 

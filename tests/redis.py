@@ -1,4 +1,4 @@
-"""A Redis server of the tests' own: on loopback, with a password, nothing on disk."""
+"""A Redis server for the tests: on loopback, with a password, without files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ls_pipeline.cli.servers.server import Server, running
 
 
 class NoRedis(Exception):  # noqa: N818 - a reason to skip
-    """There is none on this machine; the message is the reason."""
+    """This machine can't run the server; the message is the reason."""
 
 
 def program(folder):
-    """Give the server's program. Raises ``NoRedis``.
+    """Return a link to the server's program. Raises ``NoRedis``.
 
-    Debian's redis-tools has it under another name: it does what its name says.
+    Debian's redis-tools contains it under another name; its name decides what it does.
     """
-    if there := shutil.which("redis-server") or shutil.which("redis-check-rdb"):
+    if program := shutil.which("redis-server") or shutil.which("redis-check-rdb"):
         server = folder / "redis-server"
-        server.symlink_to(there)
+        server.symlink_to(program)
         return server
-    raise NoRedis("no Redis here; scripts/redis installs it")
+    raise NoRedis("Redis is not installed; scripts/redis installs it")
 
 
 @contextmanager
 def redis(folder):
-    """Start a server of our own; give its URL."""
+    """Run a server while the block runs; yield its URL."""
     password = secrets.token_hex(8)
     settings = folder / "redis.conf"
     settings.touch(mode=0o600)

@@ -86,7 +86,7 @@ def test_server_that_can_not_be_reached_is_a_sentence(postgresql):
 @pytest.mark.server
 def test_connections_that_the_server_closed_are_opened_again(postgresql_server, on_postgresql):
     ledger, connection_ledger = on_postgresql
-    postgresql_server.throw_out(ledger.database.engine.url.database)
+    postgresql_server.disconnect_clients(ledger.database.engine.url.database)
 
     assert connection_ledger.settings.in_force().connection == CATS
 
@@ -99,7 +99,7 @@ def test_write_that_loses_its_connection_is_a_sentence_and_not_half_done(
 
     def quarantined():
         yield Quarantined("a", None, "v", "bad", "json")
-        postgresql_server.throw_out(ledger.database.engine.url.database)
+        postgresql_server.disconnect_clients(ledger.database.engine.url.database)
 
     with connection_ledger.acquire() as held, pytest.raises(LedgerUnavailableError) as failed:
         held.imports.record(LedgerUpdate(finished=[BAD], quarantined=quarantined()))
