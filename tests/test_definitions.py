@@ -132,7 +132,7 @@ def test_assets_are_one_chain(repository):
 SENSORS = ("s3_objects", "gcs_objects", "completions", "training_data")
 
 
-def test_sensors_run_by_default_at_the_intervals_of_the_environment(environment):
+def test_sensors_run_at_the_intervals_of_the_environment(environment):
     environment.setenv("LS_PIPELINE_POLL_SECONDS", "7")
     environment.setenv("LS_PIPELINE_NOTIFICATION_SECONDS", "3")
     sensors = defs().get_repository_def().sensor_defs

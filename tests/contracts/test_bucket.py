@@ -491,7 +491,7 @@ def test_s3_unconfirmed_put_is_an_error(faulty_s3, fake_server, headers):
         faulty_s3.put("k", b"abc", "text/plain")
 
 
-def test_s3_put_is_confirmed_by_an_etag_that_is_its_md5(faulty_s3, fake_server):
+def test_s3_put_is_confirmed_by_its_md5_as_etag(faulty_s3, fake_server):
     fake_server.answer = Answer(headers={"ETag": '"900150983cd24fb0d6963f7d28e17f72"'})
 
     assert faulty_s3.put("k", b"abc", "text/plain").size == 3

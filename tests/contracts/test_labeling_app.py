@@ -102,7 +102,7 @@ def test_project_keeps_its_label_config(app, project):
     assert same.label_config.split() == CONFIG.split()
 
 
-def test_project_like_another_is_created_once_with_its_label_config(app, project):
+def test_copied_project_is_created_once_with_its_label_config(app, project):
     title = f"{project.title} (2)"
     copied = app.find_or_create_project_like(project.id, title)
 
@@ -347,7 +347,7 @@ def test_prediction_without_a_result_has_errors(app):
     assert app.prediction_errors(CONFIG)({"model_version": "1"})
 
 
-def test_server_info_has_the_version_the_token_and_the_user(app):
+def test_server_info_has_version_token_and_user(app):
     info = app.server_info()
 
     assert (info.version, info.token, "@" in info.user) == (app.version(), "legacy token", True)

@@ -310,7 +310,7 @@ def test_snapshot_names_the_newest_project(bench):
     assert Snapshots(bench.target, "").manifest(latest.snapshot).project == 3
 
 
-def test_tasks_of_all_projects_are_read_in_the_order_of_their_ids(bench):
+def test_tasks_of_all_projects_are_read_by_id(bench):
     fill(bench)
     ids = sorted(bench.app.tasks)
     completions = Projects(bench.connection_ledger, bench.app).completions(ids[::-1])

@@ -28,7 +28,7 @@ def test_value_is_replaced_and_freed_after_its_lifetime():
     assert cache.get() is second
 
 
-def test_value_of_a_key_is_created_once_for_all_threads():
+def test_value_of_a_key_is_created_once():
     values, numbers, start = OncePerKey(), itertools.count(), threading.Barrier(8)
 
     def get(key):

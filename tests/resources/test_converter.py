@@ -59,7 +59,7 @@ def test_formats_exist_in_the_converter():
     assert set(FORMATS) <= {item.name for item in Format}
 
 
-def test_coco_names_images_by_their_uri_and_keeps_every_box(tmp_path):
+def test_coco_names_images_by_uri_and_keeps_boxes(tmp_path):
     convert(PICTURES, BOXES, "COCO", tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     names = {item["id"]: item["name"] for item in result["categories"]}

@@ -168,7 +168,7 @@ def test_unchanged_ranges_are_not_read():
     assert len(store.requests) == 101
 
 
-def test_range_that_grew_is_read_and_the_others_are_not():
+def test_only_the_range_that_grew_is_read():
     names = [f"{n:06}" for n in range(10 * PAGE)]
     range_boundaries = boundaries_after_run(Store(names))
     listed_ranges = ranges(Store([*names, "002000x"]), "", range_boundaries)
