@@ -47,7 +47,7 @@ class Params(_Frozen):
     """RE2 expression that the full object key matches from its start; empty selects every
     object."""
     create_local_copy: bool = False
-    """True: keep a copy of these objects in a folder below the home."""
+    """True: also keep a copy of these objects on disk, in the home."""
     endpoint_url: str = ""
     """S3: URL of a store other than Amazon S3; empty means AWS_ENDPOINT_URL."""
     region_name: str = ""
@@ -70,7 +70,7 @@ class Params(_Frozen):
         try:
             compile_regex(regex)
         except re2.error as error:
-            raise ValueError(f"regex {regex!r} is not RE2: {_reason(error)}") from None
+            raise ValueError(f"regex {regex!r} is not valid RE2: {_reason(error)}") from None
         return regex
 
     @field_validator("endpoint_url")
@@ -78,7 +78,8 @@ class Params(_Frozen):
     def _is_url(cls, url: str) -> str:
         if url and not re.fullmatch(r"https?://[^/@\s?#]+/?", url):
             raise ValueError(
-                "endpoint_url is a URL without path or credentials, as in https://s3.example.com"
+                "endpoint_url must be a URL without path or credentials, as in "
+                "https://s3.example.com"
             )
         return url
 
@@ -158,9 +159,9 @@ class TargetParams(Params):
     agreement_at_least: float = Field(default=0.5, ge=0, le=1)
     """Training data: warn if annotators of the same tasks agree less than this."""
     labels_within_days: int = Field(default=7, ge=1)
-    """Warn if tasks wait for labels and none arrive for this many days."""
+    """Warn if tasks are waiting and nothing was labeled for this many days."""
     formats: list[str] = []
-    """Training data: formats to convert each snapshot to, as in COCO, YOLO, VOC, CONLL2003, CSV."""
+    """Training data: other formats to convert each snapshot to, such as COCO, YOLO or CSV."""
 
     @field_validator("snapshot_cron")
     @classmethod
@@ -206,8 +207,8 @@ class _Side(_Frozen):
     def _is_bucket(cls, path: str) -> str:
         if not path or "/" in path:
             raise ValueError(
-                f"path {path!r} is not the bucket's name alone, as in my-bucket; a folder goes "
-                "into the prefix param"
+                f"path {path!r} is not a bucket's name, as in my-bucket; a folder goes into the "
+                "prefix param"
             )
         return path
 

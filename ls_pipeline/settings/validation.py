@@ -115,10 +115,10 @@ def _sentence(model: type[Source | Target], detail: Any) -> str:
         "bool_type": "true or false",
         "string_type": "a string",
         "literal_error": detail.get("ctx", {}).get("expected"),
-    }.get(kind)
+    }.get(kind) or detail["msg"].partition("Input should be ")[2]
     if expected:
         param = " param" if "params" in location else ""
-        return f"The {side}{param} {field!r} is {expected}, not {given}."
+        return f"The {side}{param} {field!r} must be {expected}, not {given}."
     return f"The {side} {field} {given}: {detail['msg']}."
 
 
@@ -131,19 +131,22 @@ def _unknown_param(model: type[Source | Target], field: str) -> str:
     known = list(model.model_fields["params"].annotation.model_fields)  # type: ignore[union-attr]
     close = difflib.get_close_matches(field, known, 1)
     suggestion = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"There is no {model.side} param {field!r}{suggestion}; there are: {', '.join(known)}."
+    return f"There is no {model.side} param {field!r}{suggestion}. Params: {', '.join(known)}."
 
 
 def _name_errors(name: str) -> Iterator[str]:
     if not NAME.fullmatch(name):
-        yield "A name has 1 to 63 letters, digits, - and _, and begins with a letter or digit."
+        yield (
+            "A connection's name must have 1 to 63 letters, digits, - and _, and begin with a "
+            "letter or digit."
+        )
 
 
 def _project_errors(project: str, label_config: str) -> Iterator[str]:
     if len(project) not in TITLE_LENGTHS:
         yield (
-            f"A Label Studio project's title has {TITLE_LENGTHS[0]} to {TITLE_LENGTHS[-1]} "
-            f"characters; {project!r} has {len(project)}."
+            f"The project's title {project!r} must have {TITLE_LENGTHS[0]} to "
+            f"{TITLE_LENGTHS[-1]} characters."
         )
     if label_config:
         try:
@@ -163,7 +166,7 @@ def _useless_settings(source: Source | None, target: Target | None) -> Iterator[
         try:
             croniter(cron).get_next()
         except CroniterBadDateError:
-            yield f"The target's snapshot_cron {cron!r} names a moment that never comes."
+            yield f"The target's snapshot_cron {cron!r} matches no date."
 
 
 def _overlap_errors(source: Source, target: Target) -> Iterator[str]:
@@ -171,7 +174,7 @@ def _overlap_errors(source: Source, target: Target) -> Iterator[str]:
     same_bucket = source.root == target.root and len(endpoints) <= 1
     if same_bucket and overlap(source.params.prefix, target.params.prefix):
         yield (
-            f"Source and target overlap in bucket {source.path!r}: exports would come back as "
+            f"Source and target overlap in bucket {source.path!r}: exported files would become "
             "tasks. Set two prefixes, neither inside the other."
         )
 

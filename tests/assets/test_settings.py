@@ -121,8 +121,8 @@ def test_preview_counts_and_shows_what_each_filter_takes(bench, save):
 @pytest.mark.parametrize(
     ("form", "said"),
     [
-        ({"regex": "("}, "is not RE2"),
-        ({"path": "s3://bucket"}, "the bucket's name alone"),
+        ({"regex": "("}, "is not valid RE2"),
+        ({"path": "s3://bucket"}, "a bucket's name, as in my-bucket"),
         ({"path": "labels"}, "Source and target overlap"),
         ({"type": "none", "path": ""}, None),
         ({"path": "absent"}, "s3://absent/: the bucket does not exist"),
@@ -193,7 +193,7 @@ def test_connection_is_added_by_its_settings(bench, save):
 
 
 def test_new_partition_without_a_bucket_is_refused_in_words(save):
-    assert "path '' is not the bucket's name alone" in save(name="cats", type="s3", path="")
+    assert "path '' is not a bucket's name" in save(name="cats", type="s3", path="")
 
 
 def test_side_that_is_taken_away_says_what_stays(bench, save):

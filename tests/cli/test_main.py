@@ -70,7 +70,7 @@ def test_removed_connection_is_gone(run, config):
         (["--source-params", "{"], "--source-params is not JSON"),
         (["--source-params", "[]"], "--source-params is not a JSON object"),
         (["--source-params", '{"regx": "a"}'], "did you mean 'regex'?"),
-        (["--source-params", '{"regex": "("}'], "is not RE2"),
+        (["--source-params", '{"regex": "("}'], "is not valid RE2"),
         (["--target", "s3-completions", "--target-path", "bucket"], "overlap"),
         (["--target-path", "labels"], "need --target"),
     ],

@@ -150,7 +150,7 @@ def test_refused_settings_fail_the_run_and_change_nothing(stage, page, dagster):
     stage.add("reviews", samples.TEXT_CONFIG, source, None, {"prefix": "old"})
     CliContext().instance.add_dynamic_partitions("connections", ["reviews"])
     launch(page, dagster, "reviews", {"regex": "("})
-    page.get_by_text("is not RE2").first.wait_for()
+    page.get_by_text("is not valid RE2").first.wait_for()
 
     assert CliContext().ledger.connection("reviews").source.params.regex == ""
 

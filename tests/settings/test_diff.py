@@ -27,7 +27,7 @@ def test_form_of_type_none_removes_a_side():
 def test_form_of_a_new_connection_is_checked():
     form = {"type": "s3", "path": "bucket", "regex": "("}
 
-    with pytest.raises(InvalidConnectionError, match="is not RE2"):
+    with pytest.raises(InvalidConnectionError, match="is not valid RE2"):
         apply_form("reviews", "source", None, form)
 
 

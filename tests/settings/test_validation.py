@@ -48,7 +48,7 @@ def test_defaults_are_the_documented_ones():
 
 @pytest.mark.parametrize(
     ("cron", "message"),
-    [("6", "is not a cron expression"), ("0 6 31 4 *", "a moment that never comes")],
+    [("6", "is not a cron expression"), ("0 6 31 4 *", "matches no date")],
 )
 def test_cron_that_never_comes_is_refused(cron, message):
     with pytest.raises(InvalidConnectionError, match=message):
@@ -72,15 +72,15 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
     ("given", "message"),
     [
         (source(regx="a"), "There is no source param 'regx' (did you mean 'regex'?)"),
-        (source(regex="("), "The source regex '(' is not RE2"),
-        (source(regex=r"(a)\1"), "is not RE2"),
-        (source(use_blob_urls="yes"), "'use_blob_urls' is true or false, not \"yes\""),
-        (source(prefix=7), "'prefix' is a string, not 7"),
-        ({"type": "azure", "path": "b"}, "The source 'type' is 's3' or 'gcs', not \"azure\""),
-        ({"type": "s3", "path": "s3://b"}, "the bucket's name alone"),
-        ({"type": "s3", "path": ""}, "the bucket's name alone"),
-        (source(on_change="replace"), "'on_change' is 'update', 'new_task' or 'ignore'"),
-        (source(endpoint_url="s3.example.com"), "endpoint_url is a URL"),
+        (source(regex="("), "The source regex '(' is not valid RE2"),
+        (source(regex=r"(a)\1"), "is not valid RE2"),
+        (source(use_blob_urls="yes"), "'use_blob_urls' must be true or false, not \"yes\""),
+        (source(prefix=7), "'prefix' must be a string, not 7"),
+        ({"type": "azure", "path": "b"}, "The source 'type' must be 's3' or 'gcs', not \"azure\""),
+        ({"type": "s3", "path": "s3://b"}, "a bucket's name, as in my-bucket"),
+        ({"type": "s3", "path": ""}, "a bucket's name, as in my-bucket"),
+        (source(on_change="replace"), "'on_change' must be 'update', 'new_task' or 'ignore'"),
+        (source(endpoint_url="s3.example.com"), "endpoint_url must be a URL"),
         (source(role_arn="labels"), "role_arn 'labels' is not a role"),
         (source(external_id="7"), "'external_id' needs role_arn"),
         (
@@ -126,7 +126,7 @@ def test_all_errors_are_reported_at_once():
 def test_overlapping_source_and_target_are_refused(prefix, other):
     (error,) = errors(source(prefix=prefix), target("bucket", prefix=other))
 
-    assert "exports would come back as tasks" in error
+    assert "exported files would become tasks" in error
 
 
 def test_neighbouring_folders_of_one_bucket_do_not_overlap():
