@@ -97,7 +97,9 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
     with connection_ledger.acquire(10) as held:
         held.objects.release(wanted)
     noun = "object" if len(wanted) == 1 else "objects"
-    sentence = f"{len(wanted)} {noun} of {name!r} will be tried again by the next run."
+    sentence = f"The next run will try {len(wanted)} {noun} of {name!r} again."
+    if not wanted:
+        sentence = f"Nothing of {name!r} is in quarantine."
     print_result({"connection": name, "keys": list(wanted)}, sentence, as_json=as_json)
 
 

@@ -191,7 +191,7 @@ def _prepare_home(request: StartRequest) -> None:
         raise HomeError(
             str(home()),
             "there are no connections yet.",
-            hint="Use --init with --source or --target.",
+            hint="Use --init with --source or --target, or use --connections.",
         )
     if not request.init or not names:
         return

@@ -14,7 +14,7 @@ EPILOG = verbatim("""
 Examples:
   ls-pipeline webhooks                              for a Label Studio on this machine
   LS_PIPELINE_WEBHOOK_URL=https://labels.example.com/hooks ls-pipeline webhooks --port 3001
-                                                    behind a proxy that ends TLS
+                                                    behind a proxy that terminates TLS
 
 Each run registers LS_PIPELINE_WEBHOOK_URL in its Label Studio project, with the secret
 LS_PIPELINE_WEBHOOK_SECRET. Set both for Dagster's processes, too. If there is no such secret,

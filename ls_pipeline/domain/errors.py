@@ -82,7 +82,7 @@ class UnknownConnectionError(PipelineError):
 
     def __init__(self, name: str, known: Sequence[str]) -> None:
         names = ", ".join(known) if known else "none yet"
-        super().__init__(f"There is no connection {name!r}; there are: {names}.")
+        super().__init__(f"There is no connection {name!r}. Connections: {names}.")
 
 
 class SettingsMismatchError(PipelineError):
@@ -101,7 +101,7 @@ class NotInQuarantineError(PipelineError):
 
     def __init__(self, connection: str, keys: Sequence[str]) -> None:
         super().__init__(
-            f"Not in quarantine of {connection!r}: {', '.join(map(repr, keys))}.",
+            f"Not in the quarantine of {connection!r}: {', '.join(map(repr, keys))}.",
             hint=f"See ls-pipeline quarantine list {connection}.",
         )
 

@@ -41,7 +41,7 @@ def test_retried_object_is_tried_by_the_next_run_and_its_good_rows_are_not_doubl
     freed = bench.reasons
     bench.load()
 
-    assert "2 objects of 'reviews' will be tried again" in done.stdout
+    assert "try 2 objects of 'reviews' again" in done.stdout
     assert freed == {}
     assert list(bench.tasks) == [("b\n.json", 0), ("b\n.json", 1)]
 
@@ -57,7 +57,7 @@ def test_object_that_is_not_in_quarantine_is_reported(bench):
     done = run("retry", "reviews", "c.json")
 
     assert done.exit_code == 2
-    assert "Not in quarantine of 'reviews': 'c.json'" in done.stderr
+    assert "Not in the quarantine of 'reviews': 'c.json'" in done.stderr
 
 
 def test_empty_quarantine_is_reported(bench):

@@ -307,7 +307,8 @@ def _print_change(change: SettingsChange, revision: int | None) -> None:
     if not change.changes:
         print_lines(f"Connection {name!r} is unchanged at revision {change.base_revision}.")
     elif revision is None:
-        print_lines(f"Connection {name!r} was not stored: this is a dry run.")
+        effect = "change" if change.base_revision else "be added"
+        print_lines(f"Connection {name!r} would {effect}. Nothing was stored: this is a dry run.")
     else:
         print_lines(f"Connection {name!r} was stored as revision {revision}.")
     if change.base_revision:

@@ -113,7 +113,7 @@ def _check_reading(bucket: Bucket, key: str, body: bytes) -> Check:
     except BucketError as error:
         return Check.from_error("target: read", error)
     hint = "Check the proxies between here and the store."
-    return Check("target: read", "failed", "Other bytes were read than were written.", hint)
+    return Check("target: read", "failed", "What was read differs from what was written.", hint)
 
 
 def _check_listing(bucket: Bucket, key: str) -> Check:

@@ -105,7 +105,7 @@ def _check_connection(
         data_keys = yield from check_project(connection_ledger, connection, cli)
     else:
         data_keys = ()
-        yield Check("project", "skipped", "Label Studio failed its own checks.")
+        yield Check("project", "skipped", "The check 'label studio' failed.")
     if source := connection.source:
         key = yield from check_source(source, data_keys, cli)
         if source.params.use_blob_urls:

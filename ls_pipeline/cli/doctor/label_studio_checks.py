@@ -121,7 +121,7 @@ def check_blobs(
     """Open the object of a loaded task as a browser does. ``key`` is tried first."""
     task = _loaded_task(connection_ledger, source.params.filter.folder, key) if app_works else None
     if task is None:
-        message = "No task is loaded yet." if app_works else "Label Studio failed its own checks."
+        message = "No task is loaded yet." if app_works else "The check 'label studio' failed."
         hint = "Run ls-pipeline sync, then ls-pipeline doctor again." if app_works else ""
         yield Check("blobs: open", "skipped", message, hint)
         yield Check("blobs: CORS", "skipped", message, hint)

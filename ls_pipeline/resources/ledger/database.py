@@ -188,7 +188,7 @@ def _secrets(url: str) -> list[str]:
 
 def _advice(error: Exception, url: str) -> str:
     if _is_busy(error):
-        return "Another process kept it for too long: try again, and see which one it is."
+        return "Another process kept it locked for too long. Stop that process, or try again."
     driver_is_missing = isinstance(error, (ImportError, sa.exc.NoSuchModuleError))
     if driver_is_missing and url.startswith("postgres"):
         return (
@@ -196,5 +196,8 @@ def _advice(error: Exception, url: str) -> str:
             "LS_PIPELINE_DATABASE_URL with postgresql+psycopg://."
         )
     if url.startswith("postgresql"):
-        return "See that its server runs, or correct LS_PIPELINE_DATABASE_URL."
-    return "Set LS_PIPELINE_HOME to a folder of yours, or correct LS_PIPELINE_DATABASE_URL."
+        return "Check that its server runs, or correct LS_PIPELINE_DATABASE_URL."
+    return (
+        "Correct its URL (LS_PIPELINE_DATABASE_URL), or set LS_PIPELINE_HOME to a folder that you "
+        "can write to."
+    )

@@ -68,7 +68,7 @@ def test_wrong_password_is_refused_without_showing_it(postgresql_server, hidden)
     url = postgresql_server.url("postgres", "s3cret")
     if not hidden:
         url = url.replace(":s3cret@", "@") + "?password=s3cret"
-    with pytest.raises(LedgerError, match="See that its server runs") as failed:
+    with pytest.raises(LedgerError, match="Check that its server runs") as failed:
         Ledger(url)
 
     assert "password authentication failed" in str(failed.value)
@@ -79,7 +79,7 @@ def test_wrong_password_is_refused_without_showing_it(postgresql_server, hidden)
 def test_server_that_can_not_be_reached_is_a_sentence(postgresql):
     address = postgresql.rpartition("@")[2].partition("/")[0]
     absent = postgresql.replace(address, "127.0.0.1:1")
-    with pytest.raises(LedgerError, match=r"can't be opened .*\. See that its server runs"):
+    with pytest.raises(LedgerError, match=r"can't be opened .*\. Check that its server runs"):
         Ledger(absent)
 
 
@@ -163,7 +163,7 @@ def test_opening_that_waits_too_long_for_another_is_a_sentence(impatient, databa
     with (
         held_by_another(database_url, statement),
         pytest.raises(
-            LedgerError, match=r"can't be opened .*\. Another process kept it for too long"
+            LedgerError, match=r"can't be opened .*\. Another process kept it locked for too long"
         ),
     ):
         Ledger(database_url)

@@ -77,7 +77,7 @@ def test_revision_says_who_and_when(connection_ledger, clock):
 
 
 def test_unknown_connection_names_those_that_exist(ledger, connection_ledger):
-    with pytest.raises(UnknownConnectionError, match="no connection 'x'; there are: c"):
+    with pytest.raises(UnknownConnectionError, match=r"no connection 'x'\. Connections: c"):
         ledger.connection_ledger("x")
 
 
