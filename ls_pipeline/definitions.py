@@ -13,6 +13,7 @@ from ls_pipeline.assets.external import EXTERNAL_ASSETS
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
+from ls_pipeline.domain.errors import InvalidVariableError
 from ls_pipeline.resources.client_cache import TTLCache
 from ls_pipeline.resources.environment import asset_owners, database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
@@ -119,7 +120,11 @@ def defs() -> dg.Definitions:
 
 
 def _integer(variable: str, default: int) -> int:
-    return int(os.environ.get(variable) or default)
+    value = os.environ.get(variable) or default
+    try:
+        return int(value)
+    except ValueError:
+        raise InvalidVariableError(variable, f"is {value!r}, not a whole number.") from None
 
 
 def _with_owners(

@@ -11,6 +11,7 @@ import yaml
 
 from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.definitions import defs
+from ls_pipeline.domain.errors import InvalidVariableError
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,6 +92,13 @@ def test_start_and_the_image_tune_the_garbage_collector(tmp_path):
 
     assert variables["LS_PIPELINE_GC_THRESHOLD"] == "20000"
     assert "LS_PIPELINE_GC_THRESHOLD=20000" in (ROOT / "deploy/Dockerfile").read_text()
+
+
+def test_variable_that_is_no_number_is_named(environment):
+    environment.setenv("LS_PIPELINE_POLL_SECONDS", "soon")
+
+    with pytest.raises(InvalidVariableError, match="LS_PIPELINE_POLL_SECONDS is 'soon'"):
+        defs()
 
 
 def test_owners_are_those_of_the_environment(environment):
