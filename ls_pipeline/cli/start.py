@@ -115,6 +115,8 @@ def start(  # noqa: PLR0913 - one for each flag
     if home:
         os.environ["LS_PIPELINE_HOME"] = home
     bucket = connection_flags.source_path or connection_flags.target_path
+    if has_side and not bucket:
+        raise click.UsageError("--source needs --source-path, and --target needs --target-path.")
     connection = connection_flags.build(name or bucket.replace(".", "-")) if has_side else None
     ports = Ports(port, label_studio_port, webhooks_port)
     try:

@@ -3,9 +3,17 @@
 import types
 
 import pytest
+from click.testing import CliRunner
 
 from ls_pipeline.cli import start
+from ls_pipeline.cli.main import main
 from ls_pipeline.domain.errors import LedgerUnavailableError, PipelineError
+
+
+def test_first_connection_without_a_bucket_is_wrong_usage(environment):
+    done = CliRunner().invoke(main, ["start", "--init", "--source", "s3"])
+
+    assert (done.exit_code, "--source needs --source-path" in done.stderr) == (2, True)
 
 
 def test_ledger_that_fails_for_a_moment_is_reported_once_and_stops_nothing(monkeypatch, capfd):

@@ -69,7 +69,7 @@ def _parsed(file: Path) -> Any:
     try:
         return yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).replace('in "<unicode string>",', "in").split())
         raise ConnectionsFileError(str(file), [f"It can't be read: {reason}."]) from error
 
 
