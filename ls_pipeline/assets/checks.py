@@ -68,15 +68,15 @@ def nothing_quarantined(connection_ledger: ConnectionLedger) -> dg.AssetCheckRes
     count, problem = objects.count_quarantined(), ""
     for first in objects.quarantined(limit=1):
         problem = (
-            f"{count} in quarantine, the first is {first.key!r}: {first.reason} Upload it again, "
-            f"or run `ls-pipeline quarantine list {name}`."
+            f"{count} in quarantine, the first is {first.key!r}: {first.reason} "
+            f"Upload a corrected version, or run `ls-pipeline quarantine list {name}`."
         )
     return _result(QUARANTINE.name, name, problem, "Nothing is in quarantine.", quarantined=count)
 
 
 def passed_task_checks(connection: str) -> list[dg.AssetCheckResult]:
     """Return a passed result for each check of ``tasks``, of a run that listed nothing."""
-    return [_result(spec.name, connection, "", "nothing was listed.") for spec in TASK_CHECKS]
+    return [_result(spec.name, connection, "", "Nothing was listed.") for spec in TASK_CHECKS]
 
 
 ANNOTATIONS_COUNTED = dg.AssetCheckSpec(
@@ -125,7 +125,7 @@ def labels_check_fields(stalled: Mapping[str, str]) -> dict[str, Any]:
     return {
         "passed": not stalled,
         "severity": dg.AssetCheckSeverity.WARN,
-        "description": " ".join(stalled.values()) or "No tasks wait too long for labels.",
+        "description": " ".join(stalled.values()) or "No tasks have waited too long for labels.",
         "metadata": {"connections_without_labels": len(stalled)},
     }
 
@@ -147,7 +147,7 @@ def _stalled(status: ConnectionStatus) -> str:
     if waiting <= 0:
         return ""
     name = connection_ledger.name
-    return f"{name}: {waiting} tasks wait for a label, and none came for {days} days."
+    return f"{name}: {waiting} tasks are waiting, and nothing was labeled for {days} days."
 
 
 DAY = 86_400.0
@@ -181,7 +181,7 @@ TRAINING_DATA_CHECKS = [
 def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
     """Yield a passed result for each check of ``training_data``, of a run without a snapshot."""
     for name in (*_BLOCKING, *_WARNING):
-        yield _result(name, connection, "", "nothing to check.")
+        yield _result(name, connection, "", "There was nothing to check.")
 
 
 def snapshot_checks(

@@ -52,8 +52,8 @@ def convert(
     formats = supported_formats(label_config)
     if name not in formats:
         raise FormatError(
-            f"{name} has no form for the labels of this label config.",
-            hint=f"It can be converted to {', '.join(formats)}.",
+            f"{name} can't represent the labels of this label config.",
+            hint=f"Use one of {', '.join(formats)}.",
         )
     output.mkdir(parents=True, exist_ok=True)
     images = output.absolute() / "images"

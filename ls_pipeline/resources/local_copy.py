@@ -223,7 +223,7 @@ class LocalCopy:
         if file.parent.exists() and not file.parent.resolve().is_relative_to(self.files.resolve()):
             raise LocalCopyError(
                 str(file.parent),
-                "a link leads out of the local copy.",
+                "a symbolic link leads out of the local copy.",
                 hint="Remove it, then run again.",
             )
         return file

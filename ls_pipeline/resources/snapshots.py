@@ -64,7 +64,7 @@ class Snapshots:
             raise SnapshotError(
                 f"There is no snapshot {name!r} in "
                 f"{self.bucket.uri(snapshots_folder(self.prefix))}.",
-                hint="latest.json there names the newest.",
+                hint="latest.json there names the newest snapshot.",
             ) from error
 
     def read(self, name: str, file: File) -> bytes:
@@ -81,7 +81,7 @@ class Snapshots:
             ) from error
         if hashlib.sha256(body).hexdigest() != file.sha256:
             raise SnapshotError(
-                f"{self.bucket.uri(key)} is not what was written.", hint="Use another snapshot."
+                f"{self.bucket.uri(key)} was damaged or replaced.", hint="Use another snapshot."
             )
         return body
 
@@ -103,6 +103,6 @@ class Snapshots:
             return kind.model_validate_json(self.bucket.get(key, version))
         except ValidationError as error:
             raise SnapshotError(
-                f"{self.bucket.uri(key)} is not what was written.",
+                f"{self.bucket.uri(key)} was damaged or replaced.",
                 hint="Restore it, or remove it.",
             ) from error

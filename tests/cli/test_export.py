@@ -59,7 +59,7 @@ def test_failure_leaves_nothing_behind(folder, tmp_path):  # noqa: F811
     done = run(folder, "--format", "COCO", "--output", tmp_path / "out")
 
     assert done.exit_code == 1
-    assert "COCO has no form for the labels of this label config" in done.stderr
+    assert "COCO can't represent the labels of this label config" in done.stderr
     assert not list(tmp_path.glob("out*"))
 
 

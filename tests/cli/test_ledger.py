@@ -53,7 +53,7 @@ def test_ledger_from_before_the_first_release_is_refused_in_a_sentence(environme
     assert (
         f"is from before the first release of ls-pipeline (its schema is {number}," in done.stderr
     )
-    assert "Move it away and start a new one" in done.stderr
+    assert "Move it away and add the connections again" in done.stderr
 
 
 def test_ledger_of_a_newer_version_is_refused_in_a_sentence(environment):

@@ -149,7 +149,7 @@ def test_spans_become_conll(tmp_path):
 
 
 def test_unsuitable_format_error_lists_the_suitable_formats(tmp_path):
-    with pytest.raises(FormatError, match=r"COCO has no form .* CONLL2003"):
+    with pytest.raises(FormatError, match=r"COCO can't represent .* CONLL2003"):
         convert([], SPANS, "COCO", tmp_path)
 
     assert "CONLL2003" in supported_formats(SPANS)

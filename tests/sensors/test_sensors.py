@@ -452,7 +452,7 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
         [True],
     ]
     assert late.asset_events[0].description == (
-        "reviews: 1 tasks wait for a label, and none came for 8 days."
+        "reviews: 1 tasks are waiting, and nothing was labeled for 8 days."
     )
 
 

@@ -47,9 +47,13 @@ class GCSBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
     Credentials are Application Default Credentials; with STORAGE_EMULATOR_HOST set, none.
     """
 
-    project: str = Field(default="", description="Empty: GOOGLE_CLOUD_PROJECT, else ADC's.")
+    project: str = Field(
+        default="", description="Empty: GOOGLE_CLOUD_PROJECT, else the credentials' own."
+    )
 
-    retry_seconds: float = Field(default=30.0, ge=0, description="Time for tries of a request.")
+    retry_seconds: float = Field(
+        default=30.0, ge=0, description="For how long a request is retried."
+    )
 
     def open(self, name: str) -> Bucket:
         """Return a bucket, without a request to it. Raises ``BucketAccessError``."""

@@ -211,8 +211,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         result: dict[str, Any] = self.api.content(answer)
         if "task_ids" not in result:
             raise LabelStudioError(
-                f"Label Studio at {self.base_url} took {len(tasks)} tasks without returning their "
-                "ids, as its Enterprise edition does. Only the Community edition is supported."
+                f"Label Studio at {self.base_url} imported {len(tasks)} tasks without returning "
+                "their ids, as the Enterprise edition does. Only the Community edition is "
+                "supported."
             )
         return result
 
@@ -259,7 +260,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         except ValueError:
             raise LabelStudioError(
                 f"Label Studio at {self.base_url} does not send its time (no Date header).",
-                hint="Have each proxy in between pass the header on.",
+                hint="Let each proxy in between pass the header on.",
             ) from None
         return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 

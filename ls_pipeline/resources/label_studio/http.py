@@ -62,7 +62,7 @@ class LabelStudioAPI:
             raise LabelStudioUnavailableError(
                 f"Label Studio at {self.base_url} answered {answer.status_code} to {method} "
                 f"/{path}: {detail(answer)}",
-                hint="See its log.",
+                hint="See Label Studio's log.",
             )
         return answer
 

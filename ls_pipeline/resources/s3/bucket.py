@@ -62,11 +62,13 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
     configuration files, then the machine's role.
     """
 
-    region_name: str = Field(default="", description="Empty: AWS_DEFAULT_REGION and so on.")
+    region_name: str = Field(
+        default="", description="Empty: AWS_DEFAULT_REGION, else AWS's own configuration."
+    )
     endpoint_url: str = Field(default="", description="Empty: AWS_ENDPOINT_URL, else Amazon's.")
     profile_name: str = Field(default="", description="Empty: AWS_PROFILE, else the default one.")
 
-    max_attempts: int = Field(default=5, ge=1, description="Tries of each request.")
+    max_attempts: int = Field(default=5, ge=1, description="How often a request is tried.")
 
     _transports: OncePerKey[S3Options, FastListTransport] = PrivateAttr(
         default_factory=OncePerKey[S3Options, FastListTransport]

@@ -34,7 +34,9 @@ _OTHER_REGION = Failure(
     "Set region_name or AWS_DEFAULT_REGION to {region}.",
 )
 _ARCHIVED = Failure(
-    Meaning.REFUSED, "the object is archived ({reason})", "Restore it, then retry it."
+    Meaning.REFUSED,
+    "the object is archived ({reason})",
+    "Restore it, then run ls-pipeline quarantine retry.",
 )
 _KEY_REFUSED = Failure(
     Meaning.REFUSED,
