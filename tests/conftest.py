@@ -238,7 +238,7 @@ def personal_access_token(label_studio_server):
 
 
 @pytest.fixture
-def world(environment, s3_server, gcs_server, label_studio_server, signing):
+def live_environment(environment, s3_server, gcs_server, label_studio_server, signing):
     """Point every client at the real servers; return monkeypatch."""
     for name, value in signing.items():
         environment.setenv(name, value)

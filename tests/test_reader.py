@@ -174,7 +174,7 @@ def gcs(name):
 
 @pytest.mark.server
 @pytest.mark.parametrize("make", [s3, gcs])
-def test_bucket_is_read_once_and_then_from_the_cache(world, labeled, tmp_path, make):
+def test_bucket_is_read_once_and_then_from_the_cache(live_environment, labeled, tmp_path, make):
     bucket = make(f"reading-{make.__name__}")
     for key, body in labeled.target.objects.items():
         bucket.put(key, body, "application/octet-stream")
@@ -191,7 +191,7 @@ def test_bucket_is_read_once_and_then_from_the_cache(world, labeled, tmp_path, m
 
 
 @pytest.mark.server
-def test_absent_bucket_is_an_error(world):
+def test_absent_bucket_is_an_error(live_environment):
     with pytest.raises(BucketNotFoundError, match="absent-bucket"):
         open_snapshot("s3://absent-bucket/labels")
 

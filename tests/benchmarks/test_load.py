@@ -27,10 +27,10 @@ IDLE_TICK_BYTES = 3000
 
 
 @pytest.fixture
-def deployment(world, s3_server):
+def deployment(live_environment, s3_server):
     """Fill a home; return its ledger and the URL of the source buckets."""
-    world.setenv("DAGSTER_HOME", str(home() / "dagster"))
-    world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
+    live_environment.setenv("DAGSTER_HOME", str(home() / "dagster"))
+    live_environment.setenv("LS_PIPELINE_POLL_SECONDS", "2")
     create_dagster_home()
     with source_buckets(SHAPE, latency=0.01) as url:
         ledger = Ledger(database_url())

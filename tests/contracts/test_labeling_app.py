@@ -71,7 +71,7 @@ def app(request):
 
 
 @pytest.fixture
-def app_on_sqlite(world, label_studio_server):
+def app_on_sqlite(live_environment, label_studio_server):
     home = label_studio_server.environment["LABEL_STUDIO_BASE_DATA_DIR"]
     return RealApp(database=f"{home}/label_studio.sqlite3")
 
@@ -357,16 +357,16 @@ def test_server_info_has_version_token_and_user(app):
 
 
 @pytest.mark.server
-def test_wrong_api_key_names_the_variable(world):
-    world.setenv("LABEL_STUDIO_API_KEY", "wrong-token")
+def test_wrong_api_key_names_the_variable(live_environment):
+    live_environment.setenv("LABEL_STUDIO_API_KEY", "wrong-token")
 
     with pytest.raises(LabelStudioAccessError, match="refuses LABEL_STUDIO_API_KEY"):
         LabelStudio().project(1)
 
 
 @pytest.mark.server
-def test_personal_access_token_is_accepted(world, personal_access_token):
-    world.setenv("LABEL_STUDIO_API_KEY", personal_access_token)
+def test_personal_access_token_is_accepted(live_environment, personal_access_token):
+    live_environment.setenv("LABEL_STUDIO_API_KEY", personal_access_token)
 
     assert RealApp().now()
 
@@ -386,15 +386,15 @@ def test_unreachable_server_names_the_variable(environment):
 
 
 @pytest.mark.server
-def test_server_that_is_not_label_studio_is_an_error(world, s3_server):
-    world.setenv("LABEL_STUDIO_URL", s3_server.url)
+def test_server_that_is_not_label_studio_is_an_error(live_environment, s3_server):
+    live_environment.setenv("LABEL_STUDIO_URL", s3_server.url)
 
     with pytest.raises(LabelStudioError):
         LabelStudio().project(1)
 
 
 @pytest.mark.server
-def test_project_is_found_on_a_later_page(world, monkeypatch):
+def test_project_is_found_on_a_later_page(live_environment, monkeypatch):
     monkeypatch.setattr(label_studio, "PROJECTS_PAGE", 2)
     app, title = RealApp(), f"Many {os.getpid()}"
     ids = [app.find_or_create_project(f"{title}{number}", CONFIG).id for number in range(5)]
@@ -512,7 +512,7 @@ def test_every_httpx_exception_becomes_a_pipeline_error(failing_app, call):
 
 
 @pytest.mark.server
-def test_older_of_two_projects_with_one_title_counts(world):
+def test_older_of_two_projects_with_one_title_counts(live_environment):
     app, title = RealApp(), f"Twice {os.getpid()} and with a title as long as allowed"[:50]
     first = app.find_or_create_project(title, CONFIG)
     oldest = app._create_project(title, {"label_config": CONFIG})
@@ -524,7 +524,7 @@ def test_older_of_two_projects_with_one_title_counts(world):
 
 
 @pytest.mark.server
-def test_project_like_another_has_its_labeling_settings(world):
+def test_project_like_another_has_its_labeling_settings(live_environment):
     app = RealApp()
     project = app.find_or_create_project("Set up by hand", CONFIG)
     by_hand = {"expert_instruction": "Look twice.", "maximum_annotations": 3, "color": "#123456"}
@@ -558,7 +558,7 @@ def test_task_parts_survive_an_import_retried_by_label_studio(app_on_sqlite, mon
 
 
 @pytest.mark.server
-def test_task_that_crashes_label_studio_is_not_an_outage(world):
+def test_task_that_crashes_label_studio_is_not_an_outage(live_environment):
     app = RealApp()
     project = app.find_or_create_project("Crashes", CONFIG)
 
@@ -569,7 +569,7 @@ def test_task_that_crashes_label_studio_is_not_an_outage(world):
 
 
 @pytest.mark.server
-def test_bucket_unreachable_for_label_studio_is_an_error(world):
+def test_bucket_unreachable_for_label_studio_is_an_error(live_environment):
     app = RealApp()
     project = app.find_or_create_project("No bucket", CONFIG)
 
@@ -578,7 +578,7 @@ def test_bucket_unreachable_for_label_studio_is_an_error(world):
 
 
 @pytest.fixture
-def storage_app(world):
+def storage_app(live_environment):
     """Return an app and a project without storages; there is a bucket ``storages``."""
     import boto3
 
@@ -712,7 +712,7 @@ def test_webhook_is_known_by_project_address_and_secret(app, project, receiver):
 
 
 @pytest.mark.server
-def test_outdated_webhook_is_corrected(world, receiver):
+def test_outdated_webhook_is_corrected(live_environment, receiver):
     app = RealApp()
     project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
     (task_id,) = app.import_tasks(project.id, [body()])
@@ -729,7 +729,7 @@ def test_outdated_webhook_is_corrected(world, receiver):
 
 
 @pytest.mark.server
-def test_refused_webhook_address_is_an_error_with_advice(world):
+def test_refused_webhook_address_is_an_error_with_advice(live_environment):
     app = RealApp()
     project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
 

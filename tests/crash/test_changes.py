@@ -15,7 +15,7 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(params=["s3", "gcs"])
-def scene(world, request):
+def scene(live_environment, request):
     return Scene(run_in_process, request.param, on_delete="keep")
 
 
@@ -69,7 +69,7 @@ def test_smaller_key_that_comes_later_is_seen(scene):
     assert loaded(scene) == {("a.json", 0): "a", ("b.json", 0): "b"}
 
 
-def test_multipart_upload_that_ends_late_is_seen(world):
+def test_multipart_upload_that_ends_late_is_seen(live_environment):
     import boto3
 
     scene, client = Scene(run_in_process, "s3"), boto3.client("s3")
@@ -93,14 +93,14 @@ def old(handler, forward):
     handler.answer(status, headers, re.sub(rb"<LastModified>[^<]*</LastModified>", date, body))
 
 
-def test_object_with_a_date_of_long_ago_is_seen(world, between):  # noqa: F811
+def test_object_with_a_date_of_long_ago_is_seen(live_environment, between):  # noqa: F811
     scene = Scene(run_in_process, "s3")
     scene.put("b.json", "b")
     loaded(scene)
     scene.put("a.json", "a")
     scene.put("b.json", "changed")
     server = between(os.environ["AWS_ENDPOINT_URL"])
-    world.setenv("AWS_ENDPOINT_URL", server.url)
+    live_environment.setenv("AWS_ENDPOINT_URL", server.url)
     with server.spoiling([r"GET /[^/]*-in\?"], old, times=100):
         assert loaded(scene) == {("a.json", 0): "a", ("b.json", 0): "changed"}
         assert server.spoiled
@@ -137,14 +137,14 @@ def forbidden(handler, _answer, _pages):
 
 
 @pytest.mark.parametrize("spoil", [delivered_twice, half, forbidden])
-def test_listing_that_fails_halfway_changes_nothing(world, between, spoil):  # noqa: F811
+def test_listing_that_fails_halfway_changes_nothing(live_environment, between, spoil):  # noqa: F811
     scene = Scene(run_in_process, "s3")  # with on_delete: delete
     for key in "abcdefg":
         scene.put(f"{key}.json", key)
     everything = loaded(scene)
     scene.put("c.json", "changed")
     server = between(os.environ["AWS_ENDPOINT_URL"])
-    with world.context() as through:
+    with live_environment.context() as through:
         through.setenv("AWS_ENDPOINT_URL", server.url)
         # The first request of a run only asks whether it may list.
         listing = Listing(spoil, page=3)

@@ -24,14 +24,14 @@ RUNS_AT_MOST = 4
 
 
 @pytest.fixture
-def relay(world, postgresql):
+def relay(live_environment, postgresql):
     """Put a relay before the database of the ledger."""
     url = sa.make_url(postgresql)
     with Relay((url.host, url.port)) as relay:
         thread = threading.Thread(target=relay.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         through = url.set(port=relay.port).render_as_string(hide_password=False)
-        world.setenv("LS_PIPELINE_DATABASE_URL", through)
+        live_environment.setenv("LS_PIPELINE_DATABASE_URL", through)
         yield relay
         relay.shutdown()
         thread.join()

@@ -84,12 +84,12 @@ SPOILS = [
 
 @pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
 def test_label_studio_that_fails_at_every_kind_of_call_loses_and_doubles_nothing(
-    world, between, impatient, spoil
+    live_environment, between, impatient, spoil
 ):
     server = between(os.environ["LABEL_STUDIO_URL"])
     scene = Scene(run_in_process, "s3")
     scene.change()
-    with world.context() as through:
+    with live_environment.context() as through:
         through.setenv("LABEL_STUDIO_URL", server.url)
         with server.spoiling(LABEL_STUDIO_CALLS, spoil):
             run_until_well(scene)
@@ -118,12 +118,12 @@ S3_SPOILS = [
 
 @pytest.mark.parametrize("spoil", S3_SPOILS, ids=lambda spoil: spoil.__name__)
 def test_s3_that_fails_at_every_kind_of_call_loses_and_doubles_nothing(
-    world, between, impatient, spoil
+    live_environment, between, impatient, spoil
 ):
     server = between(os.environ["AWS_ENDPOINT_URL"])
     scene = Scene(run_in_process, "s3")
     scene.change()
-    with world.context() as through:
+    with live_environment.context() as through:
         through.setenv("AWS_ENDPOINT_URL", server.url)
         with server.spoiling(S3_CALLS, spoil, times=3):
             run_until_well(scene)
@@ -149,12 +149,12 @@ GCS_SPOILS = [
 
 @pytest.mark.parametrize("spoil", GCS_SPOILS, ids=lambda spoil: spoil.__name__)
 def test_gcs_that_fails_at_every_kind_of_call_loses_and_doubles_nothing(
-    world, between, impatient, spoil
+    live_environment, between, impatient, spoil
 ):
     server = between(os.environ["STORAGE_EMULATOR_HOST"])
     scene = Scene(run_in_process, "gcs")
     scene.change()
-    with world.context() as through:
+    with live_environment.context() as through:
         through.setenv("STORAGE_EMULATOR_HOST", server.url)
         with server.spoiling(GCS_CALLS, spoil):
             run_until_well(scene)

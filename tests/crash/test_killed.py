@@ -25,10 +25,10 @@ pytestmark = pytest.mark.server
     ],
 )
 def test_process_killed_at_any_step_and_run_again_ends_as_if_never_killed(
-    request, world, victim, kills, prepare, expected, cloud, params, database
+    request, live_environment, victim, kills, prepare, expected, cloud, params, database
 ):
     if database == "postgresql":
-        world.setenv("LS_PIPELINE_DATABASE_URL", request.getfixturevalue(database))
+        live_environment.setenv("LS_PIPELINE_DATABASE_URL", request.getfixturevalue(database))
 
     def run_connection(name):
         return victim.run(name)["error"]

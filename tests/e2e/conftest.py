@@ -127,7 +127,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(world, tmp_path):
+def stage(live_environment, tmp_path):
     return Stage(tmp_path)
 
 

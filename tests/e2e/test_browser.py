@@ -111,10 +111,10 @@ def add_partition(page, dagster, name):
 
 
 @pytest.fixture
-def dagster(stage, world):
+def dagster(stage, live_environment):
     """Run Dagster with its sensors, on a home of its own."""
-    world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
-    world.setenv("DAGSTER_HOME", str(stage.folder / "dagster"))
+    live_environment.setenv("LS_PIPELINE_POLL_SECONDS", "2")
+    live_environment.setenv("DAGSTER_HOME", str(stage.folder / "dagster"))
     create_dagster_home()
     server = dagster_server(stage.folder / "logs", dict(os.environ))
     with running([server]):

@@ -110,7 +110,7 @@ def test_celery_workers_get_the_code_servers_environment():
 
 
 @pytest.fixture
-def deployment(stage, world, postgresql_server, tmp_path):
+def deployment(stage, live_environment, postgresql_server, tmp_path):
     """Run our services as the compose file defines them, on databases of their own."""
     home = tmp_path / "dagster"
     home.mkdir()
@@ -138,7 +138,7 @@ def deployment(stage, world, postgresql_server, tmp_path):
         "DO_NOT_TRACK": "1",
     }
     environment = {**os.environ, **environment, "LABEL_STUDIO_URL": os.environ["LABEL_STUDIO_URL"]}
-    world.setenv("LS_PIPELINE_DATABASE_URL", environment["LS_PIPELINE_DATABASE_URL"])
+    live_environment.setenv("LS_PIPELINE_DATABASE_URL", environment["LS_PIPELINE_DATABASE_URL"])
     daemon = replace(service("daemon", tmp_path, home), is_up=lambda _: True)
     webserver = replace(
         service("webserver", tmp_path, home), is_up=daemons_are_healthy, patience=180

@@ -80,11 +80,11 @@ def test_missing_buckets_fail_and_stop_no_other_connection(stage):
     assert set(states(report["connections"]["reviews"]["checks"]).values()) == {"ok"}
 
 
-def test_wrong_token_fails_and_buckets_are_still_checked(stage, world):
+def test_wrong_token_fails_and_buckets_are_still_checked(stage, live_environment):
     source, target = stage.s3("in"), stage.s3("out")
     put(source, samples.texts(1))
     stage.add("reviews", samples.TEXT_CONFIG, source, target)
-    world.setenv("LABEL_STUDIO_API_KEY", "wrong-token")
+    live_environment.setenv("LABEL_STUDIO_API_KEY", "wrong-token")
     result = stage.run("doctor", "--json", code=1)
     report = json.loads(result.stdout)
 
@@ -149,9 +149,11 @@ def test_missing_bucket_notifications_are_a_warning(stage):
     assert find_check(after, "reviews", "notifications")["state"] == "ok"
 
 
-def test_personal_and_legacy_tokens_are_distinguished(stage, world, personal_access_token):
+def test_personal_and_legacy_tokens_are_distinguished(
+    stage, live_environment, personal_access_token
+):
     legacy = doctor(stage)
-    world.setenv("LABEL_STUDIO_API_KEY", personal_access_token)
+    live_environment.setenv("LABEL_STUDIO_API_KEY", personal_access_token)
     personal = doctor(stage)
 
     assert "legacy token" in json.dumps(legacy["general"])

@@ -25,14 +25,14 @@ CANARY = "canary5f3a"
 
 
 @pytest.fixture
-def canaries(world, tmp_path, postgresql):
+def canaries(live_environment, tmp_path, postgresql):
     """Set every credential to a text that only this test uses; return the texts to search for."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        world.setenv(name, f"{CANARY}-{name}")
-    world.setenv("LS_PIPELINE_DATABASE_URL", postgresql)
-    world.setenv("LS_PIPELINE_WEBHOOK_URL", f"http://{WEBHOOKS_HOST}:9")
-    world.setenv("LS_PIPELINE_WEBHOOK_SECRET", f"{CANARY}-webhook")
-    world.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+        live_environment.setenv(name, f"{CANARY}-{name}")
+    live_environment.setenv("LS_PIPELINE_DATABASE_URL", postgresql)
+    live_environment.setenv("LS_PIPELINE_WEBHOOK_URL", f"http://{WEBHOOKS_HOST}:9")
+    live_environment.setenv("LS_PIPELINE_WEBHOOK_SECRET", f"{CANARY}-webhook")
+    live_environment.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     (tmp_path / "dagster").mkdir()
     key = json.loads(Path(os.environ["LABEL_STUDIO_GOOGLE_CREDENTIALS"]).read_text())
     key_line = key["private_key"].splitlines()[5]
@@ -51,7 +51,7 @@ def dagster(select, partition, folder):
     return process.stdout + process.stderr
 
 
-def test_no_secret_appears_in_any_output_or_file(stage, canaries, world, tmp_path):
+def test_no_secret_appears_in_any_output_or_file(stage, canaries, live_environment, tmp_path):
     outputs, stage.run = [], stage.run_program
     source, target, other = stage.s3("in"), stage.s3("out"), stage.gcs("in")
     for key, body in samples.texts(1):
@@ -83,10 +83,10 @@ def test_no_secret_appears_in_any_output_or_file(stage, canaries, world, tmp_pat
             "LS_PIPELINE_DATABASE_URL": f"postgresql://u:{CANARY}@127.0.0.1:1/db",
         }
         for name, value in broken.items():
-            with world.context() as context:
+            with live_environment.context() as context:
                 context.setenv(name, value)
                 outputs.append(str(stage.run("sync", code=1)))
-        with world.context() as context:
+        with live_environment.context() as context:
             for name in ("AWS_ENDPOINT_URL", "STORAGE_EMULATOR_HOST"):
                 context.setenv(name, server.url)
             outputs.append(str(stage.run("doctor", code=None)))

@@ -40,13 +40,13 @@ def run(command):
 
 
 @pytest.fixture
-def folder(world, tmp_path):
+def folder(live_environment, tmp_path):
     """Return a working folder without a home, whose path is too long for a socket."""
     deep = tmp_path / "projects" / "of a group with a long name" / "labels for a good cause"
     deep.mkdir(parents=True)
-    world.chdir(deep)
-    world.delenv("LS_PIPELINE_HOME")
-    world.setenv("LS_PIPELINE_POLL_SECONDS", "2")
+    live_environment.chdir(deep)
+    live_environment.delenv("LS_PIPELINE_HOME")
+    live_environment.setenv("LS_PIPELINE_POLL_SECONDS", "2")
     return deep
 
 
@@ -214,7 +214,7 @@ def queue(buckets):
 
 
 @contextmanager
-def webhooks(world):
+def webhooks(live_environment):
     """Run the webhook receiver at an address that Label Studio may call; yield its URL."""
     port = choose_port(None, 3001, WEBHOOKS_HOST)
     url = f"http://{WEBHOOKS_HOST}:{port}"
@@ -232,16 +232,18 @@ def can_listen(port):
     return choose_port(None, port, WEBHOOKS_HOST) == port
 
 
-def test_changes_and_labels_arrive_without_polling(folder, buckets, project, queue, world):
+def test_changes_and_labels_arrive_without_polling(
+    folder, buckets, project, queue, live_environment
+):
     bucket, app = buckets["s3"], LabelStudio()
-    world.setenv("LS_PIPELINE_POLL_SECONDS", "3600")
+    live_environment.setenv("LS_PIPELINE_POLL_SECONDS", "3600")
     (folder / "config.xml").write_text(samples.TEXT_CONFIG)
     source = json.dumps({"prefix": "in", "notifications": queue})
     words = f"--source-params '{source}' --label-config config.xml --target s3-completions"
     words += f""" --target-path {BUCKET} --target-params '{{"prefix": "out"}}'"""
     bucket.put("in/first.json", b'{"text": "at the start"}', "application/json")
-    with webhooks(world) as url:
-        world.setenv("LS_PIPELINE_WEBHOOK_URL", url)
+    with webhooks(live_environment) as url:
+        live_environment.setenv("LS_PIPELINE_WEBHOOK_URL", url)
         with started(f"{S3} {words}", folder) as log:
             wait_for(lambda: "1 loaded as tasks" in log.read_text())
             bucket.put("in/later.json", json.dumps(TYPED_BY_HAND).encode(), "application/json")
@@ -254,8 +256,8 @@ def test_changes_and_labels_arrive_without_polling(folder, buckets, project, que
     assert json.loads(bucket.get(f"out/{task_id}.json"))["data"] == TYPED_BY_HAND
 
 
-def test_start_fails_early_if_label_studio_is_down(folder, world):
-    world.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+def test_start_fails_early_if_label_studio_is_down(folder, live_environment):
+    live_environment.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     result = run(S3)
 
     assert result.returncode == 1
@@ -263,9 +265,9 @@ def test_start_fails_early_if_label_studio_is_down(folder, world):
     assert "Traceback" not in result.stderr
 
 
-def test_start_runs_its_own_label_studio_without_an_address(folder, buckets, world):
+def test_start_runs_its_own_label_studio_without_an_address(folder, buckets, live_environment):
     for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
-        world.delenv(name)
+        live_environment.delenv(name)
     buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
     with started(S3, folder) as log:
         wait_for(lambda: "1 loaded as tasks" in log.read_text())

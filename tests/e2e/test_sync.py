@@ -111,7 +111,7 @@ def test_connections_sharing_a_project_count_separately(stage):
     }
 
 
-def test_local_copies_of_both_sides_equal_the_buckets(stage, world):
+def test_local_copies_of_both_sides_equal_the_buckets(stage, live_environment):
     source, target = stage.gcs("in"), stage.s3("out")
     put(source, [*samples.texts(2), ("//Odd Name.json", b'{"text": "The lamp made my day."}')])
     both = {"create_local_copy": True}, {"create_local_copy": True, "prefix": "labels"}
@@ -130,7 +130,7 @@ def test_local_copies_of_both_sides_equal_the_buckets(stage, world):
             assert (copies / side / file).read_bytes() == bucket.get(key)
 
 
-def test_target_without_a_source_exports_its_project(stage, world):
+def test_target_without_a_source_exports_its_project(stage, live_environment):
     source, target = stage.s3("in"), stage.s3("out")
     put(source, samples.texts(2))
     stage.add("filled", samples.TEXT_CONFIG, source, None)
@@ -138,13 +138,13 @@ def test_target_without_a_source_exports_its_project(stage, world):
     stage.label_all("filled")
     stage.run("connections", "remove", "filled")
     stage.add("filled", samples.TEXT_CONFIG, None, target)
-    world.setenv("LS_PIPELINE_HOME", str(stage.folder / "another"))
+    live_environment.setenv("LS_PIPELINE_HOME", str(stage.folder / "another"))
     stage.add("filled", samples.TEXT_CONFIG, None, target)
 
     assert stage.sync()["filled"]["json_files"] == 2
 
 
-def test_failing_connection_says_why_and_stops_no_other(stage, world):
+def test_failing_connection_says_why_and_stops_no_other(stage, live_environment):
     source, target = stage.s3("in"), stage.s3("out")
     put(source, samples.texts(1))
     stage.add("good", samples.TEXT_CONFIG, source, target)
@@ -156,10 +156,10 @@ def test_failing_connection_says_why_and_stops_no_other(stage, world):
     assert (reports["bad"]["objects"], reports["good"]["tasks"]) == (None, 1)
 
 
-def test_refused_api_key_is_reported_without_a_traceback(stage, world):
+def test_refused_api_key_is_reported_without_a_traceback(stage, live_environment):
     source = stage.s3("in")
     stage.add("cats", samples.TEXT_CONFIG, source, None)
-    world.setenv("LABEL_STUDIO_API_KEY", "wrong")
+    live_environment.setenv("LABEL_STUDIO_API_KEY", "wrong")
     failed = stage.run("sync", code=1)
 
     assert "refuses LABEL_STUDIO_API_KEY" in failed.stderr

@@ -45,8 +45,8 @@ main(["sync", sys.argv[1], "--json"])
 
 
 @pytest.fixture
-def stage(world, tmp_path, database_url):
-    world.setenv("LS_PIPELINE_DATABASE_URL", database_url)
+def stage(live_environment, tmp_path, database_url):
+    live_environment.setenv("LS_PIPELINE_DATABASE_URL", database_url)
     stage = Stage(tmp_path)
     source = stage.s3("in")
     with ThreadPoolExecutor(8) as writers:

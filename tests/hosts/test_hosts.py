@@ -65,10 +65,10 @@ def cluster(request, outside, tmp_path_factory):
 
 
 @pytest.fixture
-def instance(cluster, world, tmp_path):
+def instance(cluster, live_environment, tmp_path):
     """Return Dagster's instance, and point this process's clients at the hosts' servers."""
     for name, value in cluster.environment.items():
-        world.setenv(name, value)
+        live_environment.setenv(name, value)
     with dg.DagsterInstance.from_config(str(cluster.folder / "code")) as instance:
         yield instance
     cluster.wake()
