@@ -14,6 +14,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from typing import IO, TYPE_CHECKING, Any
 
 from ls_pipeline.domain.diff import Change, Difference, KnownObject, State, diff
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
+
+    _Entry = dict[str, Any]
 
 READERS = 8
 """Objects fetched in parallel."""
@@ -89,16 +92,17 @@ class LocalCopy:
         with self._disk():
             self._begin()
             with self._new.open("w", encoding="utf-8") as index:
-                for line in self._new_lines(bucket, listed, result):
-                    index.write(json.dumps(line.entry) + "\n")
+                for entry, part in self._new_entries(bucket, listed, result):
+                    index.write(json.dumps(entry) + "\n")
                     index.flush()
-                    line.finish()
+                    if part:
+                        self._move(part, entry["key"])
                     on_progress(result.fetched + result.kept)
                 os.fsync(index.fileno())
             self._new.replace(self._index)
         return result
 
-    def entries(self) -> Iterator[dict[str, Any]]:
+    def entries(self) -> Iterator[_Entry]:
         """Return the index: ``key``, ``version``, ``size`` in bytes, and ``file`` below root."""
         return _entries(self._index)
 
@@ -116,12 +120,12 @@ class LocalCopy:
         merged = self.root / "index.jsonl.merged"
         last = ""
         with merged.open("w", encoding="utf-8") as index:
-            for entry, is_last in _with_last(_entries(self._new)):
-                if is_last:
-                    self._file(entry["key"]).unlink(missing_ok=True)
-                else:
+            for entry, following in pairwise(chain(_entries(self._new), [{}])):
+                if following:
                     index.write(json.dumps(entry) + "\n")
                     last = entry["key"]
+                else:  # its file may be another version's
+                    self._file(entry["key"]).unlink(missing_ok=True)
             for entry in self.entries():
                 if entry["key"] > last:
                     index.write(json.dumps(entry) + "\n")
@@ -132,10 +136,10 @@ class LocalCopy:
 
     # -- object by object ---------------------------------------------------------------------
 
-    def _new_lines(
+    def _new_entries(
         self, bucket: Bucket, listed: Iterable[StoredObject], result: CopyResult
-    ) -> Iterator[_Line]:
-        """Yield the lines of the new index, in order, each when its file is ready."""
+    ) -> Iterator[tuple[_Entry, Path | None]]:
+        """Yield the entries of the new index, in order, each with its file if that is new."""
         known = (
             KnownObject(entry["key"], entry["version"], entry["size"], State.LOADED)
             for entry in self.entries()
@@ -144,10 +148,10 @@ class LocalCopy:
         waiting: deque[tuple[Difference, Future[Path] | None]] = deque()
         try:
             for number, difference in enumerate(diff(known, listed, Filter())):
-                fetched = None
-                if self._is_wanted(difference):
+                fetched, stored = None, difference.listed
+                if stored and not (self._has(stored) and difference.change is Change.UNCHANGED):
                     part = self._partial / str(number)
-                    fetched = readers.submit(self._fetch, bucket, difference, part)
+                    fetched = readers.submit(self._fetch, bucket, stored, part)
                 waiting.append((difference, fetched))
                 if len(waiting) > AHEAD:
                     yield from self._apply(*waiting.popleft(), result)
@@ -156,16 +160,7 @@ class LocalCopy:
         finally:
             readers.shutdown(cancel_futures=True)
 
-    def _is_wanted(self, difference: Difference) -> bool:
-        if difference.listed is None:
-            return False
-        is_complete = self._has(difference.key, difference.listed.size)
-        return difference.change is not Change.UNCHANGED or not is_complete
-
-    def _fetch(self, bucket: Bucket, difference: Difference, part: Path) -> Path:
-        stored = difference.listed
-        if stored is None:
-            raise ValueError(difference.key)
+    def _fetch(self, bucket: Bucket, stored: StoredObject, part: Path) -> Path:
         with self._disk(), part.open("wb") as file:
             bucket.download(stored, _Sink(file, self._disk))  # type: ignore[arg-type]
             file.flush()
@@ -181,7 +176,7 @@ class LocalCopy:
 
     def _apply(
         self, difference: Difference, fetched: Future[Path] | None, result: CopyResult
-    ) -> Iterator[_Line]:
+    ) -> Iterator[tuple[_Entry, Path | None]]:
         stored, known = difference.listed, difference.known
         if stored is None:
             self._remove(difference.key)
@@ -189,7 +184,7 @@ class LocalCopy:
             return
         if fetched is None:
             result.kept += 1
-            yield _Line(_entry(stored.key, stored.version, stored.size))
+            yield _entry(stored), None
             return
         try:
             part = fetched.result()
@@ -207,13 +202,12 @@ class LocalCopy:
         else:
             result.fetched += 1
             result.bytes += stored.size
-            entry = _entry(stored.key, stored.version, stored.size)
-            yield _Line(entry, lambda: self._move(part, stored.key))
+            yield _entry(stored), part
 
-    def _keep(self, known: KnownObject | None) -> Iterator[_Line]:
-        """Yield the old line if its file is still there."""
-        if known and self._has(known.key, known.size):
-            yield _Line(_entry(known.key, known.version, known.size))
+    def _keep(self, known: KnownObject | None) -> Iterator[tuple[_Entry, Path | None]]:
+        """Yield the old entry if its file is still there."""
+        if known and self._has(known):
+            yield _entry(known), None
 
     # -- files ----------------------------------------------------------------------------
 
@@ -228,9 +222,9 @@ class LocalCopy:
             )
         return file
 
-    def _has(self, key: str, size: int) -> bool:
-        file = self._file(key)
-        return file.is_file() and not file.is_symlink() and file.stat().st_size == size
+    def _has(self, item: StoredObject | KnownObject) -> bool:
+        file = self._file(item.key)
+        return file.is_file() and not file.is_symlink() and file.stat().st_size == item.size
 
     def _move(self, part: Path, key: str) -> None:
         file = self._file(key)
@@ -258,14 +252,6 @@ class LocalCopy:
             ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line of the index, and what to do after it is written."""
-
-    entry: dict[str, Any]
-    finish: Callable[[], None] = lambda: None
-
-
 class _Sink:
     """A file whose write errors are not mistaken for network errors."""
 
@@ -286,11 +272,12 @@ class _Sink:
         return getattr(self._file, name)
 
 
-def _entry(key: str, version: str, size: int) -> dict[str, Any]:
+def _entry(item: StoredObject | KnownObject) -> _Entry:
+    key, version, size, _ = item
     return {"key": key, "version": version, "size": size, "file": f"files/{local_path(key)}"}
 
 
-def _entries(index: Path) -> Iterator[dict[str, Any]]:
+def _entries(index: Path) -> Iterator[_Entry]:
     """Yield the entries of an index, up to an incomplete line."""
     if not index.exists():
         return
@@ -299,14 +286,3 @@ def _entries(index: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith("\n"):
                 return
             yield json.loads(line)
-
-
-def _with_last(entries: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yield each entry, and whether it is the last."""
-    previous: dict[str, Any] | None = None
-    for entry in entries:
-        if previous is not None:
-            yield previous, False
-        previous = entry
-    if previous is not None:
-        yield previous, True
