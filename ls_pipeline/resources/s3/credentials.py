@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.resources.failures import DAMAGED, Failure, Meaning
 from ls_pipeline.resources.s3.errors import STS, CredentialsError, failure, handled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 SESSION = "ls_pipeline"
 """The session's name in AWS's own log of what was done in the role."""
@@ -47,7 +48,7 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
     that request raises ``CredentialsError``. STS is found as every AWS tool finds it
     (AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL, else Amazon's).
     """
-    from botocore import credentials  # half a second
+    from botocore.credentials import DeferredRefreshableCredentials  # half a second
     from botocore.session import Session
 
     def assume() -> dict[str, str]:
@@ -64,21 +65,10 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
         }
 
     session = Session(profile=own.profile)
-    chain = credentials.CredentialResolver([_provider(assume)])
-    session.register_component("credential_provider", chain)
+    keys = DeferredRefreshableCredentials(assume, "assume-role")
+    resolver = SimpleNamespace(load_credentials=lambda: keys)
+    session.register_component("credential_provider", resolver)
     return session
-
-
-def _provider(assume: Callable[[], dict[str, str]]) -> Any:
-    from botocore import credentials
-
-    class RoleProvider(credentials.CredentialProvider):  # type: ignore[misc]
-        METHOD = "assume-role"
-
-        def load(self) -> Any:
-            return credentials.DeferredRefreshableCredentials(assume, self.METHOD)
-
-    return RoleProvider()
 
 
 @contextmanager
