@@ -226,6 +226,11 @@ def _add_disagreements(
             row["disagreed_by"] = sorted({annotators[index] for index in others} - {None})
 
 
+_TEXTS = ("type", "from_name", "to_name", "origin", "from_id", "to_id", "direction")
+_NUMBERS = ("x", "y", "width", "height", "rotation")
+"""Columns of the same name as a result's field, or as a field of its value."""
+
+
 def result_row(index: int, result: Any) -> Row:
     """Return a result's own columns. A field of unknown form is null, and kept in ``value``."""
     item = result if isinstance(result, dict) else {}
@@ -236,22 +241,15 @@ def result_row(index: int, result: Any) -> Row:
     span = offsets if isinstance(offsets, dict) else inner
     return {
         "result_index": index,
+        **{name: _text(item.get(name)) for name in _TEXTS},
+        **{name: _number(inner.get(name)) for name in _NUMBERS},
         "result_id": _text(item.get("id")),
         "parent_id": _text(item.get("parentID")),
-        "type": kind,
-        "from_name": _text(item.get("from_name")),
-        "to_name": _text(item.get("to_name")),
         "item_index": _integer(item.get("item_index", inner.get("item_index"))),
-        "origin": _text(item.get("origin")),
         "score": _number(item.get("score")),
         "labels": _labels(kind, item, inner),
         "text": _texts(inner.get("text")),
         "number": _number(inner.get("rating", inner.get("number"))),
-        "x": _number(inner.get("x")),
-        "y": _number(inner.get("y")),
-        "width": _number(inner.get("width")),
-        "height": _number(inner.get("height")),
-        "rotation": _number(inner.get("rotation")),
         "radius_x": _number(inner.get("radiusX")),
         "radius_y": _number(inner.get("radiusY")),
         "points": _points(inner.get("points", inner.get("vertices"))),
@@ -262,9 +260,6 @@ def result_row(index: int, result: Any) -> Row:
         "original_width": _integer(item.get("original_width")),
         "original_height": _integer(item.get("original_height")),
         "image_rotation": _number(item.get("image_rotation")),
-        "from_id": _text(item.get("from_id")),
-        "to_id": _text(item.get("to_id")),
-        "direction": _text(item.get("direction")),
         "disagreed_by": None,
         "value": None if "value" not in item else as_json(value),
     }
