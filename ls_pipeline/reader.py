@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.snapshot.manifest import File, Manifest
     from ls_pipeline.resources.bucket import Readable
 
-_LOCATION = re.compile(r"(?:(?P<scheme>s3|gs)://(?P<bucket>[^/]+))?(?P<path>.*)", re.DOTALL)
 _SNAPSHOT = re.compile(r"(?P<prefix>(?:.*/)?)training_data/snapshots/(?P<name>[^/]+)")
 
 
@@ -88,20 +87,19 @@ def _find_snapshot(bucket: Readable, path: str, name: str) -> tuple[Snapshots, s
 
 
 def _open_bucket(where: str, params: Mapping[str, Any]) -> tuple[Readable, str]:
-    location = _LOCATION.fullmatch(where)
-    if location is None or not location["scheme"]:
-        if "://" in where:
-            raise SnapshotError(
-                f"{where!r} is not the location of a snapshot.",
-                hint="Use s3://…, gs://… or a folder.",
-            )
+    scheme, separator, place = where.partition("://")
+    if not separator:
         return _Disk(), str(Path(where).absolute())
-    bucket, path = location["bucket"], location["path"]
-    if location["scheme"] == "s3":
-        target = Target(type="s3-completions", path=bucket, params=TargetParams(**params))
-        return S3Buckets().bucket_of(target), path
-    target = Target(type="gcs-completions", path=bucket, params=TargetParams(**params))
-    return GCSBuckets().bucket_of(target), path
+    bucket, _, path = place.partition("/")
+    if scheme not in {"s3", "gs"} or not bucket:
+        raise SnapshotError(
+            f"{where!r} is not the location of a snapshot.",
+            hint="Use s3://…, gs://… or a folder.",
+        )
+    is_s3 = scheme == "s3"
+    kind: Any = "s3-completions" if is_s3 else "gcs-completions"
+    target = Target(type=kind, path=bucket, params=TargetParams(**params))
+    return (S3Buckets() if is_s3 else GCSBuckets()).bucket_of(target), path
 
 
 @dataclass(frozen=True)
