@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -48,11 +48,6 @@ def _ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
         ledger.close()
 
 
-@dg.resource(description="Progress bars of the command line. Under Dagster there are none.")
-def _progress(_context: dg.InitResourceContext) -> SilentProgress:
-    return SilentProgress()
-
-
 def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefinition:
     """Return a resource that environment variables configure, without a config schema."""
     cache = TTLCache(resource)
@@ -63,7 +58,9 @@ def resources() -> dict[str, dg.ResourceDefinition]:
     """Return the resources. Each opens its connections at its first use."""
     return {
         "ledger": _ledger,
-        "progress": _progress,
+        "progress": dg.ResourceDefinition.hardcoded_resource(
+            SilentProgress(), "Progress bars of the command line. Under Dagster there are none."
+        ),
         "s3": _from_environment(S3Buckets, "Amazon S3: AWS_* variables, files, or a role."),
         "gcs": _from_environment(GCSBuckets, "Google Cloud Storage: default credentials."),
         "queues": _from_environment(
@@ -98,8 +95,11 @@ def defs() -> dg.Definitions:
         tune_garbage_collector(threshold)
     poll_seconds = _integer("LS_PIPELINE_POLL_SECONDS", 30)
     notification_seconds = _integer("LS_PIPELINE_NOTIFICATION_SECONDS", 4)
+    owners = asset_owners()
+    assets: list[dg.AssetsDefinition | dg.AssetSpec]
+    assets = [source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS]
     return dg.Definitions(
-        assets=_with_owners([source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS]),
+        assets=dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets),
         asset_checks=[labels_keep_coming],
         jobs=[
             load_tasks,
@@ -125,10 +125,3 @@ def _integer(variable: str, default: int) -> int:
         return int(value)
     except ValueError:
         raise InvalidVariableError(variable, f"is {value!r}, not a whole number.") from None
-
-
-def _with_owners(
-    assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
-) -> Sequence[dg.AssetsDefinition | dg.AssetSpec]:
-    owners = asset_owners()
-    return dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets)
