@@ -33,12 +33,7 @@ from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
 from ls_pipeline.resources.label_studio import storages, webhooks
 from ls_pipeline.resources.label_studio.http import LabelStudioAPI, detail, invalid_url
-from ls_pipeline.resources.labeling_app import (
-    BrowserResponse,
-    Project,
-    ServerInfo,
-    StorageLocation,
-)
+from ls_pipeline.resources.labeling_app import BrowserResponse, Project, ServerInfo, StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
 if TYPE_CHECKING:
@@ -159,13 +154,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return oldest
 
     def _project(self, row: Mapping[str, Any]) -> Project:
-        return Project(
-            row["id"],
-            row["title"],
-            row["label_config"],
-            row["task_number"] or 0,
-            f"{self.public_url}/projects/{row['id']}",
-        )
+        url = f"{self.public_url}/projects/{row['id']}"
+        return Project(row["id"], row["title"], row["label_config"], row["task_number"] or 0, url)
 
     # -- tasks ------------------------------------------------------------------------------
 
@@ -267,13 +257,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
         ids = sorted(set(task_ids))
         # Fields are named one by one: what the Data Manager adds takes as long again.
-        fields = ",".join(WHOLE_FIELDS)
+        params: Any = {"fields": "all", "include": ",".join(WHOLE_FIELDS)}
         for start in range(0, len(ids), COMPLETIONS_IDS):
             some = _condition("id", "in_list", ids[start : start + COMPLETIONS_IDS], "Number")
-            for task in self._tasks(
-                project_id, [some], COMPLETIONS_PAGE, fields="all", include=fields
-            ):
-                yield parse_completion(task)
+            tasks = self._tasks(project_id, [some], COMPLETIONS_PAGE, **params)
+            yield from map(parse_completion, tasks)
 
     def count_annotated(self, project_id: int) -> int:
         if not self.project(project_id).tasks:  # Label Studio crashes on the filter
@@ -297,13 +285,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
         from label_studio_sdk.label_interface.interface import LabelInterface  # slow
 
-        interface = LabelInterface(label_config)
-
-        def errors(prediction: Mapping[str, Any]) -> list[str]:
-            validate: Any = interface.validate_prediction
-            return list(validate(dict(prediction), return_errors=True))
-
-        return errors
+        validate: Any = LabelInterface(label_config).validate_prediction
+        return lambda prediction: list(validate(dict(prediction), return_errors=True))
 
     def _tasks(
         self,
@@ -434,12 +417,7 @@ def _filters(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _condition(column: str, operator: str, value: object, kind: str) -> dict[str, Any]:
-    return {
-        "filter": f"filter:tasks:{column}",
-        "operator": operator,
-        "type": kind,
-        "value": value,
-    }
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
 
 
 def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:

@@ -99,7 +99,10 @@ class LabelStudioAPI:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise invalid_url("LABEL_STUDIO_URL", self.base_url, error) from error
         except httpx.HTTPError as error:
-            raise self._unavailable(error) from error
+            reason = str(error) or type(error).__name__
+            raise LabelStudioUnavailableError(
+                f"Label Studio at {self.base_url} does not answer ({reason}).", hint=CHECK_SERVER
+            ) from error
         except ApiError as error:  # the refresh of a personal access token
             if error.status_code and error.status_code >= 500:  # noqa: PLR2004
                 raise LabelStudioUnavailableError(
@@ -151,12 +154,6 @@ class LabelStudioAPI:
     def not_label_studio(self) -> LabelStudioError:
         return LabelStudioError(
             f"The server at {self.base_url} is not Label Studio.", hint="Correct LABEL_STUDIO_URL."
-        )
-
-    def _unavailable(self, error: Exception) -> LabelStudioUnavailableError:
-        reason = str(error) or type(error).__name__
-        return LabelStudioUnavailableError(
-            f"Label Studio at {self.base_url} does not answer ({reason}).", hint=CHECK_SERVER
         )
 
     def _access_error(self) -> LabelStudioAccessError:

@@ -75,11 +75,7 @@ def _storage(project_id: int, location: StorageLocation, signing_key: str) -> di
 
 
 def _save(
-    api: LabelStudioAPI,
-    method: str,
-    path: str,
-    body: Mapping[str, Any],
-    location: StorageLocation,
+    api: LabelStudioAPI, method: str, path: str, body: Mapping[str, Any], location: StorageLocation
 ) -> httpx.Response:
     fields = _location_fields(location)
     try:
