@@ -96,9 +96,7 @@ def diff_ranges(
 
 
 def _diff_pages(
-    known: Iterable[Sequence[KnownObject]],
-    listed: Iterable[Sequence[StoredObject]],
-    select: Filter,
+    known: Iterable[Sequence[KnownObject]], listed: Iterable[Sequence[StoredObject]], select: Filter
 ) -> Iterator[RangeDiff]:
     for through, known_page, listed_page in _align(iter(known), iter(listed)):
         known_versions, listed_versions = (

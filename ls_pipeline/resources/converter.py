@@ -65,14 +65,9 @@ def convert(
                 named = itertools.chain.from_iterable(map(_split_annotations, documents))
             else:
                 named = ((str(document["id"]), document) for document in documents)
-            keep_names = bool(fetch) or name in BY_FILE_NAME
-            _write(
-                stream,
-                (
-                    _with_image_files(document, stem, images, fetch) if keep_names else document
-                    for stem, document in named
-                ),
-            )
+            if fetch or name in BY_FILE_NAME:
+                documents = (_with_image_files(item, stem, images, fetch) for stem, item in named)
+            _write(stream, documents)
         try:
             with _quiet():
                 _converter(label_config).convert(str(file), str(output), name, is_dir=False)
@@ -113,9 +108,7 @@ def _write(stream: Any, documents: Iterable[Mapping[str, Any]]) -> None:
     stream.write("]")
 
 
-def _split_annotations(
-    document: Mapping[str, Any],
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _split_annotations(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the start of its files' names, and its document, for each finished annotation.
 
     The converter would write all annotations of a task to one file, and keep the oldest.
@@ -130,10 +123,7 @@ def _split_annotations(
 
 
 def _with_image_files(
-    document: Mapping[str, Any],
-    stem: str,
-    images: Path,
-    fetch: Callable[[str, Path], None] | None,
+    document: Mapping[str, Any], stem: str, images: Path, fetch: Callable[[str, Path], None] | None
 ) -> dict[str, Any]:
     """Return a document that names a file for each image; the file is empty without ``fetch``."""
     data, taken = dict(document["data"]), set[Path]()

@@ -130,12 +130,7 @@ class GCSBucket(ListedBucket):
     @property
     def _download_options(self) -> dict[str, Any]:
         """The options for bytes as stored, with their checksum verified."""
-        return {
-            "raw_download": True,
-            "timeout": TIMEOUT,
-            "retry": self.retry,
-            "checksum": "auto",
-        }
+        return {"raw_download": True, "timeout": TIMEOUT, "retry": self.retry, "checksum": "auto"}
 
     @contextmanager
     def _reading(self, key: str, version: str) -> Iterator[Any]:
