@@ -107,7 +107,7 @@ LABELS_KEEP_COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
 @dg.asset_check(
     asset=labels.key,
     name=LABELS_KEEP_COMING.name,
-    description="If tasks wait for labels, one was labeled within the target's "
+    description="If tasks are waiting, one was labeled within the target's "
     "labels_within_days. The sensor `completions` updates this check.",
 )
 def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:

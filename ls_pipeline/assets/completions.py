@@ -30,8 +30,8 @@ from ls_pipeline.resources.s3.bucket import S3Buckets
 
 DESCRIPTION = """
 Every task of the connection's projects that has a finished annotation (skipped ones included),
-as `<prefix>/<task id>.json` in the target bucket, in Label Studio's own export form. Only what
-changed is written, and a file counts once the bucket has confirmed its checksum.
+as `<prefix>/<task id>.json` in the target bucket, in Label Studio's own export format. Only what
+changed is written. A completion counts as exported once the bucket has confirmed its checksum.
 """
 
 

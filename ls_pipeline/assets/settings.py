@@ -34,11 +34,11 @@ Side = Literal["source", "target"]
 PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Target}
 
 DESCRIPTION = """
-{what} To change them, open the launchpad of the job `save_{side}_settings` and select a connection:
-the form shows its current settings. The next tick uses the saved settings. Fields that you leave
-out keep their values; if a value is invalid, nothing is saved. To create a connection, add a
-partition to this asset (Materialize…, Add a partition, Cancel). Then select it in the launchpad,
-and fill in type, path and project.
+{what} To change its settings, open the launchpad of the job `save_{side}_settings` and select a
+connection: the form shows its current settings. The next tick uses the saved settings. Fields that
+you leave out keep their values; if a value is invalid, nothing is saved. To create a connection,
+add a partition to this asset (Materialize…, Add a partition, Cancel). Then select it in the
+launchpad, and fill in type, path and project.
 """
 
 

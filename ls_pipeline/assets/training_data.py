@@ -35,10 +35,10 @@ from ls_pipeline.resources.snapshots import Snapshots
 
 DESCRIPTION = """
 All completions in the target as three Parquet tables (`tasks`, `annotations`, `results`), in a
-folder of its own that never changes: `<prefix>/training_data/snapshots/<name>/`. The columns
-never depend on the labels. `<prefix>/training_data/latest.json` names the newest snapshot, and
-moves when it is complete and has passed its checks. A new one is made when completions changed,
-by the target's `snapshot_minutes` or `snapshot_cron`.
+folder that never changes: `<prefix>/training_data/snapshots/<name>/`. The columns never depend on
+the labels. `<prefix>/training_data/latest.json` names the newest snapshot that is complete and has
+passed its checks. A new one is made if completions changed, by the target's `snapshot_minutes` or
+`snapshot_cron`.
 """
 
 

@@ -64,7 +64,7 @@ class Snapshots:
             raise SnapshotError(
                 f"There is no snapshot {name!r} in "
                 f"{self.bucket.uri(snapshots_folder(self.prefix))}.",
-                hint="latest.json there names the newest snapshot.",
+                hint="The file latest.json names the newest.",
             ) from error
 
     def read(self, name: str, file: File) -> bytes:

@@ -31,7 +31,7 @@ def completions(seconds: int) -> dg.SensorDefinition:
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Polls Label Studio for tasks whose annotations changed since their export, "
-        "and requests a run of each connection that has some.",
+        "and requests a run of each connection that has such tasks.",
     )
     def completions(
         context: dg.SensorEvaluationContext,
