@@ -1,4 +1,4 @@
-"""What the docs show is true."""
+"""The docs agree with the code."""
 
 import inspect
 import json
@@ -39,26 +39,28 @@ def test_commands_of_the_docs_work(environment, tmp_path):
     (tmp_path / "connections.yaml").write_text(document)
     added = [words for words in commands(README + CONNECTIONS) if words[1] == "connections"]
     for words in added:
-        done = CliRunner().invoke(main, words[1:])
-        assert done.exit_code == 0, done.output
+        result = CliRunner().invoke(main, words[1:])
+        assert result.exit_code == 0, result.output
     listed = json.loads(CliRunner().invoke(main, ["connections", "list", "--json"]).stdout)
 
     assert list(listed["connections"]) == ["cats", "reviews"]
     assert listed["connections"]["cats"]["source"]["params"]["regex"] == r".*\.png"
 
 
-def test_connections_that_the_docs_start_with_are_sound(environment, tmp_path):
+def test_start_commands_of_the_docs_define_valid_connections(environment, tmp_path):
     environment.chdir(tmp_path)
     (tmp_path / "connections.yaml").touch()
     program = main.make_context("ls-pipeline", ["start"])
     names = inspect.signature(ConnectionFlags).parameters
-    found = [words for page in PAGES for words in commands(page.read_text()) if words[1] == "start"]
-    for words in found:
-        given = main.commands["start"].make_context("start", words[2:], parent=program).params
-        if given["init"]:
-            ConnectionFlags(**{name: given[name] for name in names}).build("labels")
+    starts = [
+        words for page in PAGES for words in commands(page.read_text()) if words[1] == "start"
+    ]
+    for words in starts:
+        params = main.commands["start"].make_context("start", words[2:], parent=program).params
+        if params["init"]:
+            ConnectionFlags(**{name: params[name] for name in names}).build("labels")
 
-    assert len(found) > 5
+    assert len(starts) > 5
 
 
 def test_make_targets_of_the_docs_exist():
@@ -70,7 +72,7 @@ def test_make_targets_of_the_docs_exist():
     assert {"demo", "test", "setup", "fast", "check"} <= named <= targets
 
 
-def test_documents_of_the_docs_are_json():
+def test_json_blocks_of_the_docs_are_valid():
     blocks = [
         block
         for page in PAGES
@@ -81,13 +83,13 @@ def test_documents_of_the_docs_are_json():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_relative_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
 
     assert all(link.startswith("https://") or (page.parent / link).exists() for link in links)
 
 
-def test_every_guarantee_names_a_test_that_is_there():
+def test_every_guarantee_names_an_existing_test():
     text = (ROOT / "docs/guarantees.md").read_text()
     named = re.findall(r"`(tests/\S+)::(\w+)`", text)
     lines = [line for line in text.splitlines() if line.startswith("| ") and "`tests/" not in line]
@@ -98,7 +100,7 @@ def test_every_guarantee_names_a_test_that_is_there():
         assert f"def {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
 
 
-def test_reference_is_what_the_code_says():
+def test_reference_pages_are_up_to_date():
     pages = runpy.run_path(str(ROOT / "scripts/reference"))["PAGES"]
 
     assert len(pages) == 3
@@ -115,15 +117,15 @@ def test_help_of_every_command_has_an_example():
 
 
 def test_commands_of_the_docs_have_flags_that_exist():
-    found = [words for page in PAGES for words in commands(page.read_text())]
-    for words in found:
+    lines = [words for page in PAGES for words in commands(page.read_text())]
+    for words in lines:
         command, rest = main, words[1:]
         while isinstance(command, click.Group) and rest:
             command, rest = command.commands[rest[0]], rest[1:]
         flags = {flag for param in command.params for flag in param.opts}
         assert [word for word in rest if word.startswith("--") and word not in flags] == []
 
-    assert len(found) > 20
+    assert len(lines) > 20
 
 
 @pytest.mark.slow
@@ -148,7 +150,7 @@ def test_params_are_explained():
     assert [name for name in params if f"`{name}`" not in text] == []
 
 
-def test_messages_that_are_explained_are_ours():
+def test_explained_messages_exist_in_the_code():
     text = (ROOT / "docs/troubleshooting.md").read_text()
     messages = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
     source = "".join(path.read_text() for path in (ROOT / "ls_pipeline").rglob("*.py"))
@@ -169,7 +171,7 @@ def test_package_map_is_the_tree_of_the_code():
     assert names == {file for file in files if not re.search(r"__init__|/migrations/", file)}
 
 
-def test_every_invariant_names_code_and_a_test_that_are_there():
+def test_every_invariant_names_existing_code_and_test():
     text = (ROOT / "ARCHITECTURE.md").read_text()
     named = re.findall(r"`(\S+\.py)::(\w+)`", text)
     folders = {file: ROOT if file.startswith("tests/") else CODE for file, _ in named}
@@ -186,7 +188,7 @@ def test_every_invariant_names_code_and_a_test_that_are_there():
 @pytest.mark.parametrize("page", DESIGN, ids=lambda page: page.name)
 def test_files_that_the_design_names_exist(page):
     named = re.findall(r"`([a-z0-9_/]+(?:\.py|/))(?:::\w+)?`", page.read_text())
-    there = [name for name in named if (CODE / name).exists() or (ROOT / name).exists()]
+    existing = [name for name in named if (CODE / name).exists() or (ROOT / name).exists()]
 
     assert named
-    assert there == named
+    assert existing == named
