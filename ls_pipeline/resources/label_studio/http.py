@@ -59,11 +59,8 @@ class LabelStudioAPI:
         if answer.status_code in {408, 429} or (
             answer.is_server_error and not _is_own_error(answer)
         ):
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} answered {answer.status_code} to {method} "
-                f"/{path}: {detail(answer)}",
-                hint="See Label Studio's log.",
-            )
+            what = f"answered {answer.status_code} to {method} /{path}: {detail(answer)}"
+            raise self._unavailable(what, "See Label Studio's log.")
         return answer
 
     def content(self, answer: httpx.Response) -> Any:
@@ -100,22 +97,15 @@ class LabelStudioAPI:
             raise invalid_url("LABEL_STUDIO_URL", self.base_url, error) from error
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} does not answer ({reason}).", hint=CHECK_SERVER
-            ) from error
+            raise self._unavailable(f"does not answer ({reason}).", CHECK_SERVER) from error
         except ApiError as error:  # the refresh of a personal access token
             if error.status_code and error.status_code >= 500:  # noqa: PLR2004
-                raise LabelStudioUnavailableError(
-                    f"Label Studio at {self.base_url} answered {error.status_code} to a token "
-                    "refresh.",
-                    hint="Try again.",
-                ) from error
+                what = f"answered {error.status_code} to a token refresh."
+                raise self._unavailable(what, "Try again.") from error
             raise self._access_error() from error
         except JSONDecodeError as error:
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} did not answer a token refresh with JSON.",
-                hint=CHECK_SERVER,
-            ) from error
+            what = "did not answer a token refresh with JSON."
+            raise self._unavailable(what, CHECK_SERVER) from error
 
     @cached_property
     def http(self) -> Any:
@@ -155,6 +145,9 @@ class LabelStudioAPI:
         return LabelStudioError(
             f"The server at {self.base_url} is not Label Studio.", hint="Correct LABEL_STUDIO_URL."
         )
+
+    def _unavailable(self, what: str, hint: str) -> LabelStudioUnavailableError:
+        return LabelStudioUnavailableError(f"Label Studio at {self.base_url} {what}", hint=hint)
 
     def _access_error(self) -> LabelStudioAccessError:
         return LabelStudioAccessError(
