@@ -227,9 +227,6 @@ class LocalCopyError(PipelineError):
 
     transient = True
 
-    def __init__(self, path: str, what: str, *, hint: str = "") -> None:
-        super().__init__(f"{path}: {what}", hint=hint)
-
 
 class LedgerError(PipelineError):
     """The ledger's database can't be opened."""

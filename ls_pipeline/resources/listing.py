@@ -61,8 +61,8 @@ class KeyRange(NamedTuple):
 
     def unchanged(self, page: ListingPage) -> RangeBoundary | None:
         """Return the range's end if the page has its fingerprint."""
-        if self.end and not self.token and self.end.fingerprint:
-            return self.end if page.fingerprint == self.end.fingerprint else None
+        if self.end and not self.token and page.fingerprint == self.end.fingerprint != "":
+            return self.end
         return None
 
 

@@ -216,8 +216,7 @@ class LocalCopy:
         file = self.files / local_path(key)
         if file.parent.exists() and not file.parent.resolve().is_relative_to(self.files.resolve()):
             raise LocalCopyError(
-                str(file.parent),
-                "a symbolic link leads out of the local copy.",
+                f"{file.parent}: a symbolic link leads out of the local copy.",
                 hint="Remove it, then run again.",
             )
         return file
@@ -246,8 +245,7 @@ class LocalCopy:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise LocalCopyError(
-                str(error.filename or self.root),
-                f"the local copy can't be written ({reason}).",
+                f"{error.filename or self.root}: the local copy can't be written ({reason}).",
                 hint="Free space, or let this user write there; the next run continues.",
             ) from error
 

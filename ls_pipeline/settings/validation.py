@@ -42,8 +42,7 @@ def build_connection(
     errors: list[str] = []
     checked_source = _check_side(Source, source, errors)
     checked_target = _check_side(Target, target, errors)
-    errors += _name_errors(name)
-    errors += _project_errors(project, label_config)
+    errors += _own_errors(name, project, label_config)
     if source is None and target is None:
         errors.append("It has neither a source nor a target; set at least one.")
     if checked_source and checked_target:
@@ -134,15 +133,12 @@ def _unknown_param(model: type[Source | Target], field: str) -> str:
     return f"There is no {model.side} param {field!r}{suggestion}. Params: {', '.join(known)}."
 
 
-def _name_errors(name: str) -> Iterator[str]:
+def _own_errors(name: str, project: str, label_config: str) -> Iterator[str]:
     if not NAME.fullmatch(name):
         yield (
             "A connection's name must have 1 to 63 letters, digits, - and _, and begin with a "
             "letter or digit."
         )
-
-
-def _project_errors(project: str, label_config: str) -> Iterator[str]:
     if len(project) not in TITLE_LENGTHS:
         yield (
             f"The project's title {project!r} must have {TITLE_LENGTHS[0]} to "
@@ -184,7 +180,7 @@ def data_key_errors(params: SourceParams, label_config: str) -> Iterator[str]:
     try:
         keys = data_keys(label_config)
     except NotATaskError:
-        return  # `_project_errors` reports it
+        return  # `_own_errors` reports it
     shown = ", ".join(map(repr, keys))
     if params.data_key and keys and params.data_key not in keys:
         yield f"The label config does not show data_key {params.data_key!r}; it shows {shown}."
