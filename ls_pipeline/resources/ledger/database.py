@@ -196,7 +196,7 @@ def _advice(error: Exception, url: str) -> str:
             "LS_PIPELINE_DATABASE_URL with postgresql+psycopg://."
         )
     if url.startswith("postgresql"):
-        return "Check that its server runs, or correct LS_PIPELINE_DATABASE_URL."
+        return "Check that its server runs, or correct its URL (LS_PIPELINE_DATABASE_URL)."
     return (
         "Correct its URL (LS_PIPELINE_DATABASE_URL), or set LS_PIPELINE_HOME to a folder that you "
         "can write to."
