@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
 from ls_pipeline.domain.exports import completion_key
-from ls_pipeline.settings.diff import SettingChange, diff_settings
+from ls_pipeline.settings.diff import ChangedSetting, diff_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ class SettingsChange:
     connection: Connection
     base_revision: int
     """The revision that it changes; 0 if the connection is new or was removed."""
-    changes: list[SettingChange]
+    changes: list[ChangedSetting]
     notes: list[str]
     """What it means for existing tasks and files, in sentences."""
 

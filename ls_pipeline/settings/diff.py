@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class SettingChange:
+class ChangedSetting:
     """One setting that differs between two revisions; ``setting`` is dotted."""
 
     setting: str
@@ -24,12 +24,12 @@ class SettingChange:
         return f"{self.setting}: {self.before!r} → {self.after!r}"
 
 
-def diff_settings(before: Connection | None, after: Connection) -> list[SettingChange]:
+def diff_settings(before: Connection | None, after: Connection) -> list[ChangedSetting]:
     """Return the settings that differ between two revisions of a connection."""
     old = dict(_flatten(before.model_dump(mode="json"))) if before else {}
     new = dict(_flatten(after.model_dump(mode="json")))
     return [
-        SettingChange(name, old.get(name), new.get(name))
+        ChangedSetting(name, old.get(name), new.get(name))
         for name in dict.fromkeys([*old, *new])
         if old.get(name) != new.get(name)
     ]

@@ -1,7 +1,7 @@
 import pytest
 
 from ls_pipeline.domain.errors import InvalidConnectionError
-from ls_pipeline.settings.diff import SettingChange, apply_form, diff_settings
+from ls_pipeline.settings.diff import ChangedSetting, apply_form, diff_settings
 from ls_pipeline.settings.validation import adding_errors
 from tests.settings.test_validation import make, source, target
 
@@ -9,7 +9,7 @@ from tests.settings.test_validation import make, source, target
 def test_changed_settings_are_listed_with_both_values():
     changes = diff_settings(make(source(prefix="a")), make(source(prefix="b")))
 
-    assert changes == [SettingChange("source.params.prefix", "a", "b")]
+    assert changes == [ChangedSetting("source.params.prefix", "a", "b")]
 
 
 def test_form_keeps_what_it_omits():
