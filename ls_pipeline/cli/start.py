@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,10 +32,10 @@ from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ls_pipeline.resources.ledger.status import ConnectionStatus
-    from ls_pipeline.settings.model import Connection
 
 DAGSTER_PORT, LABEL_STUDIO_PORT, WEBHOOKS_PORT = 3000, 8080, 3001
 """The usual ports. If one is taken, a free port is used."""
@@ -101,8 +100,40 @@ def start(  # noqa: PLR0913 - one for each flag
     All servers listen on loopback only, and run until Ctrl-C. To change an existing connection,
     use Dagster or `ls-pipeline connections add`.
     """
-    connection_flags = ConnectionFlags(**flags)
-    has_side = connection_flags.source or connection_flags.target
+    given = ConnectionFlags(**flags)
+    _check_usage(given, file, init=init, force=force)
+    if home:
+        os.environ["LS_PIPELINE_HOME"] = home
+    connection = None
+    if given.source or given.target:
+        bucket = given.source_path or given.target_path
+        connection = given.build(name or bucket.replace(".", "-"))
+    end_on_signals()
+    try:
+        with _lock_home():
+            _prepare_home(init=init, force=force, needs_connections=not file)
+            cli = CliContext()
+            with (
+                _webhook_receiver(webhooks_port, cli) as webhooks_url,
+                _label_studio(label_studio_port, webhooks_url) as label_studio,
+                # Dagster leaves sockets in its temporary folder. It is not in the home, whose path
+                # may be long: a socket's path has at most 103 characters.
+                TemporaryDirectory(prefix="ls-pipeline-", ignore_cleanup_errors=True) as sockets,
+            ):
+                if connection:
+                    report([store(cli.ledger, connection)])
+                if file:
+                    report(store_file(file, cli.ledger))
+                dagster = _dagster(port, sockets)
+                with running([dagster], _print_state):
+                    _print_addresses(dagster, label_studio, cli)
+                    _watch([dagster, *label_studio], cli)
+    except KeyboardInterrupt:
+        err.print("Everything is stopped.")
+
+
+def _check_usage(given: ConnectionFlags, file: Path | None, *, init: bool, force: bool) -> None:
+    has_side = given.source or given.target
     if has_side and not init:
         raise click.UsageError(
             "--source and --target need --init. To change an existing connection, use Dagster or "
@@ -112,108 +143,39 @@ def start(  # noqa: PLR0913 - one for each flag
         raise click.UsageError("--init needs --source, --target or --connections.")
     if force and not init:
         raise click.UsageError("--force needs --init.")
-    if home:
-        os.environ["LS_PIPELINE_HOME"] = home
-    bucket = connection_flags.source_path or connection_flags.target_path
-    if has_side and not bucket:
+    if has_side and not (given.source_path or given.target_path):
         raise click.UsageError("--source needs --source-path, and --target needs --target-path.")
-    connection = connection_flags.build(name or bucket.replace(".", "-")) if has_side else None
-    ports = Ports(port, label_studio_port, webhooks_port)
-    try:
-        run(StartRequest(init, force, connection, file, ports))
-    except KeyboardInterrupt:
-        err.print("Everything is stopped.")
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The ports that the user chose, None for the usual one."""
-
-    dagster: int | None
-    label_studio: int | None
-    webhooks: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class StartRequest:
-    """What the user asked `start` to do."""
-
-    init: bool
-    force: bool
-    connection: Connection | None
-    file: Path | None
-    ports: Ports
-
-
-def run(request: StartRequest) -> None:
-    """Run everything until Ctrl-C.
-
-    Raises ``HomeError`` if the home is in use, or if its state does not fit the request, and
-    ``PipelineError`` if a server does not start.
-    """
-    end_on_signals()
-    with _home_lock():
-        _prepare_home(request)
-        cli = CliContext()
-        with (
-            _webhook_receiver(request.ports.webhooks, cli) as webhooks_url,
-            _label_studio(request.ports.label_studio, webhooks_url) as label_studio,
-            _temporary_folder() as temporary,
-        ):
-            _store_connections(request, cli)
-            dagster = _dagster(request.ports.dagster, temporary)
-            with running([dagster], _print_state):
-                _print_addresses(dagster, label_studio, cli)
-                _watch([dagster, *label_studio], cli)
-
-
-@contextmanager
-def _home_lock() -> Iterator[None]:
+def _lock_home() -> AbstractContextManager[object]:
     """Lock the home against a second `start`."""
     home().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home() / "start.lock", timeout=0)
     try:
-        lock.acquire()
+        return FileLock(home() / "start.lock", timeout=0).acquire()
     except Timeout as error:
-        raise HomeError(
-            str(home()),
-            "another `ls-pipeline start` runs in it.",
-            hint="Stop it, or choose another folder with --home.",
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        reason = "another `ls-pipeline start` runs in it."
+        hint = "Stop it, or choose another folder with --home."
+        raise HomeError(str(home()), reason, hint=hint) from error
 
 
-def _prepare_home(request: StartRequest) -> None:
-    """Check that the home's state fits the request. Move it away if ``--force`` says so."""
+def _prepare_home(*, init: bool, force: bool, needs_connections: bool) -> None:
+    """Check that the home's state fits the flags. Move it away if ``--force`` says so."""
     names = CliContext().ledger.names()
-    if not request.init and not request.file and not names:
-        raise HomeError(
-            str(home()),
-            "there are no connections yet.",
-            hint="Use --init with --source or --target, or use --connections.",
-        )
-    if not request.init or not names:
+    if not names and not init and needs_connections:
+        hint = "Use --init with --source or --target, or use --connections."
+        raise HomeError(str(home()), "there are no connections yet.", hint=hint)
+    if not names or not init:
         return
-    if not request.force:
+    if not force:
         raise HomeError(
             str(home()),
             f"it already has connections ({', '.join(names)}).",
             hint="Leave out --init to continue with them, choose another folder with --home, or "
             "move the old state away with --force.",
         )
-    _move_state_away()
-
-
-def _move_state_away() -> None:
     if os.environ.get("LS_PIPELINE_DATABASE_URL"):
-        raise HomeError(
-            str(home()),
-            "--force moves only files, and the ledger is in LS_PIPELINE_DATABASE_URL.",
-            hint="Use another database.",
-        )
+        reason = "--force moves only files, and the ledger is in LS_PIPELINE_DATABASE_URL."
+        raise HomeError(str(home()), reason, hint="Use another database.")
     folder = home() / f"before-{datetime.now(timezone.utc):%Y-%m-%dT%H-%M-%S}"
     folder.mkdir()
     for pattern in STATE_FILES:
@@ -222,21 +184,17 @@ def _move_state_away() -> None:
     print_lines(f"The old state is now in {folder}.")
 
 
-@contextmanager
-def _webhook_receiver(port: int | None, cli: CliContext) -> Iterator[str]:
+def _webhook_receiver(port: int | None, cli: CliContext) -> AbstractContextManager[str]:
     """Receive webhooks if Label Studio can call this machine. Yield the URL, or an empty string."""
     if os.environ.get("LS_PIPELINE_WEBHOOK_URL"):
         host = HOST  # the user's proxy forwards to it
     elif not os.environ.get("LABEL_STUDIO_URL") and is_address(WEBHOOKS_HOST):
         host = WEBHOOKS_HOST
     else:
-        yield ""
-        return
+        return nullcontext("")
     from ls_pipeline.cli.servers.webhook_receiver import serving  # slow
 
-    port = choose_port(port, WEBHOOKS_PORT, host)
-    with serving(cli.ledger, webhook_secret(), host, port) as url:
-        yield url
+    return serving(cli.ledger, webhook_secret(), host, choose_port(port, WEBHOOKS_PORT, host))
 
 
 @contextmanager
@@ -262,29 +220,12 @@ def _label_studio(port: int | None, webhooks_url: str) -> Iterator[list[Server]]
             write_local_label_studio(None)
 
 
-@contextmanager
-def _temporary_folder() -> Iterator[str]:
-    """Yield a folder for the sockets that Dagster leaves behind when it is stopped.
-
-    It is not in the home, whose path may be long: a socket's path has at most 103 characters.
-    """
-    with tempfile.TemporaryDirectory(prefix="ls-pipeline-", ignore_cleanup_errors=True) as folder:
-        yield folder
-
-
 def _dagster(port: int | None, temporary: str) -> Server:
     os.environ["DAGSTER_HOME"] = str(home() / "dagster")
     create_dagster_home()
     environment = {**os.environ, "LS_PIPELINE_HOME": str(home()), "TMPDIR": temporary}
     port = choose_port(port, DAGSTER_PORT)
     return dagster_server(home() / "logs", environment, port=port)
-
-
-def _store_connections(request: StartRequest, cli: CliContext) -> None:
-    if request.connection:
-        report([store(cli.ledger, request.connection)])
-    if request.file:
-        report(store_file(request.file, cli.ledger))
 
 
 def _print_state(server: Server, state: str) -> None:
