@@ -87,14 +87,10 @@ def _open(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:
     connection = cli.ledger.connection(where)
     target = connection.target
     if target is None:
-        raise UnknownConnectionError(where, _names_with_target(cli))
+        names = [name for name in cli.ledger.names() if cli.ledger.connection(name).target]
+        raise UnknownConnectionError(where, names)
     place = target.uri(folder(target.params.prefix))
     return open_snapshot(place, params=target.params.model_dump()), connection.source
-
-
-def _names_with_target(cli: CliContext) -> list[str]:
-    names = cli.ledger.names()
-    return [name for name in names if cli.ledger.connection(name).target]
 
 
 def _fetch(cli: CliContext, known: Source | None, uri: str, file: Path) -> None:

@@ -19,19 +19,13 @@ from ls_pipeline.cli.start import start
 from ls_pipeline.cli.status import status
 from ls_pipeline.cli.sync import sync
 from ls_pipeline.cli.webhooks import webhooks
-from ls_pipeline.domain.errors import (
-    ConnectionsFileError,
-    InvalidConnectionError,
-    NotInQuarantineError,
-    PipelineError,
-    UnknownConnectionError,
-)
+from ls_pipeline.domain import errors
 
 USAGE_ERRORS = (
-    InvalidConnectionError,
-    ConnectionsFileError,
-    NotInQuarantineError,
-    UnknownConnectionError,
+    errors.InvalidConnectionError,
+    errors.ConnectionsFileError,
+    errors.NotInQuarantineError,
+    errors.UnknownConnectionError,
 )
 
 EPILOG = verbatim("""
@@ -65,19 +59,14 @@ class Cli(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except USAGE_ERRORS as error:
-            _fail(ctx, error, USAGE_ERROR)
-        except PipelineError as error:
-            _fail(ctx, error, FAILED)
+        except errors.PipelineError as error:
+            message, code = str(error), USAGE_ERROR if isinstance(error, USAGE_ERRORS) else FAILED
         except OSError as error:
             if not error.filename:
                 raise
-            _fail(ctx, PipelineError(f"{error.filename}: {error.strerror}."), FAILED)
-
-
-def _fail(ctx: click.Context, error: PipelineError, code: int) -> None:
-    print_error(f"Error: {error}")
-    ctx.exit(code)
+            message, code = f"{error.filename}: {error.strerror}.", FAILED
+        print_error(f"Error: {message}")
+        raise click.exceptions.Exit(code)
 
 
 @click.group(cls=Cli, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -67,14 +67,11 @@ def _ended_runs(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
     """Yield the runs that have ended, the newest first."""
     import dagster as dg  # slow
 
-    ended = [
-        dg.DagsterRunStatus.SUCCESS,
-        dg.DagsterRunStatus.FAILURE,
-        dg.DagsterRunStatus.CANCELED,
-    ]
+    status = dg.DagsterRunStatus
+    ended = dg.RunsFilter(statuses=[status.SUCCESS, status.FAILURE, status.CANCELED])
     cursor = None
     while True:
-        page = instance.get_run_records(dg.RunsFilter(statuses=ended), limit=PAGE, cursor=cursor)
+        page = instance.get_run_records(ended, limit=PAGE, cursor=cursor)
         yield from page
         if len(page) < PAGE:
             return

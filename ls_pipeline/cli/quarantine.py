@@ -52,13 +52,8 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
         for name in names or ledger.names()
     }
     if as_json:
-        print_json(
-            {
-                "connections": {
-                    name: list(map(_as_json, items)) for name, items in quarantined.items()
-                }
-            }
-        )
+        by_name = {name: list(map(_as_json, items)) for name, items in quarantined.items()}
+        print_json({"connections": by_name})
         return
     table = Table("Connection", "Key", "Row", "Reason")
     for name, items in quarantined.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -119,13 +120,10 @@ def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
 
 
 def _watch(names: tuple[str, ...], cli: CliContext) -> None:
-    try:
-        with Live(console=out, auto_refresh=False) as live:
-            while True:
-                live.update(_table(_statuses(names, cli), time.time()), refresh=True)
-                time.sleep(REFRESH_SECONDS)
-    except KeyboardInterrupt:
-        return
+    with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
+        while True:
+            live.update(_table(_statuses(names, cli), time.time()), refresh=True)
+            time.sleep(REFRESH_SECONDS)
 
 
 COUNTS = ("objects", "tasks", "labeled", "exported", "quarantined")
