@@ -13,7 +13,6 @@ import sqlalchemy as sa
 
 from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
-from ls_pipeline.cli.servers.gcs_service_account import service_account
 from tests.bench import Bench
 from tests.hosts.host import namespaces
 from tests.postgresql import NoPostgreSQL
@@ -219,9 +218,9 @@ def label_studio_server(logs, s3_server, gcs_server, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def signing(tmp_path_factory):
-    with service_account(tmp_path_factory.mktemp("google") / "key.json") as environment:
-        yield environment
+def signing(gcs_server, tmp_path_factory):
+    file = tmp_path_factory.mktemp("google") / "key.json"
+    return local_servers.write_service_account(file, gcs_server)
 
 
 @pytest.fixture(scope="session")

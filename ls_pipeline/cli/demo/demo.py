@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,13 +20,13 @@ from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_sign
 from ls_pipeline.cli.counts import count_connection
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.options import verbatim
-from ls_pipeline.cli.servers.gcs_service_account import service_account
 from ls_pipeline.cli.servers.local_servers import (
     USERNAME,
     dagster_server,
     gcs_server,
     label_studio_server,
     s3_server,
+    write_service_account,
 )
 from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import PipelineError
@@ -46,9 +46,6 @@ PASSWORD = "label-all-day"  # noqa: S105 - of a server on loopback that ends wit
 POLL_SECONDS = "5"
 STEP_SECONDS = 600.0
 """The timeout of a step that takes one minute on two slow cores."""
-
-SNAPSHOT_AT_ONCE = {"snapshot_minutes": 0}
-"""Target params without the usual pause between snapshots."""
 
 USUAL_SECONDS = {
     "S3 (moto)": 2,
@@ -92,12 +89,12 @@ def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
     try:
         if not once:
             run_until_stopped()
-        counts = run_once()
+        elif as_json:
+            print_json({"connections": run_once()})
+        else:
+            run_once()
     except KeyboardInterrupt:
         err.print("Everything is stopped.")
-        return
-    if as_json:
-        print_json({"connections": counts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +120,7 @@ def run_once(
     ``inspect`` is called before the servers stop. Raises ``PipelineError`` if a step fails or
     takes too long.
     """
-    with ExitStack() as stack:
-        with show_progress() as progress:
-            servers = stack.enter_context(_running_servers(progress))
-            demo = Demo(CliContext(), progress)
-            demo.load_samples()
-            demo.label_everything()
-        counts = _count(demo.cli)
+    with _running_demo(label=True) as (servers, counts):
         inspect(servers)
     show_counts(counts)
     return counts
@@ -137,35 +128,39 @@ def run_once(
 
 def run_until_stopped() -> None:
     """Run the demo until Ctrl-C."""
-    with ExitStack() as stack:
-        with show_progress() as progress:
-            servers = stack.enter_context(_running_servers(progress))
-            demo = Demo(CliContext(), progress)
-            demo.load_samples()
-        show_counts(_count(demo.cli))
+    with _running_demo(label=False) as (servers, counts):
+        show_counts(counts)
         _print_addresses(servers)
         _print_suggestions(servers)
         while True:
             time.sleep(3600)
 
 
-def _count(cli: CliContext) -> dict[str, dict[str, int]]:
-    return {name: asdict(count_connection(name, cli)) for name in cli.ledger.names()}
+@contextmanager
+def _running_demo(*, label: bool) -> Iterator[tuple[DemoServers, dict[str, dict[str, int]]]]:
+    """Run the demo's servers with samples loaded. Yield them and the counts of each connection."""
+    with ExitStack() as stack:
+        with show_progress() as progress:
+            servers = stack.enter_context(_running_servers(progress))
+            demo = Demo(CliContext(), progress)
+            demo.load_samples()
+            if label:
+                demo.label_everything()
+        ledger = demo.cli.ledger
+        yield servers, {name: asdict(count_connection(name, demo.cli)) for name in ledger.names()}
 
 
 @contextmanager
 def _running_servers(progress: ProgressBars) -> Iterator[DemoServers]:
     """Run the servers in a temporary folder, which is deleted at the end."""
     end_on_signals()
-    with tempfile.TemporaryDirectory(prefix="ls-pipeline-demo-") as folder:
-        home = Path(folder)
-        with service_account(home / "google.json") as google_account:
-            servers = _servers(home, google_account)
-            with running(servers.all, partial(_show_state, progress)):
-                yield servers
+    with TemporaryDirectory(prefix="ls-pipeline-demo-") as folder:
+        servers = _servers(Path(folder))
+        with running(servers.all, partial(_show_state, progress)):
+            yield servers
 
 
-def _servers(home: Path, google_account: Mapping[str, str]) -> DemoServers:
+def _servers(home: Path) -> DemoServers:
     logs = home / "logs"
     s3, gcs = s3_server(logs), gcs_server(logs)
     buckets = {**s3.client_environment, **gcs.client_environment}
@@ -173,7 +168,7 @@ def _servers(home: Path, google_account: Mapping[str, str]) -> DemoServers:
     environment = {
         **buckets,
         **label_studio.client_environment,
-        **google_account,
+        **write_service_account(home / "google.json", gcs),
         "LS_PIPELINE_HOME": str(home / "pipeline"),
         "LS_PIPELINE_POLL_SECONDS": POLL_SECONDS,
         "DAGSTER_HOME": str(home / "pipeline" / "dagster"),
@@ -220,7 +215,7 @@ class Demo:
         """Create buckets and connections, and wait until the sensors have loaded every task."""
         _create_buckets()
         _upload_samples(self.cli)
-        for connection in (_reviews(), _shapes()):
+        for connection in _connections():
             self.cli.ledger.save(connection, "demo")
         for name, expected in {REVIEWS: TEXTS, SHAPES: PICTURES}.items():
             self._wait_for("tasks", name, expected)
@@ -278,32 +273,27 @@ def _upload_samples(cli: CliContext) -> None:
         shapes.put(key, body, "image/png")
 
 
-def _reviews() -> Connection:
-    return build_connection(
+def _connections() -> tuple[Connection, Connection]:
+    reviews = build_connection(
         REVIEWS,
         source={"type": "s3", "path": REVIEWS},
-        target={
-            "type": "s3-completions",
-            "path": f"{REVIEWS}-labels",
-            "params": SNAPSHOT_AT_ONCE,
-        },
+        target=_target("s3-completions", REVIEWS),
         project="Reviews (S3, JSON)",
         label_config=samples.TEXT_CONFIG,
     )
-
-
-def _shapes() -> Connection:
-    return build_connection(
+    shapes = build_connection(
         SHAPES,
         source={"type": "gcs", "path": SHAPES, "params": {"use_blob_urls": True}},
-        target={
-            "type": "gcs-completions",
-            "path": f"{SHAPES}-labels",
-            "params": SNAPSHOT_AT_ONCE,
-        },
+        target=_target("gcs-completions", SHAPES),
         project="Shapes (GCS, pictures)",
         label_config=samples.PICTURE_CONFIG,
     )
+    return reviews, shapes
+
+
+def _target(kind: str, name: str) -> dict[str, Any]:
+    """Return a target that gets a snapshot at once, without the usual pause."""
+    return {"type": kind, "path": f"{name}-labels", "params": {"snapshot_minutes": 0}}
 
 
 def _print_addresses(servers: DemoServers) -> None:

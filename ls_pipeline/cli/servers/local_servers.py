@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-import urllib.request
 from importlib.util import find_spec
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST, free_port
 from ls_pipeline.cli.servers.server import OPENER, Server
@@ -48,6 +48,30 @@ def gcs_server(logs: Path) -> Server:
         clients={"STORAGE_EMULATOR_HOST": "{url}", "GOOGLE_CLOUD_PROJECT": "demo"},
         health="/storage/v1/b?project=demo",
     )
+
+
+def write_service_account(file: Path, gcs: Server) -> dict[str, str]:
+    """Write a key with which Label Studio signs URLs of the emulator. Return its variables."""
+    from cryptography.hazmat.primitives import serialization  # of the extra `demo`
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    private_key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    key = {
+        "type": "service_account",
+        "project_id": "demo",
+        "private_key_id": "demo",
+        "private_key": private_key.decode(),
+        "client_email": "demo@demo.iam.gserviceaccount.com",
+        "client_id": "demo",
+        "token_uri": f"{gcs.url}/token",
+    }
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(key))
+    return {"LABEL_STUDIO_GOOGLE_CREDENTIALS": str(file)}
 
 
 USERNAME = "demo@example.com"
@@ -168,14 +192,9 @@ def daemons_are_healthy(server: Server) -> bool:
     A heartbeat from before the launch comes from an earlier daemon with the same DAGSTER_HOME.
     """
     daemons = "allDaemonStatuses { required healthy lastHeartbeatTime }"
-    query = f"{{ instance {{ daemonHealth {{ {daemons} }} }} }}"
-    request = urllib.request.Request(  # noqa: S310 - our own server's address
-        f"{server.url}/graphql",
-        json.dumps({"query": query}).encode(),
-        {"Content-Type": "application/json"},
-    )
+    query = urlencode({"query": f"{{ instance {{ daemonHealth {{ {daemons} }} }} }}"})
     try:
-        with OPENER.open(request, timeout=5) as answer:
+        with OPENER.open(f"{server.url}/graphql?{query}", timeout=5) as answer:
             health = json.load(answer)["data"]["instance"]["daemonHealth"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
