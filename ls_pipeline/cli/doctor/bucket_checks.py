@@ -1,4 +1,4 @@
-"""Checks of buckets: a source is listed and read; a target is also written to."""
+"""Checks of buckets. A source is listed and read, and its queue; a target is also written to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import secrets
 from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.doctor.report import Check
-from ls_pipeline.domain.errors import BucketError
+from ls_pipeline.domain.errors import BucketError, QueueError
+from ls_pipeline.domain.notification_setup import NotificationCheck
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, parse_tasks
 
@@ -41,20 +42,18 @@ def check_source(
     matching = [stored for stored in page if not select.rejected_by(stored.key)]
     total = f"the first {len(page)}" if len(page) >= PAGE else f"{len(page)}"
     message = f"{len(matching)} of {total} objects in {place} match."
-    if matching:
-        yield Check("source: list", "ok", message)
-        fitting = (stored for stored in matching if 0 < stored.size <= LARGEST_OBJECT)
-        chosen = next(fitting, matching[0])
-        yield _check_object(source.params, bucket, chosen, data_keys)
-        return chosen.key
-    if page:
+    if not matching:
         hint = "Correct the regex. It is matched from the start of the full key."
+        if not page:
+            message = f"There are no objects in {place} yet."
+            hint = "If there should be objects, correct the prefix."
         yield Check("source: list", "warning", message, hint)
-    else:
-        hint = "If there should be objects, correct the prefix."
-        yield Check("source: list", "warning", f"There are no objects in {place} yet.", hint)
-    yield Check("source: read", "skipped", "There is no object to read.")
-    return ""
+        yield Check("source: read", "skipped", "There is no object to read.")
+        return ""
+    yield Check("source: list", "ok", message)
+    chosen = next((each for each in matching if 0 < each.size <= LARGEST_OBJECT), matching[0])
+    yield _check_object(source.params, bucket, chosen, data_keys)
+    return chosen.key
 
 
 def _check_object(
@@ -77,6 +76,26 @@ def _check_object(
             return Check("source: read", "warning", message, hint)
     noun = "task" if len(rows) == 1 else "tasks"
     return Check("source: read", "ok", f"{uri} is readable, and has {len(rows)} {noun}.")
+
+
+def check_queue(source: Source, cli: CliContext) -> Iterator[Check]:
+    """Check that a source's queue can be read, and that its bucket sends notifications to it."""
+    try:
+        queue = cli.queues.open(source)
+        queue.probe()
+    except QueueError as error:
+        yield Check.from_error("queue", error)
+        yield Check("notifications", "skipped", "The queue can't be reached.")
+        return
+    yield Check("queue", "ok", f"Messages of {queue.address} can be received and deleted.")
+    try:
+        bucket = cli.bucket_of(source)
+        result = bucket.check_notifications(queue.destination(), source.params.filter.folder)
+    except (BucketError, QueueError) as error:
+        message = f"The bucket's notifications can't be read. {error.message}"
+        result = NotificationCheck("skipped", message)
+    hint = "Run the commands below." if result.state == "warning" else ""
+    yield Check("notifications", result.state, result.message, hint)
 
 
 def check_target(target: Target, cli: CliContext) -> Iterator[Check]:

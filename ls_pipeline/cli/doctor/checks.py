@@ -9,9 +9,13 @@ import click
 
 from ls_pipeline.cli.console import print_json
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.doctor.bucket_checks import check_source, check_target
-from ls_pipeline.cli.doctor.label_studio_checks import check_blobs, check_project, check_server
-from ls_pipeline.cli.doctor.notification_checks import check_queue, check_webhook
+from ls_pipeline.cli.doctor.bucket_checks import check_queue, check_source, check_target
+from ls_pipeline.cli.doctor.label_studio_checks import (
+    check_blobs,
+    check_project,
+    check_server,
+    check_webhook,
+)
 from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, print_report
 from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim

@@ -1,4 +1,4 @@
-"""Checks of Label Studio: the server, a connection's project, and objects in the browser."""
+"""Checks of Label Studio: the server, a connection's project, objects in the browser, webhooks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.domain.tasks import data_keys
 from ls_pipeline.engine.projects import Projects
+from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.settings.validation import data_key_errors
 
 if TYPE_CHECKING:
@@ -184,3 +185,30 @@ def _loaded_task(
         for row in connection_ledger.objects.rows_of(candidate).values() if candidate else ():
             return row.task_id, candidate
     return None
+
+
+def check_webhook(
+    connection_ledger: ConnectionLedger, url: str, cli: CliContext
+) -> Iterator[Check]:
+    """Check that the webhook receiver answers, and that Label Studio is set up to call it."""
+    from ls_pipeline.cli.servers.webhook_receiver import answers_at  # slow
+
+    if answers_at(url):
+        yield Check("webhooks", "ok", f"The webhook receiver answers at {url}.")
+    else:
+        hint = "Run ls-pipeline webhooks or ls-pipeline start, or correct LS_PIPELINE_WEBHOOK_URL."
+        yield Check("webhooks", "warning", f"No webhook receiver answers at {url}.", hint)
+    project_ids = list(connection_ledger.projects.ids().values())
+    if not project_ids:
+        return
+    app, address = cli.label_studio, f"{url}/connections/{connection_ledger.name}"
+    try:
+        is_registered = all(app.has_webhook(id_, address, webhook_secret()) for id_ in project_ids)
+    except PipelineError as error:
+        yield Check.from_error("webhook calls", error)
+        return
+    if is_registered:
+        yield Check("webhook calls", "ok", f"Label Studio calls {address} when labels change.")
+    else:
+        hint = "Run ls-pipeline sync. It registers the webhook, or warns why it can't."
+        yield Check("webhook calls", "warning", f"Label Studio does not call {address} yet.", hint)

@@ -65,10 +65,8 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        checks = [*self.general]
-        for findings in self.connections.values():
-            checks += findings.checks
-        return has_failed(checks)
+        by_connection = (findings.checks for findings in self.connections.values())
+        return any(map(has_failed, [self.general, *by_connection]))
 
     def as_json(self) -> dict[str, Any]:
         return {"ok": not self.failed, **asdict(self)}

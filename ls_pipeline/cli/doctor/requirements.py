@@ -59,14 +59,16 @@ def _use(side: Source | Target, region: str) -> permissions.BucketUse:
         permissions.aws_partition(params.region_name or region, params.role_arn),
         params.kms_key_id if isinstance(params, TargetParams) else "",
         isinstance(params, TargetParams) and params.delete,
-        _queue_resource(side, region) if isinstance(side, Source) else "",
+        _queue(side, region) if isinstance(side, Source) else "",
     )
 
 
-def _queue_resource(source: Source, region: str) -> str:
-    """Return a source's queue as policies name it."""
+def _queue(source: Source, region: str) -> str:
+    """Return a source's queue as policies name it: on AWS by its ARN."""
     queue = source.params.notifications
-    return queue_arn(source, region) if queue and source.cloud == "s3" else queue
+    if not queue or source.cloud == "gcs":
+        return queue
+    return arn_of(queue, source.params.region_name or region)
 
 
 def setups(connection: Connection, region: str = "") -> list[Setup]:
@@ -78,11 +80,6 @@ def setups(connection: Connection, region: str = "") -> list[Setup]:
     if source.cloud == "gcs":
         commands = [gcs_setup_command(source.path, prefix, queue)]
         return [Setup("the bucket sends notifications", commands)]
-    commands = s3_setup_commands(source.path, prefix, queue, queue_arn(source, region))
+    commands = s3_setup_commands(source.path, prefix, queue, _queue(source, region))
     purpose = "the bucket sends notifications (both commands replace earlier configurations)"
     return [Setup(purpose, commands)]
-
-
-def queue_arn(source: Source, region: str = "") -> str:
-    """Return the ARN of the SQS queue that an S3 source names."""
-    return arn_of(source.params.notifications, source.params.region_name or region)
