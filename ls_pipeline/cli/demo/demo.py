@@ -20,14 +20,7 @@ from ls_pipeline.cli.context import CliContext, create_dagster_home, end_on_sign
 from ls_pipeline.cli.counts import count_connection
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.options import verbatim
-from ls_pipeline.cli.servers.local_servers import (
-    USERNAME,
-    dagster_server,
-    gcs_server,
-    label_studio_server,
-    s3_server,
-    write_service_account,
-)
+from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.settings.validation import build_connection
@@ -59,9 +52,6 @@ USUAL_SECONDS = {
 }
 """Seconds that a step takes on two cores. Servers start at the same time."""
 
-COUNTED_FIELDS = {"tasks": "tasks", "JSON files": "json_files", "Parquet rows": "parquet_rows"}
-"""The field of `Counts` that shows when a step is complete."""
-
 
 EPILOG = verbatim("""
 Examples:
@@ -72,12 +62,7 @@ Examples:
 
 @click.command(epilog=EPILOG, short_help="Try everything on temporary servers.")
 @click.option("--once", is_flag=True, help="Label everything by script, count, and exit.")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="With --once: also print the counts as JSON.",
-)
+@click.option("--json", "as_json", is_flag=True, help="With --once: also print the counts as JSON.")
 def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
     """Run the pipeline with sample data on temporary servers.
 
@@ -162,13 +147,13 @@ def _running_servers(progress: ProgressBars) -> Iterator[DemoServers]:
 
 def _servers(home: Path) -> DemoServers:
     logs = home / "logs"
-    s3, gcs = s3_server(logs), gcs_server(logs)
+    s3, gcs = local_servers.s3_server(logs), local_servers.gcs_server(logs)
     buckets = {**s3.client_environment, **gcs.client_environment}
-    label_studio = label_studio_server(home / "label-studio", logs, buckets, PASSWORD)
+    label_studio = local_servers.label_studio_server(home / "label-studio", logs, buckets, PASSWORD)
     environment = {
         **buckets,
         **label_studio.client_environment,
-        **write_service_account(home / "google.json", gcs),
+        **local_servers.write_service_account(home / "google.json", gcs),
         "LS_PIPELINE_HOME": str(home / "pipeline"),
         "LS_PIPELINE_POLL_SECONDS": POLL_SECONDS,
         "DAGSTER_HOME": str(home / "pipeline" / "dagster"),
@@ -178,7 +163,7 @@ def _servers(home: Path) -> DemoServers:
     create_dagster_home()
     _write_environment(home / "env", environment)
     # Dagster leaves sockets in its temporary folder when it is stopped.
-    dagster = dagster_server(logs, {**environment, "TMPDIR": str(home)})
+    dagster = local_servers.dagster_server(logs, {**environment, "TMPDIR": str(home)})
     return DemoServers(home, s3, gcs, label_studio, dagster)
 
 
@@ -230,7 +215,8 @@ class Demo:
     def _wait_for(self, step: str, name: str, expected: int) -> None:
         deadline = time.monotonic() + STEP_SECONDS
         while True:
-            count = getattr(count_connection(name, self.cli), COUNTED_FIELDS[step])
+            counts = asdict(count_connection(name, self.cli))
+            count = counts[step.lower().replace(" ", "_")]
             self.progress.advance(name, f"{step} {_usually(step)}", count, expected)
             if count >= expected:
                 return
@@ -297,7 +283,7 @@ def _target(kind: str, name: str) -> dict[str, Any]:
 
 
 def _print_addresses(servers: DemoServers) -> None:
-    login = f"(login {USERNAME}, password {PASSWORD})"
+    login = f"(login {local_servers.USERNAME}, password {PASSWORD})"
     print_lines(
         f"Dagster        {servers.dagster.url}/asset-groups",
         f"Label Studio   {servers.label_studio.url}  {login}",
