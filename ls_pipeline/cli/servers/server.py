@@ -32,9 +32,8 @@ LARGEST_LOG = 20 * 2**20
 class ServerFailedError(PipelineError):
     """A server did not start."""
 
-    def __init__(self, name: str, what: str, log: Path) -> None:
-        self.name = name
-        self.log = log
+    def __init__(self, server: Server, what: str) -> None:
+        name, log = server.name, server.log
         tail = _end_of(log).decode(errors="replace").splitlines()[-15:] if log.exists() else []
         lines = "\n".join(f"    {line}" for line in tail)
         super().__init__(f"{name} {what}. Its log {log} ends with:\n{lines}")
@@ -100,9 +99,8 @@ class Server:
         """Start the server without waiting. Raises ``ServerFailedError`` if its port is taken."""
         if not is_free(self.port):
             # The process that took it would answer instead.
-            raise ServerFailedError(
-                self.name, f"can't use port {self.port}, because another process uses it", self.log
-            )
+            reason = f"can't use port {self.port}, because another process uses it"
+            raise ServerFailedError(self, reason)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
             self.log.replace(self.log.with_name(f"{self.log.name}.1"))
@@ -128,9 +126,7 @@ class Server:
             return True
         if time.monotonic() > self._deadline:
             self.stop()
-            raise ServerFailedError(
-                self.name, f"does not answer after {self.patience:.0f} s", self.log
-            )
+            raise ServerFailedError(self, f"does not answer after {self.patience:.0f} s")
         return False
 
     def check(self) -> None:
@@ -138,7 +134,7 @@ class Server:
         code = self._process.poll() if self._process else 0
         if code is not None:
             self.stop()
-            raise ServerFailedError(self.name, f"ended with exit code {code}", self.log)
+            raise ServerFailedError(self, f"ended with exit code {code}")
 
     def stop(self) -> None:
         """End the process and all its children, if it is running."""
