@@ -18,11 +18,14 @@ from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.queue import QueueOpener
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import dagster as dg
 
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.gcs.bucket import GCSBuckets
     from ls_pipeline.resources.label_studio.app import LabelStudio
+    from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.resources.s3.bucket import S3Buckets
     from ls_pipeline.settings.model import Source, Target
 
@@ -121,11 +124,17 @@ class CliContext:
         """Dagster's instance, if it exists. Raises ``PipelineError`` otherwise."""
         folder = dagster_home()
         if not (folder / "dagster.yaml").exists():
-            raise PipelineError(
-                f"There is no Dagster home in {folder}.",
-                hint="Set DAGSTER_HOME or LS_PIPELINE_HOME.",
-            )
+            hint = "Set DAGSTER_HOME or LS_PIPELINE_HOME."
+            raise PipelineError(f"There is no Dagster home in {folder}.", hint=hint)
         return self.instance
+
+
+def connection_ledgers(ledger: Ledger, names: Iterable[str]) -> dict[str, ConnectionLedger]:
+    """Return the ledgers of these connections, or of all if ``names`` is empty.
+
+    Raises ``UnknownConnectionError``.
+    """
+    return {name: ledger.connection_ledger(name) for name in names or ledger.names()}
 
 
 def dagster_home() -> Path:

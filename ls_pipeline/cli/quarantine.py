@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 from ls_pipeline.cli.console import out, print_json, print_lines, print_result
-from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.errors import NotInQuarantineError
 
@@ -46,11 +46,8 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
 
     Without CONNECTION, it lists all connections.
     """
-    ledger = CliContext().ledger
-    quarantined = {
-        name: list(ledger.connection_ledger(name).objects.quarantined())
-        for name in names or ledger.names()
-    }
+    ledgers = connection_ledgers(CliContext().ledger, names)
+    quarantined = {name: list(ledger.objects.quarantined()) for name, ledger in ledgers.items()}
     if as_json:
         by_name = {name: list(map(_as_json, items)) for name, items in quarantined.items()}
         print_json({"connections": by_name})

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ls_pipeline.cli.console import out, print_json, print_no_connections
-from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.options import CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
@@ -113,10 +113,9 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
 
 
 def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
-    ledger, address = cli.ledger, label_studio_public_url(label_studio_address().url)
-    return {
-        name: status_of(ledger.connection_ledger(name), address) for name in names or ledger.names()
-    }
+    address = label_studio_public_url(label_studio_address().url)
+    ledgers = connection_ledgers(cli.ledger, names)
+    return {name: status_of(ledger, address) for name, ledger in ledgers.items()}
 
 
 def _watch(names: tuple[str, ...], cli: CliContext) -> None:

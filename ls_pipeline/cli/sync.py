@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ls_pipeline.cli.console import print_json, print_no_connections, show_counts, show_progress
-from ls_pipeline.cli.context import CliContext, end_on_signals
+from ls_pipeline.cli.context import CliContext, connection_ledgers, end_on_signals
 from ls_pipeline.cli.counts import Counts, count_connection
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
@@ -42,11 +42,9 @@ def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # 
     """
     end_on_signals()
     cli = CliContext()
-    names = names or tuple(cli.ledger.names())
-    for name in names:
-        cli.ledger.connection_ledger(name)  # raises for an unknown name, before anything runs
+    ledgers = connection_ledgers(cli.ledger, names)  # an unknown name raises before anything runs
     with show_progress() as progress:
-        reports = {name: run_connection(name, cli, progress) for name in dict.fromkeys(names)}
+        reports = {name: run_connection(name, cli, progress) for name in ledgers}
     if as_json:
         print_json({"connections": reports})
     elif reports:

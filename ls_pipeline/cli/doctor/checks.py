@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ls_pipeline.cli.console import print_json
-from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.doctor.bucket_checks import check_queue, check_source, check_target
 from ls_pipeline.cli.doctor.label_studio_checks import (
     check_blobs,
@@ -65,14 +65,12 @@ def examine(names: Sequence[str], cli: CliContext) -> Report:
     ledger_checks = list(_check_ledger(cli))
     if has_failed(ledger_checks):
         return Report([*ledger_checks, *check_server(cli)], {})
-    connection_ledgers = {
-        name: cli.ledger.connection_ledger(name) for name in names or cli.ledger.names()
-    }
+    ledgers = connection_ledgers(cli.ledger, names)
     server_checks = list(check_server(cli))
     app_works = not has_failed(server_checks)
     region = os.environ.get("AWS_DEFAULT_REGION", "")
     findings = {}
-    for name, connection_ledger in connection_ledgers.items():
+    for name, connection_ledger in ledgers.items():
         checks = list(_catch_bugs(_check_connection(connection_ledger, cli, app_works=app_works)))
         connection = connection_ledger.settings.in_force().connection
         findings[name] = Findings(checks, policies(connection, region), setups(connection, region))
