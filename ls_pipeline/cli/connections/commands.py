@@ -22,7 +22,7 @@ from ls_pipeline.settings.diff import diff_settings
 from ls_pipeline.settings.model import Connection, Params, SourceParams, TargetParams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from ls_pipeline.resources.ledger.ledger import Ledger
@@ -34,10 +34,6 @@ Examples:
 """)
 
 
-def _example(words: str) -> str:
-    return verbatim(f"Example:\n  ls-pipeline connections {words}")
-
-
 @click.group(epilog=EPILOG, short_help="Add, change and list connections.")
 def connections() -> None:
     """Add, change and list connections.
@@ -45,6 +41,12 @@ def connections() -> None:
     A connection loads the objects of a source bucket as tasks of a Label Studio project, and
     writes the labels to a target bucket.
     """
+
+
+def _command(example: str, short_help: str) -> Callable[..., click.Command]:
+    """Add a command to `connections` whose help has one short example."""
+    epilog = verbatim(f"Example:\n  ls-pipeline connections {example}")
+    return connections.command(epilog=epilog, short_help=short_help)
 
 
 ADD_EXAMPLES = """
@@ -175,7 +177,7 @@ def _place(side: Any) -> str:
     return f"{side.type}: {side.path}/{side.params.prefix}".rstrip("/") if side else ""
 
 
-@connections.command(epilog=_example("show reviews"), short_help="Print one connection as JSON.")
+@_command("show reviews", "Print one connection as JSON.")
 @CONNECTION
 def show(name: str) -> None:
     """Print a connection as JSON: its settings, who saved them, and what fails."""
@@ -195,9 +197,7 @@ def _settings(connection: Connection) -> dict[str, Any]:
     return connection.model_dump(mode="json")
 
 
-@connections.command(
-    epilog=_example("history reviews"), short_help="List the revisions of a connection."
-)
+@_command("history reviews", "List the revisions of a connection.")
 @CONNECTION
 @AS_JSON
 def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -223,9 +223,7 @@ def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
         print_lines(*(f"  {change}" for change in entry["changes"]))
 
 
-@connections.command(
-    epilog=_example("enable reviews"), short_help="Resume the runs of a connection."
-)
+@_command("enable reviews", "Resume the runs of a connection.")
 @CONNECTION
 @AS_JSON
 def enable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -233,9 +231,7 @@ def enable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     _set_enabled(name, enabled=True, as_json=as_json)
 
 
-@connections.command(
-    epilog=_example("disable reviews"), short_help="Pause the runs of a connection."
-)
+@_command("disable reviews", "Pause the runs of a connection.")
 @CONNECTION
 @AS_JSON
 def disable(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
@@ -249,7 +245,7 @@ def _set_enabled(name: str, *, enabled: bool, as_json: bool) -> None:
     report([store(ledger, connection)], as_json=as_json)
 
 
-@connections.command(epilog=_example("remove reviews"), short_help="Remove a connection.")
+@_command("remove reviews", "Remove a connection.")
 @CONNECTION
 @AS_JSON
 def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag

@@ -45,9 +45,8 @@ def _label_studio_policies(source: Source | None, region: str) -> list[Policy]:
     use = _use(source, region)
     if source.cloud == "s3":
         return [Policy("Label Studio's AWS credentials", permissions.label_studio_policy(use))]
-    return [
-        Policy("Label Studio's Google account", commands=permissions.gcs_label_studio_commands(use))
-    ]
+    commands = permissions.gcs_label_studio_commands(use)
+    return [Policy("Label Studio's Google account", commands=commands)]
 
 
 def _use(side: Source | Target, region: str) -> permissions.BucketUse:

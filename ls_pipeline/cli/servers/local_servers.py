@@ -181,9 +181,8 @@ def _stored_secret(file: Path, wanted: str) -> str:
 
 def _require(*modules: str) -> None:
     if not all(map(find_spec, modules)):
-        raise PipelineError(
-            "The demo's servers are not installed.", hint="Run pip install 'ls-pipeline[demo]'."
-        )
+        hint = "Run pip install 'ls-pipeline[demo]'."
+        raise PipelineError("The demo's servers are not installed.", hint=hint)
 
 
 def daemons_are_healthy(server: Server) -> bool:

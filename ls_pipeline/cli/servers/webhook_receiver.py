@@ -162,9 +162,8 @@ async def _refusal(request: Request) -> Response | None:
     except (ValueError, RecursionError):
         call = None
     if not isinstance(call, dict) or not isinstance(call.get("action"), str):
-        return PlainTextResponse(
-            'The body must be JSON such as {"action": "ANNOTATION_CREATED"}.', 400
-        )
+        reason = 'The body must be JSON such as {"action": "ANNOTATION_CREATED"}.'
+        return PlainTextResponse(reason, 400)
     return None
 
 
