@@ -108,8 +108,8 @@ def start(  # noqa: PLR0913 - one for each flag
     if given.source or given.target:
         bucket = given.source_path or given.target_path
         connection = given.build(name or bucket.replace(".", "-"))
-    end_on_signals()
     try:
+        end_on_signals()
         with _lock_home():
             _prepare_home(init=init, force=force, needs_connections=not file)
             cli = CliContext()
