@@ -1,4 +1,4 @@
-"""Checks of buckets. A source is listed and read, and its queue; a target is also written to."""
+"""Checks of buckets: a source and its queue are read, a target is also written to."""
 
 from __future__ import annotations
 
