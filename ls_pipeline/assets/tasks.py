@@ -38,7 +38,6 @@ from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.records import Quarantined
 from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3.bucket import S3Buckets
 
@@ -137,7 +136,3 @@ def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.M
             "\n".join(f"- {note}" for note in loaded.notes[:20])
         )
     return metadata
-
-
-def _row(item: Quarantined) -> str:
-    return "" if item.row is None else str(item.row)

@@ -40,12 +40,12 @@ def _newest_rows(run: RunContext, project_id: int, above: int) -> list[TaskRow]:
 
 def _unknown(run: RunContext, rows: Sequence[TaskRow]) -> Iterator[TaskRow]:
     """Return the rows whose task the ledger doesn't know, or whose newest of several tasks."""
+    has_several = not run.source.params.one_task_per_row
     for start in range(0, len(rows), BATCH_ROWS):
         some = rows[start : start + BATCH_ROWS]
         known_rows = run.held.objects.rows_of_all([row.key for row in some])
         for row in some:
             known = known_rows[row.key].get(row.row)
-            has_several = not run.source.params.one_task_per_row
             if known is None or (has_several and _follows(row, known)):
                 yield row
 
