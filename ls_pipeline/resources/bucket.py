@@ -66,6 +66,12 @@ class Bucket(Protocol):
         boundary, without its objects.
         """
 
+    def version(self, key: str) -> str:
+        """Return the key's current version as a listing would; empty if there is no such object.
+
+        Usually one request, and it needs the permission to list, not to read.
+        """
+
     def get(self, key: str, version: str = "") -> bytes:
         """Read a whole object: its current version, or exactly the ``version`` of a listing.
 

@@ -90,6 +90,13 @@ class ListedBucket(ABC):
     ) -> Iterator[ListingRange]:
         return list_ranges(self.uri(), partial(self._list, prefix), after, range_boundaries)
 
+    def version(self, key: str) -> str:
+        # Of the keys that start with this key, it is the first. HEAD would need other permissions.
+        page = self._list(key, "", "", 1)
+        while not (objects := page.read()) and page.token:
+            page = self._list(key, "", page.token, 1)
+        return objects[0].version if objects and objects[0].key == key else ""
+
 
 class _Part(NamedTuple):
     ranges: list[ListingRange]

@@ -133,6 +133,7 @@ def test_every_legal_key_comes_back_byte_for_byte(bucket, key):
     put(bucket, key)
 
     assert (listed(bucket), bucket.get(key)) == ([key], key.encode())
+    assert bucket.version(key) == next(bucket.pages())[0].version
 
 
 def test_listing_is_in_the_order_of_utf8_bytes(bucket):
@@ -224,6 +225,27 @@ def test_overwriting_changes_the_version(bucket):
     second = bucket.put("a", b"two", "text/plain")
 
     assert first.version != second.version
+
+
+def test_version_is_that_of_the_last_put(bucket):
+    for body in (b"one", b"two"):
+        stored = bucket.put("a", body, "text/plain")
+
+        assert bucket.version("a") == stored.version
+
+
+def test_version_of_what_is_gone_is_empty(bucket):
+    put(bucket, "a")
+    bucket.delete("a")
+
+    assert bucket.version("a") == bucket.version("nowhere") == ""
+
+
+def test_version_belongs_to_the_whole_key(bucket):
+    put(bucket, "a/10.json", "a/1.json.copy", "a/")
+    stored = bucket.put("a/1", b"1", "text/plain")
+
+    assert [bucket.version(key) for key in ("a", "a/1.json", "a/1")] == ["", "", stored.version]
 
 
 def test_get_returns_the_version_that_was_listed(bucket):
@@ -347,13 +369,14 @@ def test_delete_removes_an_object_and_ignores_an_absent_key(bucket):
     "use",
     [
         lambda bucket: list(bucket.pages()),
+        lambda bucket: bucket.version("a"),
         lambda bucket: bucket.get("a"),
         lambda bucket: bucket.put("a", b"", "text/plain"),
         lambda bucket: bucket.put("a", b"", "text/plain", if_version="1"),
         lambda bucket: bucket.copy("a", "b"),
         lambda bucket: bucket.delete("a"),
     ],
-    ids=["pages", "get", "put", "put if version", "copy", "delete"],
+    ids=["pages", "version", "get", "put", "put if version", "copy", "delete"],
 )
 def test_missing_bucket_differs_from_a_missing_object(absent, use):
     with pytest.raises(BucketNotFoundError, match="the bucket does not exist"):
