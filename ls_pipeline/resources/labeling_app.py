@@ -28,6 +28,8 @@ class Project:
     label_config: str
     tasks: int
     url: str
+    created_at: str
+    """Part of its identity: after a reset of Label Studio, another project may get the same id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ class LabelingApp(Protocol):
 
     def project(self, project_id: int) -> Project:
         """Return a project as it is now."""
+
+    def existing_projects(self, project_ids: Sequence[int]) -> dict[int, Project]:
+        """Return those of these projects that exist, in few requests."""
 
     def find_project(self, title: str) -> Project | None:
         """Return the project with exactly this title, the oldest of several, or None."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import xml.etree.ElementTree as ET
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import httpx
 
@@ -37,13 +37,18 @@ class MemoryLabelingApp:
         self.counts = True
         """Whether it keeps its counts of annotations up to date."""
         self._numbers = itertools.count(1)
+        self._created_at = {}
 
     # -- projects ---------------------------------------------------------------------------
 
     def project(self, project_id):
         count = len(self._tasks_of(project_id))
         title, label_config = self.projects[project_id]
-        return Project(project_id, title, label_config, count, f"memory:{project_id}")
+        url, created_at = f"memory:{project_id}", self._creation_time(project_id)
+        return Project(project_id, title, label_config, count, url, created_at)
+
+    def existing_projects(self, project_ids):
+        return {id_: self.project(id_) for id_ in project_ids if id_ in self.projects}
 
     def find_project(self, title):
         projects = self.projects_with_prefix(title)
@@ -208,6 +213,12 @@ class MemoryLabelingApp:
                 self._touch(task["id"])
                 self._call_webhooks(task["id"], "ANNOTATIONS_DELETED")
 
+    def delete_project(self, project_id):
+        del self.projects[project_id]
+        for task in list(self.tasks.values()):
+            if task["project"] == project_id:
+                del self.tasks[task["id"]]
+
     # -- inside -----------------------------------------------------------------------------
 
     def _call_webhooks(self, task_id, action):
@@ -218,7 +229,12 @@ class MemoryLabelingApp:
     def _create(self, title, label_config):
         project_id = max(self.projects, default=0) + 1
         self.projects[project_id] = (title, label_config)
+        self._created_at[project_id] = next(_creation_times)
         return self.project(project_id)
+
+    def _creation_time(self, project_id):
+        """Return a project's time of creation, also if a test has put it into ``projects``."""
+        return self._created_at.setdefault(project_id, next(_creation_times))
 
     def _tasks_of(self, project_id):
         if project_id not in self.projects:
@@ -256,3 +272,8 @@ def _now():
 
 def _timestamp(moment):
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+_first = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_creation_times = (_timestamp(_first + timedelta(seconds=number)) for number in itertools.count())
+"""Times of creation for the projects of all apps, each another one."""

@@ -59,6 +59,9 @@ class RealApp(LabelStudio):
     def delete_annotation(self, annotation_id):
         self.api.json("DELETE", f"api/annotations/{annotation_id}/")
 
+    def delete_project(self, project_id):
+        self.api.json("DELETE", f"api/projects/{project_id}/")
+
     def draft(self, task_id, result):
         self.api.json("POST", f"api/tasks/{task_id}/drafts", json={"result": result})
 
@@ -133,6 +136,29 @@ def test_project_without_a_label_config_accepts_tasks(app):
 def test_absent_project_is_an_error(app):
     with pytest.raises(ProjectNotFoundError):
         app.project(10**6)
+
+
+def test_projects_of_one_title_differ_in_their_creation(app, project):
+    app.delete_project(project.id)
+    again = app.find_or_create_project(project.title, CONFIG)
+
+    assert again.created_at == app.project(again.id).created_at > project.created_at
+
+
+def test_existing_projects_leave_out_deleted_ones(app, project):
+    other = app.find_or_create_project(f"{project.title} too", CONFIG)
+    deleted = app.find_or_create_project(f"{project.title} deleted", CONFIG)
+    app.delete_project(deleted.id)
+    existing = app.existing_projects([other.id, deleted.id, project.id])
+
+    assert existing == {id_: app.project(id_) for id_ in (project.id, other.id)}
+    assert app.existing_projects([]) == {}
+
+
+def test_more_projects_than_one_page_are_found(app, project):
+    ids = [project.id, *range(10**9, 10**9 + 150), project.id]
+
+    assert list(app.existing_projects(ids)) == [project.id]
 
 
 def test_import_returns_ids_in_order(app, project):
