@@ -33,6 +33,22 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Says which ledger a project belongs to, and how far that ledger's changes have come.
+
+    It is kept in Label Studio, where people don't edit.
+    """
+
+    id: int
+    """The app's own number of the mark."""
+    project_id: int
+    ledger: str
+    """The id of the ledger."""
+    connection: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class StorageLocation:
     """Where Label Studio finds a bucket; ``scheme`` is ``s3`` or ``gs``."""
 
@@ -202,6 +218,28 @@ class LabelingApp(Protocol):
 
     def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
         """Return whether `register_webhook` with these values would change nothing."""
+
+    def marks(self) -> list[Mark]:
+        """Return the marks of all projects, the oldest first, in one request.
+
+        The marks of a project disappear with it.
+        """
+
+    def add_mark(self, project_id: int, ledger: str, connection: str, generation: int) -> Mark:
+        """Add a mark to a project, which may have others.
+
+        Raises ``LabelStudioError`` if Label Studio refuses to store it.
+        """
+
+    def raise_mark(self, mark: Mark, generation: int) -> Mark:
+        """Set the generation of a mark; return the mark as it is now.
+
+        Raises ``ProjectNotFoundError`` if the mark is gone, or if its number now belongs to
+        something else, such as a mark of another ledger. That stays as it is.
+        """
+
+    def remove_mark(self, mark: Mark) -> None:
+        """Remove a mark, if it exists. If its number belongs to something else, that stays."""
 
 
 class DiagnosableLabelingApp(LabelingApp, Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import httpx
@@ -15,6 +16,7 @@ from ls_pipeline.domain.tasks import data_keys, parse_origin
 from ls_pipeline.resources.labeling_app import (
     SECRET_HEADER,
     BrowserResponse,
+    Mark,
     Project,
     ServerInfo,
 )
@@ -38,6 +40,8 @@ class MemoryLabelingApp:
         """Whether it keeps its counts of annotations up to date."""
         self._numbers = itertools.count(1)
         self._created_at = {}
+        self._marks = {}
+        """Marks by id, each with its project's time of creation."""
 
     # -- projects ---------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class MemoryLabelingApp:
 
         return errors
 
-    # -- storages and webhooks --------------------------------------------------------------
+    # -- storages, webhooks and marks -------------------------------------------------------
 
     def register_storage(self, project_id, location):
         bucket = project_id, location.scheme, location.bucket
@@ -168,6 +172,31 @@ class MemoryLabelingApp:
 
     def has_webhook(self, project_id, address, secret):
         return self.webhooks.get((project_id, address)) == secret
+
+    def marks(self):
+        return [
+            mark
+            for _, (mark, created_at) in sorted(self._marks.items())
+            if mark.project_id in self.projects
+            and self._creation_time(mark.project_id) == created_at
+        ]
+
+    def add_mark(self, project_id, ledger, connection, generation):
+        created_at = self.project(project_id).created_at
+        mark = Mark(next(self._numbers), project_id, ledger, connection, generation)
+        self._marks[mark.id] = mark, created_at
+        return mark
+
+    def raise_mark(self, mark, generation):
+        if not self._has(mark):
+            raise ProjectNotFoundError(f"there is no mark {mark.id}")
+        raised = replace(mark, generation=generation)
+        self._marks[mark.id] = raised, self._marks[mark.id][1]
+        return raised
+
+    def remove_mark(self, mark):
+        if self._has(mark):
+            del self._marks[mark.id]
 
     # -- the server -------------------------------------------------------------------------
 
@@ -235,6 +264,11 @@ class MemoryLabelingApp:
     def _creation_time(self, project_id):
         """Return a project's time of creation, also if a test has put it into ``projects``."""
         return self._created_at.setdefault(project_id, next(_creation_times))
+
+    def _has(self, mark):
+        """Return whether this mark is stored, with any generation."""
+        stored = next((stored for stored in self.marks() if stored.id == mark.id), None)
+        return stored is not None and replace(stored, generation=mark.generation) == mark
 
     def _tasks_of(self, project_id):
         if project_id not in self.projects:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import jwt
@@ -26,7 +27,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.tasks import Origin, Task
 from ls_pipeline.resources.label_studio import app as label_studio
-from ls_pipeline.resources.label_studio import storages
+from ls_pipeline.resources.label_studio import marks, storages
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.labeling_app import SECRET_HEADER, StorageLocation
 from tests.contracts.conftest import Answer, serving
@@ -379,6 +380,84 @@ def test_server_info_has_version_token_and_user(app):
     assert (info.version, info.token, "@" in info.user) == (app.version(), "legacy token", True)
 
 
+# -- marks --------------------------------------------------------------------------------
+
+
+def marks_of(app, project):
+    return [mark for mark in app.marks() if mark.project_id == project.id]
+
+
+def test_marks_are_listed_as_added_the_oldest_first(app, project):
+    other = app.find_or_create_project(f"{project.title} too", CONFIG)
+    second = app.add_mark(other.id, "ledger", "reviews", 2)
+    third = app.add_mark(project.id, "ledger", "pictures", 0)
+    first = app.add_mark(project.id, "restored", "critiques ✓, été", 3)
+    ours = [mark for mark in app.marks() if mark.project_id in {project.id, other.id}]
+
+    assert ours == [second, third, first]
+    assert (second.project_id, second.ledger, second.connection) == (other.id, "ledger", "reviews")
+    assert [mark.generation for mark in ours] == [2, 0, 3]
+    assert first.connection == "critiques ✓, été"
+
+
+def test_mark_of_an_absent_project_is_an_error(app):
+    with pytest.raises(LabelStudioError):
+        app.add_mark(10**6, "ledger", "c", 1)
+
+
+def test_raised_mark_has_the_new_generation(app, project):
+    mark, other = (app.add_mark(project.id, "ledger", name, 1) for name in "cd")
+    raised = app.raise_mark(mark, 7)
+    again = app.raise_mark(mark, 8)
+
+    assert (raised, again) == (replace(mark, generation=7), replace(mark, generation=8))
+    assert marks_of(app, project) == [again, other]
+
+
+@pytest.mark.parametrize("change", [{"ledger": "mine"}, {"connection": "d"}, {"project_id": 10**6}])
+def test_mark_that_is_another_by_now_stays_as_it_is(app, project, change):
+    mark = app.add_mark(project.id, "ledger", "c", 1)
+    app.remove_mark(replace(mark, **change))
+    with pytest.raises(ProjectNotFoundError):
+        app.raise_mark(replace(mark, **change), 2)
+
+    assert marks_of(app, project) == [mark]
+
+
+def test_removed_mark_is_gone(app, project):
+    mark = app.add_mark(project.id, "ledger", "c", 1)
+    app.remove_mark(mark)
+    app.remove_mark(mark)
+
+    assert marks_of(app, project) == []
+    with pytest.raises(ProjectNotFoundError):
+        app.raise_mark(mark, 2)
+
+
+def test_marks_of_a_deleted_project_are_gone(app, project):
+    mark = app.add_mark(project.id, "ledger", "c", 1)
+    app.delete_project(project.id)
+    app.find_or_create_project(project.title, CONFIG)
+
+    assert mark not in app.marks()
+    with pytest.raises(ProjectNotFoundError):
+        app.raise_mark(mark, 2)
+
+
+def test_marks_are_no_webhooks_and_webhooks_no_marks(app, project, receiver):
+    address = f"{receiver.url}/connections/c"
+    (task_id,) = app.import_tasks(project.id, [body()])
+    mark = app.add_mark(project.id, "ledger", "c", 1)
+    before = app.has_webhook(project.id, address, "our-secret")
+    app.register_webhook(project.id, address, "our-secret")
+    app.raise_mark(mark, 2)
+    app.annotate(task_id, RESULT)
+
+    assert (before, app.has_webhook(project.id, address, "our-secret")) == (False, True)
+    assert calls(receiver) == [("/connections/c", {"action": "ANNOTATION_CREATED"}, "our-secret")]
+    assert [mark.generation for mark in marks_of(app, project)] == [2]
+
+
 # -- Label Studio alone -------------------------------------------------------------------
 
 
@@ -685,6 +764,52 @@ def test_storage_created_by_a_person_is_left_alone(storage_app):
     (storage,) = _storages(app, project)
 
     assert (storage["title"], storage["region_name"]) == ("Mine", None)
+
+
+MARK = {marks.LEDGER: "ledger", marks.CONNECTION: "c", marks.GENERATION: "1"}
+
+
+def webhook_of(app, mark):
+    return app.api.json("GET", f"api/webhooks/{mark.id}/")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {**MARK, marks.GENERATION: "x"},
+        {**MARK, marks.GENERATION: "-1"},
+        {**MARK, marks.GENERATION: "1" * 19},
+        {name: value for name, value in MARK.items() if name != marks.LEDGER},
+    ],
+    ids=["foreign", "no number", "negative", "too long", "no ledger"],
+)
+def test_other_webhooks_are_no_marks(app_on_sqlite, headers):
+    app = app_on_sqlite
+    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    mark = app.add_mark(project.id, "ledger", "c", 1)
+    app.api.json("PATCH", f"api/webhooks/{mark.id}/", json={"headers": headers})
+    before = webhook_of(app, mark)
+    app.remove_mark(mark)
+    with pytest.raises(ProjectNotFoundError):
+        app.raise_mark(mark, 2)
+
+    assert marks_of(app, project) == []
+    assert webhook_of(app, mark) == before
+
+
+@pytest.mark.server
+def test_mark_that_a_person_activated_is_deactivated(app_on_sqlite):
+    app = app_on_sqlite
+    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    mark = app.add_mark(project.id, "ledger", "c", 1)
+    edited = {"is_active": True, "send_for_all_actions": True, "actions": ["TASKS_CREATED"]}
+    app.api.json("PATCH", f"api/webhooks/{mark.id}/", json=edited)
+    app.raise_mark(mark, 2)
+    webhook = webhook_of(app, mark)
+
+    assert {name: webhook[name] for name in marks.UNUSED} == marks.UNUSED
 
 
 # -- webhooks -------------------------------------------------------------------------

@@ -31,10 +31,11 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
-from ls_pipeline.resources.label_studio import storages, webhooks
+from ls_pipeline.resources.label_studio import marks, storages, webhooks
 from ls_pipeline.resources.label_studio.http import LabelStudioAPI, detail, invalid_url
 from ls_pipeline.resources.labeling_app import (
     BrowserResponse,
+    Mark,
     Project,
     ServerInfo,
     StorageLocation,
@@ -333,7 +334,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         answer: dict[str, Any] = self.api.json("GET", "api/tasks/", params=params)
         return answer
 
-    # -- storages and webhooks ---------------------------------------------------------------
+    # -- storages, webhooks and marks --------------------------------------------------------
 
     def register_storage(self, project_id: int, location: StorageLocation) -> None:
         storages.register_storage(self.api, project_id, location, self._google_credentials)
@@ -343,6 +344,18 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
         return webhooks.has_webhook(self.api, project_id, address, secret)
+
+    def marks(self) -> list[Mark]:
+        return marks.marks(self.api)
+
+    def add_mark(self, project_id: int, ledger: str, connection: str, generation: int) -> Mark:
+        return marks.add_mark(self.api, project_id, ledger, connection, generation)
+
+    def raise_mark(self, mark: Mark, generation: int) -> Mark:
+        return marks.raise_mark(self.api, mark, generation)
+
+    def remove_mark(self, mark: Mark) -> None:
+        marks.remove_mark(self.api, mark)
 
     def _google_credentials(self) -> str:
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
