@@ -109,7 +109,7 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
     elif watch:
         _watch(names, cli)
     else:
-        out.print(_table(statuses, time.time()))
+        out.print(_table(statuses, cli.ledger.now()))
 
 
 def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
@@ -121,7 +121,7 @@ def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
 def _watch(names: tuple[str, ...], cli: CliContext) -> None:
     with suppress(KeyboardInterrupt), Live(console=out, auto_refresh=False) as live:
         while True:
-            live.update(_table(_statuses(names, cli), time.time()), refresh=True)
+            live.update(_table(_statuses(names, cli), cli.ledger.now()), refresh=True)
             time.sleep(REFRESH_SECONDS)
 
 

@@ -121,7 +121,7 @@ def skip_reason(status: ConnectionStatus, pending: Collection[str], work: str) -
     if status.name in pending:
         return "a run is under way."
     health = status.health(work)
-    if health.retry_at > status.ledger.now():
+    if health.retry_at > status.read_at:
         retry_at = datetime.fromtimestamp(health.retry_at, timezone.utc)
         return f"{health.failure} Trying again at {retry_at:%H:%M:%S} UTC."
     return ""

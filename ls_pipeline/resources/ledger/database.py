@@ -45,11 +45,15 @@ With the session's settings the server notices that our host is gone. The URL ma
 BUSY = ("55P03", "40P01", "40001")
 """SQLSTATE of a lock that took too long, of a deadlock, and of conflicting changes."""
 
+SERVER_TIME = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
+"""PostgreSQL's own time, in seconds since 1970."""
+
 
 class Database:
     """The ledger's database, and the clock that its records are dated by.
 
-    ``schema_before`` is the schema that opening it found.
+    The hosts that share a ledger compare its times, so its clock is PostgreSQL's. With SQLite it is
+    this host's. ``clock`` replaces either. ``schema_before`` is the schema that opening it found.
 
     Raises ``LedgerError`` if it can't be opened or has another version's schema. After that, a
     failure of the database is raised as ``LedgerUnavailableError``. Only
@@ -59,7 +63,7 @@ class Database:
     def __init__(
         self,
         url: str,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.clock, self.sleep = clock, sleep
@@ -68,7 +72,18 @@ class Database:
 
     def now(self) -> float:
         """Return the time in seconds since 1970."""
-        return self.clock()
+        if not self._has_server_time:
+            return (self.clock or time.time)()
+        with self.engine.connect() as db:
+            return float(db.execute(sa.select(SERVER_TIME)).scalar_one())
+
+    def now_expression(self) -> sa.ColumnElement[float]:
+        """Return the time as a part of a statement, which saves the query of `now`."""
+        return SERVER_TIME if self._has_server_time else sa.literal(self.now(), sa.Float)
+
+    @property
+    def _has_server_time(self) -> bool:
+        return self.clock is None and self.engine.dialect.name == "postgresql"
 
 
 def _open(url: str) -> tuple[sa.Engine, str]:

@@ -47,8 +47,8 @@ class Fence:
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """Open a transaction that renews the lease. Raises ``LeaseLostError`` if it is lost."""
-        until = self.database.now() + LEASE_SECONDS
         with self.database.engine.begin() as db:
+            until = self.database.now_expression() + LEASE_SECONDS
             if db.execute(self.update().values(leased_until=until)).rowcount != 1:
                 raise LeaseLostError(self.connection)
             yield db
@@ -110,26 +110,30 @@ def _take_within(
         try:
             return _take(database, connection_id, name, run_id)
         except LeaseError:  # noqa: PERF203 - it waits anyway
-            if time.monotonic() >= deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise
-            time.sleep(RETRY_SECONDS)
+            time.sleep(min(RETRY_SECONDS, left))
 
 
 def _take(database: Database, connection_id: int, name: str, run_id: str) -> Fence:
-    now = database.now()
+    c = connections.c
+    now = database.now_expression().label("now")
+    current = sa.select(connections, now).where(c.id == connection_id)
     with database.engine.begin() as db:
-        row = db.execute(sa.select(connections).where(connections.c.id == connection_id)).one()
-        if holder := living_holder(row.holder, row.leased_until, now):
+        row = db.execute(current).one()
+        if holder := living_holder(row.holder, row.leased_until, row.now):
             raise LeaseError(name, holder)
+        fence = Fence(database, connection_id, name, row.fence + 1, row.holder)
         values = {
             "holder": holder_name(run_id),
-            "fence": row.fence + 1,
-            "leased_until": now + LEASE_SECONDS,
+            "fence": fence.number,
+            "leased_until": database.now_expression() + LEASE_SECONDS,
         }
-        unchanged = sa.and_(connections.c.id == connection_id, connections.c.fence == row.fence)
+        unchanged = sa.and_(c.id == connection_id, c.fence == row.fence)
         if db.execute(connections.update().where(unchanged).values(values)).rowcount != 1:
             raise LeaseError(name, "a run that began at the same moment")
-    return Fence(database, connection_id, name, row.fence + 1, row.holder)
+    return fence
 
 
 # -- who holds a lease --------------------------------------------------------------------

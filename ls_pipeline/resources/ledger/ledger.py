@@ -44,7 +44,7 @@ class Ledger:
     def __init__(
         self,
         url: str,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.database = Database(url, clock, sleep)

@@ -39,6 +39,8 @@ class ConnectionStatus:
     fence: int
     """Grows with each run that holds the connection."""
     healths: Mapping[str, Health]
+    read_at: float
+    """The ledger's time when this was read."""
 
     @property
     def name(self) -> str:
@@ -61,7 +63,13 @@ def statuses(database: Database) -> list[ConnectionStatus]:
         .subquery()
     )
     in_use = (
-        sa.select(connections, revisions.c.number, revisions.c.document, span.c.made_at)
+        sa.select(
+            connections,
+            revisions.c.number,
+            revisions.c.document,
+            span.c.made_at,
+            database.now_expression().label("read_at"),
+        )
         .select_from(connections)
         .join(span, span.c.connection == connections.c.id)
         .join(
@@ -101,7 +109,8 @@ def _status(
         snapshot=SnapshotState(
             row.export_changes, row.snapshot_changes, row.snapshot_at, row.snapshot_uri
         ),
-        held_by=living_holder(row.holder, row.leased_until, database.now()),
+        held_by=living_holder(row.holder, row.leased_until, row.read_at),
         fence=row.fence,
         healths=healths,
+        read_at=row.read_at,
     )

@@ -1,0 +1,78 @@
+"""Leases between a holder that is slow and a run that wants its connection."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.settings.validation import build_connection
+
+AHEAD = """
+import json, sys, time
+host_time = time.time
+time.time = lambda: host_time() + 120
+from ls_pipeline.domain.errors import LeaseError
+from ls_pipeline.resources.ledger.ledger import Ledger
+
+ledger = Ledger(sys.argv[1])
+status, connection = ledger.statuses()[0], ledger.connection_ledger("c")
+try:
+    with connection.acquire() as held:
+        taken = held.fence.number
+except LeaseError:
+    taken = 0
+print(json.dumps([status.held_by, connection.held_by(), taken]))
+ledger.close()
+"""
+"""What a host sees whose clock is two minutes ahead."""
+
+
+@pytest.fixture
+def ledger(database_url):
+    ledger = Ledger(database_url)
+    yield ledger
+    ledger.close()
+
+
+def save(ledger, name):
+    source = {"type": "s3", "path": "b"}
+    ledger.save(build_connection(name, source=source, target=None, project="Cats"), "test")
+
+
+@pytest.mark.server
+@pytest.mark.slow
+def test_host_whose_clock_is_ahead_takes_no_living_lease(postgresql):
+    ledger = Ledger(postgresql)
+    save(ledger, "c")
+    with ledger.acquire("c") as held:
+        holder = held.held_by()
+        command = [sys.executable, "-c", AHEAD, postgresql]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    ledger.close()
+
+    assert json.loads(answer) == [holder, holder, 0]
+
+
+def test_ledger_has_a_clock_of_its_own(ledger):
+    assert ledger.now() == pytest.approx(time.time(), abs=10)
+
+
+def test_statuses_ask_for_the_time_once(ledger):
+    statements = []
+    sa.event.listen(
+        ledger.database.engine,
+        "before_cursor_execute",
+        lambda _db, _cursor, statement, *_: statements.append(statement),
+    )
+    counts = []
+    for name in "ab":
+        save(ledger, name)
+        statements.clear()
+        ledger.statuses()
+        counts.append(len(statements))
+
+    assert counts == [3, 3]
