@@ -130,9 +130,12 @@ def _take(database: Database, connection_id: int, name: str, run_id: str) -> Fen
             "fence": fence.number,
             "leased_until": database.now_expression() + LEASE_SECONDS,
         }
-        unchanged = sa.and_(c.id == connection_id, c.fence == row.fence)
-        if db.execute(connections.update().where(unchanged).values(values)).rowcount != 1:
-            raise LeaseError(name, "a run that began at the same moment")
+        # Since it was read, another run may have taken it, or its slow holder may have renewed it.
+        is_free = sa.and_(c.id == connection_id, c.fence == row.fence)
+        if not is_dead(row.holder):
+            is_free &= c.leased_until <= database.now_expression()
+        if db.execute(connections.update().where(is_free).values(values)).rowcount != 1:
+            raise LeaseError(name, db.execute(current).one().holder or "another run")
     return fence
 
 

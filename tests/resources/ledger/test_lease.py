@@ -1,6 +1,8 @@
 """Leases between a holder that is slow and a run that wants its connection."""
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -8,8 +10,11 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from ls_pipeline.domain.errors import LeaseError
+from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.settings.validation import build_connection
+from tests.bench import FakeClock
 
 AHEAD = """
 import json, sys, time
@@ -38,9 +43,48 @@ def ledger(database_url):
     ledger.close()
 
 
+@pytest.fixture
+def connection_ledger(ledger):
+    save(ledger, "c")
+    return ledger.connection_ledger("c")
+
+
 def save(ledger, name):
     source = {"type": "s3", "path": "b"}
     ledger.save(build_connection(name, source=source, target=None, project="Cats"), "test")
+
+
+def before_first_update(engine, act):
+    """Call a function just before the engine's next update, but not before those within it."""
+    calls = itertools.count()
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def _act(_db, _cursor, statement, *_):
+        if statement.startswith("UPDATE") and next(calls) == 0:
+            act()
+
+
+def test_lease_that_is_renewed_while_another_run_takes_it_is_kept(ledger, connection_ledger):
+    ledger.database.clock = clock = FakeClock()
+    with connection_ledger.acquire() as slow:
+        holder = slow.held_by()
+        clock.sleep(LEASE_SECONDS + 1)
+        before_first_update(ledger.database.engine, slow.renew)
+        with pytest.raises(LeaseError, match=re.escape(holder)), connection_ledger.acquire():
+            pass
+
+        slow.renew()
+
+
+def test_lease_that_is_taken_while_another_run_takes_it_is_kept(ledger, connection_ledger):
+    first = connection_ledger.acquire()
+    before_first_update(ledger.database.engine, first.__enter__)
+    with pytest.raises(LeaseError, match="worked on by"), connection_ledger.acquire():
+        pass
+    fence = ledger.statuses()[0].fence
+    first.__exit__(None, None, None)
+
+    assert fence == 1
 
 
 @pytest.mark.server
