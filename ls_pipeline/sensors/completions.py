@@ -163,9 +163,10 @@ def _count(
 
 def _check_stalled(ledger: Ledger, state: _State, tick: Tick) -> None:
     """Report ``labels_keep_coming`` if other connections than before have no new labels."""
-    if ledger.now() < state.stalled_at + STALLED_CHECK_SECONDS:
+    now = ledger.now()
+    if 0 <= now - state.stalled_at < STALLED_CHECK_SECONDS:  # else the clock was set back
         return
-    stalled, state.stalled_at = stalled_connections(ledger), ledger.now()
+    stalled, state.stalled_at = stalled_connections(ledger), now
     if _digest(stalled) != state.stalled:
         state.stalled = _digest(stalled)
         key, fields = LABELS_KEEP_COMING, labels_check_fields(stalled)

@@ -122,7 +122,7 @@ def notifications_tick(
         tick.idle = "No connection has notifications."
     batches = read_queues(statuses, services.open_queue, state.backlog, pools.queues, tick)
     times = ledger.webhook_times()
-    new = {name: at for name, at in times.items() if at > state.webhooks.get(name, 0.0)}
+    new = {name: at for name, at in times.items() if at != state.webhooks.get(name)}
     state.webhooks = {name: at for name, at in state.webhooks.items() if name in times}
     if batches or state.backlog.events or new:
         # Reading waited for messages: settings, and who holds a connection, may have changed.

@@ -47,7 +47,8 @@ def compare_labels(
     for name, result in pool.run_round_robin(names, probe_of, tick.deadline):
         tick.record(name, result, "export_completions")
         age = statuses[name].ledger.now() - times[name]
-        if result.wanted or result.reason or age >= LABEL_DELAY_SECONDS:
+        may_be_invisible = 0 <= age < LABEL_DELAY_SECONDS  # if negative, the clock was set back
+        if result.wanted or result.reason or not may_be_invisible:
             dealt_with.append(name)
     return dealt_with
 

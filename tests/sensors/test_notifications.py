@@ -418,6 +418,26 @@ def test_forged_webhook_costs_a_probe_or_two_and_no_run(bench, look):
     assert (wanted(first), said(look(first.cursor))) == ([], "No notification of a change.")
 
 
+def test_webhook_of_a_later_time_is_probed_once(bench, look):
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    bench.export()
+    bench.ledger.mark_webhook("reviews")
+    bench.time.sleep(-60)
+
+    assert said(look(look().cursor)) == "No notification of a change."
+
+
+def test_webhook_is_noticed_if_the_clock_was_set_back(labeled, look):
+    first = look()
+    labeled.export()
+    labeled.time.sleep(-60)
+    labeled.app.annotate(labeled.task_id("a.json"), RESULT)
+    labeled.ledger.mark_webhook("reviews")
+
+    assert wanted(look(first.cursor)) == ["reviews"]
+
+
 def test_label_with_a_webhook_during_a_run_waits_for_its_end(labeled, look):
     with labeled.connection_ledger.acquire():
         first = look()

@@ -9,6 +9,7 @@ from ls_pipeline.assets import partitions
 from ls_pipeline.assets.run import connection_run
 from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.engine.detect import earlier
+from ls_pipeline.resources.ledger.health import RETRY_AT_MOST
 from ls_pipeline.sensors import completions, probes, tick
 from ls_pipeline.sensors.completions import completions_tick
 from ls_pipeline.sensors.objects import objects_tick
@@ -150,6 +151,14 @@ def test_failing_connection_waits_and_says_why_and_until_when(bench, instance):
     reason = look(bench, instance).skip_reason.skip_message
 
     assert "Label Studio is down. Trying again at " in reason
+
+
+def test_failing_connection_waits_an_hour_at_most_if_the_clock_is_set_back(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    bench.fail("tasks", "Label Studio is down.")
+    bench.time.sleep(-2 * RETRY_AT_MOST)
+
+    assert wanted(look(bench, instance)) == ["reviews"]
 
 
 def test_missing_bucket_is_said_and_stops_no_other(bench, instance):
@@ -454,6 +463,16 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
     assert late.asset_events[0].description == (
         "reviews: 1 tasks are waiting, and nothing was labeled for 8 days."
     )
+
+
+def test_labels_are_counted_soon_if_the_clock_was_set_back(bench, instance):
+    first = look_at_labels(bench, instance)
+    bench.time.sleep(-86_400)
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    second = look_at_labels(bench, instance, first.cursor)
+
+    assert json.loads(second.cursor)[-1] == bench.time.now
 
 
 def test_cursor_of_an_earlier_version_is_no_hindrance(bench, instance):
