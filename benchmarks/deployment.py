@@ -100,7 +100,7 @@ def _record_big_connection(
     select = source.params.filter
     boundaries = range_boundaries(buckets.open(BIG), select.folder)
     with connection_ledger.acquire() as held:
-        held.projects.add({1: app.find_or_create_project(BIG, LABEL_CONFIG).id})
+        held.projects.add({1: app.find_or_create_project(BIG, LABEL_CONFIG)})
         record_as_loaded(held, NumberedKeys(objects))
         held.objects.set_range_boundaries(select, boundaries)
 

@@ -145,7 +145,7 @@ def our_gcs_sensor(bucket: str) -> Callable[[], Result]:
     with new_connection(source, ledger=url).acquire() as held:
         for page in opened.pages():
             loaded = [KnownObject(*stored[:3], State.LOADED) for stored in page]
-            held.imports.record(LedgerUpdate(finished=loaded))
+            held.intents.record(LedgerUpdate(finished=loaded))
     work = _ticks_until_done(Ledger(url), "gcs", opened)
     work()  # Google's client imports some modules with its first page
     return work

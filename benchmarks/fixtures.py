@@ -77,7 +77,7 @@ def record_as_loaded(held: HeldConnection, keys: NumberedKeys) -> None:
             KnownObject(key, etag(key), size(key), State.LOADED)
             for key in keys[begin : begin + ROWS_PER_TRANSACTION]
         ]
-        held.imports.record(LedgerUpdate(finished=known))
+        held.intents.record(LedgerUpdate(finished=known))
 
 
 def ledger_of_all_objects(objects: int, folder: Path) -> Path:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 
+from ls_pipeline.domain.target_mark import mark_key
 from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.export import export_completions
 from ls_pipeline.engine.load import load_tasks
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
+from ls_pipeline.engine.rebind import Choice, rebind
 from ls_pipeline.engine.snapshot import write_snapshot
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
@@ -85,14 +87,24 @@ class Bench:
             return update_mirror(run, settings)
 
     @contextmanager
-    def run(self, bucket, app=None, wrap=lambda held: held, connection_ledger=None):
+    def run(self, bucket, app=None, wrap=lambda held: held, connection_ledger=None, **context):
         """Hold the connection; yield the context of a run.
 
         ``wrap`` replaces the held connection, for example by an object that fails.
         """
         with (connection_ledger or self.connection_ledger).acquire() as held:
             revision, app = held.settings.in_force(), app or self.app
-            yield RunContext(wrap(held), revision, bucket, app, SilentProgress())
+            yield RunContext(wrap(held), revision, bucket, app, SilentProgress(), **context)
+
+    def rebind(self, choice):
+        """Bind the connection anew."""
+        with self.run(self.target) as run:
+            return rebind(run, Choice(choice))
+
+    def replace_ledger(self, url):
+        """Go on with another ledger, such as a new one, as a second installation would."""
+        self.ledger = Ledger(url, self.time, self.time.sleep)
+        self.set()
 
     def fail(self, work, failure):
         """Record that a run failed."""
@@ -114,6 +126,12 @@ class Bench:
             assert key_and_row not in tasks, f"duplicate: {key_and_row}"
             tasks[key_and_row] = task["data"]
         return tasks
+
+    @property
+    def files(self):
+        """Return key → body of every object in the target but its mark."""
+        mark = mark_key(self.connection_ledger.settings.in_force().connection.target.params.prefix)
+        return {key: body for key, body in self.target.objects.items() if key != mark}
 
     @property
     def reasons(self):

@@ -16,7 +16,7 @@ class State(str, Enum):
     """What happened to the version of an object that the ledger knows."""
 
     BEGUN = "begun"
-    """Some of its rows are tasks, and no run has finished it; its known version never matches."""
+    """A run began to load it, and none has finished it; its known version never matches."""
     LOADED = "loaded"
     QUARANTINED = "quarantined"
     REMOVED = "removed"
@@ -103,4 +103,4 @@ def _change(
         return Change.UNCHANGED
     if select.rejected_by(listed.key):
         return Change.FILTERED
-    return Change.REPLACED if known else Change.ADDED
+    return Change.ADDED if known is None or known.state is State.BEGUN else Change.REPLACED

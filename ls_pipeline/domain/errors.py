@@ -7,6 +7,8 @@
     ├── ConnectionsFileError             a file of connections can't be applied; lists every error
     ├── UnknownConnectionError           no connection has that name
     ├── SettingsMismatchError            a connection's params don't fit its label config
+    ├── IdentityError                    a project or target is not the one that the ledger knows
+    ├── MassChangeError                  a run would delete too much; it waits for consent
     ├── InvalidVariableError             an environment variable has an unusable value
     ├── NotInQuarantineError             an object to retry is not in quarantine
     ├── NotATaskError                    an object, or one row of it, can't become a task
@@ -25,6 +27,7 @@
     │       ├── LabelStudioAccessError
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
     │       ├── ProjectNotFoundError
+    │       ├── TaskPartsLostError       tasks were stored without predictions and annotations
     │       └── TasksRefusedError        Label Studio refused a batch; names the tasks
     ├── SnapshotError                    training data is absent, incomplete, damaged or wrong
     ├── FormatError                      training data can't be converted to a format
@@ -87,6 +90,31 @@ class UnknownConnectionError(PipelineError):
 
 class SettingsMismatchError(PipelineError):
     """A connection's params don't fit the label config of its project."""
+
+
+class IdentityError(PipelineError):
+    """A project or a target is not the one that the ledger knows; nothing was changed."""
+
+    def __init__(self, connection: str, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"Connection {connection!r} stopped before it changed anything: {what}",
+            hint="If the address is wrong, correct it. Otherwise look at what `ls-pipeline "
+            f"connections rebind {connection}` offers.",
+        )
+
+
+class MassChangeError(PipelineError):
+    """A run would delete, empty or bury most of what a connection has: ``count`` of ``total``."""
+
+    def __init__(self, connection: str, what: str, count: int, total: int) -> None:
+        self.count = count
+        super().__init__(
+            f"Connection {connection!r} stopped: this run would {what}, {count} of {total}. "
+            "None of them was touched.",
+            hint="If that is right, allow it once with `ls-pipeline sync "
+            f"{connection} --allow-mass-change`, or with allow_mass_change in the launchpad.",
+        )
 
 
 class InvalidVariableError(PipelineError):
@@ -205,6 +233,14 @@ class TasksRefusedError(LabelStudioError):
         self.reasons = dict(reasons)
         self.crashed = crashed
         super().__init__(message)
+
+
+class TaskPartsLostError(LabelStudioError):
+    """Label Studio stored tasks without their predictions and annotations."""
+
+    def __init__(self, message: str, task_ids: Sequence[int], *, hint: str = "") -> None:
+        self.task_ids = list(task_ids)
+        super().__init__(message, hint=hint)
 
 
 class SnapshotError(PipelineError):

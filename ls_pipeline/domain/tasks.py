@@ -35,24 +35,34 @@ class Origin:
     uri: str
     version: str
     row: int
+    token: str = ""
+    """Of the import that made the task. A copy that a person makes of the task has it, too."""
 
     def as_meta(self) -> dict[str, Any]:
         """Return the origin as a task's ``meta`` stores it."""
-        return {
+        meta = {
             "connection": self.connection,
             "uri": self.uri,
             "version": self.version,
             "row": self.row,
         }
+        return {**meta, "import": self.token} if self.token else meta
 
 
 def parse_origin(meta: object) -> Origin | None:
-    """Return the origin that `Origin.as_meta` wrote; None if ls_pipeline did not make the task."""
-    try:
-        origin = meta[META_KEY]  # type: ignore[index]
-        return Origin(origin["connection"], origin["uri"], origin["version"], int(origin["row"]))
-    except (TypeError, KeyError, ValueError):
+    """Return the origin that `Origin.as_meta` wrote; None if ls_pipeline did not make the task.
+
+    A person may have written it: a value of another type makes it no origin.
+    """
+    origin = meta.get(META_KEY) if isinstance(meta, dict) else None
+    if not isinstance(origin, dict):
         return None
+    values = [origin.get(name, "") for name in ("connection", "uri", "version", "import")]
+    texts, row = [value for value in values if isinstance(value, str)], origin.get("row")
+    if len(texts) < len(values) or type(row) is not int:
+        return None
+    connection, uri, version, token = texts
+    return Origin(connection, uri, version, row, token) if connection and uri else None
 
 
 @dataclass(frozen=True, slots=True)

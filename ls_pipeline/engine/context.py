@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ls_pipeline.engine.effects import Effects
+from ls_pipeline.engine.identity import TargetIdentity
 from ls_pipeline.engine.projects import HeldProjects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp
@@ -56,6 +58,10 @@ class RunContext:
     app: LabelingApp
     progress: Progress
     timings: Timings = field(default_factory=Timings)
+    open_bucket: Callable[[Source | Target], Bucket] | None = None
+    """Opens another bucket: that of an earlier target."""
+    allow_mass_change: bool = False
+    """Whether a person consents to what the guard would stop."""
 
     @property
     def name(self) -> str:
@@ -83,6 +89,16 @@ class RunContext:
     def projects(self) -> HeldProjects:
         """The connection's Label Studio projects; `HeldProjects.find` looks them up first."""
         return HeldProjects(self.held, self.app, self.connection)
+
+    @cached_property
+    def target_identity(self) -> TargetIdentity:
+        """The target's mark, which `TargetIdentity.check` reads first."""
+        return TargetIdentity(self.held, self.bucket, self.target)
+
+    @cached_property
+    def effects(self) -> Effects:
+        """What the run changes outside, each change recorded before it happens."""
+        return Effects(self.held, self.app, self.projects, self.revision.number)
 
     def advance(self, work: str, done: int, total: int | None = None) -> None:
         """Report progress: this much of some work is done."""

@@ -17,6 +17,7 @@ from ls_pipeline.domain.exports import completion_key
 from ls_pipeline.domain.listing_ranges import diff_ranges
 from ls_pipeline.engine.local_mirror import mirror_is_stale
 from ls_pipeline.engine.projects import Projects
+from ls_pipeline.resources.ledger.records import OF_TASKS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -55,7 +56,9 @@ def scan_source(
     ``stop`` ends the scan early; it is called between ranges of keys.
     """
     params = source.params
-    if connection_ledger.imports.has_pending_due() or mirror_is_stale(connection_ledger, source):
+    if connection_ledger.intents.is_look_due(*OF_TASKS) or mirror_is_stale(
+        connection_ledger, source
+    ):
         return SourceScan(changed=True)
     if connection_ledger.objects.retryable_quarantine(params.reading):
         return SourceScan(changed=True)
@@ -110,6 +113,8 @@ def labels_changed(
     """
     # An export corrects a time in the ledger that is in the future.
     if counts.is_ahead(status.polled_to) or mirror_is_stale(status.ledger, target):
+        return True
+    if status.ledger.intents.is_look_due(Kind.WRITE):
         return True
     labeled = counts.total(status.project_ids)
     if labeled != status.annotations:

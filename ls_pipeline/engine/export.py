@@ -5,25 +5,35 @@ Each is a JSON document, written whole, and only if it differs.
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState
-from ls_pipeline.domain.errors import LeaseLostError
+from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState, belongs_to
+from ls_pipeline.domain.errors import (
+    BucketError,
+    IdentityError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+)
 from ls_pipeline.domain.exports import (
     TOMBSTONE,
     completion_key,
+    is_completion_key,
     json_document,
     tombstone,
 )
 from ls_pipeline.domain.objects import folder
+from ls_pipeline.domain.tasks import parse_origin
 from ls_pipeline.engine.detect import OVERLAP, earlier, select_changed
-from ls_pipeline.resources.ledger.records import Exported
+from ls_pipeline.engine.guard import check_mass_change
+from ls_pipeline.resources.ledger.records import Exported, Intent, Kind, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from ls_pipeline.domain.objects import StoredObject
@@ -40,6 +50,9 @@ A change that shows up late can be missed in that time; the next listing finds i
 WRITERS = 16
 BATCH = 200
 """Completions read, written and recorded at once."""
+
+WRITE_TRIES = 3
+"""How often a file is written onto a newer version, before it is an error."""
 
 FIRST_WRITTEN = 10
 """Files that a result shows."""
@@ -60,6 +73,19 @@ class ExportResult:
     uncounted: list[int] = field(default_factory=list)
     """Recently touched tasks that are annotated, while Label Studio counts no annotation."""
     first_written: list[StoredObject] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What a person should know although the run succeeded."""
+
+    def count(
+        self, completions: Sequence[Completion], stored: Sequence[StoredObject | None]
+    ) -> None:
+        """Count completions, each with its file if it was written."""
+        for completion, file in zip(completions, stored, strict=True):
+            self.written += file is not None
+            self.unchanged += file is None
+            self.emptied += not completion.annotations
+            if file and len(self.first_written) < FIRST_WRITTEN:
+                self.first_written.append(file)
 
 
 def export_completions(run: RunContext, *, has_changed: bool = False) -> ExportResult:
@@ -68,23 +94,14 @@ def export_completions(run: RunContext, *, has_changed: bool = False) -> ExportR
     ``has_changed`` says that some surely did: then Label Studio's tasks are listed in any case.
 
     Raises ``ExternalSystemError`` if the bucket or Label Studio fails. What was written before is
-    recorded, and the next run writes the rest.
+    recorded, and the next run writes the rest. Raises ``IdentityError`` before it changes anything,
+    and ``MassChangeError`` before it takes away most completions.
     """
-    result, exports, projects = ExportResult(), run.held.exports, run.projects
-    projects.find()
-    # Before the tasks are listed: an annotation in between makes the sensor ask once more.
-    annotations = projects.count_annotations()
-    states, since, polled = _touched(run, exports.polled(), has_changed=has_changed)
-    others = exports.annotated() - exports.count()[0]
-    _write_changed(run, states, since, result)
-    annotated = projects.count_annotated()
-    difference = annotated - exports.count()[0]
-    if difference:  # some were deleted, or missed, or are another connection's
-        states = list(projects.task_states())
-        _write_tombstones(run, states, result)
-        if difference != others:
-            _write_changed(run, states, "", result)
-    exports.record_polled(run.target, polled, annotated, annotations)
+    run.projects.find()
+    run.target_identity.check()
+    notes = settle_files(run)
+    result = _Exporter(run).export(has_changed=has_changed)
+    result.notes = notes
     return result
 
 
@@ -95,11 +112,7 @@ def find_missing_files(run: RunContext) -> list[str]:
     """
     target = run.target
     root = folder(target.params.prefix)
-    existing: set[str] = set()
-    for page in run.bucket.pages(root):
-        existing.update(stored.key for stored in page)
-        if page[-1].key > f"{root}:":  # what follows the last digit
-            break
+    existing = {stored.key for stored in _completion_files(run.bucket, root)}
     missing: dict[int, str] = {}
     for task_id, uri in run.held.exports.uris():
         key = completion_key(root, task_id)
@@ -117,45 +130,254 @@ def write_completions(
 
     Raises ``LeaseLostError`` if a newer run has taken over; the target is then as it should be.
     """
-    target, bucket, exports = run.target, run.bucket, run.held.exports
-    run.held.renew()
+    exports, target = run.held.exports, run.target
     last = exports.last_written([completion.task_id for completion in completions])
-    written = writers.map(
-        lambda completion: _write(completion, target, bucket, last.get(completion.task_id)),
-        completions,
-    )
-    records = _records(completions, written, target, result)
-    changed = [record for record in records if _differs(record, last.get(record.task_id))]
+    rows = {
+        completion.task_id: _file_row(target, completion.task_id, completion.digest, last)
+        for completion in completions
+        if _differs(completion, target, last.get(completion.task_id))
+    }
+    intent = begin_files(run, list(rows.values())) if rows else None
+
+    def write(completion: Completion) -> StoredObject | None:
+        row = rows.get(completion.task_id)
+        return _write(run, completion, row) if row else None
+
+    stored = list(writers.map(write, completions))
+    records = [
+        _record_of(completion, target, file)
+        if completion.task_id in rows
+        else replace(last[completion.task_id], updated_at=completion.updated_at)
+        for completion, file in zip(completions, stored, strict=True)
+    ]
+    exports.record(records, changed=bool(rows), closing=intent)
+    result.count(completions, stored)
+
+
+def settle_files(run: RunContext) -> list[str]:
+    """Settle what earlier runs began to write; return what a person should know, in sentences.
+
+    Afterwards each file that is not as it was recorded counts as unfinished.
+    """
+    notes = []
+    if not run.held.binding.state().files_verified:
+        verify_files(run)
+    for intent in run.held.intents.open(Kind.WRITE):
+        if not intent.rows:  # a snapshot, which has its own folder
+            run.held.exports.record([], changed=False, closing=intent)
+        elif not _is_here(run.target, intent):
+            notes += _settle_elsewhere(run, intent)
+        else:
+            _reopen_changed(run, intent)
+            run.held.intents.keep_open(intent)
+    return notes
+
+
+def verify_files(run: RunContext) -> None:
+    """Trust no record of the target's files; take over those of ours that no record names.
+
+    A target that was emptied or restored, or a ledger that was, makes this necessary.
+    """
+    root, exports = folder(run.target.params.prefix), run.held.exports
+    known = exports.task_ids_written()
+    unknown = [
+        stored
+        for stored in _completion_files(run.bucket, root)
+        if _task_id(stored.key) not in known
+    ]
+    with ThreadPoolExecutor(WRITERS) as readers:
+        adopted = [found for found in readers.map(partial(_adopt, run), unknown) if found]
+    exports.reopen_all(adopted)
+    run.held.binding.verify_files()
+
+
+def _completion_files(bucket: Bucket, root: str) -> Iterator[StoredObject]:
+    """List the files in a folder that may be completions."""
+    for page in bucket.pages(root):
+        yield from (stored for stored in page if is_completion_key(root, stored.key))
+        if page[-1].key > f"{root}:":  # what follows the last digit
+            return
+
+
+def _task_id(key: str) -> int:
+    return int(key.rpartition("/")[2].removesuffix(".json"))
+
+
+def _adopt(run: RunContext, stored: StoredObject) -> Exported | None:
+    """Return the record of a file that a connection's earlier ledger wrote."""
     try:
-        exports.record(records, changed=bool(changed))
-    except LeaseLostError:
-        _restore(run, [record.task_id for record in changed])
-        raise
+        document = json.loads(run.bucket.get(stored.key, stored.version))
+        annotations = len(document["annotations"])
+        origin, project_id = parse_origin(document["meta"]), document["project"]
+    except (ValueError, TypeError, KeyError, ObjectNotFoundError, ObjectChangedError):
+        return None
+    if project_id not in run.projects.ids or not belongs_to(run.name, origin):
+        return None
+    uri = run.target.uri(stored.key)
+    return Exported(_task_id(stored.key), "", "", uri, annotations, stored.version)
 
 
-def _write_changed(
-    run: RunContext, states: Sequence[TaskState], since: str, result: ExportResult
-) -> None:
-    """Write the completions of tasks that were touched since a time, if they changed."""
-    projects = run.projects
-    uncounted = set(projects.uncounted_tasks(since)) if states else set()
-    last = run.held.exports.last_written([state.id for state in states])
-    selected = select_changed(states, last, run.name, run.target, uncounted)
-    result.selected += len(selected)
-    batches = (
-        projects.completions(selected[start : start + BATCH])
-        for start in range(0, len(selected), BATCH)
-    )
-    done = 0
-    with ThreadPoolExecutor(WRITERS) as writers:
-        for completions in _read_ahead(batches, run.timings):
-            with run.timings.timing("writing"):
-                write_completions(run, writers, completions, result)
-            done += len(completions)
-            run.advance("completions", done, len(selected))
-    if uncounted:  # without those that were only being annotated
-        uncounted.intersection_update(projects.uncounted_tasks(since))
-        result.uncounted = sorted(uncounted.union(result.uncounted))
+def _is_here(target: Target, intent: Intent) -> bool:
+    row = intent.rows[0]
+    here = target.root, completion_key(target.params.prefix, row.task_id)
+    return (intent.root, row.key) == here
+
+
+def _settle_elsewhere(run: RunContext, intent: Intent) -> list[str]:
+    """Finish files of an earlier target, which the settings of that time describe."""
+    try:
+        revision = run.held.settings.at(intent.revision)
+        target = revision.connection.target
+        if target and run.open_bucket and _is_here(target, intent):
+            there = replace(run, revision=revision, bucket=run.open_bucket(target))
+            exporter = _Exporter(there)
+            exporter.finish([row.task_id for row in intent.rows])
+            exporter.take_away()
+    except (LookupError, BucketError, IdentityError) as error:
+        reason = f"{len(intent.rows)} files in {intent.root} may be older than their labels: "
+        notes = [f"{reason}{error}"]
+    else:
+        notes = []
+    run.held.exports.record([], changed=False, closing=intent)
+    return notes
+
+
+def _reopen_changed(run: RunContext, intent: Intent) -> None:
+    """Find the files that a late request has changed after a later run wrote them."""
+    last = run.held.exports.last_written([row.task_id for row in intent.rows])
+    written = [
+        record for record in last.values() if record.digest and record.uri.startswith(intent.root)
+    ]
+    keys = [record.uri[len(intent.root) :] for record in written]
+    with ThreadPoolExecutor(WRITERS) as readers:
+        versions = list(readers.map(run.bucket.version, keys))
+    changed = [
+        record.task_id
+        for record, version in zip(written, versions, strict=True)
+        if record.version != version
+    ]
+    if changed:
+        run.held.exports.reopen(changed)
+
+
+class _Exporter:
+    """One run: it writes what there is to write, and at last takes away what is gone."""
+
+    def __init__(self, run: RunContext) -> None:
+        self.run, self.projects = run, run.projects
+        self.exports, self.target = run.held.exports, run.target
+        self.result = ExportResult()
+        self.emptied: set[int] = set()
+        """Tasks that have lost their last annotation."""
+        self.deleted: set[int] = set()
+        """Tasks that do not exist any more."""
+
+    def export(self, *, has_changed: bool) -> ExportResult:
+        others = self.exports.annotated() - self.exports.count()[0]
+        self.finish(self.exports.unfinished())
+        # Before the tasks are listed: an annotation in between makes the sensor ask once more.
+        annotations = self.projects.count_annotations()
+        states, since, polled = _touched(self.run, self.exports.polled(), has_changed=has_changed)
+        self._write_changed(states, since)
+        annotated = self.projects.count_annotated()
+        difference = annotated - self.exports.count()[0] + self._count_to_take_away()
+        if difference:  # some were deleted, or missed, or are another connection's
+            states = list(self.projects.task_states())
+            self.deleted |= self.exports.living().keys() - {state.id for state in states}
+            if difference != others:
+                self._write_changed(states, "")
+        self.take_away()
+        self.exports.record_polled(self.target, polled, annotated, annotations)
+        return self.result
+
+    def finish(self, unfinished: Sequence[int]) -> None:
+        """Write files that an earlier run began to write, whatever they hold."""
+        params = self.target.params
+        ids = [
+            task_id
+            for task_id in unfinished
+            if not params.filter.rejected_by(completion_key(params.prefix, task_id))
+        ]
+        with ThreadPoolExecutor(WRITERS) as writers:
+            for some in _batches(ids):
+                completions = self.projects.completions(some)
+                self._write(writers, completions)
+                self.deleted |= set(some) - {completion.task_id for completion in completions}
+
+    def _write_changed(self, states: Sequence[TaskState], since: str) -> None:
+        """Write the completions of tasks that were touched since a time, if they changed."""
+        run, projects, result = self.run, self.projects, self.result
+        uncounted = set(projects.uncounted_tasks(since)) if states else set()
+        last = self.exports.last_written([state.id for state in states])
+        selected = select_changed(states, last, run.name, self.target, uncounted)
+        selected = [task_id for task_id in selected if task_id not in self.emptied]
+        result.selected += len(selected)
+        batches = (
+            projects.completions(selected[start : start + BATCH])
+            for start in range(0, len(selected), BATCH)
+        )
+        done = 0
+        with ThreadPoolExecutor(WRITERS) as writers:
+            for completions in _read_ahead(batches, run.timings):
+                with run.timings.timing("writing"):
+                    self._write(writers, completions)
+                done += len(completions)
+                run.advance("completions", done, len(selected))
+        if uncounted:  # without those that were only being annotated
+            uncounted.intersection_update(projects.uncounted_tasks(since))
+            result.uncounted = sorted(uncounted.union(result.uncounted))
+
+    def _write(self, writers: Executor, completions: Sequence[Completion]) -> None:
+        """Write completions, except those to take away at last."""
+        emptied = {completion.task_id for completion in completions if not completion.annotations}
+        self.emptied |= emptied
+        filled = [completion for completion in completions if completion.annotations]
+        write_completions(self.run, writers, filled, self.result)
+
+    def _count_to_take_away(self) -> int:
+        last = self.exports.last_written(list(self.emptied | self.deleted))
+        return sum(exported.annotations > 0 for exported in last.values())
+
+    def take_away(self) -> None:
+        """Empty the files of tasks without annotations, and bury those of deleted tasks.
+
+        Raises ``MassChangeError`` before the first if they are too many.
+        """
+        total = self.exports.count()[0]
+        check_mass_change(self.run, "files", self._count_to_take_away(), total)
+        last = self.exports.last_written(list(self.emptied | self.deleted))
+        with ThreadPoolExecutor(WRITERS) as writers:
+            for ids in _batches(sorted(self.emptied & last.keys())):
+                completions = self.projects.completions(ids)
+                write_completions(self.run, writers, completions, self.result)
+                self.deleted |= set(ids) - {completion.task_id for completion in completions}
+        for ids in _batches(sorted(self.deleted & last.keys())):
+            self._bury([last[task_id] for task_id in ids])
+
+    def _bury(self, gone: Sequence[Exported]) -> None:
+        """Replace the files of tasks that no longer exist by tombstones, or delete them."""
+        last = {exported.task_id: exported for exported in gone}
+        rows = [_file_row(self.target, task_id, TOMBSTONE, last) for task_id in last]
+        intent, records = begin_files(self.run, rows), []
+        for row in rows:
+            self.run.held.renew()
+            stored = _write_tombstone(self.run, row)
+            records.append(
+                Exported(
+                    row.task_id,
+                    last[row.task_id].updated_at,
+                    TOMBSTONE,
+                    self.target.uri(row.key),
+                    0,
+                    stored.version if stored else "",
+                )
+            )
+        self.exports.record(records, closing=intent)
+        self.result.deleted += len(records)
+
+
+def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
 def _touched(
@@ -191,72 +413,65 @@ def _read_ahead(
             yield batch
 
 
-def _write_tombstones(run: RunContext, states: Sequence[TaskState], result: ExportResult) -> None:
-    """Replace the documents of tasks that no longer exist by tombstones, or delete them."""
-    living, target = run.held.exports.living(), run.target
-    for state in states:
-        living.pop(state.id, None)
-    for last in living.values():
+def begin_files(run: RunContext, rows: Sequence[TaskRow]) -> Intent:
+    """Record that files are about to be written; a snapshot in its own folder has no rows."""
+    intent = Intent(Kind.WRITE, tuple(rows), run.target.root, run.revision.number)
+    return run.effects.begin(intent, [run.target_identity.announce])
+
+
+def _file_row(target: Target, task_id: int, digest: str, last: Mapping[int, Exported]) -> TaskRow:
+    """Return a file that is about to be written, with the version that it replaces."""
+    key, before = completion_key(target.params.prefix, task_id), last.get(task_id)
+    version = before.version if before and before.uri == target.uri(key) else ""
+    return TaskRow(key, 0, version, digest, task_id)
+
+
+def _differs(completion: Completion, target: Target, last: Exported | None) -> bool:
+    uri = target.uri(completion_key(target.params.prefix, completion.task_id))
+    return last is None or (completion.digest, uri) != (last.digest, last.uri)
+
+
+def _write(run: RunContext, completion: Completion, row: TaskRow) -> StoredObject | None:
+    if run.target.params.delete and not completion.annotations:
         run.held.renew()
-        _write_tombstone(last.task_id, target, run.bucket)
-        result.deleted += 1
-        uri = target.uri(completion_key(target.params.prefix, last.task_id))
-        run.held.exports.record([Exported(last.task_id, last.updated_at, TOMBSTONE, uri, 0)])
-
-
-def _write_tombstone(task_id: int, target: Target, bucket: Bucket) -> None:
-    key = completion_key(target.params.prefix, task_id)
-    if target.params.delete:
-        bucket.delete(key)
-    elif not target.params.filter.rejected_by(key):
-        bucket.put(key, tombstone(task_id), "application/json")
-
-
-def _restore(run: RunContext, task_ids: Sequence[int]) -> None:
-    """Write again what an overtaken run wrote, maybe over what the newer run had written before."""
-    completions = {task.task_id: task for task in run.projects.completions(task_ids)}
-    for task_id in task_ids:
-        if task_id in completions:
-            _write(completions[task_id], run.target, run.bucket, None)
-        else:
-            _write_tombstone(task_id, run.target, run.bucket)
-
-
-def _differs(record: Exported, last: Exported | None) -> bool:
-    return last is None or (record.digest, record.uri) != (last.digest, last.uri)
-
-
-def _write(
-    completion: Completion, target: Target, bucket: Bucket, last: Exported | None
-) -> StoredObject | None:
-    """Write a completion, unless the target has it already."""
-    key = completion_key(target.params.prefix, completion.task_id)
-    if target.params.delete and not completion.annotations:
-        bucket.delete(key)
+        run.bucket.delete(row.key)
         return None
-    if last and (last.digest, last.uri) == (completion.digest, target.uri(key)):
-        return None
-    return bucket.put(key, json_document(completion), "application/json")
+    if not completion.annotations and not run.bucket.version(row.key):
+        return None  # there is nothing to empty
+    return _put(run, row, json_document(completion))
 
 
-def _records(
-    completions: Sequence[Completion],
-    written: Iterable[StoredObject | None],
-    target: Target,
-    result: ExportResult,
-) -> list[Exported]:
-    """Return what the ledger records of written completions, and count them in the result."""
-    records = []
-    for completion, stored in zip(completions, written, strict=True):
-        annotations = len(completion.annotations)
-        result.written += stored is not None
-        result.unchanged += stored is None
-        result.emptied += not annotations
-        if stored and len(result.first_written) < FIRST_WRITTEN:
-            result.first_written.append(stored)
-        task_id = completion.task_id
-        uri = target.uri(completion_key(target.params.prefix, task_id))
-        records.append(
-            Exported(task_id, completion.updated_at, completion.digest, uri, annotations)
-        )
-    return records
+def _write_tombstone(run: RunContext, row: TaskRow) -> StoredObject | None:
+    params = run.target.params
+    if params.delete:
+        run.bucket.delete(row.key)
+    elif not params.filter.rejected_by(row.key):
+        exists = row.version or run.bucket.version(row.key)
+        return _put(run, row, tombstone(row.task_id)) if exists else None
+    return None
+
+
+def _put(run: RunContext, row: TaskRow, body: bytes) -> StoredObject:
+    """Write a file onto the version that the ledger knows, or that the target has by now.
+
+    Raises ``LeaseLostError`` if it has another because a newer run has written it.
+    """
+    version = row.version
+    for _ in range(WRITE_TRIES):
+        try:
+            return run.bucket.put(row.key, body, "application/json", if_version=version)
+        except ObjectChangedError:  # noqa: PERF203 - it is rare
+            run.held.renew()
+            version = run.bucket.version(row.key)
+    return run.bucket.put(row.key, body, "application/json", if_version=version)
+
+
+def _record_of(completion: Completion, target: Target, stored: StoredObject | None) -> Exported:
+    return Exported(
+        completion.task_id,
+        completion.updated_at,
+        completion.digest,
+        target.uri(completion_key(target.params.prefix, completion.task_id)),
+        len(completion.annotations),
+        stored.version if stored else "",
+    )

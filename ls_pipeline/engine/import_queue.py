@@ -1,18 +1,26 @@
-"""Imports batches of tasks into Label Studio, one after the other, each row exactly once.
+"""Brings batches of rows to Label Studio, one after the other, each row exactly once.
 
-For each batch: record a pending import in the ledger, import, then record the ids and close the
-pending import. If Label Studio refuses a batch, the bad rows go to quarantine and the rest is
+For each batch: record an intent in the ledger, import, then record the ids and close the intent;
+the same for updates. If Label Studio refuses a batch, the bad rows go to quarantine and the rest is
 imported.
 """
 
 from __future__ import annotations
 
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain.errors import LeaseLostError, TasksRefusedError
-from ls_pipeline.resources.ledger.records import LedgerUpdate, Quarantined, TaskRow
+from ls_pipeline.domain.errors import TaskPartsLostError, TasksRefusedError
+from ls_pipeline.engine.effects import with_token
+from ls_pipeline.resources.ledger.records import (
+    Intent,
+    Kind,
+    LedgerUpdate,
+    Quarantined,
+    TaskRow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +30,13 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.engine.context import RunContext
     from ls_pipeline.engine.reconcile import Reconciler
-    from ls_pipeline.resources.labeling_app import Project
-    from ls_pipeline.resources.ledger.records import PendingImport
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 8 * 2**20
 """Limits of one import call."""
+
+MAX_IMPORTS = 3
+"""How often the same tasks are imported if Label Studio loses their annotations."""
 
 SUSPECTS_AT_MOST = 20
 """Tasks in a row that make Label Studio crash, before it counts as Label Studio's fault."""
@@ -44,37 +53,42 @@ class NewTask:
 
 @dataclass
 class Batch:
-    """Tasks to import, and what the ledger records with them."""
+    """Tasks to import and to update, and what the ledger records with them."""
 
     tasks: list[NewTask] = field(default_factory=list)
+    updates: list[NewTask] = field(default_factory=list)
     update: LedgerUpdate = field(default_factory=LedgerUpdate)
     bytes: int = 0
 
     def add(self, task: NewTask) -> None:
-        self.tasks.append(task)
+        """Add a row to import, or to update if it has a task."""
+        (self.updates if task.row.task_id else self.tasks).append(task)
         self.bytes += task.size
 
     @property
     def is_full(self) -> bool:
         update = self.update
-        gone = len(update.forgotten) + len(update.dropped)
-        ledger_rows = len(update.loaded) + len(update.finished) + gone
-        return max(len(self.tasks), ledger_rows) >= BATCH_ROWS or self.bytes >= BATCH_BYTES
+        ledger_rows = len(update.loaded) + len(update.finished) + len(update.forgotten)
+        tasks = len(self.tasks) + len(self.updates)
+        return max(tasks, ledger_rows) >= BATCH_ROWS or self.bytes >= BATCH_BYTES
 
 
 class ImportQueue:
     """Imports the batches of one run in a second thread, while the next batch is prepared."""
 
-    def __init__(self, run: RunContext, newest: Project, reconciler: Reconciler) -> None:
+    def __init__(self, run: RunContext, reconciler: Reconciler) -> None:
         self.run, self.held, self.app = run, run.held, run.app
-        self.params = run.source.params
+        self.params, self.root = run.source.params, run.bucket.uri()
         self.reconciler = reconciler
         self.created = reconciler.arrived
         """Tasks that this run made, or that had arrived from an earlier run."""
+        self.updated = 0
+        self.kept: list[TaskRow] = []
+        """Rows whose tasks were not updated: a person has worked on them."""
         self.notes: list[str] = []
         self.unfinished: set[str] = set()
         """Keys that differ from what the ledger knows, and are not recorded yet."""
-        self._project = newest
+        self._project = run.projects.newest
         self._suspects: list[tuple[NewTask, TasksRefusedError]] = []
         self._withheld: list[KnownObject] = []
         self._thread = ThreadPoolExecutor(1)
@@ -105,21 +119,35 @@ class ImportQueue:
         if not self.created:
             raise self._suspects[0][1]
         quarantined = [self._quarantined(task, str(error)) for task, error in self._suspects]
-        self.held.imports.record(LedgerUpdate(quarantined=quarantined, finished=self._withheld))
+        self.held.intents.record(LedgerUpdate(quarantined=quarantined, finished=self._withheld))
 
     def _load(self, batch: Batch) -> set[str]:
-        """Import a batch and record it; return the keys that it finishes."""
-        pending, loaded = self._import_all(batch.tasks)
+        """Update and import a batch, and record it; return the keys that it finishes."""
+        absent = self._update(batch.updates) if batch.updates else []
+        intent, loaded = self._import_all([*batch.tasks, *absent])
         # An object with a suspect row is not finished: it is open what becomes of the row.
         update, suspect_keys = batch.update, {task.row.key for task, _ in self._suspects}
         self._withheld += [known for known in update.finished if known.key in suspect_keys]
         update.finished = [known for known in update.finished if known.key not in suspect_keys]
-        self._record(pending, loaded, update)
+        self._record(intent, loaded, update)
         return {*(known.key for known in update.finished), *update.forgotten}
 
-    def _import_all(
-        self, tasks: Sequence[NewTask]
-    ) -> tuple[PendingImport | None, Sequence[TaskRow]]:
+    def _update(self, tasks: Sequence[NewTask]) -> list[NewTask]:
+        """Update tasks; return those that a person has deleted: their versions are new tasks."""
+        bodies = {
+            task.row: {"data": task.body["data"], "meta": task.body["meta"]} for task in tasks
+        }
+        outcome = self.run.effects.update_tasks(bodies, self.root)
+        loaded = [*outcome.done, *outcome.kept]
+        self.held.intents.record(LedgerUpdate(loaded=loaded), closing=outcome.intent)
+        self.updated += len(outcome.done)
+        self.kept += outcome.kept
+        absent = set(outcome.absent)
+        return [
+            replace(task, row=replace(task.row, task_id=0)) for task in tasks if task.row in absent
+        ]
+
+    def _import_all(self, tasks: Sequence[NewTask]) -> tuple[Intent | None, Sequence[TaskRow]]:
         """Import tasks into the newest project, and those without room into overflow projects.
 
         The last of them are returned as `_import` returns them.
@@ -149,50 +177,81 @@ class ImportQueue:
 
     def _import_and_record(self, tasks: Sequence[NewTask]) -> None:
         """Import tasks, as one batch if Label Studio accepts it, else without the bad ones."""
-        pending, loaded = self._import(tasks)
-        if pending:
-            self._record(pending, loaded, LedgerUpdate())
+        intent, loaded = self._import(tasks)
+        if intent:
+            self._record(intent, loaded, LedgerUpdate())
 
-    def _import(self, tasks: Sequence[NewTask]) -> tuple[PendingImport | None, Sequence[TaskRow]]:
-        """Import tasks; return their rows with the ids, and the pending import to close.
+    def _import(
+        self, tasks: Sequence[NewTask], tries: int = MAX_IMPORTS
+    ) -> tuple[Intent | None, Sequence[TaskRow]]:
+        """Import tasks; return their rows with the ids, and the intent to close.
 
-        A refused batch is dealt with here, and leaves no pending import to close.
+        A refused batch is dealt with here, and leaves no intent to close.
         """
         if not tasks:
             return None, []
-        above = self.app.highest_task_id(self._project.id)
-        pending = self.held.imports.begin(self._project.id, above, [task.row for task in tasks])
+        intent = self._begin(tasks)
         try:
             with self.run.timings.timing("importing"):
-                ids = self.app.import_tasks(self._project.id, [task.body for task in tasks])
+                bodies = [with_token(task.body, intent.token) for task in tasks]
+                ids = self.app.import_tasks(self._project.id, bodies)
+        except TaskPartsLostError as error:
+            return self._import_again(intent, tasks, error, tries - 1)
         except TasksRefusedError as error:
-            self._handle_refusal(pending, tasks, error)
+            if error.crashed and (made := self.reconciler.look_for(intent)):
+                return intent, [replace(row, task_id=task_id) for row, task_id in made.items()]
+            self._handle_refusal(intent, tasks, error)
             return None, []
         numbered = zip(tasks, ids, strict=True)
-        return pending, [replace(task.row, task_id=task_id) for task, task_id in numbered]
+        return intent, [replace(task.row, task_id=task_id) for task, task_id in numbered]
+
+    def _begin(self, tasks: Sequence[NewTask]) -> Intent:
+        above = self.app.highest_task_id(self._project.id)
+        rows = tuple(task.row for task in tasks)
+        intent = Intent(Kind.IMPORT, rows, self.root, self.run.revision.number)
+        token = uuid.uuid4().hex[:16]
+        return self.run.effects.begin(
+            replace(intent, project_id=self._project.id, above=above, token=token)
+        )
+
+    def _import_again(
+        self, intent: Intent, tasks: Sequence[NewTask], error: TaskPartsLostError, tries: int
+    ) -> tuple[Intent | None, Sequence[TaskRow]]:
+        """Delete tasks that lost their predictions or annotations, and import them again.
+
+        Those that a person has worked on by now stay.
+        """
+        numbered = zip(tasks, error.task_ids, strict=True)
+        rows = {replace(task.row, task_id=task_id): task for task, task_id in numbered}
+        outcome = self.run.effects.delete_tasks(list(rows), self.root)
+        self._record(intent, outcome.kept, LedgerUpdate())
+        self.held.intents.record(LedgerUpdate(), closing=outcome.intent)
+        if not tries:
+            raise error
+        return self._import([rows[row] for row in outcome.done], tries)
 
     def _record(
-        self, pending: PendingImport | None, loaded: Sequence[TaskRow], update: LedgerUpdate
+        self, intent: Intent | None, loaded: Sequence[TaskRow], update: LedgerUpdate
     ) -> None:
         """Record rows that are loaded, together with the rest of a batch."""
         update.loaded = [*loaded, *update.loaded]
-        try:
-            self.held.imports.record(update, closing=pending)
-        except LeaseLostError:
-            self.reconciler.take_back(loaded)
-            raise
+        self.held.intents.record(update, closing=intent)
         self.created += len(loaded)
         self.run.advance("tasks", self.created)
 
     def _handle_refusal(
-        self, pending: PendingImport, tasks: Sequence[NewTask], error: TasksRefusedError
+        self, intent: Intent, tasks: Sequence[NewTask], error: TasksRefusedError
     ) -> None:
-        """Find the bad tasks of a refused batch and import the others; nothing was stored."""
+        """Find the bad tasks of a refused batch and import the others.
+
+        If Label Studio crashed, the refused batch may still arrive: its intent stays open.
+        """
         reasons = error.reasons
         if len(tasks) == 1 and not error.crashed:
             reasons = reasons or {0: str(error)}
         bad = [self._quarantined(tasks[n], reason) for n, reason in reasons.items()]
-        self.held.imports.record(LedgerUpdate(quarantined=bad), closing=pending)
+        closing = None if error.crashed else intent
+        self.held.intents.record(LedgerUpdate(quarantined=bad), closing=closing)
         if reasons:
             self._import_and_record([task for n, task in enumerate(tasks) if n not in reasons])
         elif len(tasks) > 1:

@@ -24,6 +24,7 @@ from ls_pipeline.domain.errors import (
     SettingsMismatchError,
 )
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
+from ls_pipeline.domain.mass_change import FEWEST, is_mass_change
 from ls_pipeline.domain.tasks import (
     Origin,
     Rejection,
@@ -33,10 +34,10 @@ from ls_pipeline.domain.tasks import (
     parse_tasks,
     size_rejection,
 )
+from ls_pipeline.engine.guard import check_mass_change
 from ls_pipeline.engine.import_queue import BATCH_ROWS, Batch, ImportQueue, NewTask
-from ls_pipeline.engine.reconcile import Reconciler
-from ls_pipeline.engine.recover import recover_tasks
-from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
+from ls_pipeline.engine.reconcile import reconcile_tasks
+from ls_pipeline.resources.ledger.records import LedgerUpdate, Quarantined, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,6 +97,14 @@ def load_tasks(run: RunContext) -> LoadResult:
     return _Loader(run).load()
 
 
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """Rows that are gone from an object, or from the bucket, and whose tasks are to be deleted."""
+
+    rows: Sequence[TaskRow]
+    finishes: KnownObject
+
+
 class _Loader:
     def __init__(self, run: RunContext) -> None:
         self.run, self.held = run, run.held
@@ -104,20 +113,23 @@ class _Loader:
         self.result = LoadResult()
         self.batch = Batch()
         self.rows: dict[str, dict[int, TaskRow]] = {}
+        self.root = run.bucket.uri()
+        self.removals: list[_Removal] = []
+        """They come last, when all of them are known."""
         self.boundaries = BoundaryTracker()
 
     def load(self) -> LoadResult:
         self._list_one_page()
         self.projects.find()
-        self.project = self.projects.all()[-1]
+        reconciler = reconcile_tasks(self.run)
+        self.result.notes += reconciler.notes
+        self.project = self.projects.newest
         self._read_label_config()
-        reconciler = self._reconcile()
-        self._recover_tasks()
         self._release_retryable()
         self.result.notes += self.projects.register_storage(
             self.bucket, self.params, self.projects.ids
         )
-        self.queue = ImportQueue(self.run, self.project, reconciler)
+        self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
             for difference, content in self._read_ahead(readers, self._work()):
                 self._take(difference, content)
@@ -126,12 +138,19 @@ class _Loader:
             self._flush()
             self.queue.wait()
         self.queue.blame_suspects()
-        self.result.tasks_created = self.queue.created
-        self.result.notes += self.queue.notes
+        self._count_queue()
+        self._remove()
         self._record_range_boundaries()
         if self.result.unread:
             raise ExternalSystemError(" ".join(self.result.unread))
         return self.result
+
+    def _count_queue(self) -> None:
+        self.result.tasks_created = self.queue.created
+        self.result.tasks_updated = self.queue.updated
+        self.result.notes += self.queue.notes
+        for row in self.queue.kept:
+            self._keep(row, "changed")
 
     def _list_one_page(self) -> None:
         """Fail before anything is made in Label Studio if the bucket can't be listed."""
@@ -163,34 +182,12 @@ class _Loader:
     def _prediction_errors(self) -> Callable[[Mapping[str, Any]], list[str]]:
         return self.app.prediction_errors(self.project.label_config)
 
-    # -- what earlier runs left -----------------------------------------------------------
-
-    def _reconcile(self) -> Reconciler:
-        """Find out what became of imports that a crash or a lost reply left open."""
-        reconciler = Reconciler(self.run)
-        reconciler.reconcile()
-        self.result.notes += reconciler.notes
-        if reconciler.removed:
-            self.result.notes.append(
-                f"{reconciler.removed} tasks had arrived twice after a reply was lost; one of "
-                "each two was deleted."
-            )
-        return reconciler
-
-    def _recover_tasks(self) -> None:
-        """Record tasks of ours that the ledger doesn't know: it is new, or an old copy."""
-        if self.params.tasks_per_project and self.project.tasks >= self.params.tasks_per_project:
-            self.projects.recover_overflow()
-            self.project = self.projects.all()[-1]
-        if recovered := recover_tasks(self.run):
-            self.result.notes.append(f"{recovered} tasks of an earlier ledger were recovered.")
+    # -- what there is to do --------------------------------------------------------------
 
     def _release_retryable(self) -> None:
         """Try what is in quarantine again if it would now be read in another way."""
         if keys := self.held.objects.retryable_quarantine(self.params.reading):
             self.held.objects.release(keys)
-
-    # -- what there is to do --------------------------------------------------------------
 
     def _work(self) -> Iterator[Difference]:
         select, objects = self.params.filter, self.held.objects
@@ -333,46 +330,76 @@ class _Loader:
             else:
                 self._take_task(listed, item, rows.get(item.row))
         is_rejected = any(isinstance(item, Rejection) and item.row is None for item in content)
-        if not is_rejected:
-            present = {item.row for item in content}
-            self._delete_tasks([row for row in rows.values() if row.row not in present])
-        self._finish(listed, State.QUARANTINED if is_rejected and not rows else State.LOADED)
+        present = {item.row for item in content}
+        gone = [] if is_rejected else [row for row in rows.values() if row.row not in present]
+        state = State.QUARANTINED if is_rejected and not rows else State.LOADED
+        self._finish(listed, state, gone)
 
-    def _finish(self, listed: StoredObject, state: State) -> None:
+    def _finish(self, listed: StoredObject, state: State, gone: Sequence[TaskRow] = ()) -> None:
+        """Finish an object with its batch; or later, if tasks of its rows are to be deleted."""
         known = KnownObject(listed.key, listed.version, listed.size, state)
-        self.batch.update.finished.append(known)
+        if gone and self.params.on_delete == "delete":
+            self.removals.append(_Removal(gone, known))
+        else:
+            self.batch.update.finished.append(known)
 
     def _take_removal(self, difference: Difference) -> None:
         known = difference.known
         if known is None:
             return
-        rows = list(self.rows[known.key].values())
-        deleted = self._delete_tasks(rows)
-        if len(deleted) == len(rows):
+        rows, gone = list(self.rows[known.key].values()), known._replace(state=State.REMOVED)
+        if not rows:
             self.batch.update.forgotten.append(known.key)
+        elif self.params.on_delete == "delete":
+            self.removals.append(_Removal(rows, gone))
         else:
-            self.batch.update.finished.append(known._replace(state=State.REMOVED))
+            self.batch.update.finished.append(gone)
 
-    def _delete_tasks(self, rows: Sequence[TaskRow]) -> list[TaskRow]:
-        """Delete the tasks of rows that are gone, if the source says so; return the rows deleted.
+    # -- tasks of rows that are gone ------------------------------------------------------
 
-        A task that a person has worked on stays, and is reported.
+    def _remove(self) -> None:
+        """Delete the tasks of rows that are gone, unless a person has worked on them.
+
+        Raises ``MassChangeError`` before the first if they are too many.
         """
-        if self.params.on_delete != "delete" or not rows:
-            return []
-        self.queue.wait()
-        deleted = []
-        for row, task in self.projects.tasks_of(rows, self.bucket):
-            if task and task.has_human_work:
-                self._keep(row, "is gone")
-                continue
-            if task:
-                self.held.renew()
-                self.app.delete_task(row.task_id)
-                self.result.tasks_deleted += 1
-            deleted.append(row)
-        self.batch.update.dropped += deleted
-        return deleted
+        self._guard()
+        batch: list[_Removal] = []
+        for removal in self.removals:
+            batch.append(removal)
+            if sum(len(each.rows) for each in batch) >= BATCH_ROWS:
+                self._remove_some(batch)
+                batch = []
+        if batch:
+            self._remove_some(batch)
+
+    def _guard(self) -> None:
+        rows = [row for removal in self.removals for row in removal.rows]
+        if len(rows) < FEWEST:
+            return
+        count, total = len(rows), self.held.objects.count_tasks()
+        if is_mass_change(count, total):  # then it is worth counting those that would stay
+            count = 0
+            for start in range(0, len(rows), BATCH_ROWS):
+                pairs = self.projects.tasks_of(rows[start : start + BATCH_ROWS], self.root)
+                count += sum(bool(task and not task.has_human_work) for _, task in pairs)
+        check_mass_change(self.run, "tasks", count, total)
+
+    def _remove_some(self, removals: Sequence[_Removal]) -> None:
+        rows = [row for removal in removals for row in removal.rows]
+        outcome = self.run.effects.delete_tasks(rows, self.root)
+        self.result.tasks_deleted += len(outcome.done)
+        for row in outcome.kept:
+            self._keep(row, "is gone")
+        kept = {row.key for row in outcome.kept}
+        update = LedgerUpdate(dropped=[*outcome.done, *outcome.absent])
+        for removal in removals:
+            known = removal.finishes
+            if known.state is State.REMOVED and known.key not in kept:
+                update.forgotten.append(known.key)
+            else:
+                update.finished.append(known)
+        self.held.intents.record(update, closing=outcome.intent)
+        self.queue.unfinished -= {removal.finishes.key for removal in removals}
 
     def _keep(self, row: TaskRow, what: str) -> None:
         self.result.tasks_kept += 1
@@ -414,24 +441,7 @@ class _Loader:
         elif self.params.on_change == "new_task":
             self.batch.add(replace(new, row=replace(row, task_id=0)))
         else:
-            self._update(new)
-
-    def _update(self, new: NewTask) -> None:
-        """Update the task of a replaced object, unless a person has worked on it."""
-        self.queue.wait()
-        row = new.row
-        ((_, task),) = self.projects.tasks_of([row], self.bucket)
-        if task is None:  # deleted in Label Studio: this version is a new task
             self.batch.add(new)
-            return
-        if task.has_human_work:
-            self._keep(row, "changed")
-        else:
-            self.held.renew()
-            body = {"data": new.body["data"], "meta": new.body["meta"]}
-            self.app.update_task(row.task_id, body)
-            self.result.tasks_updated += 1
-        self.batch.update.loaded.append(row)
 
     def _flush(self) -> None:
         """Hand what is gathered to the import."""

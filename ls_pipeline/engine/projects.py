@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.errors import InvalidVariableError, LabelStudioError, ProjectNotFoundError
+from ls_pipeline.engine.identity import ProjectIdentity
 from ls_pipeline.resources.labeling_app import StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
@@ -45,8 +46,9 @@ class Projects:
         return list(self.ledger.projects.ids().values())
 
     def all(self) -> list[Project]:
-        """Return the projects as they are now, the newest last. Raises ``ProjectNotFoundError``."""
-        return [self.app.project(project_id) for project_id in self.ids]
+        """Return the projects as they are now, the newest last, without those that are gone."""
+        found = self.app.existing_projects(self.ids)
+        return [found[project_id] for project_id in self.ids if project_id in found]
 
     def task_states(self, since: str = "") -> Iterator[TaskState]:
         """Return the tasks as ``LabelingApp.task_states`` does, project by project."""
@@ -77,23 +79,27 @@ class Projects:
         return sorted(completions, key=lambda completion: completion.task_id)
 
     def tasks_of(
-        self, rows: Sequence[TaskRow], bucket: Bucket
+        self, rows: Sequence[TaskRow], root: str
     ) -> list[tuple[TaskRow, Completion | None]]:
-        """Read the tasks of a bucket's rows, each with its row; None if the task was deleted.
+        """Read the tasks of rows below a root, each with its row; None if the task was deleted.
 
         Label Studio on SQLite uses the id of its newest task again once that is deleted. So the id
         may belong to another row's task by now, or to one that a person made.
         """
         completions = self.completions([row.task_id for row in rows])
         tasks = {completion.task_id: completion for completion in completions}
-        pairs = []
-        for row in rows:
-            task = tasks.get(row.task_id)
-            origin = task.origin if task else None
-            place = origin and (origin.connection, origin.uri, origin.row)
-            is_own = place == (self.ledger.name, bucket.uri(row.key), row.row)
-            pairs.append((row, task if is_own else None))
-        return pairs
+        return [(row, self._if_own(row, root, tasks.get(row.task_id))) for row in rows]
+
+    def task_of(self, row: TaskRow, root: str) -> Completion | None:
+        """Read the task of a row as `tasks_of` does."""
+        ((_, task),) = self.tasks_of([row], root)
+        return task
+
+    def _if_own(self, row: TaskRow, root: str, task: Completion | None) -> Completion | None:
+        """Return a task if it is that of a row of ours, and in one of the projects."""
+        origin = task.origin if task else None
+        place = origin and (origin.connection, origin.uri, origin.row)
+        return task if place == (self.ledger.name, root + row.key, row.row) else None
 
     def origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         """Return (id, origin) of the connection's own tasks above an id.
@@ -145,32 +151,45 @@ class HeldProjects(Projects):
     def __init__(self, held: HeldConnection, app: LabelingApp, connection: Connection) -> None:
         super().__init__(held, app)
         self.held, self.connection = held, connection
+        self.identity = ProjectIdentity(held, app)
+        self.found: dict[int, Project] = {}
+        """By id, as they were when the run began."""
+
+    @property
+    def newest(self) -> Project:
+        """The project that new tasks go to."""
+        return self.found[self.ids[-1]]
 
     def find(self) -> None:
-        """Find the projects by their titles if the ledger knows none; create the first if absent.
+        """Find the connection's projects, and check that they are those that the ledger knows.
 
-        An overflow project is the connection's if its tasks are in it. Once found, projects are
-        known by their ids: they may be renamed in Label Studio.
+        If the ledger knows none, they are found by their titles, and the first is created if it
+        is absent. An overflow project is the connection's if its tasks are in it. Once found,
+        projects are known by their ids: they may be renamed in Label Studio.
+
+        Raises ``IdentityError``. Nothing was changed then, but for a first project.
         """
-        if self.held.projects.ids():
-            return
-        first = self.app.find_or_create_project(
-            self.connection.project, self.connection.label_config
-        )
-        overflow = sorted(self._overflow().items())
-        own = {number: project.id for number, project in overflow if self._has_own_tasks(project)}
-        self.held.projects.add({1: first.id, **own})
+        if not self.held.projects.ids():
+            first = self.app.find_or_create_project(
+                self.connection.project, self.connection.label_config
+            )
+            self.identity.check_unclaimed(self.app.marks(), [first.id])
+            self.held.projects.add({1: first, **self.own_overflow(1)})
+        self.found = self.identity.check()
 
     def recover_overflow(self) -> None:
         """Record overflow projects with tasks of the connection that an old ledger misses."""
-        newest = max(self.held.projects.ids())
-        own = {
-            number: project.id
-            for number, project in sorted(self._overflow().items())
-            if number > newest and self._has_own_tasks(project)
-        }
-        if own:
+        if own := self.own_overflow(max(self.held.projects.ids())):
             self.held.projects.add(own)
+            self.found = self.identity.check()
+
+    def own_overflow(self, after: int) -> dict[int, Project]:
+        """Return the overflow projects behind number ``after`` that have our tasks, by number."""
+        return {
+            number: project
+            for number, project in sorted(self._overflow().items())
+            if number > after and self._has_own_tasks(project)
+        }
 
     def begin_overflow(self) -> Project:
         """Return the next overflow project, set up like the newest; new tasks go there from now on.
@@ -180,15 +199,17 @@ class HeldProjects(Projects):
         """
         known = self.held.projects.ids()
         newest = self.app.project(list(known.values())[-1])
-        existing = self._overflow()
+        existing, claimed = self._overflow(), self.identity.claimed()
         number = next(
             number
             for number in count(max(known) + 1)
-            if number not in existing or self._is_usable(existing[number], newest)
+            if number not in existing
+            or (existing[number].id not in claimed and self._is_usable(existing[number], newest))
         )
         title = self.connection.title(number)
         project = self.app.find_or_create_project_like(newest.id, title)
-        self.held.projects.add({number: project.id})
+        self.held.projects.add({number: project})
+        self.found = self.identity.check()
         return project
 
     def _overflow(self) -> dict[int, Project]:

@@ -1,9 +1,8 @@
-"""Finds out what became of imports without an answer: a crash, a lost reply, an overtaken run.
+"""Settles what earlier runs began and did not record: one look at the tasks that exist.
 
-Label Studio may commit an import long after its sender stopped waiting. So an import whose tasks
-are missing stays pending: its rows are loaded again, and for some hours each run searches for
-tasks that arrived after all. Of two tasks for one row, one is removed: never one that a person has
-worked on.
+Label Studio may carry out a request long after its sender stopped waiting. So an intent without an
+answer stays open for two hours, and each run looks for its effects. Only a task that an open intent
+has made is ever removed as a double; copies that people make stay.
 """
 
 from __future__ import annotations
@@ -12,131 +11,305 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ls_pipeline.resources.ledger.records import LedgerUpdate
+from ls_pipeline.resources.ledger.records import (
+    OF_TASKS,
+    Intent,
+    Kind,
+    LedgerUpdate,
+    TaskRow,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ls_pipeline.engine.context import RunContext
-    from ls_pipeline.resources.ledger.records import PendingImport, TaskRow
 
 ARRIVAL_SECONDS = 15.0
 """How long an import may still take in Label Studio after its sender was cut off."""
 
 PAUSE = 0.5
-"""Seconds between searches within that time."""
+"""Seconds between looks within that time."""
+
+PAGE = 1000
+"""Rows recorded at once."""
+
+
+def reconcile_tasks(run: RunContext) -> Reconciler:
+    """Settle the open intents of a connection's tasks; return what came of it.
+
+    A ledger that is new or was restored first records the tasks that exist. Raises
+    ``ExternalSystemError``.
+    """
+    reconciler = Reconciler(run)
+    if not run.held.binding.state().tasks_verified:
+        reconciler.verify()
+    reconciler.settle(run.held.intents.open(*OF_TASKS))
+    return reconciler
 
 
 class Reconciler:
-    """Settles the pending imports of a connection's earlier runs, and of this one."""
+    """Compares intents, and a ledger that is new or was restored, with Label Studio's tasks."""
 
     def __init__(self, run: RunContext) -> None:
-        self.held, self.bucket = run.held, run.bucket
-        self.projects, self.app = run.projects, run.app
-        self.one_task_per_row = run.source.params.one_task_per_row
-        """False if a replaced object gets a new task beside the old one."""
+        self.run, self.held, self.projects = run, run.held, run.projects
         self.arrived = 0
+        """Tasks of earlier imports that are now recorded."""
+        self.recovered = 0
+        """Tasks that a new or restored ledger did not know."""
         self.removed = 0
-        self.notes: list[str] = []
+        """Tasks that were made twice, and deleted."""
+        self.copies = 0
+        """Tasks that people copied, with our meta."""
+        self.conflicts: list[str] = []
 
-    def reconcile(self) -> None:
-        """Record what arrived, and remove what arrived twice. Raises ``ExternalSystemError``."""
-        for pending in self.held.imports.pending():
-            arrived = self._arrived(pending)
-            if not pending.rechecks:
-                arrived = self._wait_for(pending, arrived)
-            self._record(pending, arrived)
-            self._remove_duplicates(arrived)
-            if not pending.rechecks and len(arrived) == len(pending.rows):
-                self.held.imports.record(LedgerUpdate(), closing=pending)
-            else:  # after a recheck, what has arrived may be what was loaded again
-                self.held.imports.keep_pending(pending)
-
-    def take_back(self, rows: Sequence[TaskRow]) -> None:
-        """Delete tasks that an overtaken run has just made, if a newer run made them too."""
-        for row in rows:
-            known = self.held.objects.rows_of(row.key).get(row.row)
-            if known and known.task_id != row.task_id and self._is_duplicate(row, known):
-                self._remove(row, known)
-
-    # -- one import -------------------------------------------------------------------------
-
-    def _arrived(self, pending: PendingImport) -> dict[TaskRow, list[int]]:
-        """Return the rows of an import that Label Studio has, each with its tasks' ids."""
-        expected = {(self.bucket.uri(row.key), row.row, row.version): row for row in pending.rows}
-        arrived: dict[TaskRow, list[int]] = defaultdict(list)
-        for task_id, origin in self.projects.origins_above(pending.project_id, pending.above):
-            row = expected.get((origin.uri, origin.row, origin.version))
-            if row:
-                arrived[row].append(task_id)
-        return arrived
-
-    def _wait_for(
-        self, pending: PendingImport, arrived: dict[TaskRow, list[int]]
-    ) -> dict[TaskRow, list[int]]:
-        """Wait for an import that was cut off a moment ago; return what has arrived by then."""
-        while len(arrived) < len(pending.rows):
-            if self.held.now() >= pending.began_at + ARRIVAL_SECONDS:
-                break
-            self.held.database.sleep(PAUSE)
-            arrived = self._arrived(pending)
-        return arrived
-
-    def _record(self, pending: PendingImport, arrived: dict[TaskRow, list[int]]) -> None:
-        rows = [replace(row, task_id=ids[0]) for row, ids in arrived.items()]
-        if pending.rechecks:  # its rows were loaded again, except those that no run reached
-            rows = [row for row in rows if not self._is_done(row)]
-        self.held.imports.record(LedgerUpdate(loaded=rows))
-        self.arrived += len(rows)
-
-    def _is_done(self, row: TaskRow) -> bool:
-        """Return whether a later run has dealt with this row: it has a task, or is gone."""
-        has_task = row.row in self.held.objects.rows_of(row.key)
-        return has_task or self.held.objects.is_finished(row.key)
-
-    def _remove_duplicates(self, arrived: dict[TaskRow, list[int]]) -> None:
-        for row, ids in arrived.items():
-            known = self.held.objects.rows_of(row.key).get(row.row)
-            if known is None:  # `_record` would have recorded it: the object lost this row
-                self._remove_expired(row, ids)
-                continue
-            keep = known if self._is_duplicate(row, known) else replace(row, task_id=ids[0])
-            for task_id in ids:
-                if task_id != keep.task_id:
-                    self._remove(replace(row, task_id=task_id), keep)
-
-    def _remove_expired(self, row: TaskRow, ids: Sequence[int]) -> None:
-        """Remove the late tasks of a row that its object no longer has."""
-        for completion in self.projects.completions(ids):
-            if completion.has_human_work:
-                kept = replace(row, task_id=completion.task_id)
-                self.held.imports.record(LedgerUpdate(loaded=[kept]))
-            else:
-                self._delete(completion.task_id)
-
-    def _is_duplicate(self, row: TaskRow, known: TaskRow) -> bool:
-        return self.one_task_per_row or row.version == known.version
-
-    def _remove(self, duplicate: TaskRow, keep: TaskRow) -> None:
-        """Remove one of two tasks of a row: the one that no person has worked on."""
-        ids = [duplicate.task_id, keep.task_id]
-        pairs = self.projects.tasks_of([duplicate, keep], self.bucket)
-        existing = {row.task_id: task for row, task in pairs if task}
-        if duplicate.task_id not in existing:
-            return
-        worked_on = [id_ for id_ in ids if id_ in existing and existing[id_].has_human_work]
-        if len(worked_on) > 1:
-            self.notes.append(
-                f"{self.bucket.uri(duplicate.key)} has two tasks, {ids[0]} and {ids[1]}, and "
-                "people have worked on both; delete the one that you don't want."
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know, in sentences."""
+        notes = list(self.conflicts)
+        if self.recovered:
+            notes.append(f"{self.recovered} tasks of an earlier ledger were recovered.")
+        if self.removed:
+            notes.append(
+                f"{self.removed} tasks had arrived twice after a reply was lost; one of each two "
+                "was deleted."
             )
-        elif worked_on == [duplicate.task_id]:
-            self.held.imports.record(LedgerUpdate(loaded=[duplicate]))
-            if keep.task_id in existing:
-                self._delete(keep.task_id)
-        else:  # also if a person has deleted the other one
-            self._delete(duplicate.task_id)
+        if self.copies:
+            notes.append(
+                f"{self.copies} tasks are copies that people made of tasks; they were left as "
+                "they are."
+            )
+        return notes
 
-    def _delete(self, task_id: int) -> None:
-        self.app.delete_task(task_id)
-        self.removed += 1
+    def settle(self, intents: Sequence[Intent]) -> None:
+        """Settle open intents, the oldest first."""
+        if not intents:
+            return
+        look = self._look_until_arrived([each for each in intents if each.kind is Kind.IMPORT])
+        for intent in intents:
+            if intent.kind is Kind.IMPORT:
+                self._settle_import(intent, look.made_by(intent))
+                self.copies += look.count_copies(intent)
+            elif intent.kind is Kind.UPDATE:
+                self._settle_update(intent)
+            else:
+                self._settle_delete(intent)
+
+    def look_for(self, intent: Intent) -> dict[TaskRow, int]:
+        """Return which rows of an import are tasks by now, with the tasks' ids."""
+        return _Look(self.run, [intent]).made_by(intent)
+
+    # -- imports ----------------------------------------------------------------------------
+
+    def _look_until_arrived(self, imports: Sequence[Intent]) -> _Look:
+        """Look for imports; wait for those that were cut off a moment ago."""
+        look = _Look(self.run, imports)
+        new = [intent for intent in imports if not intent.looks]
+        until = max((intent.began_at for intent in new), default=0.0) + ARRIVAL_SECONDS
+        until = min(until, self.held.now() + ARRIVAL_SECONDS)  # whatever the clock did
+        while self.held.now() < until and not all(look.made_by(intent) for intent in new):
+            self.held.database.sleep(PAUSE)
+            look = _Look(self.run, imports)
+        return look
+
+    def _settle_import(self, intent: Intent, made: Mapping[TaskRow, int]) -> None:
+        known = self._known(intent)
+        for row, task_id in made.items():
+            self._settle_row(intent, replace(row, task_id=task_id), known.get((row.key, row.row)))
+        if made:  # all or none: it can't arrive again
+            self.held.intents.record(LedgerUpdate(), closing=intent)
+        else:
+            self.held.intents.keep_open(intent)
+
+    def _settle_row(self, intent: Intent, row: TaskRow, known: TaskRow | None) -> None:
+        if known is None:
+            if intent.looks and self.held.objects.is_finished(row.key):
+                self._remove_expired(intent, row)
+            else:
+                self.held.intents.record(LedgerUpdate(loaded=[row]))
+                self.arrived += 1
+        elif known.task_id != row.task_id and self._are_doubles(intent, row, known):
+            self._remove_double(intent, row, known)
+
+    def _are_doubles(self, intent: Intent, row: TaskRow, known: TaskRow) -> bool:
+        """Return whether two tasks of a row must not both exist."""
+        return row.version == known.version or self._has_one_task_per_row(intent.revision)
+
+    def _has_one_task_per_row(self, revision: int) -> bool:
+        try:
+            source = self.held.settings.at(revision).connection.source
+        except LookupError:  # of a ledger from before the backup
+            source = self.run.connection.source
+        return source is None or source.params.one_task_per_row
+
+    def _remove_expired(self, intent: Intent, row: TaskRow) -> None:
+        """Remove the late task of a row that its object no longer has."""
+        outcome = self.run.effects.delete_tasks([row], intent.root)
+        self.removed += len(outcome.done)
+        update = LedgerUpdate(loaded=outcome.kept)
+        self.held.intents.record(update, closing=outcome.intent)
+
+    def _remove_double(self, intent: Intent, late: TaskRow, known: TaskRow) -> None:
+        """Remove one of two tasks of a row: the one that no person has worked on."""
+        pairs = self.projects.tasks_of([late, known], intent.root)
+        tasks = {row.task_id: task for row, task in pairs if task}
+        worked_on = [id_ for id_, task in tasks.items() if task.has_human_work]
+        if late.task_id not in tasks:
+            return
+        if len(worked_on) > 1:
+            self._report_conflict(intent, late, known)
+            return
+        # Also if a person has deleted the other one: then this row is not wanted.
+        removed, kept = (known, late) if late.task_id in worked_on else (late, known)
+        outcome = self.run.effects.delete_tasks([removed], intent.root)
+        self.removed += len(outcome.done)
+        self.held.intents.record(LedgerUpdate(loaded=[kept]), closing=outcome.intent)
+        if outcome.kept:
+            self._report_conflict(intent, late, known)
+
+    def _report_conflict(self, intent: Intent, late: TaskRow, known: TaskRow) -> None:
+        self.conflicts.append(
+            f"{intent.root}{late.key} has two tasks, {late.task_id} and {known.task_id}, and "
+            "people have worked on both; delete the one that you don't want."
+        )
+
+    # -- updates and deletions --------------------------------------------------------------
+
+    def _settle_update(self, intent: Intent) -> None:
+        """Record what each task holds: the run may have been cut off anywhere among them."""
+        known, landed, open_rows = self._known(intent), [], 0
+        for row, task in self.projects.tasks_of(intent.rows, intent.root):
+            has_landed = task and task.origin and task.origin.version == row.version
+            before = known.get((row.key, row.row))
+            if not has_landed:
+                open_rows += task is not None
+            elif before and before.task_id == row.task_id and before.digest != row.digest:
+                landed.append(row)
+        if landed:
+            reopened = list({row.key for row in landed})
+            self.held.intents.record(LedgerUpdate(loaded=landed, reopened=reopened))
+        if open_rows:
+            self.held.intents.keep_open(intent)
+        else:
+            self.held.intents.record(LedgerUpdate(), closing=intent)
+
+    def _settle_delete(self, intent: Intent) -> None:
+        """Finish deletions that were cut off; load again what a late request deleted.
+
+        A request that is still on its way may hit a new task, to which Label Studio on SQLite gave
+        the same id. So a task with such an id that is gone counts as deleted by us.
+        """
+        if not intent.looks:
+            rows = [row for row, task in self.projects.tasks_of(intent.rows, intent.root) if task]
+            if rows:
+                outcome = self.run.effects.delete_tasks(rows, intent.root)
+                self.held.intents.record(LedgerUpdate(), closing=outcome.intent)
+        ids = [row.task_id for row in intent.rows]
+        existing = {task.task_id for task in self.projects.completions(ids)}
+        gone = self.held.objects.rows_with([id_ for id_ in ids if id_ not in existing])
+        if gone:
+            reopened = list({row.key for row in gone})
+            self.held.intents.record(LedgerUpdate(dropped=gone, reopened=reopened))
+        self.held.intents.keep_open(intent)
+
+    def _known(self, intent: Intent) -> dict[tuple[str, int], TaskRow]:
+        """Return what the ledger knows of an intent's rows, by key and row."""
+        keys = list({row.key for row in intent.rows})
+        by_key = self.held.objects.rows_of_all(keys)
+        return {(key, number): row for key, rows in by_key.items() for number, row in rows.items()}
+
+    # -- a ledger that is new, or was restored ----------------------------------------------
+
+    def verify(self) -> None:
+        """Record the connection's tasks that exist, as they are."""
+        self.projects.recover_overflow()
+        existing = ExistingTasks(self.run, self.projects.ids)
+        for page in self.held.objects.all_rows():
+            self._record(list(existing.corrections(page)))
+        unknown = existing.unknown()
+        for start in range(0, len(unknown), PAGE):
+            self._record(unknown[start : start + PAGE])
+        self.recovered += len(unknown)
+        self.held.binding.verify_tasks()
+
+    def _record(self, rows: Sequence[TaskRow]) -> None:
+        if rows:
+            reopened = list({row.key for row in rows})
+            self.held.intents.record(LedgerUpdate(loaded=list(rows), reopened=reopened))
+
+
+class _Look:
+    """The tasks that imports have made by now, found by their tokens."""
+
+    def __init__(self, run: RunContext, imports: Sequence[Intent]) -> None:
+        self._ids: dict[str, dict[tuple[str, int], list[int]]] = {
+            intent.token: defaultdict(list) for intent in imports
+        }
+        above: dict[int, int] = {}
+        for intent in imports:
+            first = above.get(intent.project_id, intent.above)
+            above[intent.project_id] = min(first, intent.above)
+        for project_id, task_id in above.items():
+            for found, origin in run.projects.origins_above(project_id, task_id):
+                if origin.token in self._ids:
+                    self._ids[origin.token][origin.uri, origin.row].append(found)
+
+    def made_by(self, intent: Intent) -> dict[TaskRow, int]:
+        """Return the rows of an import that became tasks, with the tasks' ids.
+
+        All of them, if any did. Ids are in the order of the rows, so that those of tasks that a
+        person has deleted by now are known, too. A copy has a higher id than its original.
+        """
+        found = self._ids[intent.token]
+        places = [(intent.root + row.key, row.row) for row in intent.rows]
+        numbered = ((min(found[place]), n) for n, place in enumerate(places) if found.get(place))
+        seen = next(numbered, None)
+        if seen is None:
+            return {}
+        first = seen[0] - seen[1]
+        return {
+            row: min(found.get(place, [first + n]))
+            for n, (row, place) in enumerate(zip(intent.rows, places, strict=True))
+        }
+
+    def count_copies(self, intent: Intent) -> int:
+        """Return how many copies people made of an import's tasks."""
+        return sum(len(ids) - 1 for ids in self._ids[intent.token].values())
+
+
+class ExistingTasks:
+    """All tasks of a connection in some projects, by the row that each came from."""
+
+    def __init__(self, run: RunContext, project_ids: Iterable[int]) -> None:
+        source = run.connection.source
+        root = source.root if source else ""
+        self.has_several = bool(source and not source.params.one_task_per_row)
+        self._by_row: dict[tuple[str, int], dict[str, TaskRow]] = defaultdict(dict)
+        for project_id in project_ids:
+            for task_id, origin in run.projects.origins_above(project_id, 0):
+                if origin.uri.startswith(root):
+                    key = origin.uri[len(root) :]
+                    row = TaskRow(key, origin.row, origin.version, "", task_id)
+                    # The first with a token is the original, any other a copy.
+                    self._by_row[key, origin.row].setdefault(origin.token, row)
+
+    def lacks(self, row: TaskRow) -> bool:
+        """Return whether a row has no task at all."""
+        return (row.key, row.row) not in self._by_row
+
+    def corrections(self, rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
+        """Return the rows whose task is another than the ledger knows, or has another version.
+
+        A row without any task stays as it is: a person has deleted its task.
+        """
+        for known in rows:
+            existing = list(self._by_row.pop((known.key, known.row), {}).values())
+            same = [row for row in existing if row.task_id == known.task_id]
+            newest = max(existing, key=lambda row: row.task_id, default=known)
+            actual = newest if self.has_several or not same else same[0]
+            if (actual.task_id, actual.version) != (known.task_id, known.version):
+                yield actual
+
+    def unknown(self) -> list[TaskRow]:
+        """Return the rows that `corrections` was not asked about, each with its newest task."""
+        rows = (tasks.values() for tasks in self._by_row.values())
+        return [max(tasks, key=lambda row: row.task_id) for tasks in rows]

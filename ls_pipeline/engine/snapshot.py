@@ -47,7 +47,13 @@ from ls_pipeline.domain.snapshot.parts import (
     write_parquet,
 )
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, table_rows
-from ls_pipeline.engine.export import BATCH, WRITERS, ExportResult, write_completions
+from ls_pipeline.engine.export import (
+    BATCH,
+    WRITERS,
+    ExportResult,
+    begin_files,
+    write_completions,
+)
 from ls_pipeline.resources.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -100,6 +106,7 @@ def write_snapshot(run: RunContext) -> SnapshotResult:
     target holds something else than what was written. The next run starts over.
     """
     run.projects.find()
+    run.target_identity.check()
     return _Snapshotter(run).write()
 
 
@@ -108,7 +115,7 @@ class _Snapshotter:
         self.run, self.held, self.bucket = run, run.held, run.bucket
         self.exports, self.target, self.projects = run.held.exports, run.target, run.projects
         self.prefix, self.shares = self.target.params.prefix, self.target.params.shares
-        self.newest_project = self.projects.all()[-1]
+        self.newest_project = self.projects.newest
         self.snapshots = Snapshots(self.bucket, self.prefix)
         self.changes: Counter[str] = Counter()
         self.result = SnapshotResult()
@@ -124,6 +131,7 @@ class _Snapshotter:
             self.exports.record_snapshot(changes, self.snapshots.uri(before.snapshot))
             return self.result
         number = 1 + (latest.number if latest else self._highest_number())
+        intent = begin_files(self.run, [])
         # With the fence: an overtaken run that wakes up writes into its own folder.
         self.name = snapshot_name(number, [*wanted.values(), str(self.held.fence.number)])
         parts = []
@@ -139,6 +147,7 @@ class _Snapshotter:
             self._publish(manifest, version)
             self.exports.record_snapshot(changes, self.snapshots.uri(self.name))
             self._apply_retention()
+        self.exports.record([], changed=False, closing=intent)
         return self.result
 
     # -- what is wanted -------------------------------------------------------------------
@@ -288,8 +297,10 @@ class _Snapshotter:
         with ThreadPoolExecutor(WRITERS) as writers:
             for start in range(0, len(task_ids), BATCH):
                 completions = self.projects.completions(task_ids[start : start + BATCH])
-                write_completions(self.run, writers, completions, ExportResult())
-                yield from (task for task in completions if task.annotations)
+                # Those that lost their annotations in between are the next export's.
+                annotated = [completion for completion in completions if completion.annotations]
+                write_completions(self.run, writers, annotated, ExportResult())
+                yield from annotated
 
     # -- the whole ------------------------------------------------------------------------
 

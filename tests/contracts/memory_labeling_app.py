@@ -39,6 +39,7 @@ class MemoryLabelingApp:
         self.counts = True
         """Whether it keeps its counts of annotations up to date."""
         self._numbers = itertools.count(1)
+        self._mark_numbers = itertools.count(1)
         self._created_at = {}
         self._marks = {}
         """Marks by id, each with its project's time of creation."""
@@ -183,7 +184,7 @@ class MemoryLabelingApp:
 
     def add_mark(self, project_id, ledger, connection, generation):
         created_at = self.project(project_id).created_at
-        mark = Mark(next(self._numbers), project_id, ledger, connection, generation)
+        mark = Mark(next(self._mark_numbers), project_id, ledger, connection, generation)
         self._marks[mark.id] = mark, created_at
         return mark
 

@@ -88,7 +88,7 @@ def quarantined():
     yield Quarantined("old", None, "v", "bad", "json")
 
 with Ledger(sys.argv[1]).acquire("c") as held:
-    held.imports.record(LedgerUpdate(quarantined=quarantined()))
+    held.intents.record(LedgerUpdate(quarantined=quarantined()))
 """
 
 
@@ -102,7 +102,7 @@ def test_process_that_sleeps_in_its_transaction_is_overtaken_and_changes_nothing
     ) as sleeper:
         assert sleeper.stdout.readline() == "in its transaction\n"
         with ledger.acquire("c", patience=30) as held:
-            held.imports.record(LedgerUpdate(finished=[KnownObject("new", "v", 1, State.LOADED)]))
+            held.intents.record(LedgerUpdate(finished=[KnownObject("new", "v", 1, State.LOADED)]))
             os.kill(sleeper.pid, signal.SIGCONT)
             _, errors = sleeper.communicate()
 

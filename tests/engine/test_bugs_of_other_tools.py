@@ -9,7 +9,6 @@ import pytest
 
 from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import BucketUnavailableError, LabelStudioUnavailableError
-from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.sensors import tick
 from ls_pipeline.sensors.objects import objects_tick
 from tests.engine.test_load import Wrapped
@@ -64,8 +63,8 @@ def test_lost_ledger_loads_nothing_a_second_time(bench, tmp_path):
     """ClickHouse#112041."""
     put(bench, "a.json", "b.json")
     bench.load()
-    bench.ledger = Ledger(f"sqlite:///{tmp_path}/new.db", bench.time, bench.time.sleep)
-    bench.set()
+    bench.replace_ledger(f"sqlite:///{tmp_path}/new.db")
+    bench.rebind("take-over")
     result = bench.load()
     bench.ledger.close()
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 import pytest
 
-from ls_pipeline.domain.errors import BucketUnavailableError, LeaseLostError, ProjectNotFoundError
+from ls_pipeline.domain.errors import BucketUnavailableError, IdentityError, LeaseLostError
 from ls_pipeline.engine import export
 from ls_pipeline.sensors.completions import completions_tick
 from tests.bench import RESULT
@@ -26,7 +26,7 @@ def timestamp(time):
 
 
 def documents(bench):
-    return {key: json.loads(body) for key, body in bench.target.objects.items()}
+    return {key: json.loads(body) for key, body in bench.files.items()}
 
 
 def test_completions_are_written_as_one_file_per_task(labeled):
@@ -72,10 +72,10 @@ def test_uncounted_label_during_an_export_requests_a_run(labeled, instance):
     labeled.app.counts = False
     c = labeled.task_id("c.json")
 
-    def annotate_c(*arguments):
+    def annotate_c(*arguments, **options):
         if not labeled.app.tasks[c]["annotations"]:
             labeled.app.annotate(c, RESULT)
-        return labeled.target.put(*arguments)
+        return labeled.target.put(*arguments, **options)
 
     labeled.export(target=Wrapped(labeled.target, put=annotate_c))
     tick = completions_tick(dg.build_sensor_context(instance=instance), labeled.ledger, labeled.app)
@@ -140,14 +140,14 @@ def test_missed_label_is_exported_with_the_next_one(labeled):
 def test_overtaken_export_leaves_the_newer_files_alone(labeled):
     task_id, deleted = labeled.task_id("a.json"), labeled.task_id("b.json")
 
-    def sleep(*arguments):
-        if not slept:
+    def sleep(*arguments, **options):
+        if not slept and "mark" not in arguments[0]:
             slept.append(arguments)
             labeled.time.sleep(3600)  # its lease runs out
             labeled.app.edit(task_id, [])
             labeled.app.delete_task(deleted)
             labeled.export()
-        return labeled.target.put(*arguments)
+        return labeled.target.put(*arguments, **options)
 
     slept = []
     with pytest.raises(LeaseLostError):
@@ -258,7 +258,7 @@ def test_deleted_project_fails_the_export_and_changes_nothing(labeled):
     labeled.export()
     before = dict(labeled.target.objects)
     labeled.app.projects.clear()
-    with pytest.raises(ProjectNotFoundError):
+    with pytest.raises(IdentityError):
         labeled.export()
 
     assert labeled.target.objects == before
@@ -282,7 +282,7 @@ def test_target_regex_selects_what_is_written(labeled):
 
 
 def test_failed_upload_is_not_counted_and_is_repeated(labeled):
-    def fail(*_):
+    def fail(*_, **_options):
         raise BucketUnavailableError("s3://labels/1.json", "down")
 
     with pytest.raises(BucketUnavailableError):

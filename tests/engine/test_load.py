@@ -393,7 +393,7 @@ def test_lost_reply_of_an_import_duplicates_nothing(bench):
         bench.load(app=Wrapped(bench.app, import_tasks=lose_the_reply))
     bench.load()
 
-    assert (len(bench.tasks), bench.connection_ledger.imports.pending()) == (2, [])
+    assert (len(bench.tasks), bench.connection_ledger.intents.open()) == (2, [])
 
 
 def test_lost_ledger_recovers_existing_tasks(bench, tmp_path):
@@ -401,6 +401,7 @@ def test_lost_ledger_recovers_existing_tasks(bench, tmp_path):
     bench.load()
     fresh = Bench(f"sqlite:///{tmp_path}/fresh.db")
     fresh.bucket, fresh.app = bench.bucket, bench.app
+    fresh.rebind("take-over")
     fresh.load()
 
     assert len(fresh.tasks) == 2

@@ -7,9 +7,9 @@ import pytest
 
 from ls_pipeline.assets.metadata import project_links
 from ls_pipeline.domain.errors import (
+    IdentityError,
     LabelStudioUnavailableError,
     LeaseLostError,
-    ProjectNotFoundError,
 )
 from ls_pipeline.domain.snapshot.manifest import Latest
 from ls_pipeline.engine import import_queue
@@ -216,6 +216,7 @@ def test_lost_ledger_recovers_the_tasks_of_all_projects(bench, tmp_path):
     fill(bench)
     fresh = Bench(f"sqlite:///{tmp_path}/fresh.db", tasks_per_project=3)
     fresh.bucket, fresh.app = bench.bucket, bench.app
+    fresh.rebind("take-over")
     result = fresh.load()
     fill(fresh, 9)
 
@@ -229,6 +230,7 @@ def test_lost_ledger_recovers_no_foreign_project(bench, tmp_path):
     foreign_task(bench, "Reviews (2)")
     fresh = Bench(f"sqlite:///{tmp_path}/fresh.db", tasks_per_project=3)
     fresh.bucket, fresh.app = bench.bucket, bench.app
+    fresh.rebind("take-over")
     fresh.load()
 
     assert list(fresh.connection_ledger.projects.ids()) == [1]
@@ -242,6 +244,7 @@ def test_lost_ledger_is_rebuilt_though_killed_at_any_call(bench, tmp_path):
         at += 3
         fresh = Bench(f"sqlite:///{tmp_path}/fresh-{at}.db", tasks_per_project=3)
         fresh.bucket, fresh.app = bench.bucket, bench.app
+        fresh.rebind("take-over")
         killer = Killer(at)
         try:
             fresh.load(killer.wrap(fresh.bucket), app=killer.wrap(fresh.app), wrap=killer.wrap)
@@ -369,7 +372,7 @@ def test_deleted_project_fails_each_run_and_changes_nothing(bench, project_id):
     bench.put("b.json", {"text": "b"})
 
     for run in (bench.load, bench.export, bench.snapshot):
-        with pytest.raises(ProjectNotFoundError, match=f"project {project_id}"):
+        with pytest.raises(IdentityError, match=f"project {project_id}"):
             run()
     assert (bench.target.objects, bench.app.tasks) == (files, tasks)
 
@@ -403,6 +406,7 @@ def test_overtaken_run_removes_duplicates_of_overflow_tasks(bench):
 
     with pytest.raises(LeaseLostError):
         bench.load(app=Wrapped(bench.app, import_tasks=pause))
+    bench.load()
 
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 1}
     assert bench.task_id("b.json") in bench.app.tasks

@@ -152,7 +152,7 @@ def test_accounts_that_do_not_balance_fail_the_check(bench):
         bench.put(key, {"text": key})
     result = bench.load()
     with bench.connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(forgotten=["a.json"]))
+        held.intents.record(LedgerUpdate(forgotten=["a.json"]))
     check = accounts_balance(bench.connection_ledger, "", result)
 
     assert not check.passed

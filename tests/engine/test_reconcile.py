@@ -1,14 +1,11 @@
 """Imports whose reply was lost: no task is lost, and no duplicate remains."""
 
-from dataclasses import replace
-
 import pytest
 
 from ls_pipeline.domain.diff import Change
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, LeaseLostError
 from ls_pipeline.engine import import_queue
-from ls_pipeline.engine.reconcile import Reconciler
-from ls_pipeline.resources.ledger.imports import RECHECK_SECONDS
+from ls_pipeline.resources.ledger.intents import LOOK_SECONDS
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
@@ -49,25 +46,6 @@ def rows(bench):
 EACH_ROW_ONCE = [("a.json", 0), ("a.json", 1)]
 
 
-def test_task_with_the_id_of_a_deleted_duplicate_stays(bench):
-    bench.app.reuses_ids = True
-    bench.put("a.json", {"text": "a"})
-    bench.load()
-    kept = bench.connection_ledger.objects.rows_of("a.json")[0]
-    task = bench.app.tasks[kept.task_id]
-    bench.app.delete_task(kept.task_id)
-    bench.put("o.json", {"text": "o"})
-    bench.load()
-    (late,) = bench.app.import_tasks(1, [{"data": task["data"], "meta": task["meta"]}])
-    for task_id in (kept.task_id, late):
-        bench.app.annotate(task_id, RESULT)
-    with bench.run(bench.bucket) as run:
-        Reconciler(run)._remove(replace(kept, task_id=late), kept)
-
-    assert bench.task_id("o.json") == kept.task_id
-    assert {kept.task_id, late} == set(bench.app.tasks)
-
-
 def test_import_committed_while_the_next_run_waits_is_recovered(bench, late_imports, monkeypatch):
     def sleep(seconds):
         bench.time.sleep(seconds)
@@ -76,7 +54,7 @@ def test_import_committed_while_the_next_run_waits_is_recovered(bench, late_impo
     bench.ledger.database.sleep = sleep
     result = bench.load()
 
-    assert (rows(bench), result.tasks_created, bench.connection_ledger.imports.pending()) == (
+    assert (rows(bench), result.tasks_created, bench.connection_ledger.intents.open()) == (
         EACH_ROW_ONCE,
         2,
         [],
@@ -89,7 +67,7 @@ def test_import_that_never_arrived_is_repeated(bench, late_imports):
     assert rows(bench) == EACH_ROW_ONCE
 
 
-@pytest.mark.parametrize("later", [0, 600, sum(RECHECK_SECONDS)])
+@pytest.mark.parametrize("later", [0, 600, sum(LOOK_SECONDS)])
 def test_import_committed_after_its_repeat_leaves_no_duplicates(bench, late_imports, later):
     bench.load()
     bench.time.sleep(later)
@@ -148,11 +126,11 @@ def test_late_import_stays_if_each_version_has_its_task(bench, late_imports):
 
 
 def test_pending_import_expires(bench, late_imports):
-    for _ in range(len(RECHECK_SECONDS) + 2):
+    for _ in range(len(LOOK_SECONDS) + 2):
         bench.load()
-        bench.time.sleep(max(RECHECK_SECONDS))
+        bench.time.sleep(max(LOOK_SECONDS))
 
-    assert bench.connection_ledger.imports.pending() == []
+    assert bench.connection_ledger.intents.open() == []
 
 
 def test_recheck_does_not_recreate_a_task_deleted_by_hand(bench, late_imports):
@@ -183,6 +161,7 @@ def test_overtaken_run_removes_the_tasks_it_imported(bench):
 
     with pytest.raises(LeaseLostError):
         bench.load(app=Wrapped(bench.app, import_tasks=pause))
+    bench.load()
 
     assert rows(bench) == EACH_ROW_ONCE
     assert {bench.task_id("a.json", row) for row in (0, 1)} == set(bench.app.tasks)

@@ -103,7 +103,9 @@ def test_killed_recovery_is_finished_by_the_next_run(bench, back_up):
         raise Killed
 
     with pytest.raises(Killed):
-        bench.load(wrap=lambda held: Wrapped(held, projects=Wrapped(held.projects, set_seen=kill)))
+        bench.load(
+            wrap=lambda held: Wrapped(held, binding=Wrapped(held.binding, verify_tasks=kill))
+        )
     bench.load()
 
     assert bench.tasks == before

@@ -273,13 +273,13 @@ def test_overtaken_writer_leaves_the_newer_snapshot_alone(labeled, tmp_path):
     labeled.app.annotate(labeled.task_id("c.json"), OTHER)
     labeled.export()
 
-    def sleep(key, *arguments):
+    def sleep(key, *arguments, **options):
         if not slept and "results/part-00000001" in key:
             slept.append(key)
             labeled.time.sleep(3600)  # its lease runs out
             labeled.app.annotate(labeled.task_id("c.json"), RESULT)
             labeled.snapshot()
-        return labeled.target.put(key, *arguments)
+        return labeled.target.put(key, *arguments, **options)
 
     slept = []
     with pytest.raises(LeaseLostError):

@@ -138,7 +138,7 @@ class World(RuleBasedStateMachine):
         assert (done.tasks_created, done.tasks_updated, done.tasks_deleted) == (0, 0, 0)
         ledger = self.bench.connection_ledger
         source = ledger.settings.in_force().connection.source
-        if not ledger.imports.pending():
+        if not ledger.intents.open():
             assert not scan_source(ledger, source, self.bench.bucket).changed
 
     def load_and_compare(self):

@@ -10,6 +10,7 @@ from ls_pipeline.assets.run import connection_run
 from ls_pipeline.domain.errors import BucketNotFoundError
 from ls_pipeline.engine.detect import earlier
 from ls_pipeline.resources.ledger.health import RETRY_AT_MOST
+from ls_pipeline.resources.ledger.records import Intent, Kind
 from ls_pipeline.sensors import completions, probes, tick
 from ls_pipeline.sensors.completions import completions_tick
 from ls_pipeline.sensors.objects import objects_tick
@@ -109,7 +110,7 @@ def test_disabled_connection_asks_for_nothing(bench, instance):
 
 def test_pending_import_asks_for_a_run(bench, instance):
     with bench.connection_ledger.acquire() as held:
-        held.imports.begin(1, 0, [])
+        held.intents.begin(Intent(Kind.IMPORT, (), "", 1))
 
     assert wanted(look(bench, instance)) == ["reviews"]
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ls_pipeline.resources.ledger.binding import BindingRecords, BindingWriter, ledger_id
 from ls_pipeline.resources.ledger.exports import ExportRecords, ExportWriter
 from ls_pipeline.resources.ledger.health import HealthRecords, HealthWriter
-from ls_pipeline.resources.ledger.imports import ImportRecords, ImportWriter
+from ls_pipeline.resources.ledger.intents import IntentRecords, IntentWriter
 from ls_pipeline.resources.ledger.lease import leased, living_holder
 from ls_pipeline.resources.ledger.objects import ObjectRecords, ObjectWriter
 from ls_pipeline.resources.ledger.projects import ProjectRecords, ProjectWriter
@@ -32,12 +33,18 @@ class ConnectionLedger:
         self.health = HealthRecords(database, connection_id)
         self.projects = ProjectRecords(database, connection_id)
         self.objects = ObjectRecords(database, connection_id)
-        self.imports = ImportRecords(database, connection_id)
+        self.intents = IntentRecords(database, connection_id)
+        self.binding = BindingRecords(database, connection_id)
         self.exports = ExportRecords(database, connection_id)
 
     def now(self) -> float:
         """Return the ledger's time in seconds since 1970."""
         return self.database.now()
+
+    @property
+    def ledger_id(self) -> str:
+        """The id of the whole ledger, which marks name."""
+        return ledger_id(self.database)
 
     @contextmanager
     def acquire(self, patience: float = 0.0, run_id: str = "") -> Iterator[HeldConnection]:
@@ -73,7 +80,8 @@ class HeldConnection(ConnectionLedger):
     health: HealthWriter
     projects: ProjectWriter
     objects: ObjectWriter
-    imports: ImportWriter
+    intents: IntentWriter
+    binding: BindingWriter
     exports: ExportWriter
 
     def __init__(self, fence: Fence) -> None:
@@ -83,7 +91,8 @@ class HeldConnection(ConnectionLedger):
         self.health = HealthWriter(database, connection_id, fence)
         self.projects = ProjectWriter(database, connection_id, fence)
         self.objects = ObjectWriter(database, connection_id, fence)
-        self.imports = ImportWriter(database, connection_id, fence)
+        self.intents = IntentWriter(database, connection_id, fence)
+        self.binding = BindingWriter(database, connection_id, fence)
         self.exports = ExportWriter(database, connection_id, fence)
 
     def renew(self) -> None:

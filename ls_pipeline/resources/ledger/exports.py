@@ -10,12 +10,18 @@ from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.exports import TOMBSTONE
 from ls_pipeline.resources.ledger.records import Exported, SnapshotState
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
-from ls_pipeline.resources.ledger.tables import completions, connections, last_revision
+from ls_pipeline.resources.ledger.tables import (
+    completions,
+    connections,
+    intents,
+    last_revision,
+)
 from ls_pipeline.settings.model import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ls_pipeline.resources.ledger.records import Intent
     from ls_pipeline.settings.model import Target
 
 _EXPORTED = (
@@ -24,6 +30,7 @@ _EXPORTED = (
     completions.c.digest,
     completions.c.uri,
     completions.c.annotations,
+    completions.c.version,
 )
 
 
@@ -40,12 +47,25 @@ class ExportRecords(Records):
                 records |= {row.task_id: Exported(*row) for row in db.execute(some)}
         return records
 
+    def task_ids_written(self) -> set[int]:
+        """Return the ids of all tasks that something was written for."""
+        query = sa.select(completions.c.task_id).where(completions.c.connection == self.id)
+        with self.database.engine.connect() as db:
+            return set(db.scalars(query))
+
     def living(self) -> dict[int, Exported]:
         """Return what was last written for all tasks that are not known to be deleted, by id."""
         c = completions.c
         query = sa.select(*_EXPORTED).where(c.connection == self.id, c.digest != TOMBSTONE)
         with self.database.engine.connect() as db:
             return {row.task_id: Exported(*row) for row in db.execute(query)}
+
+    def unfinished(self) -> list[int]:
+        """Return the ids of tasks whose file a run began to write, and none recorded it."""
+        c = completions.c
+        query = sa.select(c.task_id).where(c.connection == self.id, c.digest == "")
+        with self.database.engine.connect() as db:
+            return list(db.scalars(query.order_by(c.task_id)))
 
     def polled(self) -> RecentChanges:
         """Return the Label Studio time of the last complete export, and the tasks touched since.
@@ -108,13 +128,44 @@ class ExportRecords(Records):
 class ExportWriter(ExportRecords, Writer):
     """Records exports and snapshots."""
 
-    def record(self, written: Iterable[Exported], *, changed: bool = True) -> None:
-        """Record what is in the target; ``changed`` says whether any of it is new there."""
+    def record(
+        self,
+        written: Iterable[Exported],
+        *,
+        changed: bool = True,
+        closing: Intent | None = None,
+    ) -> None:
+        """Record what is in the target, and close an intent, in one transaction.
+
+        ``changed`` says whether any of it is new there.
+        """
         with self.fence.transaction() as db:
+            if closing:
+                db.execute(intents.delete().where(intents.c.id == closing.id))
             self.upsert(db, completions, map(columns, written))
             if changed:
                 count = connections.c.export_changes + 1
                 db.execute(self.fence.update().values(export_changes=count))
+
+    def reopen(self, task_ids: Sequence[int]) -> None:
+        """Record that the files of some tasks hold something else than was written."""
+        self._update(task_ids, updated_at="", digest="")
+
+    def reopen_all(self, adopted: Iterable[Exported]) -> None:
+        """Record that no file is surely as it was written; add files that were not known."""
+        own = completions.update().where(completions.c.connection == self.id)
+        with self.fence.transaction() as db:
+            self.upsert(db, completions, map(columns, adopted), replace=False)
+            db.execute(own.values(updated_at="", digest="", version=""))
+            db.execute(self.fence.update().values(polled_to=""))
+
+    def _update(self, task_ids: Sequence[int], **values: str) -> None:
+        c = completions.c
+        with self.fence.transaction() as db:
+            for start in range(0, len(task_ids), PAGE):
+                some = c.task_id.in_(task_ids[start : start + PAGE])
+                own = completions.update().where(c.connection == self.id, some)
+                db.execute(own.values(values))
 
     def record_polled(
         self, target: Target, polled: RecentChanges, annotated: int, annotations: int

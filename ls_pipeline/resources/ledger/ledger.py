@@ -18,9 +18,9 @@ from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
     completions,
     connections,
+    intents,
     last_revision,
     objects,
-    pending_imports,
     projects,
     revisions,
     tasks,
@@ -199,7 +199,7 @@ class Ledger:
         """Let a connection without records move; fence off a run that is about to write some."""
         filled = (
             db.execute(sa.select(table).where(table.c.connection == row.id).limit(1)).first()
-            for table in (objects, tasks, pending_imports, completions)
+            for table in (objects, tasks, intents, completions)
         )
         if any(filled):
             error = (

@@ -115,6 +115,31 @@ class ObjectRecords(Records):
         with self.database.engine.connect() as db:
             return db.scalar(query) is not None
 
+    def rows_with(self, task_ids: Sequence[int]) -> list[TaskRow]:
+        """Return the rows that became these tasks."""
+        c, found = tasks.c, list[TaskRow]()
+        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id)
+        query = query.where(c.connection == self.id)
+        with self.database.engine.connect() as db:
+            for start in range(0, len(task_ids), PAGE):
+                some = query.where(c.task_id.in_(task_ids[start : start + PAGE]))
+                found += [TaskRow(*row) for row in db.execute(some)]
+        return found
+
+    def all_rows(self) -> Iterator[list[TaskRow]]:
+        """Return the rows that became tasks, in pages, by key."""
+        c, last = tasks.c, ("", -1)
+        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id)
+        query = query.where(c.connection == self.id).order_by(c.key, c.row).limit(PAGE)
+        while True:
+            later = sa.or_(c.key > last[0], sa.and_(c.key == last[0], c.row > last[1]))
+            with self.database.engine.connect() as db:
+                page = [TaskRow(*row) for row in db.execute(query.where(later))]
+            if not page:
+                return
+            yield page
+            last = (page[-1].key, page[-1].row)
+
     def count_tasks(self) -> int:
         """Count the rows of objects that are tasks."""
         query = sa.select(sa.func.count()).where(tasks.c.connection == self.id)

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ls_pipeline.resources.ledger.records import BoundProject
 from ls_pipeline.resources.ledger.section import Records, Writer
 from ls_pipeline.resources.ledger.tables import projects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ls_pipeline.resources.labeling_app import Project
 
 
 class ProjectRecords(Records):
@@ -18,31 +21,37 @@ class ProjectRecords(Records):
 
     def ids(self) -> dict[int, int]:
         """Return the projects' ids by number, in that order; new tasks go to the last."""
-        c = projects.c
-        query = sa.select(c.number, c.project_id).where(c.connection == self.id)
-        with self.database.engine.connect() as db:
-            return {row.number: row.project_id for row in db.execute(query.order_by(c.number))}
+        return {number: project.id for number, project in self.bound().items()}
 
-    def seen(self) -> dict[int, int]:
-        """Return each project's low-water mark: all of our tasks up to this id are known."""
+    def bound(self) -> dict[int, BoundProject]:
+        """Return what the ledger knows of the projects, by number, in that order."""
         c = projects.c
-        query = sa.select(c.project_id, c.seen).where(c.connection == self.id)
+        query = sa.select(c.number, c.project_id, c.created_at, c.marked)
+        query = query.where(c.connection == self.id).order_by(c.number)
         with self.database.engine.connect() as db:
-            return {row.project_id: row.seen for row in db.execute(query.order_by(c.number))}
+            return {number: BoundProject(*row) for number, *row in db.execute(query)}
 
 
 class ProjectWriter(ProjectRecords, Writer):
     """Records projects."""
 
-    def add(self, ids: Mapping[int, int]) -> None:
-        """Record project ids by number, all at once."""
+    def add(self, found: Mapping[int, Project]) -> None:
+        """Record projects by number, all at once."""
+        rows = (
+            {"number": number, "project_id": project.id, "created_at": project.created_at}
+            for number, project in found.items()
+        )
         with self.fence.transaction() as db:
-            rows = ({"number": number, "project_id": id_} for number, id_ in ids.items())
-            self.upsert(db, projects, rows)
+            self.upsert(db, projects, [{**row, "marked": False} for row in rows])
 
-    def set_seen(self, project_id: int, task_id: int) -> None:
-        """Record that all of our tasks up to this id are known."""
+    def set_marked(self, project_id: int) -> None:
+        """Record that a project has our mark."""
         c = projects.c
-        project = sa.and_(c.connection == self.id, c.project_id == project_id)
+        own = projects.update().where(c.connection == self.id, c.project_id == project_id)
         with self.fence.transaction() as db:
-            db.execute(projects.update().where(project).values(seen=task_id))
+            db.execute(own.values(marked=True))
+
+    def forget(self) -> None:
+        """Forget all projects; the next run looks them up by their titles."""
+        with self.fence.transaction() as db:
+            db.execute(projects.delete().where(projects.c.connection == self.id))

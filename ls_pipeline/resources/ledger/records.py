@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,34 +50,102 @@ class LedgerUpdate:
     """Keys that are gone from the bucket and left no tasks."""
     dropped: list[TaskRow] = field(default_factory=list)
     """Rows whose tasks are deleted."""
+    reopened: list[str] = field(default_factory=list)
+    """Keys of objects that a run has to look at again, whatever their version."""
+
+
+class Kind(str, Enum):
+    """What an intent is about to do."""
+
+    IMPORT = "import"
+    """Make tasks of rows."""
+    UPDATE = "update"
+    """Give the tasks of rows another version's data."""
+    DELETE = "delete"
+    """Delete the tasks of rows."""
+    WRITE = "write"
+    """Write, replace or delete files of the target; a row is a file."""
+
+
+OF_TASKS = (Kind.IMPORT, Kind.UPDATE, Kind.DELETE)
 
 
 @dataclass(frozen=True, slots=True)
-class PendingImport:
-    """An import that began: its rows may have become tasks with ids above ``above``.
+class Intent:
+    """Effects that a run is about to have; the ledger records it before the first of them.
 
-    With ``rechecks``, tasks were missing that many times; they are looked for again at
-    ``recheck_at``.
+    It is open until the effects are recorded, too. Without an answer it stays open as long as a
+    request may still arrive, and runs look for its effects: ``looks`` times so far, again at
+    ``look_at``.
     """
 
-    id: int
-    project_id: int
-    above: int
+    kind: Kind
     rows: tuple[TaskRow, ...]
-    began_at: float
-    rechecks: int = 0
-    recheck_at: float = 0.0
+    """As they are after the effects; without ``task_id`` if they are to be imported."""
+    root: str
+    """The URI that the rows' keys are relative to."""
+    revision: int
+    """The settings by which it was decided."""
+    project_id: int = 0
+    above: int = 0
+    """An import's tasks are in this project, with higher ids."""
+    token: str = ""
+    """Stands in the origin of each task that the intent makes, and of no other."""
+    id: int = 0
+    began_at: float = 0.0
+    looks: int = 0
+    look_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was last written to the target for a task."""
+    """What was last written to the target for a task; without a digest, a run began to."""
 
     task_id: int
     updated_at: str
     digest: str
     uri: str
     annotations: int
+    version: str = ""
+    """The file's version; empty if there is no file, or none is known."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run began to write the file, and none recorded the outcome."""
+        return not self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How a connection is bound to its Label Studio projects and its target.
+
+    ``generation`` counts the intents. The marks in Label Studio and in the target hold the
+    generation that was current when they were written; ``app_generation`` and
+    ``target_generation`` are those that were surely written.
+    """
+
+    generation: int
+    app_generation: int
+    target_generation: int
+    target_root: str
+    """The place of the target's mark; empty if none was written."""
+    tasks_verified: bool
+    """Whether the ledger knows all tasks of the connection. A new or restored one does not."""
+    files_verified: bool
+    """Whether the ledger knows what the target's files hold."""
+    tasks_shown: int = 0
+    files_shown: int = 0
+    """How many tasks or files the last mass change that was stopped would have taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundProject:
+    """A project as the ledger knows it: its id, and when Label Studio created it."""
+
+    id: int
+    created_at: str
+    marked: bool = False
+    """Whether the project surely has our mark."""
 
 
 @dataclass(frozen=True, slots=True)

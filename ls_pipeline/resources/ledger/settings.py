@@ -23,6 +23,16 @@ class SettingsRecords(Records):
         with self.database.engine.connect() as db:
             return _revision(db.execute(last_revision(self.id)).one())
 
+    def at(self, number: int) -> Revision:
+        """Return one revision. Raises ``LookupError`` if there is none of that number."""
+        c = revisions.c
+        query = sa.select(revisions).where(c.connection == self.id, c.number == number)
+        with self.database.engine.connect() as db:
+            row = db.execute(query).first()
+        if row is None:
+            raise LookupError(f"there is no revision {number}")
+        return _revision(row)
+
     def history(self) -> Sequence[Revision]:
         """Return all revisions, the newest first."""
         own = sa.select(revisions).where(revisions.c.connection == self.id)

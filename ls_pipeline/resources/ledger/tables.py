@@ -53,6 +53,12 @@ def _connection_id() -> sa.Column[int]:
     return sa.Column("connection", sa.ForeignKey("connections.id"), primary_key=True)
 
 
+identity = sa.Table(
+    "identity",
+    metadata,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("ledger", sa.Text, nullable=False),
+)
 connections = sa.Table(
     "connections",
     metadata,
@@ -75,6 +81,14 @@ connections = sa.Table(
     sa.Column("snapshot_uri", sa.Text, nullable=False, default=""),
     sa.Column("compared_with", sa.Text, nullable=False, default=""),
     sa.Column("webhook_at", sa.Float, nullable=False, default=0.0),
+    sa.Column("generation", sa.Integer, nullable=False, default=0),
+    sa.Column("app_generation", sa.Integer, nullable=False, default=0),
+    sa.Column("target_generation", sa.Integer, nullable=False, default=0),
+    sa.Column("target_root", sa.Text, nullable=False, default=""),
+    sa.Column("tasks_verified", sa.Boolean, nullable=False, default=False),
+    sa.Column("files_verified", sa.Boolean, nullable=False, default=False),
+    sa.Column("tasks_shown", sa.Integer, nullable=False, default=0),
+    sa.Column("files_shown", sa.Integer, nullable=False, default=0),
 )
 _in_use = ~connections.c.removed
 sa.Index(
@@ -100,7 +114,8 @@ projects = sa.Table(
     _connection_id(),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("project_id", sa.Integer, nullable=False),
-    sa.Column("seen", sa.BigInteger, nullable=False, default=0),
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("marked", sa.Boolean, nullable=False, default=False),
 )
 revisions = sa.Table(
     "revisions",
@@ -152,16 +167,20 @@ quarantine = sa.Table(
     sa.Column("reason", _Prose, nullable=False),
     sa.Column("reading", sa.Text, nullable=False),
 )
-pending_imports = sa.Table(
-    "pending_imports",
+intents = sa.Table(
+    "intents",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("connection", sa.ForeignKey("connections.id"), nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("token", sa.Text, nullable=False),
+    sa.Column("root", sa.Text, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("project_id", sa.Integer, nullable=False),
     sa.Column("above", sa.BigInteger, nullable=False),
     sa.Column("began_at", sa.Float, nullable=False),
-    sa.Column("rechecks", sa.Integer, nullable=False, default=0),
-    sa.Column("recheck_at", sa.Float, nullable=False, default=0.0),
+    sa.Column("looks", sa.Integer, nullable=False, default=0),
+    sa.Column("look_at", sa.Float, nullable=False, default=0.0),
     sa.Column("rows", sa.JSON, nullable=False),
 )
 completions = sa.Table(
@@ -173,6 +192,15 @@ completions = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("uri", sa.Text, nullable=False),
     sa.Column("annotations", sa.Integer, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+)
+_unfinished = completions.c.digest == ""
+sa.Index(
+    "completions_unfinished",
+    completions.c.connection,
+    completions.c.task_id,
+    sqlite_where=_unfinished,
+    postgresql_where=_unfinished,
 )
 
 

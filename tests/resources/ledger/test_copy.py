@@ -6,6 +6,7 @@ from ls_pipeline.domain.diff import Change
 from ls_pipeline.domain.errors import LedgerError
 from ls_pipeline.resources.ledger.copy import copy_ledger
 from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.ledger.records import Intent, Kind
 from tests.bench import RESULT, Bench
 
 
@@ -58,18 +59,18 @@ def test_everything_is_there_and_nothing_is_done_twice(bench, target):
 
 def test_new_connections_and_imports_get_new_numbers(bench, target):
     with bench.connection_ledger.acquire() as held:
-        held.imports.begin(1, 0, [])
+        held.intents.begin(Intent(Kind.IMPORT, (), "", 1))
     copy_ledger(bench.ledger, target, quiet)
     connection = bench.ledger.connection(bench.name)
     other = connection.model_copy(update={"name": "other"})
     target.save(other, "test")
     with target.acquire("other") as held:
-        held.imports.begin(1, 0, [])
+        held.intents.begin(Intent(Kind.IMPORT, (), "", 1))
 
     ledgers = [target.connection_ledger(name) for name in ("other", "reviews")]
     assert ledgers[0].id > bench.connection_ledger.id
     assert target.names() == ["other", "reviews"]
-    assert [len(ledger.imports.pending()) for ledger in ledgers] == [1, 1]
+    assert [len(ledger.intents.open()) for ledger in ledgers] == [1, 1]
 
 
 def test_ledger_at_work_is_not_copied(bench, target):

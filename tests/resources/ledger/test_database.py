@@ -102,7 +102,7 @@ def test_write_that_loses_its_connection_is_a_sentence_and_not_half_done(
         postgresql_server.disconnect_clients(ledger.database.engine.url.database)
 
     with connection_ledger.acquire() as held, pytest.raises(LedgerUnavailableError) as failed:
-        held.imports.record(LedgerUpdate(finished=[BAD], quarantined=quarantined()))
+        held.intents.record(LedgerUpdate(finished=[BAD], quarantined=quarantined()))
 
     assert "Check its database" in str(failed.value)
     assert postgresql_server.password not in str(failed.value)
@@ -147,9 +147,9 @@ def test_write_that_waits_too_long_for_another_is_a_sentence_and_done_later(impa
             LedgerUnavailableError, match="another process kept it locked for too long"
         ) as failed,
     ):
-        held.imports.record(LedgerUpdate(finished=[BAD]))
+        held.intents.record(LedgerUpdate(finished=[BAD]))
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(finished=[BAD]))
+        held.intents.record(LedgerUpdate(finished=[BAD]))
 
     assert (failed.value.transient, failed.value.is_busy) == (True, True)
     assert list(connection_ledger.objects.known()) == [BAD]

@@ -20,10 +20,10 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.domain.objects import Filter
 from ls_pipeline.resources.ledger.health import retry_delay
-from ls_pipeline.resources.ledger.imports import RECHECK_SECONDS
+from ls_pipeline.resources.ledger.intents import LOOK_SECONDS
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.records import LedgerUpdate, Quarantined, TaskRow
+from ls_pipeline.resources.ledger.records import Intent, Kind, LedgerUpdate, Quarantined, TaskRow
 from ls_pipeline.resources.ledger.tables import objects
 from ls_pipeline.settings.validation import build_connection
 
@@ -121,7 +121,7 @@ def keys_of(records):
 
 def test_connection_with_tasks_can_not_move_to_another_bucket(ledger, connection_ledger):
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(finished=[known("a")]))
+        held.intents.record(LedgerUpdate(finished=[known("a")]))
     with pytest.raises(InvalidConnectionError, match="another source bucket"):
         ledger.save(make(bucket="other"), "test")
     assert ledger.connection("c").source.path == "b"
@@ -133,7 +133,7 @@ def test_connection_that_loaded_nothing_moves_and_fences_the_run_that_would(
     with connection_ledger.acquire() as held:
         ledger.save(make(bucket="other", project="Dogs"), "test")
         with pytest.raises(LeaseLostError):
-            held.imports.record(LedgerUpdate(finished=[known("a")]))
+            held.intents.record(LedgerUpdate(finished=[known("a")]))
 
     assert (ledger.connection_ledger("c").id, ledger.connection("c").source.path) == (
         connection_ledger.id,
@@ -144,7 +144,7 @@ def test_connection_that_loaded_nothing_moves_and_fences_the_run_that_would(
 def test_source_that_was_taken_away_and_comes_back_is_the_same(ledger, connection_ledger):
     target = {"type": "s3-completions", "path": "labels"}
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(finished=[known("a")]))
+        held.intents.record(LedgerUpdate(finished=[known("a")]))
     ledger.save(build_connection("c", source=None, target=target, project="Cats"), "test")
     with pytest.raises(InvalidConnectionError, match="another source bucket"):
         ledger.save(make(bucket="other"), "test")
@@ -158,7 +158,7 @@ def test_released_objects_leave_quarantine_and_count_as_changed(connection_ledge
     quarantined = [Quarantined(key, row, "v", "bad", "json") for key, row in places]
     finished = [known("a", State.QUARANTINED), known("b"), known("c")]
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(quarantined=quarantined, finished=finished))
+        held.intents.record(LedgerUpdate(quarantined=quarantined, finished=finished))
         retryable = held.objects.retryable_quarantine("json")
         held.objects.release(held.objects.retryable_quarantine("blob image"))
 
@@ -184,15 +184,15 @@ def test_keys_with_control_characters_are_like_any_other(connection_ledger):
     keys = ["a\x00", "a\x00b", "a\x01", "a\x02", "a\x7f", "a\u2028", "b"]
     rows = [TaskRow(key, 0, "v", "d") for key in keys]
     with connection_ledger.acquire() as held:
-        held.imports.begin(1, 0, rows)
-        held.imports.record(LedgerUpdate(loaded=rows, finished=list(map(known, keys))))
-        held.imports.record(LedgerUpdate(forgotten=["a\x00b"]))
+        held.intents.begin(import_of(*rows))
+        held.intents.record(LedgerUpdate(loaded=rows, finished=list(map(known, keys))))
+        held.intents.record(LedgerUpdate(forgotten=["a\x00b"]))
 
     records = connection_ledger.objects
     assert keys_of(records.known("a\x00")) == ["a\x00"]
     assert keys_of(records.known("", "a\x00")) == keys[2:]
     assert records.rows_of("a\x00")[0] == rows[0]
-    assert connection_ledger.imports.pending()[0].rows == tuple(rows)
+    assert connection_ledger.intents.open()[0].rows == tuple(rows)
 
 
 def test_key_that_utf_8_can_not_encode_is_refused_in_a_sentence(connection_ledger):
@@ -200,13 +200,13 @@ def test_key_that_utf_8_can_not_encode_is_refused_in_a_sentence(connection_ledge
         connection_ledger.acquire() as held,
         pytest.raises(LedgerError, match="surrogates not allowed"),
     ):
-        held.imports.record(LedgerUpdate(finished=[known("a\ud800")]))
+        held.intents.record(LedgerUpdate(finished=[known("a\ud800")]))
 
 
 def test_reason_that_quotes_what_no_database_takes_is_kept_readable(connection_ledger):
     quarantined = [Quarantined("a", 0, "v", "no \x00, no \ud800", "json")]
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(quarantined=quarantined))
+        held.intents.record(LedgerUpdate(quarantined=quarantined))
 
     assert connection_ledger.objects.quarantined()[0].reason == r"no \x00, no \ud800"
 
@@ -215,7 +215,7 @@ def test_known_objects_are_found_by_their_exact_keys(connection_ledger):
     keys = ["a", "a b+%", "a\x00", "é", "ab"]
     finished = list(map(known, keys))
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(finished=finished))
+        held.intents.record(LedgerUpdate(finished=finished))
     wanted = [*keys[:-1], *(f"absent-{n}" for n in range(2000))]
 
     assert connection_ledger.objects.known_at(wanted) == {item.key: item for item in finished[:-1]}
@@ -237,7 +237,7 @@ def test_webhook_times_are_of_connections_in_use(ledger, connection_ledger, cloc
 def test_known_objects_come_in_byte_order_within_prefix_and_bounds(connection_ledger):
     keys = ["a/é", "a/z", "a/Z", "a/\U0001f600", "a/\uffee", "ab", "b/1"]
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(finished=list(map(known, keys))))
+        held.intents.record(LedgerUpdate(finished=list(map(known, keys))))
 
     within = sorted((key for key in keys if key.startswith("a/")), key=str.encode)
     assert keys_of(connection_ledger.objects.known("a/")) == within
@@ -261,9 +261,9 @@ HOSTILE = sorted(
 def test_hostile_keys_come_in_byte_order_from_wherever_and_are_counted(connection_ledger):
     quarantined = [Quarantined(key, None, "w", "bad", "json") for key in HOSTILE]
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(finished=list(map(known, reversed(HOSTILE)))))
+        held.intents.record(LedgerUpdate(finished=list(map(known, reversed(HOSTILE)))))
         held.objects.set_range_boundaries(Filter(), list(map(RangeBoundary, HOSTILE)))
-        held.imports.record(LedgerUpdate(quarantined=quarantined))
+        held.intents.record(LedgerUpdate(quarantined=quarantined))
 
     records = connection_ledger.objects
     assert keys_of(records.known()) == HOSTILE
@@ -281,7 +281,7 @@ def test_of_what_is_recorded_twice_the_last_counts(connection_ledger):
     rows = [TaskRow("a", 0, "v", "d", number) for number in (1, 2)]
     with connection_ledger.acquire() as held:
         finished = [known("a", State.BEGUN), known("b"), known("a")]
-        held.imports.record(LedgerUpdate(loaded=rows, finished=finished))
+        held.intents.record(LedgerUpdate(loaded=rows, finished=finished))
 
     assert connection_ledger.objects.rows_of("a")[0].task_id == 2
     assert [item.state for item in connection_ledger.objects.known()] == [State.LOADED] * 2
@@ -290,8 +290,8 @@ def test_of_what_is_recorded_twice_the_last_counts(connection_ledger):
 def test_rows_whose_tasks_are_deleted_are_dropped_one_by_one(connection_ledger):
     rows = [TaskRow(key, row, "v", "d", row) for key in "ab" for row in range(3)]
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(loaded=rows))
-        held.imports.record(LedgerUpdate(dropped=[rows[0], rows[5]]))
+        held.intents.record(LedgerUpdate(loaded=rows))
+        held.intents.record(LedgerUpdate(dropped=[rows[0], rows[5]]))
 
     remaining = connection_ledger.objects.rows_of_all(["a", "b"])
     assert {key: list(rows) for key, rows in remaining.items()} == {"a": [1, 2], "b": [0, 1]}
@@ -301,9 +301,9 @@ def test_quarantine_of_other_versions_is_dropped(connection_ledger):
     quarantined = [Quarantined(key, 0, "v", "bad", "json") for key in "abc"]
     finished = [known("a"), KnownObject("b", "w", 1, State.LOADED)]
     with connection_ledger.acquire() as held:
-        held.imports.record(LedgerUpdate(quarantined=quarantined))
-        held.imports.record(LedgerUpdate(finished=finished))
-        held.imports.record(LedgerUpdate(finished=[known("c", State.REMOVED)]))
+        held.intents.record(LedgerUpdate(quarantined=quarantined))
+        held.intents.record(LedgerUpdate(finished=finished))
+        held.intents.record(LedgerUpdate(finished=[known("c", State.REMOVED)]))
 
     assert keys_of(connection_ledger.objects.quarantined()) == ["a"]
 
@@ -336,38 +336,56 @@ def test_what_is_recorded_of_a_range_takes_its_fingerprint(connection_ledger):
     with connection_ledger.acquire() as held:
         for touched in (["a"], ["c", "f"], ["i"]):
             held.objects.set_range_boundaries(Filter(), boundaries)
-            held.imports.record(LedgerUpdate(finished=list(map(known, touched))))
+            held.intents.record(LedgerUpdate(finished=list(map(known, touched))))
             after = held.objects.range_boundaries(Filter())
             left = [boundary.key for boundary in after if boundary.fingerprint]
             assert left == expected[touched[0]]
 
 
-def test_import_is_pending_until_its_outcome_is_recorded(connection_ledger):
-    with connection_ledger.acquire() as held:
-        begun = held.imports.begin(7, 40, [TaskRow("a", 0, "v", "d")])
-        pending = connection_ledger.imports.pending()
-        held.imports.record(LedgerUpdate(loaded=[TaskRow("a", 0, "v", "d", 41)]), closing=begun)
+def import_of(*rows, **fields):
+    """Return an intent to import rows."""
+    return Intent(Kind.IMPORT, rows, "s3://bucket/", 1, **fields)
 
-    assert (pending, connection_ledger.imports.pending()) == ([begun], [])
+
+def test_intent_is_open_until_its_outcome_is_recorded(connection_ledger):
+    with connection_ledger.acquire() as held:
+        begun, generation = held.intents.begin(import_of(TaskRow("a", 0, "v", "d"), above=40))
+        found, state = connection_ledger.intents.open(), list(connection_ledger.objects.known())
+        held.intents.record(LedgerUpdate(loaded=[TaskRow("a", 0, "v", "d", 41)]), closing=begun)
+
+    assert (found, state) == ([begun], [KnownObject("a", "", 0, State.BEGUN)])
+    assert connection_ledger.intents.open() == []
+    assert generation == connection_ledger.binding.state().generation == 1
     assert connection_ledger.objects.rows_of("a")[0].task_id == 41
 
 
-def test_pending_import_is_rechecked_and_dropped_in_the_end(connection_ledger, clock):
+def test_objects_of_an_intent_are_unfinished_whatever_their_version(connection_ledger):
+    rows = [TaskRow("a", 0, "v", "d", 1)]
     with connection_ledger.acquire() as held:
-        imports = held.imports
-        imports.begin(7, 40, [TaskRow("a", 0, "v", "d")])
+        held.intents.record(LedgerUpdate(loaded=rows, finished=[known("a")]))
+        held.intents.begin(Intent(Kind.DELETE, tuple(rows), "s3://bucket/", 1))
+
+    (after,) = connection_ledger.objects.known()
+    assert (after.version, after.state) == ("", State.LOADED)
+
+
+def test_intent_is_looked_for_and_dropped_in_the_end(connection_ledger, clock):
+    with connection_ledger.acquire() as held:
+        intents = held.intents
+        intents.begin(import_of(TaskRow("a", 0, "v", "d")))
         waits = []
-        while imports.pending():
-            assert imports.has_pending_due()
-            imports.keep_pending(imports.pending()[0])
-            if not waits:  # a recheck before its time changes nothing
-                imports.keep_pending(imports.pending()[0])
+        while intents.open():
+            assert intents.is_look_due(Kind.IMPORT)
+            intents.keep_open(intents.open()[0])
+            if not waits:  # a look before its time changes nothing
+                intents.keep_open(intents.open()[0])
             began = clock.now
-            while imports.pending() and not imports.has_pending_due():
+            while intents.open() and not intents.is_look_due(Kind.IMPORT):
                 clock.now += 10
             waits.append(clock.now - began)
 
-    assert waits == [*RECHECK_SECONDS, 0]
+    assert waits == [*LOOK_SECONDS, 0]
+    assert sum(LOOK_SECONDS) >= 7200
 
 
 def test_second_holder_is_refused(connection_ledger):
@@ -390,7 +408,7 @@ def test_expired_lease_is_taken_over_and_fences_its_holder_off(connection_ledger
     with connection_ledger.acquire() as slept:
         clock.now += LEASE_SECONDS + 1
         with connection_ledger.acquire(), pytest.raises(LeaseLostError):
-            slept.imports.record(LedgerUpdate(loaded=[TaskRow("a", 0, "v", "d", 1)]))
+            slept.intents.record(LedgerUpdate(loaded=[TaskRow("a", 0, "v", "d", 1)]))
 
     assert connection_ledger.objects.rows_of("a") == {}
 

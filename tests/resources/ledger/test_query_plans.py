@@ -53,6 +53,10 @@ READ_WHOLE = {
         "SELECT count(*) AS count_1, coalesce(sum(completions.annotations), ?) AS coalesce_1 "
         "FROM completions"
     ),
+    # Once for each new or restored ledger, and for each new target.
+    'SELECT tasks."key", tasks."row", tasks.version, tasks.digest, tasks.task_id FROM tasks',
+    "SELECT completions.task_id FROM completions",
+    "UPDATE completions SET updated_at=?, digest=?, version=?",
 }
 """The queries that go through all of a connection's rows."""
 
@@ -77,7 +81,7 @@ def test_runs_read_only_the_rows_that_they_need(bench):
 FILL = (
     "INSERT INTO objects SELECT 1, 'A/' || n, 'v', 1, 'loaded' FROM generate_series(1, 20000) n",
     "INSERT INTO tasks SELECT 1, 'A/' || n, 0, 'v', 'd', n FROM generate_series(10, 20000) n",
-    "INSERT INTO completions SELECT 1, n, '', 'd', 'u', 1 FROM generate_series(10, 20000) n",
+    "INSERT INTO completions SELECT 1, n, '', 'd', 'u', 1, '' FROM generate_series(10, 20000) n",
     "INSERT INTO range_boundaries SELECT 1, 'A/' || n, '', 0, 0 FROM generate_series(1, 20000) n",
     (
         "INSERT INTO quarantine SELECT 1, 'A/' || n, 0, 'v', '', 'json' "

@@ -1,0 +1,105 @@
+"""What a run changes outside: each change is recorded in the ledger before it happens.
+
+The order is always the same: the intent in the ledger, the marks, the effects, the outcome in the
+ledger. A run that dies in between leaves the intent open, and the next run settles it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ls_pipeline.domain.tasks import META_KEY
+from ls_pipeline.resources.ledger.records import Intent, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from ls_pipeline.engine.projects import HeldProjects
+    from ls_pipeline.resources.labeling_app import LabelingApp
+    from ls_pipeline.resources.ledger.connection import HeldConnection
+    from ls_pipeline.resources.ledger.records import TaskRow
+
+    Announce: TypeAlias = Callable[[int], None]
+
+
+@dataclass
+class Outcome:
+    """What became of the tasks of some rows."""
+
+    intent: Intent
+    """Still open: the caller closes it, together with what it records."""
+    done: list[TaskRow] = field(default_factory=list)
+    absent: list[TaskRow] = field(default_factory=list)
+    """Their tasks did not exist any more."""
+    kept: list[TaskRow] = field(default_factory=list)
+    """A person has worked on their tasks: they are as they were."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Changes the tasks of a connection that a run holds. People's work comes first."""
+
+    held: HeldConnection
+    app: LabelingApp
+    projects: HeldProjects
+    revision: int
+
+    def begin(self, intent: Intent, announce_too: Iterable[Announce] = ()) -> Intent:
+        """Record an intent and raise the marks; after that, its effects may happen.
+
+        Raises ``LeaseLostError``, and ``IdentityError`` if another installation has taken over.
+        """
+        begun, generation = self.held.intents.begin(intent)
+        for announce in (self.projects.identity.announce, *announce_too):
+            announce(generation)
+        return begun
+
+    def delete_tasks(self, rows: Sequence[TaskRow], root: str) -> Outcome:
+        """Delete the tasks of rows, each unless a person has worked on it by then."""
+        outcome = Outcome(self.begin(Intent(Kind.DELETE, tuple(rows), root, self.revision)))
+        for row in rows:
+            task = self.projects.task_of(row, root)
+            if task is None:
+                outcome.absent.append(row)
+            elif task.has_human_work:
+                outcome.kept.append(row)
+            else:
+                self.held.renew()
+                self.app.delete_task(row.task_id)
+                outcome.done.append(row)
+        return outcome
+
+    def update_tasks(self, bodies: Mapping[TaskRow, Mapping[str, Any]], root: str) -> Outcome:
+        """Give tasks other data, each unless a person has worked on it by then.
+
+        Label Studio can't do both in one step. So each task is read once more after its change:
+        if a person has worked on it in between, it gets its old data back.
+        """
+        intent = Intent(Kind.UPDATE, tuple(bodies), root, self.revision)
+        outcome = Outcome(self.begin(intent))
+        for row, body in bodies.items():
+            task = self.projects.task_of(row, root)
+            if task is None:
+                outcome.absent.append(row)
+            elif task.has_human_work:
+                outcome.kept.append(row)
+            else:
+                self.held.renew()
+                token = task.origin.token if task.origin else ""
+                self.app.update_task(row.task_id, with_token(body, token))
+                now = self.projects.task_of(row, root)
+                if now and now.has_human_work:
+                    old = {name: task.document[name] for name in ("data", "meta")}
+                    self.app.update_task(row.task_id, old)
+                    outcome.kept.append(row)
+                else:
+                    outcome.done.append(row)
+        return outcome
+
+
+def with_token(body: Mapping[str, Any], token: str) -> dict[str, Any]:
+    """Return the body of a task whose origin has a token."""
+    origin = {**body["meta"][META_KEY], "import": token}
+    return {**body, "meta": {**body["meta"], META_KEY: origin}}

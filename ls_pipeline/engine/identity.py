@@ -1,0 +1,216 @@
+"""Whether Label Studio and the target are those that the ledger knows.
+
+A project is known by its id and the time of its creation. Label Studio and the target each carry a
+mark: the ledger's id, and the generation of the connection, which grows with each intent. A run
+checks both before it changes anything, and raises them before each intent's effects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ls_pipeline.domain.errors import (
+    IdentityError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    ProjectNotFoundError,
+)
+from ls_pipeline.domain.target_mark import TargetMark, mark_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.labeling_app import LabelingApp, Mark, Project
+    from ls_pipeline.resources.ledger.connection import HeldConnection
+    from ls_pipeline.resources.ledger.records import BoundProject
+    from ls_pipeline.settings.model import Target
+
+MARK_TRIES = 5
+"""How often a target's mark is written again if another connection wrote it in between."""
+
+
+class ProjectIdentity:
+    """Checks and marks the projects of a connection that a run holds."""
+
+    def __init__(self, held: HeldConnection, app: LabelingApp) -> None:
+        self.held, self.app = held, app
+        self._mark: Mark | None = None
+        """Of this run, once it has changed something."""
+
+    def check(self) -> dict[int, Project]:
+        """Return the projects that the ledger knows, by id, in two requests.
+
+        Raises ``IdentityError`` if Label Studio has others. If the ledger is behind its mark, it
+        was restored: then nothing that it knows of tasks and files counts as verified.
+        """
+        bound = self.held.projects.bound()
+        found = self.app.existing_projects([project.id for project in bound.values()])
+        for project in bound.values():
+            self._check_project(project, found.get(project.id))
+        marks = self.app.marks()
+        self.check_unclaimed(marks, found)
+        for project in bound.values():
+            self._check_mark(project, marks)
+        if bound:
+            self._check_generation(self._own(marks, next(iter(bound.values())).id))
+        return found
+
+    def claimed(self) -> set[int]:
+        """Return the ids of the projects that another installation has marked."""
+        return {mark.project_id for mark in self.app.marks() if mark.ledger != self.held.ledger_id}
+
+    def check_unclaimed(self, marks: Iterable[Mark], project_ids: Iterable[int]) -> None:
+        """Raise ``IdentityError`` if a project has the mark of another ledger."""
+        ids = set(project_ids)
+        for mark in marks:
+            if mark.project_id in ids and mark.ledger != self.held.ledger_id:
+                raise self._claimed(mark)
+
+    def announce(self, generation: int) -> None:
+        """Raise the mark of the first project: this run is about to change something.
+
+        Each run makes a mark of its own, so that a request that arrives late lowers none. Raises
+        ``IdentityError`` if another installation has taken over.
+        """
+        self.held.renew()
+        if self._mark is None:
+            self._mark = self._add_mark(generation)
+        else:
+            try:
+                self._mark = self.app.raise_mark(self._mark, generation)
+            except ProjectNotFoundError:
+                self.held.renew()  # a newer run removes the marks of older ones
+                raise IdentityError(
+                    self.held.name, f"the mark of project {self._mark.project_id} was removed."
+                ) from None
+        self.held.binding.confirm_app(generation)
+
+    def _add_mark(self, generation: int) -> Mark:
+        project_id = next(iter(self.held.projects.ids().values()))
+        new = self.app.add_mark(project_id, self.held.ledger_id, self.held.name, generation)
+        marks = self.app.marks()
+        older = [mark for mark in marks if mark.id < new.id]
+        try:
+            self.check_unclaimed(older, [project_id])
+        except IdentityError:
+            self.app.remove_mark(new)
+            raise
+        self.held.renew()
+        for mark in self._own(marks, project_id):
+            if mark.generation < generation:
+                self.app.remove_mark(mark)
+        return new
+
+    def _check_project(self, known: BoundProject, found: Project | None) -> None:
+        expected = f"Label Studio's project {known.id}, created {known.created_at}"
+        if found is None:
+            what = f"{expected}, does not exist any more."
+            raise IdentityError(self.held.name, what)
+        if found.created_at != known.created_at:
+            what = f"{expected}, is another one by now, created {found.created_at}: {found.url}."
+            raise IdentityError(self.held.name, what)
+
+    def _check_mark(self, project: BoundProject, marks: Iterable[Mark]) -> None:
+        if self._own(marks, project.id):
+            if not project.marked:
+                self.held.projects.set_marked(project.id)
+        elif project.marked:
+            what = (
+                f"project {project.id} has lost its mark. Label Studio was restored from a "
+                "backup, or a person removed the webhook that holds the mark."
+            )
+            raise IdentityError(self.held.name, what)
+        else:
+            generation = self.held.binding.state().generation
+            self.app.add_mark(project.id, self.held.ledger_id, self.held.name, generation)
+            self.check_unclaimed(self.app.marks(), [project.id])
+            self.held.projects.set_marked(project.id)
+
+    def _check_generation(self, marks: Iterable[Mark]) -> None:
+        newest = max((mark.generation for mark in marks), default=0)
+        state = self.held.binding.state()
+        if newest > state.generation:
+            self.held.binding.restart(newest)
+        elif newest < state.app_generation:
+            what = (
+                f"Label Studio's mark is at generation {newest}, and the ledger at "
+                f"{state.app_generation}. Label Studio was restored from a backup, so that its "
+                "tasks and labels may be older than what the ledger knows."
+            )
+            raise IdentityError(self.held.name, what)
+
+    def _own(self, marks: Iterable[Mark], project_id: int) -> list[Mark]:
+        mine = (project_id, self.held.ledger_id, self.held.name)
+        return [mark for mark in marks if (mark.project_id, mark.ledger, mark.connection) == mine]
+
+    def _claimed(self, mark: Mark) -> IdentityError:
+        what = (
+            f"project {mark.project_id} belongs to connection {mark.connection!r} of another "
+            f"installation (ledger {mark.ledger[:8]}, this one is {self.held.ledger_id[:8]})."
+        )
+        return IdentityError(self.held.name, what)
+
+
+class TargetIdentity:
+    """Checks and marks the target of a connection that a run holds."""
+
+    def __init__(self, held: HeldConnection, bucket: Bucket, target: Target) -> None:
+        self.held, self.bucket = held, bucket
+        self.key = mark_key(target.params.prefix)
+        self.mark = TargetMark(held.ledger_id, {})
+        """As it was read or written last."""
+        self._version = ""
+
+    def check(self) -> None:
+        """Raise ``IdentityError`` if another installation writes to the target.
+
+        If the target has an older mark than the ledger knows, or none, its files are not what the
+        ledger knows: it was emptied, restored, or is another one.
+        """
+        self.read()
+        generation = self.mark.generations.get(self.held.name, 0)
+        state = self.held.binding.state()
+        if generation > state.generation:
+            self.held.binding.restart(generation)
+            return
+        is_known = state.target_root == self.bucket.uri(self.key)
+        if not is_known or generation < state.target_generation:
+            self.held.binding.distrust_files()
+
+    def announce(self, generation: int) -> None:
+        """Raise the mark: this run is about to change files."""
+        for _ in range(MARK_TRIES):
+            try:
+                self.write(self.mark.raised(self.held.name, generation))
+            except ObjectChangedError:  # by another connection with this target, or a take-over
+                self.held.renew()
+                self.read()
+                continue
+            self.held.binding.confirm_target(self.bucket.uri(self.key), generation)
+            return
+        raise IdentityError(
+            self.held.name, f"{self.bucket.uri(self.key)} is written again and again by another."
+        )
+
+    def write(self, mark: TargetMark) -> None:
+        """Replace the mark. Raises ``ObjectChangedError`` if it is not the one that was read."""
+        body, version = mark.as_bytes(), self._version
+        stored = self.bucket.put(self.key, body, "application/json", if_version=version)
+        self.mark, self._version = mark, stored.version
+
+    def read(self) -> None:
+        """Read the mark. Raises ``IdentityError`` if it is another installation's."""
+        try:
+            self._version = self.bucket.version(self.key)
+            body = self.bucket.get(self.key, self._version) if self._version else b""
+        except (ObjectNotFoundError, ObjectChangedError):
+            self._version, body = "", b""
+        self.mark = TargetMark.parse(body, self.held.ledger_id)
+        if self.mark.ledger != self.held.ledger_id:
+            what = (
+                f"{self.bucket.uri(self.key)} says that another installation writes there "
+                f"(ledger {self.mark.ledger[:8] or 'unknown'}, this one is "
+                f"{self.held.ledger_id[:8]})."
+            )
+            raise IdentityError(self.held.name, what)

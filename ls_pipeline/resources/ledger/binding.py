@@ -1,0 +1,76 @@
+"""What ties a ledger to its Label Studio projects and targets: its id, and the generations."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ls_pipeline.resources.ledger.records import Binding
+from ls_pipeline.resources.ledger.section import Records, Writer
+from ls_pipeline.resources.ledger.tables import connections, identity
+
+if TYPE_CHECKING:
+    from ls_pipeline.resources.ledger.database import Database
+
+
+def ledger_id(database: Database) -> str:
+    """Return the ledger's id, which a copy or a restored backup has, too. Makes it once."""
+    query = sa.select(identity.c.ledger)
+    with database.engine.connect() as db:
+        if found := db.scalar(query):
+            return str(found)
+    with suppress(sa.exc.IntegrityError), database.engine.begin() as db:
+        db.execute(identity.insert().values(one=1, ledger=uuid.uuid4().hex))
+    with database.engine.connect() as db:
+        return str(db.scalar(query))
+
+
+class BindingRecords(Records):
+    """The connection's generation, and the marks that hold it."""
+
+    def state(self) -> Binding:
+        """Return how the connection is bound."""
+        columns = [connections.c[name] for name in Binding.__dataclass_fields__]
+        query = sa.select(*columns).where(connections.c.id == self.id)
+        with self.database.engine.connect() as db:
+            return Binding(*db.execute(query).one())
+
+
+class BindingWriter(BindingRecords, Writer):
+    """Records which marks were written, and what is verified."""
+
+    def confirm_app(self, generation: int) -> None:
+        """Record that Label Studio's mark holds this generation."""
+        self._set(app_generation=generation)
+
+    def confirm_target(self, root: str, generation: int) -> None:
+        """Record that the mark below the target's root holds this generation."""
+        self._set(target_root=root, target_generation=generation)
+
+    def restart(self, generation: int) -> None:
+        """Continue from a mark's generation, and trust nothing that is known of tasks and files."""
+        values = {"generation": generation, "app_generation": 0, "target_generation": 0}
+        self._set(**values, target_root="", tasks_verified=False, files_verified=False)
+
+    def distrust_files(self) -> None:
+        """Trust nothing that is known of the target's files."""
+        self._set(files_verified=False)
+
+    def verify_tasks(self) -> None:
+        """Record that the ledger knows all tasks of the connection."""
+        self._set(tasks_verified=True)
+
+    def verify_files(self) -> None:
+        """Record that the ledger knows what the target's files hold."""
+        self._set(files_verified=True)
+
+    def show_mass_change(self, what: str, count: int) -> None:
+        """Record how many ``tasks`` or ``files`` a stopped run would have taken away."""
+        self._set(**{f"{what}_shown": count})
+
+    def _set(self, **values: Any) -> None:
+        with self.fence.transaction() as db:
+            db.execute(self.fence.update().values(values))

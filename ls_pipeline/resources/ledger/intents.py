@@ -1,0 +1,221 @@
+"""What runs are about to do, and what became of it: how each effect happens once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ls_pipeline.domain.diff import KnownObject, State
+from ls_pipeline.resources.ledger.objects import WHOLE_OBJECT, forget_fingerprints
+from ls_pipeline.resources.ledger.records import Intent, Kind, TaskRow
+from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
+from ls_pipeline.resources.ledger.tables import (
+    completions,
+    connections,
+    intents,
+    objects,
+    quarantine,
+    tasks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from ls_pipeline.resources.ledger.records import LedgerUpdate
+
+LOOK_SECONDS = (30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 4000.0)
+"""Pauses between looks for effects that come late: two hours. Any run looks, too."""
+
+
+class IntentRecords(Records):
+    """Intents whose outcome is open."""
+
+    def open(self, *kinds: Kind) -> list[Intent]:
+        """Return the open intents of some kinds, or of all, oldest first."""
+        c = intents.c
+        query = sa.select(intents).where(c.connection == self.id)
+        if kinds:
+            query = query.where(c.kind.in_([kind.value for kind in kinds]))
+        with self.database.engine.connect() as db:
+            return list(map(_intent, db.execute(query.order_by(c.id))))
+
+    def is_look_due(self, *kinds: Kind) -> bool:
+        """Return whether a run should look for the effects of an open intent of some kinds."""
+        c = intents.c
+        due = sa.select(c.id).where(c.connection == self.id, c.look_at <= self.database.now())
+        due = due.where(c.kind.in_([kind.value for kind in kinds]))
+        with self.database.engine.connect() as db:
+            return db.scalar(due.limit(1)) is not None
+
+
+class IntentWriter(IntentRecords, Writer):
+    """Records intents, and what became of rows and objects."""
+
+    def begin(self, intent: Intent) -> tuple[Intent, int]:
+        """Record an intent, and that its objects or files are unfinished.
+
+        Returns it as recorded, and the connection's new generation.
+        """
+        now = self.database.now()
+        values = {
+            "connection": self.id,
+            "kind": intent.kind.value,
+            "rows": [[*columns(row).values()] for row in intent.rows],
+            "began_at": now,
+            **{name: getattr(intent, name) for name in _PLAIN},
+        }
+        with self.fence.transaction() as db:
+            generation = self._next_generation(db)
+            result = db.execute(intents.insert().values(values))
+            key: Any = result.inserted_primary_key
+            if intent.kind is Kind.WRITE:
+                self._begin_files(db, intent)
+            else:
+                self._begin_objects(db, {row.key for row in intent.rows})
+        return replace(intent, id=int(key[0]), began_at=now), generation
+
+    def keep_open(self, intent: Intent) -> None:
+        """Schedule the next look for late effects; after the last one, forget the intent."""
+        now, this = self.database.now(), intents.c.id == intent.id
+        if now < intent.look_at:
+            return
+        with self.fence.transaction() as db:
+            if intent.looks == len(LOOK_SECONDS):
+                db.execute(intents.delete().where(this))
+            else:
+                again = now + LOOK_SECONDS[intent.looks]
+                values = {"looks": intent.looks + 1, "look_at": again}
+                db.execute(intents.update().where(this).values(values))
+
+    def record(self, update: LedgerUpdate, closing: Intent | None = None) -> None:
+        """Record what became of rows and objects, and close an intent, in one transaction.
+
+        An object is known as soon as one of its rows is loaded. So its removal is noticed even if
+        no run finishes it. An object that is finished in one version drops what is in quarantine
+        of its other versions.
+        """
+        done = {known.key for known in update.finished}
+        begun = {row.key for row in update.loaded} - done
+        with self.fence.transaction() as db:
+            if closing:
+                db.execute(intents.delete().where(intents.c.id == closing.id))
+            self._drop_old_quarantine(db, update.finished)
+            for table in (objects, quarantine):
+                own = table.c.connection == self.id
+                db.execute(table.delete().where(own, table.c.key.in_(update.forgotten)))
+            dropped = [(row.key, row.row) for row in update.dropped]
+            self._delete(db, tasks.c.key, tasks.c.row, dropped)
+            self.upsert(db, tasks, map(columns, update.loaded))
+            forget_fingerprints(db, self.id, {*begun, *done, *update.forgotten, *update.reopened})
+            self._know(db, begun)
+            self._reopen(db, update.reopened)
+            self.upsert(db, objects, map(_object_columns, update.finished))
+            self.upsert(
+                db,
+                quarantine,
+                (
+                    {**columns(item), "row": WHOLE_OBJECT if item.row is None else item.row}
+                    for item in update.quarantined
+                ),
+            )
+
+    def _next_generation(self, db: sa.Connection) -> int:
+        c = connections.c
+        db.execute(self.fence.update().values(generation=c.generation + 1))
+        return int(db.scalar(sa.select(c.generation).where(c.id == self.id)) or 0)
+
+    def _begin_files(self, db: sa.Connection, intent: Intent) -> None:
+        """Record that the target may hold either content of these files."""
+        new = (
+            {
+                "task_id": row.task_id,
+                "updated_at": "",
+                "digest": "",
+                "uri": intent.root + row.key,
+                "annotations": 0,
+                "version": row.version,
+            }
+            for row in intent.rows
+        )
+        self.upsert(db, completions, new, replace=False)
+        ids = [row.task_id for row in intent.rows]
+        for start in range(0, len(ids), PAGE):
+            some = completions.c.task_id.in_(ids[start : start + PAGE])
+            own = completions.update().where(completions.c.connection == self.id, some)
+            db.execute(own.values(updated_at="", digest=""))
+
+    def _begin_objects(self, db: sa.Connection, keys: Collection[str]) -> None:
+        """Record that objects are unfinished; the next comparison finds them changed."""
+        forget_fingerprints(db, self.id, keys)
+        self._know(db, keys)
+        self._reopen(db, keys)
+
+    def _know(self, db: sa.Connection, keys: Collection[str]) -> None:
+        begun = (KnownObject(key, "", 0, State.BEGUN) for key in keys)
+        was_removed = objects.c.state == State.REMOVED.value
+        self.upsert(db, objects, map(_object_columns, begun), replace=was_removed)
+
+    def _reopen(self, db: sa.Connection, keys: Collection[str]) -> None:
+        """Have known objects stay known in a version that no bucket lists."""
+        ordered = list(keys)
+        for start in range(0, len(ordered), PAGE):
+            some = objects.c.key.in_(ordered[start : start + PAGE])
+            own = objects.update().where(objects.c.connection == self.id, some)
+            db.execute(own.values(version=""))
+
+    def _drop_old_quarantine(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
+        """Drop what is in quarantine of other versions of objects."""
+        versions = {
+            known.key: "" if known.state is State.REMOVED else known.version for known in finished
+        }
+        current = self._quarantined_versions(db, list(versions))
+        old = [(key, version) for key, version in current if version != versions[key]]
+        self._delete(db, quarantine.c.key, quarantine.c.version, old)
+
+    def _quarantined_versions(
+        self, db: sa.Connection, keys: Sequence[str]
+    ) -> Iterator[tuple[str, str]]:
+        c = quarantine.c
+        if db.scalar(sa.select(c.key).where(c.connection == self.id).limit(1)) is None:
+            return
+        for start in range(0, len(keys), PAGE):
+            some = c.key.in_(keys[start : start + PAGE])
+            rows = db.execute(sa.select(c.key, c.version).where(c.connection == self.id, some))
+            yield from map(tuple, rows)
+
+    def _delete(
+        self,
+        db: sa.Connection,
+        first: sa.Column[Any],
+        second: sa.Column[Any],
+        values: Sequence[tuple[Any, Any]],
+    ) -> None:
+        """Delete the rows of a table with these values in two columns."""
+        if not values:
+            return
+        table = first.table
+        matches = (first == sa.bindparam("first"), second == sa.bindparam("second"))
+        delete = sa.delete(table).where(table.c.connection == self.id, *matches)
+        db.execute(delete, [{"first": left, "second": right} for left, right in values])
+
+
+_PLAIN = ("token", "root", "revision", "project_id", "above")
+"""Fields of an intent that are columns as they are."""
+
+
+def _intent(row: sa.Row[Any]) -> Intent:
+    return Intent(
+        Kind(row.kind),
+        tuple(TaskRow(*values) for values in row.rows),
+        id=row.id,
+        began_at=row.began_at,
+        looks=row.looks,
+        look_at=row.look_at,
+        **{name: getattr(row, name) for name in _PLAIN},
+    )
+
+
+def _object_columns(known: KnownObject) -> dict[str, Any]:
+    return {**known._asdict(), "state": known.state.value}
