@@ -261,11 +261,10 @@ class _Look:
         """
         found = self._ids[intent.token]
         places = [(intent.root + row.key, row.row) for row in intent.rows]
-        numbered = ((min(found[place]), n) for n, place in enumerate(places) if found.get(place))
-        seen = next(numbered, None)
-        if seen is None:
+        firsts = [min(found[place]) - n for n, place in enumerate(places) if found.get(place)]
+        if not firsts:
             return {}
-        first = seen[0] - seen[1]
+        first = min(firsts)
         return {
             row: min(found.get(place, [first + n]))
             for n, (row, place) in enumerate(zip(intent.rows, places, strict=True))

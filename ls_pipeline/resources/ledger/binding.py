@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -17,15 +15,9 @@ if TYPE_CHECKING:
 
 
 def ledger_id(database: Database) -> str:
-    """Return the ledger's id, which a copy or a restored backup has, too. Makes it once."""
-    query = sa.select(identity.c.ledger)
+    """Return the ledger's id. Its backups have it, too."""
     with database.engine.connect() as db:
-        if found := db.scalar(query):
-            return str(found)
-    with suppress(sa.exc.IntegrityError), database.engine.begin() as db:
-        db.execute(identity.insert().values(one=1, ledger=uuid.uuid4().hex))
-    with database.engine.connect() as db:
-        return str(db.scalar(query))
+        return str(db.execute(sa.select(identity.c.ledger)).scalar_one())
 
 
 class BindingRecords(Records):

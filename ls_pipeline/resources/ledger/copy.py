@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError
-from ls_pipeline.resources.ledger.tables import connections, metadata
+from ls_pipeline.resources.ledger.tables import connections, identity, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,7 @@ def copy_ledger(
             raise LedgerError(
                 "The ledger to copy to holds connections already.", hint="Use an empty database."
             )
+        target_db.execute(identity.delete())  # the copy is the same ledger
         for table in metadata.sorted_tables:
             total = source_db.scalar(sa.select(sa.func.count()).select_from(table)) or 0
             copied[table.name] = _copy(table, source_db, target_db, total, progress)

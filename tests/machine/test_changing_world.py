@@ -1,0 +1,433 @@
+"""Runs that fail anywhere, in a world that changes before the next run.
+
+People label, delete and copy tasks at any moment; objects are put back, replaced and removed;
+requests fail, land without an answer, or land late; the ledger and Label Studio are restored from
+backups, or another Label Studio answers. Whatever the order: after a run that ends well, nothing is
+lost and nothing is doubled.
+
+The steps are the same each time; ``--machine-steps 200000`` makes a long run of others.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter, defaultdict
+from contextlib import closing
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run_machine
+
+from ls_pipeline.domain.errors import (
+    BucketUnavailableError,
+    IdentityError,
+    LabelStudioUnavailableError,
+    PipelineError,
+    TasksRefusedError,
+)
+from ls_pipeline.resources.ledger.intents import LOOK_SECONDS
+from ls_pipeline.resources.ledger.ledger import Ledger
+from tests.bench import RESULT, Bench
+from tests.contracts.memory_labeling_app import MemoryLabelingApp
+from tests.engine.test_crashes import Killed, Killer
+from tests.machine.test_machine import SHORT_RUN as SHORT_RUN_OF_THE_OTHER
+
+pytestmark = pytest.mark.machine
+
+KEYS = st.sampled_from(["a.json", "b.json", "c.json"])
+CONTENTS = st.lists(st.sampled_from("xyz"), min_size=1, max_size=3)
+NUMBERS = st.integers(0, 40)
+STEPS_AN_EXAMPLE = 40
+SHORT_RUN = 20_000
+
+WRITES = {
+    "import_tasks",
+    "update_task",
+    "delete_task",
+    "add_mark",
+    "raise_mark",
+    "remove_mark",
+    "put",
+    "delete",
+}
+"""Calls that change something outside."""
+
+FAULTS = ("none", "killed", "lost before", "lost after", "lands late", "500 after")
+ACTS = ("nothing", "label", "delete", "copy")
+
+taken = Counter()
+
+
+class FaultyPart:
+    """Passes calls on; at one of them a request fails, and before another one a person acts."""
+
+    def __init__(self, part, world, fault, at):
+        self._part, self._world = part, world
+        self._fault, self._at = fault, at
+        self._writes = 0
+        self._last = ""
+
+    def __getattr__(self, name):
+        attribute = getattr(self._part, name)
+        if not callable(attribute) or name == "uri":
+            return attribute
+
+        def call(*args, **kwargs):
+            # Between the check and the deletion no person acts: that window is documented.
+            # One who labels between an update and the look after it gets the old data.
+            if name != "delete_task" and self._last != "update_task":
+                self._world.maybe_act()
+            self._last = name
+            if name in WRITES:
+                self._writes += 1
+                if self._writes == self._at:
+                    return self._fail(name, attribute, args, kwargs)
+            return attribute(*args, **kwargs)
+
+        return call
+
+    def _fail(self, name, attribute, args, kwargs):
+        error = (
+            BucketUnavailableError("s3://labels/", "no answer.")
+            if name in {"put", "delete"}
+            else LabelStudioUnavailableError("no answer")
+        )
+        taken[self._fault] += 1
+        if self._fault == "lost before":
+            raise error
+        if self._fault == "lands late":
+            self._world.late.append((self._world.bench.time.now, name, attribute, args, kwargs))
+            raise error
+        result = attribute(*args, **kwargs)
+        if self._fault == "lost after":
+            raise error
+        if self._fault == "500 after":
+            raise TasksRefusedError("500", {}, crashed=True) if name == "import_tasks" else error
+        return result
+
+
+class ChangingWorld(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.mkdtemp()
+        self.bench = Bench(f"sqlite:///{self.folder}/ledger.db")
+        self.hurry()
+        self.content = {}
+        self.labels = {}
+        """Annotation id → (task id, the text that the person saw)."""
+        self.copies = set()
+        self.absent = set()
+        """(key, row) whose task a person has deleted: it need not exist any more."""
+        self.late = []
+        self.ledger_backup = self.app_backup = None
+        self.is_restored = False
+        """Whether Label Studio was restored since the connection was bound."""
+        self.act, self.act_in = "nothing", 0
+        self.backups = 0
+
+    @initialize(
+        size=st.sampled_from([0, 2]),
+        on_delete=st.sampled_from(["keep", "delete"]),
+        reuses_ids=st.booleans(),
+    )
+    def begin(self, size, on_delete, reuses_ids):
+        self.on_delete = on_delete
+        self.bench.app.reuses_ids = reuses_ids
+        self.bench.set(on_delete=on_delete, tasks_per_project=size)
+
+    def hurry(self):
+        sa.event.listen(self.bench.ledger.database.engine, "checkout", _hurry)
+
+    def teardown(self):
+        try:
+            self.deliver()
+            self.settle()
+        finally:
+            self.bench.ledger.close()
+            shutil.rmtree(self.folder)
+
+    # -- people and buckets -----------------------------------------------------------------
+
+    @rule(key=KEYS, content=CONTENTS)
+    def put(self, key, content):
+        self.content[key] = content
+        self.bench.put(key, [{"text": text} for text in content])
+
+    @rule(key=KEYS)
+    def remove(self, key):
+        self.content.pop(key, None)
+        self.bench.bucket.delete(key)
+
+    @rule(act=st.sampled_from(ACTS[1:]), number=NUMBERS)
+    def act_now(self, act, number):
+        self.do(act, number)
+
+    def maybe_act(self):
+        """Let a person act at the call that a run has reached, if it is the one."""
+        self.act_in -= 1
+        if self.act_in == 0 and self.act != "nothing":
+            taken["acted during a run"] += 1
+            self.do(self.act, self.act_in_number)
+
+    def do(self, act, number):
+        tasks = sorted(self.bench.app.tasks)
+        if not tasks:
+            return
+        task_id = tasks[number % len(tasks)]
+        task = self.bench.app.tasks[task_id]
+        if act == "label":
+            annotation = self.bench.app.annotate(task_id, RESULT)
+            self.labels[annotation] = (task_id, task["data"]["text"])
+        elif act == "delete" and not self.has_copies(task):
+            self.forget_labels(task_id)
+            self.bench.app.delete_task(task_id)
+            if task_id in self.copies:
+                self.copies.discard(task_id)
+            else:
+                self.absent.add(_place(task))
+        elif act == "copy" and task_id not in self.copies:
+            again = {"data": task["data"], "meta": task["meta"]}
+            self.copies.update(self.bench.app.import_tasks(task["project"], [again]))
+
+    def has_copies(self, task):
+        return any(_place(self.bench.app.tasks[each]) == _place(task) for each in self.copies)
+
+    def forget_labels(self, task_id):
+        self.labels = {key: value for key, value in self.labels.items() if value[0] != task_id}
+
+    @rule(seconds=st.sampled_from([1, 120, 4000, sum(LOOK_SECONDS)]))
+    def wait(self, seconds):
+        self.bench.time.sleep(seconds)
+
+    # -- runs that may fail -----------------------------------------------------------------
+
+    @rule(
+        work=st.sampled_from(["load", "load", "export", "snapshot"]),
+        fault=st.sampled_from(FAULTS),
+        at=st.integers(1, 12),
+        act=st.sampled_from(ACTS),
+        number=NUMBERS,
+        act_in=st.integers(1, 30),
+    )
+    def run_that_may_fail(self, work, fault, at, act, number, act_in):
+        self.act, self.act_in, self.act_in_number = act, act_in, number
+        try:
+            self.run(work, fault, at)
+        except Killed:
+            taken["killed"] += 1
+        except IdentityError:
+            assert self.is_restored
+        except PipelineError:
+            taken["failed"] += 1
+        self.act = "nothing"
+
+    def run(self, work, fault="none", at=0):
+        bench, wrap = self.bench, lambda held: held
+        bucket = bench.bucket if work == "load" else bench.target
+        if fault == "killed":
+            killer = Killer(at * 4)
+            bucket, app, wrap = killer.wrap(bucket), killer.wrap(bench.app), killer.wrap
+        else:
+            bucket = FaultyPart(bucket, self, fault, at if work != "load" else 0)
+            app = FaultyPart(bench.app, self, fault, at)
+        return getattr(bench, work)(bucket, app=app, wrap=wrap)
+
+    @precondition(lambda self: self.late)
+    @rule()
+    def deliver(self):
+        """Let requests land whose senders have stopped waiting, unless it is too late for that."""
+        for sent_at, name, call, args, kwargs in self.late:
+            if self.bench.time.now - sent_at >= sum(LOOK_SECONDS):
+                continue
+            taken["landed late"] += 1
+            if name in {"delete_task", "update_task"}:
+                # Label Studio can't refuse it. What a person did since is not safe from it.
+                self.forget_labels(args[0])
+                if name == "delete_task":
+                    self.copies.discard(args[0])
+            try:
+                call(*args, **kwargs)
+            except PipelineError:
+                taken["refused late"] += 1
+        self.late.clear()
+
+    # -- backups ----------------------------------------------------------------------------
+
+    @rule()
+    def back_up_ledger(self):
+        self.backups += 1
+        path = f"{self.folder}/backup-{self.backups}.db"
+        with closing(sqlite3.connect(sa.make_url(self.bench.url).database)) as db:
+            db.execute("VACUUM INTO ?", (path,))
+        self.ledger_backup = path
+
+    @precondition(lambda self: self.ledger_backup)
+    @rule()
+    def restore_ledger(self):
+        taken["ledger restored"] += 1
+        self.backups += 1
+        path = f"{self.folder}/restored-{self.backups}.db"
+        shutil.copy(self.ledger_backup, path)
+        self.bench.ledger.close()
+        self.bench.ledger = Ledger(f"sqlite:///{path}", self.bench.time, self.bench.time.sleep)
+        self.bench.url = f"sqlite:///{path}"
+        self.hurry()
+        self.bench.connection_ledger = self.bench.ledger.connection_ledger(self.bench.name)
+        # What the pipeline deleted since then looks like what a person deleted.
+        existing = {_place(task) for task in self.bench.app.tasks.values()}
+        rows = {(key, row) for key in "abc" for row in range(3)}
+        self.absent |= {(f"{key}.json", row) for key, row in rows} - existing
+        self.copies -= {task for task in self.copies if not self.has_original(task)}
+
+    def has_original(self, copied):
+        place = _place(self.bench.app.tasks[copied])
+        return any(
+            _place(task) == place
+            for task_id, task in self.bench.app.tasks.items()
+            if task_id not in self.copies
+        )
+
+    @rule()
+    def back_up_label_studio(self):
+        self.app_backup = copy.deepcopy((self.bench.app.__dict__, self.labels, self.copies))
+
+    @precondition(lambda self: self.app_backup)
+    @rule()
+    def restore_label_studio(self):
+        taken["Label Studio restored"] += 1
+        state, labels, copies = copy.deepcopy(self.app_backup)
+        self.bench.app.__dict__.clear()
+        self.bench.app.__dict__.update(state)
+        self.labels, self.copies = labels, copies
+        self.late.clear()
+        self.is_restored = True
+
+    @rule()
+    def swap_label_studio(self):
+        """Ask another Label Studio, in which a project has the same id."""
+        if not self.bench.connection_ledger.projects.ids():
+            return
+        taken["Label Studio swapped"] += 1
+        ours, other = self.bench.app, MemoryLabelingApp()
+        other.find_or_create_project("A person's", "<View></View>")
+        self.bench.app = other
+        self.stops()
+        self.bench.app = ours
+
+    def stops(self):
+        """Assert that each run stops, and changes nothing."""
+        before = repr((self.bench.app.__dict__, self.bench.target.objects))
+        for work in ("load", "export", "snapshot"):
+            with pytest.raises(IdentityError):
+                self.run(work)
+        assert repr((self.bench.app.__dict__, self.bench.target.objects)) == before
+
+    # -- what must be true ------------------------------------------------------------------
+
+    @rule(choice=st.sampled_from(["reload", "forget"]))
+    def settle(self, choice="reload"):
+        """Run without faults; whatever happened before, everything is right then."""
+        try:
+            self.run("load")
+        except IdentityError:
+            assert self.is_restored
+            taken["stopped"] += 1
+            self.stops()
+            self.bench.rebind(choice)
+            if choice == "forget":
+                existing = {_place(task) for task in self.bench.app.tasks.values()}
+                self.absent |= {(f"{key}.json", row) for key in "abc" for row in range(3)} - existing
+            self.run("load")
+        self.is_restored = False
+        self.export_and_check()
+        done = self.bench.load()
+        assert (done.tasks_created, done.tasks_updated, done.tasks_deleted) == (0, 0, 0)
+        before = dict(self.bench.files)
+        self.bench.export()
+        assert self.bench.files == before
+
+    def export_and_check(self):
+        self.bench.export()
+        tasks = self.bench.app.tasks
+        for annotation, (task_id, text) in self.labels.items():
+            assert task_id in tasks, f"label {annotation} of task {task_id} is lost"
+            assert annotation in {each["id"] for each in tasks[task_id]["annotations"]}
+            assert tasks[task_id]["data"]["text"] == text
+        assert self.copies <= set(tasks)
+        self.check_rows()
+        self.check_files()
+
+    def check_rows(self):
+        ours = defaultdict(list)
+        for task_id, task in self.bench.app.tasks.items():
+            if task_id not in self.copies:
+                ours[_place(task)].append(task)
+        for place, tasks in ours.items():
+            unlabeled = [task for task in tasks if not task["annotations"]]
+            assert len(tasks) == 1 or not unlabeled, f"{place} is doubled"
+        for key, texts in self.content.items():
+            for row, text in enumerate(texts):
+                tasks = ours.get((key, row), [])
+                assert tasks or (key, row) in self.absent, f"{key} {row} is lost"
+                for task in tasks:
+                    assert task["data"]["text"] == text or task["annotations"]
+        if self.on_delete == "delete":
+            wanted = {(key, n) for key, texts in self.content.items() for n in range(len(texts))}
+            for place in ours.keys() - wanted:
+                assert all(task["annotations"] for task in ours[place]), f"{place} stays"
+
+    def check_files(self):
+        app = self.bench.app
+        files = {
+            key: json.loads(body) for key, body in self.bench.files.items() if "/" not in key
+        }
+        for project in app.projects:
+            for completion in app.completions(project, list(app.tasks)):
+                if completion.annotations:
+                    assert files[f"{completion.task_id}.json"] == completion.document
+        for key, document in files.items():
+            task = app.tasks.get(int(key.removesuffix(".json")))
+            assert task or not document["annotations"]
+            assert not (task and task["annotations"] and document.get("deleted"))
+
+    @invariant()
+    def count(self):
+        taken["steps"] += 1
+
+
+def _hurry(connection, *_):
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+def _place(task):
+    origin = task["meta"]["ls_pipeline"]
+    return origin["uri"].removeprefix("s3://bucket/"), origin["row"]
+
+
+def test_nothing_is_lost_or_doubled_however_the_world_changes(request):
+    steps = request.config.getoption("--machine-steps")
+    short = steps == SHORT_RUN_OF_THE_OTHER
+    steps = SHORT_RUN if short else steps
+    taken.clear()
+    run_machine(
+        ChangingWorld,
+        settings=settings(
+            max_examples=steps // (STEPS_AN_EXAMPLE * 3 // 4),
+            stateful_step_count=STEPS_AN_EXAMPLE,
+            deadline=None,
+            derandomize=short,
+            print_blob=True,
+            phases=[Phase.generate] if short else list(Phase),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert taken["steps"] >= steps
+    happened = (*FAULTS[1:], "acted during a run", "landed late", "ledger restored", "stopped")
+    assert min(taken[name] for name in happened) > 0, taken
