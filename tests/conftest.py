@@ -136,10 +136,10 @@ def _opened_ledger(tmp_path_factory):
 @pytest.fixture
 def empty_ledger(_opened_ledger):
     """Return an empty ledger. It is opened once, which takes longer than most tests."""
-    from ls_pipeline.resources.ledger.tables import metadata
+    from ls_pipeline.resources.ledger.tables import identity, metadata
 
     with _opened_ledger.database.engine.begin() as db:
-        for table in reversed(metadata.sorted_tables):
+        for table in reversed([table for table in metadata.sorted_tables if table is not identity]):
             db.execute(table.delete())
     return _opened_ledger
 

@@ -87,20 +87,28 @@ class ProjectIdentity:
         self.held.binding.confirm_app(generation)
 
     def _add_mark(self, generation: int) -> Mark:
+        """Make this run's mark, and remove those of earlier runs."""
         project_id = next(iter(self.held.projects.ids().values()))
-        new = self.app.add_mark(project_id, self.held.ledger_id, self.held.name, generation)
-        marks = self.app.marks()
-        older = [mark for mark in marks if mark.id < new.id]
-        try:
-            self.check_unclaimed(older, [project_id])
-        except IdentityError:
-            self.app.remove_mark(new)
-            raise
+        new, marks = self._claim(project_id, generation)
         self.held.renew()
         for mark in self._own(marks, project_id):
             if mark.generation < generation:
                 self.app.remove_mark(mark)
         return new
+
+    def _claim(self, project_id: int, generation: int) -> tuple[Mark, list[Mark]]:
+        """Mark a project; of two installations that do so at the same moment, the first has it.
+
+        Returns the mark, and all marks after that.
+        """
+        new = self.app.add_mark(project_id, self.held.ledger_id, self.held.name, generation)
+        marks = self.app.marks()
+        try:
+            self.check_unclaimed([mark for mark in marks if mark.id < new.id], [project_id])
+        except IdentityError:
+            self.app.remove_mark(new)
+            raise
+        return new, marks
 
     def _check_project(self, known: BoundProject, found: Project | None) -> None:
         expected = f"Label Studio's project {known.id}, created {known.created_at}"
@@ -122,9 +130,7 @@ class ProjectIdentity:
             )
             raise IdentityError(self.held.name, what)
         else:
-            generation = self.held.binding.state().generation
-            self.app.add_mark(project.id, self.held.ledger_id, self.held.name, generation)
-            self.check_unclaimed(self.app.marks(), [project.id])
+            self._claim(project.id, self.held.binding.state().generation)
             self.held.projects.set_marked(project.id)
 
     def _check_generation(self, marks: Iterable[Mark]) -> None:

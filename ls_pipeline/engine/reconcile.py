@@ -121,14 +121,15 @@ class Reconciler:
             self.held.intents.keep_open(intent)
 
     def _settle_row(self, intent: Intent, row: TaskRow, known: TaskRow | None) -> None:
-        if known is None:
-            if intent.looks and self.held.objects.is_finished(row.key):
-                self._remove_expired(intent, row)
-            else:
-                self.held.intents.record(LedgerUpdate(loaded=[row]))
-                self.arrived += 1
-        elif known.task_id != row.task_id and self._are_doubles(intent, row, known):
+        """Record a task that arrived; remove it if a later run has done without it."""
+        is_open = not self.held.objects.is_finished(row.key)
+        if known is None and not is_open:
+            self._remove_expired(intent, row)
+        elif known and known.task_id != row.task_id and self._are_doubles(intent, row, known):
             self._remove_double(intent, row, known)
+        elif known is None or is_open:
+            self.held.intents.record(LedgerUpdate(loaded=[row]))
+            self.arrived += 1
 
     def _are_doubles(self, intent: Intent, row: TaskRow, known: TaskRow) -> bool:
         """Return whether two tasks of a row must not both exist."""

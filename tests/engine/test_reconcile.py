@@ -285,3 +285,20 @@ def test_object_removed_between_its_batches_leaves_no_task(bench, monkeypatch):
     bench.load()
 
     assert rows(bench) == []
+
+
+def test_killed_import_of_a_new_version_is_recorded_beside_the_old_one(bench):
+    bench.set(on_change="new_task")
+    bench.put("a.json", {"text": "old"})
+    bench.load()
+    bench.put("a.json", {"text": "new"})
+
+    def kill(project_id, tasks):
+        bench.app.import_tasks(project_id, tasks)
+        raise LabelStudioUnavailableError("no answer")
+
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=kill))
+    bench.load()
+
+    assert sorted(task["data"]["text"] for task in bench.app.tasks.values()) == ["new", "old"]

@@ -343,7 +343,9 @@ class ChangingWorld(RuleBasedStateMachine):
             self.bench.rebind(choice)
             if choice == "forget":
                 existing = {_place(task) for task in self.bench.app.tasks.values()}
-                self.absent |= {(f"{key}.json", row) for key in "abc" for row in range(3)} - existing
+                self.absent |= {
+                    (f"{key}.json", row) for key in "abc" for row in range(3)
+                } - existing
             self.run("load")
         self.is_restored = False
         self.export_and_check()
@@ -385,9 +387,7 @@ class ChangingWorld(RuleBasedStateMachine):
 
     def check_files(self):
         app = self.bench.app
-        files = {
-            key: json.loads(body) for key, body in self.bench.files.items() if "/" not in key
-        }
+        files = {key: json.loads(body) for key, body in self.bench.files.items() if "/" not in key}
         for project in app.projects:
             for completion in app.completions(project, list(app.tasks)):
                 if completion.annotations:

@@ -238,7 +238,11 @@ class World(RuleBasedStateMachine):
 
     def exported(self):
         app, target = self.bench.app, self.bench.target.objects
-        files = {key: json.loads(body) for key, body in target.items() if key != "training_data/mark.json" and key.endswith("json")}
+        files = {
+            key: json.loads(body)
+            for key, body in target.items()
+            if key != "training_data/mark.json" and key.endswith("json")
+        }
         for project in app.projects:
             for completion in app.completions(project, list(app.tasks)):
                 if completion.annotations:

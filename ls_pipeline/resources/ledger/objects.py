@@ -162,6 +162,7 @@ class ObjectRecords(Records):
         c = objects.c
         done = (State.LOADED.value, State.QUARANTINED.value)
         query = sa.select(c.key).where(c.connection == self.id, c.key == key, c.state.in_(done))
+        query = query.where(c.version != "")
         with self.database.engine.connect() as db:
             return db.scalar(query) is not None
 
