@@ -33,7 +33,7 @@ _ANNOTATION_FIELDS = (
 _PREDICTION_FIELDS = ("id", "result", "score", "model_version", "created_at", "updated_at", "task")
 
 WHOLE_FIELDS = sorted(
-    {*_TASK_FIELDS, "annotations", "predictions", "drafts"}
+    {*_TASK_FIELDS, "annotations", "predictions", "draft_exists"}
     | {*_ANNOTATION_FIELDS}
     | {*_PREDICTION_FIELDS}
 )
@@ -82,7 +82,7 @@ class Completion:
     origin: Origin | None
     document: Mapping[str, Any]
     drafts: int = 0
-    """The number of unfinished annotations, which the document does not contain."""
+    """0 if nobody has an unfinished annotation of the task; the document contains none."""
 
     @property
     def has_human_work(self) -> bool:
@@ -114,7 +114,8 @@ def parse_completion(task: Mapping[str, Any]) -> Completion:
     skipped = sum(bool(annotation["was_cancelled"]) for annotation in annotations)
     document["total_annotations"] = len(annotations) - skipped
     document["cancelled_annotations"] = skipped
-    origin, drafts = parse_origin(task.get("meta")), len(task.get("drafts") or ())
+    # Not `drafts`: Label Studio lists only those of the API key's own user.
+    origin, drafts = parse_origin(task.get("meta")), int(bool(task.get("draft_exists")))
     return Completion(task["id"], task["updated_at"], origin, document, drafts)
 
 

@@ -66,6 +66,16 @@ class RealApp(LabelStudio):
     def draft(self, task_id, result):
         self.api.json("POST", f"api/tasks/{task_id}/drafts", json={"result": result})
 
+    def draft_of_another(self, task_id, result):
+        """Draft as a user to whom the API key does not belong."""
+        name = f"{os.getpid()}-{next(numbers)}"
+        body = {"username": name, "email": f"{name}@example.com"}
+        user = self.api.json("POST", "api/users/", json=body)
+        self.draft(task_id, result)
+        with contextlib.closing(sqlite3.connect(self.database, timeout=60)) as db, db:
+            row = [user["id"], task_id]
+            db.execute("UPDATE tasks_annotationdraft SET user_id = ? WHERE task_id = ?", row)
+
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.server)])
 def app(request):
@@ -282,6 +292,14 @@ def test_draft_is_human_work_and_not_a_completion(app, project):
     (after,) = app.completions(project.id, [task_id])
 
     assert (before.has_human_work, after.has_human_work, after.annotations) == (False, True, [])
+
+
+def test_draft_of_another_user_is_human_work(app, project):
+    (task_id,) = app.import_tasks(project.id, [body()])
+    app.draft_of_another(task_id, RESULT)
+    (completion,) = app.completions(project.id, [task_id])
+
+    assert completion.has_human_work
 
 
 def test_imported_annotations_count(app, project):

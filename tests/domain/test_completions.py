@@ -11,7 +11,7 @@ TASK = {
         {"id": 9, "result": [], "was_cancelled": True, "created_ago": "2 days"},
         {"id": 8, "result": [{"type": "choices"}], "was_cancelled": False},
     ],
-    "drafts": [{"result": []}],
+    "draft_exists": True,
     "predictions": [],
 }
 
@@ -22,7 +22,7 @@ def test_completion_is_the_export_form_without_relative_times():
     assert [annotation["id"] for annotation in document["annotations"]] == [8, 9]
     assert (document["total_annotations"], document["cancelled_annotations"]) == (1, 1)
     assert "created_ago" not in document["annotations"][1]
-    assert "drafts" not in document
+    assert "draft_exists" not in document
 
 
 def test_digest_does_not_move_with_the_time_of_change_alone():
