@@ -28,7 +28,7 @@
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
     │       ├── ProjectNotFoundError
     │       ├── TaskPartsLostError       tasks were stored without predictions and annotations
-    │       └── TasksRefusedError        Label Studio refused a batch; names the tasks
+    │       └── TasksRefusedError        Label Studio refused a batch, or crashed over it
     ├── SnapshotError                    training data is absent, incomplete, damaged or wrong
     ├── FormatError                      training data can't be converted to a format
     ├── HomeError                        the home is in use, or not in the expected state
@@ -223,10 +223,11 @@ class ProjectNotFoundError(LabelStudioError):
 
 
 class TasksRefusedError(LabelStudioError):
-    """Label Studio refused a batch of tasks, and stored none of it.
+    """Label Studio refused a batch of tasks, or crashed over it.
 
     ``reasons`` maps positions in the batch to Label Studio's reason; it is empty if the answer
-    names none. ``crashed`` means an internal error of Label Studio, which a task may have caused.
+    names none. ``crashed`` means an internal error of Label Studio, which a task may have caused:
+    whether the tasks were stored is unknown, so look. Otherwise none was stored.
     """
 
     def __init__(self, message: str, reasons: Mapping[int, str], *, crashed: bool = False) -> None:

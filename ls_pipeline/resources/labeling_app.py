@@ -132,7 +132,8 @@ class LabelingApp(Protocol):
 
         Each task is stored once, together with its annotations and predictions.
 
-        Raises ``TasksRefusedError`` if nothing was stored because of the tasks.
+        Raises ``TasksRefusedError`` if Label Studio refused the tasks, and stored none. If
+        ``crashed`` is set, it failed over them, and whether it stored them is unknown.
         """
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:

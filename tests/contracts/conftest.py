@@ -78,7 +78,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
         self.close_connection = True
 
-    do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - the standard library's names
+    do_GET = do_PUT = do_POST = _answer  # noqa: N815 - the standard library's names
+    do_PATCH = do_DELETE = _answer  # noqa: N815
 
     def log_message(self, *_args):
         """Log nothing."""

@@ -589,6 +589,88 @@ def test_token_refresh_through_a_broken_proxy_is_an_outage(environment, fake_ser
         LabelStudio().version()
 
 
+# -- Label Studio that fails --------------------------------------------------------------
+
+
+@pytest.fixture
+def faulty_app(environment, fake_server):
+    """Return an app whose server answers what a test sets."""
+    environment.setenv("LABEL_STUDIO_URL", fake_server.url)
+    environment.setenv("LABEL_STUDIO_API_KEY", "token")
+    return LabelStudio()
+
+
+def own_error(status):
+    """Return an error document of Label Studio (``core/utils/common.py``)."""
+    return Answer(json.dumps({"status_code": status, "detail": "It said so."}).encode(), status)
+
+
+def page(status):
+    """Return an error page of a proxy, or of the web server that runs Label Studio."""
+    return Answer(b"<html>Sorry</html>", status)
+
+
+WRITES = {
+    "update": lambda app: app.update_task(1, body()),
+    "delete": lambda app: app.delete_task(1),
+    "add_mark": lambda app: app.add_mark(1, "ledger", "c", 1),
+}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [page(400), page(404), page(409), page(500), page(502), own_error(500), own_error(503)],
+    ids=lambda answer: f"{'page' if b'html' in answer.body else 'own'}-{answer.status}",
+)
+@pytest.mark.parametrize("write", WRITES)
+def test_write_through_a_failed_server_or_proxy_is_an_outage(
+    faulty_app, fake_server, write, answer
+):
+    fake_server.answer = answer
+    with pytest.raises(LabelStudioUnavailableError):
+        WRITES[write](faulty_app)
+
+    assert len(fake_server.requests) == 1
+
+
+def test_project_is_not_absent_because_a_proxy_says_so(faulty_app, fake_server):
+    fake_server.answer = page(404)
+
+    with pytest.raises(LabelStudioUnavailableError, match="LABEL_STUDIO_URL"):
+        faulty_app.project(1)
+
+
+@pytest.mark.parametrize("answer", [own_error(400), page(413)])
+def test_refused_import_stored_nothing(faulty_app, fake_server, answer):
+    fake_server.answer = answer
+    with pytest.raises(TasksRefusedError) as caught:
+        faulty_app.import_tasks(1, [body()])
+
+    assert not caught.value.crashed
+
+
+def test_what_a_crashed_import_stored_is_unknown(faulty_app, fake_server):
+    fake_server.answer = own_error(500)
+    with pytest.raises(TasksRefusedError) as caught:
+        faulty_app.import_tasks(1, [body()])
+
+    assert caught.value.crashed
+    assert len(fake_server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [page(400), page(404), page(500), page(502), own_error(409), own_error(422), own_error(503)],
+    ids=lambda answer: f"{'page' if b'html' in answer.body else 'own'}-{answer.status}",
+)
+def test_import_with_any_other_error_is_an_outage(faulty_app, fake_server, answer):
+    fake_server.answer = answer
+    with pytest.raises(LabelStudioUnavailableError):
+        faulty_app.import_tasks(1, [body()])
+
+    assert len(fake_server.requests) == 1
+
+
 UNREACHABLE = {
     httpx.HTTPStatusError: "is raised by raise_for_status, which nothing calls",
     httpx.CookieConflict: "is raised for a cookie that is read by name, which nothing does",

@@ -26,13 +26,14 @@ from ls_pipeline.domain.completions import (
 from ls_pipeline.domain.errors import (
     InvalidVariableError,
     LabelStudioError,
+    LabelStudioUnavailableError,
     ProjectNotFoundError,
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
 from ls_pipeline.resources.label_studio import marks, storages, webhooks
-from ls_pipeline.resources.label_studio.http import LabelStudioAPI, detail, invalid_url
+from ls_pipeline.resources.label_studio.http import SEE_LOG, LabelStudioAPI, detail, invalid_url
 from ls_pipeline.resources.labeling_app import (
     BrowserResponse,
     Mark,
@@ -218,6 +219,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
         if answer.status_code in {400, 413, 500}:
             raise _refusal(answer, len(tasks))
+        if answer.is_client_error and answer.status_code != 404:  # noqa: PLR2004
+            raise LabelStudioUnavailableError(
+                f"Label Studio at {self.base_url} answered {answer.status_code} to an import: "
+                f"{detail(answer)}",
+                hint=SEE_LOG,
+            )
         result: dict[str, Any] = self.api.content(answer)
         if "task_ids" not in result:
             raise LabelStudioError(
@@ -447,9 +454,11 @@ def _condition(column: str, operator: str, value: object, kind: str) -> dict[str
 
 
 def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
-    """Return the error for a refused import.
+    """Return the error for an import that Label Studio refused, or over which it crashed.
 
-    It names the refused tasks if Label Studio's answer has an entry for each task.
+    After a crash, what it stored is unknown: it commits the tasks before it updates counters,
+    calls webhooks and summarizes the project (``tasks/serializers.py``, ``data_import/api.py``).
+    The error names the refused tasks if Label Studio's answer has an entry for each task.
     """
     try:
         entries = answer.json()["validation_errors"]["non_field_errors"]

@@ -29,6 +29,7 @@ TIMEOUT_SECONDS = 60.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 CHECK_SERVER = "Check that it runs and that LABEL_STUDIO_URL is its address."
+SEE_LOG = "See Label Studio's log."
 
 LONGEST_DETAIL = 500
 """Characters of an answer that an error repeats."""
@@ -47,26 +48,27 @@ class LabelStudioAPI:
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request and return the answer. GET requests are retried twice, others never.
 
-        The answer may be a refusal of this request, such as 400 or 404. Raises
-        ``LabelStudioAccessError`` for the API key and ``LabelStudioUnavailableError`` for the
-        server.
+        The answer may be an error that Label Studio itself reports (see `is_own_error`), such as
+        400, 404 or 500, or a 413: the request is too large. Raises ``LabelStudioAccessError`` for
+        the API key, and ``LabelStudioUnavailableError`` for every other error: whether a write
+        took effect is then unknown.
         """
         options.setdefault("request_options", {"max_retries": 2 if method == "GET" else 0})
         with self.errors_translated():
             answer: httpx.Response = self.http.request(path, method=method, **options)
         if answer.status_code in {401, 403}:
             raise self._access_error()
-        if answer.status_code in {408, 429} or (
-            answer.is_server_error and not _is_own_error(answer)
-        ):
+        is_known = is_own_error(answer) or answer.status_code == 413  # noqa: PLR2004
+        if answer.status_code in {408, 429} or (answer.is_error and not is_known):
             what = f"answered {answer.status_code} to {method} /{path}: {detail(answer)}"
-            raise self._unavailable(what, "See Label Studio's log.")
+            raise self._unavailable(what, SEE_LOG if answer.is_server_error else CHECK_SERVER)
         return answer
 
     def content(self, answer: httpx.Response) -> Any:
         """Return an answer's document.
 
-        Raises ``ProjectNotFoundError`` for 404, and ``LabelStudioError`` for other refusals and
+        Raises ``ProjectNotFoundError`` for 404, ``LabelStudioUnavailableError`` for server errors
+        (whether a write took effect is unknown), and ``LabelStudioError`` for other refusals and
         if the document is not JSON.
         """
         if answer.status_code == 404:  # noqa: PLR2004
@@ -182,11 +184,11 @@ def detail(answer: httpx.Response) -> str:
     return (text if len(text) <= LONGEST_DETAIL else text[:LONGEST_DETAIL] + "…").rstrip(".") + "."
 
 
-def _is_own_error(answer: httpx.Response) -> bool:
-    """Return whether Label Studio's own code failed, rather than a proxy or the web server.
+def is_own_error(answer: httpx.Response) -> bool:
+    """Return whether Label Studio's own code refused or failed, not a proxy or the web server.
 
-    Then it rolled back, and its error document repeats the status (``core/utils/common.py`` of
-    Label Studio).
+    Its error document repeats the status (``core/utils/common.py`` of Label Studio). A server
+    error of its own says nothing about what it stored: it may have failed after the commit.
     """
     try:
         document = answer.json()
