@@ -237,7 +237,10 @@ class TasksRefusedError(LabelStudioError):
 
 
 class TaskPartsLostError(LabelStudioError):
-    """Label Studio stored tasks without their predictions and annotations."""
+    """Label Studio stored a batch of tasks without their predictions and annotations.
+
+    ``task_ids`` are those tasks, in the order of the batch.
+    """
 
     def __init__(self, message: str, task_ids: Sequence[int], *, hint: str = "") -> None:
         self.task_ids = list(task_ids)

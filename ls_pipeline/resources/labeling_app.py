@@ -130,10 +130,11 @@ class LabelingApp(Protocol):
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import all of the tasks or none; return their ids, in the order of the tasks.
 
-        Each task is stored once, together with its annotations and predictions.
+        Sends one request, and never repeats it.
 
         Raises ``TasksRefusedError`` if Label Studio refused the tasks, and stored none. If
-        ``crashed`` is set, it failed over them, and whether it stored them is unknown.
+        ``crashed`` is set, it failed over them, and whether it stored them is unknown. Raises
+        ``TaskPartsLostError`` if it stored them without their annotations and predictions.
         """
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:

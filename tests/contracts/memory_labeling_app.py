@@ -11,7 +11,11 @@ from datetime import datetime, timedelta, timezone
 import httpx
 
 from ls_pipeline.domain.completions import RecentChanges, TaskState, parse_completion
-from ls_pipeline.domain.errors import ProjectNotFoundError, TasksRefusedError
+from ls_pipeline.domain.errors import (
+    ProjectNotFoundError,
+    TaskPartsLostError,
+    TasksRefusedError,
+)
 from ls_pipeline.domain.tasks import data_keys, parse_origin
 from ls_pipeline.resources.labeling_app import (
     SECRET_HEADER,
@@ -20,6 +24,8 @@ from ls_pipeline.resources.labeling_app import (
     Project,
     ServerInfo,
 )
+
+PARTS = {"annotations", "predictions"}
 
 
 class MemoryLabelingApp:
@@ -38,6 +44,8 @@ class MemoryLabelingApp:
         """Whether a new task gets the id of the newest task if that was deleted, as on SQLite."""
         self.counts = True
         """Whether it keeps its counts of annotations up to date."""
+        self.loses_parts = 0
+        """How many of the next imports lose their annotations and predictions."""
         self._numbers = itertools.count(1)
         self._mark_numbers = itertools.count(1)
         self._created_at = {}
@@ -86,6 +94,11 @@ class MemoryLabelingApp:
         }
         if reasons or not tasks:
             raise TasksRefusedError("refused", reasons)
+        if self.loses_parts and any(task.keys() & PARTS for task in tasks):
+            self.loses_parts -= 1
+            bare = [{key: task[key] for key in task.keys() - PARTS} for task in tasks]
+            lost = [self._store(project_id, task) for task in bare]
+            raise TaskPartsLostError("lost", lost)
         return [self._store(project_id, task) for task in tasks]
 
     def task_origins_above(self, project_id, task_id):

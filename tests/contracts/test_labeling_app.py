@@ -23,6 +23,7 @@ from ls_pipeline.domain.errors import (
     LabelStudioUnavailableError,
     PipelineError,
     ProjectNotFoundError,
+    TaskPartsLostError,
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, Task
@@ -93,6 +94,10 @@ def app_on_sqlite(live_environment, label_studio_server):
 @pytest.fixture
 def project(app):
     return app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+
+
+def parts_of(completion):
+    return [*completion.annotations, *completion.document["predictions"]]
 
 
 def body(text="a", row=0, **more):
@@ -741,25 +746,35 @@ def test_project_like_another_has_its_labeling_settings(live_environment):
 
 
 @pytest.mark.server
-def test_task_parts_survive_an_import_retried_by_label_studio(app_on_sqlite, monkeypatch):
-    app, import_once, answers = app_on_sqlite, LabelStudio._import_once, []
-    monkeypatch.setattr(
-        LabelStudio, "_import_once", lambda *args: answers.append(import_once(*args)) or answers[-1]
-    )
+def test_task_parts_survive_an_import_retried_by_label_studio(app_on_sqlite):
+    app = app_on_sqlite
     project = app.find_or_create_project(f"Locked {os.getpid()}", CONFIG)
-    parts = {"predictions": [{"result": RESULT}], "annotations": [{"result": RESULT}]}
+    tasks = [body(predictions=[{"result": RESULT}], annotations=[{"result": RESULT}]), body(row=1)]
     with contextlib.closing(sqlite3.connect(app.database)) as db, ThreadPoolExecutor(1) as pool:
         db.execute("BEGIN IMMEDIATE")
-        pending = pool.submit(app.import_tasks, project.id, [body(**parts), body(row=1)])
+        pending = pool.submit(app.import_tasks, project.id, tasks)
         time.sleep(LOCKED_SECONDS)
         db.rollback()
-        ids = pending.result()
-    first, _ = completions = list(app.completions(project.id, ids))
+        with pytest.raises(TaskPartsLostError) as caught:
+            pending.result()
+    completions = list(app.completions(project.id, caught.value.task_ids))
 
-    assert [answer["prediction_count"] for answer in answers] == [0, 1]
-    assert (len(first.annotations), len(first.document["predictions"])) == (1, 1)
-    assert [task.task_id for task in completions] == ids
-    assert [state.id for state in app.task_states(project.id)] == ids
+    assert [state.id for state in app.task_states(project.id)] == caught.value.task_ids
+    assert [parts_of(completion) for completion in completions] == [[], []]
+
+
+def test_memory_loses_parts_as_label_studio_does():
+    app = MemoryLabelingApp()
+    project = app.find_or_create_project("Lost", CONFIG)
+    app.loses_parts = 1
+    tasks = [body(predictions=[{"result": RESULT}]), body(row=1)]
+    with pytest.raises(TaskPartsLostError) as caught:
+        app.import_tasks(project.id, tasks)
+    lost = caught.value.task_ids
+    stored = [*lost, *app.import_tasks(project.id, tasks)]
+    parts = [len(parts_of(task)) for task in app.completions(project.id, stored)]
+
+    assert parts == [0, 0, 1, 0]
 
 
 @pytest.mark.server

@@ -28,6 +28,7 @@ from ls_pipeline.domain.errors import (
     LabelStudioError,
     LabelStudioUnavailableError,
     ProjectNotFoundError,
+    TaskPartsLostError,
     TasksRefusedError,
 )
 from ls_pipeline.domain.tasks import Origin, parse_origin
@@ -84,9 +85,6 @@ DUPLICATE_SUFFIX = " (made twice, unused)"
 
 IMPORT_COUNTS = {"annotations": "annotation_count", "predictions": "prediction_count"}
 """For each part of a task, the field of an import's answer that counts it."""
-
-MAX_IMPORTS = 3
-"""How often the same tasks are imported if Label Studio loses their annotations."""
 
 IMPORT_TIMEOUT_SECONDS = 600.0
 """100,000 tasks in one request took 12 s on an idle server."""
@@ -190,24 +188,19 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         If its SQLite database was locked, Label Studio repeats the import on its own
         (``retry_database_locked``), and has lost the tasks' annotations and predictions by then.
-        Such tasks are deleted and imported again.
         """
+        answer = self._import(project_id, tasks)
+        ids: list[int] = answer["task_ids"]
         has_parts = any(task.get(part) for task in tasks for part in IMPORT_COUNTS)
-        for _ in range(MAX_IMPORTS):
-            answer = self._import_once(project_id, tasks)
-            ids: list[int] = answer["task_ids"]
-            if not has_parts or any(answer.get(count) != 0 for count in IMPORT_COUNTS.values()):
-                return ids
-            for task_id in ids:
-                self.delete_task(task_id)
-        raise TasksRefusedError(
-            f"Label Studio stored {len(tasks)} tasks without their predictions and annotations. "
-            "Its log may have the reason.",
-            {},
-            crashed=True,
-        )
+        if has_parts and all(answer.get(count) == 0 for count in IMPORT_COUNTS.values()):
+            raise TaskPartsLostError(
+                f"Label Studio stored {len(ids)} tasks without their predictions and annotations.",
+                ids,
+                hint="See its log: its database may have been locked.",
+            )
+        return ids
 
-    def _import_once(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _import(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         answer = self.api.send(
             "POST",
             f"api/projects/{project_id}/import",
