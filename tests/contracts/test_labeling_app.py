@@ -41,6 +41,9 @@ RESULT = [{"from_name": "c", "to_name": "t", "type": "choices", "value": {"choic
 LOCKED_SECONDS = 12
 """Longer than Label Studio waits for its locked database before it retries."""
 
+BRIEFLY_LOCKED_SECONDS = 6
+"""Longer than Label Studio waits for its locked database, but not as long as it retries."""
+
 numbers = itertools.count()
 
 
@@ -53,6 +56,21 @@ class RealApp(LabelStudio):
         # Label Studio leaves such a count after it deletes two projects at the same time.
         with contextlib.closing(sqlite3.connect(self.database, timeout=60)) as db, db:
             db.execute("UPDATE task SET total_annotations = 0 WHERE id = ?", [task_id])
+
+    def import_twice(self, project_id, tasks):
+        """Import while another program locks the database just after the first commit."""
+        query = "SELECT count(*) FROM task WHERE project_id = ?", [project_id]
+        with (
+            contextlib.closing(sqlite3.connect(self.database, timeout=60)) as db,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            pending = pool.submit(self.import_tasks, project_id, tasks)
+            while not db.execute(*query).fetchone()[0] and not pending.done():
+                time.sleep(0.0005)
+            db.execute("BEGIN IMMEDIATE")
+            time.sleep(BRIEFLY_LOCKED_SECONDS)
+            db.rollback()
+            return pending.result()
 
     def annotate(self, task_id, result):
         path = f"api/tasks/{task_id}/annotations/"
@@ -183,6 +201,16 @@ def test_import_returns_ids_in_order(app, project):
 
     assert [origins[number].row for number in ids] == list(range(5))
     assert app.project(project.id).tasks == 5
+
+
+def test_import_stored_twice_returns_the_ids_of_the_second(app, project):
+    above = app.highest_task_id(project.id)
+    ids = app.import_twice(project.id, [body(row=row) for row in range(300)])
+    stored = list(app.task_origins_above(project.id, above))
+
+    assert [task_id for task_id, _ in stored[300:]] == ids
+    assert [origin.row for _, origin in stored] == [*range(300), *range(300)]
+    assert ids[0] > above + 1
 
 
 def test_import_is_all_or_nothing_and_names_the_refused_task(app, project):

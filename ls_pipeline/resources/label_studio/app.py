@@ -186,8 +186,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import tasks as ``LabelingApp.import_tasks`` says.
 
-        If its SQLite database was locked, Label Studio repeats the import on its own
-        (``retry_database_locked``), and has lost the tasks' annotations and predictions by then.
+        If its SQLite database was locked, Label Studio repeats the import on its own. Its
+        ``retry_database_locked`` has lost the tasks' annotations and predictions by then. That and
+        its ``DatabaseIsLockedRetryMiddleware`` may store the tasks twice.
         """
         answer = self._import(project_id, tasks)
         ids: list[int] = answer["task_ids"]
