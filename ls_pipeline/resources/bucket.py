@@ -93,7 +93,9 @@ class Bucket(Protocol):
 
         Returns only after the store has confirmed the content by its checksum. Readers see the
         old object or the new one, never a part. With ``if_version`` it replaces only that version,
-        and with an empty one it replaces nothing; otherwise it raises ``ObjectChangedError``.
+        and with an empty one it replaces nothing; otherwise it raises ``ObjectChangedError``. But
+        if the object has this very body, it returns that object: a client repeats a request whose
+        answer it lost, and may meet what the first one wrote. Some stores ignore ``if_version``.
         """
 
     def copy(self, key: str, to: str) -> None:

@@ -14,12 +14,13 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 from operator import attrgetter, gt
 from typing import TYPE_CHECKING, NamedTuple
 
-from ls_pipeline.domain.errors import BucketError
+from ls_pipeline.domain.errors import BucketError, ObjectChangedError, ObjectNotFoundError
 from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, RangeBoundary
 from ls_pipeline.domain.objects import uri
 
@@ -67,7 +68,7 @@ class KeyRange(NamedTuple):
 
 
 class ListedBucket(ABC):
-    """The part of a bucket that is the same for every store: names and listings."""
+    """The part of a bucket that is the same for every store: names, listings, and versions."""
 
     scheme: str
     name: str
@@ -90,12 +91,30 @@ class ListedBucket(ABC):
     ) -> Iterator[ListingRange]:
         return list_ranges(self.uri(), partial(self._list, prefix), after, range_boundaries)
 
+    @abstractmethod
+    def get(self, key: str, version: str = "") -> bytes: ...
+
     def version(self, key: str) -> str:
+        stored = self._find(key)
+        return stored.version if stored else ""
+
+    def _find(self, key: str) -> StoredObject | None:
         # Of the keys that start with this key, it is the first. HEAD would need other permissions.
         page = self._list(key, "", "", 1)
         while not (objects := page.read()) and page.token:
             page = self._list(key, "", page.token, 1)
-        return objects[0].version if objects and objects[0].key == key else ""
+        return objects[0] if objects and objects[0].key == key else None
+
+    def _find_written(self, key: str, body: bytes) -> StoredObject:
+        """Return the object that a put wrote, though its condition is refused by now.
+
+        Raises ``ObjectChangedError`` if the object has another body.
+        """
+        stored = self._find(key)
+        with suppress(ObjectNotFoundError):
+            if stored and stored.size == len(body) and self.get(key, stored.version) == body:
+                return stored
+        raise ObjectChangedError(self.uri(key))
 
 
 class _Part(NamedTuple):

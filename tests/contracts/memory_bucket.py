@@ -55,7 +55,7 @@ class MemoryBucket(ListedBucket):
         self._check()
         current = _version(self.objects[key]) if key in self.objects else ""
         if if_version is not None and if_version != current:
-            raise ObjectChangedError(self.uri(key))
+            return self._find_written(key, body)
         self.objects[key] = bytes(body)
         return StoredObject(key, _version(body), len(body))
 

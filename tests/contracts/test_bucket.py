@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -122,14 +123,18 @@ def test_empty_bucket_lists_no_page(bucket):
     assert list(bucket.pages()) == []
 
 
-@pytest.mark.parametrize("key", HOSTILE)
-def test_every_legal_key_comes_back_byte_for_byte(bucket, key):
+def skip_unless_possible(bucket, key):
     if bucket.scheme == "gs" and "../" in key:
         pytest.skip("the GCS emulator drops the connection at a key with ../")
     if bucket.scheme == "gs" and "\n" in key:
         pytest.skip("GCS allows no line break in a key")
     if isinstance(bucket, S3Bucket) and "\n" in key:
         pytest.skip("moto finds no route to a key with a line break")
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_every_legal_key_comes_back_byte_for_byte(bucket, key):
+    skip_unless_possible(bucket, key)
     put(bucket, key)
 
     assert (listed(bucket), bucket.get(key)) == ([key], key.encode())
@@ -332,6 +337,38 @@ def test_put_if_version_replaces_only_that_version(bucket):
             bucket.put("a", b"3", "text/plain", if_version=stale)
 
     assert bucket.get("a", second.version) == b"2"
+
+
+@pytest.mark.parametrize("key", [*HOSTILE, "plain/1.json"])
+def test_put_if_version_works_with_every_legal_key(bucket, key):
+    skip_unless_possible(bucket, key)
+    put(bucket, f"{key}0"[:1024])
+    first = bucket.put(key, b"1", "text/plain", if_version=bucket.version(key))
+    second = bucket.put(key, b"2", "text/plain", if_version=first.version)
+    with pytest.raises(ObjectChangedError):
+        bucket.put(key, b"3", "text/plain", if_version=first.version)
+
+    assert bucket.get(key, second.version) == b"2"
+
+
+def test_put_if_absent_creates_again_what_was_deleted(bucket):
+    put(bucket, "a/1")
+    for body in (b"1", b"2"):
+        stored = bucket.put("a", body, "text/plain", if_version="")
+
+        assert bucket.get("a", stored.version) == body
+        bucket.delete("a")
+
+
+def test_put_if_version_that_was_already_written_returns_it(bucket):
+    first = bucket.put("a", b"1", "text/plain", if_version="")
+    second = bucket.put("a", b"2", "text/plain", if_version=first.version)
+    repeated = [
+        bucket.put("a", b"2", "text/plain", if_version=stale) for stale in ("", first.version)
+    ]
+
+    assert {stored.version for stored in repeated} == {second.version}
+    assert {stored.size for stored in repeated} == {1}
 
 
 def test_put_if_version_that_is_gone_says_changed(bucket):
@@ -632,6 +669,23 @@ def test_gcs_web_page_is_an_error(faulty_gcs, fake_server):
 
     with pytest.raises(BucketUnavailableError):
         list(faulty_gcs.pages())
+
+
+def test_gcs_put_whose_answer_was_lost_returns_what_it_wrote(faulty_gcs, fake_server):
+    item = {"name": "k", "generation": "7", "size": "3", "updated": "2026-01-02T03:04:05Z"}
+    uploads = iter([gcs_refusal(503, "Lost."), gcs_refusal(412, "Changed.")])
+    as_json = {"content-type": "application/json"}
+    listing = Answer(json.dumps({"items": [item]}).encode(), headers=as_json)
+    fake_server.answer = lambda request: (
+        next(uploads)
+        if request.method == "POST"
+        else Answer(b"abc")
+        if "alt=media" in request.path
+        else listing
+    )
+    bucket = replace(GCSBuckets(project="p", retry_seconds=20).open("b"), emulated=False)
+
+    assert bucket.put("k", b"abc", "text/plain", if_version="").version == "7"
 
 
 def test_gcs_unconfirmed_put_is_an_error(faulty_gcs, fake_server):

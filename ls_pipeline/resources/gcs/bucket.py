@@ -142,16 +142,15 @@ class GCSBucket(ListedBucket):
         except ObjectNotFoundError as error:
             raise self._missing(key, version) from error
         # An emulator answers a request for any version with the current version.
-        if self.emulated and version and self._version(key) != version:
+        if self.emulated and version and self.version(key) != version:
             raise ObjectChangedError(self.uri(key))
 
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
         # An emulator supports no conditions.
-        if self.emulated and if_version is not None and self._version(key) != if_version:
-            place = self.uri(key)
-            raise ObjectChangedError(place) if self._exists() else BucketNotFoundError(self.uri())
+        if self.emulated and if_version is not None and self.version(key) != if_version:
+            return self._find_written(key, body)
         try:
             with _translated(self.uri(key)):
                 blob = self.client.bucket(self.name).blob(key)
@@ -163,6 +162,8 @@ class GCSBucket(ListedBucket):
                     retry=self.retry,
                     if_generation_match=None if if_version is None else int(if_version or 0),
                 )
+        except ObjectChangedError:
+            return self._find_written(key, body)
         except ObjectNotFoundError as error:
             raise BucketNotFoundError(self.uri()) from error
         # The service refuses a body that does not match its checksum; a proxy may not.
@@ -206,7 +207,7 @@ class GCSBucket(ListedBucket):
         """Return what the service meant by "not found": the bucket, the object, or its version."""
         if not self._exists():
             return BucketNotFoundError(self.uri())
-        if version and self._version(key):
+        if version and self.version(key):
             return ObjectChangedError(self.uri(key))
         return ObjectNotFoundError(self.uri(key))
 
@@ -216,12 +217,6 @@ class GCSBucket(ListedBucket):
         except BucketNotFoundError:
             return False
         return True
-
-    def _version(self, key: str) -> str:
-        """Return the object's current version, empty if it is gone."""
-        with _translated(self.uri(key)):
-            blob = self.client.bucket(self.name).get_blob(key, timeout=TIMEOUT, retry=self.retry)
-        return str(blob.generation) if blob else ""
 
 
 def _md5(body: bytes) -> str:

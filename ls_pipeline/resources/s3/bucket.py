@@ -230,12 +230,22 @@ class S3Bucket(ListedBucket):
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
-        may_be_repeated = if_version is None and not self.kms_key_id
-        fast = self._fast_objects(key) if may_be_repeated else None
-        if fast:
-            version = fast.put(key, body, content_type)
-            if version:
-                return StoredObject(key, version, len(body))
+        is_plain = if_version is None and not self.kms_key_id
+        fast = self._fast_objects(key) if is_plain else None
+        if fast and (version := fast.put(key, body, content_type)):
+            return StoredObject(key, version, len(body))
+        try:
+            stored = self._put(key, body, content_type, if_version)
+        except ObjectChangedError:
+            stored = self._find_written(key, body)
+        if fast and stored.version != md5(body):
+            fast.give_up()  # no version is an MD5 there: each object would be written twice
+        return stored
+
+    def _put(
+        self, key: str, body: bytes, content_type: str, if_version: str | None
+    ) -> StoredObject:
+        """Write an object with botocore."""
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         try:
             with _translated(self.uri(key)):
@@ -262,8 +272,6 @@ class S3Bucket(ListedBucket):
             raise BucketUnavailableError(
                 self.uri(key), "the store did not confirm the upload.", hint="Try again."
             )
-        if fast and str(answer.get("ServerSideEncryption", "")).startswith(KMS):
-            fast.give_up()  # no version is an MD5 there: each object would be written twice
         if self.kms_key_id and answer.get("ServerSideEncryption") != KMS:
             raise BucketError(
                 self.uri(key),
