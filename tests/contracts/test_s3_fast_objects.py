@@ -7,8 +7,14 @@ import hashlib
 
 import pytest
 
-from ls_pipeline.domain.errors import BucketAccessError, ObjectNotFoundError, ObjectRefusedError
+from ls_pipeline.domain.errors import (
+    BucketAccessError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+    ObjectRefusedError,
+)
 from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.resources.s3.fast_list import FastListTransport
 from ls_pipeline.resources.s3.fast_objects import MAX_MISSES
 from tests.contracts.conftest import Answer, s3_refusal
 
@@ -113,10 +119,7 @@ def test_multipart_upload_is_fetched_once(bucket, fake_server):
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_missing_object_differs_from_a_forbidden_object(bucket, fake_server, exists):
-    listing = f"<Contents><Key>a</Key><ETag>{VERSION}</ETag><Size>1</Size></Contents>" * exists
-    listed = Answer(
-        f"<ListBucketResult>{listing}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
-    )
+    listed = listing(contents(VERSION, 1) * exists)
     fake_server.answer = lambda request: (
         listed if "list-type" in request.path else s3_refusal("AccessDenied", 403)
     )
@@ -181,9 +184,135 @@ def test_write_that_is_not_confirmed_is_repeated_by_botocore(bucket, fake_server
     assert is_botocore(fake_server.requests[-1])
 
 
-def test_conditional_write_is_never_repeated(bucket, fake_server):
+# -- conditional writes -------------------------------------------------------------------
+
+
+class Shelf:
+    """A store of one object. Of its first writes it loses the answers, as a proxy may."""
+
+    def __init__(self, losses=0, etag=VERSION, headers=None):
+        self.losses, self.version, self.body = losses, "", b""
+        self.etag, self.headers = etag, headers or {}
+
+    def __call__(self, request):
+        if "list-type" in request.path:
+            return listing(contents(self.version, len(self.body)) * bool(self.version))
+        if request.method == "GET":
+            return stored(self.body, self.version)
+        expected = request.headers.get("if-match", "").strip('"')
+        if expected != self.version:
+            return s3_refusal("PreconditionFailed", 412)
+        self.version, self.body = self.etag, request.body
+        if self.losses:
+            self.losses -= 1
+            return s3_refusal("InternalError", 500)
+        return Answer(headers={"ETag": f'"{self.version}"', **self.headers})
+
+
+def contents(version, size):
+    properties = f"<LastModified/><ETag>{version}</ETag><Size>{size}</Size>"
+    return f"<Contents><Key>a</Key>{properties}</Contents>"
+
+
+def listing(contents=""):
+    return Answer(
+        f"<ListBucketResult>{contents}<IsTruncated>false</IsTruncated></ListBucketResult>".encode()
+    )
+
+
+@pytest.fixture
+def of_botocore(environment):
+    environment.setattr(FastListTransport, "objects", lambda *_: None)
+
+
+def write(bucket, if_version="", body=BODY):
+    return bucket.put("a", body, "application/json", if_version=if_version)
+
+
+@pytest.mark.parametrize(
+    ("version", "condition"),
+    [("", ("if-none-match", "*")), ("several parts-2", ("if-match", '"several parts-2"'))],
+)
+def test_conditional_write_needs_no_botocore(bucket, fake_server, environment, version, condition):
+    environment.setenv("AWS_CONDITIONAL_PUT", "disabled")
     fake_server.answer = stored(b"")
 
-    bucket.put("a", BODY, "application/json", if_version="")
+    assert write(bucket, version).version == VERSION
+    [request] = fake_server.requests
+    assert not is_botocore(request)
+    assert condition in request.headers.items()
 
+
+@pytest.mark.parametrize("version", ["", "old"])
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_conditional_write_whose_answer_is_lost_counts(
+    bucket, fake_server, request, version, is_fast
+):
+    if not is_fast:
+        request.getfixturevalue("of_botocore")
+        bucket = S3Buckets(endpoint_url=fake_server.url, max_attempts=2).open("shelf")
+    fake_server.answer = shelf = Shelf(losses=1)
+    shelf.version = version
+
+    assert write(bucket, version).version == VERSION
+    assert any(map(is_botocore, fake_server.requests))
+
+
+@pytest.mark.parametrize("other", [b"{}", BODY[::-1]], ids=["another size", "the same size"])
+def test_conditional_write_over_another_body_is_refused(bucket, fake_server, other):
+    fake_server.answer = shelf = Shelf()
+    shelf.version, shelf.body = "other", other
+
+    with pytest.raises(ObjectChangedError):
+        write(bucket)
+
+
+@pytest.mark.parametrize("version", ["", "old"])
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("PreconditionFailed", 412),
+        ("NoSuchKey", 404),
+        ("ConditionalRequestConflict", 409),
+    ],
+)
+def test_refused_condition_says_changed(bucket, fake_server, version, code, status):
+    fake_server.answer = lambda request: (
+        listing() if "list-type" in request.path else s3_refusal(code, status)
+    )
+
+    with pytest.raises(ObjectChangedError):
+        write(bucket, version)
+
+
+def test_refused_conditions_do_not_end_fast_writes(bucket, fake_server):
+    fake_server.answer = Shelf()
+    for _ in range(2 * MAX_MISSES):
+        with pytest.raises(ObjectChangedError):
+            write(bucket, "other")
+    fake_server.requests.clear()
+    write(bucket)
+
+    assert list(map(is_botocore, fake_server.requests)) == [False]
+
+
+def test_store_without_conditions_is_asked_for_them_once(bucket, fake_server):
+    fake_server.answer = lambda request: (
+        s3_refusal("NotImplemented", 501) if "if-none-match" in request.headers else stored(b"")
+    )
+    write(bucket)
+    fake_server.requests.clear()
+    write(bucket)
+
+    assert list(map(is_botocore, fake_server.requests)) == [False]
+
+
+def test_conditional_writes_to_an_encrypting_store_are_left_to_botocore(bucket, fake_server):
+    sent = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+    headers = {"x-amz-server-side-encryption": "aws:kms", "x-amz-checksum-sha256": sent}
+    fake_server.answer = Shelf(etag="of-the-cipher", headers=headers)
+
+    assert write(bucket).version == "of-the-cipher"
+    fake_server.requests.clear()
+    write(bucket, "of-the-cipher")
     assert list(map(is_botocore, fake_server.requests)) == [True]

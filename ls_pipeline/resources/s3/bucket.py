@@ -230,9 +230,9 @@ class S3Bucket(ListedBucket):
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
-        is_plain = if_version is None and not self.kms_key_id
-        fast = self._fast_objects(key) if is_plain else None
-        if fast and (version := fast.put(key, body, content_type)):
+        if_version = if_version if self.transport.has_conditions else None
+        fast = None if self.kms_key_id else self._fast_objects(key)
+        if fast and (version := fast.put(key, body, content_type, if_version)):
             return StoredObject(key, version, len(body))
         try:
             stored = self._put(key, body, content_type, if_version)
@@ -263,7 +263,9 @@ class S3Bucket(ListedBucket):
         except BucketUnavailableError as error:
             if if_version is None or error_code(error) != "NotImplemented":
                 raise
-            return self.put(key, body, content_type)  # a store that supports no conditions
+            stored = self.put(key, body, content_type)
+            self.transport.has_conditions = False
+            return stored
         version = answer.get("ETag", "").strip('"')
         confirmed = answer.get("ChecksumSHA256")
         if not version or not (

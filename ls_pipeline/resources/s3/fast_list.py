@@ -49,6 +49,8 @@ class FastListTransport:
         config = client.meta.config
         certificates = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE", "")  # as botocore does
         self.client = client
+        self.has_conditions = True
+        """Whether the store may know conditions of a put; some refuse a request that has one."""
         self._session = URLLib3Session(
             verify=certificates or True,
             proxies=get_environ_proxies(client.meta.endpoint_url),

@@ -55,6 +55,7 @@ class FastObjects:
             virtual_hosted_style_request=True,  # the address includes the bucket in either style
             region=client.meta.region_name or "us-east-1",
             checksum_algorithm="sha256",  # the store refuses a body that does not match it
+            conditional_put="etag",
             credential_provider=_credentials(client),
             client_options=options,
             retry_config={"max_retries": 2},
@@ -71,10 +72,13 @@ class FastObjects:
         body = self._attempt(
             lambda: obstore.get(self._store, key, options=options).bytes().to_bytes()
         )
-        return body if self._count(hit=body is not None and md5(body) == version) else None
+        is_hit = body is not None and self._count(hit=md5(body) == version)
+        return body if is_hit else None
 
-    def put(self, key: str, body: bytes, content_type: str) -> str | None:
-        """Write an object, replacing any other; return its version.
+    def put(
+        self, key: str, body: bytes, content_type: str, if_version: str | None = None
+    ) -> str | None:
+        """Write an object, replacing any other, or only a version; return its version.
 
         None if the caller has to use botocore, whether the object was written or not.
         """
@@ -82,34 +86,50 @@ class FastObjects:
 
         if not _PLAIN_KEY.fullmatch(key):
             return None
-        attributes: Any = {"Content-Type": content_type}
-        options: Any = {"attributes": attributes, "use_multipart": False}
+        options: Any = {
+            "attributes": {"Content-Type": content_type},
+            "use_multipart": False,
+            "mode": _mode(if_version),
+        }
         result = self._attempt(lambda: obstore.put(self._store, key, body, **options))
         version = md5(body)
-        confirmed = result is not None and (result["e_tag"] or "").strip('"') == version
-        return version if self._count(hit=confirmed) else None
+        is_hit = result is not None and self._count(
+            hit=(result["e_tag"] or "").strip('"') == version
+        )
+        return version if is_hit else None
 
     def give_up(self) -> None:
         """Leave the bucket to botocore from now on."""
         self._misses = MAX_MISSES
 
     def _attempt(self, request: Callable[[], Any]) -> Any:
-        import obstore
+        """Return the result of a request; None if it failed, which counts as a miss."""
+        from obstore import exceptions as failed
 
         if self._misses >= MAX_MISSES:
             return None
         try:
             return request()
-        except (obstore.exceptions.BaseError, OSError, ValueError, NotImplementedError):
-            return None
+        except (failed.AlreadyExistsError, failed.NotModifiedError, failed.PreconditionError):
+            return None  # no miss: the object has another version
+        except (failed.BaseError, OSError, ValueError, NotImplementedError):
+            self._count(hit=False)
         except BaseException as error:
-            if type(error).__name__ == "PanicException":  # Rust's, no subclass of Exception
-                return None
-            raise
+            if type(error).__name__ != "PanicException":  # Rust's, no subclass of Exception
+                raise
+            self._count(hit=False)
+        return None
 
     def _count(self, *, hit: bool) -> bool:
         self._misses = 0 if hit else self._misses + 1
         return hit
+
+
+def _mode(if_version: str | None) -> Any:
+    """Return obstore's word for a put's condition on the object that it replaces."""
+    if if_version is None:
+        return "overwrite"
+    return {"e_tag": f'"{if_version}"'} if if_version else "create"
 
 
 def _credentials(client: Any) -> Callable[[], Any]:
