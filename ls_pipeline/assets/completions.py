@@ -1,5 +1,7 @@
 """The ``completions`` asset: finished labels, in the target bucket, one JSON file a task."""
 
+from functools import partial
+
 import dagster as dg
 
 from ls_pipeline.assets.checks import ANNOTATIONS_COUNTED, annotations_counted
@@ -7,11 +9,13 @@ from ls_pipeline.assets.external import labels
 from ls_pipeline.assets.metadata import (
     folder_link,
     mirror_metadata,
+    notes_metadata,
     project_links,
     timings_metadata,
 )
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import (
+    MassChangeConsent,
     bucket_of,
     connection_run,
     nothing_to_do,
@@ -43,8 +47,9 @@ changed is written. A completion counts as exported once the bucket has confirme
     description=DESCRIPTION,
     check_specs=[ANNOTATIONS_COUNTED],
 )
-def completions(
+def completions(  # noqa: PLR0913, PLR0917 - one for each resource
     context: dg.AssetExecutionContext,
+    config: MassChangeConsent,
     ledger: dg.ResourceParam[Ledger],
     s3: S3Buckets,
     gcs: GCSBuckets,
@@ -58,14 +63,23 @@ def completions(
         if target is None or not connection.enabled:
             result = nothing_to_do(connection, "target")
             return result._replace(check_results=[annotations_counted(held.name, [])])
-        run = RunContext(held, revision, bucket_of(target, s3, gcs), label_studio, progress)
+        open_bucket = partial(bucket_of, s3=s3, gcs=gcs)
+        run = RunContext(
+            held,
+            revision,
+            open_bucket(target),
+            label_studio,
+            progress,
+            open_bucket=open_bucket,
+            allow_mass_change=config.allow_mass_change,
+        )
         mark_mirror_stale(run, target)
         # A sensor asks because it saw a change; a person or `sync` may ask at any time.
         has_changed = "dagster/sensor_name" in context.run.tags
         exported = export_completions(run, has_changed=has_changed)
         copied = update_mirror(run, target)
         check = annotations_counted(held.name, exported.uncounted)
-        notes = register_webhooks(run, run.projects.ids)
+        notes = [*exported.notes, *register_webhooks(run, run.projects.ids)]
         for note in [*notes, *([] if check.passed else [check.description])]:
             context.log.warning(note)
         return dg.MaterializeResult(
@@ -78,6 +92,7 @@ def completions(
                 "deleted": dg.MetadataValue.int(exported.deleted),
                 "dagster/row_count": dg.MetadataValue.int(held.exports.count()[0]),
                 **timings_metadata(run.timings),
+                **notes_metadata(notes),
                 **mirror_metadata(held.name, target, copied),
             },
             check_results=[check],

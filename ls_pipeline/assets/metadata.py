@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LABELS_AT_MOST = 20
 """Labels in a chart: the most frequent ones."""
 
+NOTES_AT_MOST = 20
+"""Notes that the metadata shows; a run's log has all of them."""
+
 _COLOURS = ("#3d5a80", "#98c1d9", "#ee6c4d")
 
 
@@ -59,6 +62,12 @@ def timings_metadata(timings: Timings) -> dict[str, dg.FloatMetadataValue]:
         name: dg.MetadataValue.float(round(seconds, 3))
         for name, seconds in timings.seconds().items()
     }
+
+
+def notes_metadata(notes: Sequence[str]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return what a person should know although a run succeeded; empty if there is nothing."""
+    lines = [f"- {note}" for note in notes[:NOTES_AT_MOST]]
+    return {"notes": dg.MetadataValue.md("\n".join(lines))} if lines else {}
 
 
 def table(rows: Iterable[dict[str, Any]]) -> dg.TableMetadataValue:

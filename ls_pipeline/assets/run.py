@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from ls_pipeline.domain.errors import (
     LabelStudioError,
@@ -33,6 +34,16 @@ WORK_OF_JOBS = {"load_tasks": "tasks", "export_completions": "completions"}
 
 PATIENCE = 120.0
 """Seconds to wait for another run on the same connection."""
+
+
+class MassChangeConsent(dg.Config):
+    """What a person may allow a run in the launchpad."""
+
+    allow_mass_change: bool = Field(
+        default=False,
+        description="True: this run may delete, empty or bury most of what the connection has. "
+        "Without it, such a run stops before the first.",
+    )
 
 
 @contextmanager

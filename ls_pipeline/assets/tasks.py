@@ -1,5 +1,6 @@
 """The ``tasks`` asset: a source's objects, as tasks in Label Studio."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -14,12 +15,14 @@ from ls_pipeline.assets.external import source_bucket
 from ls_pipeline.assets.metadata import (
     folder_link,
     mirror_metadata,
+    notes_metadata,
     project_links,
     table,
     timings_metadata,
 )
 from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import (
+    MassChangeConsent,
     bucket_of,
     connection_run,
     nothing_to_do,
@@ -57,8 +60,9 @@ object. A task that has annotations or drafts is never overwritten or deleted.
     description=DESCRIPTION,
     check_specs=TASK_CHECKS,
 )
-def tasks(
+def tasks(  # noqa: PLR0913, PLR0917 - one for each resource
     context: dg.AssetExecutionContext,
+    config: MassChangeConsent,
     ledger: dg.ResourceParam[Ledger],
     s3: S3Buckets,
     gcs: GCSBuckets,
@@ -72,7 +76,16 @@ def tasks(
         if source is None or not connection.enabled:
             result = nothing_to_do(connection, "source")
             return result._replace(check_results=passed_task_checks(held.name))
-        run = RunContext(held, revision, bucket_of(source, s3, gcs), label_studio, progress)
+        open_bucket = partial(bucket_of, s3=s3, gcs=gcs)
+        run = RunContext(
+            held,
+            revision,
+            open_bucket(source),
+            label_studio,
+            progress,
+            open_bucket=open_bucket,
+            allow_mass_change=config.allow_mass_change,
+        )
         mark_mirror_stale(run, source)
         try:
             loaded = load_tasks(run)
@@ -131,8 +144,4 @@ def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.M
                 for item in quarantined
             ]
         )
-    if loaded.notes:
-        metadata["notes"] = dg.MetadataValue.md(
-            "\n".join(f"- {note}" for note in loaded.notes[:20])
-        )
-    return metadata
+    return {**metadata, **notes_metadata(loaded.notes)}

@@ -23,7 +23,7 @@ class Buckets:
         return self.buckets.get(part.path) or MemoryBucket(part.path, exists=False)
 
 
-def materialize(bench, instance, wanted, *before):
+def materialize(bench, instance, wanted, *before, buckets=None, **options):
     """Materialize one asset in Dagster, with the parts of a bench."""
     instance.add_dynamic_partitions(CONNECTIONS.name, [bench.name])
     return dg.materialize(
@@ -33,11 +33,12 @@ def materialize(bench, instance, wanted, *before):
         instance=instance,
         resources={
             "ledger": bench.ledger,
-            "s3": Buckets(bench.bucket, bench.target),
+            "s3": buckets or Buckets(bench.bucket, bench.target),
             "gcs": Buckets(),
             "label_studio": bench.app,
             "progress": SilentProgress(),
         },
+        **options,
     )
 
 
