@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from filelock import FileLock
 
 from ls_pipeline.domain.errors import PipelineError
@@ -127,6 +128,10 @@ class CliContext:
             hint = "Set DAGSTER_HOME or LS_PIPELINE_HOME."
             raise PipelineError(f"There is no Dagster home in {folder}.", hint=hint)
         return self.instance
+
+
+pass_cli = click.make_pass_decorator(CliContext, ensure=True)
+"""Passes a command the context that it works with."""
 
 
 def connection_ledgers(ledger: Ledger, names: Iterable[str]) -> dict[str, ConnectionLedger]:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ls_pipeline.cli.console import print_json, print_no_connections, show_counts, show_progress
-from ls_pipeline.cli.context import CliContext, connection_ledgers, end_on_signals
+from ls_pipeline.cli.context import connection_ledgers, end_on_signals, pass_cli
 from ls_pipeline.cli.counts import Counts, count_connection
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import dagster as dg
 
+    from ls_pipeline.cli.context import CliContext
     from ls_pipeline.resources.progress import Progress
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -28,23 +29,40 @@ EPILOG = verbatim("""
 Examples:
   ls-pipeline sync                      all connections
   ls-pipeline sync reviews cats --json  two connections, one JSON object on standard output
+  ls-pipeline sync reviews --allow-mass-change   allow once what a run stopped at
 """)
 
 
 @click.command(epilog=EPILOG, short_help="Run connections once, in the foreground.")
 @CONNECTIONS
+@click.option(
+    "--allow-mass-change",
+    is_flag=True,
+    help="Let these runs delete, empty or bury most of what a connection has.",
+)
 @json_instead_of("a table")
+@pass_cli
 @click.pass_context
-def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001
+def sync(
+    ctx: click.Context,
+    cli: CliContext,
+    names: tuple[str, ...],
+    allow_mass_change: bool,  # noqa: FBT001 - a flag
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Load new tasks, export finished labels and write training data, once.
 
     If one connection fails, the others still run, and the exit code is 1.
     """
+    if allow_mass_change and not names:
+        raise click.UsageError("Name the connections that --allow-mass-change is for.")
     end_on_signals()
-    cli = CliContext()
     ledgers = connection_ledgers(cli.ledger, names)  # an unknown name raises before anything runs
     with show_progress() as progress:
-        reports = {name: run_connection(name, cli, progress) for name in ledgers}
+        reports = {
+            name: run_connection(name, cli, progress, allow_mass_change=allow_mass_change)
+            for name in ledgers
+        }
     if as_json:
         print_json({"connections": reports})
     elif reports:
@@ -55,7 +73,9 @@ def sync(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:  # 
         ctx.exit(FAILED)
 
 
-def run_connection(name: str, cli: CliContext, progress: Progress) -> dict[str, Any]:
+def run_connection(
+    name: str, cli: CliContext, progress: Progress, *, allow_mass_change: bool = False
+) -> dict[str, Any]:
     """Load tasks, export completions and write training data. Return counts.
 
     They are those of `count_connection`, with ``quarantined`` and ``removed``. If something
@@ -68,14 +88,19 @@ def run_connection(name: str, cli: CliContext, progress: Progress) -> dict[str, 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     if not cli.instance.has_dynamic_partition(str(PARTITIONS.name), name):
         cli.instance.add_dynamic_partitions(str(PARTITIONS.name), [name])
+    config = {"config": {"allow_mass_change": allow_mass_change}}
     load, *export = ASSETS
-    errors = _materialize([load], name, cli, progress)
-    errors += _materialize(export, name, cli, progress)
+    errors = _materialize([load], name, cli, progress, {"tasks": config})
+    errors += _materialize(export, name, cli, progress, {"completions": config})
     return _report(name, cli, errors)
 
 
 def _materialize(
-    assets: Sequence[dg.AssetsDefinition], name: str, cli: CliContext, progress: Progress
+    assets: Sequence[dg.AssetsDefinition],
+    name: str,
+    cli: CliContext,
+    progress: Progress,
+    ops: Mapping[str, Any],
 ) -> list[str]:
     import dagster as dg  # slow
 
@@ -90,7 +115,7 @@ def _materialize(
             "label_studio": cli.label_studio,
             "progress": progress,
         },
-        run_config=QUIET,
+        run_config={**QUIET, "ops": ops},
         raise_on_error=False,
     )
     failures = result.get_step_failure_events()

@@ -1,5 +1,6 @@
-"""How `ls-pipeline sync` ends on a signal."""
+"""How `ls-pipeline sync` ends on a signal, and what it passes to the runs."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -7,14 +8,49 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ls_pipeline.cli.main import main
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.settings.validation import build_connection
+from tests.assets.test_consent import MANY, emptied, emptied_files  # noqa: F401 - a fixture
+from tests.cli.memory_context import MemoryContext
 
-pytestmark = pytest.mark.slow
+
+def sync(bench, instance, *words):
+    """Run the command; return its exit code, and its report on the connection."""
+    result = CliRunner().invoke(
+        main, ["sync", "reviews", *words, "--json"], obj=MemoryContext(bench, instance)
+    )
+    return result.exit_code, json.loads(result.stdout)["connections"]["reviews"]
 
 
+def test_mass_changes_need_the_flag(emptied, instance):  # noqa: F811
+    code, report = sync(emptied, instance)
+    left = len(emptied.app.tasks), emptied_files(emptied)
+
+    assert (code, left) == (1, (2 * MANY, 0))
+    assert report["error"].count("`ls-pipeline sync reviews --allow-mass-change`") == 2
+
+
+def test_allowed_mass_changes_happen_to_tasks_and_files(emptied, instance):  # noqa: F811
+    code, report = sync(emptied, instance, "--allow-mass-change")
+
+    assert (code, report["tasks"]) == (0, 0)
+    assert (emptied.app.tasks, emptied_files(emptied)) == ({}, MANY)
+
+
+def test_mass_changes_are_not_allowed_for_all_connections_at_once(bench, instance):
+    refused = CliRunner().invoke(
+        main, ["sync", "--allow-mass-change"], obj=MemoryContext(bench, instance)
+    )
+
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "Name the connections that --allow-mass-change is for." in refused.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_sync_stopped_in_the_background_starts_no_other_run(environment, number):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
