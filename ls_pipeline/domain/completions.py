@@ -82,7 +82,7 @@ class Completion:
     origin: Origin | None
     document: Mapping[str, Any]
     drafts: int = 0
-    """0 if nobody has an unfinished annotation of the task; the document contains none."""
+    """Not 0 if anyone has an unfinished annotation of the task; the document contains none."""
 
     @property
     def has_human_work(self) -> bool:

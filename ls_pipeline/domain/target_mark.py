@@ -25,7 +25,7 @@ class TargetMark:
     def parse(cls, body: bytes, default: str) -> TargetMark:
         """Parse what `as_bytes` made. No mark at all counts as one of the ledger ``default``.
 
-        What is no mark has no ledger.
+        The mark of anything else has an empty ledger.
         """
         if not body:
             return cls(default, {})

@@ -72,7 +72,7 @@ class Effects:
         return outcome
 
     def update_tasks(self, bodies: Mapping[TaskRow, Mapping[str, Any]], root: str) -> Outcome:
-        """Give tasks other data, each unless a person has worked on it by then.
+        """Update the data of tasks, each unless a person has worked on it by then.
 
         Label Studio can't do both in one step. So each task is read once more after its change:
         if a person has worked on it in between, it gets its old data back.

@@ -1,4 +1,4 @@
-"""Binds a connection anew, on purpose: to a project or target that its ledger does not know.
+"""Binds a connection on purpose to a project or target that its ledger does not know.
 
 A run stops if Label Studio or the target is not what the ledger knows. Only a person can say
 what that means: whether this installation goes on, and what became of tasks that are missing.
@@ -42,7 +42,7 @@ class Findings:
     is_claimed: bool = False
     """Whether another installation has marked a project or the target."""
     projects: list[Project] = field(default_factory=list)
-    """That the connection would be bound to; a new one is created if there is none."""
+    """That the connection would be bound to; if it is empty, a new one is created."""
     missing: int = 0
     known: int = 0
     """Of the tasks that the ledger knows, how many do not exist, and how many there are."""

@@ -196,8 +196,8 @@ class Reconciler:
     def _settle_delete(self, intent: Intent) -> None:
         """Finish deletions that were cut off; load again what a late request deleted.
 
-        A request that is still on its way may hit a new task, to which Label Studio on SQLite gave
-        the same id. So a task with such an id that is gone counts as deleted by us.
+        A request that is still on its way may hit a new task: Label Studio on SQLite reuses ids.
+        So a task with such an id that is gone counts as deleted by us.
         """
         if not intent.looks:
             rows = [row for row, task in self.projects.tasks_of(intent.rows, intent.root) if task]

@@ -63,7 +63,7 @@ def add_mark(
         api.json("GET", PATH, params={"project": project_id})  # raises if it is the key's fault
         raise LabelStudioError(
             f"Label Studio at {api.base_url} refuses a webhook to {URL}, in which ls-pipeline "
-            "keeps to whom the project belongs.",
+            "keeps the mark of the project.",
             hint="Remove the address from USER_ADDITIONAL_BANNED_SUBNETS of Label Studio. It "
             "never calls this webhook.",
         ) from error

@@ -60,7 +60,7 @@ class Kind(str, Enum):
     IMPORT = "import"
     """Make tasks of rows."""
     UPDATE = "update"
-    """Give the tasks of rows another version's data."""
+    """Replace the data of the tasks of rows by another version's."""
     DELETE = "delete"
     """Delete the tasks of rows."""
     WRITE = "write"
@@ -85,7 +85,7 @@ class Intent:
     root: str
     """The URI that the rows' keys are relative to."""
     revision: int
-    """The settings by which it was decided."""
+    """The settings that decided it."""
     project_id: int = 0
     above: int = 0
     """An import's tasks are in this project, with higher ids."""
@@ -107,7 +107,7 @@ class Exported:
     uri: str
     annotations: int
     version: str = ""
-    """The file's version; empty if there is no file, or none is known."""
+    """The file's version; empty if the file is absent, or its version unknown."""
 
     @property
     def is_unfinished(self) -> bool:

@@ -81,7 +81,7 @@ def _unknown(schema: str, name: str) -> LedgerError:
     return LedgerError(
         f"The ledger {name} is from before the first release of ls-pipeline (its schema is "
         f"{schema}, and this version's {own_schema()}).",
-        hint="Move it away and add the connections again: the new ledger recovers their tasks.",
+        hint="Move it away and add the connections again: the new ledger takes over their tasks.",
     )
 
 

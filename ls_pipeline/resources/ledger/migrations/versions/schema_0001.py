@@ -12,6 +12,6 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make all tables, and give the ledger its id."""
+    """Make all tables, and set the ledger's id."""
     metadata.create_all(op.get_bind())
     op.execute(identity.insert().values(one=1, ledger=uuid.uuid4().hex))
