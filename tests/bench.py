@@ -106,10 +106,10 @@ class Bench:
         self.ledger = Ledger(url, self.time, self.time.sleep)
         self.set()
 
-    def fail(self, work, failure):
+    def fail(self, work, failure, **options):
         """Record that a run failed."""
         with self.connection_ledger.acquire() as held:
-            held.health.record_failure(work, failure)
+            held.health.record_failure(work, failure, **options)
 
     def succeed(self, work):
         """Record that a run succeeded."""

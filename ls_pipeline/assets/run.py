@@ -63,7 +63,7 @@ def connection_run(
                     _record_failure(held, work_of_dead, "The run before was cut off.")
                 yield held
             except PipelineError as error:
-                _record_failure(held, work, str(error))
+                _record_failure(held, work, str(error), needs_decision=error.needs_decision)
                 raise
             except Exception as error:
                 _record_failure(held, work, f"{type(error).__name__}: {error}")
@@ -92,10 +92,12 @@ def _report_overtaken(instance: dg.DagsterInstance, held: HeldConnection, run_id
     return ""
 
 
-def _record_failure(held: HeldConnection, work: str, failure: str) -> None:
+def _record_failure(
+    held: HeldConnection, work: str, failure: str, *, needs_decision: bool = False
+) -> None:
     # It may be the ledger that failed, or a newer run holds the connection.
     with suppress(LedgerError, LeaseError):
-        held.health.record_failure(work, failure)
+        held.health.record_failure(work, failure, needs_decision=needs_decision)
 
 
 def register_webhooks(run: RunContext, project_ids: Iterable[int]) -> list[str]:

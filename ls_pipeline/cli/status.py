@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +18,7 @@ from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.options import CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
+from ls_pipeline.resources.ledger.health import time_of_retry
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
@@ -163,8 +163,7 @@ def _state(status: Status) -> tuple[str, str]:
 
 def _errors(status: Status, now: float) -> str:
     errors = " ".join(dict.fromkeys(status.failures.values()))
-    retry_at = datetime.fromtimestamp(status.retry_at, timezone.utc)
-    when = f"at {retry_at:%H:%M:%S} UTC" if status.retry_at > now else "now"
+    when = time_of_retry(status.retry_at, now) if status.retry_at > now else "now"
     return f"{errors} Trying again {when}."
 
 

@@ -40,7 +40,8 @@
         └── LeaseLostError               this run held it, and another run took over
 
 An error has a ``message`` (what happened, and where) and a ``hint`` (what to do next).
-Both are sentences. ``transient`` separates "try again" from "it will fail again".
+Both are sentences. ``transient`` separates "try again" from "it will fail again";
+``needs_decision`` says that a person has to decide what is right.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class PipelineError(Exception):
     """Any failure that ls_pipeline itself reports; its text is the message, then the hint."""
 
     transient = False
+    needs_decision = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         self.message = message
@@ -95,17 +97,22 @@ class SettingsMismatchError(PipelineError):
 class IdentityError(PipelineError):
     """A project or a target is not the one that the ledger knows; nothing was changed."""
 
+    needs_decision = True
+
     def __init__(self, connection: str, what: str) -> None:
         self.what = what
         super().__init__(
             f"Connection {connection!r} stopped before it changed anything: {what}",
-            hint="If the address is wrong, correct it. Otherwise look at what `ls-pipeline "
-            f"connections rebind {connection}` offers.",
+            hint="If the address is wrong, correct it, and run `ls-pipeline sync "
+            f"{connection}`. Otherwise see what `ls-pipeline connections rebind {connection}` "
+            "offers.",
         )
 
 
 class MassChangeError(PipelineError):
     """A run would delete, empty or bury most of what a connection has: ``count`` of ``total``."""
+
+    needs_decision = True
 
     def __init__(self, connection: str, what: str, count: int, total: int) -> None:
         self.count = count

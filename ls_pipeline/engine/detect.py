@@ -17,6 +17,7 @@ from ls_pipeline.domain.exports import completion_key
 from ls_pipeline.domain.listing_ranges import diff_ranges
 from ls_pipeline.engine.local_mirror import mirror_is_stale
 from ls_pipeline.engine.projects import Projects
+from ls_pipeline.resources.ledger.health import is_waiting
 from ls_pipeline.resources.ledger.records import OF_TASKS, Kind
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def wants_snapshot(status: ConnectionStatus, now: float) -> bool:
     if connection.target is None or not connection.enabled or status.held_by:
         return False
     health = status.health("training_data")
-    if health.retry_at > now:
+    if is_waiting(health, now):
         return False
     # A step after the snapshot that failed, such as a conversion, must run although no
     # completion changed.

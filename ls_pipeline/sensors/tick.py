@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.resources.ledger.health import RETRY_AT_MOST
+from ls_pipeline.resources.ledger.health import is_waiting, time_of_retry
 from ls_pipeline.sensors.probes import Deadline
 
 if TYPE_CHECKING:
@@ -122,10 +121,9 @@ def skip_reason(status: ConnectionStatus, pending: Collection[str], work: str) -
     if status.name in pending:
         return "a run is under way."
     health = status.health(work)
-    # If the ledger's clock was set back, a retry may be much further ahead.
-    if 0 < health.retry_at - status.read_at <= RETRY_AT_MOST:
-        retry_at = datetime.fromtimestamp(health.retry_at, timezone.utc)
-        return f"{health.failure} Trying again at {retry_at:%H:%M:%S} UTC."
+    if is_waiting(health, status.read_at):
+        when = time_of_retry(health.retry_at, status.read_at)
+        return f"{health.failure} Trying again {when}."
     return ""
 
 

@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli import status as module
 from ls_pipeline.cli.main import main
+from ls_pipeline.resources.ledger.health import RETRY_UNDECIDED
 from tests.bench import RESULT, Bench
 
 
@@ -68,6 +69,16 @@ def test_failure_is_shown_with_its_next_try(bench):
     assert status_json()["passed_at"] == bench.time.now
     assert "Label Studio is down." in shown
     assert "Trying again at" in shown
+
+
+def test_failure_that_waits_for_a_person_is_shown_with_the_date_of_its_next_try(bench):
+    bench.fail("tasks", "It is another project.", needs_decision=True)
+    then = bench.time.now + RETRY_UNDECIDED
+    shown = module._errors(module.status_of(bench.connection_ledger, ""), bench.time.now)
+
+    assert status_json()["retry_at"] == then
+    assert "failing" in run().stdout.split()
+    assert shown == "It is another project. Trying again at 2027-01-16 08:00:00 UTC."
 
 
 def test_80_columns_hold_every_column_and_links_stay_whole(bench, environment):

@@ -21,6 +21,7 @@ from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.environment import home, webhook_url
+from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -99,10 +100,18 @@ def _check_ledger(cli: CliContext) -> Iterator[Check]:
     yield Check("ledger", "ok", f"The ledger has {count} {noun}. The home is {folder}.")
 
 
+def _check_runs(connection_ledger: ConnectionLedger) -> Iterator[Check]:
+    """Report what a person has to decide before a run can succeed."""
+    healths = map(connection_ledger.health.of, WORKS)
+    for failure in dict.fromkeys(each.failure for each in healths if each.needs_decision):
+        yield Check("runs", "failed", failure)
+
+
 def _check_connection(
     connection_ledger: ConnectionLedger, cli: CliContext, *, app_works: bool
 ) -> Iterator[Check]:
     connection = connection_ledger.settings.in_force().connection
+    yield from _check_runs(connection_ledger)
     if app_works:
         data_keys = yield from check_project(connection_ledger, connection, cli)
     else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from typing import Any
+
 import sqlalchemy as sa
 
 from ls_pipeline.resources.ledger.records import Health
@@ -12,10 +15,38 @@ RETRY_AT_FIRST = 30.0
 RETRY_AT_MOST = 3600.0
 """Seconds that a failing connection waits. Each further failure in a row doubles them."""
 
+RETRY_UNDECIDED = 86_400.0
+"""Seconds that a connection waits if a person has to decide what is right.
+
+It is tried again once a day, because the reason may be gone by then: a bucket that was empty for an
+hour, or a wrong address that was corrected.
+"""
+
 
 def retry_delay(failures: int) -> float:
     """Return the seconds to wait after this many failures in a row."""
     return float(min(RETRY_AT_FIRST * 2 ** min(max(failures - 1, 0), 10), RETRY_AT_MOST))
+
+
+def is_waiting(health: Health, now: float) -> bool:
+    """Return whether the next run is not due yet.
+
+    If the ledger's clock was set back, the time of a retry says nothing any more.
+    """
+    at_most = RETRY_UNDECIDED if health.needs_decision else RETRY_AT_MOST
+    return 0 < health.retry_at - now <= at_most
+
+
+def time_of_retry(retry_at: float, now: float) -> str:
+    """Return when the next run is due, for people; with the date if it is not today."""
+    then, today = (datetime.fromtimestamp(time, timezone.utc) for time in (retry_at, now))
+    date = "" if then.date() == today.date() else f"{then:%Y-%m-%d} "
+    return f"at {date}{then:%H:%M:%S} UTC"
+
+
+def health_of(row: sa.Row[Any]) -> Health:
+    """Return the health in a row of the table."""
+    return Health(*(getattr(row, name) for name in Health.__dataclass_fields__))
 
 
 class HealthRecords(Records):
@@ -24,21 +55,24 @@ class HealthRecords(Records):
     def of(self, work: str) -> Health:
         """Return how the last runs of some work ended."""
         c = health.c
-        query = sa.select(c.failures, c.retry_at, c.failure, c.passed_at)
+        query = sa.select(health).where(c.connection == self.id, c.work == work)
         with self.database.engine.connect() as db:
-            row = db.execute(query.where(c.connection == self.id, c.work == work)).first()
-        return Health(*row) if row else Health()
+            row = db.execute(query).first()
+        return health_of(row) if row else Health()
 
 
 class HealthWriter(HealthRecords, Writer):
     """Records how a run ended."""
 
-    def record_failure(self, work: str, failure: str) -> Health:
+    def record_failure(self, work: str, failure: str, *, needs_decision: bool = False) -> Health:
         """Record that a run failed, and when the next one is due."""
         before = self.of(work)
         failures = before.failures + 1
-        again = self.database.now() + retry_delay(failures)
-        return self._record(work, Health(failures, again, failure, before.passed_at))
+        delay = RETRY_UNDECIDED if needs_decision else retry_delay(failures)
+        again = self.database.now() + delay
+        return self._record(
+            work, Health(failures, again, failure, before.passed_at, needs_decision)
+        )
 
     def record_success(self, work: str) -> None:
         """Record that a run ended well."""

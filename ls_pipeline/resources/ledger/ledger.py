@@ -18,6 +18,7 @@ from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
     completions,
     connections,
+    health,
     intents,
     last_revision,
     objects,
@@ -123,6 +124,11 @@ class Ledger:
                 db.execute(own.values(polled_to="", export_changes=count))
             if last and last.document == document:
                 return int(last.number)
+            # What a person had to decide may be decided by this change: the next run finds out.
+            undecided = health.update().where(
+                health.c.connection == connection_id, health.c.needs_decision
+            )
+            db.execute(undecided.values(retry_at=0.0))
             number = last.number + 1 if last else 1
             db.execute(
                 revisions.insert().values(

@@ -175,6 +175,8 @@ class Health:
     retry_at: float = 0.0
     failure: str = ""
     passed_at: float = 0.0
+    needs_decision: bool = False
+    """Whether a person has to decide what is right, before a run can succeed."""
 
 
 @dataclass(frozen=True, slots=True)

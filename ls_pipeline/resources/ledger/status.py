@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
+from ls_pipeline.resources.ledger.health import health_of
 from ls_pipeline.resources.ledger.lease import living_holder
 from ls_pipeline.resources.ledger.records import Health, SnapshotState
 from ls_pipeline.resources.ledger.tables import connections, health, projects, revisions
@@ -86,8 +87,7 @@ def statuses(database: Database) -> list[ConnectionStatus]:
     with database.engine.connect() as db:
         rows = db.execute(in_use).all()
         for row in db.execute(sa.select(health)):
-            state = Health(row.failures, row.retry_at, row.failure, row.passed_at)
-            healths[row.connection][row.work] = state
+            healths[row.connection][row.work] = health_of(row)
         numbered = sa.select(projects).order_by(projects.c.connection, projects.c.number)
         for row in db.execute(numbered):
             ids[row.connection].append(row.project_id)

@@ -107,6 +107,7 @@ health = sa.Table(
     sa.Column("retry_at", sa.Float, nullable=False),
     sa.Column("failure", _Prose, nullable=False),
     sa.Column("passed_at", sa.Float, nullable=False),
+    sa.Column("needs_decision", sa.Boolean, nullable=False, default=False),
 )
 projects = sa.Table(
     "projects",

@@ -66,6 +66,15 @@ def test_unknown_connection_is_refused_before_anything_is_tried(bench):
         examine(("absent",), cli(bench))
 
 
+def test_run_that_waits_for_a_person_is_a_failed_check(bench):
+    bench.fail("completions", "It is another project.", needs_decision=True)
+    bench.fail("tasks", "Label Studio is down.")
+    report, checks = findings(bench)
+
+    assert (checks["runs"].state, checks["runs"].says) == ("failed", "It is another project.")
+    assert (report.failed, [each.check for each in checks.values()].count("runs")) == (True, 1)
+
+
 def test_other_version_is_a_warning(bench):
     bench.app.release = "1.21.0"
 
