@@ -126,7 +126,7 @@ class ChangingWorld(RuleBasedStateMachine):
         self.absent = set()
         """(key, row) whose task a person has deleted: it need not exist any more."""
         self.late = []
-        self.ledger_backup = self.app_backup = None
+        self.ledger_backup = self.label_studio_backup = None
         self.is_restored = False
         """Whether Label Studio was restored since the connection was bound."""
         self.act, self.act_in = "nothing", 0
@@ -258,9 +258,46 @@ class ChangingWorld(RuleBasedStateMachine):
                 taken["refused late"] += 1
         self.late.clear()
 
+    @rule(
+        key=KEYS,
+        content=CONTENTS,
+        fault=st.sampled_from(FAULTS[1:]),
+        at=st.integers(1, 12),
+        change=st.sampled_from(["put back", "replace", "remove", *ACTS]),
+        number=NUMBERS,
+    )
+    def fail_change_and_settle(self, key, content, fault, at, change, number):
+        """Change an object, fail to load that, and change the world before the next run."""
+        before = self.content.get(key)
+        if number % 4:
+            self.put(key, content)
+        else:
+            self.remove(key)
+        self.run_that_may_fail("load", fault, at, "nothing", 0, 0)
+        if change == "replace":
+            self.put(key, content[::-1])
+        elif change == "remove" or (change == "put back" and before is None):
+            self.remove(key)
+        elif change == "put back":
+            self.put(key, before)
+        else:
+            self.do(change, number)
+        self.settle()
+        self.deliver()
+        self.settle()
+
     # -- backups ----------------------------------------------------------------------------
 
-    @rule()
+    @rule(
+        what=st.sampled_from(["ledger", "label_studio"]),
+        do=st.sampled_from(["back_up", "restore", "swap"]),
+    )
+    def use_backups(self, what, do):
+        if do == "swap":
+            self.swap_label_studio()
+        elif do == "back_up" or getattr(self, f"{what}_backup"):
+            getattr(self, f"{do}_{what}")()
+
     def back_up_ledger(self):
         self.backups += 1
         path = f"{self.folder}/backup-{self.backups}.db"
@@ -268,8 +305,6 @@ class ChangingWorld(RuleBasedStateMachine):
             db.execute("VACUUM INTO ?", (path,))
         self.ledger_backup = path
 
-    @precondition(lambda self: self.ledger_backup)
-    @rule()
     def restore_ledger(self):
         taken["ledger restored"] += 1
         self.backups += 1
@@ -280,11 +315,22 @@ class ChangingWorld(RuleBasedStateMachine):
         self.bench.url = f"sqlite:///{path}"
         self.hurry()
         self.bench.connection_ledger = self.bench.ledger.connection_ledger(self.bench.name)
-        # What the pipeline deleted since then looks like what a person deleted.
-        existing = {_place(task) for task in self.bench.app.tasks.values()}
-        rows = {(key, row) for key in "abc" for row in range(3)}
-        self.absent |= {(f"{key}.json", row) for key, row in rows} - existing
-        self.copies -= {task for task in self.copies if not self.has_original(task)}
+        bound = self.bench.connection_ledger.projects.bound().values()
+        projects = self.bench.app.existing_projects([project.id for project in bound])
+        created = {(project.id, project.created_at) for project in projects.values()}
+        if not created.issuperset((project.id, project.created_at) for project in bound):
+            self.is_restored = True  # the backup is from before another binding
+        self.trust_what_exists()
+
+    def trust_what_exists(self):
+        """What the pipeline has deleted looks like what a person deleted to an older ledger.
+
+        And a copy whose original is gone looks like the original.
+        """
+        tasks = self.bench.app.tasks.items()
+        existing = {_place(task) for task_id, task in tasks if task_id not in self.copies}
+        self.absent |= {(f"{key}.json", row) for key in "abc" for row in range(3)} - existing
+        self.copies = {task for task in self.copies if self.has_original(task)}
 
     def has_original(self, copied):
         place = _place(self.bench.app.tasks[copied])
@@ -294,22 +340,20 @@ class ChangingWorld(RuleBasedStateMachine):
             if task_id not in self.copies
         )
 
-    @rule()
     def back_up_label_studio(self):
-        self.app_backup = copy.deepcopy((self.bench.app.__dict__, self.labels, self.copies))
+        self.label_studio_backup = copy.deepcopy(
+            (self.bench.app.__dict__, self.labels, self.copies)
+        )
 
-    @precondition(lambda self: self.app_backup)
-    @rule()
     def restore_label_studio(self):
         taken["Label Studio restored"] += 1
-        state, labels, copies = copy.deepcopy(self.app_backup)
+        state, labels, copies = copy.deepcopy(self.label_studio_backup)
         self.bench.app.__dict__.clear()
         self.bench.app.__dict__.update(state)
         self.labels, self.copies = labels, copies
         self.late.clear()
         self.is_restored = True
 
-    @rule()
     def swap_label_studio(self):
         """Ask another Label Studio, in which a project has the same id."""
         if not self.bench.connection_ledger.projects.ids():
@@ -341,11 +385,10 @@ class ChangingWorld(RuleBasedStateMachine):
             taken["stopped"] += 1
             self.stops()
             self.bench.rebind(choice)
-            if choice == "forget":
-                existing = {_place(task) for task in self.bench.app.tasks.values()}
-                self.absent |= {
-                    (f"{key}.json", row) for key in "abc" for row in range(3)
-                } - existing
+            before = set(self.absent)
+            self.trust_what_exists()
+            if choice == "reload":
+                self.absent = before
             self.run("load")
         self.is_restored = False
         self.export_and_check()
