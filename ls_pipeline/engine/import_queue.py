@@ -196,14 +196,37 @@ class ImportQueue:
                 bodies = [with_token(task.body, intent.token) for task in tasks]
                 ids = self.app.import_tasks(self._project.id, bodies)
         except TaskPartsLostError as error:
-            return self._import_again(intent, tasks, error, tries - 1)
+            return self._handle_lost_parts(intent, tasks, error, tries - 1)
         except TasksRefusedError as error:
-            if error.crashed and (made := self.reconciler.look_for(intent)):
-                return intent, [replace(row, task_id=task_id) for row, task_id in made.items()]
+            made, copies = self.reconciler.look_for(intent) if error.crashed else ([], [])
+            if made:
+                self._remove_copies(copies)
+                return intent, made
             self._handle_refusal(intent, tasks, error)
             return None, []
-        numbered = zip(tasks, ids, strict=True)
-        return intent, [replace(task.row, task_id=task_id) for task, task_id in numbered]
+        return intent, self._numbered(intent, tasks, ids)
+
+    def _numbered(
+        self, intent: Intent, tasks: Sequence[NewTask], ids: Sequence[int]
+    ) -> Sequence[TaskRow]:
+        """Return the rows of an import with the ids of their tasks.
+
+        If its SQLite database is locked after the commit, Label Studio stores the tasks again, and
+        returns the ids of the second time (``retry_database_locked``). The first ones stay.
+        """
+        is_gap = ids[0] > intent.above + 1
+        if is_gap and self.app.count_tasks_above(intent.project_id, intent.above) > len(ids):
+            made, copies = self.reconciler.look_for(intent)
+            if copies:
+                self._remove_copies(copies)
+                return made
+        return [replace(task.row, task_id=n) for task, n in zip(tasks, ids, strict=True)]
+
+    def _remove_copies(self, copies: Sequence[TaskRow]) -> None:
+        """Delete tasks that Label Studio stored a second time, before any person knew of them."""
+        if copies:
+            outcome = self.run.effects.delete_tasks(copies, self.root)
+            self.held.intents.record(LedgerUpdate(), closing=outcome.intent)
 
     def _begin(self, tasks: Sequence[NewTask]) -> Intent:
         above = self.app.highest_task_id(self._project.id)
@@ -214,13 +237,18 @@ class ImportQueue:
             replace(intent, project_id=self._project.id, above=above, token=token)
         )
 
-    def _import_again(
+    def _handle_lost_parts(
         self, intent: Intent, tasks: Sequence[NewTask], error: TaskPartsLostError, tries: int
     ) -> tuple[Intent | None, Sequence[TaskRow]]:
         """Delete tasks that lost their predictions or annotations, and import them again.
 
-        Those that a person has worked on by now stay.
+        If Label Studio stored the tasks twice, the first ones are whole. Tasks that a person has
+        worked on by now stay.
         """
+        made, copies = self.reconciler.look_for(intent)
+        if copies:
+            self._remove_copies(copies)
+            return intent, made
         numbered = zip(tasks, error.task_ids, strict=True)
         rows = {replace(task.row, task_id=task_id): task for task, task_id in numbered}
         outcome = self.run.effects.delete_tasks(list(rows), self.root)

@@ -88,15 +88,17 @@ class Reconciler:
         for intent in intents:
             if intent.kind is Kind.IMPORT:
                 self._settle_import(intent, look.made_by(intent))
-                self.copies += look.count_copies(intent)
+                self.copies += len(look.copies_of(intent))
             elif intent.kind is Kind.UPDATE:
                 self._settle_update(intent)
             else:
                 self._settle_delete(intent)
 
-    def look_for(self, intent: Intent) -> dict[TaskRow, int]:
-        """Return which rows of an import are tasks by now, with the tasks' ids."""
-        return _Look(self.run, [intent]).made_by(intent)
+    def look_for(self, intent: Intent) -> tuple[list[TaskRow], list[TaskRow]]:
+        """Return the rows of an import that are tasks by now, and the tasks stored once more."""
+        look = _Look(self.run, [intent])
+        made = [replace(row, task_id=task_id) for row, task_id in look.made_by(intent).items()]
+        return made, look.copies_of(intent)
 
     # -- imports ----------------------------------------------------------------------------
 
@@ -271,9 +273,14 @@ class _Look:
             for n, (row, place) in enumerate(zip(intent.rows, places, strict=True))
         }
 
-    def count_copies(self, intent: Intent) -> int:
-        """Return how many copies people made of an import's tasks."""
-        return sum(len(ids) - 1 for ids in self._ids[intent.token].values())
+    def copies_of(self, intent: Intent) -> list[TaskRow]:
+        """Return the further tasks with an import's token, by row."""
+        found = self._ids[intent.token]
+        return [
+            replace(row, task_id=task_id)
+            for row in intent.rows
+            for task_id in sorted(found.get((intent.root + row.key, row.row), ()))[1:]
+        ]
 
 
 class ExistingTasks:

@@ -127,6 +127,9 @@ class LabelingApp(Protocol):
     def highest_task_id(self, project_id: int) -> int:
         """Return the highest task id in the project; 0 if it has no tasks."""
 
+    def count_tasks_above(self, project_id: int, task_id: int) -> int:
+        """Count the tasks with higher ids in the project."""
+
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import all of the tasks or none; return their ids, in the order of the tasks.
 

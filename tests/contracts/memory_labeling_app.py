@@ -87,6 +87,9 @@ class MemoryLabelingApp:
     def highest_task_id(self, project_id):
         return max((task["id"] for task in self._tasks_of(project_id)), default=0)
 
+    def count_tasks_above(self, project_id, task_id):
+        return sum(task["id"] > task_id for task in self._tasks_of(project_id))
+
     def import_tasks(self, project_id, tasks):
         required = data_keys(self.project(project_id).label_config)
         reasons = {

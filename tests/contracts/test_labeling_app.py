@@ -211,6 +211,7 @@ def test_import_stored_twice_returns_the_ids_of_the_second(app, project):
     assert [task_id for task_id, _ in stored[300:]] == ids
     assert [origin.row for _, origin in stored] == [*range(300), *range(300)]
     assert ids[0] > above + 1
+    assert [app.count_tasks_above(project.id, id_) for id_ in (above, ids[-1])] == [600, 0]
 
 
 def test_import_is_all_or_nothing_and_names_the_refused_task(app, project):

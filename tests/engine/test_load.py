@@ -8,6 +8,7 @@ from ls_pipeline.domain.errors import (
     LabelStudioError,
     LabelStudioUnavailableError,
     ObjectRefusedError,
+    TaskPartsLostError,
     TasksRefusedError,
 )
 from ls_pipeline.engine import import_queue
@@ -493,3 +494,46 @@ def test_annotators_use_the_endpoint_of_the_connection(bench):
     bench.load()
 
     assert set(bench.app.storages.values()) == {("https://s3.example.com", "eu-west-3")}
+
+
+# -- imports that Label Studio on SQLite repeats by itself ------------------------------------
+
+
+WITH_PREDICTION = {"data": {"text": "a"}, "predictions": [{"result": RESULT}]}
+
+
+def test_import_that_label_studio_stored_twice_is_one_task_a_row(bench):
+    bench.app.stores_twice = 1
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    result = bench.load()
+
+    assert len(bench.tasks) == result.tasks_created == 2
+    assert {bench.task_id("a.json", row) for row in (0, 1)} == set(bench.app.tasks)
+
+
+def test_tasks_that_lost_their_predictions_are_imported_again(bench):
+    bench.app.loses_parts = 1
+    bench.put("a.json", WITH_PREDICTION)
+    result = bench.load()
+    (task,) = bench.app.tasks.values()
+
+    assert (len(task["predictions"]), result.tasks_created) == (1, 1)
+
+
+def test_tasks_whose_second_copy_lost_its_predictions_keep_the_first(bench):
+    bench.app.stores_twice = bench.app.loses_parts = 1
+    bench.put("a.json", WITH_PREDICTION)
+    bench.load()
+    (task,) = bench.app.tasks.values()
+
+    assert len(task["predictions"]) == 1
+    assert bench.task_id("a.json") == task["id"]
+
+
+def test_predictions_that_are_lost_each_time_fail_the_run_and_leave_no_task(bench):
+    bench.app.loses_parts = 10
+    bench.put("a.json", WITH_PREDICTION)
+    with pytest.raises(TaskPartsLostError):
+        bench.load()
+
+    assert bench.tasks == {}

@@ -183,6 +183,11 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         tasks = self._page(project_id, query, 1, include="id")["tasks"]
         return tasks[0]["id"] if tasks else 0
 
+    def count_tasks_above(self, project_id: int, task_id: int) -> int:
+        above = [_condition("id", "greater", task_id, "Number")]
+        total: int = self._page(project_id, _filters(above), 1, include="id")["total"]
+        return total
+
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import tasks as ``LabelingApp.import_tasks`` says.
 
