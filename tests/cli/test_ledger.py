@@ -24,7 +24,7 @@ def test_ledger_is_copied_and_usable(environment, tmp_path):
     new = Ledger(url)
 
     assert done.exit_code == 0, done.output
-    assert sum(json.loads(done.stdout)["rows"].values()) == 2
+    assert sum(json.loads(done.stdout)["rows"].values()) == 3
     assert new.names() == [bench.name]
     for ledger in (bench.ledger, new):
         ledger.close()

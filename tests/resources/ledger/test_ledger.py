@@ -388,6 +388,17 @@ def test_intent_is_looked_for_and_dropped_in_the_end(connection_ledger, clock):
     assert sum(LOOK_SECONDS) >= 7200
 
 
+def test_look_is_due_if_the_clock_was_set_back(connection_ledger, clock):
+    with connection_ledger.acquire() as held:
+        held.intents.begin(import_of(TaskRow("a", 0, "v", "d")))
+        held.intents.keep_open(held.intents.open()[0])
+        due = [held.intents.is_look_due(Kind.IMPORT)]
+        clock.now -= 86_400
+        due.append(held.intents.is_look_due(Kind.IMPORT))
+
+    assert due == [False, True]
+
+
 def test_second_holder_is_refused(connection_ledger):
     with (
         connection_ledger.acquire(),
