@@ -199,16 +199,17 @@ class Reconciler:
         """Finish deletions that were cut off; load again what a late request deleted.
 
         A request that is still on its way may hit a new task: Label Studio on SQLite reuses ids.
-        So a task with such an id that is gone counts as deleted by us.
+        So a row's task with such an id counts as deleted by us if it is gone, or if the id belongs
+        to another task by now.
         """
         if not intent.looks:
             rows = [row for row, task in self.projects.tasks_of(intent.rows, intent.root) if task]
             if rows:
                 outcome = self.run.effects.delete_tasks(rows, intent.root)
                 self.held.intents.record(LedgerUpdate(), closing=outcome.intent)
-        ids = [row.task_id for row in intent.rows]
-        existing = {task.task_id for task in self.projects.completions(ids)}
-        gone = self.held.objects.rows_with([id_ for id_ in ids if id_ not in existing])
+        gone = self.held.objects.rows_with([row.task_id for row in intent.rows])
+        for root in {intent.root, self.run.bucket.uri()}:
+            gone = [row for row, task in self.projects.tasks_of(gone, root) if task is None]
         if gone:
             reopened = list({row.key for row in gone})
             self.held.intents.record(LedgerUpdate(dropped=gone, reopened=reopened))
