@@ -9,6 +9,7 @@
     ├── SettingsMismatchError            a connection's params don't fit its label config
     ├── IdentityError                    a project or target is not the one that the ledger knows
     ├── MassChangeError                  a run would delete too much; it waits for consent
+    ├── RebindError                      a connection can't be rebound in this way
     ├── InvalidVariableError             an environment variable has an unusable value
     ├── NotInQuarantineError             an object to retry is not in quarantine
     ├── NotATaskError                    an object, or one row of it, can't become a task
@@ -121,6 +122,16 @@ class MassChangeError(PipelineError):
             "None of them was touched.",
             hint="If that is right, allow it once with `ls-pipeline sync "
             f"{connection} --allow-mass-change`, or with allow_mass_change in the launchpad.",
+        )
+
+
+class RebindError(PipelineError):
+    """A connection can't be rebound as a person chose."""
+
+    def __init__(self, connection: str, what: str) -> None:
+        super().__init__(
+            f"Connection {connection!r} was not rebound: {what}",
+            hint=f"See what `ls-pipeline connections rebind {connection}` offers.",
         )
 
 

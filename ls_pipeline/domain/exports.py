@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 TOMBSTONE = "deleted"
 """The digest of the file of a task that was deleted in Label Studio."""
 
+LEFT_ALONE = "left alone"
+"""The digest of a file that stays as it is although its task is gone; it may have any content."""
+
 _FILE_NAME = re.compile(r"[0-9]+\.json")
 
 

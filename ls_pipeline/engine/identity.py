@@ -213,10 +213,13 @@ class TargetIdentity:
         except (ObjectNotFoundError, ObjectChangedError):
             self._version, body = "", b""
         self.mark = TargetMark.parse(body, self.held.ledger_id)
-        if self.mark.ledger != self.held.ledger_id:
+        uri, ledger = self.bucket.uri(self.key), self.mark.ledger
+        if not ledger:
+            what = f"{uri} is no mark of ls-pipeline: a person or another program has written it."
+            raise IdentityError(self.held.name, what)
+        if ledger != self.held.ledger_id:
             what = (
-                f"{self.bucket.uri(self.key)} says that another installation writes there "
-                f"(ledger {self.mark.ledger[:8] or 'unknown'}, this one is "
-                f"{self.held.ledger_id[:8]})."
+                f"{uri} says that another installation writes there (ledger {ledger[:8]}, this "
+                f"one is {self.held.ledger_id[:8]})."
             )
             raise IdentityError(self.held.name, what)

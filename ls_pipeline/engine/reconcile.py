@@ -300,10 +300,6 @@ class ExistingTasks:
                     # The first with a token is the original, any other a copy.
                     self._by_row[key, origin.row].setdefault(origin.token, row)
 
-    def lacks(self, row: TaskRow) -> bool:
-        """Return whether a row has no task at all."""
-        return (row.key, row.row) not in self._by_row
-
     def corrections(self, rows: Iterable[TaskRow]) -> Iterator[TaskRow]:
         """Return the rows whose task is another than the ledger knows, or has another version.
 

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ls_pipeline.resources.ledger.projects import unmarked
 from ls_pipeline.resources.ledger.records import Binding
 from ls_pipeline.resources.ledger.section import Records, Writer
-from ls_pipeline.resources.ledger.tables import connections, identity
+from ls_pipeline.resources.ledger.tables import connections, identity, projects
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ls_pipeline.resources.labeling_app import Project
     from ls_pipeline.resources.ledger.database import Database
 
 
@@ -44,8 +48,14 @@ class BindingWriter(BindingRecords, Writer):
 
     def restart(self, generation: int) -> None:
         """Continue from a mark's generation, and trust nothing that is known of tasks and files."""
-        values = {"generation": generation, "app_generation": 0, "target_generation": 0}
-        self._set(**values, target_root="", tasks_verified=False, files_verified=False)
+        self._set(**_restarted(generation))
+
+    def bind(self, found: Mapping[int, Project], generation: int) -> None:
+        """Bind the connection to these projects instead of its own, by number, and restart."""
+        with self.fence.transaction() as db:
+            db.execute(projects.delete().where(projects.c.connection == self.id))
+            self.upsert(db, projects, unmarked(found))
+            db.execute(self.fence.update().values(_restarted(generation)))
 
     def distrust_files(self) -> None:
         """Trust nothing that is known of the target's files."""
@@ -66,3 +76,14 @@ class BindingWriter(BindingRecords, Writer):
     def _set(self, **values: Any) -> None:
         with self.fence.transaction() as db:
             db.execute(self.fence.update().values(values))
+
+
+def _restarted(generation: int) -> dict[str, Any]:
+    return {
+        "generation": generation,
+        "app_generation": 0,
+        "target_generation": 0,
+        "target_root": "",
+        "tasks_verified": False,
+        "files_verified": False,
+    }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.completions import RecentChanges
-from ls_pipeline.domain.exports import TOMBSTONE
+from ls_pipeline.domain.exports import LEFT_ALONE, TOMBSTONE
 from ls_pipeline.resources.ledger.records import Exported, SnapshotState
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
 from ls_pipeline.resources.ledger.tables import (
@@ -54,9 +54,10 @@ class ExportRecords(Records):
             return set(db.scalars(query))
 
     def living(self) -> dict[int, Exported]:
-        """Return what was last written for all tasks that are not known to be deleted, by id."""
+        """Return what was last written for all tasks that are not known to be gone, by id."""
         c = completions.c
-        query = sa.select(*_EXPORTED).where(c.connection == self.id, c.digest != TOMBSTONE)
+        gone = (TOMBSTONE, LEFT_ALONE)
+        query = sa.select(*_EXPORTED).where(c.connection == self.id, c.digest.not_in(gone))
         with self.database.engine.connect() as db:
             return {row.task_id: Exported(*row) for row in db.execute(query)}
 
@@ -151,9 +152,22 @@ class ExportWriter(ExportRecords, Writer):
         """Record that the files of some tasks hold something else than was written."""
         self._update(task_ids, updated_at="", digest="")
 
+    def leave(self, task_ids: Sequence[int]) -> None:
+        """Record that the files of some tasks stay as they are, although the tasks are gone."""
+        c = completions.c
+        with self.fence.transaction() as db:
+            for start in range(0, len(task_ids), PAGE):
+                some = c.task_id.in_(task_ids[start : start + PAGE])
+                own = completions.update().where(c.connection == self.id, some)
+                db.execute(own.values(updated_at="", digest=LEFT_ALONE, annotations=0))
+            if task_ids:
+                count = connections.c.export_changes + 1
+                db.execute(self.fence.update().values(export_changes=count))
+
     def reopen_all(self, adopted: Iterable[Exported]) -> None:
         """Record that no file is surely as it was written; add files that were not known."""
-        own = completions.update().where(completions.c.connection == self.id)
+        c = completions.c
+        own = completions.update().where(c.connection == self.id, c.digest != LEFT_ALONE)
         with self.fence.transaction() as db:
             self.upsert(db, completions, map(columns, adopted), replace=False)
             db.execute(own.values(updated_at="", digest="", version=""))

@@ -78,6 +78,13 @@ class HealthWriter(HealthRecords, Writer):
         """Record that a run ended well."""
         self._record(work, Health(passed_at=self.database.now()))
 
+    def forget_undecided(self) -> None:
+        """Record that a person has decided: the next runs find out whether that is right."""
+        own = sa.and_(health.c.connection == self.id, health.c.needs_decision)
+        healthy = {"failures": 0, "retry_at": 0.0, "failure": "", "needs_decision": False}
+        with self.fence.transaction() as db:
+            db.execute(health.update().where(own).values(healthy))
+
     def _record(self, work: str, new: Health) -> Health:
         with self.fence.transaction() as db:
             self.upsert(db, health, [{"work": work, **columns(new)}])

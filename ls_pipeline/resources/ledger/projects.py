@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -37,12 +37,8 @@ class ProjectWriter(ProjectRecords, Writer):
 
     def add(self, found: Mapping[int, Project]) -> None:
         """Record projects by number, all at once."""
-        rows = (
-            {"number": number, "project_id": project.id, "created_at": project.created_at}
-            for number, project in found.items()
-        )
         with self.fence.transaction() as db:
-            self.upsert(db, projects, [{**row, "marked": False} for row in rows])
+            self.upsert(db, projects, unmarked(found))
 
     def set_marked(self, project_id: int) -> None:
         """Record that a project has our mark."""
@@ -51,7 +47,15 @@ class ProjectWriter(ProjectRecords, Writer):
         with self.fence.transaction() as db:
             db.execute(own.values(marked=True))
 
-    def forget(self) -> None:
-        """Forget all projects; the next run looks them up by their titles."""
-        with self.fence.transaction() as db:
-            db.execute(projects.delete().where(projects.c.connection == self.id))
+
+def unmarked(found: Mapping[int, Project]) -> list[dict[str, Any]]:
+    """Return projects as rows of the table."""
+    return [
+        {
+            "number": number,
+            "project_id": project.id,
+            "created_at": project.created_at,
+            "marked": False,
+        }
+        for number, project in found.items()
+    ]
