@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,11 @@ class CliContext:
 
     impatient: bool = False
     """Whether the buckets' clients try each request only twice."""
+
+    @cached_property
+    def is_interactive(self) -> bool:
+        """Whether a person can be asked."""
+        return sys.stdin.isatty()
 
     @cached_property
     def s3(self) -> S3Buckets:

@@ -140,6 +140,7 @@ def test_target_without_a_source_exports_its_project(stage, live_environment):
     stage.add("filled", samples.TEXT_CONFIG, None, target)
     live_environment.setenv("LS_PIPELINE_HOME", str(stage.folder / "another"))
     stage.add("filled", samples.TEXT_CONFIG, None, target)
+    stage.run("connections", "rebind", "filled", "--take-over", "--yes")
 
     assert stage.sync()["filled"]["json_files"] == 2
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ls_pipeline.cli.connections.file import ConnectionsFile, collect_errors, read_file
 from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
+from ls_pipeline.cli.connections.rebind import rebind
 from ls_pipeline.cli.console import out, print_json, print_lines, print_no_connections, print_result
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of, verbatim
@@ -41,6 +42,9 @@ def connections() -> None:
     A connection loads the objects of a source bucket as tasks of a Label Studio project, and
     writes the labels to a target bucket.
     """
+
+
+connections.add_command(rebind)
 
 
 def _command(example: str, short_help: str) -> Callable[..., click.Command]:
