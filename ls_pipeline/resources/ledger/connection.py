@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -41,7 +42,7 @@ class ConnectionLedger:
         """Return the ledger's time in seconds since 1970."""
         return self.database.now()
 
-    @property
+    @cached_property
     def ledger_id(self) -> str:
         """The id of the whole ledger, which marks name."""
         return ledger_id(self.database)
