@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext, Timings
     from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.settings.model import Target
 
 SAME_FOR = timedelta(minutes=2)
@@ -104,6 +105,24 @@ def export_completions(run: RunContext, *, has_changed: bool = False) -> ExportR
     result = _Exporter(run).export(has_changed=has_changed)
     result.notes = notes
     return result
+
+
+def finish_files(run: RunContext) -> list[str]:
+    """Finish the files that runs began to write; return what a person should know, in sentences.
+
+    Raises as `export_completions` does, also if the bucket of an earlier target fails.
+    """
+    target, notes = run.connection.target, list[str]()
+    for intent in run.held.intents.open(Kind.WRITE):
+        if intent.rows and not (target and _is_here(target, intent)):
+            notes += _finish_elsewhere(run, intent)
+    if target:
+        run.target_identity.check()
+        notes += settle_files(run)
+        exporter = _Exporter(run)
+        exporter.finish(run.held.exports.unfinished())
+        exporter.take_away()
+    return notes
 
 
 def find_missing_files(run: RunContext) -> list[str]:
@@ -225,22 +244,40 @@ def _is_here(target: Target, intent: Intent) -> bool:
 
 
 def _settle_elsewhere(run: RunContext, intent: Intent) -> list[str]:
+    """Finish files of an earlier target, if its bucket lets us."""
+    try:
+        return _finish_elsewhere(run, intent)
+    except (BucketError, IdentityError) as error:
+        if error.transient:
+            run.held.intents.keep_open(intent)
+        else:
+            run.held.exports.record([], changed=False, closing=intent)
+        return [_outdated(intent, str(error))]
+
+
+def _finish_elsewhere(run: RunContext, intent: Intent) -> list[str]:
     """Finish files of an earlier target, which the settings of that time describe."""
+    notes = []
     try:
         revision = run.held.settings.at(intent.revision)
-        target = revision.connection.target
-        if target and run.open_bucket and _is_here(target, intent):
-            there = replace(run, revision=revision, bucket=run.open_bucket(target))
-            exporter = _Exporter(there)
-            exporter.finish([row.task_id for row in intent.rows])
-            exporter.take_away()
-    except (LookupError, BucketError, IdentityError) as error:
-        reason = f"{len(intent.rows)} files in {intent.root} may be older than their labels: "
-        notes = [f"{reason}{error}"]
+    except LookupError as error:  # the ledger was restored from before that revision
+        notes.append(_outdated(intent, str(error)))
     else:
-        notes = []
+        _finish_as_of(run, revision, intent)
     run.held.exports.record([], changed=False, closing=intent)
     return notes
+
+
+def _finish_as_of(run: RunContext, revision: Revision, intent: Intent) -> None:
+    target = revision.connection.target
+    if target and run.open_bucket and _is_here(target, intent):
+        exporter = _Exporter(replace(run, revision=revision, bucket=run.open_bucket(target)))
+        exporter.finish([row.task_id for row in intent.rows])
+        exporter.take_away()
+
+
+def _outdated(intent: Intent, reason: str) -> str:
+    return f"{len(intent.rows)} files in {intent.root} may be older than their labels: {reason}"
 
 
 def _reopen_changed(run: RunContext, intent: Intent) -> None:
