@@ -10,6 +10,7 @@
     ├── IdentityError                    a project or target is not the one that the ledger knows
     ├── MassChangeError                  a run would delete too much; it waits for consent
     ├── RebindError                      a connection can't be rebound in this way
+    ├── UnsettledError                   a connection is not removed: a run left something half done
     ├── InvalidVariableError             an environment variable has an unusable value
     ├── NotInQuarantineError             an object to retry is not in quarantine
     ├── NotATaskError                    an object, or one row of it, can't become a task
@@ -132,6 +133,18 @@ class RebindError(PipelineError):
         super().__init__(
             f"Connection {connection!r} was not rebound: {what}",
             hint=f"See what `ls-pipeline connections rebind {connection}` offers.",
+        )
+
+
+class UnsettledError(PipelineError):
+    """A connection was not removed, because what a run began could not be finished."""
+
+    def __init__(self, connection: str, reason: PipelineError) -> None:
+        super().__init__(
+            f"Connection {connection!r} was not removed, because what a run began could not be "
+            f"finished: {reason.message}",
+            hint="Try again later, or add --force: then it is finished if you add the connection "
+            "again.",
         )
 
 

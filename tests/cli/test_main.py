@@ -214,7 +214,7 @@ def test_history_and_removal_are_json_on_demand(run, config):
     removed = json.loads(run("connections", "remove", "cats", "--json").stdout)
 
     assert [(entry["revision"], len(entry["changes"])) for entry in revisions] == [(2, 1), (1, 0)]
-    assert removed == {"connection": "cats", "removed": True}
+    assert removed == {"connection": "cats", "removed": True, "notes": []}
 
 
 def test_title_that_looks_like_markup_is_listed_as_it_is(run, config):

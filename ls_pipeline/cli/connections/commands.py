@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import textwrap
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,14 @@ from rich.table import Table
 
 from ls_pipeline.cli.connections.file import ConnectionsFile, collect_errors, read_file
 from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
+from ls_pipeline.cli.connections.holding import hold, run_context
 from ls_pipeline.cli.connections.rebind import rebind
 from ls_pipeline.cli.console import out, print_json, print_lines, print_no_connections, print_result
-from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.context import CliContext, pass_cli
 from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of, verbatim
+from ls_pipeline.domain.errors import PipelineError, UnsettledError
 from ls_pipeline.engine.settings_change import SettingsChange, plan_change
+from ls_pipeline.engine.settle import settle_all
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.diff import diff_settings
 from ls_pipeline.settings.model import Connection, Params, SourceParams, TargetParams
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from ls_pipeline.resources.ledger.connection import HeldConnection
     from ls_pipeline.resources.ledger.ledger import Ledger
 
 EPILOG = verbatim("""
@@ -251,16 +256,38 @@ def _set_enabled(name: str, *, enabled: bool, as_json: bool) -> None:
 
 @_command("remove reviews", "Remove a connection.")
 @CONNECTION
+@click.option("--force", is_flag=True, help="Do not finish what a run began, nor wait for a run.")
 @AS_JSON
-def remove(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
+@pass_cli
+def remove(
+    cli: CliContext,
+    /,
+    name: str,
+    force: bool,  # noqa: FBT001 - a flag
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Remove a connection.
 
-    Objects, tasks and labels stay as they are. If you add the connection again with the same
-    source bucket and project, it continues where it stopped.
+    If a run was interrupted, what it began in Label Studio and in the target is finished first.
+    Apart from that, objects, tasks and labels stay as they are. If you add the connection again
+    with the same source bucket and project, it continues where it stopped.
     """
-    CliContext().ledger.remove(name)
-    document = {"connection": name, "removed": True}
-    print_result(document, f"Connection {name!r} was removed.", as_json=as_json)
+    notes: list[str] = []
+    with nullcontext() if force else hold(name, cli) as held:
+        if held and held.intents.open():
+            notes = _settle(held, cli)
+        cli.ledger.remove(name)
+    document = {"connection": name, "removed": True, "notes": notes}
+    sentences = [f"Connection {name!r} was removed.", *notes]
+    print_result(document, " ".join(sentences), as_json=as_json)
+
+
+def _settle(held: HeldConnection, cli: CliContext) -> list[str]:
+    """Finish what runs began. Raises ``UnsettledError`` if that is not possible now."""
+    try:
+        return settle_all(run_context(held, cli))
+    except PipelineError as error:
+        raise UnsettledError(held.name, error) from error
 
 
 Stored = tuple[SettingsChange, int | None]

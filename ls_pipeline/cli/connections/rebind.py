@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ls_pipeline.cli.connections.holding import hold, run_context
 from ls_pipeline.cli.connections.rebind_words import consequence, describe, next_step
 from ls_pipeline.cli.console import print_json, print_lines
 from ls_pipeline.cli.context import pass_cli
 from ls_pipeline.cli.options import CONNECTION, FAILED, json_instead_of, verbatim
-from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.rebind import Choice, Findings, check_offered, find_differences
 from ls_pipeline.engine.rebind import rebind as rebind_connection
-from ls_pipeline.resources.progress import SilentProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from ls_pipeline.cli.context import CliContext
-
-PATIENCE = 10.0
-"""Seconds to wait for a run that works on the connection."""
 
 EPILOG = verbatim("""
 Examples:
@@ -61,7 +56,8 @@ def rebind(
     choice = _chosen(choices)
     if choice and not yes and (as_json or not cli.is_interactive):
         raise click.UsageError("Add --yes, because there is no terminal to ask on.")
-    with _running(cli, name) as run:
+    with hold(name, cli) as held:
+        run = run_context(held, cli)
         findings, title = find_differences(run), run.connection.project
     is_needed = bool(findings.differences) or choice in findings.choices
     if choice and is_needed:
@@ -70,8 +66,8 @@ def rebind(
         print_lines(*describe(findings, name, title))
     done = bool(choice and is_needed and (yes or click.confirm("Go on?")))
     if choice and done:
-        with _running(cli, name) as run:
-            rebind_connection(run, choice, findings)
+        with hold(name, cli) as held:
+            rebind_connection(run_context(held, cli), choice, findings)
     if as_json:
         print_json(_document(findings, name, choice if done else None))
     elif choice and done:
@@ -85,18 +81,6 @@ def _chosen(flags: Mapping[str, bool]) -> Choice | None:
     if len(chosen) > 1:
         raise click.UsageError("Choose one of --take-over, --reload and --forget.")
     return chosen[0] if chosen else None
-
-
-@contextmanager
-def _running(cli: CliContext, name: str) -> Iterator[RunContext]:
-    """Hold a connection, as a run does. Raises ``LeaseError`` if a run works on it."""
-    with cli.ledger.acquire(name, PATIENCE) as held:
-        revision = held.settings.in_force()
-        side = revision.connection.target or revision.connection.source
-        if side is None:  # no such connection can be stored
-            raise ValueError(f"connection {name!r} has no bucket")
-        bucket = cli.bucket_of(side)
-        yield RunContext(held, revision, bucket, cli.label_studio, SilentProgress())
 
 
 def _document(findings: Findings, name: str, done: Choice | None) -> dict[str, Any]:

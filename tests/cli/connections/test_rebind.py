@@ -169,7 +169,7 @@ def test_choice_that_is_not_offered_is_refused_before_the_question(emptied):
 
 
 def test_run_that_works_on_the_connection_is_named(emptied, environment):
-    environment.setattr("ls_pipeline.cli.connections.rebind.PATIENCE", 0)
+    environment.setattr("ls_pipeline.cli.connections.holding.PATIENCE", 0)
     with emptied.connection_ledger.acquire():
         done = rebind(emptied)
 
