@@ -152,11 +152,8 @@ def write_completions(
     """
     exports, target = run.held.exports, run.target
     last = exports.last_written([completion.task_id for completion in completions])
-    rows = {
-        completion.task_id: _file_row(target, completion.task_id, completion.digest, last)
-        for completion in completions
-        if _differs(completion, target, last.get(completion.task_id))
-    }
+    files = [_file_row(target, each.task_id, each.digest, last) for each in completions]
+    rows = {row.task_id: row for row in files if _differs(row, target, last.get(row.task_id))}
     intent = begin_files(run, list(rows.values())) if rows else None
 
     def write(completion: Completion) -> StoredObject | None:
@@ -165,7 +162,7 @@ def write_completions(
 
     stored = list(writers.map(write, completions))
     records = [
-        _record_of(completion, target, file)
+        _record_of(completion, rows[completion.task_id], target, file)
         if completion.task_id in rows
         else replace(last[completion.task_id], updated_at=completion.updated_at)
         for completion, file in zip(completions, stored, strict=True)
@@ -466,9 +463,8 @@ def _file_row(target: Target, task_id: int, digest: str, last: Mapping[int, Expo
     return TaskRow(key, 0, version, digest, task_id)
 
 
-def _differs(completion: Completion, target: Target, last: Exported | None) -> bool:
-    uri = target.uri(completion_key(target.params.prefix, completion.task_id))
-    return last is None or (completion.digest, uri) != (last.digest, last.uri)
+def _differs(row: TaskRow, target: Target, last: Exported | None) -> bool:
+    return last is None or (row.digest, target.uri(row.key)) != (last.digest, last.uri)
 
 
 def _write(run: RunContext, completion: Completion, row: TaskRow) -> StoredObject | None:
@@ -506,12 +502,14 @@ def _put(run: RunContext, row: TaskRow, body: bytes) -> StoredObject:
     return run.bucket.put(row.key, body, "application/json", if_version=version)
 
 
-def _record_of(completion: Completion, target: Target, stored: StoredObject | None) -> Exported:
+def _record_of(
+    completion: Completion, row: TaskRow, target: Target, stored: StoredObject | None
+) -> Exported:
     return Exported(
         completion.task_id,
         completion.updated_at,
-        completion.digest,
-        target.uri(completion_key(target.params.prefix, completion.task_id)),
+        row.digest,
+        target.uri(row.key),
         len(completion.annotations),
         stored.version if stored else "",
     )
