@@ -88,13 +88,15 @@ class FaultyPart:
             self._last = name
             if name in WRITES:
                 self._writes += 1
-                if self._writes == self._at:
+                if self._writes == 1 + self._at % 5:
                     return self._fail(name, attribute, args, kwargs)
             return attribute(*args, **kwargs)
 
         return call
 
     def _fail(self, name, attribute, args, kwargs):
+        if self._fault == "none":
+            return attribute(*args, **kwargs)
         error = (
             BucketUnavailableError("s3://labels/", "no answer.")
             if name in {"put", "delete"}
@@ -212,7 +214,7 @@ class ChangingWorld(RuleBasedStateMachine):
     @rule(
         work=st.sampled_from(["load", "load", "export", "snapshot"]),
         fault=st.sampled_from(FAULTS),
-        at=st.integers(1, 12),
+        at=st.integers(1, 60),
         act=st.sampled_from(ACTS),
         number=NUMBERS,
         act_in=st.integers(1, 30),
@@ -233,10 +235,10 @@ class ChangingWorld(RuleBasedStateMachine):
         bench, wrap = self.bench, lambda held: held
         bucket = bench.bucket if work == "load" else bench.target
         if fault == "killed":
-            killer = Killer(at * 4)
+            killer = Killer(at)
             bucket, app, wrap = killer.wrap(bucket), killer.wrap(bench.app), killer.wrap
         else:
-            bucket = FaultyPart(bucket, self, fault, at if work != "load" else 0)
+            bucket = FaultyPart(bucket, self, fault if work != "load" else "none", at)
             app = FaultyPart(bench.app, self, fault, at)
         return getattr(bench, work)(bucket, app=app, wrap=wrap)
 
@@ -262,15 +264,15 @@ class ChangingWorld(RuleBasedStateMachine):
     @rule(
         key=KEYS,
         content=CONTENTS,
+        first=st.sampled_from(["put", "remove"]),
         fault=st.sampled_from(FAULTS[1:]),
-        at=st.integers(1, 12),
-        change=st.sampled_from(["put back", "replace", "remove", *ACTS]),
-        number=NUMBERS,
+        at=st.integers(1, 60),
+        change=st.sampled_from(["put back", "put back", "replace", "remove", *ACTS]),
     )
-    def fail_change_and_settle(self, key, content, fault, at, change, number):
+    def fail_change_and_settle(self, key, content, first, fault, at, change):
         """Change an object, fail to load that, and change the world before the next run."""
         before = self.content.get(key)
-        if number % 4:
+        if first == "put":
             self.put(key, content)
         else:
             self.remove(key)
@@ -282,16 +284,34 @@ class ChangingWorld(RuleBasedStateMachine):
         elif change == "put back":
             self.put(key, before)
         else:
-            self.do(change, number)
+            self.do(change, at)
         self.settle()
         self.deliver()
         self.settle()
+
+    @rule(
+        what=st.sampled_from(["ledger", "label_studio"]),
+        key=KEYS,
+        content=CONTENTS,
+        act=st.sampled_from(ACTS),
+        number=NUMBERS,
+        choice=st.sampled_from(["reload", "forget"]),
+    )
+    def restore_after_changes(self, what, key, content, act, number, choice):
+        """Restore a backup from before a load and an export."""
+        getattr(self, f"back_up_{what}")()
+        self.put(key, content)
+        self.run_that_may_fail("load", "none", 0, "nothing", 0, 0)
+        self.do(act, number)
+        self.run_that_may_fail("export", "none", 0, "nothing", 0, 0)
+        getattr(self, f"restore_{what}")()
+        self.settle(choice)
 
     # -- backups ----------------------------------------------------------------------------
 
     @rule(
         what=st.sampled_from(["ledger", "label_studio"]),
-        do=st.sampled_from(["back_up", "restore", "swap"]),
+        do=st.sampled_from(["back_up", "back_up", "restore", "restore", "swap"]),
     )
     def use_backups(self, what, do):
         if do == "swap":
