@@ -104,7 +104,7 @@ class IdentityError(PipelineError):
     def __init__(self, connection: str, what: str) -> None:
         self.what = what
         super().__init__(
-            f"Connection {connection!r} stopped before it changed anything: {what}",
+            f"Connection {connection!r} stopped and changes nothing: {what}",
             hint="If the address is wrong, correct it, and run `ls-pipeline sync "
             f"{connection}`. Otherwise see what `ls-pipeline connections rebind {connection}` "
             "offers.",

@@ -33,6 +33,9 @@ PAUSE = 0.5
 PAGE = 1000
 """Rows recorded at once."""
 
+REUSED_IDS = 2000
+"""How far below its project's newest id an import is looked for."""
+
 
 def reconcile_tasks(run: RunContext) -> Reconciler:
     """Settle the open intents of a connection's tasks; return what came of it.
@@ -252,7 +255,9 @@ class _Look:
         for intent in imports:
             first = above.get(intent.project_id, intent.above)
             above[intent.project_id] = min(first, intent.above)
-        for project_id, task_id in above.items():
+        for project_id, newest in above.items():
+            # Lower, too: if the newest tasks were deleted since, SQLite has reused their ids.
+            task_id = max(newest - REUSED_IDS, 0)
             for found, origin in run.projects.origins_above(project_id, task_id):
                 if origin.token in self._ids:
                     self._ids[origin.token][origin.uri, origin.row].append(found)

@@ -80,6 +80,22 @@ def test_import_committed_after_its_repeat_leaves_no_duplicates(bench, late_impo
     assert {bench.task_id("a.json", row) for row in (0, 1)} == set(bench.app.tasks)
 
 
+def test_late_import_with_the_ids_of_deleted_tasks_leaves_no_duplicates(bench):
+    bench.app.reuses_ids = True
+    bench.put("first.json", [{"text": str(row)} for row in range(3)])
+    bench.load()
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    late_imports = LateImports(bench.app)
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=late_imports.import_tasks))
+    for task_id in list(bench.app.tasks):
+        bench.app.delete_task(task_id)
+    late_imports.commit()
+    bench.load()
+
+    assert rows(bench) == EACH_ROW_ONCE
+
+
 def test_duplicate_that_a_person_works_on_stays(bench, late_imports):
     bench.load()
     late_imports.commit()
