@@ -19,11 +19,22 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.domain.objects import Filter
-from ls_pipeline.resources.ledger.health import retry_delay
+from ls_pipeline.resources.labeling_app import Project
+from ls_pipeline.resources.ledger.health import RETRY_UNDECIDED, is_waiting, retry_delay
 from ls_pipeline.resources.ledger.intents import LOOK_SECONDS
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.records import Intent, Kind, LedgerUpdate, Quarantined, TaskRow
+from ls_pipeline.resources.ledger.records import (
+    Binding,
+    BoundProject,
+    Exported,
+    Health,
+    Intent,
+    Kind,
+    LedgerUpdate,
+    Quarantined,
+    TaskRow,
+)
 from ls_pipeline.resources.ledger.tables import objects
 from ls_pipeline.settings.validation import build_connection
 
@@ -459,6 +470,84 @@ def test_work_of_one_kind_does_not_hide_the_failures_of_another(connection_ledge
 @pytest.mark.parametrize("failures", [8, 1000, 100_000])
 def test_no_wait_is_longer_than_an_hour(failures):
     assert retry_delay(failures) == 3600.0
+
+
+def fail_undecided(held):
+    held.health.record_success("tasks")
+    for work in ("tasks", "completions"):
+        held.health.record_failure(work, "It is another project.", needs_decision=work == "tasks")
+
+
+def test_person_who_has_to_decide_has_a_day(connection_ledger, clock):
+    with connection_ledger.acquire() as held:
+        fail_undecided(held)
+    health = connection_ledger.health.of("tasks")
+
+    assert (health.needs_decision, health.retry_at) == (True, clock.now + RETRY_UNDECIDED)
+    assert [is_waiting(health, clock.now + later) for later in (-1, 0, 86_399, 86_400)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_decision_is_tried_at_once(connection_ledger, clock):
+    with connection_ledger.acquire() as held:
+        fail_undecided(held)
+        held.health.forget_undecided()
+    decided, other = (connection_ledger.health.of(work) for work in ("tasks", "completions"))
+
+    assert decided == Health(passed_at=clock.now)
+    assert (other.failures, other.failure) == (1, "It is another project.")
+
+
+def test_other_settings_are_tried_at_once(ledger, connection_ledger, clock):
+    with connection_ledger.acquire() as held:
+        fail_undecided(held)
+    ledger.save(make(), "test")
+    same = connection_ledger.health.of("tasks").retry_at
+    ledger.save(make(prefix="in"), "test")
+    decided, other = (connection_ledger.health.of(work) for work in ("tasks", "completions"))
+
+    assert (same, decided.retry_at) == (clock.now + RETRY_UNDECIDED, 0.0)
+    assert (decided.failure, other.retry_at) == ("It is another project.", clock.now + 30)
+
+
+def project(number):
+    return Project(number, f"Cats ({number})", "", 0, "", f"2026-01-0{number}")
+
+
+def test_connection_is_bound_to_other_projects(connection_ledger):
+    with connection_ledger.acquire() as held:
+        held.projects.add({1: project(1), 2: project(2)})
+        held.projects.set_marked(2)
+        held.binding.confirm_app(3)
+        held.binding.verify_tasks()
+        held.binding.bind({2: project(2), 3: project(3)}, 7)
+
+    assert connection_ledger.projects.bound() == {
+        2: BoundProject(2, "2026-01-02"),
+        3: BoundProject(3, "2026-01-03"),
+    }
+    assert connection_ledger.binding.state() == Binding(7, 0, 0, "", False, False)
+
+
+def test_files_that_are_left_alone_count_no_more_and_stay_so(connection_ledger):
+    written = [Exported(number, "2026", "digest", f"s3://l/{number}.json", 2) for number in (1, 2)]
+    with connection_ledger.acquire() as held:
+        held.exports.record(written)
+        before = held.exports.snapshot_state().changes
+        held.exports.leave([1])
+        held.exports.reopen_all([])
+    exports = connection_ledger.exports
+
+    assert (list(exports.living()), exports.unfinished(), exports.task_ids_written()) == (
+        [2],
+        [2],
+        {1, 2},
+    )
+    assert (exports.count(), exports.snapshot_state().changes) == ((1, 2), before + 1)
 
 
 def test_another_target_means_reading_all_completions_again(ledger):
