@@ -141,7 +141,7 @@ class _Rebinding:
         existing = self.app.existing_projects([project.id for project in bound.values()])
         for number, known in bound.items():
             actual = existing.get(known.id)
-            if difference := _difference(known, actual):
+            if difference := project_difference(known, actual):
                 self.findings.differences.append(difference)
             elif actual:
                 projects[number] = actual
@@ -305,7 +305,7 @@ class _ExistingTasks:
         return (self.root + row.key, row.row) not in self._places
 
 
-def _difference(known: BoundProject, actual: Project | None) -> str:
+def project_difference(known: BoundProject, actual: Project | None) -> str:
     """Return how a project differs from what the ledger knows; empty if it is the same."""
     if actual is None:
         return f"Project {known.id} does not exist any more."

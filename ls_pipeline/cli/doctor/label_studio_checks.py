@@ -9,7 +9,7 @@ from ls_pipeline.cli.doctor.report import Check
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.domain.tasks import data_keys
-from ls_pipeline.engine.projects import Projects
+from ls_pipeline.engine.rebind import project_difference
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.settings.validation import data_key_errors
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from ls_pipeline.cli.context import CliContext
-    from ls_pipeline.resources.labeling_app import DiagnosableLabelingApp, Project
+    from ls_pipeline.resources.labeling_app import DiagnosableLabelingApp, LabelingApp, Project
     from ls_pipeline.resources.ledger.connection import ConnectionLedger
     from ls_pipeline.settings.model import Connection, Source
 
@@ -58,22 +58,39 @@ def check_project(
 
     If there is no project yet, return those of the label config that it will get.
     """
-    app = cli.label_studio
     try:
-        projects = Projects(connection_ledger, app).all()
-        if not projects and (project := app.find_project(connection.project)):
-            projects = [project]
+        projects, differences = _find_projects(connection_ledger, connection, cli.label_studio)
     except PipelineError as error:
         yield Check.from_error("project", error)
         return ()
     for project in projects:
         yield Check("project", "ok", f"It is {project.title!r}, {project.url}.")
-    if not projects:
+    for difference in differences:
+        hint = f"See what `ls-pipeline connections rebind {connection.name}` offers."
+        yield Check("project", "failed", difference, hint)
+    if not projects and not differences:
         yield Check("project", "ok", f"The first run will create {connection.project!r}.")
-    elif connection.source:
+    elif projects and connection.source:
         yield from _check_size(projects[-1], connection.source)
     label_config = projects[-1].label_config if projects else connection.label_config
     return (yield from _check_label_config(connection.source, label_config))
+
+
+def _find_projects(
+    connection_ledger: ConnectionLedger, connection: Connection, app: LabelingApp
+) -> tuple[list[Project], list[str]]:
+    """Return a connection's projects, and how others differ from what the ledger knows.
+
+    Before the first run, the project is found by its title.
+    """
+    bound = list(connection_ledger.projects.bound().values())
+    if not bound:
+        titled = app.find_project(connection.project)
+        return [titled] if titled else [], []
+    existing = app.existing_projects([known.id for known in bound])
+    compared = {known.id: project_difference(known, existing.get(known.id)) for known in bound}
+    same = [existing[project_id] for project_id, difference in compared.items() if not difference]
+    return same, list(filter(None, compared.values()))
 
 
 def _check_size(newest: Project, source: Source) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.resources.labeling_app import BrowserResponse
 from ls_pipeline.settings.validation import build_connection
-from tests.bench import Bench
+from tests.bench import CONFIG, Bench
 from tests.contracts.memory_queue import MemoryQueue
 from tests.engine.test_load import Wrapped
 
@@ -73,6 +73,18 @@ def test_run_that_waits_for_a_person_is_a_failed_check(bench):
 
     assert (checks["runs"].state, checks["runs"].says) == ("failed", "It is another project.")
     assert (report.failed, [each.check for each in checks.values()].count("runs")) == (True, 1)
+
+
+def test_project_that_is_another_one_is_a_failed_check(bench):
+    bench.load()
+    bench.app.delete_project(1)
+    gone = findings(bench)[1]["project"]
+    bench.app.find_or_create_project("Reviews", CONFIG)
+    other = findings(bench)[1]["project"]
+
+    assert (gone.state, gone.says) == ("failed", "Project 1 does not exist any more.")
+    assert other.says.startswith("Project 1 is another one: it was created ")
+    assert other.do == "See what `ls-pipeline connections rebind reviews` offers."
 
 
 def test_other_version_is_a_warning(bench):
