@@ -1,4 +1,4 @@
-"""A process to kill, and how often."""
+"""A process to kill and how often, and proxies before servers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from ls_pipeline.engine import reconcile
+from ls_pipeline.resources.label_studio import app as label_studio
+from ls_pipeline.resources.label_studio import http as label_studio_api
+from tests.crash.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +53,31 @@ def victim():
 def kills(request):
     """Return how often each run is killed, spread over its steps."""
     return request.config.getoption("--kills")
+
+
+@pytest.fixture
+def between():
+    """Return a function that puts a proxy before a server."""
+    running = []
+
+    def start(upstream):
+        server = Proxy(upstream)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield start
+    for server, thread in running:
+        server.deliver_late()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait for seconds instead of minutes."""
+    monkeypatch.setattr(reconcile, "ARRIVAL_SECONDS", 1.0)
+    monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(label_studio_api, "TIMEOUT_SECONDS", 5.0)

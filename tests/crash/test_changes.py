@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.crash.scene import Scene
-from tests.crash.test_faults import between, run_in_process, run_until_well  # noqa: F401 - a fixture
+from tests.crash.test_faults import run_in_process, run_until_well
 
 pytestmark = pytest.mark.server
 
@@ -93,7 +93,7 @@ def old(handler, forward):
     handler.answer(status, headers, re.sub(rb"<LastModified>[^<]*</LastModified>", date, body))
 
 
-def test_object_with_a_date_of_long_ago_is_seen(live_environment, between):  # noqa: F811
+def test_object_with_a_date_of_long_ago_is_seen(live_environment, between):
     scene = Scene(run_in_process, "s3")
     scene.put("b.json", "b")
     loaded(scene)
@@ -137,7 +137,7 @@ def forbidden(handler, _answer, _pages):
 
 
 @pytest.mark.parametrize("spoil", [delivered_twice, half, forbidden])
-def test_listing_that_fails_halfway_changes_nothing(live_environment, between, spoil):  # noqa: F811
+def test_listing_that_fails_halfway_changes_nothing(live_environment, between, spoil):
     scene = Scene(run_in_process, "s3")  # with on_delete: delete
     for key in "abcdefg":
         scene.put(f"{key}.json", key)

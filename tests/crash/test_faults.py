@@ -3,50 +3,17 @@
 from __future__ import annotations
 
 import os
-import threading
 
 import pytest
 
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.engine import reconcile
-from ls_pipeline.resources.label_studio import app as label_studio
-from ls_pipeline.resources.label_studio import http as label_studio_api
 from tests.crash import proxy as bad
-from tests.crash.proxy import Proxy
 from tests.crash.scene import AFTER_CHANGES, Scene
 from tests.crash.victim import run_connection
 
 pytestmark = pytest.mark.server
 
 RUNS_AT_MOST = 12
-
-
-@pytest.fixture
-def between():
-    """Return a function that puts a proxy before a server."""
-    running = []
-
-    def start(upstream):
-        server = Proxy(upstream)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        running.append((server, thread))
-        return server
-
-    yield start
-    for server, thread in running:
-        server.deliver_late()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    """Wait for seconds instead of minutes."""
-    monkeypatch.setattr(reconcile, "ARRIVAL_SECONDS", 1.0)
-    monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT_SECONDS", 1.0)
-    monkeypatch.setattr(label_studio_api, "TIMEOUT_SECONDS", 5.0)
 
 
 def run_in_process(name):
