@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -34,7 +35,12 @@ class Victim:
     def run(self, name, kill_at=None):
         order = {"name": name, "kill_at": kill_at, "environment": dict(os.environ)}
         print(json.dumps(order), file=self.process.stdin, flush=True)
+        self.child = json.loads(self.process.stdout.readline())["pid"]
         return json.loads(self.process.stdout.readline())
+
+    def kill(self):
+        """Kill the run that is under way; another thread may do that."""
+        os.kill(self.child, signal.SIGKILL)
 
     def stop(self):
         self.process.stdin.close()

@@ -26,7 +26,10 @@ class Proxy(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = urlsplit(upstream)
         self.spoil, self.left, self.spoiled = None, {}, Counter()
-        self.late = []
+        self.skipped = 0
+        self.late, self.held = [], []
+        self.log = []
+        """(when it came, when it was answered, ``METHOD path``) of each request."""
         self._lock = threading.Lock()
 
     @property
@@ -34,9 +37,12 @@ class Proxy(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     @contextmanager
-    def spoiling(self, patterns, spoil, times=1):
-        """Let ``spoil(handler, forward)`` answer this many requests that match each pattern."""
-        self.spoil, self.spoiled = spoil, Counter()
+    def spoiling(self, patterns, spoil, times=1, skip=0):
+        """Let ``spoil(handler, forward)`` answer this many requests that match each pattern.
+
+        The first ``skip`` that match any are answered well.
+        """
+        self.spoil, self.spoiled, self.skipped = spoil, Counter(), skip
         self.left = {re.compile(pattern): times for pattern in patterns}
         try:
             yield
@@ -48,6 +54,9 @@ class Proxy(http.server.ThreadingHTTPServer):
         with self._lock:
             for pattern, left in self.left.items():
                 if left > 0 and pattern.search(request):
+                    if self.skipped:
+                        self.skipped -= 1
+                        return None
                     self.left[pattern] -= 1
                     self.spoiled[pattern.pattern] += 1
                     return self.spoil
@@ -58,19 +67,27 @@ class Proxy(http.server.ThreadingHTTPServer):
         while self.late:
             self.late.pop().join()
 
+    def deliver_held(self):
+        """Forward the requests that were held; return the answers' statuses."""
+        held, self.held = self.held, []
+        return [forward()[0] for forward in held]
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _any(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        came = time.monotonic()
 
         def forward():
             return _forwarded(self.server.upstream, self.command, self.path, self.headers, body)
 
         spoil = self.server.spoil_of(f"{self.command} {self.path}")
         if spoil is None:
-            self.answer(*forward())
+            answer = forward()
+            self.server.log.append((came, time.monotonic(), f"{self.command} {self.path}"))
+            self.answer(*answer)
         else:
             spoil(self, forward)
             self.close_connection = True
@@ -150,6 +167,40 @@ def committed_late(handler, forward):
     handler.server.late.append(thread)
     time.sleep(1.5)
     handler.reset()
+
+
+OWN_ERROR = {
+    "id": "0b5a9b1e-6d0f-4e0c-9a57-5a4c1f0a7b11",
+    "status_code": 500,
+    "version": "1.23.2",
+    "detail": "database is locked",
+    "exc_info": None,
+}
+"""How Label Studio reports a failure of its own code (``core/utils/common.py``)."""
+
+
+def own_error_after(handler, forward):
+    """Fail after the effect, as counters, webhooks and summaries do."""
+    forward()
+    own_error_before(handler, forward)
+
+
+def own_error_before(handler, _forward):
+    handler.answer(500, [("Content-Type", "application/json")], json.dumps(OWN_ERROR).encode())
+
+
+def sender_killed(victim, lands):
+    """Kill the process that sends a request, which lands ``at once``, ``late`` or ``never``."""
+
+    def spoil(handler, forward):
+        if lands == "at once":
+            forward()
+        elif lands == "late":
+            handler.server.held.append(forward)
+        victim.kill()
+        handler.reset()
+
+    return spoil
 
 
 def s3_error(status, code):

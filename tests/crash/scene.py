@@ -45,7 +45,7 @@ AFTER_CHANGES = (
 class Scene:
     """One connection on real servers, with everything that can happen to it."""
 
-    def __init__(self, run_connection, cloud, **params):
+    def __init__(self, run_connection, cloud, target=None, **params):
         import boto3
         from google.cloud import storage
 
@@ -66,7 +66,7 @@ class Scene:
             target={
                 "type": f"{cloud}-completions",
                 "path": self.target,
-                "params": {"create_local_copy": True},
+                "params": {"create_local_copy": True, **(target or {})},
             },
             project=self.name,
             label_config=CONFIG,
@@ -104,11 +104,11 @@ class Scene:
         self.app.api.json("POST", f"api/tasks/{task_id}/annotations/", json={"result": RESULT})
 
     def agrees_with_snapshot(self, annotated):
-        """Assert that the newest snapshot is whole, and holds what is annotated."""
+        """Assert that the newest snapshot is whole, and holds these tasks' annotations."""
         with tempfile.TemporaryDirectory() as cache:
             snapshot = open_snapshot(self.labels.uri(), cache=cache)
             annotations = {task["id"]: task["annotations"] for task in snapshot.documents()}
-        assert annotations == {task.task_id: task.annotations for task in annotated}
+        assert annotations == {task["id"]: task["annotations"] for task in annotated}
 
     def run(self):
         """Run the connection; return its error, empty if all went well."""
@@ -133,7 +133,7 @@ class Scene:
         assert ids == known
         files = {key for key in keys(self.labels) if not key.startswith("training_data/")}
         annotated = [task for task in tasks if task.annotations]
-        self.agrees_with_snapshot(annotated)
+        self.agrees_with_snapshot([task.document for task in annotated])
         for task in annotated:
             assert json.loads(self.labels.get(f"{task.task_id}.json")) == task.document
         data = [task.document["data"]["text"] for task in tasks]

@@ -1,8 +1,8 @@
 """A process that runs connections and is killed in a run: ``python -m tests.crash.victim``.
 
 Reads a JSON object a line: ``{"name": …, "kill_at": 17 | null}``. Runs that connection in a child
-process, which sends itself SIGKILL at step ``kill_at``. Answers
-``{"steps": …, "killed": …, "error": …}``.
+process, which sends itself SIGKILL at step ``kill_at``. Answers ``{"pid": …}`` of the child at
+once, so that others can kill it, too; at the end ``{"steps": …, "killed": …, "error": …}``.
 
 A step is taken before and after everything that leaves the process: each send to a socket, each
 receipt, each statement and commit of the ledger, each change of a file's name. The calls are not
@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine.default import DefaultDialect
 
@@ -36,6 +36,9 @@ from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.s3.bucket import S3Buckets
+
+if TYPE_CHECKING:
+    from ls_pipeline.resources.ledger.connection import HeldConnection
 
 reconcile.ARRIVAL_SECONDS = 1.0  # what arrives later must not be doubled either
 
@@ -74,23 +77,28 @@ class Steps:
         sys.addaudithook(lambda event, _args: self.take() if event in names else None)
 
 
+def run_over(held: HeldConnection, side: str) -> RunContext | None:
+    """Return a run over a connection's ``source`` or ``target``; None if it has none."""
+    revision = held.settings.in_force()
+    settings = getattr(revision.connection, side)
+    if settings is None:
+        return None
+    bucket = bucket_of(settings, S3Buckets(), GCSBuckets())
+    return RunContext(held, revision, bucket, LabelStudio(), SilentProgress())
+
+
 def run_connection(name: str) -> None:
     """Load, export and write a snapshot, as the assets do."""
-    app, silent = LabelStudio(), SilentProgress()
-    s3, gcs = S3Buckets(), GCSBuckets()
     with Ledger(database_url()).acquire(name, 5) as held:
-        revision = held.settings.in_force()
-        if source := revision.connection.source:
-            run = RunContext(held, revision, bucket_of(source, s3, gcs), app, silent)
-            mark_mirror_stale(run, source)
+        if run := run_over(held, "source"):
+            mark_mirror_stale(run, run.source)
             load_tasks(run)
-            update_mirror(run, source)
-        if target := revision.connection.target:
-            run = RunContext(held, revision, bucket_of(target, s3, gcs), app, silent)
-            mark_mirror_stale(run, target)
+            update_mirror(run, run.source)
+        if run := run_over(held, "target"):
+            mark_mirror_stale(run, run.target)
             export_completions(run)
             write_snapshot(run)
-            update_mirror(run, target)
+            update_mirror(run, run.target)
 
 
 def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
@@ -111,8 +119,9 @@ def in_a_child(order: dict[str, Any]) -> dict[str, Any]:
         os.write(write, json.dumps({"steps": steps.taken, "error": error}).encode())
         os._exit(0)
     os.close(write)
-    with os.fdopen(read, "rb") as answer:
-        result = answer.read()
+    answer({"pid": child})
+    with os.fdopen(read, "rb") as pipe:
+        result = pipe.read()
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     return {"killed": killed, **(json.loads(result) if result else {})}
@@ -128,8 +137,12 @@ def main() -> None:
     import pyarrow.parquet  # noqa: F401
 
     for line in sys.stdin:
-        sys.stdout.write(json.dumps(in_a_child(json.loads(line))) + "\n")
-        sys.stdout.flush()
+        answer(in_a_child(json.loads(line)))
+
+
+def answer(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
