@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from ls_pipeline.cli.servers import local_servers
+from ls_pipeline.cli.servers import server as servers
 from ls_pipeline.engine import reconcile
 from ls_pipeline.resources.label_studio import app as label_studio
 from ls_pipeline.resources.label_studio import http as label_studio_api
+from tests.crash.backup import back_up_sqlite
 from tests.crash.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
@@ -87,3 +92,41 @@ def impatient(monkeypatch):
     monkeypatch.setattr(reconcile, "ARRIVAL_SECONDS", 1.0)
     monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(label_studio_api, "TIMEOUT_SECONDS", 5.0)
+
+
+@pytest.fixture
+def label_studio_database(label_studio_server):
+    """Return the file that holds everything in Label Studio."""
+    return Path(label_studio_server.environment["LABEL_STUDIO_BASE_DATA_DIR"]) / DATABASE
+
+
+class SecondLabelStudio:
+    """Another server, which starts from a backup of the first one's database."""
+
+    def __init__(self, database, home, start):
+        self.first, self.database, self._start = database, home / DATABASE, start
+        self.url = ""
+
+    def back_up(self):
+        self.database.parent.mkdir()
+        shutil.copy(self.first.with_name("token"), self.database.parent)
+        back_up_sqlite(self.first, self.database)
+
+    def start(self):
+        self.url = self._start(self.database.parent).url
+
+
+DATABASE = "label_studio.sqlite3"
+
+
+@pytest.fixture
+def second_label_studio(label_studio_database, s3_server, logs, tmp_path):
+    with ExitStack() as running:
+
+        def start(home):
+            buckets = s3_server.client_environment
+            server = local_servers.label_studio_server(home, logs, buckets)
+            running.enter_context(servers.running([server]))
+            return server
+
+        yield SecondLabelStudio(label_studio_database, tmp_path / "second", start)
