@@ -10,6 +10,7 @@ from ls_pipeline.domain.errors import PipelineError
 from tests.crash import proxy as bad
 from tests.crash.scene import AFTER_CHANGES, Scene
 from tests.crash.victim import run_connection
+from tests.crash.world import World
 
 pytestmark = pytest.mark.server
 
@@ -43,6 +44,8 @@ SPOILS = [
     bad.reply_lost,
     bad.bad_gateway_after,
     bad.bad_gateway_before,
+    bad.own_error_after,
+    bad.own_error_before,
     bad.reset_in_mid_body,
     bad.too_many_requests,
     bad.committed_late,
@@ -64,6 +67,21 @@ def test_label_studio_that_fails_at_every_kind_of_call_loses_and_doubles_nothing
         server.deliver_late()
         run_until_well(scene)
     assert scene.outcome() == AFTER_CHANGES
+
+
+def test_imports_that_are_stored_and_answered_by_an_error_double_nothing(live_environment, between):
+    server = between(os.environ["LABEL_STUDIO_URL"])
+    world = World(run_in_process, create_local_copy=False)
+    world.replace({f"{number}.json": [str(number)] for number in range(300)})
+    with live_environment.context() as through:
+        through.setenv("LABEL_STUDIO_URL", server.url)
+        with server.spoiling([r"POST .*/import\?"], bad.own_error_after, times=3):
+            run_until_well(world)
+            assert server.spoiled
+    run_until_well(world)
+
+    assert len(world.tasks) == 300
+    world.check()
 
 
 S3_CALLS = [
