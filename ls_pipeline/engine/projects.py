@@ -157,8 +157,8 @@ class HeldProjects(Projects):
 
     @property
     def newest(self) -> Project:
-        """The project that new tasks go to."""
-        return self.found[self.ids[-1]]
+        """The project that new tasks go to; a newer run may have added one since."""
+        return next(self.found[id_] for id_ in reversed(self.ids) if id_ in self.found)
 
     def find(self) -> None:
         """Find the connection's projects, and check that they are those that the ledger knows.
