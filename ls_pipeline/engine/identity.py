@@ -114,10 +114,10 @@ class ProjectIdentity:
         expected = f"Label Studio's project {known.id}, created {known.created_at}"
         if found is None:
             what = f"{expected}, does not exist any more."
-            raise IdentityError(self.held.name, what)
+            raise self._difference(what)
         if found.created_at != known.created_at:
             what = f"{expected}, is another one by now, created {found.created_at}: {found.url}."
-            raise IdentityError(self.held.name, what)
+            raise self._difference(what)
 
     def _check_mark(self, project: BoundProject, marks: Iterable[Mark]) -> None:
         if self._own(marks, project.id):
@@ -128,7 +128,7 @@ class ProjectIdentity:
                 f"project {project.id} has lost its mark. Label Studio was restored from a "
                 "backup, or a person removed the webhook that holds the mark."
             )
-            raise IdentityError(self.held.name, what)
+            raise self._difference(what)
         else:
             self._claim(project.id, self.held.binding.state().generation)
             self.held.projects.set_marked(project.id)
@@ -144,7 +144,7 @@ class ProjectIdentity:
                 f"{state.app_generation}. Label Studio was restored from a backup, so that its "
                 "tasks and labels may be older than what the ledger knows."
             )
-            raise IdentityError(self.held.name, what)
+            raise self._difference(what)
 
     def _own(self, marks: Iterable[Mark], project_id: int) -> list[Mark]:
         mine = (project_id, self.held.ledger_id, self.held.name)
@@ -155,6 +155,11 @@ class ProjectIdentity:
             f"project {mark.project_id} belongs to connection {mark.connection!r} of another "
             f"installation (ledger {mark.ledger[:8]}, this one is {self.held.ledger_id[:8]})."
         )
+        return self._difference(what)
+
+    def _difference(self, what: str) -> IdentityError:
+        """Return the error for a difference; raise ``LeaseLostError`` if a newer run made it."""
+        self.held.renew()
         return IdentityError(self.held.name, what)
 
 

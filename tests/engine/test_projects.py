@@ -393,6 +393,22 @@ def test_two_runs_create_one_overflow_project(bench):
     assert len(bench.tasks) == 4
 
 
+def test_run_overtaken_by_one_that_begins_a_project_stops(bench):
+    fill(bench, 3)
+    bench.put("b.json", {"text": "b"})
+
+    def pause():
+        marks = bench.app.marks()
+        bench.time.sleep(LEASE_SECONDS + 1)
+        bench.load()
+        return marks
+
+    with pytest.raises(LeaseLostError):
+        bench.load(app=Wrapped(bench.app, marks=pause))
+
+    assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 1}
+
+
 def test_overtaken_run_removes_duplicates_of_overflow_tasks(bench):
     """The overtaking run finds the project full, and loads into an overflow project."""
     fill(bench, 2)
