@@ -318,3 +318,15 @@ def test_killed_import_of_a_new_version_is_recorded_beside_the_old_one(bench):
     bench.load()
 
     assert sorted(task["data"]["text"] for task in bench.app.tasks.values()) == ["new", "old"]
+
+
+def test_removal_of_a_duplicate_reads_no_object_whose_changes_are_ignored(bench, late_imports):
+    bench.set(on_change="ignore")
+    bench.load()
+    bench.put("a.json", b"not json")
+    bench.load()
+    late_imports.commit()
+    result = bench.load()
+
+    assert "2 tasks had arrived twice" in result.notes[-1]
+    assert (rows(bench), bench.reasons) == (EACH_ROW_ONCE, {})

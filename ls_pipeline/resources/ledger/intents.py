@@ -74,7 +74,7 @@ class IntentWriter(IntentRecords, Writer):
             if intent.kind is Kind.WRITE:
                 self._begin_files(db, intent)
             else:
-                self._begin_objects(db, {row.key for row in intent.rows})
+                self._begin_objects(db, self._unfinished(db, intent))
         return replace(intent, id=int(key[0]), began_at=now), generation
 
     def keep_open(self, intent: Intent) -> None:
@@ -146,6 +146,22 @@ class IntentWriter(IntentRecords, Writer):
             some = completions.c.task_id.in_(ids[start : start + PAGE])
             own = completions.update().where(completions.c.connection == self.id, some)
             db.execute(own.values(updated_at="", digest=""))
+
+    def _unfinished(self, db: sa.Connection, intent: Intent) -> set[str]:
+        """Return the keys of the objects that an intent leaves unfinished.
+
+        An object stays finished if the task to delete is not its row's, but one made twice.
+        """
+        keys = {row.key for row in intent.rows}
+        if intent.kind is not Kind.DELETE:
+            return keys
+        c, ids = tasks.c, {row.task_id for row in intent.rows}
+        ordered, own = sorted(keys), set[str]()
+        for start in range(0, len(ordered), PAGE):
+            some = c.key.in_(ordered[start : start + PAGE])
+            found = db.execute(sa.select(c.key, c.task_id).where(c.connection == self.id, some))
+            own |= {row.key for row in found if row.task_id in ids}
+        return own
 
     def _begin_objects(self, db: sa.Connection, keys: Collection[str]) -> None:
         """Record that objects are unfinished; the next comparison finds them changed."""
