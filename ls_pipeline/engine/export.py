@@ -181,7 +181,7 @@ def settle_files(run: RunContext) -> list[str]:
         verify_files(run)
     for intent in run.held.intents.open(Kind.WRITE):
         if not intent.rows:  # a snapshot, which has its own folder
-            run.held.exports.record([], changed=False, closing=intent)
+            run.held.intents.close(intent)
         elif not _is_here(run.target, intent):
             notes += _settle_elsewhere(run, intent)
         else:
@@ -248,7 +248,7 @@ def _settle_elsewhere(run: RunContext, intent: Intent) -> list[str]:
         if error.transient:
             run.held.intents.keep_open(intent)
         else:
-            run.held.exports.record([], changed=False, closing=intent)
+            run.held.intents.close(intent)
         return [_outdated(intent, str(error))]
 
 
@@ -261,7 +261,7 @@ def _finish_elsewhere(run: RunContext, intent: Intent) -> list[str]:
         notes.append(_outdated(intent, str(error)))
     else:
         _finish_as_of(run, revision, intent)
-    run.held.exports.record([], changed=False, closing=intent)
+    run.held.intents.close(intent)
     return notes
 
 

@@ -226,7 +226,7 @@ class ImportQueue:
         """Delete tasks that Label Studio stored a second time, before any person knew of them."""
         if copies:
             outcome = self.run.effects.delete_tasks(copies, self.root)
-            self.held.intents.record(LedgerUpdate(), closing=outcome.intent)
+            self.held.intents.close(outcome.intent)
 
     def _begin(self, tasks: Sequence[NewTask]) -> Intent:
         above = self.app.highest_task_id(self._project.id)
@@ -253,7 +253,7 @@ class ImportQueue:
         rows = {replace(task.row, task_id=task_id): task for task, task_id in numbered}
         outcome = self.run.effects.delete_tasks(list(rows), self.root)
         self._record(intent, outcome.kept, LedgerUpdate())
-        self.held.intents.record(LedgerUpdate(), closing=outcome.intent)
+        self.held.intents.close(outcome.intent)
         if not tries:
             raise error
         return self._import([rows[row] for row in outcome.done], tries)

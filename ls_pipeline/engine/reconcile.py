@@ -121,7 +121,7 @@ class Reconciler:
         for row, task_id in made.items():
             self._settle_row(intent, replace(row, task_id=task_id), known.get((row.key, row.row)))
         if made:  # all or none: it can't arrive again
-            self.held.intents.record(LedgerUpdate(), closing=intent)
+            self.held.intents.close(intent)
         else:
             self.held.intents.keep_open(intent)
 
@@ -196,7 +196,7 @@ class Reconciler:
         if open_rows:
             self.held.intents.keep_open(intent)
         else:
-            self.held.intents.record(LedgerUpdate(), closing=intent)
+            self.held.intents.close(intent)
 
     def _settle_delete(self, intent: Intent) -> None:
         """Finish deletions that were cut off; load again what a late request deleted.
@@ -209,7 +209,7 @@ class Reconciler:
             rows = [row for row, task in self.projects.tasks_of(intent.rows, intent.root) if task]
             if rows:
                 outcome = self.run.effects.delete_tasks(rows, intent.root)
-                self.held.intents.record(LedgerUpdate(), closing=outcome.intent)
+                self.held.intents.close(outcome.intent)
         gone = self.held.objects.rows_with([row.task_id for row in intent.rows])
         for root in {intent.root, self.run.bucket.uri()}:
             gone = [row for row, task in self.projects.tasks_of(gone, root) if task is None]

@@ -147,7 +147,7 @@ class _Snapshotter:
             self._publish(manifest, version)
             self.exports.record_snapshot(changes, self.snapshots.uri(self.name))
             self._apply_retention()
-        self.exports.record([], changed=False, closing=intent)
+        self.held.intents.close(intent)
         return self.result
 
     # -- what is wanted -------------------------------------------------------------------

@@ -79,16 +79,21 @@ class IntentWriter(IntentRecords, Writer):
 
     def keep_open(self, intent: Intent) -> None:
         """Schedule the next look for late effects; after the last one, forget the intent."""
-        now, this = self.database.now(), intents.c.id == intent.id
+        now = self.database.now()
         if now < intent.look_at <= now + max(LOOK_SECONDS):
             return
         with self.fence.transaction() as db:
             if intent.looks == len(LOOK_SECONDS):
-                db.execute(intents.delete().where(this))
+                _forget(db, intent)
             else:
                 again = now + LOOK_SECONDS[intent.looks]
                 values = {"looks": intent.looks + 1, "look_at": again}
-                db.execute(intents.update().where(this).values(values))
+                db.execute(intents.update().where(intents.c.id == intent.id).values(values))
+
+    def close(self, intent: Intent) -> None:
+        """Record that nothing of an intent is open any more."""
+        with self.fence.transaction() as db:
+            _forget(db, intent)
 
     def record(self, update: LedgerUpdate, closing: Intent | None = None) -> None:
         """Record what became of rows and objects, and close an intent, in one transaction.
@@ -101,7 +106,7 @@ class IntentWriter(IntentRecords, Writer):
         begun = {row.key for row in update.loaded} - done
         with self.fence.transaction() as db:
             if closing:
-                db.execute(intents.delete().where(intents.c.id == closing.id))
+                _forget(db, closing)
             self._drop_old_quarantine(db, update.finished)
             for table in (objects, quarantine):
                 own = table.c.connection == self.id
@@ -216,6 +221,10 @@ class IntentWriter(IntentRecords, Writer):
         matches = (first == sa.bindparam("first"), second == sa.bindparam("second"))
         delete = sa.delete(table).where(table.c.connection == self.id, *matches)
         db.execute(delete, [{"first": left, "second": right} for left, right in values])
+
+
+def _forget(db: sa.Connection, intent: Intent) -> None:
+    db.execute(intents.delete().where(intents.c.id == intent.id))
 
 
 _PLAIN = ("token", "root", "revision", "project_id", "above")
