@@ -150,16 +150,13 @@ class ExportWriter(ExportRecords, Writer):
 
     def reopen(self, task_ids: Sequence[int]) -> None:
         """Record that the files of some tasks hold something else than was written."""
-        self._update(task_ids, updated_at="", digest="")
+        with self.fence.transaction() as db:
+            update_files(db, self.id, task_ids, digest="")
 
     def leave(self, task_ids: Sequence[int]) -> None:
         """Record that the files of some tasks stay as they are, although the tasks are gone."""
-        c = completions.c
         with self.fence.transaction() as db:
-            for start in range(0, len(task_ids), PAGE):
-                some = c.task_id.in_(task_ids[start : start + PAGE])
-                own = completions.update().where(c.connection == self.id, some)
-                db.execute(own.values(updated_at="", digest=LEFT_ALONE, annotations=0))
+            update_files(db, self.id, task_ids, digest=LEFT_ALONE, annotations=0)
             if task_ids:
                 count = connections.c.export_changes + 1
                 db.execute(self.fence.update().values(export_changes=count))
@@ -172,14 +169,6 @@ class ExportWriter(ExportRecords, Writer):
             self.upsert(db, completions, map(columns, adopted), replace=False)
             db.execute(own.values(updated_at="", digest="", version=""))
             db.execute(self.fence.update().values(polled_to=""))
-
-    def _update(self, task_ids: Sequence[int], **values: str) -> None:
-        c = completions.c
-        with self.fence.transaction() as db:
-            for start in range(0, len(task_ids), PAGE):
-                some = c.task_id.in_(task_ids[start : start + PAGE])
-                own = completions.update().where(c.connection == self.id, some)
-                db.execute(own.values(values))
 
     def record_polled(
         self, target: Target, polled: RecentChanges, annotated: int, annotations: int
@@ -216,3 +205,14 @@ class ExportWriter(ExportRecords, Writer):
         values = {"snapshot_changes": changes, "snapshot_uri": uri, "snapshot_at": now}
         with self.fence.transaction() as db:
             db.execute(self.fence.update().values(values))
+
+
+def update_files(
+    db: sa.Connection, connection_id: int, task_ids: Sequence[int], **values: Any
+) -> None:
+    """Record that the files of some tasks are not as they were written."""
+    c = completions.c
+    for start in range(0, len(task_ids), PAGE):
+        some = c.task_id.in_(task_ids[start : start + PAGE])
+        own = completions.update().where(c.connection == connection_id, some)
+        db.execute(own.values(updated_at="", **values))

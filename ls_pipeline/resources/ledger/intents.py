@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.diff import KnownObject, State
+from ls_pipeline.resources.ledger.exports import update_files
 from ls_pipeline.resources.ledger.objects import WHOLE_OBJECT, forget_fingerprints
 from ls_pipeline.resources.ledger.records import Intent, Kind, TaskRow
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
@@ -146,11 +147,7 @@ class IntentWriter(IntentRecords, Writer):
             for row in intent.rows
         )
         self.upsert(db, completions, new, replace=False)
-        ids = [row.task_id for row in intent.rows]
-        for start in range(0, len(ids), PAGE):
-            some = completions.c.task_id.in_(ids[start : start + PAGE])
-            own = completions.update().where(completions.c.connection == self.id, some)
-            db.execute(own.values(updated_at="", digest=""))
+        update_files(db, self.id, [row.task_id for row in intent.rows], digest="")
 
     def _unfinished(self, db: sa.Connection, intent: Intent) -> set[str]:
         """Return the keys of the objects that an intent leaves unfinished.
