@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
+    from ls_pipeline.domain.completions import Completion
     from ls_pipeline.engine.projects import HeldProjects
     from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger.connection import HeldConnection
@@ -60,13 +61,7 @@ class Effects:
         """Delete the tasks of rows, each unless a person has worked on it by then."""
         outcome = Outcome(self.begin(Intent(Kind.DELETE, tuple(rows), root, self.revision)))
         for row in rows:
-            task = self.projects.task_of(row, root)
-            if task is None:
-                outcome.absent.append(row)
-            elif task.has_human_work:
-                outcome.kept.append(row)
-            else:
-                self.held.renew()
+            if self._untouched(row, root, outcome):
                 self.app.delete_task(row.task_id)
                 outcome.done.append(row)
         return outcome
@@ -80,23 +75,31 @@ class Effects:
         intent = Intent(Kind.UPDATE, tuple(bodies), root, self.revision)
         outcome = Outcome(self.begin(intent))
         for row, body in bodies.items():
-            task = self.projects.task_of(row, root)
+            task = self._untouched(row, root, outcome)
             if task is None:
-                outcome.absent.append(row)
-            elif task.has_human_work:
+                continue
+            token = task.origin.token if task.origin else ""
+            self.app.update_task(row.task_id, with_token(body, token))
+            now = self.projects.task_of(row, root)
+            if now and now.has_human_work:
+                old = {name: task.document[name] for name in ("data", "meta")}
+                self.app.update_task(row.task_id, old)
                 outcome.kept.append(row)
             else:
-                self.held.renew()
-                token = task.origin.token if task.origin else ""
-                self.app.update_task(row.task_id, with_token(body, token))
-                now = self.projects.task_of(row, root)
-                if now and now.has_human_work:
-                    old = {name: task.document[name] for name in ("data", "meta")}
-                    self.app.update_task(row.task_id, old)
-                    outcome.kept.append(row)
-                else:
-                    outcome.done.append(row)
+                outcome.done.append(row)
         return outcome
+
+    def _untouched(self, row: TaskRow, root: str, outcome: Outcome) -> Completion | None:
+        """Return a row's task if it may be changed at this moment; else record why not."""
+        task = self.projects.task_of(row, root)
+        if task is None:
+            outcome.absent.append(row)
+        elif task.has_human_work:
+            outcome.kept.append(row)
+        else:
+            self.held.renew()
+            return task
+        return None
 
 
 def with_token(body: Mapping[str, Any], token: str) -> dict[str, Any]:
