@@ -1,6 +1,5 @@
 """The ``tasks`` asset: a source's objects, as tasks in Label Studio."""
 
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -76,16 +75,8 @@ def tasks(  # noqa: PLR0913, PLR0917 - one for each resource
         if source is None or not connection.enabled:
             result = nothing_to_do(connection, "source")
             return result._replace(check_results=passed_task_checks(held.name))
-        open_bucket = partial(bucket_of, s3=s3, gcs=gcs)
-        run = RunContext(
-            held,
-            revision,
-            open_bucket(source),
-            label_studio,
-            progress,
-            open_bucket=open_bucket,
-            allow_mass_change=config.allow_mass_change,
-        )
+        bucket, allowed = bucket_of(source, s3, gcs), config.allow_mass_change
+        run = RunContext(held, revision, bucket, label_studio, progress, allow_mass_change=allowed)
         mark_mirror_stale(run, source)
         try:
             loaded = load_tasks(run)

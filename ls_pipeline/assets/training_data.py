@@ -1,7 +1,6 @@
 """The ``training_data`` asset: snapshots of all annotations, as Parquet tables."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -93,15 +92,7 @@ def training_data(
             yield from checks.passed_snapshot_checks(held.name)
             yield nothing_to_do(connection, "target")
             return
-        open_bucket = partial(bucket_of, s3=s3, gcs=gcs)
-        run = RunContext(
-            held,
-            revision,
-            open_bucket(target),
-            label_studio,
-            progress,
-            open_bucket=open_bucket,
-        )
+        run = RunContext(held, revision, bucket_of(target, s3, gcs), label_studio, progress)
         mark_mirror_stale(run, target)
         with run.timings.timing("snapshot"):
             written = write_snapshot(run)
