@@ -31,6 +31,11 @@ class KnownObject(NamedTuple):
     size: int
     state: State
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run finished the object, and it is still in the bucket."""
+        return bool(self.version) and self.state in {State.LOADED, State.QUARANTINED}
+
 
 class Change(str, Enum):
     """How the bucket differs from the ledger at one key."""

@@ -258,7 +258,7 @@ class _Loader:
         known = difference.known
         if self.params.on_change != "ignore" or difference.change is not Change.REPLACED:
             return False
-        is_finished = bool(known and known.version)
+        is_finished = bool(known and known.is_finished)
         return is_finished and not self.held.objects.is_quarantined(difference.key)
 
     def _bytes(self, difference: Difference) -> int:

@@ -117,24 +117,25 @@ class Reconciler:
         return look
 
     def _settle_import(self, intent: Intent, made: Mapping[TaskRow, int]) -> None:
-        known = self._known(intent)
-        for row, task_id in made.items():
-            self._settle_row(intent, replace(row, task_id=task_id), known.get((row.key, row.row)))
-        if made:  # all or none: it can't arrive again
-            self.held.intents.close(intent)
-        else:
+        """Record the tasks that arrived; remove those that a later run has done without."""
+        if not made:
             self.held.intents.keep_open(intent)
-
-    def _settle_row(self, intent: Intent, row: TaskRow, known: TaskRow | None) -> None:
-        """Record a task that arrived; remove it if a later run has done without it."""
-        is_open = not self.held.objects.is_finished(row.key)
-        if known is None and not is_open:
-            self._remove_expired(intent, row)
-        elif known and known.task_id != row.task_id and self._are_doubles(intent, row, known):
-            self._remove_double(intent, row, known)
-        elif known is None or is_open:
-            self.held.intents.record(LedgerUpdate(loaded=[row]))
-            self.arrived += 1
+            return
+        known = self._known(intent)
+        objects = self.held.objects.known_at(list({row.key for row in made}))
+        arrived = []
+        for new, task_id in made.items():
+            row, before = replace(new, task_id=task_id), known.get((new.key, new.row))
+            is_open = row.key not in objects or not objects[row.key].is_finished
+            if before is None and not is_open:
+                self._remove_expired(intent, row)
+            elif before and before.task_id != task_id and self._are_doubles(intent, row, before):
+                self._remove_double(intent, row, before)
+            elif before is None or is_open:
+                arrived.append(row)
+        # All or none: it can't arrive again.
+        self.held.intents.record(LedgerUpdate(loaded=arrived), closing=intent)
+        self.arrived += len(arrived)
 
     def _are_doubles(self, intent: Intent, row: TaskRow, known: TaskRow) -> bool:
         """Return whether two tasks of a row must not both exist."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.objects import Filter
 
+_TASK_ROW = (tasks.c.key, tasks.c.row, tasks.c.version, tasks.c.digest, tasks.c.task_id)
+"""The columns of a `TaskRow`."""
+
 WHOLE_OBJECT = -1
 """The ``row`` of an object that is in quarantine as a whole."""
 
@@ -101,8 +104,7 @@ class ObjectRecords(Records):
     def rows_of_all(self, keys: Sequence[str]) -> dict[str, dict[int, TaskRow]]:
         """Return the tasks that some objects became, by key and row."""
         c = tasks.c
-        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id)
-        query = query.where(c.connection == self.id, c.key.in_(keys))
+        query = sa.select(*_TASK_ROW).where(c.connection == self.id, c.key.in_(keys))
         rows: dict[str, dict[int, TaskRow]] = {key: {} for key in keys}
         with self.database.engine.connect() as db:
             for row in db.execute(query):
@@ -118,8 +120,7 @@ class ObjectRecords(Records):
     def rows_with(self, task_ids: Sequence[int]) -> list[TaskRow]:
         """Return the rows that became these tasks."""
         c, found = tasks.c, list[TaskRow]()
-        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id)
-        query = query.where(c.connection == self.id)
+        query = sa.select(*_TASK_ROW).where(c.connection == self.id)
         with self.database.engine.connect() as db:
             for start in range(0, len(task_ids), PAGE):
                 some = query.where(c.task_id.in_(task_ids[start : start + PAGE]))
@@ -129,8 +130,9 @@ class ObjectRecords(Records):
     def all_rows(self) -> Iterator[list[TaskRow]]:
         """Return the rows that became tasks, in pages, by key."""
         c, last = tasks.c, ("", -1)
-        query = sa.select(c.key, c.row, c.version, c.digest, c.task_id)
-        query = query.where(c.connection == self.id).order_by(c.key, c.row).limit(PAGE)
+        query = (
+            sa.select(*_TASK_ROW).where(c.connection == self.id).order_by(c.key, c.row).limit(PAGE)
+        )
         while True:
             later = sa.or_(c.key > last[0], sa.and_(c.key == last[0], c.row > last[1]))
             with self.database.engine.connect() as db:
@@ -156,15 +158,6 @@ class ObjectRecords(Records):
         with self.database.engine.connect() as db:
             counted = {State(state): n for state, n in db.execute(query.group_by(c.state))}
         return {state: counted.get(state, 0) for state in State}
-
-    def is_finished(self, key: str) -> bool:
-        """Return whether a run finished an object, and it is still in the bucket."""
-        c = objects.c
-        done = (State.LOADED.value, State.QUARANTINED.value)
-        query = sa.select(c.key).where(c.connection == self.id, c.key == key, c.state.in_(done))
-        query = query.where(c.version != "")
-        with self.database.engine.connect() as db:
-            return db.scalar(query) is not None
 
     def quarantined(self, limit: int | None = None) -> list[Quarantined]:
         """Return what is in quarantine, in key order."""
