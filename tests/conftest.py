@@ -69,8 +69,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--machine-steps",
         type=int,
-        default=10_000,
-        help="How many steps tests/machine takes.",
+        default=None,
+        help="How many steps each machine of tests/machine takes, instead of its own short run.",
     )
     hosts = {
         "--hosts": (3, "How many hosts tests/hosts runs."),

@@ -20,10 +20,8 @@ from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from ls_pipeline.domain.errors import (
     BucketUnavailableError,
@@ -38,14 +36,13 @@ from ls_pipeline.resources.ledger.ledger import Ledger
 from tests.bench import RESULT, Bench
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
 from tests.engine.test_crashes import Killed, Killer
-from tests.machine.test_machine import SHORT_RUN as SHORT_RUN_OF_THE_OTHER
+from tests.machine.running import hurry, place_of, run_steps
 
 pytestmark = pytest.mark.machine
 
 KEYS = st.sampled_from(["a.json", "b.json", "c.json"])
 CONTENTS = st.lists(st.sampled_from("xyz"), min_size=1, max_size=3)
 NUMBERS = st.integers(0, 40)
-STEPS_AN_EXAMPLE = 40
 SHORT_RUN = 20_000
 
 WRITES = {
@@ -121,7 +118,7 @@ class ChangingWorld(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.mkdtemp()
         self.bench = Bench(f"sqlite:///{self.folder}/ledger.db")
-        self.hurry()
+        hurry(self.bench)
         self.content = {}
         self.labels = {}
         """Annotation id → (task id, the text that the person saw)."""
@@ -144,9 +141,6 @@ class ChangingWorld(RuleBasedStateMachine):
         self.on_delete = on_delete
         self.bench.app.reuses_ids = reuses_ids
         self.bench.set(on_delete=on_delete, tasks_per_project=size)
-
-    def hurry(self):
-        sa.event.listen(self.bench.ledger.database.engine, "checkout", _hurry)
 
     def teardown(self):
         try:
@@ -194,13 +188,13 @@ class ChangingWorld(RuleBasedStateMachine):
             if task_id in self.copies:
                 self.copies.discard(task_id)
             else:
-                self.absent.add(_place(task))
+                self.absent.add(place_of(task))
         elif act == "copy" and task_id not in self.copies:
             again = {"data": task["data"], "meta": task["meta"]}
             self.copies.update(self.bench.app.import_tasks(task["project"], [again]))
 
     def has_copies(self, task):
-        return any(_place(self.bench.app.tasks[each]) == _place(task) for each in self.copies)
+        return any(place_of(self.bench.app.tasks[each]) == place_of(task) for each in self.copies)
 
     def forget_labels(self, task_id):
         self.labels = {key: value for key, value in self.labels.items() if value[0] != task_id}
@@ -334,7 +328,7 @@ class ChangingWorld(RuleBasedStateMachine):
         self.bench.ledger.close()
         self.bench.ledger = Ledger(f"sqlite:///{path}", self.bench.time, self.bench.time.sleep)
         self.bench.url = f"sqlite:///{path}"
-        self.hurry()
+        hurry(self.bench)
         self.bench.connection_ledger = self.bench.ledger.connection_ledger(self.bench.name)
         bound = self.bench.connection_ledger.projects.bound().values()
         projects = self.bench.app.existing_projects([project.id for project in bound])
@@ -349,7 +343,7 @@ class ChangingWorld(RuleBasedStateMachine):
         And a copy whose original is gone may look like the original: people delete these.
         """
         tasks = self.bench.app.tasks.items()
-        existing = {_place(task) for task_id, task in tasks if task_id not in self.copies}
+        existing = {place_of(task) for task_id, task in tasks if task_id not in self.copies}
         self.absent |= {(f"{key}.json", row) for key in "abc" for row in range(3)} - existing
         for task_id in [task for task in self.copies if not self.has_original(task)]:
             self.forget_labels(task_id)
@@ -357,9 +351,9 @@ class ChangingWorld(RuleBasedStateMachine):
             self.copies.discard(task_id)
 
     def has_original(self, copied):
-        place = _place(self.bench.app.tasks[copied])
+        place = place_of(self.bench.app.tasks[copied])
         return any(
-            _place(task) == place
+            place_of(task) == place
             for task_id, task in self.bench.app.tasks.items()
             if task_id not in self.copies
         )
@@ -437,7 +431,7 @@ class ChangingWorld(RuleBasedStateMachine):
         ours = defaultdict(list)
         for task_id, task in self.bench.app.tasks.items():
             if task_id not in self.copies:
-                ours[_place(task)].append(task)
+                ours[place_of(task)].append(task)
         for place, tasks in ours.items():
             unlabeled = [task for task in tasks if not task["annotations"]]
             assert len(tasks) == 1 or not unlabeled, f"{place} is doubled"
@@ -473,32 +467,9 @@ class ChangingWorld(RuleBasedStateMachine):
         taken["steps"] += 1
 
 
-def _hurry(connection, *_):
-    connection.execute("PRAGMA synchronous=OFF")
-
-
-def _place(task):
-    origin = task["meta"]["ls_pipeline"]
-    return origin["uri"].removeprefix("s3://bucket/"), origin["row"]
-
-
 def test_nothing_is_lost_or_doubled_however_the_world_changes(request):
-    steps = request.config.getoption("--machine-steps")
-    short = steps == SHORT_RUN_OF_THE_OTHER
-    steps = SHORT_RUN if short else steps
     taken.clear()
-    run_machine(
-        ChangingWorld,
-        settings=settings(
-            max_examples=steps // (STEPS_AN_EXAMPLE * 3 // 4),
-            stateful_step_count=STEPS_AN_EXAMPLE,
-            deadline=None,
-            derandomize=short,
-            print_blob=True,
-            phases=[Phase.generate] if short else list(Phase),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    steps = run_steps(ChangingWorld, request, SHORT_RUN)
     assert taken["steps"] >= steps
     happened = (*FAULTS[1:], "acted during a run", "landed late", "ledger restored", "stopped")
     assert min(taken[name] for name in happened) > 0, taken

@@ -13,11 +13,8 @@ import tempfile
 from collections import Counter
 
 import pytest
-import sqlalchemy as sa
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
 from ls_pipeline.engine.detect import scan_source
@@ -26,13 +23,13 @@ from tests.bench import RESULT, Bench
 from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
 from tests.machine.model import BAD, Model
+from tests.machine.running import hurry, place_of, run_steps
 
 pytestmark = pytest.mark.machine
 
 KEYS = st.sampled_from(["a.json", "b.json", "c.json"])
 CONTENTS = st.one_of(st.just(BAD), st.lists(st.sampled_from("xyz"), min_size=1, max_size=3))
 NUMBERS = st.integers(0, 30)
-STEPS_AN_EXAMPLE = 40
 SHORT_RUN = 10_000
 
 taken = Counter()
@@ -43,7 +40,7 @@ class World(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.mkdtemp()
         self.bench = Bench(f"sqlite:///{self.folder}/ledger.db")
-        sa.event.listen(self.bench.ledger.database.engine, "checkout", _hurry)
+        hurry(self.bench)
         self.model = Model()
         self.late = []
 
@@ -99,8 +96,8 @@ class World(RuleBasedStateMachine):
         """Return the same task of the app, as (id, body), and of the model."""
         bodies = sorted(self.bench.app.tasks.items())
         task_id, body = bodies[number % len(bodies)]
-        wanted = (*_place(body), *_state(body))
-        alike = [id_ for id_, other in bodies if (*_place(other), *_state(other)) == wanted]
+        wanted = (*place_of(body), *_state(body))
+        alike = [id_ for id_, other in bodies if (*place_of(other), *_state(other)) == wanted]
         same = [task for task in self.model.tasks if _fields(task) == wanted]
         # Of several that are alike, the ledger knows the newest.
         return task_id, same[alike.index(task_id)]
@@ -229,7 +226,7 @@ class World(RuleBasedStateMachine):
     # -- what must be true ------------------------------------------------------------------
 
     def agrees(self):
-        tasks = Counter((*_place(task), *_state(task)) for task in self.bench.app.tasks.values())
+        tasks = Counter((*place_of(task), *_state(task)) for task in self.bench.app.tasks.values())
         assert tasks == Counter(map(_fields, self.model.tasks))
         assert {key for key, _ in self.bench.reasons} == self.model.quarantine
         projects = {task["project"] for task in self.bench.app.tasks.values()}
@@ -257,39 +254,18 @@ class World(RuleBasedStateMachine):
         taken["steps"] += 1
 
 
-def _hurry(connection, *_):
-    connection.execute("PRAGMA synchronous=OFF")
-
-
-def _place(task):
-    origin = task["meta"]["ls_pipeline"]
-    return origin["uri"].removeprefix("s3://bucket/"), origin["row"]
-
-
 def _state(task):
     return task["data"]["text"], bool(task["annotations"] or task.get("drafts"))
 
 
 def _fields(task):
-    """Return a task of the model as ``(*_place, *_state)`` of the app's."""
+    """Return a task of the model as ``(*place_of, *_state)`` of the app's."""
     return task.key, task.row, task.text, task.worked_on
 
 
 def test_any_order_of_events_ends_as_the_model_says(request):
-    steps = request.config.getoption("--machine-steps")
     taken.clear()
-    run_machine(
-        World,
-        settings=settings(
-            max_examples=steps // (STEPS_AN_EXAMPLE * 3 // 4),
-            stateful_step_count=STEPS_AN_EXAMPLE,
-            deadline=None,
-            derandomize=steps == SHORT_RUN,
-            print_blob=True,
-            phases=[Phase.generate] if steps == SHORT_RUN else list(Phase),
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    steps = run_steps(World, request, SHORT_RUN)
     assert taken["steps"] >= steps
     happened = ("killed", "reply lost", "late", "overtaken", "several projects")
     assert min(taken[name] for name in happened) > 0, taken
