@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.settings.validation import build_connection
 
 pytestmark = pytest.mark.slow
@@ -76,13 +75,6 @@ def at_once(workers, database_url):
         return [json.loads(process.stdout.readline()) for process in workers]
 
     return do
-
-
-@pytest.fixture
-def ledger(database_url):
-    ledger = Ledger(database_url)
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

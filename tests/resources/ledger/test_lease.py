@@ -37,13 +37,6 @@ ledger.close()
 
 
 @pytest.fixture
-def ledger(database_url):
-    ledger = Ledger(database_url)
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
 def connection_ledger(ledger):
     save(ledger, "c")
     return ledger.connection_ledger("c")
