@@ -66,6 +66,14 @@ class Bench:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.bucket.put(key, body, "application/json")
 
+    def fill(self, names, labeled):
+        """Load an object with one task for each name, and label the tasks of some of them."""
+        for name in names:
+            self.put(f"{name}.json", {"text": str(name)})
+        self.load()
+        for name in labeled:
+            self.app.annotate(self.task_id(f"{name}.json"), RESULT)
+
     def load(self, bucket=None, **context):
         with self.run(bucket or self.bucket, **context) as run:
             return load_tasks(run)

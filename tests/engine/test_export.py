@@ -13,11 +13,7 @@ from tests.engine.test_load import Wrapped
 
 @pytest.fixture
 def labeled(bench):
-    for key in ("a", "b", "c"):
-        bench.put(f"{key}.json", {"text": key})
-    bench.load()
-    for key in ("a", "b"):
-        bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
+    bench.fill(("a", "b", "c"), labeled=("a", "b"))
     return bench
 
 

@@ -21,11 +21,7 @@ RUNS = ("load", "export", "snapshot")
 @pytest.fixture
 def labeled(bench):
     """Return a bench with three tasks; two are labeled and exported."""
-    for key in "abc":
-        bench.put(f"{key}.json", {"text": key})
-    bench.load()
-    for key in "ab":
-        bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
+    bench.fill("abc", labeled="ab")
     bench.export()
     bench.snapshot()
     return bench

@@ -360,11 +360,7 @@ def test_forgotten_tasks_count_as_deleted_by_a_person(restored):
 
 
 def test_many_forgotten_files_wait_for_consent(bench):
-    for number in range(30):
-        bench.put(f"{number}.json", {"text": "a"})
-    bench.load()
-    for number in range(30):
-        bench.app.annotate(bench.task_id(f"{number}.json"), RESULT)
+    bench.fill(range(30), labeled=range(30))
     bench.export()
     bench.app.delete_project(1)
     bench.rebind("forget")
@@ -517,11 +513,7 @@ def rebind_again(bench, choice):
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["reload", "forget"])
 def test_rebind_that_is_killed_anywhere_can_be_repeated(bench, choice, tmp_path):
-    for key in "abc":
-        bench.put(f"{key}.json", {"text": key})
-    bench.load()
-    for key in "ab":
-        bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
+    bench.fill("abc", labeled="ab")
     bench.export()
     bench.app.delete_project(1)
     files = dict(bench.files)

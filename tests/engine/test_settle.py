@@ -106,11 +106,7 @@ def test_import_is_recorded_though_the_filter_changed(bench):
 @pytest.fixture
 def labeled(bench):
     """Return a bench with two labeled tasks."""
-    for key in "ab":
-        bench.put(f"{key}.json", {"text": key})
-    bench.load()
-    for key in "ab":
-        bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
+    bench.fill("ab", labeled="ab")
     return bench
 
 

@@ -36,11 +36,7 @@ def labeled(bench, monkeypatch):
     """Return a bench with six labeled and exported tasks, in parts of two."""
     monkeypatch.setattr(domain, "PART_TASKS", 2)
     monkeypatch.setattr("ls_pipeline.engine.snapshot.PART_TASKS", 2)
-    for key in "abcdef":
-        bench.put(f"{key}.json", {"text": key})
-    bench.load()
-    for key in "abcdef":
-        bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
+    bench.fill("abcdef", labeled="abcdef")
     bench.export()
     return bench
 

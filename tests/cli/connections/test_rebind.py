@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
 from ls_pipeline.domain.errors import LabelStudioUnavailableError
-from tests.bench import RESULT, Bench
+from tests.bench import Bench
 from tests.cli.memory_context import MemoryContext
 from tests.engine.test_identity import world
 from tests.engine.test_load import Wrapped
@@ -29,11 +29,7 @@ FORGET = (
 def bench(empty_ledger):
     """Return a bench with three tasks; two are labeled and exported."""
     bench = Bench(empty_ledger)
-    for key in "abc":
-        bench.put(f"{key}.json", {"text": key})
-    bench.load()
-    for key in "ab":
-        bench.app.annotate(bench.task_id(f"{key}.json"), RESULT)
+    bench.fill("abc", labeled="ab")
     bench.export()
     return bench
 
@@ -216,11 +212,7 @@ def test_tasks_that_people_deleted_can_be_loaded_again(bench):
 
 
 def test_many_files_are_said_to_wait_for_consent(bench):
-    for n in range(30):
-        bench.put(f"{n}.json", {"text": "a"})
-    bench.load()
-    for n in range(30):
-        bench.app.annotate(bench.task_id(f"{n}.json"), RESULT)
+    bench.fill(range(30), labeled=range(30))
     bench.export()
     bench.app.delete_project(1)
 
