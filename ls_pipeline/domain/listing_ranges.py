@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.diff import Change, Difference, KnownObject, State, diff
 
 if TYPE_CHECKING:
@@ -174,6 +175,5 @@ def _boundaries_of(listing_range: ListingRange, filtered: int) -> Iterator[Range
     elif len(objects) <= PAGE:
         yield RangeBoundary(through, fingerprint, len(objects), filtered)
     else:  # an emulator lists everything in one page
-        for start in range(0, len(objects), PAGE):
-            page = objects[start : start + PAGE]
+        for page in batches(objects, PAGE):
             yield RangeBoundary(page[-1].key, listed=len(page))

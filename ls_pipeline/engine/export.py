@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState, belongs_to
 from ls_pipeline.domain.errors import (
     BucketError,
@@ -336,7 +337,7 @@ class _Exporter:
             if not params.filter.rejected_by(completion_key(params.prefix, task_id))
         ]
         with ThreadPoolExecutor(WRITERS) as writers:
-            for some in _batches(ids):
+            for some in batches(ids, BATCH):
                 completions = self.projects.completions(some)
                 self._write(writers, completions)
                 self.deleted |= set(some) - {completion.task_id for completion in completions}
@@ -349,13 +350,10 @@ class _Exporter:
         selected = select_changed(states, last, run.name, self.target, uncounted)
         selected = [task_id for task_id in selected if task_id not in self.emptied]
         result.selected += len(selected)
-        batches = (
-            projects.completions(selected[start : start + BATCH])
-            for start in range(0, len(selected), BATCH)
-        )
+        pages = map(projects.completions, batches(selected, BATCH))
         done = 0
         with ThreadPoolExecutor(WRITERS) as writers:
-            for completions in _read_ahead(batches, run.timings):
+            for completions in _read_ahead(pages, run.timings):
                 with run.timings.timing("writing"):
                     self._write(writers, completions)
                 done += len(completions)
@@ -384,11 +382,11 @@ class _Exporter:
         check_mass_change(self.run, "files", self._count_to_take_away(), total)
         last = self.exports.last_written(list(self.emptied | self.deleted))
         with ThreadPoolExecutor(WRITERS) as writers:
-            for ids in _batches(sorted(self.emptied & last.keys())):
+            for ids in batches(sorted(self.emptied & last.keys()), BATCH):
                 completions = self.projects.completions(ids)
                 write_completions(self.run, writers, completions, self.result)
                 self.deleted |= set(ids) - {completion.task_id for completion in completions}
-        for ids in _batches(sorted(self.deleted & last.keys())):
+        for ids in batches(sorted(self.deleted & last.keys()), BATCH):
             self._bury([last[task_id] for task_id in ids])
 
     def _bury(self, gone: Sequence[Exported]) -> None:
@@ -413,10 +411,6 @@ class _Exporter:
         self.result.deleted += len(records)
 
 
-def _batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
-
-
 def _touched(
     run: RunContext, last: RecentChanges, *, has_changed: bool
 ) -> tuple[list[TaskState], str, RecentChanges]:
@@ -435,18 +429,16 @@ def _touched(
     return states, since, RecentChanges.among(states, through)
 
 
-def _read_ahead(
-    batches: Iterator[list[Completion]], timings: Timings
-) -> Iterator[list[Completion]]:
+def _read_ahead(pages: Iterator[list[Completion]], timings: Timings) -> Iterator[list[Completion]]:
     """Read each batch in a thread while the one before it is written."""
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, batches, None)
+        coming = reader.submit(next, pages, None)
         while True:
             with timings.timing("reading"):
                 batch = coming.result()
             if batch is None:
                 return
-            coming = reader.submit(next, batches, None)
+            coming = reader.submit(next, pages, None)
             yield batch
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import canonical_json, sha256_hex
 from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State
 from ls_pipeline.domain.errors import (
@@ -379,8 +380,8 @@ class _Loader:
         count, total = len(rows), self.held.objects.count_tasks()
         if is_mass_change(count, total):  # then it is worth counting those that would stay
             count = 0
-            for start in range(0, len(rows), BATCH_ROWS):
-                pairs = self.projects.tasks_of(rows[start : start + BATCH_ROWS], self.root)
+            for batch in batches(rows, BATCH_ROWS):
+                pairs = self.projects.tasks_of(batch, self.root)
                 count += sum(bool(task and not task.has_human_work) for _, task in pairs)
         check_mass_change(self.run, "tasks", count, total)
 

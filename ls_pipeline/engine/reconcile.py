@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.resources.ledger.records import (
     OF_TASKS,
     Intent,
@@ -234,8 +235,8 @@ class Reconciler:
         for page in self.held.objects.all_rows():
             self._record(list(existing.corrections(page)))
         unknown = existing.unknown()
-        for start in range(0, len(unknown), PAGE):
-            self._record(unknown[start : start + PAGE])
+        for batch in batches(unknown, PAGE):
+            self._record(batch)
         self.recovered += len(unknown)
         self.held.binding.verify_tasks()
 

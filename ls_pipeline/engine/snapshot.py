@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketUnavailableError,
@@ -295,8 +296,8 @@ class _Snapshotter:
     def _completions(self, task_ids: Sequence[int]) -> Iterator[Completion]:
         """Read completions; export those that are newer than the target's."""
         with ThreadPoolExecutor(WRITERS) as writers:
-            for start in range(0, len(task_ids), BATCH):
-                completions = self.projects.completions(task_ids[start : start + BATCH])
+            for batch in batches(task_ids, BATCH):
+                completions = self.projects.completions(batch)
                 # Those that lost their annotations in between are the next export's.
                 annotated = [completion for completion in completions if completion.annotations]
                 write_completions(self.run, writers, annotated, ExportResult())

@@ -20,6 +20,7 @@ from itertools import chain, islice
 from operator import attrgetter, gt
 from typing import TYPE_CHECKING, NamedTuple
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import BucketError, ObjectChangedError, ObjectNotFoundError
 from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, RangeBoundary
 from ls_pipeline.domain.objects import uri
@@ -83,8 +84,8 @@ class ListedBucket(ABC):
     def pages(self, prefix: str = "", after: str = "") -> Iterator[list[StoredObject]]:
         for listed in self.ranges(prefix, after):
             # A store's pages have at most PAGE objects; an emulator's page has all of them.
-            for start in range(0, len(listed.objects), PAGE):
-                yield list(listed.objects[start : start + PAGE])
+            for batch in batches(listed.objects, PAGE):
+                yield list(batch)
 
     def ranges(
         self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()

@@ -9,6 +9,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import QueueError, QueueUnavailableError
 from ls_pipeline.domain.events import Message
 from ls_pipeline.resources.failures import NO_ACCESS, queue_error
@@ -64,8 +65,8 @@ class PubSubQueue:
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         with self._translated():
-            for start in range(0, len(messages), BATCH):
-                ids = [message.receipt for message in messages[start : start + BATCH]]
+            for batch in batches(messages, BATCH):
+                ids = [message.receipt for message in batch]
                 request = {"subscription": self.address, "ack_ids": ids}
                 self._client.acknowledge(request=request, timeout=ANSWER_SECONDS, retry=None)
 

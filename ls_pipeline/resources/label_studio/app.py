@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import (
     WHOLE_FIELDS,
     Completion,
@@ -165,8 +166,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _project_rows(self, project_ids: Sequence[int], fields: str) -> Iterator[dict[str, Any]]:
         """Read fields of those of these projects that exist."""
         params = {"include": fields, "page_size": PROJECTS_PAGE}
-        for start in range(0, len(project_ids), PROJECTS_PAGE):
-            ids = ",".join(map(str, project_ids[start : start + PROJECTS_PAGE]))
+        for batch in batches(project_ids, PROJECTS_PAGE):
+            ids = ",".join(map(str, batch))
             yield from self.api.json("GET", "api/projects/", params={**params, "ids": ids})[
                 "results"
             ]
@@ -284,8 +285,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         ids = sorted(set(task_ids))
         # Fields are named one by one: what the Data Manager adds takes as long again.
         params: Any = {"fields": "all", "include": ",".join(WHOLE_FIELDS)}
-        for start in range(0, len(ids), COMPLETIONS_IDS):
-            some = _condition("id", "in_list", ids[start : start + COMPLETIONS_IDS], "Number")
+        for batch in batches(ids, COMPLETIONS_IDS):
+            some = _condition("id", "in_list", batch, "Number")
             tasks = self._tasks(project_id, [some], COMPLETIONS_PAGE, **params)
             yield from map(parse_completion, tasks)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.exports import LEFT_ALONE, TOMBSTONE
 from ls_pipeline.resources.ledger.records import Exported, SnapshotState
@@ -42,8 +43,8 @@ class ExportRecords(Records):
         c, records = completions.c, dict[int, Exported]()
         query = sa.select(*_EXPORTED).where(c.connection == self.id)
         with self.database.engine.connect() as db:
-            for start in range(0, len(task_ids), PAGE):
-                some = query.where(c.task_id.in_(task_ids[start : start + PAGE]))
+            for batch in batches(task_ids, PAGE):
+                some = query.where(c.task_id.in_(batch))
                 records |= {row.task_id: Exported(*row) for row in db.execute(some)}
         return records
 
@@ -194,9 +195,9 @@ class ExportWriter(ExportRecords, Writer):
         """Forget what was written for some tasks, so that the next export writes them again."""
         c = completions.c
         with self.fence.transaction() as db:
-            for start in range(0, len(task_ids), PAGE):
-                some = task_ids[start : start + PAGE]
-                db.execute(completions.delete().where(c.connection == self.id, c.task_id.in_(some)))
+            for batch in batches(task_ids, PAGE):
+                own = c.task_id.in_(batch)
+                db.execute(completions.delete().where(c.connection == self.id, own))
             db.execute(self.fence.update().values(polled_to=""))
 
     def record_snapshot(self, changes: int, uri: str) -> None:
@@ -212,7 +213,7 @@ def update_files(
 ) -> None:
     """Record that the files of some tasks are not as they were written."""
     c = completions.c
-    for start in range(0, len(task_ids), PAGE):
-        some = c.task_id.in_(task_ids[start : start + PAGE])
+    for batch in batches(task_ids, PAGE):
+        some = c.task_id.in_(batch)
         own = completions.update().where(c.connection == connection_id, some)
         db.execute(own.values(updated_at="", **values))

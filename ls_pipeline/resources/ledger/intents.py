@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.resources.ledger.exports import update_files
 from ls_pipeline.resources.ledger.objects import WHOLE_OBJECT, forget_fingerprints
@@ -159,8 +160,8 @@ class IntentWriter(IntentRecords, Writer):
             return keys
         c, ids = tasks.c, {row.task_id for row in intent.rows}
         ordered, own = sorted(keys), set[str]()
-        for start in range(0, len(ordered), PAGE):
-            some = c.key.in_(ordered[start : start + PAGE])
+        for batch in batches(ordered, PAGE):
+            some = c.key.in_(batch)
             found = db.execute(sa.select(c.key, c.task_id).where(c.connection == self.id, some))
             own |= {row.key for row in found if row.task_id in ids}
         return own
@@ -179,8 +180,8 @@ class IntentWriter(IntentRecords, Writer):
     def _reopen(self, db: sa.Connection, keys: Collection[str]) -> None:
         """Have known objects stay known in a version that no bucket lists."""
         ordered = list(keys)
-        for start in range(0, len(ordered), PAGE):
-            some = objects.c.key.in_(ordered[start : start + PAGE])
+        for batch in batches(ordered, PAGE):
+            some = objects.c.key.in_(batch)
             own = objects.update().where(objects.c.connection == self.id, some)
             db.execute(own.values(version=""))
 
@@ -199,8 +200,8 @@ class IntentWriter(IntentRecords, Writer):
         c = quarantine.c
         if db.scalar(sa.select(c.key).where(c.connection == self.id).limit(1)) is None:
             return
-        for start in range(0, len(keys), PAGE):
-            some = c.key.in_(keys[start : start + PAGE])
+        for batch in batches(keys, PAGE):
+            some = c.key.in_(batch)
             rows = db.execute(sa.select(c.key, c.version).where(c.connection == self.id, some))
             yield from map(tuple, rows)
 

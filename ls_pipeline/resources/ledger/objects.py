@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.domain.objects import prefix_end
@@ -73,8 +74,8 @@ class ObjectRecords(Records):
         c, found = objects.c, list[KnownObject]()
         query = sa.select(c.key, c.version, c.size, c.state).where(c.connection == self.id)
         with self.database.engine.connect() as db:
-            for start in range(0, len(keys), PAGE):
-                some = query.where(c.key.in_(keys[start : start + PAGE]))
+            for batch in batches(keys, PAGE):
+                some = query.where(c.key.in_(batch))
                 found += _known_objects(db.execute(some).all())
         return {known.key: known for known in found}
 
@@ -122,8 +123,8 @@ class ObjectRecords(Records):
         c, found = tasks.c, list[TaskRow]()
         query = sa.select(*_TASK_ROW).where(c.connection == self.id)
         with self.database.engine.connect() as db:
-            for start in range(0, len(task_ids), PAGE):
-                some = query.where(c.task_id.in_(task_ids[start : start + PAGE]))
+            for batch in batches(task_ids, PAGE):
+                some = query.where(c.task_id.in_(batch))
                 found += [TaskRow(*row) for row in db.execute(some)]
         return found
 
@@ -209,8 +210,8 @@ class ObjectWriter(ObjectRecords, Writer):
         """Take objects out of quarantine; the next comparison finds them changed."""
         with self.fence.transaction() as db:
             forget_fingerprints(db, self.id, keys)
-            for start in range(0, len(keys), PAGE):
-                self._release(db, keys[start : start + PAGE])
+            for batch in batches(keys, PAGE):
+                self._release(db, batch)
 
     def _release(self, db: sa.Connection, keys: Sequence[str]) -> None:
         held = sa.and_(quarantine.c.connection == self.id, quarantine.c.key.in_(keys))

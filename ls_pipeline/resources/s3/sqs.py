@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.events import Message
 from ls_pipeline.domain.permissions import aws_partition
 from ls_pipeline.resources.failures import queue_error
@@ -59,8 +60,8 @@ class SQSQueue:
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         with self._translated():
-            for start in range(0, len(messages), BATCH):
-                self._delete([message.receipt for message in messages[start : start + BATCH]])
+            for batch in batches(messages, BATCH):
+                self._delete([message.receipt for message in batch])
 
     def probe(self) -> None:
         with self._translated():
