@@ -145,6 +145,8 @@ class ProjectIdentity:
                 "tasks and labels may be older than what the ledger knows."
             )
             raise self._difference(what)
+        if newest > state.app_generation:  # it was written, though no run recorded that
+            self.held.binding.confirm_app(newest)
 
     def _own(self, marks: Iterable[Mark], project_id: int) -> list[Mark]:
         mine = (project_id, self.held.ledger_id, self.held.name)

@@ -261,6 +261,8 @@ class _Rebinding:
         for project in projects.values():
             self.held.renew()
             self.app.add_mark(project.id, self.held.ledger_id, self.held.name, generation)
+        if projects:
+            self.held.binding.confirm_app(generation)
         own, foreign = self._marks()
         for mark in [*foreign, *(mark for mark in own if mark.generation < generation)]:
             self.held.renew()

@@ -241,3 +241,25 @@ def test_ledger_id_is_that_of_its_backup(labeled, tmp_path):
 
     assert copied.connection_ledger(labeled.name).ledger_id == labeled.connection_ledger.ledger_id
     copied.close()
+
+
+@pytest.mark.parametrize("decided", ["by the ledger", "by a person"])
+def test_label_studio_restored_after_another_restore_stops_each_run(labeled, tmp_path, decided):
+    backup = tmp_path / "backup.db"
+    with labeled.ledger.database.engine.connect() as db:
+        db.exec_driver_sql(f"VACUUM INTO '{backup}'")
+    state = copy.deepcopy(labeled.app.__dict__)
+    labeled.put("d.json", {"text": "d"})
+    labeled.load()
+    if decided == "by a person":
+        labeled.app.remove_mark(labeled.app.marks()[0])
+        labeled.rebind("forget")
+    else:
+        labeled.ledger = Ledger(f"sqlite:///{backup}", labeled.time, labeled.time.sleep)
+        labeled.connection_ledger = labeled.ledger.connection_ledger(labeled.name)
+        with labeled.run(labeled.bucket) as run:
+            run.projects.find()
+    restart_app(labeled, state)
+
+    assert_each_run_stops(labeled, "restored from a backup")
+    labeled.ledger.close()

@@ -55,7 +55,8 @@ class BindingWriter(BindingRecords, Writer):
         with self.fence.transaction() as db:
             db.execute(projects.delete().where(projects.c.connection == self.id))
             self.upsert(db, projects, unmarked(found))
-            db.execute(self.fence.update().values(_restarted(generation)))
+            restarted = {**_restarted(generation), "app_generation": 0}
+            db.execute(self.fence.update().values(restarted))
 
     def distrust_files(self) -> None:
         """Trust nothing that is known of the target's files."""
@@ -81,7 +82,6 @@ class BindingWriter(BindingRecords, Writer):
 def _restarted(generation: int) -> dict[str, Any]:
     return {
         "generation": generation,
-        "app_generation": 0,
         "target_generation": 0,
         "target_root": "",
         "tasks_verified": False,
