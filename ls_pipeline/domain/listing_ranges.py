@@ -75,20 +75,17 @@ def diff_ranges(
 ) -> Iterator[RangeDiff]:
     """Compare what is known with a listing as `diff` does, fast for ranges that are unchanged.
 
+    ``listed`` has each key once, in order, as `Bucket.ranges` yields them.
     ``known(after, through)`` returns pages of what is known after one key and up to another,
     included; an empty ``through`` means the end. Memory holds one page and one range at a time.
     """
     last = after
     for listing_range in listed:
         through, objects, _, same = listing_range
-        if through <= last:  # it was delivered twice
-            continue
         if same:
             unchanged = same.listed - same.filtered
             yield RangeDiff(through, unchanged, [], same.filtered, listing_range)
         else:
-            if objects[0].key <= last:
-                objects = [item for item in objects if item.key > last]
             for range_diff in _diff_pages(known(last, through), [objects], select):
                 completed = listing_range if range_diff.through == through else None
                 yield range_diff._replace(completed=completed)

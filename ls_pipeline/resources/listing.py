@@ -17,11 +17,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
-from operator import attrgetter, gt
+from operator import attrgetter, lt
 from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.batches import batches
-from ls_pipeline.domain.errors import BucketError, ObjectChangedError, ObjectNotFoundError
+from ls_pipeline.domain.errors import (
+    BucketError,
+    BucketUnavailableError,
+    ObjectChangedError,
+    ObjectNotFoundError,
+)
 from ls_pipeline.domain.listing_ranges import PAGE, ListingRange, RangeBoundary
 from ls_pipeline.domain.objects import uri
 
@@ -35,6 +40,9 @@ PARALLEL_RANGES = 32
 
 PAGES_AHEAD = 2
 """Pages of a range that may wait for their turn; the rest of a grown range is listed then."""
+
+REPEATED_AT_MOST = 10
+"""Pages in a row without a new key, before the listing counts as endless."""
 
 
 class ListingPage(NamedTuple):
@@ -90,7 +98,13 @@ class ListedBucket(ABC):
     def ranges(
         self, prefix: str = "", after: str = "", range_boundaries: Iterable[RangeBoundary] = ()
     ) -> Iterator[ListingRange]:
-        return list_ranges(self.uri(), partial(self._list, prefix), after, range_boundaries)
+        return list_ranges(self.uri(), partial(self._page, prefix), after, range_boundaries)
+
+    def _page(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
+        page = self._list(prefix, after, token, limit)
+        if token and page.token == token:
+            raise _endless(self.uri())
+        return page
 
     @abstractmethod
     def get(self, key: str, version: str = "") -> bytes: ...
@@ -101,9 +115,9 @@ class ListedBucket(ABC):
 
     def _find(self, key: str) -> StoredObject | None:
         # Of the keys that start with this key, it is the first. HEAD would need other permissions.
-        page = self._list(key, "", "", 1)
+        page = self._page(key, "", "", 1)
         while not (objects := page.read()) and page.token:
-            page = self._list(key, "", page.token, 1)
+            page = self._page(key, "", page.token, 1)
         return objects[0] if objects and objects[0].key == key else None
 
     def _find_written(self, key: str, body: bytes) -> StoredObject:
@@ -136,22 +150,42 @@ def list_ranges(
     The first request is sent alone, when it is asked for. Later ones are sent ahead from other
     threads, at most ``PARALLEL_RANGES * PAGES_AHEAD``. An error is raised in its range's turn.
 
-    Raises ``BucketError`` about the URI ``bucket`` if the keys are not in the order of their bytes:
-    a comparison in order would miss some objects and take others for removed. A page may come
-    twice.
+    Each key comes once, in the order of its bytes, though the store may deliver a page twice, or
+    pages that overlap. Raises ``BucketError`` about the URI ``bucket`` if the store lists keys in
+    another order: a comparison in order would miss some objects and take others for removed.
+    Raises ``BucketUnavailableError`` if it lists the same keys again and again.
     """
-    least = after
+    first, last, repeated = after, after, 0
     for listed in _list_ranges(fetch, after, range_boundaries):
         keys = [stored.key for stored in listed.objects]
-        if keys and (keys[0] < least or any(map(gt, keys, islice(keys, 1, None)))):
+        is_strict = all(map(lt, keys, islice(keys, 1, None)))
+        if keys and (keys[0] < first or not (is_strict or keys == sorted(keys))):
             raise BucketError(
                 bucket,
                 "the store does not list keys in the order of their bytes, as S3 does, so that "
                 "new objects can't be found.",
                 hint="Use a store or a kind of bucket that does.",
             )
-        least = keys[0] if keys else listed.through
-        yield listed
+        first = keys[0] if keys else last
+        repeated = repeated + 1 if listed.through <= last else 0
+        if repeated > REPEATED_AT_MOST:
+            raise _endless(bucket)
+        if repeated:
+            continue
+        if keys and (keys[0] <= last or not is_strict):
+            new = {stored.key: stored for stored in listed.objects if stored.key > last}
+            yield ListingRange(listed.through, list(new.values()))
+        else:
+            yield listed
+        last = listed.through
+
+
+def _endless(bucket: str) -> BucketUnavailableError:
+    return BucketUnavailableError(
+        bucket,
+        "the store lists the same keys again and again.",
+        hint="Check its address, and the proxy, if any.",
+    )
 
 
 def _list_ranges(

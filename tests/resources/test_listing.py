@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import Counter
+from contextlib import suppress
+from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ls_pipeline.domain.errors import BucketError
+from ls_pipeline.domain.diff import KnownObject, State
+from ls_pipeline.domain.errors import BucketError, BucketUnavailableError
 from ls_pipeline.domain.listing_ranges import PAGE, BoundaryTracker, RangeBoundary, diff_ranges
 from ls_pipeline.domain.objects import Filter, StoredObject
 from ls_pipeline.resources.listing import (
@@ -19,6 +22,7 @@ from ls_pipeline.resources.listing import (
     ListingPage,
     list_ranges,
 )
+from tests.contracts.memory_bucket import MemoryBucket
 
 keys = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=4)
 few = st.text("ab/\x00é😀", min_size=1, max_size=3)
@@ -203,15 +207,91 @@ def test_keys_in_another_order_are_an_error(size):
         list(list_ranges("s3://b/", fetch))
 
 
-def test_repeated_page_is_accepted():
-    page = [StoredObject(key, "1", 1) for key in ("a", "b")]
-    answers = [
-        ListingPage("1", lambda: page),
-        ListingPage("2", lambda: page),
-        ListingPage("", list),
-    ]
+def page_of(numbers, token):
+    page = [StoredObject(f"{number:04}", "1", 1) for number in numbers]
+    return ListingPage(token, lambda: page, str(page))
 
-    assert [listed.through for listed in list_ranges("s3://b/", lambda *_: answers.pop(0))] == [
-        "b",
-        "b",
-    ]
+
+def answering(*pages):
+    """Return a store that answers with these pages of numbers, whatever is asked."""
+    left = [page_of(page, str(at)) for at, page in enumerate(pages, 1)]
+    left[-1] = left[-1]._replace(token="")
+    return lambda *_: left.pop(0)
+
+
+def test_page_delivered_twice_is_skipped():
+    ranges = list(list_ranges("s3://b/", answering([1, 2], [1, 2], [3])))
+
+    assert [listing_range.through for listing_range in ranges] == ["0002", "0003"]
+
+
+pages_of_numbers = st.builds(
+    lambda begin, size: [*range(begin, begin + size)], st.integers(0, 2000), st.integers(1, 1500)
+)
+
+
+@given(st.lists(pages_of_numbers, min_size=1, max_size=5))
+@settings(max_examples=60)
+def test_pages_that_repeat_or_overlap_neither_double_nor_remove(pages):
+    """Or the listing ends with our error, if its pages go back."""
+    every = sorted({number for page in pages for number in page})
+    known = [KnownObject(f"{number:04}", "1", 1, State.LOADED) for number in every]
+    tracker, range_diffs = BoundaryTracker(), []
+    with suppress(BucketError):
+        for range_diff in diff_ranges(
+            lambda after, through: [
+                [
+                    item
+                    for item in known
+                    if after < item.key and (item.key <= through or not through)
+                ]
+            ],
+            list_ranges("s3://b/", answering(*pages), ""),
+            Filter(),
+        ):
+            tracker.record(range_diff)
+            range_diffs.append(range_diff)
+        assert [item for range_diff in range_diffs for item in range_diff.differences] == []
+        assert sum(range_diff.unchanged for range_diff in range_diffs) == len(every)
+    ends = [boundary.key for boundary in tracker.range_boundaries(())]
+
+    assert ends == sorted(set(ends))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_unchanged_page_delivered_twice_is_skipped(known):
+    names = [f"{n:04}" for n in range(600)]
+    store = Store(names, 300)
+    boundaries = boundaries_after_run(store) if known else ()
+    first = store.fetch("", "", 300)
+    answers = [first, first]
+
+    def fetch(after, token, limit):
+        return answers.pop(0) if answers else store.fetch(after, token, limit)
+
+    tracker = BoundaryTracker()
+    for range_diff in diff_ranges(
+        lambda *_: (), list_ranges("s3://b/", fetch, "", boundaries), Filter()
+    ):
+        tracker.record(range_diff)
+
+    assert [boundary.key for boundary in tracker.range_boundaries(())] == ["0299", "0599"]
+
+
+def test_listing_without_an_end_is_an_error():
+    tokens = map(str, count(1))
+
+    def fetch(*_):
+        return page_of([1, 2], next(tokens))
+
+    with pytest.raises(BucketUnavailableError, match="lists the same keys again and again"):
+        list(list_ranges("s3://b/", fetch))
+
+
+def test_store_that_ignores_tokens_is_an_error():
+    bucket = MemoryBucket()
+    bucket.put("a", b"", "text/plain")
+    bucket._list = lambda *_: ListingPage("next", list)
+
+    with pytest.raises(BucketUnavailableError, match="lists the same keys again and again"):
+        list(bucket.pages())

@@ -161,7 +161,7 @@ class S3Bucket(ListedBucket):
                 MaxKeys=limit,
                 **{name: position[name] for name in position if position[name]},
             )
-        if page is None or (token and token == page.token):
+        if page is None:
             raise self._no_listing()
         return page._replace(read=partial(self._read, page.read))
 
