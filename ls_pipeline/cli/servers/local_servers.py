@@ -119,6 +119,8 @@ def label_studio_server(
         "LABEL_STUDIO_PASSWORD": _stored_secret(home / "password", password),
         "LABEL_STUDIO_USER_TOKEN": token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
+        # Otherwise everybody who can reach it may sign up.
+        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
         "LABEL_STUDIO_LATEST_VERSION_CHECK": "0",
         "LABEL_STUDIO_COLLECT_ANALYTICS": "0",
         "LABEL_STUDIO_SENTRY_DSN": "",

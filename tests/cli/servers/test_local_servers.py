@@ -1,0 +1,31 @@
+"""The Label Studio that `start`, `demo` and the tests run is closed to strangers."""
+
+import re
+
+import httpx
+import pytest
+
+from ls_pipeline.cli.servers.local_servers import USERNAME
+
+pytestmark = pytest.mark.server
+
+
+def users(server):
+    headers = {"Authorization": f"Token {server.client_environment['LABEL_STUDIO_API_KEY']}"}
+    answer = httpx.get(f"{server.url}/api/users/", headers=headers, timeout=60)
+    return [user["email"] for user in answer.raise_for_status().json()]
+
+
+def sign_up(server, email):
+    """Fill in the form as a browser does; return the answer's status."""
+    with httpx.Client(base_url=server.url, timeout=60) as browser:
+        page = browser.get("/user/signup/").text
+        (token,) = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page)[:1]
+        form = {"csrfmiddlewaretoken": token, "email": email, "password": "a-strangers-password"}
+        return browser.post("/user/signup/", data=form).status_code
+
+
+def test_stranger_can_not_sign_up(label_studio_server):
+    status = sign_up(label_studio_server, "stranger@example.com")
+
+    assert (status, users(label_studio_server)) == (403, [USERNAME])
