@@ -22,6 +22,7 @@ from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, build_document, schema
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.private_files import create_private_folder
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
 from ls_pipeline.settings.model import Target, TargetParams
@@ -63,9 +64,12 @@ def open_snapshot(
             "than this ls_pipeline supports.",
             hint="Upgrade ls_pipeline.",
         )
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ls_pipeline"
     location = hashlib.sha256(snapshots.uri(name).encode()).hexdigest()[:16]
-    return Snapshot(snapshots, manifest, Path(cache or default) / location / name)
+    return Snapshot(snapshots, manifest, Path(cache or _default_cache()) / location / name)
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ls_pipeline"
 
 
 def _find_snapshot(bucket: Readable, path: str, name: str) -> tuple[Snapshots, str]:
@@ -169,6 +173,8 @@ class Snapshot:
         if cached.exists() and hashlib.sha256(cached.read_bytes()).hexdigest() == file.sha256:
             return cached
         body = self.snapshots.read(self.name, file)
+        if _default_cache() in cached.parents:
+            create_private_folder(_default_cache())
         cached.parent.mkdir(parents=True, exist_ok=True)
         temporary = cached.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(body)

@@ -1,7 +1,9 @@
 """Snapshots as a training job reads them: with our reader, and with others."""
 
 import json
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,10 @@ import pytest
 
 from ls_pipeline import SnapshotError, open_snapshot
 from ls_pipeline.domain.errors import BucketNotFoundError
+from ls_pipeline.reader import Snapshot
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.resources.snapshots import Snapshots
 from tests.bench import RESULT, Bench
 
 ROOT = Path(__file__).parent.parent
@@ -188,6 +192,19 @@ def test_bucket_is_read_once_and_then_from_the_cache(live_environment, labeled, 
     shutil.rmtree(tmp_path)
     with pytest.raises(SnapshotError, match="is gone"):
         opened.frame("results")
+
+
+def test_default_cache_is_private_whatever_the_umask(labeled, environment, tmp_path):
+    environment.setenv("XDG_CACHE_HOME", str(tmp_path))
+    snapshots, cache = Snapshots(labeled.target, "labels"), tmp_path / "ls_pipeline"
+    manifest = snapshots.manifest(snapshots.latest()[0].snapshot)
+    before = os.umask(0)
+    try:
+        Snapshot(snapshots, manifest, cache / "bucket").files("tasks")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
 
 
 @pytest.mark.server

@@ -15,8 +15,9 @@ import click
 from filelock import FileLock
 
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.resources.environment import database_url, home
+from ls_pipeline.resources.environment import create_home, database_url, home
 from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.private_files import create_private_folder
 from ls_pipeline.resources.queue import QueueOpener
 
 if TYPE_CHECKING:
@@ -156,7 +157,9 @@ def dagster_home() -> Path:
 def create_dagster_home() -> Path:
     """Create Dagster's home with a configuration, unless it exists. Return its path."""
     folder = dagster_home()
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_relative_to(home()):
+        create_home()
+    create_private_folder(folder)
     configuration = folder / "dagster.yaml"
     if not configuration.exists():
         configuration.write_text(DAGSTER_YAML)

@@ -24,6 +24,7 @@ from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import HomeError, LedgerError
 from ls_pipeline.resources.environment import (
     LabelStudioAddress,
+    create_home,
     home,
     webhook_secret,
     write_local_label_studio,
@@ -149,9 +150,8 @@ def _check_usage(given: ConnectionFlags, file: Path | None, *, init: bool, force
 
 def _lock_home() -> AbstractContextManager[object]:
     """Lock the home against a second `start`."""
-    home().mkdir(parents=True, exist_ok=True)
     try:
-        return FileLock(home() / "start.lock", timeout=0).acquire()
+        return FileLock(create_home() / "start.lock", timeout=0).acquire()
     except Timeout as error:
         reason = "another `ls-pipeline start` runs in it."
         hint = "Stop it, or choose another folder with --home."

@@ -5,16 +5,33 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ls_pipeline.resources.private_files import create_private_folder, write_private_file
+
 DEFAULT_URL = "http://localhost:8080"
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+"""The permissions of other users of the machine."""
 
 
 def home() -> Path:
     """Return the folder of our own state: LS_PIPELINE_HOME, else ``.ls_pipeline`` here."""
     return Path(os.environ.get("LS_PIPELINE_HOME") or ".ls_pipeline").absolute()
+
+
+def create_home() -> Path:
+    """Create the home, or close an existing one to other users if it is ours. Return its path."""
+    folder = home()
+    create_private_folder(folder)
+    status = folder.stat()
+    if status.st_mode & OTHERS and status.st_uid == os.geteuid():
+        with suppress(OSError):  # a disk that is read-only stays as it is
+            folder.chmod(status.st_mode & ~OTHERS)
+    return folder
 
 
 def database_url() -> str:
@@ -69,8 +86,7 @@ def write_local_label_studio(address: LabelStudioAddress | None) -> None:
     if address is None:
         file.unlink(missing_ok=True)
         return
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(asdict(address)), encoding="utf-8")
+    write_private_file(file, json.dumps(asdict(address)))
 
 
 def _address_file() -> Path:
@@ -97,10 +113,9 @@ def webhook_secret() -> str:
         return secret
     file = home() / "webhook-secret"
     if not file.exists():
-        home().mkdir(parents=True, exist_ok=True)
+        create_home()
         draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_hex(32), encoding="utf-8")
+        write_private_file(draft, secrets.token_hex(32))
         with suppress(FileExistsError):  # another process created it at the same moment
             os.link(draft, file)
         draft.unlink()

@@ -28,6 +28,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.local_paths import local_path
 from ls_pipeline.domain.objects import Filter
+from ls_pipeline.resources.private_files import create_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -109,7 +110,8 @@ class LocalCopy:
     # -- after an interrupted call ----------------------------------------------------------
 
     def _begin(self) -> None:
-        self.files.mkdir(parents=True, exist_ok=True)
+        create_private_folder(self.root)
+        self.files.mkdir(exist_ok=True)
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir()
         if self._new.exists():

@@ -23,6 +23,7 @@ from ls_pipeline.cli.options import verbatim
 from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.private_files import write_private_file
 from ls_pipeline.settings.validation import build_connection
 
 if TYPE_CHECKING:
@@ -171,8 +172,7 @@ def _write_environment(file: Path, environment: Mapping[str, str]) -> None:
     """Write a shell script that points a terminal at the demo's servers and this program."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
-    file.write_text("\n".join(lines) + "\n")
-    file.chmod(0o600)
+    write_private_file(file, "\n".join(lines) + "\n")
 
 
 def _usually(step: str) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from ls_pipeline.cli.servers.ports import HOST, WEBHOOKS_HOST, free_port
 from ls_pipeline.cli.servers.server import OPENER, Server
 from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.private_files import create_private_folder, write_private_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,8 +70,7 @@ def write_service_account(file: Path, gcs: Server) -> dict[str, str]:
         "client_id": "demo",
         "token_uri": f"{gcs.url}/token",
     }
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(key))
+    write_private_file(file, json.dumps(key))
     return {"LABEL_STUDIO_GOOGLE_CREDENTIALS": str(file)}
 
 
@@ -108,7 +108,7 @@ def label_studio_server(
     up to a minute, because it creates its database.
     """
     _require("label_studio")
-    home.mkdir(parents=True, exist_ok=True)
+    create_private_folder(home)
     token = _stored_secret(home / "token", "")
     script = Path(sys.executable).with_name("label-studio")
     port = port or free_port()
@@ -176,8 +176,7 @@ def dagster_server(
 def _stored_secret(file: Path, wanted: str) -> str:
     """Return the secret in a file. The first call creates it, and later starts reuse it."""
     if not file.exists():
-        file.touch(mode=0o600)
-        file.write_text(wanted or secrets.token_hex(16))
+        write_private_file(file, wanted or secrets.token_hex(16))
     return file.read_text()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.servers.ports import HOST, free_port, is_free
 from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.private_files import create_private_file, create_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,13 +102,14 @@ class Server:
             # The process that took it would answer instead.
             reason = f"can't use port {self.port}, because another process uses it"
             raise ServerFailedError(self, reason)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        create_private_folder(self.log.parent)
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
             self.log.replace(self.log.with_name(f"{self.log.name}.1"))
         command = [part.format(port=self.port) for part in self.command]
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.launched = time.time()
         self._deadline = time.monotonic() + self.patience
+        create_private_file(self.log)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ls_pipeline.cli.servers.process_guard", *command],
@@ -117,6 +119,7 @@ class Server:
                 # Unbuffered, so that the log shows where a server hangs.
                 env={**inherited, "PYTHONUNBUFFERED": "1", **self.environment},
                 start_new_session=True,  # so that Ctrl-C reaches only this process
+                umask=0o077,  # no other user may read the server's files
             )
 
     def is_ready(self) -> bool:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
 from ls_pipeline.resources.ledger.schema import migrate
+from ls_pipeline.resources.private_files import create_private_file, create_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +133,10 @@ def _engine(url: sa.URL) -> sa.Engine:
 
 
 def _tune_sqlite(engine: sa.Engine) -> None:
-    Path(engine.url.database or ".").parent.mkdir(parents=True, exist_ok=True)
+    name = engine.url.database or ":memory:"
+    if not name.startswith((":memory:", "file:")):
+        create_private_folder(Path(name).parent)
+        create_private_file(Path(name))  # SQLite gives the same rights to the files next to it
 
     @sa.event.listens_for(engine, "connect")
     def _tune(db: Any, _record: object) -> None:

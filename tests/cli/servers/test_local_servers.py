@@ -1,6 +1,8 @@
 """The Label Studio that `start`, `demo` and the tests run is closed to strangers."""
 
 import re
+import stat
+from pathlib import Path
 
 import httpx
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from ls_pipeline.cli.servers.local_servers import USERNAME
 
 pytestmark = pytest.mark.server
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def users(server):
@@ -29,3 +33,12 @@ def test_stranger_can_not_sign_up(label_studio_server):
     status = sign_up(label_studio_server, "stranger@example.com")
 
     assert (status, users(label_studio_server)) == (403, [USERNAME])
+
+
+def test_files_of_label_studio_are_private(label_studio_server):
+    folder = Path(label_studio_server.environment["LABEL_STUDIO_BASE_DATA_DIR"])
+    created = [path for path in folder.rglob("*") if path.stat().st_mode & OTHERS]
+
+    assert (folder / "label_studio.sqlite3").exists()
+    assert created == []
+    assert stat.S_IMODE(label_studio_server.log.stat().st_mode) == 0o600
