@@ -13,9 +13,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ls_pipeline.domain.errors import ObjectNotFoundError, SnapshotError
 from ls_pipeline.domain.objects import StoredObject
@@ -25,7 +28,8 @@ from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.private_files import create_private_folder
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
-from ls_pipeline.settings.model import Target, TargetParams
+from ls_pipeline.settings.model import Target
+from ls_pipeline.settings.validation import check_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +57,8 @@ def open_snapshot(
     credentials are found as AWS's and Google's own tools find them. Files are fetched into
     ``cache`` (default ``~/.cache/ls_pipeline``) at first use, and verified at every use.
 
-    Raises ``SnapshotError`` if there is no snapshot, and ``BucketError`` if the bucket fails.
+    Raises ``SnapshotError`` if there is no snapshot, if it is damaged, or if ``params`` are wrong,
+    and ``BucketError`` if the bucket fails.
     """
     bucket, path = _open_bucket(str(where), params or {})
     snapshots, name = _find_snapshot(bucket, path.strip("/"), name)
@@ -101,8 +106,11 @@ def _open_bucket(where: str, params: Mapping[str, Any]) -> tuple[Readable, str]:
             hint="Use s3://…, gs://… or a folder.",
         )
     is_s3 = scheme == "s3"
-    kind: Any = "s3-completions" if is_s3 else "gcs-completions"
-    target = Target(type=kind, path=bucket, params=TargetParams(**params))
+    errors: list[str] = []
+    kind = "s3-completions" if is_s3 else "gcs-completions"
+    target = check_side(Target, {"type": kind, "path": bucket, "params": params}, errors)
+    if target is None:
+        raise SnapshotError(" ".join(errors))
     return (S3Buckets() if is_s3 else GCSBuckets()).bucket_of(target), path
 
 
@@ -153,33 +161,42 @@ class Snapshot:
         return [self._fetch(file) for file in self.manifest.files(table)]
 
     def documents(self, split: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield each task with its annotations, in Label Studio's export form."""
-        import pyarrow.parquet as pq
+        """Yield each task with its annotations, in Label Studio's export form.
 
+        One row group of a file is in memory at a time. Raises as `dataset` does.
+        """
         parts = zip(self.files("tasks"), self.files("annotations"), strict=True)
         for task_file, annotation_file in parts:
-            annotations: dict[int, list[dict[str, Any]]] = {}
-            for row in pq.read_table(annotation_file).to_pylist():  # type: ignore[no-untyped-call]
-                annotations.setdefault(row["task_id"], []).append(row)
-            for task in pq.read_table(task_file).to_pylist():  # type: ignore[no-untyped-call]
+            annotations = groupby(_rows(annotation_file), key=itemgetter("task_id"))
+            task_id, own = next(annotations, (None, ()))
+            for task in _rows(task_file):  # both are in the order of task ids
+                has_own = task["task_id"] == task_id
                 if split in (None, task["split"]):
-                    yield build_document(task, annotations.get(task["task_id"], ()))
+                    yield build_document(task, own if has_own else ())
+                if has_own:
+                    task_id, own = next(annotations, (None, ()))
 
     def _fetch(self, file: File) -> Path:
-        if isinstance(self.snapshots.bucket, _Disk):
-            self.snapshots.read(self.name, file)  # verifies it
-            return self.snapshots.bucket.file(self.uri) / file.path
-        cached = self.cache / file.path
-        if cached.exists() and hashlib.sha256(cached.read_bytes()).hexdigest() == file.sha256:
-            return cached
-        body = self.snapshots.read(self.name, file)
-        if _default_cache() in cached.parents:
-            create_private_folder(_default_cache())
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cached.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(body)
-        temporary.replace(cached)
-        return cached
+        bucket = self.snapshots.bucket
+        if isinstance(bucket, _Disk):
+            path = bucket.file(self.uri) / file.path
+            self.snapshots.verify(self.name, file, path)
+        else:
+            path = self.cache / file.path
+            if _default_cache() in path.parents:
+                create_private_folder(_default_cache())
+            self.snapshots.fetch(self.name, file, path)
+        return path
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file, with one row group in memory at a time."""
+    import pyarrow.parquet as pq
+
+    opened: Any = pq  # it has no types
+    with opened.ParquetFile(file) as parquet:
+        for number in range(parquet.num_row_groups):
+            yield from parquet.read_row_group(number).to_pylist()
 
 
 class _Disk:
@@ -197,7 +214,15 @@ class _Disk:
 
     def get(self, key: str, version: str = "") -> bytes:
         del version
+        with self._open(key) as stream:
+            return stream.read()
+
+    def download(self, stored: StoredObject, file: BinaryIO) -> None:
+        with self._open(stored.key) as stream:
+            shutil.copyfileobj(stream, file)
+
+    def _open(self, key: str) -> BinaryIO:
         try:
-            return self.file(key).read_bytes()
+            return self.file(key).open("rb")
         except OSError as error:
             raise ObjectNotFoundError(self.uri(key)) from error

@@ -151,6 +151,29 @@ def test_unknown_location_is_an_error():
         open_snapshot("http://example.com/labels")
 
 
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"wrong": 1}, "no target param 'wrong'.* Params: .*role_arn"),
+        ({"role_arn": 1}, "'role_arn' must be a string"),
+        ({"secret_key": "x"}, "credentials are not settings"),
+        ("role", "'params'"),
+    ],
+)
+def test_wrong_params_are_an_error(params, sentence):
+    with pytest.raises(SnapshotError, match=sentence):
+        open_snapshot("s3://bucket/labels", params=params)
+
+
+def test_manifest_that_names_another_place_writes_nothing(folder, snapshot):
+    file = Path(snapshot.uri) / "manifest.json"
+    path = snapshot.manifest.parts[0].files["results"].path
+    file.write_text(file.read_text().replace(path, "../../../../.bashrc"))
+
+    with pytest.raises(SnapshotError, match="was damaged or replaced"):
+        open_snapshot(folder)
+
+
 def test_snapshot_of_a_newer_schema_is_an_error(folder, snapshot):
     file = Path(snapshot.uri) / "manifest.json"
     file.write_text(file.read_text().replace('"schema_version": "1"', '"schema_version": "2"'))

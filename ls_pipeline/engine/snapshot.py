@@ -194,8 +194,7 @@ class _Snapshotter:
         self.result.failed.update(failed_checks(first, tables, self.shares))
         bodies = {name: write_parquet(tables[name]) for name in TABLES}
         files = {
-            name: describe_file(name, first // PART_TASKS, tables[name].num_rows, bodies[name])
-            for name in TABLES
+            name: describe_file(name, first, tables[name].num_rows, bodies[name]) for name in TABLES
         }
         with ThreadPoolExecutor(len(TABLES)) as writers:
             list(writers.map(lambda name: self._put(files[name], bodies[name]), TABLES))
@@ -267,7 +266,7 @@ class _Snapshotter:
         self.changes["removed"] += len(gone)
         reread = list(wanted) if self._is_outdated else stale
         rows = table_rows(self._completions(reread), self.shares)
-        new = {name: to_table(name, rows[name]) for name in TABLES}
+        new: dict[str, pa.Table] = {name: to_table(name, rows[name]) for name in TABLES}
         if not before or self._is_outdated:
             return new
         leave_out = gone | set(stale)

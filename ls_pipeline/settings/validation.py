@@ -40,8 +40,8 @@ def build_connection(
     Raises ``InvalidConnectionError`` with every error.
     """
     errors: list[str] = []
-    checked_source = _check_side(Source, source, errors)
-    checked_target = _check_side(Target, target, errors)
+    checked_source = check_side(Source, source, errors)
+    checked_target = check_side(Target, target, errors)
     errors += _own_errors(name, project, label_config)
     if source is None and target is None:
         errors.append("It has neither a source nor a target; set at least one.")
@@ -89,9 +89,10 @@ def parse_params(option: str, text: str, errors: list[str]) -> dict[str, Any]:
 SideT = TypeVar("SideT", Source, Target)
 
 
-def _check_side(
+def check_side(
     model: type[SideT], given: Mapping[str, Any] | None, errors: list[str]
 ) -> SideT | None:
+    """Check a side as a person wrote it; append what is wrong with it to ``errors``."""
     if given is None:
         return None
     try:

@@ -28,6 +28,11 @@ from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
 
 LATEST = "training_data/latest.json"
+OTHERS = Latest(
+    snapshot="00000009-0123456789ab",
+    number=9,
+    manifest="training_data/snapshots/00000009-0123456789ab/manifest.json",
+).as_bytes()
 OTHER = [{**RESULT[0], "value": {"choices": ["B"]}}]
 
 
@@ -228,7 +233,7 @@ def test_removed_or_damaged_files_are_written_again(labeled, tmp_path, fault):
     for key in deleted:
         labeled.target.delete(key)
     if fault == "damaged":
-        labeled.target.objects[root + "results/part-00000001.parquet"] = b"PAR1"
+        labeled.target.objects[root + "results/part-00000002.parquet"] = b"PAR1"
     labeled.app.annotate(labeled.task_id("c.json"), OTHER)
     labeled.export()
     result = labeled.snapshot()
@@ -240,7 +245,7 @@ def test_removed_or_damaged_files_are_written_again(labeled, tmp_path, fault):
 @pytest.mark.parametrize("damage", [b"PAR1", None])
 def test_damaged_file_of_an_unchanged_part_is_rewritten(labeled, tmp_path, damage):
     first = labeled.snapshot().manifest.snapshot
-    key = f"training_data/snapshots/{first}/results/part-00000001.parquet"
+    key = f"training_data/snapshots/{first}/results/part-00000002.parquet"
     good = labeled.target.get(key)
     labeled.target.put(key, damage or good[:-40] + b"X" * 40, "")
     labeled.app.annotate(labeled.task_id("f.json"), OTHER)
@@ -270,7 +275,7 @@ def test_overtaken_writer_leaves_the_newer_snapshot_alone(labeled, tmp_path):
     labeled.export()
 
     def sleep(key, *arguments, **options):
-        if not slept and "results/part-00000001" in key:
+        if not slept and "results/part-00000002" in key:
             slept.append(key)
             labeled.time.sleep(3600)  # its lease runs out
             labeled.app.annotate(labeled.task_id("c.json"), RESULT)
@@ -305,14 +310,14 @@ def test_damaged_latest_is_an_error(labeled):
     labeled.snapshot()
     labeled.target.objects[LATEST] = b"{"
 
-    with pytest.raises(SnapshotError, match="Restore it, or remove it"):
+    with pytest.raises(SnapshotError, match="was damaged or replaced"):
         labeled.snapshot()
 
 
 def test_latest_moved_by_another_writer_is_not_overwritten(labeled):
     def put(key, body, content_type, if_version=None):
         if key == LATEST:
-            labeled.target.objects[LATEST] = b'{"snapshot": "x", "number": 9, "manifest": "y"}'
+            labeled.target.objects[LATEST] = OTHERS
         return labeled.target.put(key, body, content_type, if_version)
 
     with pytest.raises(SnapshotError, match="was moved by another writer"):
@@ -333,7 +338,7 @@ def test_lost_reply_of_the_last_put_still_succeeds(labeled, tmp_path):
 
 def test_truncated_upload_blocks_the_snapshot(labeled):
     def put(key, body, content_type, if_version=None):
-        lost = key.endswith("results/part-00000001.parquet")
+        lost = key.endswith("results/part-00000002.parquet")
         return labeled.target.put(key, body[: 9 if lost else None], content_type, if_version)
 
     with pytest.raises(BucketUnavailableError, match="not as it was written"):

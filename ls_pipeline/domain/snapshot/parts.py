@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import SnapshotError
-from ls_pipeline.domain.snapshot.manifest import File, Tally
+from ls_pipeline.domain.snapshot.manifest import File, Tally, part_path
 from ls_pipeline.domain.snapshot.splits import SPLITS, Shares, assign_split
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, VERSION_KEY, schema
 
@@ -113,11 +113,10 @@ def has_declared_schema(name: str, found: pa.Schema) -> bool:
     return bool(found.equals(declared)) and len(versions) == 1
 
 
-def describe_file(table: str, number: int, rows: int, body: bytes) -> File:
+def describe_file(table: str, first: int, rows: int, body: bytes) -> File:
     """Return what the manifest says about a part's file of a table."""
     digest = hashlib.sha256(body).hexdigest()
-    path = f"{table}/part-{number:08}.parquet"
-    return File(path=path, rows=rows, bytes=len(body), sha256=digest)
+    return File(path=part_path(table, first), rows=rows, bytes=len(body), sha256=digest)
 
 
 # -- tallies --------------------------------------------------------------------------------------

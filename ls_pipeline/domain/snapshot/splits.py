@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class Shares:
     test: float = 0.1
 
 
-def assign_split(object_uri: str, shares: Shares) -> str:
+def assign_split(object_uri: str, shares: Shares) -> Split:
     """Return the split of an object, which depends on its URI alone and so never changes.
 
     All rows of an object are in one split. If shares grow, objects leave ``train`` only.

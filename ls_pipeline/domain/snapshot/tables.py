@@ -11,7 +11,7 @@ import json
 import math
 from datetime import datetime, timezone
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ls_pipeline.domain.snapshot.agreement import find_disagreements, mean_agreement
 from ls_pipeline.domain.snapshot.splits import assign_split
@@ -33,7 +33,8 @@ SCHEMA_VERSION = "1"
 VERSION_KEY = b"ls_pipeline.schema_version"
 """The metadata key of the version, in every schema and file."""
 
-TABLES = ("tasks", "annotations", "results")
+Table = Literal["tasks", "annotations", "results"]
+TABLES: tuple[Table, ...] = get_args(Table)
 
 LINEAGE: dict[str, tuple[str, str]] = {
     "task_id": ("int64 not null", "Label Studio's id of the task"),
