@@ -143,6 +143,9 @@ def _metadata(
         metadata["tasks_compared"] = dg.MetadataValue.int(tally.compared)
     if written.removed:
         metadata["snapshots_removed"] = dg.MetadataValue.text(", ".join(written.removed))
+    if written.not_removed:
+        lines = [f"- {reason}" for reason in written.not_removed.values()]
+        metadata["not_removed"] = dg.MetadataValue.md("\n".join(lines))
     if not written.is_new:
         metadata["note"] = dg.MetadataValue.text("Up to date: no completion changed.")
     return metadata

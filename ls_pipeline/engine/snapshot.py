@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import (
     BucketAccessError,
+    BucketError,
     BucketUnavailableError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -30,6 +31,7 @@ from ls_pipeline.domain.snapshot.manifest import (
     Part,
     expired,
     formats_folder,
+    is_archive,
     latest_key,
     manifest_key,
     snapshot_folder,
@@ -87,6 +89,9 @@ class SnapshotResult:
     """Files of the new snapshot that were written and copied."""
     removed: list[str] = field(default_factory=list)
     """Snapshots that retention removed."""
+    not_removed: dict[str, str] = field(default_factory=dict)
+    """URIs of objects that retention could not delete, with the reasons. The next run tries again.
+    """
     failed: dict[str, str] = field(default_factory=dict)
     """What each failed check found. If there is any, nothing was published."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -404,14 +409,35 @@ class _Snapshotter:
             if _written_at(folders[name]) < now - UNFINISHED_SECONDS
         ]
         for name in [*gone, *unfinished]:
-            for page in self.bucket.pages(formats_folder(self.prefix, name)):
-                for file in page:
-                    self.bucket.delete(file.key)
-            # The manifest first: without it, the folder is not a snapshot any more.
-            manifest_first = sorted(folders[name], key=lambda file: not _is_manifest(file.key))
-            for file in manifest_first:
+            if self._remove(name, folders[name]) and name in complete:
+                self.result.removed.append(name)
+
+    def _remove(self, name: str, files: Sequence[StoredObject]) -> bool:
+        """Delete what a run wrote for a snapshot; return whether all of it is gone.
+
+        Without its manifest, the folder is not a snapshot any more. So the manifest goes before
+        the other files, and after the conversions, which nothing else leads to.
+        """
+        manifest = [file for file in files if _is_manifest(file.key)]
+        tables = [file for file in files if not _is_manifest(file.key)]
+        return all(self._delete(some) for some in (self._archives(name), manifest, tables))
+
+    def _archives(self, name: str) -> list[StoredObject]:
+        root = formats_folder(self.prefix, name)
+        files = (file for page in self.bucket.pages(root) for file in page)
+        return [file for file in files if is_archive(file.key[len(root) :])]
+
+    def _delete(self, files: Sequence[StoredObject]) -> bool:
+        """Delete each of these objects; return whether none failed."""
+        failed = {}
+        for file in files:
+            self.held.renew()
+            try:
                 self.bucket.delete(file.key)
-        self.result.removed = gone
+            except BucketError as error:
+                failed[self.bucket.uri(file.key)] = str(error)
+        self.result.not_removed |= failed
+        return not failed
 
 
 def _is_manifest(key: str) -> bool:

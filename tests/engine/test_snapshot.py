@@ -406,6 +406,53 @@ def test_unfinished_snapshots_do_not_count_and_are_deleted(labeled, monkeypatch)
     assert {*Snapshots(labeled.target, "").by_name()} == {*more, *last}
 
 
+def test_objects_of_others_stay_where_they_are(labeled):
+    first = labeled.snapshot().manifest.snapshot
+    others = {
+        f"training_data/{key}"
+        for key in (
+            "snapshots/notes.txt",
+            "snapshots/mine/manifest.json",
+            "snapshots/99999999/tasks/part-00000000.parquet",
+            f"snapshots/{first}/notes.txt",
+            f"snapshots/{first}/tasks/mine.parquet",
+            f"formats/{first}/mine.zip",
+            f"formats/{first}/mine/COCO.zip",
+        )
+    }
+    for key in others:
+        labeled.target.put(key, b"mine", "")
+    names = make_snapshots(labeled, 3, delete=True)
+
+    assert labeled.target.objects.keys() >= others
+    assert [len(files(labeled, name)) for name in (first, names[0])] == [2, 0]
+    assert names[-1].startswith("00000004")
+
+
+def test_object_that_is_not_deleted_stops_no_other(labeled):
+    names = make_snapshots(labeled, 3, delete=False)
+    protected = {f"training_data/snapshots/{names[0]}/{path}" for path in files(labeled, names[0])}
+
+    def delete(key):
+        if key in protected:
+            raise BucketAccessError(f"s3://labels/{key}", "the object is locked.")
+        labeled.target.delete(key)
+
+    labeled.set(target={"snapshots_kept": 1, "snapshots_kept_days": 0, "delete": True})
+    labeled.export()
+    labeled.app.annotate(labeled.task_id("a.json"), RESULT)
+    labeled.export()
+    result = labeled.snapshot(target=Wrapped(labeled.target, delete=delete))
+
+    assert result.removed == names[1:]
+    assert list(result.not_removed) == [
+        f"s3://labels/training_data/snapshots/{names[0]}/manifest.json"
+    ]
+    assert files(labeled, names[0]).keys() == {
+        key.partition(f"{names[0]}/")[2] for key in protected
+    }
+
+
 def test_archives_of_a_snapshot_are_deleted_with_it(labeled):
     first = labeled.snapshot().manifest.snapshot
     archive = f"training_data/formats/{first}/CSV.zip"
