@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.tasks import Origin, parse_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import TypeGuard
 
 _TASK_FIELDS = ("id", "data", "meta", "created_at", "updated_at", "inner_id", "project")
 _ANNOTATION_FIELDS = (
@@ -38,6 +38,9 @@ WHOLE_FIELDS = sorted(
     | {*_PREDICTION_FIELDS}
 )
 """The fields of a task, and of what it contains, that `parse_completion` reads."""
+
+UNREADABLE = "unreadable_annotations"
+"""The field of a document with what Label Studio listed as annotations, but can't be one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Completion:
     @property
     def has_human_work(self) -> bool:
         """Whether an annotator worked on the task, finished or not."""
-        return bool(self.annotations or self.drafts)
+        return bool(self.annotations or self.drafts or UNREADABLE in self.document)
 
     @property
     def annotations(self) -> list[dict[str, Any]]:
@@ -102,27 +105,46 @@ class Completion:
 
 
 def parse_completion(task: Mapping[str, Any]) -> Completion:
-    """Parse one task of Label Studio's task list (``fields=all``).
+    """Parse one task of Label Studio's task list (``fields=all``); it has an id and a time.
 
     Keeps the fields of Label Studio's export. Omits drafts, and texts relative to now
-    (``created_ago``).
+    (``created_ago``). What is no annotation with an id of its own stays as it is, in a field
+    `UNREADABLE` of the document.
     """
     document = {name: task.get(name) for name in _TASK_FIELDS}
-    annotations = _select(task.get("annotations"), _ANNOTATION_FIELDS)
-    document["annotations"] = sorted(annotations, key=itemgetter("id"))
-    document["predictions"] = _select(task.get("predictions"), _PREDICTION_FIELDS)
-    skipped = sum(bool(annotation["was_cancelled"]) for annotation in annotations)
+    listed = _as_list(task.get("annotations"))
+    items = [item for item in listed if isinstance(item, dict)]
+    by_id = {item["id"]: item for item in items if fits_64_bits(item.get("id"))}
+    annotations = [
+        {"result": [], **_select(by_id[number], _ANNOTATION_FIELDS)} for number in sorted(by_id)
+    ]
+    predictions = [item for item in _as_list(task.get("predictions")) if isinstance(item, dict)]
+    skipped = sum(bool(annotation.get("was_cancelled")) for annotation in annotations)
+    document["annotations"] = annotations
+    document["predictions"] = [_select(item, _PREDICTION_FIELDS) for item in predictions]
     document["total_annotations"] = len(annotations) - skipped
     document["cancelled_annotations"] = skipped
+    if len(listed) > len(annotations):
+        readable = set(map(id, by_id.values()))
+        document[UNREADABLE] = [item for item in listed if id(item) not in readable]
     # Not `drafts`: Label Studio lists only those of the API key's own user.
     origin, drafts = parse_origin(task.get("meta")), int(bool(task.get("draft_exists")))
     return Completion(task["id"], task["updated_at"], origin, document, drafts)
 
 
-def _select(
-    items: Iterable[Mapping[str, Any]] | None, fields: Sequence[str]
-) -> list[dict[str, Any]]:
-    return [{name: item[name] for name in fields if name in item} for item in items or ()]
+def fits_64_bits(value: object) -> TypeGuard[int]:
+    """Return whether a value is a number that can be an id or a count in a database."""
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _as_list(value: object) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]
+
+
+def _select(item: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    return {name: item[name] for name in fields if name in item}
 
 
 def belongs_to(connection: str, origin: Origin | None) -> bool:

@@ -19,7 +19,7 @@ TOMBSTONE = "deleted"
 LEFT_ALONE = "left alone"
 """The digest of a file that stays as it is although its task is gone; it may have any content."""
 
-_FILE_NAME = re.compile(r"[0-9]+\.json")
+_FILE_NAME = re.compile(r"(?:0|[1-9][0-9]{0,17})\.json")
 
 
 def completion_key(prefix: str, task_id: int) -> str:

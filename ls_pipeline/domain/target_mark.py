@@ -6,12 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.completions import fits_64_bits
 from ls_pipeline.domain.snapshot.manifest import training_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NOTE = "ls-pipeline uses this file to know the folder. Do not edit it."
+
+LARGEST = 2**20
+"""Bytes; a larger object is no mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +26,18 @@ class TargetMark:
     generations: Mapping[str, int]
 
     @classmethod
-    def parse(cls, body: bytes, default: str) -> TargetMark:
-        """Parse what `as_bytes` made. No mark at all counts as one of the ledger ``default``.
-
-        The mark of anything else has an empty ledger.
-        """
-        if not body:
-            return cls(default, {})
+    def parse(cls, body: bytes) -> TargetMark:
+        """Parse what `as_bytes` made. The mark of anything else has an empty ledger."""
         try:
             document = json.loads(body)
-            ledger, generations = document["ledger"], document["generations"]
-            return cls(str(ledger), {str(name): int(n) for name, n in generations.items()})
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return cls("", {})
+        except (ValueError, RecursionError):
+            document = None
+        match document:
+            case {"ledger": str(ledger), "generations": {**found}}:
+                generations = {str(name): n for name, n in found.items() if fits_64_bits(n)}
+                if len(generations) == len(found):
+                    return cls(ledger, generations)
+        return cls("", {})
 
     def raised(self, connection: str, generation: int) -> TargetMark:
         """Return the mark with another generation of a connection."""

@@ -12,9 +12,16 @@ from ls_pipeline.domain.errors import NotATaskError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeGuard
 
 META_KEY = "ls_pipeline"
 """The key of a task's ``meta`` that holds its `Origin`."""
+
+LONGEST_TEXT = 4096
+"""Characters of a field of an `Origin`: more than a bucket's name and a key have."""
+
+LAST_ROW = 2**31 - 1
+"""The greatest ``row`` of an `Origin`; an object has fewer."""
 
 LARGEST_OBJECT = 100 * 2**20
 """Bytes; a larger object is rejected. Label Studio accepts no request over 250 MiB."""
@@ -52,17 +59,31 @@ class Origin:
 def parse_origin(meta: object) -> Origin | None:
     """Return the origin that `Origin.as_meta` wrote; None if ls_pipeline did not make the task.
 
-    A person may have written it: a value of another type makes it no origin.
+    A person may have written it: what no origin of ours can hold makes it no origin.
     """
     origin = meta.get(META_KEY) if isinstance(meta, dict) else None
     if not isinstance(origin, dict):
         return None
-    values = [origin.get(name, "") for name in ("connection", "uri", "version", "import")]
-    texts, row = [value for value in values if isinstance(value, str)], origin.get("row")
-    if len(texts) < len(values) or type(row) is not int:
+    connection, uri = origin.get("connection"), origin.get("uri")
+    version, row, token = origin.get("version", ""), origin.get("row"), origin.get("import", "")
+    if not (_is_text(connection) and _is_text(version) and _is_text(token)):
         return None
-    connection, uri, version, token = texts
+    if not (isinstance(uri, str) and _is_text(uri.replace("\0", " "))):  # a key may have it
+        return None
+    if type(row) is not int or not 0 <= row <= LAST_ROW:
+        return None
     return Origin(connection, uri, version, row, token) if connection and uri else None
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Return whether a value is a text that every database takes."""
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # it has half of a surrogate pair
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,9 @@ BATCH = 200
 WRITE_TRIES = 3
 """How often a file is written onto a newer version, before it is an error."""
 
+LARGEST_COMPLETION = 256 * 2**20
+"""Bytes; a larger file in the target is none of ours."""
+
 FIRST_WRITTEN = 10
 """Files that a result shows."""
 
@@ -223,11 +226,15 @@ def _task_id(key: str) -> int:
 
 def _adopt(run: RunContext, stored: StoredObject) -> Exported | None:
     """Return the record of a file that a connection's earlier ledger wrote."""
+    if stored.size > LARGEST_COMPLETION:
+        return None
     try:
         document = json.loads(run.bucket.get(stored.key, stored.version))
         annotations = len(document["annotations"])
         origin, project_id = parse_origin(document["meta"]), document["project"]
-    except (ValueError, TypeError, KeyError, ObjectNotFoundError, ObjectChangedError):
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    except (ObjectNotFoundError, ObjectChangedError):
         return None
     if project_id not in run.projects.ids or not belongs_to(run.name, origin):
         return None

@@ -15,11 +15,12 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     ProjectNotFoundError,
 )
-from ls_pipeline.domain.target_mark import TargetMark, mark_key
+from ls_pipeline.domain.target_mark import LARGEST, TargetMark, mark_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp, Mark, Project
     from ls_pipeline.resources.ledger.connection import HeldConnection
@@ -214,12 +215,10 @@ class TargetIdentity:
 
     def read(self) -> None:
         """Read the mark. Raises ``IdentityError`` if it is another installation's."""
-        try:
-            self._version = self.bucket.version(self.key)
-            body = self.bucket.get(self.key, self._version) if self._version else b""
-        except (ObjectNotFoundError, ObjectChangedError):
-            self._version, body = "", b""
-        self.mark = TargetMark.parse(body, self.held.ledger_id)
+        self._version, self.mark = "", TargetMark(self.held.ledger_id, {})
+        page = next(self.bucket.pages(self.key), [])
+        if page and page[0].key == self.key:
+            self._read_version(page[0])
         uri, ledger = self.bucket.uri(self.key), self.mark.ledger
         if not ledger:
             what = f"{uri} is no mark of ls-pipeline: a person or another program has written it."
@@ -230,3 +229,11 @@ class TargetIdentity:
                 f"one is {self.held.ledger_id[:8]})."
             )
             raise IdentityError(self.held.name, what)
+
+    def _read_version(self, stored: StoredObject) -> None:
+        """Read one version of the mark. If it is replaced meanwhile, there counts as none."""
+        try:
+            body = self.bucket.get(stored.key, stored.version) if stored.size <= LARGEST else b""
+        except (ObjectNotFoundError, ObjectChangedError):
+            return
+        self._version, self.mark = stored.version, TargetMark.parse(body)

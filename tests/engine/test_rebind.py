@@ -196,7 +196,7 @@ def test_system_that_is_down_is_an_ordinary_error(labeled, down):
 
     parts = {
         "app": {"app": Wrapped(labeled.app, marks=fail_app)},
-        "target": {"bucket": Wrapped(labeled.target, version=fail_bucket)},
+        "target": {"bucket": Wrapped(labeled.target, pages=fail_bucket)},
     }
     with pytest.raises((LabelStudioUnavailableError, BucketUnavailableError)):
         find(labeled, **parts[down])

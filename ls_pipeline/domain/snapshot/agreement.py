@@ -152,5 +152,5 @@ def _frames(value: str | None) -> Box | None:
     try:
         first = json.loads(value or "null")["ranges"][0]
         return Box(float(first["start"]), 0.0, float(first["end"]), 1.0)
-    except (TypeError, ValueError, LookupError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         return None

@@ -163,7 +163,7 @@ def _add_rows(tables: dict[str, list[Row]], completion: Completion, shares: Shar
     origin = completion.origin
     lineage = {
         "task_id": completion.task_id,
-        "object_uri": origin and _text(origin.uri),
+        "object_uri": origin and origin.uri,
         "object_version": origin and origin.version,
         "object_row": None if origin is None else origin.row,
         "split": assign_split(origin.uri if origin else f"task {completion.task_id}", shares),
@@ -366,6 +366,7 @@ def _time(text: object) -> datetime | None:
     """Parse a Label Studio time; Python 3.10 parses no trailing Z."""
     try:
         time = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
+        time = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+        return time.astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # of the year 0, in UTC
         return None
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
