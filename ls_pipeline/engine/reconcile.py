@@ -111,8 +111,9 @@ class Reconciler:
         look = _Look(self.run, imports)
         new = [intent for intent in imports if not intent.looks]
         until = max((intent.began_at for intent in new), default=0.0) + ARRIVAL_SECONDS
-        until = min(until, self.held.now() + ARRIVAL_SECONDS)  # whatever the clock did
-        while self.held.now() < until and not all(look.made_by(intent) for intent in new):
+        for _ in range(int(ARRIVAL_SECONDS / PAUSE)):  # whatever the clock does
+            if self.held.now() >= until or all(look.made_by(intent) for intent in new):
+                break
             self.held.database.sleep(PAUSE)
             look = _Look(self.run, imports)
         return look
@@ -183,22 +184,35 @@ class Reconciler:
     # -- updates and deletions --------------------------------------------------------------
 
     def _settle_update(self, intent: Intent) -> None:
-        """Record what each task holds: the run may have been cut off anywhere among them."""
-        known, landed, open_rows = self._known(intent), [], 0
+        """Record what each task holds: the run may have been cut off anywhere among them.
+
+        A request that is still on its way may hit a new task, as for deletions.
+        """
+        known, landed, strays, is_open = self._known(intent), [], [], False
         for row, task in self.projects.tasks_of(intent.rows, intent.root):
             has_landed = task and task.origin and task.origin.version == row.version
             before = known.get((row.key, row.row))
             if not has_landed:
-                open_rows += task is not None
-            elif before and before.task_id == row.task_id and before.digest != row.digest:
+                is_open = True
+            elif before is None or before.task_id != row.task_id:
+                strays.append(row)
+            elif before.digest != row.digest:
                 landed.append(row)
         if landed:
             reopened = list({row.key for row in landed})
             self.held.intents.record(LedgerUpdate(loaded=landed, reopened=reopened))
-        if open_rows:
+        self._remove_strays(strays, intent.root)
+        if is_open:
             self.held.intents.keep_open(intent)
         else:
             self.held.intents.close(intent)
+
+    def _remove_strays(self, rows: Sequence[TaskRow], root: str) -> None:
+        """Delete tasks of other rows that became these by an update that landed late."""
+        others = {row.task_id for row in self.held.objects.rows_with([row.task_id for row in rows])}
+        if overwritten := [row for row in rows if row.task_id in others]:
+            # The tasks of those rows count as deleted then, and are loaded again.
+            self._settle_delete(self.run.effects.delete_tasks(overwritten, root).intent)
 
     def _settle_delete(self, intent: Intent) -> None:
         """Finish deletions that were cut off; load again what a late request deleted.

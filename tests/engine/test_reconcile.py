@@ -5,6 +5,7 @@ import pytest
 from ls_pipeline.domain.diff import Change
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, LeaseLostError
 from ls_pipeline.engine import import_queue
+from ls_pipeline.engine.reconcile import ARRIVAL_SECONDS
 from ls_pipeline.resources.ledger.intents import LOOK_SECONDS
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import RESULT
@@ -61,6 +62,20 @@ def test_import_committed_while_the_next_run_waits_is_recovered(bench, late_impo
     )
 
 
+def test_wait_for_an_import_ends_though_the_clock_is_set_back(bench, late_imports):
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        bench.time.sleep(-3600)
+
+    bench.ledger.database.sleep = sleep
+    bench.load()
+
+    assert sum(waits) <= ARRIVAL_SECONDS
+    assert rows(bench) == EACH_ROW_ONCE
+
+
 def test_import_that_never_arrived_is_repeated(bench, late_imports):
     bench.load()
 
@@ -94,6 +109,27 @@ def test_late_import_with_the_ids_of_deleted_tasks_leaves_no_duplicates(bench):
     bench.load()
 
     assert rows(bench) == EACH_ROW_ONCE
+
+
+def test_late_update_of_a_task_whose_id_was_reused_is_made_good(bench):
+    bench.app.reuses_ids = True
+    bench.put("a.json", [{"text": "old"}])
+    bench.load()
+    late = []
+
+    def update_task(*args):
+        late.append(args)
+        raise LabelStudioUnavailableError("Label Studio does not answer.")
+
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, update_task=update_task))
+    bench.app.delete_task(1)
+    bench.load()
+    bench.app.update_task(*late[0])
+    bench.load()
+
+    assert bench.tasks == {("a.json", 0): {"text": "0"}, ("a.json", 1): {"text": "1"}}
 
 
 def test_duplicate_that_a_person_works_on_stays(bench, late_imports):
