@@ -15,7 +15,7 @@ from ls_pipeline.domain.errors import (
     PipelineError,
 )
 from ls_pipeline.resources.environment import webhook_secret, webhook_url
-from ls_pipeline.resources.ledger.lease import run_of
+from ls_pipeline.resources.ledger.lease import LONGEST_HOLD, run_of
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def connection_run(
     """
     run_id = context.op_execution_context.run_id
     try:
-        with ledger.acquire(context.partition_key, PATIENCE, run_id) as held:
+        seconds = _seconds_at_most(ledger.connection(context.partition_key), work)
+        with ledger.acquire(context.partition_key, PATIENCE, run_id, seconds) as held:
             try:
                 if work_of_dead := _report_overtaken(context.instance, held, run_id):
                     _record_failure(held, work_of_dead, "The run before was cut off.")
@@ -73,6 +74,11 @@ def connection_run(
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
+def _seconds_at_most(connection: Connection, work: str) -> float:
+    side = connection.source if work == "tasks" else connection.target
+    return side.params.run_seconds if side else LONGEST_HOLD
+
+
 def _report_overtaken(instance: dg.DagsterInstance, held: HeldConnection, run_id: str) -> str:
     """Report the overtaken run to Dagster as failed; return its work, or nothing if unknown.
 
@@ -86,10 +92,17 @@ def _report_overtaken(instance: dg.DagsterInstance, held: HeldConnection, run_id
             f"{held.name!r}, and continues where it stopped."
         )
         instance.report_run_failed(run, message)
-        assets = {key.path[-1] for key in run.asset_selection or ()}
-        work = WORK_OF_JOBS.get(run.job_name) or next(iter(assets), "")
-        return work if work in WORKS and len(assets) <= 1 else ""
+        works = works_of(run)
+        return next(iter(works)) if len(works) == 1 else ""
     return ""
+
+
+def works_of(run: dg.DagsterRun) -> set[str]:
+    """Return what a run of ours works on; nothing for a run of other assets."""
+    if run.job_name in WORK_OF_JOBS:
+        return {WORK_OF_JOBS[run.job_name]}
+    assets = {key.path[-1] for key in run.asset_selection or ()}
+    return (assets or set(run.step_keys_to_execute or ())).intersection(WORKS)
 
 
 def _record_failure(

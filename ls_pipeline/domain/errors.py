@@ -38,6 +38,7 @@
     ├── ServerFailedError                a server did not start
     ├── LedgerError                      the ledger can't be opened
     │   └── LedgerUnavailableError       its database failed during a run; try again
+    ├── RunTooLongError                  a run reached its time limit; the next one continues
     └── LeaseError                       another run holds the connection; try again
         └── LeaseLostError               this run held it, and another run took over
 
@@ -315,6 +316,20 @@ class LedgerUnavailableError(LedgerError):
             f"The ledger {name} failed{cause} ({what}). "
             "The next run continues where this one stopped.",
             hint="" if is_busy else "Check its database.",
+        )
+
+
+class RunTooLongError(PipelineError):
+    """A run reached its time limit: it begins nothing more, and what it did is recorded."""
+
+    transient = True
+
+    def __init__(self, connection: str, seconds: float) -> None:
+        super().__init__(
+            f"Connection {connection!r}: the run was ended after {seconds / 3600:g} hours, its "
+            "limit. What it did is recorded.",
+            hint="The next run continues where it stopped. The param run_hours_at_most sets the "
+            "limit.",
         )
 
 

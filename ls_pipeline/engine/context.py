@@ -101,5 +101,6 @@ class RunContext:
         return Effects(self.held, self.app, self.projects, self.revision.number)
 
     def advance(self, work: str, done: int, total: int | None = None) -> None:
-        """Report progress: this much of some work is done."""
+        """Report progress: this much of some work is done. Raises ``RunTooLongError``."""
+        self.held.check_time()
         self.progress.advance(self.name, work, done, total)

@@ -133,6 +133,7 @@ class _Loader:
         self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
             for difference, content in self._read_ahead(readers, self._work()):
+                self.held.check_time()
                 self._take(difference, content)
                 if self.batch.is_full:
                     self._flush()
@@ -197,6 +198,7 @@ class _Loader:
         )
         known = partial(objects.known_pages, select.folder)
         for range_diff in diff_ranges(known, ranges, select):
+            self.held.check_time()
             self.boundaries.record(range_diff)
             self._count_unchanged(range_diff)
             for difference in range_diff.differences:

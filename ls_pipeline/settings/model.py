@@ -48,6 +48,8 @@ class Params(_Frozen):
     object."""
     create_local_copy: bool = False
     """True: also keep a copy of these objects on disk, in the home."""
+    run_hours_at_most: float = Field(default=12, gt=0, le=24)
+    """Hours after which a run ends. The next run continues where it stopped."""
     endpoint_url: str = ""
     """S3: URL of a store other than Amazon S3; empty means AWS_ENDPOINT_URL."""
     region_name: str = ""
@@ -91,6 +93,10 @@ class Params(_Frozen):
                 f"role_arn {arn!r} is not a role, as in arn:aws:iam::123456789012:role/labels"
             )
         return arn
+
+    @property
+    def run_seconds(self) -> float:
+        return self.run_hours_at_most * 3600
 
     @property
     def filter(self) -> Filter:

@@ -35,6 +35,7 @@ def test_defaults_are_the_documented_ones():
         "data_key": "",
         "use_blob_urls": False,
         "create_local_copy": False,
+        "run_hours_at_most": 12,
         "on_change": "update",
         "on_delete": "keep",
         "tasks_per_project": 0,

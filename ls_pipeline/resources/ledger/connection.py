@@ -12,7 +12,7 @@ from ls_pipeline.resources.ledger.binding import BindingRecords, BindingWriter, 
 from ls_pipeline.resources.ledger.exports import ExportRecords, ExportWriter
 from ls_pipeline.resources.ledger.health import HealthRecords, HealthWriter
 from ls_pipeline.resources.ledger.intents import IntentRecords, IntentWriter
-from ls_pipeline.resources.ledger.lease import leased, living_holder
+from ls_pipeline.resources.ledger.lease import LONGEST_HOLD, leased, living_holder
 from ls_pipeline.resources.ledger.objects import ObjectRecords, ObjectWriter
 from ls_pipeline.resources.ledger.projects import ProjectRecords, ProjectWriter
 from ls_pipeline.resources.ledger.settings import SettingsRecords
@@ -48,12 +48,15 @@ class ConnectionLedger:
         return ledger_id(self.database)
 
     @contextmanager
-    def acquire(self, patience: float = 0.0, run_id: str = "") -> Iterator[HeldConnection]:
+    def acquire(
+        self, patience: float = 0.0, run_id: str = "", seconds: float = LONGEST_HOLD
+    ) -> Iterator[HeldConnection]:
         """Hold the connection while the block runs, on behalf of Dagster's run, if any.
 
-        Raises ``LeaseError`` if another run still holds it after ``patience`` seconds.
+        ``renew`` raises ``RunTooLongError`` after ``seconds``. Raises ``LeaseError`` if another run
+        still holds the connection after ``patience`` seconds.
         """
-        with leased(self.database, self.id, self.name, patience, run_id) as fence:
+        with leased(self.database, self.id, self.name, patience, run_id, seconds) as fence:
             yield HeldConnection(fence)
 
     def held_by(self) -> str:
@@ -97,8 +100,15 @@ class HeldConnection(ConnectionLedger):
         self.exports = ExportWriter(database, connection_id, fence)
 
     def renew(self) -> None:
-        """Renew the lease, as before each effect outside. Raises ``LeaseLostError``."""
+        """Renew the lease, as before each effect outside.
+
+        Raises ``LeaseLostError``, and ``RunTooLongError``.
+        """
         self.fence.renew()
+
+    def check_time(self) -> None:
+        """Raise ``RunTooLongError`` if the run takes too long, as long loops ask."""
+        self.fence.check_time()
 
     def set_mirror_state(self, side: str, what: str) -> None:
         """Record what the local mirror of a side is finished with; empty: it is unfinished."""

@@ -9,13 +9,13 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ls_pipeline.domain.errors import LeaseError, LeaseLostError, LedgerError
+from ls_pipeline.domain.errors import LeaseError, LeaseLostError, LedgerError, RunTooLongError
 from ls_pipeline.resources.ledger.tables import connections
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60.0
 """How long a lease outlives its holder's last write. A dead holder on this machine: 0."""
+
+LONGEST_HOLD = 86_400.0
+"""Seconds after which a lease is renewed no more, if its holder sets no limit of its own."""
 
 RETRY_SECONDS = 0.2
 """Pause between two tries to take a lease that another run holds."""
@@ -43,6 +46,20 @@ class Fence:
     connection: str
     number: int
     overtaken: str = ""
+    seconds: float = LONGEST_HOLD
+    """How long the connection may be held."""
+    taken_at: float = field(default_factory=time.monotonic)
+    """On the monotonic clock, which no one sets."""
+
+    @property
+    def is_too_old(self) -> bool:
+        """Whether the connection was held for too long."""
+        return time.monotonic() >= self.taken_at + self.seconds
+
+    def check_time(self) -> None:
+        """Raise ``RunTooLongError`` if the connection was held for too long."""
+        if self.is_too_old:
+            raise RunTooLongError(self.connection, self.seconds)
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -60,20 +77,28 @@ class Fence:
         )
 
     def renew(self) -> None:
-        """Renew the lease. Raises ``LeaseLostError``."""
+        """Renew the lease. Raises ``LeaseLostError`` and ``RunTooLongError``."""
+        self.check_time()
         with self.transaction():
             pass
 
 
 @contextmanager
 def leased(
-    database: Database, connection_id: int, name: str, patience: float, run_id: str
+    database: Database,
+    connection_id: int,
+    name: str,
+    patience: float,
+    run_id: str,
+    seconds: float = LONGEST_HOLD,
 ) -> Iterator[Fence]:
-    """Hold a connection while the block runs.
+    """Hold a connection while the block runs, for ``seconds`` at most.
 
-    Raises ``LeaseError`` if another run still holds it after ``patience`` seconds.
+    After that it begins no further effect, and its lease runs out, even if it hangs. Raises
+    ``LeaseError`` if another run still holds the connection after ``patience`` seconds.
     """
-    fence = _take_within(database, connection_id, name, patience, run_id)
+    taken = _take_within(database, connection_id, name, patience, run_id)
+    fence = replace(taken, seconds=seconds)
     done = threading.Event()
     heartbeat = threading.Thread(target=_renew_until, args=(fence, done), daemon=True)
     heartbeat.start()
@@ -92,8 +117,8 @@ def living_holder(holder: str, leased_until: float, now: float) -> str:
 
 
 def _renew_until(fence: Fence, done: threading.Event) -> None:
-    """Keep the lease while the process lives; a paused process loses it."""
-    while not done.wait(LEASE_SECONDS / 4):
+    """Keep the lease while the process lives, within its time; a paused process loses it."""
+    while not done.wait(LEASE_SECONDS / 4) and not fence.is_too_old:
         try:
             fence.renew()
         except LeaseLostError:  # noqa: PERF203 - it waits anyway

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ls_pipeline.domain.errors import InvalidConnectionError, UnknownConnectionError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
+from ls_pipeline.resources.ledger.lease import LONGEST_HOLD
 from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
     completions,
@@ -76,13 +77,13 @@ class Ledger:
         return ConnectionLedger(self.database, connection_id, name)
 
     def acquire(
-        self, name: str, patience: float = 0.0, run_id: str = ""
+        self, name: str, patience: float = 0.0, run_id: str = "", seconds: float = LONGEST_HOLD
     ) -> AbstractContextManager[HeldConnection]:
         """Hold a connection, as ``ConnectionLedger.acquire`` does.
 
         Raises ``UnknownConnectionError``.
         """
-        return self.connection_ledger(name).acquire(patience, run_id)
+        return self.connection_ledger(name).acquire(patience, run_id, seconds)
 
     def statuses(self) -> list[ConnectionStatus]:
         """Return the status of every connection in use, by name, all as of one moment."""

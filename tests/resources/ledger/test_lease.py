@@ -10,7 +10,8 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from ls_pipeline.domain.errors import LeaseError
+from ls_pipeline.domain.errors import LeaseError, RunTooLongError
+from ls_pipeline.resources.ledger import lease
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.settings.validation import build_connection
@@ -113,3 +114,24 @@ def test_statuses_ask_for_the_time_once(ledger):
         counts.append(len(statements))
 
     assert counts == [3, 3]
+
+
+def test_lease_of_a_run_that_hangs_runs_out_after_its_time(connection_ledger, monkeypatch):
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.2)
+    with connection_ledger.acquire(seconds=0.3) as hanging:
+        time.sleep(0.1)
+        hanging.check_time()
+        with connection_ledger.acquire(patience=30):
+            with pytest.raises(RunTooLongError, match=r"'c'.*its limit.*The next run continues"):
+                hanging.renew()
+            with pytest.raises(RunTooLongError):
+                hanging.check_time()
+
+
+def test_run_whose_time_is_over_records_what_it_did(connection_ledger):
+    with connection_ledger.acquire(seconds=0.0) as held:
+        with pytest.raises(RunTooLongError):
+            held.renew()
+        held.health.record_failure("tasks", "It took too long.")
+
+    assert connection_ledger.health.of("tasks").failure == "It took too long."
