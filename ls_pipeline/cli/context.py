@@ -51,6 +51,7 @@ run_coordinator:
 run_monitoring:
   enabled: true
   max_resume_run_attempts: 0
+  max_runtime_seconds: 90000
 retention:
   sensor:
     purge_after_days:

@@ -10,7 +10,6 @@ from functools import partial
 import dagster as dg
 
 from ls_pipeline.assets.checks import LABELS_KEEP_COMING, labels_check_fields, stalled_connections
-from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.engine.detect import AnnotationCounts, count_annotations, labels_changed
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -93,7 +92,7 @@ def completions_tick(
     state, tick = _State.from_cursor(context.cursor), Tick()
     if state.settings != settings:
         state = _State(settings=settings, stalled=state.stalled)
-    candidates = Candidates(statuses, pending_connections(context.instance))
+    candidates = Candidates.of(context.instance, statuses)
     names = tick.admit(candidates, rotate(list(statuses), state.first), "completions")
     pool = pool or ProbePool()
     if counts := _count(app, statuses, names, pool, tick):

@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.events import BucketEvent
 from ls_pipeline.resources.bucket import Bucket
@@ -126,7 +125,7 @@ def notifications_tick(
     state.webhooks = {name: at for name, at in state.webhooks.items() if name in times}
     if batches or state.backlog.events or new:
         # Reading waited for messages: settings, and who holds a connection, may have changed.
-        candidates = Candidates(enabled_statuses(ledger), pending_connections(context.instance))
+        candidates = Candidates.of(context.instance, enabled_statuses(ledger))
         probes = select_keys(candidates, batches.values(), state.backlog, tick)
         compare_keys(probes, services.open_bucket, state.backlog, pools.buckets, tick)
         acknowledge(batches, pools.queues, tick)

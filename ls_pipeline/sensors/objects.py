@@ -8,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
@@ -87,10 +86,9 @@ def objects_tick(
     Only reads. If the time runs out, the next tick continues from the cursor.
     """
     statuses = enabled_statuses(ledger, partial(_has_source, cloud))
-    pending = pending_connections(context.instance) if statuses else set()
     state, tick = _State.from_cursor(context.cursor), Tick()
     rotated = rotate(list(statuses), state.first)
-    names = tick.admit(Candidates(statuses, pending), rotated, "tasks")
+    names = tick.admit(Candidates.of(context.instance, statuses), rotated, "tasks")
     state.after = {name: key for name, key in state.after.items() if name in names}
 
     def probe_of(name: str) -> Probe:

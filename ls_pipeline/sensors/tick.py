@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
 from ls_pipeline.resources.ledger.health import is_waiting, time_of_retry
+from ls_pipeline.sensors.dead_runs import report_dead_runs
 from ls_pipeline.sensors.probes import Deadline
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ class Candidates:
     statuses: Mapping[str, ConnectionStatus]
     pending: set[str]
     """Those that a run will soon hold."""
+
+    @classmethod
+    def of(
+        cls, instance: dg.DagsterInstance, statuses: Mapping[str, ConnectionStatus]
+    ) -> Candidates:
+        """Read which connections runs will soon hold; runs that died count no more."""
+        if not statuses:
+            return cls(statuses, set())
+        report_dead_runs(instance, statuses.values())
+        return cls(statuses, pending_connections(instance))
 
 
 @dataclass
