@@ -136,6 +136,8 @@ def _stalled(status: ConnectionStatus) -> str:
     The time counts from the last export, because labels start an export. Before the first export,
     it counts from the creation of the connection.
     """
+    if status.refusal:
+        return ""
     connection_ledger, connection = status.ledger, status.connection
     if connection.target is None or not connection.enabled:
         return ""

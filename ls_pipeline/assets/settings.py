@@ -13,6 +13,7 @@ from ls_pipeline.domain.errors import (
     BucketNotFoundError,
     ExternalSystemError,
     InvalidConnectionError,
+    StoredSettingsError,
 )
 from ls_pipeline.engine.settings_change import (
     Preview,
@@ -133,7 +134,7 @@ def _revise(
             saved = "nothing: these are the current settings"
         else:
             saved = f"revision {change.save(ledger, saved_by)}, by {saved_by}"
-    except (InvalidConnectionError, BucketNotFoundError) as error:
+    except (InvalidConnectionError, StoredSettingsError, BucketNotFoundError) as error:
         raise dg.Failure(f"{error} Nothing was saved.", allow_retries=False) from error
     return dg.MaterializeResult(metadata=_metadata(change, saved, selected))
 

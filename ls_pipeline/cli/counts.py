@@ -57,8 +57,9 @@ def _tasks(connection: Connection, cli: CliContext) -> tuple[int, int]:
 
 
 def _shares_project(connection: Connection, cli: CliContext) -> bool:
-    others = (cli.ledger.connection(name) for name in cli.ledger.names() if name != connection.name)
-    return any(other.project == connection.project for other in others)
+    others = (status for status in cli.ledger.statuses() if status.name != connection.name)
+    # Settings that are refused may name the project, too.
+    return any(each.refusal or each.connection.project == connection.project for each in others)
 
 
 def _exports(target: Target | None, cli: CliContext) -> tuple[int, int]:

@@ -87,7 +87,8 @@ def _open(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:
     connection = cli.ledger.connection(where)
     target = connection.target
     if target is None:
-        names = [name for name in cli.ledger.names() if cli.ledger.connection(name).target]
+        statuses = [each for each in cli.ledger.statuses() if not each.refusal]
+        names = [each.name for each in statuses if each.connection.target]
         raise UnknownConnectionError(where, names)
     place = target.uri(folder(target.params.prefix))
     return open_snapshot(place, params=target.params.model_dump()), connection.source

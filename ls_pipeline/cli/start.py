@@ -291,6 +291,7 @@ def _lines(status: ConnectionStatus) -> list[str]:
     }
     failures = (status.health(work).failure for work in WORKS)
     return [
+        *filter(None, [status.refusal]),
         *(f"{count} {what}." for what, count in counts.items() if count),
         *dict.fromkeys(filter(None, failures)),
     ]

@@ -17,6 +17,7 @@ from ls_pipeline.cli.console import out, print_json, print_no_connections
 from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.options import CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
+from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
 from ls_pipeline.resources.ledger.health import time_of_retry
 from ls_pipeline.resources.ledger.records import WORKS
@@ -72,9 +73,13 @@ def status_of(connection_ledger: ConnectionLedger, address: str) -> Status:
     """Return the status of one connection. ``address`` is Label Studio's public URL."""
     works = {work: connection_ledger.health.of(work) for work in WORKS}
     failing = {work: health for work, health in works.items() if health.failures}
+    failures = {work: health.failure for work, health in failing.items()}
+    settings = connection_ledger.settings.in_force().settings
+    if isinstance(settings, StoredSettingsError):
+        failures["settings"] = str(settings)
     newest_first = reversed(connection_ledger.projects.ids().values())
     return Status(
-        enabled=connection_ledger.settings.in_force().connection.enabled,
+        enabled=settings.enabled,
         objects=connection_ledger.objects.count()[State.LOADED],
         tasks=connection_ledger.objects.count_tasks(),
         labeled=connection_ledger.exports.annotated(),
@@ -83,7 +88,7 @@ def status_of(connection_ledger: ConnectionLedger, address: str) -> Status:
         snapshot=connection_ledger.exports.snapshot_state().snapshot_uri,
         passed_at=max(health.passed_at for health in works.values()),
         working=connection_ledger.held_by(),
-        failures={work: health.failure for work, health in failing.items()},
+        failures=failures,
         retry_at=min((health.retry_at for health in failing.values()), default=0.0),
         projects=[f"{address}/projects/{project_id}/data" for project_id in newest_first],
     )

@@ -6,6 +6,7 @@
     ├── InvalidConnectionError           a connection can't be stored; lists every error
     ├── ConnectionsFileError             a file of connections can't be applied; lists every error
     ├── UnknownConnectionError           no connection has that name
+    ├── StoredSettingsError              this version refuses a connection's stored settings
     ├── SettingsMismatchError            a connection's params don't fit its label config
     ├── IdentityError                    a project or target is not the one that the ledger knows
     ├── MassChangeError                  a run would delete too much; it waits for consent
@@ -91,6 +92,22 @@ class UnknownConnectionError(PipelineError):
     def __init__(self, name: str, known: Sequence[str]) -> None:
         names = ", ".join(known) if known else "none yet"
         super().__init__(f"There is no connection {name!r}. Connections: {names}.")
+
+
+class StoredSettingsError(PipelineError):
+    """Settings in the ledger are none that this version of ls_pipeline accepts.
+
+    ``enabled`` is whether they enable the connection.
+    """
+
+    def __init__(self, connection: str, revision: int, errors: str, *, enabled: bool) -> None:
+        self.enabled = enabled
+        super().__init__(
+            f"Connection {connection!r} stopped, because this version of ls_pipeline refuses "
+            f"revision {revision} of its settings: {errors}",
+            hint="Store all of its settings again with `ls-pipeline connections add "
+            f"{connection}` or `connections apply`.",
+        )
 
 
 class SettingsMismatchError(PipelineError):

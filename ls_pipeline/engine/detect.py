@@ -164,6 +164,8 @@ def select_changed(
 
 def wants_snapshot(status: ConnectionStatus, now: float) -> bool:
     """Return whether a run should make a snapshot of a connection, or finish one that failed."""
+    if status.refusal:
+        return False
     connection = status.connection
     if connection.target is None or not connection.enabled or status.held_by:
         return False

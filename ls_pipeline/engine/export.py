@@ -19,6 +19,7 @@ from ls_pipeline.domain.errors import (
     IdentityError,
     ObjectChangedError,
     ObjectNotFoundError,
+    StoredSettingsError,
 )
 from ls_pipeline.domain.exports import (
     LEFT_ALONE,
@@ -265,7 +266,7 @@ def _finish_elsewhere(run: RunContext, intent: Intent) -> list[str]:
     notes = []
     try:
         revision = run.held.settings.at(intent.revision)
-    except LookupError as error:  # the ledger was restored from before that revision
+    except (LookupError, StoredSettingsError) as error:  # a restored ledger may lack them
         notes.append(_outdated(intent, str(error)))
     else:
         _finish_as_of(run, revision, intent)

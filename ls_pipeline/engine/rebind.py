@@ -224,7 +224,8 @@ class _Rebinding:
 
     def _root(self) -> str:
         """Return what the keys of rows are relative to, also if the source was taken away."""
-        sources = (revision.connection.source for revision in self.held.settings.history())
+        revisions = (revision.readable for revision in self.held.settings.history())
+        sources = (revision.source for revision in revisions if revision)
         return next((source.root for source in sources if source), "")
 
     def _missing(self) -> Iterator[list[TaskRow]]:

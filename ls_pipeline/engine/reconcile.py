@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.batches import batches
+from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.resources.ledger.records import (
     OF_TASKS,
     Intent,
@@ -146,7 +147,7 @@ class Reconciler:
     def _has_one_task_per_row(self, revision: int) -> bool:
         try:
             source = self.held.settings.at(revision).connection.source
-        except LookupError:  # of a ledger from before the backup
+        except (LookupError, StoredSettingsError):  # a restored ledger may lack them
             source = self.run.connection.source
         return source is None or source.params.one_task_per_row
 

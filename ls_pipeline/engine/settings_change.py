@@ -50,10 +50,12 @@ def plan_change(ledger: Ledger, connection: Connection) -> SettingsChange:
         connection_ledger = ledger.connection_ledger(connection.name)
     except UnknownConnectionError:
         return SettingsChange(connection, 0, diff_settings(None, connection), [])
-    before = connection_ledger.settings.in_force()
-    changed = diff_settings(before.connection, connection)
-    notes = list(_consequences(connection_ledger, before.connection, connection))
-    return SettingsChange(connection, before.number, changed, notes)
+    revision = connection_ledger.settings.in_force()
+    before, notes = revision.readable, list[str]()
+    if before:
+        notes += _consequences(connection_ledger, before, connection)
+    changed = diff_settings(before, connection)
+    return SettingsChange(connection, revision.number, changed, notes)
 
 
 def _consequences(

@@ -15,7 +15,7 @@ from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses, rotate
+from ls_pipeline.sensors.tick import Candidates, Tick, rotate
 
 STALLED_CHECK_SECONDS = 600.0
 """The pause between two checks for connections without new labels: each counts their tasks."""
@@ -87,9 +87,10 @@ def completions_tick(
     If nothing differs, the next tick lists only tasks that changed later. Reports the check
     ``labels_keep_coming`` when its result changes.
     """
-    statuses = enabled_statuses(ledger, lambda connection: connection.target is not None)
+    tick = Tick()
+    statuses = tick.enabled(ledger, lambda connection: connection.target is not None)
     settings = _digest(f"{each.ledger.id} {each.revision}" for each in statuses.values())
-    state, tick = _State.from_cursor(context.cursor), Tick()
+    state = _State.from_cursor(context.cursor)
     if state.settings != settings:
         state = _State(settings=settings, stalled=state.stalled)
     candidates = Candidates.of(context.instance, statuses)

@@ -24,7 +24,7 @@ from ls_pipeline.sensors.bucket_events import (
     select_keys,
 )
 from ls_pipeline.sensors.probes import ProbePool
-from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses
+from ls_pipeline.sensors.tick import Candidates, Tick
 from ls_pipeline.sensors.webhook_events import compare_labels
 from ls_pipeline.settings.model import Source
 
@@ -116,7 +116,7 @@ def notifications_tick(
     """
     pools, tick = pools or ProbePools(), Tick(idle="No notification of a change.")
     state = _State.from_cursor(context.cursor)
-    statuses = enabled_statuses(ledger)
+    statuses = tick.enabled(ledger)
     if not any(map(queue_of, statuses.values())):
         tick.idle = "No connection has notifications."
     batches = read_queues(statuses, services.open_queue, state.backlog, pools.queues, tick)
@@ -125,7 +125,7 @@ def notifications_tick(
     state.webhooks = {name: at for name, at in state.webhooks.items() if name in times}
     if batches or state.backlog.events or new:
         # Reading waited for messages: settings, and who holds a connection, may have changed.
-        candidates = Candidates.of(context.instance, enabled_statuses(ledger))
+        candidates = Candidates.of(context.instance, tick.enabled(ledger))
         probes = select_keys(candidates, batches.values(), state.backlog, tick)
         compare_keys(probes, services.open_bucket, state.backlog, pools.buckets, tick)
         acknowledge(batches, pools.queues, tick)

@@ -15,7 +15,7 @@ from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Candidates, Tick, enabled_statuses, rotate
+from ls_pipeline.sensors.tick import Candidates, Tick, rotate
 from ls_pipeline.settings.model import Connection, Source
 
 
@@ -85,8 +85,8 @@ def objects_tick(
 
     Only reads. If the time runs out, the next tick continues from the cursor.
     """
-    statuses = enabled_statuses(ledger, partial(_has_source, cloud))
     state, tick = _State.from_cursor(context.cursor), Tick()
+    statuses = tick.enabled(ledger, partial(_has_source, cloud))
     rotated = rotate(list(statuses), state.first)
     names = tick.admit(Candidates.of(context.instance, statuses), rotated, "tasks")
     state.after = {name: key for name, key in state.after.items() if name in names}

@@ -66,6 +66,23 @@ class Tick:
         """The names of the connections in ``requests``."""
         return [str(request.partition_key) for request in self.requests]
 
+    def enabled(
+        self, ledger: Ledger, select: Callable[[Connection], bool] = lambda _: True
+    ) -> dict[str, ConnectionStatus]:
+        """Return the status of each enabled connection that ``select`` accepts, by name.
+
+        Skips the connections whose stored settings are refused.
+        """
+        statuses = ledger.statuses()
+        for status in statuses:
+            if status.refusal and status.name not in self.skipped[status.refusal]:
+                self.skip(status.name, status.refusal)
+        return {
+            status.name: status
+            for status in statuses
+            if not status.refusal and status.connection.enabled and select(status.connection)
+        }
+
     def admit(self, candidates: Candidates, names: Iterable[str], work: str) -> deque[str]:
         """Return the connections that may get a run now; skip the others."""
         admitted = deque[str]()
@@ -142,14 +159,3 @@ def rotate(names: Sequence[str], first: str) -> list[str]:
     """Return sorted names from ``first`` on, then those before it: none is always last."""
     later = [name for name in names if name >= first]
     return later + [name for name in names if name < first]
-
-
-def enabled_statuses(
-    ledger: Ledger, select: Callable[[Connection], bool] = lambda _: True
-) -> dict[str, ConnectionStatus]:
-    """Return the status of each enabled connection that ``select`` accepts, by name."""
-    return {
-        status.name: status
-        for status in ledger.statuses()
-        if status.connection.enabled and select(status.connection)
-    }

@@ -19,7 +19,12 @@ from ls_pipeline.cli.connections.rebind import rebind
 from ls_pipeline.cli.console import out, print_json, print_lines, print_no_connections, print_result
 from ls_pipeline.cli.context import CliContext, pass_cli
 from ls_pipeline.cli.options import CONNECTION, FILE, json_instead_of, verbatim
-from ls_pipeline.domain.errors import PipelineError, UnsettledError
+from ls_pipeline.domain.errors import (
+    PipelineError,
+    StoredSettingsError,
+    UnknownConnectionError,
+    UnsettledError,
+)
 from ls_pipeline.engine.settings_change import SettingsChange, plan_change
 from ls_pipeline.engine.settle import settle_all
 from ls_pipeline.resources.ledger.records import WORKS
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 
     from ls_pipeline.resources.ledger.connection import HeldConnection
     from ls_pipeline.resources.ledger.ledger import Ledger
+    from ls_pipeline.resources.ledger.records import Revision
+    from ls_pipeline.resources.ledger.status import ConnectionStatus
 
 EPILOG = verbatim("""
 Examples:
@@ -104,9 +111,17 @@ def add(name: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # noqa:
     A param that is left out gets its default. A source or target that is left out is removed.
     """
     ledger = CliContext().ledger
-    enabled = name not in ledger.names() or ledger.connection(name).enabled
-    connection = ConnectionFlags(**flags).build(name, enabled=enabled)
+    connection = ConnectionFlags(**flags).build(name, enabled=_is_enabled(ledger, name))
     report([store(ledger, connection, dry_run=dry_run)], as_json=as_json)
+
+
+def _is_enabled(ledger: Ledger, name: str) -> bool:
+    try:
+        return ledger.connection(name).enabled
+    except UnknownConnectionError:
+        return True
+    except StoredSettingsError as error:
+        return error.enabled
 
 
 APPLY_EPILOG = verbatim("""
@@ -163,23 +178,30 @@ Examples:
 def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List all connections."""
     ledger = CliContext().ledger
-    all_connections = [ledger.connection(name) for name in ledger.names()]
+    statuses = ledger.statuses()
     if as_json:
-        print_json({"connections": {each.name: _settings(each) for each in all_connections}})
+        print_json({"connections": {each.name: _settings_or_error(each) for each in statuses}})
         return
-    if not all_connections:
+    if not statuses:
         print_no_connections()
         return
     table = Table("Connection", "Source", "Target", "Project", "Enabled")
-    for connection in all_connections:
-        table.add_row(
-            connection.name,
-            _place(connection.source),
-            _place(connection.target),
-            connection.project,
-            "yes" if connection.enabled else "no",
-        )
+    for status in statuses:
+        table.add_row(status.name, *_columns(status))
     out.print(table, markup=False)  # a project's title may look like markup
+    print_lines(*(status.refusal for status in statuses if status.refusal))
+
+
+def _columns(status: ConnectionStatus) -> tuple[str, ...]:
+    if status.refusal:
+        return "?", "?", "?", "?"
+    connection = status.connection
+    enabled = "yes" if connection.enabled else "no"
+    return _place(connection.source), _place(connection.target), connection.project, enabled
+
+
+def _settings_or_error(status: ConnectionStatus) -> dict[str, Any]:
+    return {"error": status.refusal} if status.refusal else _settings(status.connection)
 
 
 def _place(side: Any) -> str:
@@ -212,13 +234,13 @@ def _settings(connection: Connection) -> dict[str, Any]:
 def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
     """List the revisions of a connection's settings: when, who, and old → new."""
     revisions = CliContext().ledger.connection_ledger(name).settings.history()
-    previous = [*(revision.connection for revision in revisions[1:]), None]
+    previous = [*(revision.readable for revision in revisions[1:]), None]
     entries: list[dict[str, Any]] = [
         {
             "revision": revision.number,
             "saved_at": revision.saved_at,
             "saved_by": revision.saved_by,
-            "changes": list(map(str, diff_settings(before, revision.connection))) if before else [],
+            "changes": _changes(before, revision),
         }
         for revision, before in zip(revisions, previous, strict=True)
     ]
@@ -230,6 +252,12 @@ def history(name: str, as_json: bool) -> None:  # noqa: FBT001 - a flag
         by = entry["saved_by"]
         print_lines(f"Revision {entry['revision']}, {when:%Y-%m-%d %H:%M:%S} UTC, by {by}")
         print_lines(*(f"  {change}" for change in entry["changes"]))
+
+
+def _changes(before: Connection | None, revision: Revision) -> list[str]:
+    if isinstance(revision.settings, StoredSettingsError):
+        return [revision.settings.message]
+    return list(map(str, diff_settings(before, revision.settings))) if before else []
 
 
 @_command("enable reviews", "Resume the runs of a connection.")

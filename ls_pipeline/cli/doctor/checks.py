@@ -19,7 +19,7 @@ from ls_pipeline.cli.doctor.label_studio_checks import (
 from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, print_report
 from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
-from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.domain.errors import PipelineError, StoredSettingsError
 from ls_pipeline.resources.environment import home, webhook_url
 from ls_pipeline.resources.ledger.records import WORKS
 
@@ -72,9 +72,12 @@ def examine(names: Sequence[str], cli: CliContext) -> Report:
     region = os.environ.get("AWS_DEFAULT_REGION", "")
     findings = {}
     for name, connection_ledger in ledgers.items():
+        settings = connection_ledger.settings.in_force().settings
+        if isinstance(settings, StoredSettingsError):
+            findings[name] = Findings([Check.from_error("settings", settings)], [])
+            continue
         checks = list(_catch_bugs(_check_connection(connection_ledger, cli, app_works=app_works)))
-        connection = connection_ledger.settings.in_force().connection
-        findings[name] = Findings(checks, policies(connection, region), setups(connection, region))
+        findings[name] = Findings(checks, policies(settings, region), setups(settings, region))
     return Report([*ledger_checks, *server_checks], findings)
 
 

@@ -30,7 +30,7 @@ class ConnectionLedger:
 
     def __init__(self, database: Database, connection_id: int, name: str) -> None:
         self.database, self.id, self.name = database, connection_id, name
-        self.settings = SettingsRecords(database, connection_id)
+        self.settings = SettingsRecords(database, connection_id, name)
         self.health = HealthRecords(database, connection_id)
         self.projects = ProjectRecords(database, connection_id)
         self.objects = ObjectRecords(database, connection_id)

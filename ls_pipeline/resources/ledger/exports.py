@@ -8,16 +8,17 @@ import sqlalchemy as sa
 
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import RecentChanges
+from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.domain.exports import LEFT_ALONE, TOMBSTONE
 from ls_pipeline.resources.ledger.records import Exported, SnapshotState
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
+from ls_pipeline.resources.ledger.settings import parse_settings
 from ls_pipeline.resources.ledger.tables import (
     completions,
     connections,
     intents,
     last_revision,
 )
-from ls_pipeline.settings.model import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -186,8 +187,9 @@ class ExportWriter(ExportRecords, Writer):
             "annotations": annotations,
         }
         with self.fence.transaction() as db:
-            in_force = Connection(**db.execute(last_revision(self.id)).one().document)
-            if in_force.target != target:
+            row = db.execute(last_revision(self.id)).one()
+            in_force = parse_settings(self.fence.connection, row.number, row.document)
+            if isinstance(in_force, StoredSettingsError) or in_force.target != target:
                 values["polled_to"] = ""
             db.execute(self.fence.update().values(values))
 

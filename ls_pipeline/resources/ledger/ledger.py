@@ -15,6 +15,7 @@ from ls_pipeline.domain.errors import InvalidConnectionError, UnknownConnectionE
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
 from ls_pipeline.resources.ledger.lease import LONGEST_HOLD
+from ls_pipeline.resources.ledger.settings import raw_setting
 from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
     completions,
@@ -27,13 +28,13 @@ from ls_pipeline.resources.ledger.tables import (
     revisions,
     tasks,
 )
-from ls_pipeline.settings.model import Connection, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from ls_pipeline.resources.ledger.connection import HeldConnection
+    from ls_pipeline.settings.model import Connection
 
 
 class Ledger:
@@ -90,7 +91,10 @@ class Ledger:
         return statuses(self.database)
 
     def connection(self, name: str) -> Connection:
-        """Return a connection with the settings in force. Raises ``UnknownConnectionError``."""
+        """Return a connection with the settings in force.
+
+        Raises ``UnknownConnectionError`` and ``StoredSettingsError``.
+        """
         return self.connection_ledger(name).settings.in_force().connection
 
     def save(self, connection: Connection, saved_by: str, onto: int | None = None) -> int:
@@ -119,7 +123,7 @@ class Ledger:
                 raise InvalidConnectionError(connection.name, [OVERTAKEN])
             own = connections.update().where(connections.c.id == connection_id)
             db.execute(own.values(removed=False))
-            if last and last.document["target"] != document["target"]:
+            if last and raw_setting(last.document, "target") != document["target"]:
                 # Another place or filter for completions: the next export reads all of them.
                 count = connections.c.export_changes + 1
                 db.execute(own.values(polled_to="", export_changes=count))
@@ -192,15 +196,18 @@ class Ledger:
     def _has_moved(self, db: sa.Connection, connection_id: int, connection: Connection) -> bool:
         """Return whether a connection has another source bucket or project than its records.
 
-        A source that was taken away and comes back is the same source.
+        A source that was taken away and comes back is the same source. Of settings that this
+        version refuses, what can be read counts.
         """
         own = sa.select(revisions.c.document).where(revisions.c.connection == connection_id)
-        documents = db.scalars(own.order_by(revisions.c.number.desc()))
-        before = [Connection(**document) for document in documents]
-        sources = [earlier.source for earlier in before if earlier.source]
-        if sources and connection.source and _place(sources[0]) != _place(connection.source):
+        before = list(db.scalars(own.order_by(revisions.c.number.desc())))
+        new = connection.model_dump(mode="json")
+        places = (_place(raw_setting(document, "source")) for document in before)
+        place, new_place = next(filter(None, places), None), _place(new["source"])
+        if place and new_place and place != new_place:
             return True
-        return before[0].project != connection.project
+        projects = (raw_setting(document, "project") for document in before)
+        return bool(next(filter(None, projects), connection.project) != connection.project)
 
     def _start_over(self, db: sa.Connection, row: sa.Row[Any], name: str) -> None:
         """Let a connection without records move; fence off a run that is about to write some."""
@@ -222,5 +229,11 @@ class Ledger:
 OVERTAKEN = "It was changed in between; look at its settings, and change them again."
 
 
-def _place(source: Source) -> object:
-    return source.type, source.path, source.params.endpoint_url
+def _place(source: object) -> object:
+    """Return what tells a source from others; None if it names none."""
+    match source:
+        case {"type": cloud, "path": path, "params": {"endpoint_url": endpoint_url}}:
+            return cloud, path, endpoint_url or ""
+        case {"type": cloud, "path": path}:
+            return cloud, path, ""
+    return None

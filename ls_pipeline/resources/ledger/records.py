@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.errors import StoredSettingsError
+
 if TYPE_CHECKING:
     from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.settings.model import Connection
@@ -184,6 +186,19 @@ class Revision:
     """One stored state of a connection's settings."""
 
     number: int
-    connection: Connection
+    settings: Connection | StoredSettingsError
+    """Or why this version refuses them."""
     saved_at: float
     saved_by: str
+
+    @property
+    def connection(self) -> Connection:
+        """The settings. Raises ``StoredSettingsError``."""
+        if isinstance(self.settings, StoredSettingsError):
+            raise self.settings
+        return self.settings
+
+    @property
+    def readable(self) -> Connection | None:
+        """The settings; None if this version refuses them."""
+        return None if isinstance(self.settings, StoredSettingsError) else self.settings

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.health import health_of
 from ls_pipeline.resources.ledger.lease import living_holder
 from ls_pipeline.resources.ledger.records import Health, SnapshotState
+from ls_pipeline.resources.ledger.settings import parse_settings
 from ls_pipeline.resources.ledger.tables import connections, health, projects, revisions
-from ls_pipeline.settings.model import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ls_pipeline.resources.ledger.database import Database
+    from ls_pipeline.settings.model import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class ConnectionStatus:
     """The status of one connection: what its ledger would answer, question by question."""
 
     ledger: ConnectionLedger
-    connection: Connection
+    settings: Connection | StoredSettingsError
+    """Or why this version refuses them."""
     revision: int
     made_at: float
     """When its first settings were saved, in seconds since 1970."""
@@ -46,6 +49,18 @@ class ConnectionStatus:
     @property
     def name(self) -> str:
         return self.ledger.name
+
+    @property
+    def connection(self) -> Connection:
+        """The settings. Raises ``StoredSettingsError``."""
+        if isinstance(self.settings, StoredSettingsError):
+            raise self.settings
+        return self.settings
+
+    @property
+    def refusal(self) -> str:
+        """Why this version refuses the settings; empty if it does not."""
+        return str(self.settings) if isinstance(self.settings, StoredSettingsError) else ""
 
     def health(self, work: str) -> Health:
         """Return how the last runs of some work (one of `WORKS`) ended."""
@@ -100,7 +115,7 @@ def _status(
 ) -> ConnectionStatus:
     return ConnectionStatus(
         ledger=ConnectionLedger(database, row.id, row.name),
-        connection=Connection(**row.document),
+        settings=parse_settings(row.name, row.number, row.document),
         revision=row.number,
         made_at=row.made_at,
         project_ids=tuple(ids),
