@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 LABELS_AT_MOST = 20
 """Labels in a chart: the most frequent ones."""
 
-NOTES_AT_MOST = 20
-"""Notes that the metadata shows; a run's log has all of them."""
-
 _COLOURS = ("#3d5a80", "#98c1d9", "#ee6c4d")
 
 
@@ -66,7 +63,7 @@ def timings_metadata(timings: Timings) -> dict[str, dg.FloatMetadataValue]:
 
 def notes_metadata(notes: Sequence[str]) -> dict[str, dg.MarkdownMetadataValue]:
     """Return what a person should know although a run succeeded; empty if there is nothing."""
-    lines = [f"- {note}" for note in notes[:NOTES_AT_MOST]]
+    lines = [f"- {note}" for note in notes]
     return {"notes": dg.MetadataValue.md("\n".join(lines))} if lines else {}
 
 

@@ -105,11 +105,11 @@ def tasks(  # noqa: PLR0913, PLR0917 - one for each resource
 
 def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.MetadataValue[Any]]:
     objects = run.held.objects
-    states = objects.count()
+    states, count = objects.count(), objects.count_quarantined()
     metadata: dict[str, dg.MetadataValue[Any]] = {
         "objects": dg.MetadataValue.int(states[State.LOADED]),
         **{change.value: dg.MetadataValue.int(loaded.changes[change]) for change in Change},
-        "quarantined": dg.MetadataValue.int(objects.count_quarantined()),
+        "quarantined": dg.MetadataValue.int(count),
         "tasks_created": dg.MetadataValue.int(loaded.tasks_created),
         "tasks_updated": dg.MetadataValue.int(loaded.tasks_updated),
         "tasks_deleted": dg.MetadataValue.int(loaded.tasks_deleted),
@@ -125,14 +125,15 @@ def _metadata(run: RunContext, loaded: LoadResult, tasks: int) -> dict[str, dg.M
             ]
         )
     if quarantined := objects.quarantined(limit=20):
-        metadata["quarantine"] = table(
-            [
-                {
-                    "key": item.key,
-                    "row": "" if item.row is None else str(item.row),
-                    "reason": item.reason,
-                }
-                for item in quarantined
-            ]
-        )
+        rows = [
+            {
+                "key": item.key,
+                "row": "" if item.row is None else str(item.row),
+                "reason": item.reason,
+            }
+            for item in quarantined
+        ]
+        if further := count - sum(max(item.more, 1) for item in quarantined):
+            rows.append({"key": "", "row": "", "reason": f"… and {further:,} more."})
+        metadata["quarantine"] = table(rows)
     return {**metadata, **notes_metadata(loaded.notes)}

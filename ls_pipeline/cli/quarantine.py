@@ -96,7 +96,8 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
 
 
 def _as_json(item: Quarantined) -> dict[str, Any]:
-    return {"key": item.key, "row": item.row, "version": item.version, "reason": item.reason}
+    names = ("key", "row", "version", "reason", "more")
+    return {name: getattr(item, name) for name in names}
 
 
 def _printable(key: str) -> str:

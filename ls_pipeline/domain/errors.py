@@ -15,6 +15,7 @@
     ├── InvalidVariableError             an environment variable has an unusable value
     ├── NotInQuarantineError             an object to retry is not in quarantine
     ├── NotATaskError                    an object, or one row of it, can't become a task
+    │   └── NotJSONError                 what follows in the object can't be read either
     ├── ExternalSystemError              an external system refused or failed
     │   ├── BucketError
     │   │   ├── BucketNotFoundError
@@ -185,6 +186,13 @@ class NotInQuarantineError(PipelineError):
 
 class NotATaskError(PipelineError):
     """An object, or one row of it, can't become a task; the message is the reason."""
+
+
+class NotJSONError(NotATaskError):
+    """A text stops being JSON at one place: what follows can't be read either."""
+
+    def __init__(self, reason: str, place: str) -> None:
+        super().__init__(f"Not JSON: {reason} ({place}).")
 
 
 class ExternalSystemError(PipelineError):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from ls_pipeline.domain.errors import NotATaskError
+from ls_pipeline.domain import rows
+from ls_pipeline.domain.errors import NotATaskError, NotJSONError
+from ls_pipeline.domain.notes import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +28,15 @@ LAST_ROW = 2**31 - 1
 
 LARGEST_OBJECT = 100 * 2**20
 """Bytes; a larger object is rejected. Label Studio accepts no request over 250 MiB."""
+
+LARGEST_ROW = 8 * 2**20
+"""Bytes; a larger row is rejected before it is built."""
+
+MOST_BRACKETS = 500_000
+"""Lists and objects in a row, those in texts included: built, each takes up to 200 bytes."""
+
+MOST_NAMES = 10
+"""Keys that a reason names."""
 
 DEEPEST = 100
 """Levels of nesting; Label Studio recurses over them, and no label config needs more."""
@@ -149,15 +161,17 @@ def parse_tasks(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task
     A ``.jsonl`` or ``.ndjson`` object holds a task per line. Any other object holds one task or a
     list of tasks. A task is plain data, or Label Studio's form with ``data``. It needs all
     ``required`` keys, which are those that the label config shows.
+
+    Rows are built one by one. If the content stops being JSON in the middle of a list, the last
+    item is the object's rejection, and the rows before it are valid.
     """
+    values = _lines if key.lower().endswith((".jsonl", ".ndjson")) else _items
     try:
-        text = _text(body)
-        rows = _lines(text) if key.lower().endswith((".jsonl", ".ndjson")) else _items(text)
+        rows.check_text(body)
+        for row, value in values(body):
+            yield value if isinstance(value, Rejection) else _task(row, value, required)
     except NotATaskError as error:
         yield Rejection(None, str(error))
-        return
-    for row, value in rows:
-        yield value if isinstance(value, Rejection) else _task(row, value, required)
 
 
 def size_rejection(size: int) -> Rejection | None:
@@ -169,44 +183,56 @@ def size_rejection(size: int) -> Rejection | None:
     )
 
 
-def _text(body: bytes) -> str:
-    if not body.strip():
-        raise NotATaskError("The object is empty.")
-    if body.startswith(b"\x1f\x8b"):
-        raise NotATaskError("The object is gzip data; store it uncompressed.")
-    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise NotATaskError("The object starts with a byte order mark; store it as plain UTF-8.")
+def _lines(body: bytes) -> Iterator[tuple[int, object]]:
+    for span in rows.lines(body):
+        value: object
+        try:
+            value = _value(body, span, since=span.start)
+        except NotATaskError as error:
+            value = Rejection(span.row, str(error))
+        yield span.row, value
+
+
+def _items(body: bytes) -> Iterator[tuple[int, object]]:
+    if not rows.is_list(body):
+        yield 0, _value(body, rows.whole(body))
+        return
+    last = None
     try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise NotATaskError(f"The object is not UTF-8: byte {error.start} can't be read.") from None
+        for span in rows.elements(body):
+            yield span.row, _element(body, span)
+            last = span.row
+    except NotJSONError as error:
+        read = "" if last is None else f" The list was read up to row {last}."
+        raise NotATaskError(f"{error}{read}") from None
 
 
-def _items(text: str) -> Iterator[tuple[int, object]]:
-    value = _parse(text)
-    if not isinstance(value, list):
-        return iter([(0, value)])
-    if not value:
-        raise NotATaskError("The object is an empty list.")
-    return iter(enumerate(value))
-
-
-def _lines(text: str) -> Iterator[tuple[int, object]]:
-    # Not splitlines(): that also splits at U+2028 and others, which JSON strings may hold.
-    for row, line in enumerate(text.split("\n")):
-        if line.strip():
-            try:
-                yield row, _parse(line)
-            except NotATaskError as error:
-                yield row, Rejection(row, str(error))
-
-
-def _parse(text: str) -> object:
+def _element(body: bytes, span: rows.Span) -> object:
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _value(body, span)
+    except NotJSONError:
+        raise
+    except NotATaskError as error:
+        return Rejection(span.row, str(error))
+
+
+def _value(body: bytes, span: rows.Span, since: int = 0) -> object:
+    """Build a row. Places in errors count from ``since``."""
+    size = span.end - span.start
+    if size > LARGEST_ROW:
+        raise NotATaskError(f"The row has {size:,} bytes; at most {LARGEST_ROW:,} are read.")
+    row = body[span.start : span.end]
+    brackets = row.count(b"[") + row.count(b"{")
+    if brackets > MOST_BRACKETS:
+        raise NotATaskError(
+            f"The row has {brackets:,} opening brackets; at most {MOST_BRACKETS:,} are read."
+        )
+    text = row.decode()
+    try:
+        value: object = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno}, column {error.colno}"
-        raise NotATaskError(f"Not JSON: {error.msg} ({at}).") from None
+        at = span.start + len(text[: error.pos].encode())
+        raise NotJSONError(error.msg, rows.place(body, at, since)) from None
     except RecursionError:
         raise NotATaskError("The JSON is nested too deep.") from None
     except ValueError as error:  # an integer of more digits than Python converts
@@ -215,17 +241,30 @@ def _parse(text: str) -> object:
     return value
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """What Python's parser accepts, and a task must not contain."""
+
+    reason: str
+
+
+def _members(pairs: list[tuple[str, object]]) -> object:
     members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise NotATaskError(f"The key {twice!r} appears twice in one JSON object.")
+    if len(members) == len(pairs):
+        return members
+    names = set[str]()
+    for name, _ in pairs:
+        if name in names:
+            return _Refused(f"The key {quoted(name)} appears twice in one JSON object.")
+        names.add(name)
     return members
 
 
-def _no_constant(name: str) -> object:
-    raise NotATaskError(f"{name} is not JSON.")
+def _constant(name: str) -> object:
+    return _Refused(f"{name} is not JSON.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant)
 
 
 def _check_values(value: object, levels: int) -> None:
@@ -243,6 +282,8 @@ def _check_values(value: object, levels: int) -> None:
         _check_text(value)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise NotATaskError("A whole number has more than 64 bits; write it as a string.")
+    elif isinstance(value, _Refused):
+        raise NotATaskError(value.reason)
     elif isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise NotATaskError("A number is too large for a double.")
 
@@ -262,8 +303,8 @@ def _task(row: int, value: object, required: Sequence[str]) -> Task | Rejection:
     data = value["data"] if has_data else value
     missing = [key for key in required if key not in data]
     if missing:
-        names = ", ".join(map(repr, list(data)[:10])) or "none"
-        lacking = ", ".join(map(repr, missing))
+        names = ", ".join(map(quoted, islice(data, MOST_NAMES))) or "none"
+        lacking = ", ".join(map(quoted, missing[:MOST_NAMES]))
         return Rejection(
             row, f"The label config shows {lacking}, which the task lacks; it has {names}."
         )

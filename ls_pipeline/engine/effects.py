@@ -6,6 +6,7 @@ ledger. A run that dies in between leaves the intent open, and the next run sett
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ls_pipeline.domain.tasks import META_KEY
 from ls_pipeline.resources.ledger.records import Intent, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
 
     from ls_pipeline.domain.completions import Completion
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.records import TaskRow
 
     Announce: TypeAlias = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A row on its way to become a task: what the ledger records, what Label Studio gets.
+
+    The body waits as text: built, it takes up to fifty times as much memory.
+    """
+
+    row: TaskRow
+    text: str
+
+    def body(self, token: str) -> dict[str, Any]:
+        """Build the body, whose origin has a token."""
+        body: dict[str, Any] = json.loads(self.text)
+        body["meta"][META_KEY]["import"] = token
+        return body
 
 
 @dataclass
@@ -66,20 +84,22 @@ class Effects:
                 outcome.done.append(row)
         return outcome
 
-    def update_tasks(self, bodies: Mapping[TaskRow, Mapping[str, Any]], root: str) -> Outcome:
+    def update_tasks(self, tasks: Sequence[NewTask], root: str) -> Outcome:
         """Update the data of tasks, each unless a person has worked on it by then.
 
         Label Studio can't do both in one step. So each task is read once more after its change:
         if a person has worked on it in between, it gets its old data back.
         """
-        intent = Intent(Kind.UPDATE, tuple(bodies), root, self.revision)
-        outcome = Outcome(self.begin(intent))
-        for row, body in bodies.items():
+        rows = tuple(new.row for new in tasks)
+        outcome = Outcome(self.begin(Intent(Kind.UPDATE, rows, root, self.revision)))
+        for new in tasks:
+            row = new.row
             task = self._untouched(row, root, outcome)
             if task is None:
                 continue
-            token = task.origin.token if task.origin else ""
-            self.app.update_task(row.task_id, with_token(body, token))
+            body = new.body(task.origin.token if task.origin else "")
+            update = {name: body[name] for name in ("data", "meta")}
+            self.app.update_task(row.task_id, update)
             now = self.projects.task_of(row, root)
             if now and now.has_human_work:
                 old = {name: task.document[name] for name in ("data", "meta")}
@@ -100,9 +120,3 @@ class Effects:
             self.held.renew()
             return task
         return None
-
-
-def with_token(body: Mapping[str, Any], token: str) -> dict[str, Any]:
-    """Return the body of a task whose origin has a token."""
-    origin = {**body["meta"][META_KEY], "import": token}
-    return {**body, "meta": {**body["meta"], META_KEY: origin}}

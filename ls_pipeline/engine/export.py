@@ -29,6 +29,7 @@ from ls_pipeline.domain.exports import (
     json_document,
     tombstone,
 )
+from ls_pipeline.domain.notes import Notes
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import parse_origin
 from ls_pipeline.engine.detect import OVERLAP, earlier, select_changed
@@ -80,7 +81,7 @@ class ExportResult:
     uncounted: list[int] = field(default_factory=list)
     """Recently touched tasks that are annotated, while Label Studio counts no annotation."""
     first_written: list[StoredObject] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
     """What a person should know although the run succeeded."""
 
     def count(
@@ -117,7 +118,7 @@ def finish_files(run: RunContext) -> list[str]:
 
     Raises as `export_completions` does, also if the bucket of an earlier target fails.
     """
-    target, notes = run.connection.target, list[str]()
+    target, notes = run.connection.target, Notes()
     for intent in run.held.intents.open(Kind.WRITE):
         if intent.rows and not (target and _is_here(target, intent)):
             notes += _finish_elsewhere(run, intent)
@@ -176,12 +177,12 @@ def write_completions(
     result.count(completions, stored)
 
 
-def settle_files(run: RunContext) -> list[str]:
+def settle_files(run: RunContext) -> Notes:
     """Settle what earlier runs began to write; return what a person should know, in sentences.
 
     Afterwards each file that is not as it was recorded counts as unfinished.
     """
-    notes = []
+    notes = Notes()
     if not run.held.binding.state().files_verified:
         verify_files(run)
     for intent in run.held.intents.open(Kind.WRITE):

@@ -8,12 +8,14 @@ imported.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import TaskPartsLostError, TasksRefusedError
-from ls_pipeline.engine.effects import with_token
+from ls_pipeline.domain.notes import Notes, shorten
 from ls_pipeline.resources.ledger.records import (
     Intent,
     Kind,
@@ -23,32 +25,25 @@ from ls_pipeline.resources.ledger.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from typing_extensions import Self
 
     from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.engine.context import RunContext
+    from ls_pipeline.engine.effects import NewTask
     from ls_pipeline.engine.reconcile import Reconciler
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 8 * 2**20
 """Limits of one import call."""
 
+REJECTIONS_KEPT = 100
+"""Rejected rows of one object that the ledger lists; of the others, it has the number."""
+
 MAX_IMPORTS = 3
 """How often the same tasks are imported if Label Studio loses their annotations."""
 
 SUSPECTS_AT_MOST = 20
 """Tasks in a row that make Label Studio crash, before it counts as Label Studio's fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewTask:
-    """A row on its way to become a task: what the ledger records, what Label Studio gets."""
-
-    row: TaskRow
-    body: dict[str, Any]
-    size: int
 
 
 @dataclass
@@ -63,14 +58,38 @@ class Batch:
     def add(self, task: NewTask) -> None:
         """Add a row to import, or to update if it has a task."""
         (self.updates if task.row.task_id else self.tasks).append(task)
-        self.bytes += task.size
+        self.bytes += len(task.text)
 
     @property
     def is_full(self) -> bool:
         update = self.update
         ledger_rows = len(update.loaded) + len(update.finished) + len(update.forgotten)
+        ledger_rows += len(update.quarantined)
         tasks = len(self.tasks) + len(self.updates)
         return max(tasks, ledger_rows) >= BATCH_ROWS or self.bytes >= BATCH_BYTES
+
+
+def kept_note(root: str, row: TaskRow, what: str) -> str:
+    """Return a sentence for a task that stays as it is, although its object is gone or changed."""
+    return (
+        f"{root}{row.key} {what}, but a person has worked on task {row.task_id}: the task was left "
+        "as it is."
+    )
+
+
+class _Bodies(Sequence[dict[str, Any]]):
+    """The bodies of tasks for one import, each built when it is read."""
+
+    def __init__(self, tasks: Sequence[NewTask], token: str) -> None:
+        self._tasks, self._token = tasks, token
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Bodies(self._tasks[index], self._token)
+        return self._tasks[index].body(self._token)
 
 
 class ImportQueue:
@@ -83,14 +102,16 @@ class ImportQueue:
         self.created = reconciler.arrived
         """Tasks that this run made, or that had arrived from an earlier run."""
         self.updated = 0
-        self.kept: list[TaskRow] = []
-        """Rows whose tasks were not updated: a person has worked on them."""
-        self.notes: list[str] = []
+        self.kept = 0
+        """Tasks that were not updated: a person has worked on them."""
+        self.notes = Notes()
         self.unfinished: set[str] = set()
         """Keys that differ from what the ledger knows, and are not recorded yet."""
         self._project = run.projects.newest
-        self._suspects: list[tuple[NewTask, TasksRefusedError]] = []
+        self._suspects: list[tuple[TaskRow, TasksRefusedError]] = []
         self._withheld: list[KnownObject] = []
+        self._rejected: Counter[str] = Counter()
+        """How many rows of each unfinished object are rejected."""
         self._thread = ThreadPoolExecutor(1)
         self._current: Future[set[str]] | None = None
         """The import of the batch before, and the keys that it finishes. Never two at once."""
@@ -118,30 +139,32 @@ class ImportQueue:
             return
         if not self.created:
             raise self._suspects[0][1]
-        quarantined = [self._quarantined(task, str(error)) for task, error in self._suspects]
-        self.held.intents.record(LedgerUpdate(quarantined=quarantined, finished=self._withheld))
+        quarantined = [self._quarantined(row, str(error)) for row, error in self._suspects]
+        update = LedgerUpdate(quarantined=self._capped(quarantined), finished=self._withheld)
+        self.held.intents.record(update)
 
     def _load(self, batch: Batch) -> set[str]:
         """Update and import a batch, and record it; return the keys that it finishes."""
         absent = self._update(batch.updates) if batch.updates else []
         intent, loaded = self._import_all([*batch.tasks, *absent])
         # An object with a suspect row is not finished: it is open what becomes of the row.
-        update, suspect_keys = batch.update, {task.row.key for task, _ in self._suspects}
+        update, suspect_keys = batch.update, {row.key for row, _ in self._suspects}
         self._withheld += [known for known in update.finished if known.key in suspect_keys]
         update.finished = [known for known in update.finished if known.key not in suspect_keys]
+        update.quarantined = self._capped(update.quarantined)
         self._record(intent, loaded, update)
+        for known in update.finished:
+            self._rejected.pop(known.key, None)
         return {*(known.key for known in update.finished), *update.forgotten}
 
     def _update(self, tasks: Sequence[NewTask]) -> list[NewTask]:
         """Update tasks; return those that a person has deleted: their versions are new tasks."""
-        bodies = {
-            task.row: {"data": task.body["data"], "meta": task.body["meta"]} for task in tasks
-        }
-        outcome = self.run.effects.update_tasks(bodies, self.root)
+        outcome = self.run.effects.update_tasks(tasks, self.root)
         loaded = [*outcome.done, *outcome.kept]
         self.held.intents.record(LedgerUpdate(loaded=loaded), closing=outcome.intent)
         self.updated += len(outcome.done)
-        self.kept += outcome.kept
+        self.kept += len(outcome.kept)
+        self.notes += (kept_note(self.root, row, "changed") for row in outcome.kept)
         absent = set(outcome.absent)
         return [
             replace(task, row=replace(task.row, task_id=0)) for task in tasks if task.row in absent
@@ -193,7 +216,7 @@ class ImportQueue:
         intent = self._begin(tasks)
         try:
             with self.run.timings.timing("importing"):
-                bodies = [with_token(task.body, intent.token) for task in tasks]
+                bodies = _Bodies(tasks, intent.token)
                 ids = self.app.import_tasks(self._project.id, bodies)
         except TaskPartsLostError as error:
             return self._handle_lost_parts(intent, tasks, error, tries - 1)
@@ -277,9 +300,9 @@ class ImportQueue:
         reasons = error.reasons
         if len(tasks) == 1 and not error.crashed:
             reasons = reasons or {0: str(error)}
-        bad = [self._quarantined(tasks[n], reason) for n, reason in reasons.items()]
+        bad = [self._quarantined(tasks[n].row, reason) for n, reason in reasons.items()]
         closing = None if error.crashed else intent
-        self.held.intents.record(LedgerUpdate(quarantined=bad), closing=closing)
+        self.held.intents.record(LedgerUpdate(quarantined=self._capped(bad)), closing=closing)
         if reasons:
             self._import_and_record([task for n, task in enumerate(tasks) if n not in reasons])
         elif len(tasks) > 1:
@@ -287,10 +310,23 @@ class ImportQueue:
             self._import_and_record(tasks[:middle])
             self._import_and_record(tasks[middle:])
         else:
-            self._suspects.append((tasks[0], error))
+            self._suspects.append((tasks[0].row, error))
             if len(self._suspects) >= SUSPECTS_AT_MOST:
                 raise error
 
-    def _quarantined(self, task: NewTask, reason: str) -> Quarantined:
-        row = task.row
-        return Quarantined(row.key, row.row, row.version, reason, self.params.reading)
+    def _quarantined(self, row: TaskRow, reason: str) -> Quarantined:
+        reading = self.params.reading
+        return Quarantined(row.key, row.row, row.version, shorten(reason), reading)
+
+    def _capped(self, rejected: Sequence[Quarantined]) -> list[Quarantined]:
+        """Return what the ledger keeps: the first rejected rows of an object, and their number."""
+        kept, more = [], dict[str, Quarantined]()
+        for item in rejected:
+            self._rejected[item.key] += item.rows
+            further = self._rejected[item.key] - REJECTIONS_KEPT
+            if item.is_whole or further <= 0:
+                kept.append(item)
+            else:
+                reason = f"… and {further:,} more rows of this object."
+                more[item.key] = replace(item, row=None, reason=reason, more=further)
+        return [*kept, *more.values()]

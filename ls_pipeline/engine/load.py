@@ -6,10 +6,12 @@ in the order of the keys.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.batches import batches
@@ -26,6 +28,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.mass_change import FEWEST, is_mass_change
+from ls_pipeline.domain.notes import Notes, shorten
 from ls_pipeline.domain.tasks import (
     Origin,
     Rejection,
@@ -35,27 +38,35 @@ from ls_pipeline.domain.tasks import (
     parse_tasks,
     size_rejection,
 )
+from ls_pipeline.engine.effects import NewTask
 from ls_pipeline.engine.guard import check_mass_change
-from ls_pipeline.engine.import_queue import BATCH_ROWS, Batch, ImportQueue, NewTask
+from ls_pipeline.engine.import_queue import (
+    BATCH_ROWS,
+    REJECTIONS_KEPT,
+    Batch,
+    ImportQueue,
+    kept_note,
+)
 from ls_pipeline.engine.reconcile import reconcile_tasks
 from ls_pipeline.resources.ledger.records import LedgerUpdate, Quarantined, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
 
-    Content: TypeAlias = list[Task | Rejection]
+    Content: TypeAlias = Iterable[Task | Rejection]
 
 READERS = 16
 """Objects read at once."""
 
 READ_AHEAD = BATCH_ROWS
 READ_AHEAD_BYTES = 64 * 2**20
-"""What may wait for its turn: while one batch is imported, the next is read."""
+"""What is read and waits for its turn: while one batch is imported, the next is read. A larger
+object is read when no other waits."""
 
 UNREADABLE_AT_MOST = 20
 """Objects that can't be read, before it counts as the bucket's fault."""
@@ -84,7 +95,7 @@ class LoadResult:
     first_new: list[StoredObject] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     """Objects that could not be read this time, each a sentence."""
-    notes: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
     """What a person should know although the run succeeded."""
 
 
@@ -104,6 +115,27 @@ class _Removal:
 
     rows: Sequence[TaskRow]
     finishes: KnownObject
+
+
+@dataclass
+class _Rejections:
+    """What is rejected of one object."""
+
+    is_whole: bool = False
+    rows: int = 0
+
+    def add(self, rejection: Rejection) -> bool:
+        """Count a rejection; return whether the ledger is to list it."""
+        if rejection.row is None:
+            self.is_whole = True
+            return True
+        self.rows += 1
+        return self.rows <= REJECTIONS_KEPT
+
+    @property
+    def more(self) -> int:
+        """The number of rejected rows that the ledger does not list."""
+        return max(self.rows - REJECTIONS_KEPT, 0)
 
 
 class _Loader:
@@ -150,9 +182,8 @@ class _Loader:
     def _count_queue(self) -> None:
         self.result.tasks_created = self.queue.created
         self.result.tasks_updated = self.queue.updated
+        self.result.tasks_kept += self.queue.kept
         self.result.notes += self.queue.notes
-        for row in self.queue.kept:
-            self._keep(row, "changed")
 
     def _list_one_page(self) -> None:
         """Fail before anything is made in Label Studio if the bucket can't be listed."""
@@ -240,15 +271,21 @@ class _Loader:
         waiting: deque[tuple[Difference, Future[Content]]] = deque()
         ahead = 0
         for difference in work:
+            size = self._bytes(difference)
+            while waiting and (len(waiting) >= READ_AHEAD or ahead + size > READ_AHEAD_BYTES):
+                first = waiting[0][0]
+                yield from self._first(waiting)
+                ahead -= self._bytes(first)  # not before: until then its content is in memory
             waiting.append((difference, self._begin(readers, difference)))
-            ahead += self._bytes(difference)
-            while len(waiting) > READ_AHEAD or ahead > READ_AHEAD_BYTES:
-                ahead -= self._bytes(waiting[0][0])
-                self._look_up_rows(waiting)
-                yield from self._result(*waiting.popleft())
+            ahead += size
         while waiting:
-            self._look_up_rows(waiting)
-            yield from self._result(*waiting.popleft())
+            yield from self._first(waiting)
+
+    def _first(
+        self, waiting: deque[tuple[Difference, Future[Content]]]
+    ) -> Iterator[tuple[Difference, Content]]:
+        self._look_up_rows(waiting)
+        yield from self._result(*waiting.popleft())
 
     def _look_up_rows(self, waiting: Sequence[tuple[Difference, object]]) -> None:
         """Read the known rows of the first, and of all that wait with it, in one query."""
@@ -265,8 +302,10 @@ class _Loader:
         return is_finished and not self.held.objects.is_quarantined(difference.key)
 
     def _bytes(self, difference: Difference) -> int:
-        is_blob = self.params.use_blob_urls
-        return 0 if is_blob or difference.listed is None else difference.listed.size
+        """Return how much of an object is read."""
+        listed = difference.listed
+        is_read = listed and not self.params.use_blob_urls and not size_rejection(listed.size)
+        return listed.size if listed and is_read else 0
 
     def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
         """Read an object in another thread; a blob is not read, and needs none."""
@@ -290,7 +329,7 @@ class _Loader:
             raise BucketUnavailableError(
                 uri, f"only {len(body)} of its {listed.size} bytes arrived.", hint="Try again."
             )
-        return list(parse_tasks(listed.key, body, self.required))
+        return parse_tasks(listed.key, body, self.required)  # when its turn comes, row by row
 
     def _result(
         self, difference: Difference, future: Future[Content]
@@ -323,20 +362,23 @@ class _Loader:
             self.result.tasks_kept += len(rows)
             self._finish(listed, State.LOADED)
             return
-        for item in content:
+        gone: dict[int | None, TaskRow] = {row.row: row for row in rows.values()}
+        has_tasks, rejections = bool(rows), _Rejections()
+        for item in map(self._checked, content):
             if self.batch.is_full:  # with the rows so far; the last row finishes the object
                 self._flush()
-            if isinstance(item, Rejection):
+            before = gone.pop(item.row, None)
+            if isinstance(item, Task):
+                self._take_task(listed, item, before)
+                has_tasks = True
+            elif rejections.add(item):
                 self._quarantine(listed, item)
-            elif error := self._prediction_error(item):
-                self._quarantine(listed, Rejection(item.row, error))
-            else:
-                self._take_task(listed, item, rows.get(item.row))
-        is_rejected = any(isinstance(item, Rejection) and item.row is None for item in content)
-        present = {item.row for item in content}
-        gone = [] if is_rejected else [row for row in rows.values() if row.row not in present]
-        state = State.QUARANTINED if is_rejected and not rows else State.LOADED
-        self._finish(listed, state, gone)
+        if rejections.more:
+            self._quarantine(listed, Rejection(None, ""), rejections.more)
+        if rejections.is_whole:  # it is unknown which other rows the object has
+            gone = {}
+        is_loaded = has_tasks or not rejections.is_whole
+        self._finish(listed, State.LOADED if is_loaded else State.QUARANTINED, [*gone.values()])
 
     def _finish(self, listed: StoredObject, state: State, gone: Sequence[TaskRow] = ()) -> None:
         """Finish an object with its batch; or later, if tasks of its rows are to be deleted."""
@@ -391,8 +433,8 @@ class _Loader:
         rows = [row for removal in removals for row in removal.rows]
         outcome = self.run.effects.delete_tasks(rows, self.root)
         self.result.tasks_deleted += len(outcome.done)
-        for row in outcome.kept:
-            self._keep(row, "is gone")
+        self.result.tasks_kept += len(outcome.kept)
+        self.result.notes += (kept_note(self.root, row, "is gone") for row in outcome.kept)
         kept = {row.key for row in outcome.kept}
         update = LedgerUpdate(dropped=[*outcome.done, *outcome.absent])
         for removal in removals:
@@ -404,47 +446,40 @@ class _Loader:
         self.held.intents.record(update, closing=outcome.intent)
         self.queue.unfinished -= {removal.finishes.key for removal in removals}
 
-    def _keep(self, row: TaskRow, what: str) -> None:
-        self.result.tasks_kept += 1
-        self.result.notes.append(
-            f"{self.bucket.uri(row.key)} {what}, but a person has worked on task {row.task_id}: "
-            "the task was left as it is."
-        )
+    def _quarantine(self, listed: StoredObject, rejection: Rejection, more: int = 0) -> None:
+        key, version, reading = listed.key, listed.version, self.params.reading
+        item = Quarantined(key, rejection.row, version, rejection.reason, reading, more)
+        self.batch.update.quarantined.append(item)
 
-    def _quarantine(self, listed: StoredObject, rejection: Rejection) -> None:
-        self.batch.update.quarantined.append(
-            Quarantined(
-                listed.key, rejection.row, listed.version, rejection.reason, self.params.reading
-            )
-        )
-
-    def _prediction_error(self, task: Task) -> str:
-        """Check predictions, because Label Studio drops bad ones in silence."""
-        if not task.predictions:
-            return ""
-        check = self._prediction_errors
-        errors = [error for prediction in task.predictions for error in check(prediction)]
-        return f"A prediction does not fit the label config: {errors[0]}" if errors else ""
+    def _checked(self, item: Task | Rejection) -> Task | Rejection:
+        """Reject a task with a prediction that does not fit: Label Studio drops it in silence."""
+        if isinstance(item, Task) and item.predictions:
+            check = self._prediction_errors
+            for error in chain.from_iterable(map(check, item.predictions)):
+                reason = f"A prediction does not fit the label config: {error}"
+                return Rejection(item.row, shorten(reason))
+        return item
 
     def _take_task(self, listed: StoredObject, task: Task, before: TaskRow | None) -> None:
-        uri = self.bucket.uri(listed.key)
-        body = task.as_import(Origin(self.run.name, uri, listed.version, task.row))
         written = canonical_json([task.data, task.meta, task.annotations, task.predictions])
         task_id = before.task_id if before else 0
         row = TaskRow(listed.key, task.row, listed.version, sha256_hex(written), task_id)
-        new = NewTask(row, body, len(written))
         loaded = self.batch.update.loaded
         if before is None:
-            self.batch.add(new)
+            self.batch.add(self._new(row, task))
         elif before.version == listed.version or before.digest == row.digest:
             loaded.append(row)
         elif self.params.on_change == "ignore":
             self.result.tasks_kept += 1
             loaded.append(row)
         elif self.params.on_change == "new_task":
-            self.batch.add(replace(new, row=replace(row, task_id=0)))
+            self.batch.add(self._new(replace(row, task_id=0), task))
         else:
-            self.batch.add(new)
+            self.batch.add(self._new(row, task))
+
+    def _new(self, row: TaskRow, task: Task) -> NewTask:
+        origin = Origin(self.run.name, self.bucket.uri(row.key), row.version, row.row)
+        return NewTask(row, json.dumps(task.as_import(origin)))
 
     def _flush(self) -> None:
         """Hand what is gathered to the import."""

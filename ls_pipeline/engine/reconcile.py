@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import StoredSettingsError
+from ls_pipeline.domain.notes import Notes
 from ls_pipeline.resources.ledger.records import (
     OF_TASKS,
     Intent,
@@ -65,12 +66,12 @@ class Reconciler:
         """Tasks that were made twice, and deleted."""
         self.copies = 0
         """Tasks that people copied, with our meta."""
-        self.conflicts: list[str] = []
+        self.conflicts = Notes()
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> Notes:
         """What a person should know, in sentences."""
-        notes = list(self.conflicts)
+        notes = Notes()
         if self.recovered:
             notes.append(f"{self.recovered} tasks of an earlier ledger were recovered.")
         if self.removed:
@@ -83,6 +84,7 @@ class Reconciler:
                 f"{self.copies} tasks are copies that people made of tasks; they were left as "
                 "they are."
             )
+        notes += self.conflicts
         return notes
 
     def settle(self, intents: Sequence[Intent]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.notes import Notes
 from ls_pipeline.engine.export import finish_files
 from ls_pipeline.engine.reconcile import Reconciler, reconcile_tasks
 from ls_pipeline.resources.ledger.records import OF_TASKS, Kind
@@ -24,7 +25,7 @@ def settle_all(run: RunContext) -> list[str]:
     if not (of_tasks or files) or not run.held.projects.ids():
         return []
     run.projects.find()
-    notes = []
+    notes = Notes()
     if of_tasks:
         notes += _settle_tasks(run)
     if files:

@@ -133,6 +133,8 @@ class LabelingApp(Protocol):
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import all of the tasks or none; return their ids, in the order of the tasks.
 
+        Reads the tasks one by one, and keeps their text only.
+
         Sends one request, and never repeats it. But Label Studio may, if its SQLite database was
         locked after the first commit: then the tasks are stored twice, and the ids are those of
         the second time. The first of them is then higher than `highest_task_id` was, plus 1.

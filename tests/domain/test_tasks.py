@@ -1,10 +1,16 @@
 import json
+import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ls_pipeline.domain import rows
 from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.tasks import (
     LARGEST_OBJECT,
+    LARGEST_ROW,
+    MOST_BRACKETS,
     Origin,
     Rejection,
     Task,
@@ -168,3 +174,111 @@ def test_data_keys_are_the_variables_shown_in_document_order():
 def test_label_config_that_is_not_xml_is_refused():
     with pytest.raises(NotATaskError, match="not XML"):
         data_keys("<View>")
+
+
+# -- rows of large objects --------------------------------------------------------------------
+
+TEXTS = st.text(st.sampled_from('ab"\\[]{},:\n é😀\u2028'), max_size=5)
+SCALARS = st.sampled_from([None, True, 0, -(2**63), 2**63 - 1, 0.1, -0.0, 1e300])
+VALUES = st.recursive(
+    SCALARS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+TASKS = st.dictionaries(st.sampled_from(["text", "data", "meta", "x"]), VALUES)
+KEYS = st.sampled_from(["a.json", "a.jsonl"])
+PIECES = st.sampled_from([*'[]{}",:\\ \n\t', "\\u", "d800", "1", "-", "e9", "true", "NaN", "é😀"])
+
+
+@given(KEYS, st.binary() | st.lists(PIECES).map(lambda pieces: "".join(pieces).encode()))
+def test_any_content_raises_nothing(key, body):
+    items = read(body, key=key)
+
+    assert all(isinstance(item, (Task, Rejection)) for item in items)
+
+
+@given(st.lists(VALUES | TASKS, min_size=1, max_size=5), st.sampled_from([None, 1]), st.booleans())
+def test_list_has_the_rows_that_json_has(values, indent, ascii_only):
+    body = json.dumps(values, indent=indent, ensure_ascii=ascii_only).encode()
+
+    spans = list(rows.elements(body))
+    assert [json.loads(body[span.start : span.end]) for span in spans] == values
+    assert [item.row for item in read(body)] == list(range(len(values)))
+
+
+@given(st.lists(PIECES).map(lambda pieces: "[" + "".join(pieces)))
+def test_list_is_rejected_as_a_whole_if_json_rejects_it(text):
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = []
+    is_whole = any(item.row is None for item in read(text.encode()))
+
+    assert is_whole == (value == [])
+
+
+@given(st.lists(VALUES | TASKS, max_size=5))
+def test_lines_are_the_rows_of_jsonl(values):
+    body = "\n".join(json.dumps(value, ensure_ascii=False) for value in values).encode()
+
+    assert [item.row for item in read(body or b" ", key="a.jsonl") if item.row is not None] == list(
+        range(len(values))
+    )
+
+
+def test_row_that_is_too_large_is_rejected_among_its_neighbours():
+    large = {"text": "x" * LARGEST_ROW}
+    small, bad, last = read([{"text": "a"}, large, {"text": "c"}])
+
+    assert (small.row, last.row) == (0, 2)
+    assert bad == Rejection(1, "The row has 8,388,620 bytes; at most 8,388,608 are read.")
+
+
+def test_row_of_too_many_parts_is_rejected_among_its_neighbours():
+    first, bad, last = read([{"text": "a"}, {"text": [[]] * MOST_BRACKETS}, {"text": "c"}])
+
+    assert (first.row, last.row) == (0, 2)
+    assert bad.reason == "The row has 500,002 opening brackets; at most 500,000 are read."
+
+
+def test_bad_value_in_a_list_rejects_its_row_only():
+    first, bad, last = read(b'[{"text": "a"}, {"text": NaN}, {"text": "c"}]')
+
+    assert (first.row, bad, last.row) == (0, Rejection(1, "NaN is not JSON."), 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'[{"text": "a"},\n {"text" "b"}]', "Expecting ':' delimiter (line 2, column 10)"),
+        ('[{"text": "ä😀"}, {"text": "b"'.encode(), "Expecting ',' delimiter (line 1, column 30)"),
+        (b'[{"text": "a"}, ]', "Expecting value (line 1, column 17)"),
+        (b'[{"text": "a"}] x', "Extra data (line 1, column 17)"),
+        (b'[{"text": "a"}}', "Expecting ',' delimiter (line 1, column 15)"),
+    ],
+)
+def test_list_that_is_broken_is_read_up_to_that_place(body, reason):
+    first, last = read(body)
+
+    assert first.row == 0
+    assert last == Rejection(None, f"Not JSON: {reason}. The list was read up to row 0.")
+
+
+def test_long_names_are_cut_in_reasons():
+    assert len(reason({"x" * 10_000: 1})) < 200
+    twice = b'{"%s": 1, "%s": 2}' % (b"x" * 10_000, b"x" * 10_000)
+    assert len(reason(twice)) < 200
+
+
+def test_key_that_appears_twice_among_many_is_found():
+    keys = b",".join(b'"%d": 1' % n for n in range(100_000))
+
+    assert "'99999' appears twice" in reason(b"{%s, %s}" % (keys, b'"99999": 1'))
+
+
+def test_numbers_arrive_exactly():
+    numbers = [1.0, 0.1, 1e300, 5e-324, -0.0, 2**63 - 1, -(2**63)]
+    (task,) = read({"text": numbers})
+
+    assert list(map(repr, task.data["text"])) == list(map(repr, numbers))
+    assert math.copysign(1, task.data["text"][4]) == -1

@@ -7,8 +7,10 @@ import pytest
 
 from ls_pipeline.assets.checks import accounts_balance, nothing_quarantined
 from ls_pipeline.domain import tasks
-from ls_pipeline.domain.diff import State
-from ls_pipeline.domain.errors import ObjectChangedError
+from ls_pipeline.domain.diff import Change, State
+from ls_pipeline.domain.errors import ObjectChangedError, TasksRefusedError
+from ls_pipeline.domain.notes import LONGEST_REASON
+from ls_pipeline.engine.import_queue import REJECTIONS_KEPT
 from ls_pipeline.resources.ledger.records import LedgerUpdate
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
@@ -158,3 +160,99 @@ def test_accounts_that_do_not_balance_fail_the_check(bench):
     assert not check.passed
     assert check.description.startswith("reviews: The ledger has 1 too few")
     assert bench.connection_ledger.objects.count()[State.LOADED] == 1
+
+
+# -- objects with many bad rows, or none that can be found --------------------------------------
+
+NUMBERS = b"[" + b"1," * 249 + b"1]"
+
+
+def test_first_rejected_rows_are_listed_and_all_are_counted(bench):
+    bench.put("a.json", {"text": "a"})
+    bench.put("b.json", NUMBERS)
+    bench.load()
+
+    *listed, more = bench.connection_ledger.objects.quarantined()
+    assert [item.row for item in listed] == list(range(REJECTIONS_KEPT))
+    assert (more.row, more.more, more.reason) == (None, 150, "… and 150 more rows of this object.")
+    assert bench.connection_ledger.objects.count_quarantined() == 250
+    assert set(bench.tasks) == {("a.json", 0)}
+
+
+def test_rows_that_label_studio_refuses_count_too(bench):
+    def refuse(project_id, tasks):
+        raise TasksRefusedError("refused", dict.fromkeys(range(len(tasks)), "x" * 10_000))
+
+    bench.put("a.json", [{"text": str(n)} if n % 2 else 1 for n in range(500)])
+    bench.load(app=Wrapped(bench.app, import_tasks=refuse))
+
+    quarantined = bench.connection_ledger.objects.quarantined()
+    assert len(quarantined) == REJECTIONS_KEPT + 1
+    assert max(len(item.reason) for item in quarantined) <= LONGEST_REASON
+    assert bench.connection_ledger.objects.count_quarantined() == 500
+
+
+def test_rejected_row_that_is_not_listed_keeps_its_task(bench):
+    bench.put("a.json", [{"text": str(n)} for n in range(250)])
+    bench.load()
+    bench.put("a.json", NUMBERS)
+    result = bench.load()
+
+    assert (result.tasks_deleted, len(bench.tasks)) == (0, 250)
+
+
+def test_object_with_many_rejected_rows_is_retried(bench):
+    bench.put("a.json", NUMBERS)
+    bench.load()
+    with bench.connection_ledger.acquire() as held:
+        held.objects.release(["a.json"])
+    result = bench.load()
+
+    assert result.changes[Change.REPLACED] == 1
+    assert bench.connection_ledger.objects.count_quarantined() == 250
+
+
+def test_corrected_object_leaves_quarantine(bench):
+    bench.put("a.json", NUMBERS)
+    bench.load()
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+
+    assert bench.connection_ledger.objects.count_quarantined() == 0
+
+
+def test_list_that_breaks_off_becomes_tasks_up_to_there(bench):
+    bench.put("a.json", b'[{"text": "0"}, {"text": "1"}, {"text"')
+    bench.load()
+
+    assert set(bench.tasks) == {("a.json", 0), ("a.json", 1)}
+    assert "(line 1, column 39). The list was read up to row 1." in bench.reasons["a.json", None]
+    assert bench.connection_ledger.objects.count()[State.LOADED] == 1
+
+
+def test_list_that_breaks_off_keeps_the_tasks_of_later_rows(bench):
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}, {"text": "2"}])
+    bench.load()
+    bench.put("a.json", b'[{"text": "new"}, {"text"')
+    bench.load()
+
+    assert [data["text"] for data in bench.tasks.values()] == ["new", "1", "2"]
+
+
+def test_list_that_breaks_off_and_is_corrected_duplicates_nothing(bench):
+    bench.put("a.json", b'[{"text": "0"}, {"text"')
+    bench.load()
+    bench.put("a.json", [{"text": "0"}, {"text": "1"}])
+    bench.load()
+
+    assert (len(bench.tasks), bench.reasons) == (2, {})
+
+
+def test_list_that_breaks_off_and_is_removed_leaves_no_task(bench):
+    bench.set(on_delete="delete")
+    bench.put("a.json", b'[{"text": "0"}, {"text"')
+    bench.load()
+    bench.bucket.delete("a.json")
+    bench.load()
+
+    assert (bench.tasks, bench.reasons) == ({}, {})

@@ -32,6 +32,7 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
+from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
 from ls_pipeline.resources.label_studio import marks, storages, webhooks
@@ -196,9 +197,13 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         ``retry_database_locked`` has lost the tasks' annotations and predictions by then. That and
         its ``DatabaseIsLockedRetryMiddleware`` may store the tasks twice.
         """
-        answer = self._import(project_id, tasks)
+        texts, has_parts = [], False
+        for task in tasks:
+            # Not `json=`: the SDK walks through each value first, which takes longer than to send.
+            texts.append(json.dumps(task))
+            has_parts |= any(map(task.get, IMPORT_COUNTS))
+        answer = self._import(project_id, texts)
         ids: list[int] = answer["task_ids"]
-        has_parts = any(task.get(part) for task in tasks for part in IMPORT_COUNTS)
         if has_parts and all(answer.get(count) == 0 for count in IMPORT_COUNTS.values()):
             raise TaskPartsLostError(
                 f"Label Studio stored {len(ids)} tasks without their predictions and annotations.",
@@ -207,13 +212,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         return ids
 
-    def _import(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _import(self, project_id: int, tasks: Sequence[str]) -> dict[str, Any]:
         answer = self.api.send(
             "POST",
             f"api/projects/{project_id}/import",
             params={"return_task_ids": "true", "commit_to_project": "true"},
-            # Not `json=`: the SDK walks through each value first, which takes longer than to send.
-            content=json.dumps(list(tasks)).encode(),
+            content=f"[{','.join(tasks)}]".encode(),
             headers={"Content-Type": "application/json"},
             request_options={"max_retries": 0, "timeout_in_seconds": IMPORT_TIMEOUT_SECONDS},
         )
@@ -467,7 +471,8 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
     reasons = {}
     if len(entries) == count:
         # After " :: " the entry repeats the whole task.
-        reasons = {n: str(entry).split(" :: ")[0] for n, entry in enumerate(entries) if entry}
+        texts = {n: str(entry) for n, entry in enumerate(entries) if entry}
+        reasons = {n: shorten(text.partition(" :: ")[0]) for n, text in texts.items()}
     message = f"Label Studio refused {count} tasks: {detail(answer)}"
     crashed = answer.status_code == 500  # noqa: PLR2004
     return TasksRefusedError(message, reasons, crashed=crashed)

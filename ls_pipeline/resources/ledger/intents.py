@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.resources.ledger.exports import update_files
-from ls_pipeline.resources.ledger.objects import WHOLE_OBJECT, forget_fingerprints
-from ls_pipeline.resources.ledger.records import Intent, Kind, TaskRow
+from ls_pipeline.resources.ledger.objects import MORE_ROWS, WHOLE_OBJECT, forget_fingerprints
+from ls_pipeline.resources.ledger.records import Intent, Kind, Quarantined, TaskRow
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
 from ls_pipeline.resources.ledger.tables import (
     completions,
@@ -120,14 +120,7 @@ class IntentWriter(IntentRecords, Writer):
             self._know(db, begun)
             self._reopen(db, update.reopened)
             self.upsert(db, objects, map(_object_columns, update.finished))
-            self.upsert(
-                db,
-                quarantine,
-                (
-                    {**columns(item), "row": WHOLE_OBJECT if item.row is None else item.row}
-                    for item in update.quarantined
-                ),
-            )
+            self.upsert(db, quarantine, map(_quarantine_columns, update.quarantined))
 
     def _next_generation(self, db: sa.Connection) -> int:
         c = connections.c
@@ -243,3 +236,8 @@ def _intent(row: sa.Row[Any]) -> Intent:
 
 def _object_columns(known: KnownObject) -> dict[str, Any]:
     return {**known._asdict(), "state": known.state.value}
+
+
+def _quarantine_columns(item: Quarantined) -> dict[str, Any]:
+    whole = MORE_ROWS if item.more else WHOLE_OBJECT
+    return {**columns(item), "row": whole if item.row is None else item.row}

@@ -33,6 +33,9 @@ _TASK_ROW = (tasks.c.key, tasks.c.row, tasks.c.version, tasks.c.digest, tasks.c.
 WHOLE_OBJECT = -1
 """The ``row`` of an object that is in quarantine as a whole."""
 
+MORE_ROWS = 2**31 - 1
+"""The ``row`` that stands for those in quarantine that are not listed."""
+
 
 class ObjectRecords(Records):
     """Objects, their tasks and the quarantine."""
@@ -163,13 +166,13 @@ class ObjectRecords(Records):
     def quarantined(self, limit: int | None = None) -> list[Quarantined]:
         """Return what is in quarantine, in key order."""
         c = quarantine.c
-        query = sa.select(c.key, c.row, c.version, c.reason, c.reading)
+        query = sa.select(c.key, c.row, c.version, c.reason, c.reading, c.more)
         query = query.where(c.connection == self.id)
         with self.database.engine.connect() as db:
             rows = db.execute(query.order_by(c.key, c.row).limit(limit)).all()
         return [
-            Quarantined(key, None if row == WHOLE_OBJECT else row, version, reason, reading)
-            for key, row, version, reason, reading in rows
+            Quarantined(key, None if row in {WHOLE_OBJECT, MORE_ROWS} else row, *rest)
+            for key, row, *rest in rows
         ]
 
     def is_quarantined(self, key: str) -> bool:
@@ -188,9 +191,10 @@ class ObjectRecords(Records):
 
     def count_quarantined(self) -> int:
         """Count what is in quarantine: objects, and single rows of others."""
-        query = sa.select(sa.func.count()).where(quarantine.c.connection == self.id)
+        items = sa.case((quarantine.c.more > 0, quarantine.c.more), else_=1)
+        query = sa.select(sa.func.sum(items)).where(quarantine.c.connection == self.id)
         with self.database.engine.connect() as db:
-            return db.scalar(query) or 0
+            return int(db.scalar(query) or 0)
 
 
 class ObjectWriter(ObjectRecords, Writer):

@@ -29,7 +29,7 @@ class Quarantined:
     """An object that can't become a task, or one ``row`` of it.
 
     ``reading`` is how the object was read (`SourceParams.reading`): read in another way, it may
-    become a task.
+    become a task. If ``more`` is not 0, it stands for so many further rows, which are not listed.
     """
 
     key: str
@@ -37,6 +37,17 @@ class Quarantined:
     version: str
     reason: str
     reading: str
+    more: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the object as a whole is in quarantine."""
+        return self.row is None and not self.more
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that it stands for."""
+        return 0 if self.is_whole else max(self.more, 1)
 
 
 @dataclass

@@ -167,6 +167,7 @@ quarantine = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("reason", _Prose, nullable=False),
     sa.Column("reading", sa.Text, nullable=False),
+    sa.Column("more", sa.Integer, nullable=False, default=0),
 )
 intents = sa.Table(
     "intents",
