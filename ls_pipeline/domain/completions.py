@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.tasks import Origin, parse_origin
@@ -76,7 +77,7 @@ class RecentChanges:
         return RecentChanges(self.since, self.count + other.count, newest)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Completion:
     """A task with its finished annotations, in Label Studio's own export form."""
 
@@ -100,8 +101,18 @@ class Completion:
     @property
     def digest(self) -> str:
         """A hash of everything but the task's own time of change."""
+        return self._digest_and_size[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of what the digest hashes: equal digests mean equal sizes."""
+        return self._digest_and_size[1]
+
+    @cached_property
+    def _digest_and_size(self) -> tuple[str, int]:
         content = {key: value for key, value in self.document.items() if key != "updated_at"}
-        return sha256_hex(canonical_json(content))
+        body = canonical_json(content)
+        return sha256_hex(body), len(body)
 
 
 def parse_completion(task: Mapping[str, Any]) -> Completion:

@@ -39,8 +39,12 @@ def is_written_key(prefix: str, key: str) -> bool:
 
 
 def json_document(completion: Completion) -> bytes:
-    """Return a completion as UTF-8 JSON; the same completion makes the same bytes."""
-    return (as_json(completion.document, indent=1) + "\n").encode()
+    """Return a completion as UTF-8 JSON; the same completion makes the same bytes.
+
+    Each field of the task has a line. To indent all levels would take Python far more memory.
+    """
+    fields = (f"{as_json(name)}: {as_json(value)}" for name, value in completion.document.items())
+    return ("{\n " + ",\n ".join(fields) + "\n}\n").encode()
 
 
 def tombstone(task_id: int) -> bytes:

@@ -54,7 +54,7 @@ A change that shows up late can be missed in that time; the next listing finds i
 
 WRITERS = 16
 BATCH = 200
-"""Completions read, written and recorded at once."""
+"""Tombstones written and recorded at once."""
 
 WRITE_TRIES = 3
 """How often a file is written onto a newer version, before it is an error."""
@@ -345,11 +345,12 @@ class _Exporter:
             for task_id in unfinished
             if not params.filter.rejected_by(completion_key(params.prefix, task_id))
         ]
+        found = set[int]()
         with ThreadPoolExecutor(WRITERS) as writers:
-            for some in batches(ids, BATCH):
-                completions = self.projects.completions(some)
+            for completions in self.projects.pages(ids):
                 self._write(writers, completions)
-                self.deleted |= set(some) - {completion.task_id for completion in completions}
+                found |= {completion.task_id for completion in completions}
+        self.deleted |= set(ids) - found
 
     def _write_changed(self, states: Sequence[TaskState], since: str) -> None:
         """Write the completions of tasks that were touched since a time, if they changed."""
@@ -359,10 +360,9 @@ class _Exporter:
         selected = select_changed(states, last, run.name, self.target, uncounted)
         selected = [task_id for task_id in selected if task_id not in self.emptied]
         result.selected += len(selected)
-        pages = map(projects.completions, batches(selected, BATCH))
         done = 0
         with ThreadPoolExecutor(WRITERS) as writers:
-            for completions in _read_ahead(pages, run.timings):
+            for completions in _read_ahead(projects.pages(selected), run.timings):
                 with run.timings.timing("writing"):
                     self._write(writers, completions)
                 done += len(completions)
@@ -390,11 +390,12 @@ class _Exporter:
         total = self.exports.count()[0]
         check_mass_change(self.run, "files", self._count_to_take_away(), total)
         last = self.exports.last_written(list(self.emptied | self.deleted))
+        emptied, found = sorted(self.emptied & last.keys()), set[int]()
         with ThreadPoolExecutor(WRITERS) as writers:
-            for ids in batches(sorted(self.emptied & last.keys()), BATCH):
-                completions = self.projects.completions(ids)
+            for completions in self.projects.pages(emptied):
                 write_completions(self.run, writers, completions, self.result)
-                self.deleted |= set(ids) - {completion.task_id for completion in completions}
+                found |= {completion.task_id for completion in completions}
+        self.deleted |= set(emptied) - found
         for ids in batches(sorted(self.deleted & last.keys()), BATCH):
             self._bury([last[task_id] for task_id in ids])
 
@@ -439,16 +440,17 @@ def _touched(
 
 
 def _read_ahead(pages: Iterator[list[Completion]], timings: Timings) -> Iterator[list[Completion]]:
-    """Read each batch in a thread while the one before it is written."""
+    """Read each page in a thread while the one before it is written."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, pages, None)
         while True:
             with timings.timing("reading"):
-                batch = coming.result()
-            if batch is None:
+                page = coming.result()
+            if page is None:
                 return
             coming = reader.submit(next, pages, None)
-            yield batch
+            yield page
+            del page  # before the next is waited for
 
 
 def begin_files(run: RunContext, rows: Sequence[TaskRow]) -> Intent:

@@ -29,6 +29,25 @@ _NUMBERED = re.compile(r".* \((\d+)\)", re.DOTALL)
 _NUMBERED_ROOM = len(" (999999)")
 
 
+PAGE_TASKS = 200
+"""Completions read at once, if they are small."""
+
+PAGE_BYTES = 8 * 2**20
+"""Bytes of completions read at once; in memory, they may take ten times as much."""
+
+FIRST_PAGE_TASKS = 20
+"""Completions read at once while their size is unknown."""
+
+PAGE_GROWTH = 4
+"""How many times as many completions the next page may have."""
+
+
+def next_page_tasks(tasks: int, size: int) -> int:
+    """Return how many tasks to read next, after a page of that many tasks and bytes."""
+    fitting = tasks * PAGE_BYTES // max(size, 1)
+    return max(1, min(PAGE_TASKS, PAGE_GROWTH * tasks, fitting))
+
+
 class Projects:
     """A connection's projects, read as one; new tasks go to the newest.
 
@@ -39,6 +58,7 @@ class Projects:
     def __init__(self, ledger: ConnectionLedger, app: LabelingApp) -> None:
         self.ledger, self.app = ledger, app
         self._found_last = 0
+        self._page_tasks = FIRST_PAGE_TASKS
 
     @property
     def ids(self) -> list[int]:
@@ -77,6 +97,21 @@ class Projects:
             if not missing:
                 break
         return sorted(completions, key=lambda completion: completion.task_id)
+
+    def pages(self, task_ids: Sequence[int]) -> Iterator[list[Completion]]:
+        """Read tasks as `completions` does, in pages of about ``PAGE_BYTES`` at most.
+
+        How many tasks a page has follows from the sizes of those before.
+        """
+        start = 0
+        while start < len(task_ids):
+            count = self._page_tasks
+            page = self.completions(task_ids[start : start + count])
+            size = sum(completion.size for completion in page)
+            self._page_tasks = next_page_tasks(count, size)
+            start += count
+            yield page
+            del page  # before the next is read
 
     def tasks_of(
         self, rows: Sequence[TaskRow], root: str

@@ -6,6 +6,12 @@ import pytest
 
 from ls_pipeline.domain.errors import BucketUnavailableError, IdentityError, LeaseLostError
 from ls_pipeline.engine import export
+from ls_pipeline.engine.projects import (
+    FIRST_PAGE_TASKS,
+    PAGE_BYTES,
+    PAGE_TASKS,
+    next_page_tasks,
+)
 from ls_pipeline.sensors.completions import completions_tick
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
@@ -312,3 +318,35 @@ def test_exported_document_can_be_loaded_again(labeled):
     reloaded = labeled.app.tasks[labeled.task_id("again.json")]
 
     assert reloaded["annotations"][0]["result"] == RESULT
+
+
+@pytest.mark.parametrize(
+    ("tasks", "size", "following"),
+    [
+        (20, 20, 80),
+        (100, 100, PAGE_TASKS),
+        (PAGE_TASKS, 4 * PAGE_BYTES, PAGE_TASKS // 4),
+        (20, 20 * PAGE_BYTES, 1),
+        (1, 9 * PAGE_BYTES, 1),
+        (1, 0, 4),
+    ],
+)
+def test_next_page_has_as_many_tasks_as_fit(tasks, size, following):
+    assert next_page_tasks(tasks, size) == following
+
+
+def test_large_completions_are_read_few_at_a_time(bench, monkeypatch):
+    monkeypatch.setattr("ls_pipeline.engine.projects.PAGE_BYTES", 3000)
+    bench.fill(range(40), labeled=range(40))
+    for task in bench.app.tasks.values():
+        task["data"]["text"] = "x" * 1000
+    asked = []
+
+    def completions(project_id, ids):
+        asked.append(len(ids))
+        return bench.app.completions(project_id, ids)
+
+    bench.export(app=Wrapped(bench.app, completions=completions))
+
+    assert (asked[0], set(asked[1:])) == (FIRST_PAGE_TASKS, {2})
+    assert sum(asked) == 40

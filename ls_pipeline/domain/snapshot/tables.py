@@ -283,17 +283,16 @@ def build_document(task: Row, annotations: Iterable[Row]) -> dict[str, Any]:
     }
 
 
-def as_json(value: object, indent: int | None = None) -> str:
+def as_json(value: object) -> str:
     """Return JSON that UTF-8 can encode and that parses to an equal value.
 
     If a string has half of a surrogate pair, which JSON allows, the text is escaped.
     """
-    separators = (",", ": " if indent else ":")
-    text = json.dumps(value, ensure_ascii=False, separators=separators, indent=indent)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, ensure_ascii=True, separators=separators, indent=indent)
+        return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
     return text
 
 
