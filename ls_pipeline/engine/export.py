@@ -515,4 +515,5 @@ def _record_of(
         target.uri(row.key),
         len(completion.annotations),
         stored.version if stored else "",
+        completion.size,
     )

@@ -7,14 +7,12 @@ a reader sees the old snapshot or the new one.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketError,
@@ -39,7 +37,9 @@ from ls_pipeline.domain.snapshot.manifest import (
 )
 from ls_pipeline.domain.snapshot.parts import (
     PART_TASKS,
+    Range,
     add_tallies,
+    cut_parts,
     describe_file,
     failed_checks,
     merge_tables,
@@ -51,7 +51,6 @@ from ls_pipeline.domain.snapshot.parts import (
 )
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, table_rows
 from ls_pipeline.engine.export import (
-    BATCH,
     WRITERS,
     ExportResult,
     begin_files,
@@ -66,6 +65,7 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.completions import Completion
     from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.domain.snapshot.tables import Table
     from ls_pipeline.engine.context import RunContext
 
 UNFINISHED_SECONDS = 86_400.0
@@ -131,8 +131,8 @@ class _Snapshotter:
         latest, version = self.snapshots.latest()
         self.before = before = self._manifest(latest)
         wanted = dict(self._wanted())
-        old = {part.first: part for part in before.parts} if before else {}
-        if before and wanted == {first: part.digest for first, part in old.items()}:
+        old = before.parts if before else []
+        if before and wanted == {Range(part.first, part.last): part.digest for part in old}:
             self.result.manifest = before
             self.exports.record_snapshot(changes, self.snapshots.uri(before.snapshot))
             return self.result
@@ -141,12 +141,9 @@ class _Snapshotter:
         # With the fence: an overtaken run that wakes up writes into its own folder.
         self.name = snapshot_name(number, [*wanted.values(), str(self.held.fence.number)])
         parts = []
-        for first, digest in wanted.items():
-            parts.append(self._part(first, digest, old.get(first)))
+        for ids, digest in wanted.items():
+            parts.append(self._part(ids, digest, [part for part in old if ids.overlaps(part)]))
             self.run.advance("training data", len(parts), len(wanted))
-        for part in old.values():
-            if part.first not in wanted:
-                self.changes["removed"] += part.tally.tasks
         manifest = self._manifest_of(number, self._verified(parts))
         self._check(manifest)
         if not self.result.failed:
@@ -174,15 +171,14 @@ class _Snapshotter:
             )
         return manifest
 
-    def _wanted(self) -> Iterator[tuple[int, str]]:
-        """Return (first task id, digest) of each part; one empty part if nothing is exported."""
-        digests = self.exports.digests()
+    def _wanted(self) -> Iterator[tuple[Range, str]]:
+        """Return the ids and the digest of each part; one empty part if nothing is exported."""
         is_empty = True
-        for part, content in itertools.groupby(digests, lambda pair: pair[0] // PART_TASKS):
+        for ids, contents in cut_parts(self.exports.contents()):
             is_empty = False
-            yield part * PART_TASKS, part_digest(content, self.shares)
+            yield ids, part_digest((item[:2] for item in contents), self.shares)
         if is_empty:
-            yield 0, part_digest((), self.shares)
+            yield Range(0, PART_TASKS - 1), part_digest((), self.shares)
 
     def _highest_number(self) -> int:
         """Return the highest number of any folder; ``latest.json`` may have been removed."""
@@ -191,24 +187,25 @@ class _Snapshotter:
 
     # -- parts ----------------------------------------------------------------------------
 
-    def _part(self, first: int, digest: str, old: Part | None) -> Part:
+    def _part(self, ids: Range, digest: str, old: Sequence[Part]) -> Part:
         self.held.renew()
-        if old and old.digest == digest and self._copy(old):
-            return old
-        tables = self._tables(first, old)
-        self.result.failed.update(failed_checks(first, tables, self.shares))
+        for part in old:
+            if (part.first, part.last, part.digest) == (*ids, digest) and self._copy(part):
+                return part
+        tables = self._tables(ids, old)
+        self.result.failed.update(failed_checks(ids, tables, self.shares))
         bodies = {name: write_parquet(tables[name]) for name in TABLES}
         files = {
-            name: describe_file(name, first, tables[name].num_rows, bodies[name]) for name in TABLES
+            name: describe_file(name, ids.first, tables[name].num_rows, bodies[name])
+            for name in TABLES
         }
         with ThreadPoolExecutor(len(TABLES)) as writers:
             list(writers.map(lambda name: self._put(files[name], bodies[name]), TABLES))
         self.result.written += len(files)
-        columns = [tables["tasks"][name].to_pylist() for name in ("task_id", "digest")]
         return Part(
-            first=first,
-            last=first + PART_TASKS - 1,
-            digest=part_digest(zip(*columns, strict=True), self.shares),
+            first=ids.first,
+            last=ids.last,
+            digest=part_digest(_digests(tables["tasks"]).items(), self.shares),
             files=files,
             tally=tally_part(tables),
         )
@@ -256,26 +253,27 @@ class _Snapshotter:
         root = snapshot_folder(self.prefix, name)
         return {stored.key[len(root) :]: stored for stored in self.snapshots.objects(name)}
 
-    def _tables(self, first: int, old: Part | None) -> dict[str, pa.Table]:
-        """Read what changed in a part from Label Studio, and the rest from the part before."""
-        wanted = dict(self.exports.digests(first, first + PART_TASKS - 1))
+    def _tables(self, ids: Range, old: Sequence[Part]) -> dict[Table, pa.Table]:
+        """Read what changed in a part from Label Studio, and the rest from the parts before."""
+        wanted = {item.task_id: item.digest for item in self.exports.contents(*ids)}
         before = self._old_tables(old)
-        had: dict[int, str] = {}
-        if before:
-            columns = [before["tasks"][name].to_pylist() for name in ("task_id", "digest")]
-            had = dict(zip(*columns, strict=True))
+        had = {
+            task_id: digest
+            for table in before["tasks"]
+            for task_id, digest in _digests(table).items()
+        }
         stale = [task_id for task_id, digest in wanted.items() if had.get(task_id) != digest]
-        gone = had.keys() - wanted.keys()
         self.changes["new"] += sum(task_id not in had for task_id in stale)
         self.changes["changed"] += sum(task_id in had for task_id in stale)
-        self.changes["removed"] += len(gone)
         reread = list(wanted) if self._is_outdated else stale
-        rows = table_rows(self._completions(reread), self.shares)
-        new: dict[str, pa.Table] = {name: to_table(name, rows[name]) for name in TABLES}
-        if not before or self._is_outdated:
-            return new
-        leave_out = gone | set(stale)
-        return {name: merge_tables(name, before[name], leave_out, new[name]) for name in TABLES}
+        new: dict[Table, list[pa.Table]] = {name: [] for name in TABLES}
+        for completions in self._completions(reread):
+            rows = table_rows(completions, self.shares)
+            for name in TABLES:
+                new[name].append(to_table(name, rows.pop(name)))
+        kept = wanted.keys() - set(reread)
+        # One table after the other: each is in memory twice while it is merged.
+        return {name: merge_tables(name, before.pop(name), kept, new.pop(name)) for name in TABLES}
 
     @property
     def _is_outdated(self) -> bool:
@@ -285,27 +283,31 @@ class _Snapshotter:
         now = {"validation": self.shares.validation, "test": self.shares.test}
         return self.before.shares != now or self.before.schema_version != SCHEMA_VERSION
 
-    def _old_tables(self, part: Part | None) -> dict[str, pa.Table] | None:
-        if part is None or self.before is None:
-            return None
+    def _old_tables(self, parts: Sequence[Part]) -> dict[Table, list[pa.Table]]:
+        """Read parts of the snapshot before; nothing if one of them was damaged since."""
+        if self.before is None:
+            return {table: [] for table in TABLES}
         name = self.before.snapshot
         try:
             return {
-                table: read_parquet(table, self.snapshots.read(name, file))
-                for table, file in part.files.items()
+                table: [
+                    read_parquet(table, self.snapshots.read(name, part.files[table]))
+                    for part in parts
+                ]
+                for table in TABLES
             }
-        except SnapshotError:  # it was damaged since: all of it is read from Label Studio
-            return None
+        except SnapshotError:  # all of it is read from Label Studio
+            return {table: [] for table in TABLES}
 
-    def _completions(self, task_ids: Sequence[int]) -> Iterator[Completion]:
+    def _completions(self, task_ids: Sequence[int]) -> Iterator[list[Completion]]:
         """Read completions; export those that are newer than the target's."""
         with ThreadPoolExecutor(WRITERS) as writers:
-            for batch in batches(task_ids, BATCH):
-                completions = self.projects.completions(batch)
+            for completions in self.projects.pages(task_ids):
+                self.held.renew()
                 # Those that lost their annotations in between are the next export's.
                 annotated = [completion for completion in completions if completion.annotations]
                 write_completions(self.run, writers, annotated, ExportResult())
-                yield from annotated
+                yield annotated
 
     # -- the whole ------------------------------------------------------------------------
 
@@ -315,6 +317,7 @@ class _Snapshotter:
         before = self.before
         rows = {name: sum(part.files[name].rows for part in parts) for name in TABLES}
         size = sum(file.bytes for part in parts for file in part.files.values())
+        gone = (before.rows["tasks"] if before else 0) + self.changes["new"] - rows["tasks"]
         return Manifest(
             snapshot=self.name,
             number=number,
@@ -329,7 +332,7 @@ class _Snapshotter:
             shares={"validation": self.shares.validation, "test": self.shares.test},
             rows=rows,
             bytes=size,
-            changes=Changes(**self.changes),
+            changes=Changes(**self.changes, removed=max(gone, 0)),
             tally=add_tallies([part.tally for part in parts]),
             parts=list(parts),
         )
@@ -438,6 +441,12 @@ class _Snapshotter:
                 failed[self.bucket.uri(file.key)] = str(error)
         self.result.not_removed |= failed
         return not failed
+
+
+def _digests(tasks: pa.Table) -> dict[int, str]:
+    """Return task id → digest of the completion, from a table of tasks."""
+    columns = [tasks[name].to_pylist() for name in ("task_id", "digest")]
+    return dict(zip(*columns, strict=True))
 
 
 def _is_manifest(key: str) -> bool:

@@ -148,6 +148,46 @@ def test_snapshot_in_steps_has_the_same_bytes(labeled, tmp_path):
     assert_snapshot_is_complete(labeled, tmp_path)
 
 
+def mask(size):
+    return [{**RESULT[0], "value": {"choices": ["A"], "rle": list(range(size))}}]
+
+
+def test_large_completions_are_cut_into_parts_by_content_alone(labeled, tmp_path, monkeypatch):
+    monkeypatch.setattr(domain, "PART_TASKS", 5000)
+    monkeypatch.setattr(domain, "PART_BYTES", 20_000)
+    labeled.snapshot()
+    for name, size in {"a": 4000, "b": 1000, "e": 4000, "f": 1000}.items():
+        labeled.app.edit(labeled.task_id(f"{name}.json"), mask(size))
+    labeled.export()
+    labeled.snapshot()
+    labeled.app.edit(labeled.task_id("a.json"), mask(1000))
+    labeled.app.delete_task(labeled.task_id("c.json"))
+    labeled.export()
+    in_steps = labeled.snapshot().manifest
+    for key in [key for key in labeled.target.objects if key.startswith("training_data")]:
+        del labeled.target.objects[key]
+    at_once = labeled.snapshot().manifest
+
+    assert [part.model_dump() for part in in_steps.parts] == [
+        part.model_dump() for part in at_once.parts
+    ]
+    assert [part.tally.tasks for part in in_steps.parts] == [3, 1, 1]
+    assert (in_steps.changes.changed, in_steps.changes.removed) == (1, 1)
+    assert_snapshot_is_complete(labeled, tmp_path)
+
+
+def test_unchanged_small_parts_of_a_range_are_copied(labeled, monkeypatch):
+    monkeypatch.setattr(domain, "PART_TASKS", 5000)
+    monkeypatch.setattr(domain, "PART_BYTES", 1000)
+    first = labeled.snapshot().manifest
+    labeled.app.edit(labeled.task_id("c.json"), OTHER)
+    labeled.export()
+    result = labeled.snapshot()
+
+    assert len(first.parts) > 2
+    assert (result.written, result.copied) == (3, 3 * len(first.parts) - 3)
+
+
 def test_part_without_tasks_is_dropped(labeled, tmp_path):
     labeled.snapshot()
     for task_id in sorted(labeled.app.tasks)[-3:]:

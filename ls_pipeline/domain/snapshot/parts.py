@@ -1,38 +1,99 @@
 """A part of a snapshot: its digest, its Parquet files, its tally, and what must be true of it.
 
-A part holds the tasks of a range of ids. A part whose tasks did not change since the previous
-snapshot is the same, byte for byte, and is copied inside the bucket.
+A part holds the tasks of a range of ids, which depends only on what the tasks hold. A part whose
+tasks did not change since the previous snapshot is the same, byte for byte, and is copied inside
+the bucket.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from ls_pipeline.domain.batches import halves
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import File, Tally, part_path
 from ls_pipeline.domain.snapshot.splits import SPLITS, Shares, assign_split
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, VERSION_KEY, schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
+    from ls_pipeline.domain.snapshot.manifest import Part
+    from ls_pipeline.domain.snapshot.tables import Table
+
 PART_TASKS = 5000
-"""The width of a part's range of task ids."""
+"""The width of the widest range of task ids."""
+
+PART_BYTES = 32 * 1024 * 1024
+"""Bytes of a part's completions, as JSON. A range with more is halved, down to a single task."""
 
 ROW_GROUP = 50_000
-"""Rows in a row group: a few MB of results."""
+"""Rows in a row group, at most."""
+
+ROW_GROUP_BYTES = 8 * 1024 * 1024
+"""Bytes of texts and lists in a row group, unless it is a single row."""
+
+LIST_ITEM_BYTES = 16
+"""Counted for an item of a list, such as a point of a polygon."""
 
 _ORDER = {
     "tasks": ("task_id",),
     "annotations": ("task_id", "annotation_id"),
     "results": ("task_id", "annotation_id", "result_index"),
 }
+
+
+class Content(NamedTuple):
+    """What a target holds of a task."""
+
+    task_id: int
+    digest: str
+    """The completion's; empty if a run began to write it."""
+    size: int
+    """The completion's, in bytes; equal digests mean equal sizes."""
+
+
+class Range(NamedTuple):
+    """The task ids of a part: the first and the last that it may have."""
+
+    first: int
+    last: int
+
+    def overlaps(self, part: Part) -> bool:
+        return self.first <= part.last and part.first <= self.last
+
+
+def cut_parts(contents: Iterable[Content]) -> Iterator[tuple[Range, Sequence[Content]]]:
+    """Cut what a target holds, ordered by id, into parts; return each with its range of ids.
+
+    The cut depends on nothing else, so that each snapshot of the same completions has the same
+    parts. Ranges without tasks are left out.
+    """
+    for number, group in itertools.groupby(contents, lambda item: item.task_id // PART_TASKS):
+        held = list(group)
+        ids = [item.task_id for item in held]
+        sums = list(itertools.accumulate((item.size for item in held), initial=0))
+
+        def positions(first: int, last: int, ids: list[int] = ids) -> tuple[int, int]:
+            return bisect_left(ids, first), bisect_right(ids, last)
+
+        def fits(first: int, last: int, sums: list[int] = sums) -> bool:
+            start, stop = positions(first, last)
+            return sums[stop] - sums[start] <= PART_BYTES
+
+        widest = number * PART_TASKS, (number + 1) * PART_TASKS - 1
+        for first, last in halves(*widest, fits):
+            start, stop = positions(first, last)
+            if start < stop:
+                yield Range(first, last), held[start:stop]
 
 
 def part_digest(content: Iterable[tuple[int, str]], shares: Shares) -> str:
@@ -59,16 +120,21 @@ def to_table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema(name))
 
 
-def merge_tables(name: str, old: pa.Table, leave_out: Iterable[int], new: pa.Table) -> pa.Table:
-    """Replace the rows of some tasks; the result equals a table made from all rows at once."""
+def merge_tables(
+    name: str, old: Sequence[pa.Table], kept: Iterable[int], new: Sequence[pa.Table]
+) -> pa.Table:
+    """Add the rows of some tasks; the result equals a table made from all rows at once.
+
+    Of the ``old`` rows, those of the tasks ``kept`` stay.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     compute: Any = pc  # its functions are made at run time
 
-    removed = pa.array(sorted(leave_out), pa.int64())
-    kept = old.filter(compute.invert(compute.is_in(old["task_id"], removed)))
-    merged = pa.concat_tables([kept, new])
+    ids = pa.array(sorted(kept), pa.int64())
+    stay = [table.filter(compute.is_in(table["task_id"], ids)) for table in old]
+    merged = pa.concat_tables([schema(name).empty_table(), *stay, *new])
     return merged.sort_by([(column, "ascending") for column in _ORDER[name]]).combine_chunks()
 
 
@@ -76,15 +142,47 @@ def write_parquet(table: pa.Table) -> bytes:
     """Return a table as a Parquet file; the same rows make the same bytes."""
     import pyarrow.parquet as pq
 
-    file = io.BytesIO()
-    pq.write_table(  # type: ignore[no-untyped-call]
-        table.combine_chunks(),
-        file,
-        compression="zstd",
-        row_group_size=ROW_GROUP,
-        write_page_index=True,
-    )
+    file, parquet = io.BytesIO(), cast("Any", pq)  # it has no types
+    table = table.combine_chunks()
+    with parquet.ParquetWriter(
+        file, table.schema, compression="zstd", write_page_index=True
+    ) as writer:
+        for start, stop in _row_groups(table):
+            writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
     return file.getvalue()
+
+
+def _row_groups(table: pa.Table) -> Iterator[tuple[int, int]]:
+    """Return the start and end of each row group; they depend only on what the rows hold."""
+    sums = [0, *itertools.accumulate(_row_sizes(table))]
+
+    def fits(first: int, last: int) -> bool:
+        size = sums[last + 1] - sums[first]
+        return last - first < ROW_GROUP and size <= ROW_GROUP_BYTES
+
+    if table.num_rows:
+        for first, last in halves(0, table.num_rows - 1, fits):
+            yield first, last + 1
+
+
+def _row_sizes(table: pa.Table) -> list[int]:
+    """Return the bytes of texts and lists in each row."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    compute: Any = pc  # its functions are made at run time
+    total = pa.array([0] * table.num_rows, pa.int64())
+    for column in table.columns:
+        if pa.types.is_string(column.type):
+            sizes = compute.binary_length(column)
+        elif pa.types.is_list(column.type):
+            sizes = compute.multiply(compute.list_value_length(column), LIST_ITEM_BYTES)
+        else:
+            continue
+        sizes = compute.cast(compute.fill_null(sizes, 0), pa.int64())
+        total = compute.add(total, sizes.combine_chunks())
+    sizes_of_rows: list[int] = total.to_pylist()
+    return sizes_of_rows
 
 
 def read_parquet(name: str, body: bytes) -> pa.Table:
@@ -122,7 +220,7 @@ def describe_file(table: str, first: int, rows: int, body: bytes) -> File:
 # -- tallies --------------------------------------------------------------------------------------
 
 
-def tally_part(tables: Mapping[str, pa.Table]) -> Tally:
+def tally_part(tables: Mapping[Table, pa.Table]) -> Tally:
     """Count what is in a part."""
     tasks, annotations, results = (tables[name] for name in TABLES)
     names = ("from_name", "labels", "split", "was_cancelled")
@@ -180,7 +278,7 @@ def _nest(counts: Mapping[tuple[str, str, str], int]) -> dict[str, dict[str, dic
 # -- checks ---------------------------------------------------------------------------------------
 
 
-def failed_checks(first: int, tables: Mapping[str, pa.Table], shares: Shares) -> dict[str, str]:
+def failed_checks(ids: Range, tables: Mapping[Table, pa.Table], shares: Shares) -> dict[str, str]:
     """Check a part; return check → a sentence for each check that fails.
 
     The checks are ``no_orphans``, ``no_duplicates``, ``schema_as_declared`` and
@@ -188,7 +286,7 @@ def failed_checks(first: int, tables: Mapping[str, pa.Table], shares: Shares) ->
     """
     results = tables["results"]
     result_columns = [results[name].to_pylist() for name in ("annotation_id", "result_index")]
-    ids = {
+    keys = {
         "tasks": tables["tasks"]["task_id"].to_pylist(),
         "annotations": tables["annotations"]["annotation_id"].to_pylist(),
         "results": list(zip(*result_columns, strict=True)),
@@ -199,15 +297,15 @@ def failed_checks(first: int, tables: Mapping[str, pa.Table], shares: Shares) ->
             failed["schema_as_declared"] = (
                 f"{name} does not have the schema of version {SCHEMA_VERSION}."
             )
-        if twice := [key for key, count in Counter(ids[name]).items() if count > 1]:
+        if twice := [key for key, count in Counter(keys[name]).items() if count > 1]:
             failed["no_duplicates"] = f"{name} has {twice[0]} twice."
         if item := _item_in_wrong_split(table, shares):
             failed["no_split_leak"] = f"{item} is in another split in {name} than it belongs to."
-    misplaced = [task_id for task_id in ids["tasks"] if not first <= task_id < first + PART_TASKS]
-    misplaced += set(tables["annotations"]["task_id"].to_pylist()) - set(ids["tasks"])
+    misplaced = [task_id for task_id in keys["tasks"] if not ids.first <= task_id <= ids.last]
+    misplaced += set(tables["annotations"]["task_id"].to_pylist()) - set(keys["tasks"])
     if misplaced:
         failed["no_orphans"] = f"Task {misplaced[0]} is in a part that it does not belong to."
-    if lost := {annotation_id for annotation_id, _ in ids["results"]} - set(ids["annotations"]):
+    if lost := {annotation_id for annotation_id, _ in keys["results"]} - set(keys["annotations"]):
         failed["no_orphans"] = f"Annotation {min(lost)} is missing, but it has results."
     return failed
 

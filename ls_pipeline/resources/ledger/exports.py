@@ -10,6 +10,7 @@ from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import RecentChanges
 from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.domain.exports import LEFT_ALONE, TOMBSTONE
+from ls_pipeline.domain.snapshot.parts import Content
 from ls_pipeline.resources.ledger.records import Exported, SnapshotState
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
 from ls_pipeline.resources.ledger.settings import parse_settings
@@ -33,6 +34,7 @@ _EXPORTED = (
     completions.c.uri,
     completions.c.annotations,
     completions.c.version,
+    completions.c.size,
 )
 
 
@@ -98,9 +100,9 @@ class ExportRecords(Records):
         """Return the ids of the tasks that have annotations in the target, in order."""
         return [row.task_id for row in self._in_target()]
 
-    def digests(self, first: int = 0, last: int = 2**63 - 1) -> Iterator[tuple[int, str]]:
-        """Return (task id, digest) of the tasks that have annotations in the target, by id."""
-        return ((row.task_id, row.digest) for row in self._in_target(first, last))
+    def contents(self, first: int = 0, last: int = 2**63 - 1) -> Iterator[Content]:
+        """Return what is in the target of the tasks that have annotations there, by id."""
+        return (Content(row.task_id, row.digest, row.size) for row in self._in_target(first, last))
 
     def uris(self) -> Iterator[tuple[int, str]]:
         """Return (task id, URI) of the tasks that have annotations in the target, by id."""
@@ -108,7 +110,7 @@ class ExportRecords(Records):
 
     def _in_target(self, first: int = 0, last: int = 2**63 - 1) -> Iterator[sa.Row[Any]]:
         c = completions.c
-        query = sa.select(c.task_id, c.digest, c.uri).where(
+        query = sa.select(c.task_id, c.digest, c.uri, c.size).where(
             c.connection == self.id, c.annotations > 0, c.task_id <= last
         )
         while True:

@@ -137,6 +137,7 @@ class IntentWriter(IntentRecords, Writer):
                 "uri": intent.root + row.key,
                 "annotations": 0,
                 "version": row.version,
+                "size": 0,
             }
             for row in intent.rows
         )

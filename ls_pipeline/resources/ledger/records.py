@@ -121,6 +121,8 @@ class Exported:
     annotations: int
     version: str = ""
     """The file's version; empty if the file is absent, or its version unknown."""
+    size: int = 0
+    """The completion's size (see `Completion.size`); 0 if it is unknown."""
 
     @property
     def is_unfinished(self) -> bool:

@@ -195,6 +195,7 @@ completions = sa.Table(
     sa.Column("uri", sa.Text, nullable=False),
     sa.Column("annotations", sa.Integer, nullable=False),
     sa.Column("version", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
 )
 _unfinished = completions.c.digest == ""
 sa.Index(

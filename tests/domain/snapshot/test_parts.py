@@ -1,3 +1,5 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,8 +7,14 @@ from hypothesis import strategies as st
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.domain.snapshot.parts import (
+    PART_BYTES,
     PART_TASKS,
+    ROW_GROUP,
+    ROW_GROUP_BYTES,
+    Content,
+    Range,
     add_tallies,
+    cut_parts,
     failed_checks,
     merge_tables,
     part_digest,
@@ -20,6 +28,7 @@ from ls_pipeline.domain.snapshot.tables import TABLES, table_rows
 from tests.domain.snapshot.test_tables import KINDS, labeled
 
 SHARES = Shares()
+WHOLE = Range(0, PART_TASKS - 1)
 RESULTS = [result for result, _ in KINDS.values()]
 
 
@@ -42,8 +51,56 @@ def test_merged_part_equals_a_part_made_at_once(before, after):
 
     for name in TABLES:
         kept = read_parquet(name, write_parquet(old[name]))
-        merged = merge_tables(name, kept, changed | gone, new[name])
+        stay = before.keys() - changed - gone
+        merged = merge_tables(name, [kept], stay, [new[name]])
         assert write_parquet(merged) == write_parquet(whole[name])
+
+
+CONTENTS = st.dictionaries(
+    st.integers(0, 3 * PART_TASKS), st.sampled_from([0, 1, PART_BYTES // 3, 2 * PART_BYTES])
+).map(lambda sizes: [Content(number, "d", sizes[number]) for number in sorted(sizes)])
+
+
+@given(CONTENTS)
+def test_parts_hold_all_tasks_and_are_small(contents):
+    parts = list(cut_parts(contents))
+
+    assert [item for _, some in parts for item in some] == contents
+    assert all(ids.first <= item.task_id <= ids.last for ids, some in parts for item in some)
+    assert all(sum(item.size for item in some) <= PART_BYTES or len(some) == 1 for _, some in parts)
+    assert all(ids.last - ids.first < PART_TASKS for ids, _ in parts)
+
+
+@given(CONTENTS, CONTENTS)
+def test_change_elsewhere_cuts_no_other_part(contents, others):
+    far = [item._replace(task_id=item.task_id + 4 * PART_TASKS) for item in others]
+
+    assert list(cut_parts([*contents, *far]))[: len(list(cut_parts(contents)))] == list(
+        cut_parts(contents)
+    )
+
+
+def row_groups(table):
+    """Return the rows of each row group of a table's file."""
+    metadata = pq.ParquetFile(pa.BufferReader(write_parquet(table))).metadata
+    return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+
+def test_row_groups_are_small_unless_a_row_is_not():
+    text = "x" * (ROW_GROUP_BYTES // 8)
+    huge = labeled(99, [], data={"text": 20 * text})
+    texts = [labeled(number, [], data={"text": f"{number}{text}"}) for number in range(20)]
+    groups = row_groups(tables([*texts, huge])["tasks"])
+
+    assert (sum(groups), groups[-1], max(groups)) == (21, 1, 6)
+
+
+def test_row_groups_have_limited_rows():
+    row = tables([labeled(1, [])])["annotations"]
+    assert row_groups(row.take([0] * (ROW_GROUP + 1))) == [
+        ROW_GROUP // 2 + 1,
+        ROW_GROUP // 2,
+    ]
 
 
 @pytest.mark.parametrize("other", [Shares(0.1, 0.2), Shares(0.2, 0.1)])
@@ -52,7 +109,7 @@ def test_other_shares_are_another_part(other):
 
 
 def test_sound_part_fails_no_check():
-    assert failed_checks(0, tables([labeled(1, RESULTS), labeled(2, [], [])]), SHARES) == {}
+    assert failed_checks(WHOLE, tables([labeled(1, RESULTS), labeled(2, [], [])]), SHARES) == {}
 
 
 def test_failed_checks_of_a_part_are_named():
@@ -62,16 +119,16 @@ def test_failed_checks_of_a_part_are_named():
     twice = {**sound, "annotations": sound["annotations"].take([0, 0, 1])}
     other = {**sound, "tasks": sound["tasks"].drop_columns(["digest"])}
 
-    assert "no_orphans" in failed_checks(0, orphan, SHARES)
-    assert "no_orphans" in failed_checks(0, lost, SHARES)
-    assert "no_orphans" in failed_checks(PART_TASKS, sound, SHARES)
-    assert "no_duplicates" in failed_checks(0, twice, SHARES)
-    assert "schema_as_declared" in failed_checks(0, other, SHARES)
+    assert "no_orphans" in failed_checks(WHOLE, orphan, SHARES)
+    assert "no_orphans" in failed_checks(WHOLE, lost, SHARES)
+    assert "no_orphans" in failed_checks(Range(1000, 2000), sound, SHARES)
+    assert "no_duplicates" in failed_checks(WHOLE, twice, SHARES)
+    assert "schema_as_declared" in failed_checks(WHOLE, other, SHARES)
 
 
 def test_row_in_the_wrong_split_is_found():
     all_to_test = Shares(0.0, 0.999)
-    failed = failed_checks(0, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
+    failed = failed_checks(WHOLE, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
 
     assert failed.keys() == {"no_split_leak"}
     assert failed["no_split_leak"].startswith("s3://b/a is in another split")
