@@ -14,7 +14,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import detection_contenders, export_contenders, load_contenders
+from benchmarks import (
+    detection_contenders,
+    export_contenders,
+    load_contenders,
+    mask_contenders,
+)
 from benchmarks.processes import cpu_seconds_of
 
 if TYPE_CHECKING:
@@ -42,6 +47,9 @@ CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
         export_contenders.our_export,
         export_contenders.our_snapshot,
         export_contenders.label_studio_target_sync,
+        mask_contenders.export_masks,
+        mask_contenders.snapshot_masks,
+        mask_contenders.convert_masks,
     )
 }
 
