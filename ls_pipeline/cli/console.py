@@ -1,4 +1,8 @@
-"""Output for people and scripts: lines, JSON, tables, and progress bars on a terminal."""
+"""Output for people and scripts: lines, JSON, tables, and progress bars on a terminal.
+
+Everything is printed here, so that keys, reasons and titles, which strangers may have written,
+control no terminal. The linter refuses other ways to print.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +13,59 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
+from rich.text import Text
+
+from ls_pipeline.domain.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rich.progress import TaskID
 
-out = Console()
-err = Console(stderr=True)
+
+class PlainConsole(Console):
+    """A console to which text is only text: no markup, no emoji codes, no control characters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text, which may be a cell of a table, as one line that controls nothing."""
+        return super().render_str(visible(text), **options)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 def print_lines(*lines: str, style: str = "") -> None:
-    """Print lines exactly as they are: without markup, highlighting or wrapping."""
+    """Print lines without wrapping."""
     for line in lines:
-        out.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
+        out.print(line, style=style, soft_wrap=True)
 
 
 def print_error(text: str) -> None:
-    """Print an error in red on standard error."""
-    err.print(text, style="red", soft_wrap=True, markup=False, highlight=False)
+    """Print an error, which may have several lines, in red on standard error."""
+    for line in text.split("\n"):
+        err.print(line, style="red", soft_wrap=True)
 
 
-def print_json(value: object) -> None:
-    """Print one JSON document on one line."""
-    click.echo(json.dumps(value))
+def styled(text: str, style: str, *, no_wrap: bool = False) -> Text:
+    """Return a text for a table or below one."""
+    return Text(visible(text), style, no_wrap=no_wrap, overflow="ignore" if no_wrap else None)
+
+
+def print_json(value: object, indent: int | None = None) -> None:
+    """Print one JSON document, by default on one line. It is ASCII, without control characters."""
+    click.echo(json.dumps(value, indent=indent).replace("\x7f", r"\u007f"))
 
 
 def print_result(document: object, sentence: str, *, as_json: bool) -> None:
@@ -60,7 +91,7 @@ class ProgressBars:
 
     def advance(self, connection: str, doing: str, done: int, total: int | None = None) -> None:
         """Show progress. Without ``total`` the bar only moves."""
-        title = f"{connection}: {doing}"
+        title = visible(f"{connection}: {doing}")
         if title not in self._bars:
             self._bars[title] = self._progress.add_task(title, total=total)
         self._progress.update(self._bars[title], completed=done, total=total)
@@ -69,7 +100,8 @@ class ProgressBars:
 @contextmanager
 def show_progress() -> Iterator[ProgressBars]:
     """Show progress bars on standard error if it is a terminal."""
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    title = TextColumn("{task.description}", markup=False)
+    columns = (title, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     disable = not sys.stderr.isatty()
     with Progress(*columns, console=err, transient=True, disable=disable) as progress:
         yield ProgressBars(progress)
@@ -98,4 +130,4 @@ def show_counts(reports: Mapping[str, Mapping[str, Any]]) -> None:
     out.print(table)
     for connection, report in reports.items():
         if "error" in report:
-            print_error(f"{connection}: {report['error']}")
+            print_error(visible(f"{connection}: {report['error']}"))

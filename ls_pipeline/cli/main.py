@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import format_exc
 from typing import Any
 
 import click
@@ -61,10 +62,13 @@ class Cli(click.Group):
             return super().invoke(ctx)
         except errors.PipelineError as error:
             message, code = str(error), USAGE_ERROR if isinstance(error, USAGE_ERRORS) else FAILED
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
         except OSError as error:
-            if not error.filename:
-                raise
-            message, code = f"{error.filename}: {error.strerror}.", FAILED
+            message = f"{error.filename}: {error.strerror}." if error.filename else format_exc()
+            code = FAILED
+        except Exception:  # noqa: BLE001 - Python would print its text as it is
+            message, code = format_exc(), FAILED
         print_error(f"Error: {message}")
         raise click.exceptions.Exit(code)
 

@@ -13,6 +13,8 @@ from ls_pipeline.cli.options import CONNECTION, CONNECTIONS, json_instead_of, ve
 from ls_pipeline.domain.errors import NotInQuarantineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from ls_pipeline.resources.ledger.records import Quarantined
 
 
@@ -52,15 +54,11 @@ def list_(names: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - a fl
         by_name = {name: list(map(_as_json, items)) for name, items in quarantined.items()}
         print_json({"connections": by_name})
         return
-    table = Table("Connection", "Key", "Row", "Reason")
-    for name, items in quarantined.items():
-        for item in items:
-            row = "" if item.row is None else str(item.row)
-            table.add_row(name, _printable(item.key), row, item.reason)
+    table = _table(quarantined)
     if not table.row_count:
         print_lines("Nothing is in quarantine.")
         return
-    out.print(table, markup=False)
+    out.print(table)
     print_lines("To retry an object, upload a corrected version of it.")
 
 
@@ -95,11 +93,15 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
     print_result({"connection": name, "keys": list(wanted)}, sentence, as_json=as_json)
 
 
+def _table(quarantined: Mapping[str, Iterable[Quarantined]]) -> Table:
+    table = Table("Connection", "Key", "Row", "Reason")
+    for name, items in quarantined.items():
+        for item in items:
+            row = "" if item.row is None else str(item.row)
+            table.add_row(name, item.key, row, item.reason)
+    return table
+
+
 def _as_json(item: Quarantined) -> dict[str, Any]:
     names = ("key", "row", "version", "reason", "more")
     return {name: getattr(item, name) for name in names}
-
-
-def _printable(key: str) -> str:
-    """Return a key on one line, with control characters escaped."""
-    return key if key.isprintable() else repr(key)[1:-1]

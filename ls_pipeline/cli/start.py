@@ -230,7 +230,7 @@ def _dagster(port: int | None, temporary: str) -> Server:
 
 def _print_state(server: Server, state: str) -> None:
     duration = " (usually 10 to 60 seconds)" if state == "starting" else ""
-    err.print(f"{server.name}: {state}{duration}", highlight=False)
+    err.print(f"{server.name}: {state}{duration}")
 
 
 def _print_addresses(dagster: Server, label_studio: list[Server], cli: CliContext) -> None:

@@ -11,9 +11,8 @@ import click
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
-from ls_pipeline.cli.console import out, print_json, print_no_connections
+from ls_pipeline.cli.console import out, print_json, print_no_connections, styled
 from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.options import CONNECTIONS, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
@@ -145,13 +144,10 @@ def _table(statuses: dict[str, Status], now: float) -> Group:
     for name, status in statuses.items():
         counts = [f"{getattr(status, count):,}" for count in COUNTS]
         state, color = _state(status)
-        table.add_row(name, *counts, _ago(status.passed_at, now), Text(state, color))
+        table.add_row(name, *counts, _ago(status.passed_at, now), styled(state, color))
         if status.enabled and status.failures:
-            below.append(Text(f"{name}: {_errors(status, now)}", "red"))
-        below += [
-            Text(f"{name}: {project}", "dim", no_wrap=True, overflow="ignore")
-            for project in status.projects
-        ]
+            below.append(styled(f"{name}: {_errors(status, now)}", "red"))
+        below += [styled(f"{name}: {project}", "dim", no_wrap=True) for project in status.projects]
     return Group(table, *below)
 
 

@@ -45,28 +45,34 @@
         └── LeaseLostError               this run held it, and another run took over
 
 An error has a ``message`` (what happened, and where) and a ``hint`` (what to do next).
-Both are sentences. ``transient`` separates "try again" from "it will fail again";
-``needs_decision`` says that a person has to decide what is right.
+Both are sentences, in which control characters that strangers wrote are escaped.
+``transient`` separates "try again" from "it will fail again"; ``needs_decision`` says that a
+person has to decide what is right.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.text import visible
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
 class PipelineError(Exception):
-    """Any failure that ls_pipeline itself reports; its text is the message, then the hint."""
+    """Any failure that ls_pipeline itself reports.
+
+    Its text is the message, then the hint, then each of the ``details`` on a line.
+    """
 
     transient = False
     needs_decision = False
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        self.message = message
-        self.hint = hint
-        super().__init__(f"{message} {hint}" if hint else message)
+    def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = ()) -> None:
+        self.message, self.hint = visible(message), visible(hint)
+        sentences = " ".join(filter(None, (self.message, self.hint)))
+        super().__init__("\n  ".join((sentences, *map(visible, details))))
 
 
 class InvalidConnectionError(PipelineError):
@@ -84,7 +90,7 @@ class ConnectionsFileError(PipelineError):
         self, file: str, errors: Sequence[str], so_far: str = "nothing was stored"
     ) -> None:
         self.errors = tuple(errors)
-        super().__init__("\n  ".join((f"{file}: {so_far}.", *self.errors)))
+        super().__init__(f"{file}: {so_far}.", details=self.errors)
 
 
 class UnknownConnectionError(PipelineError):

@@ -46,3 +46,10 @@ def test_error_without_a_hint_is_its_message():
     error = BucketError("s3://b/", "it failed.")
 
     assert (str(error), error.hint) == ("s3://b/: it failed.", "")
+
+
+def test_what_strangers_wrote_controls_nothing():
+    error = PipelineError("a\x1b[2J\nb", hint="c\u202e", details=["d\r", "e"])
+
+    assert (error.message, error.hint) == (r"a\x1b[2J\nb", r"c\u202e")
+    assert str(error) == "a\\x1b[2J\\nb c\\u202e\n  d\\r\n  e"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import textwrap
 from contextlib import nullcontext
 from datetime import datetime, timezone
@@ -163,7 +162,7 @@ Example:
 def schema() -> None:
     """Print the JSON Schema of the file that `apply` reads, for editors."""
     version = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    click.echo(json.dumps({**version, **ConnectionsFile.model_json_schema()}, indent=2))
+    print_json({**version, **ConnectionsFile.model_json_schema()}, indent=2)
 
 
 LIST_EPILOG = verbatim("""
@@ -188,7 +187,7 @@ def list_(as_json: bool) -> None:  # noqa: FBT001 - a flag
     table = Table("Connection", "Source", "Target", "Project", "Enabled")
     for status in statuses:
         table.add_row(status.name, *_columns(status))
-    out.print(table, markup=False)  # a project's title may look like markup
+    out.print(table)
     print_lines(*(status.refusal for status in statuses if status.refusal))
 
 
@@ -221,7 +220,7 @@ def show(name: str) -> None:
         "saved_by": revision.saved_by,
         "failures": {work: health.failure for work, health in works.items() if health.failures},
     }
-    click.echo(json.dumps(document, indent=2))
+    print_json(document, indent=2)
 
 
 def _settings(connection: Connection) -> dict[str, Any]:

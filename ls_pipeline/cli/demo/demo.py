@@ -182,7 +182,7 @@ def _usually(step: str) -> str:
 def _show_state(progress: ProgressBars, server: Server, state: str) -> None:
     starting = f"starting {_usually(server.name)}"
     if not progress.are_visible and state != "stopped":
-        err.print(f"{server.name}: {starting if state == 'starting' else state}", highlight=False)
+        err.print(f"{server.name}: {starting if state == 'starting' else state}")
     elif state == "starting":
         progress.advance(server.name, starting, 0)
     elif state == "ready":

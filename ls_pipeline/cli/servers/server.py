@@ -36,8 +36,7 @@ class ServerFailedError(PipelineError):
     def __init__(self, server: Server, what: str) -> None:
         name, log = server.name, server.log
         tail = _end_of(log).decode(errors="replace").splitlines()[-15:] if log.exists() else []
-        lines = "\n".join(f"    {line}" for line in tail)
-        super().__init__(f"{name} {what}. Its log {log} ends with:\n{lines}")
+        super().__init__(f"{name} {what}. Its log {log} ends with:", details=tail)
 
 
 def _end_of(log: Path) -> bytes:

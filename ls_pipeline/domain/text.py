@@ -1,0 +1,16 @@
+"""Text that strangers may have written, as it is shown."""
+
+from __future__ import annotations
+
+import re
+
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What controls a terminal, ends a line or turns its direction, and half characters."""
+
+
+def visible(text: str) -> str:
+    r"""Return text as one line that controls nothing: with escapes such as ``\x1b`` and ``\n``.
+
+    Backslashes stay, so that a text which is made visible twice is the same.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
