@@ -8,6 +8,7 @@ import dagster as dg
 from ls_pipeline.assets.external import labels
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.snapshot.manifest import Tally
+from ls_pipeline.domain.text import visible
 from ls_pipeline.engine.load import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
@@ -34,7 +35,8 @@ def _result(
 ) -> dg.AssetCheckResult:
     """Return the result of a check that passes if there is no problem, and warns if there is."""
     severity = dg.AssetCheckSeverity.ERROR if check in ERRORS else dg.AssetCheckSeverity.WARN
-    text = f"{connection}: {problem or otherwise}"  # Dagster shows no partition of a check
+    # Dagster shows no partition of a check.
+    text = visible(f"{connection}: {problem or otherwise}")
     return dg.AssetCheckResult(
         check_name=check, passed=not problem, severity=severity, description=text, metadata=metadata
     )

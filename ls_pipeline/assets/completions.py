@@ -18,6 +18,7 @@ from ls_pipeline.assets.run import (
     MassChangeConsent,
     bucket_of,
     connection_run,
+    log_warnings,
     nothing_to_do,
     register_webhooks,
 )
@@ -80,8 +81,7 @@ def completions(  # noqa: PLR0913, PLR0917 - one for each resource
         copied = update_mirror(run, target)
         check = annotations_counted(held.name, exported.uncounted)
         notes = [*exported.notes, *register_webhooks(run, run.projects.ids)]
-        for note in [*notes, *([] if check.passed else [check.description])]:
-            context.log.warning(note)
+        log_warnings(context, [*notes, *([] if check.passed else [str(check.description)])])
         return dg.MaterializeResult(
             metadata={
                 **project_links(run.projects.all()),

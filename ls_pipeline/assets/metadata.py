@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import dagster as dg
 
 from ls_pipeline.domain.snapshot.splits import SPLITS
+from ls_pipeline.domain.text import visible
 from ls_pipeline.engine.local_mirror import local_copy
 
 if TYPE_CHECKING:
@@ -38,7 +40,20 @@ def folder_link(part: Source | Target, key: str) -> dg.UrlMetadataValue | dg.Tex
         variables = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
         has_console = not part.params.endpoint_url and not any(map(os.environ.get, variables))
         page = f"https://console.aws.amazon.com/s3/buckets/{part.path}?prefix={quote(key, safe='')}"
-    return dg.MetadataValue.url(page) if has_console else dg.MetadataValue.text(part.root + key)
+    return dg.MetadataValue.url(page) if has_console else text(part.root + key)
+
+
+def text(*lines: str) -> dg.TextMetadataValue:
+    """Return lines as plain text, with control characters escaped."""
+    return dg.MetadataValue.text("\n".join(map(visible, lines)))
+
+
+def verbatim(title: str) -> str:
+    """Return Markdown that shows a text as it is, whatever Markdown or HTML it looks like."""
+    shown = visible(title)
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {shown} {fence}" if shown.strip(" ") else ""
 
 
 def project_links(projects: Sequence[Project]) -> dict[str, dg.MetadataValue[Any]]:
@@ -46,7 +61,7 @@ def project_links(projects: Sequence[Project]) -> dict[str, dg.MetadataValue[Any
     links: dict[str, dg.MetadataValue[Any]] = {"project": dg.MetadataValue.url(projects[-1].url)}
     if len(projects) > 1:
         lines = [
-            f"- [{project.title}]({project.url}): {project.tasks:,} tasks"
+            f"- [{verbatim(project.title)}]({project.url}): {project.tasks:,} tasks"
             for project in reversed(projects)
         ]
         links["projects"] = dg.MetadataValue.md("\n".join(lines))
@@ -61,15 +76,20 @@ def timings_metadata(timings: Timings) -> dict[str, dg.FloatMetadataValue]:
     }
 
 
-def notes_metadata(notes: Sequence[str]) -> dict[str, dg.MarkdownMetadataValue]:
+def notes_metadata(notes: Sequence[str]) -> dict[str, dg.TextMetadataValue]:
     """Return what a person should know although a run succeeded; empty if there is nothing."""
-    lines = [f"- {note}" for note in notes]
-    return {"notes": dg.MetadataValue.md("\n".join(lines))} if lines else {}
+    return {"notes": text(*notes)} if notes else {}
 
 
 def table(rows: Iterable[dict[str, Any]]) -> dg.TableMetadataValue:
-    """Return rows as a table in Dagster's UI."""
-    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])
+    """Return rows as a table in Dagster's UI, which shows each cell as plain text."""
+    return dg.MetadataValue.table([dg.TableRecord(_cells(row)) for row in rows])
+
+
+def _cells(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: visible(value) if isinstance(value, str) else value for name, value in row.items()
+    }
 
 
 def mirror_metadata(
@@ -80,7 +100,7 @@ def mirror_metadata(
         return {}
     return {
         "local_copy": dg.MetadataValue.path(local_copy(name, part).root),
-        "local_copy_host": dg.MetadataValue.text(socket.gethostname()),
+        "local_copy_host": text(socket.gethostname()),
         "files_fetched": dg.MetadataValue.int(copied.fetched),
         "files_removed": dg.MetadataValue.int(copied.removed),
         "files": dg.MetadataValue.int(copied.fetched + copied.kept),
@@ -133,22 +153,22 @@ def _bars(names: list[str], figures: list[list[int]]) -> str:
 
 def _short(name: str, width: int = 40) -> str:
     # A dollar sign would start a formula.
+    name = visible(name)
     return (name if len(name) <= width else name[: width - 1] + "…").replace("$", r"\$")
 
 
-def balance_table(tally: Tally) -> dg.MarkdownMetadataValue:
-    """Return each label's share of its control, by split."""
-    lines = ["| label | train | validation | test |", "| --- | ---: | ---: | ---: |"]
+def balance_metadata(tally: Tally) -> dict[str, dg.TableMetadataValue]:
+    """Return each label's share of its control, by split; empty if there are no labels."""
+    rows: list[dict[str, Any]] = []
     for control, labels in tally.labels.items():
         totals = {
             split: sum(by_split.get(split, 0) for by_split in labels.values()) for split in SPLITS
         }
         most = sorted(labels, key=lambda label: -sum(labels[label].values()))[:LABELS_AT_MOST]
         for label in most:
-            shares = [
-                f"{labels[label].get(split, 0) / totals[split]:.0%}" if totals[split] else "-"
-                for split in SPLITS
-            ]
-            name = f"{control}: {label}".replace("|", r"\|")
-            lines.append("| " + " | ".join([name, *shares]) + " |")
-    return dg.MetadataValue.md("\n".join(lines))
+            shares: dict[str, str] = {
+                split: f"{labels[label].get(split, 0) / total:.0%}" if total else "-"
+                for split, total in totals.items()
+            }
+            rows.append({"label": f"{control}: {label}", **shares})
+    return {"class_balance": table(rows)} if rows else {}

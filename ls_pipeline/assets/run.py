@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ls_pipeline.domain.errors import (
     LedgerError,
     PipelineError,
 )
+from ls_pipeline.domain.text import visible
 from ls_pipeline.resources.environment import webhook_secret, webhook_url
 from ls_pipeline.resources.ledger.lease import LONGEST_HOLD, run_of
 from ls_pipeline.resources.ledger.records import WORKS
@@ -71,7 +73,27 @@ def connection_run(
                 raise
             held.health.record_success(work)
     except PipelineError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise dg.Failure(str(error), allow_retries=False) from presentable(error)
+    except Exception as error:
+        if (shown := presentable(error)) is error:
+            raise
+        raise shown from None
+
+
+def presentable(error: Exception) -> Exception:
+    """Return an error, or its traceback as text if that has control characters.
+
+    Dagster logs the texts of an error and of its causes as they are.
+    """
+    lines = "".join(traceback.format_exception(error)).split("\n")
+    shown = list(map(visible, lines))
+    return error if shown == lines else RuntimeError("\n".join(shown))
+
+
+def log_warnings(context: dg.AssetExecutionContext, notes: Iterable[str]) -> None:
+    """Write notes to the run's log, with control characters escaped."""
+    for note in notes:
+        context.log.warning(visible(note))
 
 
 def _seconds_at_most(connection: Connection, work: str) -> float:

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from ls_pipeline.assets.metadata import table
+from ls_pipeline.assets.metadata import table, text
 from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.run import bucket_of
+from ls_pipeline.assets.run import bucket_of, presentable
 from ls_pipeline.domain.errors import (
     BucketNotFoundError,
     ExternalSystemError,
@@ -135,7 +135,8 @@ def _revise(
         else:
             saved = f"revision {change.save(ledger, saved_by)}, by {saved_by}"
     except (InvalidConnectionError, StoredSettingsError, BucketNotFoundError) as error:
-        raise dg.Failure(f"{error} Nothing was saved.", allow_retries=False) from error
+        what = f"{error} Nothing was saved."
+        raise dg.Failure(what, allow_retries=False) from presentable(error)
     return dg.MaterializeResult(metadata=_metadata(change, saved, selected))
 
 
@@ -179,16 +180,16 @@ def _preview(
 def _metadata(
     change: SettingsChange, saved: str, preview: Preview
 ) -> dict[str, dg.MetadataValue[Any]]:
-    text, count = dg.MetadataValue.text, dg.MetadataValue.int
+    count = dg.MetadataValue.int
     metadata: dict[str, dg.MetadataValue[Any]] = {
         "saved": text(saved),
-        "changed": text("\n".join(map(str, change.changes)) or "nothing"),
+        "changed": text(*map(str, change.changes)) if change.changes else text("nothing"),
         "matching": count(preview.matching),
         **{f"dropped_by_{name}": count(preview.dropped[name]) for name in ("prefix", "regex")},
         "folder_markers": count(preview.dropped["folder"]),
     }
     if notes := change.notes + preview.notes:
-        metadata["notes"] = text("\n".join(notes))
+        metadata["notes"] = text(*notes)
     if preview.first:
         metadata["first_matching"] = table([{"key": key} for key in preview.first])
     if preview.first_dropped:

@@ -24,6 +24,7 @@ from ls_pipeline.assets.run import (
     MassChangeConsent,
     bucket_of,
     connection_run,
+    log_warnings,
     nothing_to_do,
     register_webhooks,
 )
@@ -87,8 +88,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - one for each resource
         copied = update_mirror(run, source)
         projects = run.projects.all()
         loaded.notes += register_webhooks(run, [project.id for project in projects])
-        for note in loaded.notes:
-            context.log.warning(note)
+        log_warnings(context, loaded.notes)
         return dg.MaterializeResult(
             metadata={
                 **project_links(projects),

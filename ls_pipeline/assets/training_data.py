@@ -8,10 +8,11 @@ import dagster as dg
 from ls_pipeline.assets import checks
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.metadata import (
-    balance_table,
+    balance_metadata,
     folder_link,
     label_chart,
     mirror_metadata,
+    text,
     timings_metadata,
 )
 from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
@@ -110,8 +111,7 @@ def training_data(
         place = snapshot_folder(target.params.prefix, written.newest.snapshot)
         metadata["folder"] = folder_link(target, place)
         if formats:
-            lines = [f"- {name}: {outcome}" for name, outcome in formats.items()]
-            metadata["formats"] = dg.MetadataValue.md("\n".join(lines))
+            metadata["formats"] = text(*(f"{name}: {what}" for name, what in formats.items()))
         copies = mirror_metadata(held.name, target, copied)
         yield dg.MaterializeResult(metadata={**metadata, **copies})
 
@@ -123,9 +123,9 @@ def _metadata(
     tally, uri = manifest.tally, snapshots.uri(manifest.snapshot)
     metadata: dict[str, dg.MetadataValue[Any] | dg.TableSchema] = {
         "labels": label_chart(tally),
-        "class_balance": balance_table(tally),
-        "snapshot": dg.MetadataValue.text(manifest.snapshot),
-        "dagster/uri": dg.MetadataValue.text(uri),
+        **balance_metadata(tally),
+        "snapshot": text(manifest.snapshot),
+        "dagster/uri": text(uri),
         "dagster/row_count": dg.MetadataValue.int(manifest.rows["results"]),
         "dagster/column_schema": _column_schema("results"),
         **{f"{name}_columns": _schema_value(name) for name in TABLES if name != "results"},
@@ -142,12 +142,11 @@ def _metadata(
         metadata["agreement"] = dg.MetadataValue.float(tally.agreement / tally.compared)
         metadata["tasks_compared"] = dg.MetadataValue.int(tally.compared)
     if written.removed:
-        metadata["snapshots_removed"] = dg.MetadataValue.text(", ".join(written.removed))
+        metadata["snapshots_removed"] = text(", ".join(written.removed))
     if written.not_removed:
-        lines = [f"- {reason}" for reason in written.not_removed.values()]
-        metadata["not_removed"] = dg.MetadataValue.md("\n".join(lines))
+        metadata["not_removed"] = text(*written.not_removed.values())
     if not written.is_new:
-        metadata["note"] = dg.MetadataValue.text("Up to date: no completion changed.")
+        metadata["note"] = text("Up to date: no completion changed.")
     return metadata
 
 

@@ -45,7 +45,7 @@
         └── LeaseLostError               this run held it, and another run took over
 
 An error has a ``message`` (what happened, and where) and a ``hint`` (what to do next).
-Both are sentences, in which control characters that strangers wrote are escaped.
+Both are sentences. They may quote what strangers wrote, so control characters are escaped.
 ``transient`` separates "try again" from "it will fail again"; ``needs_decision`` says that a
 person has to decide what is right.
 """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
+from ls_pipeline.domain.text import visible
 from ls_pipeline.resources.ledger.health import is_waiting, time_of_retry
 from ls_pipeline.sensors.dead_runs import report_dead_runs
 from ls_pipeline.sensors.probes import Deadline
@@ -107,7 +108,7 @@ class Tick:
 
     def sentences(self, unchanged: str) -> list[str]:
         """Return the reasons for no run, and ``unchanged`` for connections without changes."""
-        reasons = [f"{_listed(names)}: {reason}" for reason, names in self.skipped.items()]
+        reasons = [visible(f"{_listed(names)}: {why}") for why, names in self.skipped.items()]
         more = len(reasons) - SENTENCES_AT_MOST
         if more > 0:
             reasons[SENTENCES_AT_MOST:] = [f"And {more} more reasons."]

@@ -1,7 +1,7 @@
 import pytest
 
 from ls_pipeline.assets.checks import annotations_counted, passed_snapshot_checks, snapshot_checks
-from ls_pipeline.assets.metadata import balance_table, label_chart
+from ls_pipeline.assets.metadata import balance_metadata, label_chart
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.settings.model import TargetParams
@@ -98,9 +98,9 @@ def test_chart_is_a_picture_and_names_what_it_leaves_out():
 def test_balance_is_a_share_of_each_split():
     tally = Tally(labels={"c": {"A": {"train": 3, "test": 1}, "B|": {"train": 1}}})
 
-    assert balance_table(tally).value.splitlines()[2:] == [
-        "| c: A | 75% | - | 100% |",
-        r"| c: B\| | 25% | - | 0% |",
+    assert [record.data for record in balance_metadata(tally)["class_balance"].records] == [
+        {"label": "c: A", "train": "75%", "validation": "-", "test": "100%"},
+        {"label": "c: B|", "train": "25%", "validation": "-", "test": "0%"},
     ]
 
 
