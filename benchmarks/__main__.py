@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import comparisons, report
 from benchmarks.bucket_growth import bucket_growth
+from benchmarks.memory import memory
 from benchmarks.notification_latency import notification_latency
 from benchmarks.polling_latency import polling_latency
 
@@ -33,6 +34,8 @@ def measure(
         yield from on_moto.loads(tasks, repeats)
         yield from on_moto.exports(tasks, repeats)
         yield on_moto.snapshots(tasks, repeats)
+        if options.memory:
+            yield memory(on_moto.url, options.memory)
         if options.growth:
             yield bucket_growth(options.growth, repeats, folder)
         if options.puts:
@@ -52,8 +55,9 @@ def main() -> None:
         "--tasks",
         type=int,
         default=500,
-        help="Tasks to load and export; the measurements of the next three options need them.",
+        help="Tasks to load and export; the measurements of the next four options need them.",
     )
+    parser.add_argument("--memory", type=int, default=0, help="Megabytes of the largest objects.")
     parser.add_argument("--growth", type=int, default=50_000, help="Largest growing bucket.")
     parser.add_argument("--puts", type=int, default=5, help="Objects to time with polling.")
     parser.add_argument(

@@ -19,6 +19,7 @@ from benchmarks import (
     export_contenders,
     load_contenders,
     mask_contenders,
+    memory_contenders,
 )
 from benchmarks.processes import cpu_seconds_of
 
@@ -50,6 +51,8 @@ CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
         mask_contenders.export_masks,
         mask_contenders.snapshot_masks,
         mask_contenders.convert_masks,
+        memory_contenders.fill_with_shape,
+        memory_contenders.load_shape,
     )
 }
 
