@@ -60,7 +60,10 @@ def connection_run(
     run_id = context.op_execution_context.run_id
     try:
         seconds = _seconds_at_most(ledger.connection(context.partition_key), work)
-        with ledger.acquire(context.partition_key, PATIENCE, run_id, seconds) as held:
+        with (
+            ledger.heartbeats.of(run_id, PATIENCE + seconds),
+            ledger.acquire(context.partition_key, PATIENCE, run_id, seconds) as held,
+        ):
             try:
                 if work_of_dead := _report_overtaken(context.instance, held, run_id):
                     _record_failure(held, work_of_dead, "The run before was cut off.")

@@ -25,6 +25,7 @@ from ls_pipeline.engine.settings_change import (
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.environment import database_url
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.ledger.lease import LONGEST_HOLD
 from ls_pipeline.resources.ledger.ledger import OVERTAKEN, Ledger
 from ls_pipeline.resources.ledger.records import Revision
 from ls_pipeline.resources.s3.bucket import S3Buckets
@@ -217,7 +218,8 @@ def _settings_asset(side: Side, what: str) -> dg.AssetsDefinition:
         def preview(new: Connection) -> Preview:
             return _preview(side, new, ledger, lambda part: bucket_of(part, s3, gcs))
 
-        return _revise(context, ledger, side, preview)
+        with ledger.heartbeats.of(context.run.run_id, LONGEST_HOLD):
+            return _revise(context, ledger, side, preview)
 
     return settings
 

@@ -52,6 +52,9 @@ run_monitoring:
   enabled: true
   max_resume_run_attempts: 0
   max_runtime_seconds: 90000
+  start_timeout_seconds: 90
+  cancel_timeout_seconds: 60
+  poll_interval_seconds: 30
 retention:
   sensor:
     purge_after_days:

@@ -126,9 +126,14 @@ def start(  # noqa: PLR0913 - one for each flag
                 if file:
                     report(store_file(file, cli.ledger))
                 dagster = _dagster(port, sockets)
-                with running([dagster], _print_state):
-                    _print_addresses(dagster, label_studio, cli)
-                    _watch([dagster, *label_studio], cli)
+                try:
+                    with running([dagster], _print_state):
+                        _print_addresses(dagster, label_studio, cli)
+                        _watch([dagster, *label_studio], cli)
+                finally:
+                    from ls_pipeline.sensors.dead_runs import report_dead_runs  # slow
+
+                    report_dead_runs(cli.instance, cli.ledger, cli.ledger.names())
     except KeyboardInterrupt:
         err.print("Everything is stopped.")
 

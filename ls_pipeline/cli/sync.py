@@ -84,8 +84,10 @@ def run_connection(
     """
     from ls_pipeline.assets.partitions import CONNECTIONS as PARTITIONS  # slow
     from ls_pipeline.definitions import ASSETS
+    from ls_pipeline.sensors.dead_runs import report_dead_runs
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    report_dead_runs(cli.instance, cli.ledger, [name])
     if not cli.instance.has_dynamic_partition(str(PARTITIONS.name), name):
         cli.instance.add_dynamic_partitions(str(PARTITIONS.name), [name])
     config = {"config": {"allow_mass_change": allow_mass_change}}

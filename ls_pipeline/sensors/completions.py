@@ -93,7 +93,7 @@ def completions_tick(
     state = _State.from_cursor(context.cursor)
     if state.settings != settings:
         state = _State(settings=settings, stalled=state.stalled)
-    candidates = Candidates.of(context.instance, statuses)
+    candidates = Candidates.of(context.instance, ledger, statuses)
     names = tick.admit(candidates, rotate(list(statuses), state.first), "completions")
     pool = pool or ProbePool()
     if counts := _count(app, statuses, names, pool, tick):

@@ -1,7 +1,7 @@
 """Reports runs that died to Dagster, which counts them as running otherwise, and starts no others.
 
 Dagster's own launcher does not notice the death of a run's process. A queue that is full of dead
-runs would start none, so this can't wait for a connection's next run.
+runs starts none, so this can't wait for a connection's next run.
 """
 
 from __future__ import annotations
@@ -12,42 +12,45 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ls_pipeline.assets.partitions import PARTITION_TAG
-from ls_pipeline.assets.run import PATIENCE, works_of
-from ls_pipeline.resources.ledger.lease import run_of
+from ls_pipeline.assets.run import works_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
-    from ls_pipeline.resources.ledger.status import ConnectionStatus
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
-SILENCE = timedelta(seconds=PATIENCE * 5)
-"""How long a run without a lease may log nothing; it waits for the lease for `PATIENCE`."""
+SILENCE = timedelta(seconds=90)
+"""How long a run that began none of its work may log nothing."""
 
 RUNS_AT_ONCE = 100
-"""Runs that one tick looks at."""
+"""Runs that are looked at."""
 
 
-def report_dead_runs(instance: dg.DagsterInstance, statuses: Iterable[ConnectionStatus]) -> None:
-    """Report runs as failed that hold no connection and have logged nothing for long."""
-    then = datetime.now(timezone.utc) - SILENCE
-    silent = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED], updated_before=then)
-    runs = instance.get_runs(silent, limit=RUNS_AT_ONCE)
+def report_dead_runs(
+    instance: dg.DagsterInstance, ledger: Ledger, connections: Collection[str]
+) -> None:
+    """Report runs of ours as ended whose process died.
+
+    Their heartbeats in the ledger say so; and for a run that died before its first one, its
+    silence, if it is a run over one of some ``connections``.
+    """
+    ended = {
+        dg.DagsterRunStatus.STARTED: instance.report_run_failed,
+        dg.DagsterRunStatus.CANCELING: instance.report_run_canceled,
+    }
+    runs = instance.get_runs(dg.RunsFilter(statuses=[*ended]), limit=RUNS_AT_ONCE)
     if not runs:
         return
-    names, alive = set(), set()
-    for status in statuses:
-        names.add(status.name)
-        alive.add(run_of(status.held_by))
+    dead = ledger.heartbeats.dead([run.run_id for run in runs])
     for run in runs:
-        is_ours = run.tags.get(PARTITION_TAG) in names and works_of(run)
-        if is_ours and run.run_id not in alive and _last_log(instance, run) < then.timestamp():
-            instance.report_run_failed(
-                run,
-                "It holds no connection and has logged nothing for "
-                f"{SILENCE.seconds // 60} minutes: its process died.",
-            )
+        never_began = run.run_id not in dead
+        is_ours = run.tags.get(PARTITION_TAG) in connections and works_of(run)
+        if dead.get(run.run_id) or (never_began and is_ours and _is_silent(instance, run)):
+            ended[run.status](run, "It sends no sign of life: its process died.")
+    ledger.heartbeats.forget([run_id for run_id, is_dead in dead.items() if is_dead])
 
 
-def _last_log(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
+def _is_silent(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-    return records[0].timestamp if records else 0.0
+    then = datetime.now(timezone.utc) - SILENCE
+    return not records or records[0].timestamp < then.timestamp()

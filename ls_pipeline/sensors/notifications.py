@@ -125,7 +125,7 @@ def notifications_tick(
     state.webhooks = {name: at for name, at in state.webhooks.items() if name in times}
     if batches or state.backlog.events or new:
         # Reading waited for messages: settings, and who holds a connection, may have changed.
-        candidates = Candidates.of(context.instance, tick.enabled(ledger))
+        candidates = Candidates.of(context.instance, ledger, tick.enabled(ledger))
         probes = select_keys(candidates, batches.values(), state.backlog, tick)
         compare_keys(probes, services.open_bucket, state.backlog, pools.buckets, tick)
         acknowledge(batches, pools.queues, tick)

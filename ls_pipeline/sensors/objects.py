@@ -88,7 +88,7 @@ def objects_tick(
     state, tick = _State.from_cursor(context.cursor), Tick()
     statuses = tick.enabled(ledger, partial(_has_source, cloud))
     rotated = rotate(list(statuses), state.first)
-    names = tick.admit(Candidates.of(context.instance, statuses), rotated, "tasks")
+    names = tick.admit(Candidates.of(context.instance, ledger, statuses), rotated, "tasks")
     state.after = {name: key for name, key in state.after.items() if name in names}
 
     def probe_of(name: str) -> Probe:

@@ -40,13 +40,14 @@ class Candidates:
 
     @classmethod
     def of(
-        cls, instance: dg.DagsterInstance, statuses: Mapping[str, ConnectionStatus]
+        cls,
+        instance: dg.DagsterInstance,
+        ledger: Ledger,
+        statuses: Mapping[str, ConnectionStatus],
     ) -> Candidates:
-        """Read which connections runs will soon hold; runs that died count no more."""
-        if not statuses:
-            return cls(statuses, set())
-        report_dead_runs(instance, statuses.values())
-        return cls(statuses, pending_connections(instance))
+        """Read which connections runs will soon hold. Runs that died count no more."""
+        report_dead_runs(instance, ledger, statuses)
+        return cls(statuses, pending_connections(instance) if statuses else set())
 
 
 @dataclass

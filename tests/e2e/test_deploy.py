@@ -92,11 +92,9 @@ def test_celery_dagster_settings_extend_the_usual():
     with_celery = yaml.safe_load((DEPLOY / "celery" / "dagster.yaml").read_text())
     for settings in (usual, with_celery):
         settings["run_coordinator"]["config"].pop("max_concurrent_runs")
-    monitoring = with_celery["run_monitoring"]
 
-    assert monitoring.items() > usual.pop("run_monitoring").items()
     assert {name: with_celery[name] for name in usual} == usual
-    assert with_celery.keys() - usual.keys() == {"run_launcher", "run_monitoring", "compute_logs"}
+    assert with_celery.keys() - usual.keys() == {"run_launcher", "compute_logs"}
 
 
 def test_celery_workers_get_the_code_servers_environment():

@@ -1,5 +1,7 @@
 """Runs whose process died: Dagster must not count them as running for ever."""
 
+import subprocess
+import sys
 import time
 from datetime import datetime, timedelta
 
@@ -19,11 +21,11 @@ def bench(empty_ledger):
 
 
 @pytest.fixture
-def ten_minutes_later(monkeypatch):
+def later(monkeypatch):
     class Later(datetime):
         @classmethod
         def now(cls, tz=None):
-            return datetime.now(tz) + timedelta(minutes=11)
+            return datetime.now(tz) + timedelta(minutes=2)
 
     return lambda: monkeypatch.setattr(dead_runs, "datetime", Later)
 
@@ -47,33 +49,65 @@ def start(instance, run_id="dead", job="load_tasks", partition="reviews", **opti
     ids=["job", "materialized", "sync"],
 )
 @pytest.mark.parametrize("tick", [look, look_at_labels])
-def test_run_that_died_before_it_held_its_connection_is_reported(
-    bench, instance, ten_minutes_later, of, tick
-):
+def test_run_that_died_before_it_held_its_connection_is_reported(bench, instance, later, of, tick):
     status = start(instance, **of)
     tick(bench, instance)
     before = status()
-    ten_minutes_later()
+    later()
     tick(bench, instance)
 
     assert (before, status()) == (STARTED, FAILED)
 
 
-def test_run_whose_lease_ran_out_is_reported(bench, instance, ten_minutes_later):
+@pytest.mark.parametrize("removed", [False, True], ids=["in use", "removed"])
+def test_run_whose_heartbeat_stopped_is_reported(bench, instance, later, removed):
     status = start(instance)
-    with bench.connection_ledger.acquire(run_id="dead"):
-        ten_minutes_later()
+    later()
+    with bench.ledger.heartbeats.of("dead", seconds=0.0):
+        if removed:
+            bench.ledger.remove(bench.name)
         look(bench, instance)
-        while_it_holds = status()
-        bench.time.sleep(7200)
+        while_it_lives = status()
+        bench.time.sleep(60)
         look(bench, instance)
 
-    assert (while_it_holds, status()) == (STARTED, FAILED)
+    assert (while_it_lives, status()) == (STARTED, FAILED)
 
 
-def test_full_queue_of_dead_runs_is_emptied(bench, instance, ten_minutes_later):
+def test_run_of_a_killed_process_is_reported_at_once(bench, instance):
+    status = start(instance)
+    script = (
+        "import os, sys; from ls_pipeline.resources.ledger.ledger import Ledger\n"
+        "beats = Ledger(sys.argv[1]).heartbeats.of('dead', 60)\n"
+        "beats.__enter__(); os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", script, bench.url], check=False)
+    look(bench, instance)
+
+    assert status() is FAILED
+
+
+def test_run_that_waits_for_its_connection_is_left_alone(bench, instance, later):
+    status = start(instance)
+    with bench.connection_ledger.acquire(), bench.ledger.heartbeats.of("dead", seconds=60):
+        later()
+        look(bench, instance)
+
+    assert status() is STARTED
+
+
+def test_terminated_run_without_a_process_is_reported(bench, instance, later):
+    status = start(instance)
+    instance.report_run_canceling(instance.get_run_by_id("dead"))
+    later()
+    look(bench, instance)
+
+    assert status() is dg.DagsterRunStatus.CANCELED
+
+
+def test_full_queue_of_dead_runs_is_emptied(bench, instance, later):
     statuses = [start(instance, f"dead-{n}") for n in range(30)]
-    ten_minutes_later()
+    later()
     look(bench, instance)
 
     assert {status() for status in statuses} == {FAILED}
@@ -88,9 +122,9 @@ def test_full_queue_of_dead_runs_is_emptied(bench, instance, ten_minutes_later):
     ],
     ids=["job", "partition", "asset"],
 )
-def test_runs_of_others_are_left_alone(bench, instance, ten_minutes_later, of):
+def test_runs_of_others_are_left_alone(bench, instance, later, of):
     status = start(instance, **of)
-    ten_minutes_later()
+    later()
     look(bench, instance)
 
     assert status() is STARTED

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ls_pipeline.domain.errors import InvalidConnectionError, UnknownConnectionError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
+from ls_pipeline.resources.ledger.heartbeats import Heartbeats
 from ls_pipeline.resources.ledger.lease import LONGEST_HOLD
 from ls_pipeline.resources.ledger.settings import raw_setting
 from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
@@ -51,6 +52,7 @@ class Ledger:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.database = Database(url, clock, sleep)
+        self.heartbeats = Heartbeats(self.database)
 
     def close(self) -> None:
         """Close the connections to the database; the next use opens new ones."""

@@ -197,6 +197,13 @@ completions = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
 )
+heartbeats = sa.Table(
+    "heartbeats",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
+)
 _unfinished = completions.c.digest == ""
 sa.Index(
     "completions_unfinished",
