@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
@@ -161,7 +162,31 @@ def answers(dagster):
         return False
 
 
-def test_home_is_reused_and_init_does_not_overwrite_it(folder, buckets, project):
+KILLED = """
+import os, sys
+import dagster as dg
+from ls_pipeline.resources.ledger.ledger import Ledger
+
+ledger, instance = Ledger(sys.argv[1]), dg.DagsterInstance.get()
+beating = []
+for n in range(10):
+    run = dg.DagsterRun("load_tasks", f"killed-{n}", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    beating.append(ledger.heartbeats.of(run.run_id, 60))
+    beating[-1].__enter__()
+os._exit(1)
+"""
+"""A process that is killed with as many runs at work as Dagster allows at once."""
+
+
+def leave_killed_runs(home, environment):
+    environment.setenv("DAGSTER_HOME", str(home / "dagster"))
+    words = [sys.executable, "-c", KILLED, f"sqlite:///{home}/ledger.db"]
+    assert subprocess.run(words, check=False).returncode == 1
+    environment.delenv("DAGSTER_HOME")
+
+
+def test_home_is_reused_and_init_does_not_overwrite_it(folder, buckets, project, live_environment):
     buckets["s3"].put("a.json", b'{"text": "a"}', "application/json")
     with started(S3, folder) as log:
         wait_for(lambda: "1 loaded as tasks" in log.read_text())
@@ -169,15 +194,17 @@ def test_home_is_reused_and_init_does_not_overwrite_it(folder, buckets, project)
         dagster = re.search(r"http://127.0.0.1:\d+", log.read_text()).group()
         wait_for(lambda: answers(dagster))
     overwriting = run(S3)
+    buckets["s3"].put("b.json", b'{"text": "b"}', "application/json")
+    leave_killed_runs(folder / ".ls_pipeline", live_environment)
     with started("ls-pipeline start", folder) as log:
-        wait_for(lambda: "1 loaded as tasks" in log.read_text())
+        wait_for(lambda: "2 loaded as tasks" in log.read_text())
 
     assert (second.returncode, overwriting.returncode) == (1, 1)
     assert "another `ls-pipeline start` runs in it" in second.stderr
     assert (
         f"it already has connections ({BUCKET}). Leave out --init to continue" in overwriting.stderr
     )
-    assert len(loaded(project)) == 1
+    assert len(loaded(project)) == 2
 
 
 def test_force_backs_up_the_old_state(folder, buckets, project):
