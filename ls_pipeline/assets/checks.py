@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets.external import labels
+from ls_pipeline.assets.metadata import verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.snapshot.manifest import Tally
-from ls_pipeline.domain.text import visible
 from ls_pipeline.engine.load import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
@@ -33,10 +33,12 @@ TASK_CHECKS = [BALANCE, QUARANTINE]
 def _result(
     check: str, connection: str, problem: str, otherwise: str, **metadata: Any
 ) -> dg.AssetCheckResult:
-    """Return the result of a check that passes if there is no problem, and warns if there is."""
+    """Return the result of a check that passes if there is no problem, and warns if there is.
+
+    Dagster shows ``problem`` as Markdown.
+    """
     severity = dg.AssetCheckSeverity.ERROR if check in ERRORS else dg.AssetCheckSeverity.WARN
-    # Dagster shows no partition of a check.
-    text = visible(f"{connection}: {problem or otherwise}")
+    text = f"{connection}: {problem or otherwise}"  # Dagster shows no partition of a check
     return dg.AssetCheckResult(
         check_name=check, passed=not problem, severity=severity, description=text, metadata=metadata
     )
@@ -70,7 +72,7 @@ def nothing_quarantined(connection_ledger: ConnectionLedger) -> dg.AssetCheckRes
     count, problem = objects.count_quarantined(), ""
     for first in objects.quarantined(limit=1):
         problem = (
-            f"{count} in quarantine, the first is {first.key!r}: {first.reason} "
+            f"{count} in quarantine, the first is {verbatim(first.key)}: {verbatim(first.reason)} "
             f"Upload a corrected version, or run `ls-pipeline quarantine list {name}`."
         )
     return _result(QUARANTINE.name, name, problem, "Nothing is in quarantine.", quarantined=count)
@@ -194,7 +196,9 @@ def snapshot_checks(
     """Yield the results for a snapshot; ``missing`` are files that the target lost."""
     for name in _BLOCKING:
         counts = result.counts if name == "rows_as_exported" else {}
-        yield _result(name, connection, result.failed.get(name, ""), _passed(result), **counts)
+        yield _result(
+            name, connection, verbatim(result.failed.get(name, "")), _passed(result), **counts
+        )
     tally = result.manifest.tally if result.manifest else Tally()
     before = result.before.tally if result.before else Tally()
     skipped, agreement = _share_skipped(tally), _agreement(tally)
@@ -219,7 +223,7 @@ def _passed(result: SnapshotResult) -> str:
 
 def _vanished(tally: Tally, before: Tally) -> str:
     vanished = [
-        f"{label} ({control})"
+        verbatim(f"{label} ({control})")
         for control, labels in before.labels.items()
         for label in labels
         if label not in tally.labels.get(control, {})
@@ -231,7 +235,7 @@ def _missing(files: Sequence[str]) -> str:
     if not files:
         return ""
     return (
-        f"{len(files)} files of completions are missing from the target, the first is {files[0]}. "
+        f"{len(files)} files of completions are missing from the target, the first is {verbatim(files[0])}. "
         "The next export writes them again."
     )
 

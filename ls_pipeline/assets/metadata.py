@@ -51,9 +51,12 @@ def text(*lines: str) -> dg.TextMetadataValue:
 def verbatim(title: str) -> str:
     """Return Markdown that shows a text as it is, whatever Markdown or HTML it looks like."""
     shown = visible(title)
+    if not shown.strip(" "):
+        return ""
     longest = max(map(len, re.findall("`+", shown)), default=0)
     fence = "`" * (longest + 1)
-    return f"{fence} {shown} {fence}" if shown.strip(" ") else ""
+    space = " " if {shown[0], shown[-1]} & set("` ") else ""
+    return f"{fence}{space}{shown}{space}{fence}"
 
 
 def project_links(projects: Sequence[Project]) -> dict[str, dg.MetadataValue[Any]]:
@@ -76,9 +79,9 @@ def timings_metadata(timings: Timings) -> dict[str, dg.FloatMetadataValue]:
     }
 
 
-def notes_metadata(notes: Sequence[str]) -> dict[str, dg.TextMetadataValue]:
+def notes_metadata(notes: Sequence[str]) -> dict[str, dg.TableMetadataValue]:
     """Return what a person should know although a run succeeded; empty if there is nothing."""
-    return {"notes": text(*notes)} if notes else {}
+    return {"notes": table([{"note": note} for note in notes])} if notes else {}
 
 
 def table(rows: Iterable[dict[str, Any]]) -> dg.TableMetadataValue:

@@ -12,6 +12,7 @@ from ls_pipeline.assets.metadata import (
     folder_link,
     label_chart,
     mirror_metadata,
+    table,
     text,
     timings_metadata,
 )
@@ -111,7 +112,8 @@ def training_data(
         place = snapshot_folder(target.params.prefix, written.newest.snapshot)
         metadata["folder"] = folder_link(target, place)
         if formats:
-            metadata["formats"] = text(*(f"{name}: {what}" for name, what in formats.items()))
+            outcomes = [{"format": name, "outcome": what} for name, what in formats.items()]
+            metadata["formats"] = table(outcomes)
         copies = mirror_metadata(held.name, target, copied)
         yield dg.MaterializeResult(metadata={**metadata, **copies})
 
@@ -144,7 +146,7 @@ def _metadata(
     if written.removed:
         metadata["snapshots_removed"] = text(", ".join(written.removed))
     if written.not_removed:
-        metadata["not_removed"] = text(*written.not_removed.values())
+        metadata["not_removed"] = table([{"why": why} for why in written.not_removed.values()])
     if not written.is_new:
         metadata["note"] = text("Up to date: no completion changed.")
     return metadata

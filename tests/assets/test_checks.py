@@ -62,7 +62,7 @@ def test_class_that_vanished_is_a_warning(labeled):
     one = checked(labeled.snapshot())["no_class_vanished"]
 
     assert (one.passed, one.severity.value) == (False, "WARN")
-    assert one.description == "reviews: No result has these labels any more: B (c)."
+    assert one.description == "reviews: No result has these labels any more: `B (c)`."
 
 
 def test_many_skipped_tasks_are_a_warning(labeled):

@@ -141,5 +141,5 @@ def test_notes_of_an_export_are_shown_and_logged(moved, instance):
     logged = instance.all_logs(done.run_id)
     warnings = [entry.user_message for entry in logged if entry.level == logging.WARNING]
 
-    assert event.metadata["notes"].value.startswith(note)
+    assert event.metadata["notes"].records[0].data["note"].startswith(note)
     assert [warning for warning in warnings if warning.startswith(note)]

@@ -3,10 +3,15 @@
 import dagster as dg
 import pytest
 
+from ls_pipeline.assets.checks import snapshot_checks
 from ls_pipeline.assets.settings import source_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.domain.errors import BucketUnavailableError
+from ls_pipeline.domain.snapshot.manifest import Manifest, Tally
 from ls_pipeline.domain.text import visible
+from ls_pipeline.engine.snapshot import SnapshotResult
+from ls_pipeline.settings.model import TargetParams
+from tests.assets.test_metadata import tokens
 from tests.assets.test_settings import Buckets, materialize
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.domain.test_text import controls
@@ -62,8 +67,25 @@ def test_key_and_reason_are_plain_text_in_metadata_and_checks(bench, instance):
     (record,) = event.metadata["quarantine"].records
 
     assert record.data["key"] == f"{SHOWN}.json"
-    assert controls(check.description) == []
+    assert {kind for kind, _ in tokens(check.description)} == {"text", "code_inline"}
+    assert ("code_inline", f"{SHOWN}.json") in tokens(check.description)
     assert controls("".join(logged(instance, done.run_id)).replace("\n", "")) == []
     assert not [
         value for value in event.metadata.values() if isinstance(value, dg.MarkdownMetadataValue)
     ]
+
+
+def test_labels_and_objects_in_checks_are_shown_as_they_are():
+    label = Manifest.model_construct(tally=Tally(labels={"c": {HOSTILE: {"train": 1}}}))
+    new = Manifest.model_construct(tally=Tally())
+    result = SnapshotResult(manifest=new, before=label, failed={"no_split_leak": HOSTILE})
+    checks = snapshot_checks("reviews", result, TargetParams(), [HOSTILE])
+    shown = {check.check_name: list(tokens(check.description)) for check in checks}
+
+    for name, text in {
+        "no_split_leak": SHOWN,
+        "no_class_vanished": f"{SHOWN} (c)",
+        "target_complete": SHOWN,
+    }.items():
+        assert ("code_inline", text) in shown[name]
+        assert {kind for kind, _ in shown[name]} == {"text", "code_inline"}

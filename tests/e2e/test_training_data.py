@@ -60,7 +60,10 @@ def test_snapshot_is_charted_checked_and_converted(stage, instance):
     assert metadata["labels"].value.startswith("![labels by split](data:image/png;base64,")
     assert metadata["results_rows"].value == 6
     assert {name: check.passed for name, check in checks.items()} == dict.fromkeys(CHECKS, True)
-    assert "COCO can't represent the labels of this label config" in metadata["formats"].value
+    assert (
+        "COCO can't represent the labels of this label config"
+        in metadata["formats"].records[1].data["outcome"]
+    )
 
     latest = Latest.model_validate_json(target.get("labels/training_data/latest.json"))
     archive = target.get(f"labels/training_data/formats/{latest.snapshot}/CSV.zip")

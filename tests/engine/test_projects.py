@@ -462,5 +462,5 @@ def test_links_lead_to_the_newest_and_all_projects(bench):
 
     assert (links["project"].url, project_links([first]).keys()) == ("memory:2", {"project"})
     assert links["projects"].md_str == (
-        "- [` Reviews (2) `](memory:2): 1 tasks\n- [` Reviews `](memory:1): 3 tasks"
+        "- [`Reviews (2)`](memory:2): 1 tasks\n- [`Reviews`](memory:1): 3 tasks"
     )

@@ -74,7 +74,7 @@ def test_quarantine_warning_names_the_first_object_and_command(full):
     assert (check.passed, check.severity.value) == (False, "WARN")
     assert check.metadata["quarantined"].value == len(BAD)
     assert check.description.startswith(f"{full.connection_ledger.name}: {len(BAD)} in quarantine")
-    assert f"{min(BAD)!r}: " in check.description
+    assert f"`{min(BAD)}`: " in check.description
     assert f"ls-pipeline quarantine list {full.connection_ledger.name}" in check.description
 
 
