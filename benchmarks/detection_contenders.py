@@ -179,7 +179,7 @@ def _ticks_until_done(ledger: Ledger, cloud: str, bucket: Bucket) -> Callable[[]
             context = dg.build_sensor_context(instance=instance, cursor=cursor)
             result = objects_tick(context, ledger, cloud, lambda _source: bucket)
             cursor, ticks = result.cursor, ticks + 1
-            if result.run_requests or not json.loads(cursor or "")[1]:
+            if result.run_requests or not json.loads(cursor or "")["after"]:
                 return {"new": len(result.run_requests or ()), "ticks": ticks}
 
     return work

@@ -135,10 +135,10 @@ def _parse_eventbridge(detail: Any, event_name: Any) -> BucketEvent | None:
 
 
 def _event(bucket: Any, key: Any, version: Any, event_name: Any) -> BucketEvent | None:
-    if not (isinstance(bucket, str) and isinstance(key, str) and _is_legal(key)):
+    if not (_is_legal(bucket) and _is_legal(key)):
         return None
     removed = isinstance(event_name, str) and any(word in event_name for word in _REMOVALS)
-    etag = version.strip('"') if isinstance(version, str) and not removed else ""
+    etag = version.strip('"') if _is_legal(version) and not removed else ""
     return BucketEvent(bucket, key, etag, removed)
 
 
@@ -149,8 +149,9 @@ _REMOVALS = (
 """Parts of the names of removal events: S3's, EventBridge's and GCS's."""
 
 
-def _is_legal(key: str) -> bool:
+def _is_legal(text: object) -> bool:
+    """Return whether a value can be a key, or the name of a bucket or a version."""
     try:
-        return 0 < len(key.encode()) <= LONGEST_KEY
+        return isinstance(text, str) and 0 < len(text.encode()) <= LONGEST_KEY
     except UnicodeEncodeError:  # it has half of a surrogate pair, or bytes that are not UTF-8
         return False

@@ -15,6 +15,7 @@ from ls_pipeline.domain.completions import belongs_to
 from ls_pipeline.domain.diff import WORK
 from ls_pipeline.domain.exports import completion_key
 from ls_pipeline.domain.listing_ranges import diff_ranges
+from ls_pipeline.domain.moments import earlier
 from ls_pipeline.engine.local_mirror import mirror_is_stale
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.ledger.health import is_waiting
@@ -193,10 +194,3 @@ def snapshot_is_due(state: SnapshotState, target: Target, now: float) -> bool:
         except CroniterBadDateError:  # no later time matches
             return False
     return now >= last + timedelta(minutes=target.params.snapshot_minutes).total_seconds()
-
-
-def earlier(moment: str, by: timedelta) -> str:
-    """Return the Label Studio time that is ``by`` before another."""
-    form = "%Y-%m-%dT%H:%M:%S.%fZ"
-    # Label Studio's own format, in and out; the Z is its zone.
-    return (datetime.strptime(moment, form) - by).strftime(form)  # noqa: DTZ007

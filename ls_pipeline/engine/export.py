@@ -29,10 +29,11 @@ from ls_pipeline.domain.exports import (
     json_document,
     tombstone,
 )
+from ls_pipeline.domain.moments import earlier
 from ls_pipeline.domain.notes import Notes
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import parse_origin
-from ls_pipeline.engine.detect import OVERLAP, earlier, select_changed
+from ls_pipeline.engine.detect import OVERLAP, select_changed
 from ls_pipeline.engine.guard import check_mass_change
 from ls_pipeline.resources.ledger.records import Exported, Intent, Kind, TaskRow
 

@@ -1,21 +1,22 @@
 """The ``completions`` sensor: finds labels that were finished, edited or deleted."""
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import dagster as dg
+from pydantic import Field
 
 from ls_pipeline.assets.checks import LABELS_KEEP_COMING, labels_check_fields, stalled_connections
+from ls_pipeline.domain.moments import Moment
 from ls_pipeline.engine.detect import AnnotationCounts, count_annotations, labels_changed
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Candidates, Tick, rotate
+from ls_pipeline.sensors.tick import Candidates, State, Tick, rotate
 
 STALLED_CHECK_SECONDS = 600.0
 """The pause between two checks for connections without new labels: each counts their tasks."""
@@ -42,33 +43,19 @@ def completions(seconds: int) -> dg.SensorDefinition:
     return completions
 
 
-@dataclass
-class _State:
-    """What a tick leaves to the next: before which Label Studio time nothing differs."""
+class _State(State):
+    """Before which Label Studio time nothing differs."""
 
     first: str = ""
     """The connection to begin with."""
-    as_of: str = ""
+    as_of: Moment = ""
     """The time for all connections except those in ``behind``."""
-    behind: dict[str, str] = field(default_factory=dict)
+    behind: dict[str, Moment] = Field(default_factory=dict)
     settings: str = ""
     """A digest of all settings: if they change, the times do not count."""
     stalled: str = ""
     """A digest of the connections without new labels, as the check last reported them."""
     stalled_at: float = 0.0
-
-    @classmethod
-    def from_cursor(cls, cursor: str | None) -> "_State":
-        """Parse a cursor; one of an earlier version counts as none."""
-        try:
-            return cls(*json.loads(cursor or ""))
-        except (ValueError, TypeError):
-            return cls()
-
-    @property
-    def cursor(self) -> str:
-        times = self.as_of, self.behind, self.settings
-        return json.dumps([self.first, *times, self.stalled, self.stalled_at])
 
     def since(self, status: ConnectionStatus) -> str:
         """Return the Label Studio time to compare labels from; empty for all of them."""

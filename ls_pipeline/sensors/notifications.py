@@ -1,14 +1,13 @@
 """The ``notifications`` sensor: finds changes within seconds of a notification."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from ls_pipeline.assets.run import bucket_of
-from ls_pipeline.domain.events import BucketEvent
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -24,7 +23,7 @@ from ls_pipeline.sensors.bucket_events import (
     select_keys,
 )
 from ls_pipeline.sensors.probes import ProbePool
-from ls_pipeline.sensors.tick import Candidates, Tick
+from ls_pipeline.sensors.tick import Candidates, State, Tick
 from ls_pipeline.sensors.webhook_events import compare_labels
 from ls_pipeline.settings.model import Source
 
@@ -76,32 +75,12 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
     return notifications
 
 
-@dataclass
-class _State:
-    """What a tick leaves to the next."""
+class _State(State):
+    """Events that wait, and webhooks that are dealt with."""
 
-    backlog: Backlog = field(default_factory=Backlog)
-    webhooks: dict[str, float] = field(default_factory=dict)
+    backlog: Backlog = Field(default_factory=Backlog)
+    webhooks: dict[str, float] = Field(default_factory=dict)
     """By connection, the time of the last webhook that is dealt with."""
-
-    @classmethod
-    def from_cursor(cls, cursor: str | None) -> "_State":
-        """Parse a cursor; one of another version counts as none."""
-        try:
-            document = json.loads(cursor or "")
-            events = {
-                name: [BucketEvent(*fields) for fields in kept]
-                for name, kept in document["events"].items()
-            }
-            webhooks = {name: float(at) for name, at in document["webhooks"].items()}
-            first = str(document["first_queue"]), str(document["first_bucket"])
-            return cls(Backlog(events, *first), webhooks)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return cls()
-
-    @property
-    def cursor(self) -> str:
-        return json.dumps({**vars(self.backlog), "webhooks": self.webhooks})
 
 
 def notifications_tick(

@@ -1,12 +1,11 @@
 """The sensors ``s3_objects`` and ``gcs_objects``: they compare buckets with the ledger."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.resources.bucket import Bucket
@@ -15,7 +14,7 @@ from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Candidates, Tick, rotate
+from ls_pipeline.sensors.tick import Candidates, State, Tick, rotate
 from ls_pipeline.settings.model import Connection, Source
 
 
@@ -55,23 +54,12 @@ def _options(cloud: str, seconds: int) -> dict[str, Any]:
     }
 
 
-@dataclass
-class _State:
-    """What a tick leaves to the next: the connection to begin with, and where scans stopped."""
+class _State(State):
+    """The connection to begin with, and where scans stopped."""
 
     first: str = ""
-    after: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = Field(default_factory=dict)
     """By connection, the last key that an unfinished scan compared."""
-
-    @classmethod
-    def from_cursor(cls, cursor: str | None) -> "_State":
-        """Parse a cursor; one of an earlier version counts as none."""
-        first, after = json.loads(cursor) if cursor else ("", {})
-        return cls(first, after) if isinstance(after, dict) else cls()
-
-    @property
-    def cursor(self) -> str:
-        return json.dumps([self.first, self.after])
 
 
 def objects_tick(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
 from ls_pipeline.domain.text import visible
@@ -16,6 +17,8 @@ from ls_pipeline.sensors.probes import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from typing_extensions import Self
 
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.resources.ledger.status import ConnectionStatus
@@ -28,6 +31,24 @@ TICK_SECONDS = 10.0
 SENTENCES_AT_MOST = 20
 NAMES_AT_MOST = 3
 """Limits of a skip message: Dagster stores the message of every tick."""
+
+
+class State(BaseModel):
+    """What a tick leaves to the next: the fields of a sensor, which its cursor holds as JSON."""
+
+    model_config = ConfigDict(strict=True)
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> Self:
+        """Parse a cursor. One of another version, or of anything else, counts as none."""
+        try:
+            return cls.model_validate_json(cursor or "")
+        except ValidationError:
+            return cls()
+
+    @property
+    def cursor(self) -> str:
+        return self.model_dump_json()
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,7 +316,7 @@ def test_queues_that_the_time_did_not_suffice_for_are_the_first_of_the_next_tick
     monkeypatch.setattr(bucket_events, "READ_SECONDS", 0.0)
     first = look(opened=lambda source: MemoryQueue(source.params.notifications))
 
-    assert json.loads(first.cursor)["first_queue"] == "reviews"
+    assert json.loads(first.cursor)["backlog"]["first_queue"] == "reviews"
 
 
 def test_messages_that_come_after_their_tick_count_in_the_next(bench, queue, look, monkeypatch):
@@ -348,7 +348,7 @@ def test_events_without_time_for_a_probe_are_kept(bench, queue, look, monkeypatc
     for number in range(30):
         notify(queue, f"{number}.json")
     monkeypatch.setattr(tick, "TICK_SECONDS", 0.0)
-    left = json.loads(look().cursor)
+    left = json.loads(look().cursor)["backlog"]
 
     assert {*left["events"]} == {"reviews", *names}
     assert left["first_bucket"] != ""

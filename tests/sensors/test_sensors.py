@@ -8,7 +8,7 @@ import pytest
 from ls_pipeline.assets import partitions
 from ls_pipeline.assets.run import connection_run
 from ls_pipeline.domain.errors import BucketNotFoundError
-from ls_pipeline.engine.detect import earlier
+from ls_pipeline.domain.moments import earlier
 from ls_pipeline.resources.ledger.health import RETRY_AT_MOST
 from ls_pipeline.resources.ledger.records import Intent, Kind
 from ls_pipeline.sensors import completions, probes, tick
@@ -198,9 +198,9 @@ def test_tick_that_runs_out_of_time_is_continued_by_the_next(bench, instance, mo
         cursors.append(result.cursor)
         result = look(bench, instance, cursors[-1])
 
-    assert cursors == [
-        '["reviews", {"reviews": "0998.json"}]',
-        '["reviews", {"reviews": "1997.json"}]',
+    assert [json.loads(cursor)["after"] for cursor in cursors] == [
+        {"reviews": "0998.json"},
+        {"reviews": "1997.json"},
     ]
 
 
@@ -286,8 +286,8 @@ def test_deleted_project_asks_for_a_run_that_says_so_and_holds_up_no_other(bench
 
 def seen(result, name="reviews"):
     """Return the time from which the next tick compares a connection's labels."""
-    _, upto, behind, *_ = json.loads(result.cursor)
-    return behind.get(name, upto)
+    cursor = json.loads(result.cursor)
+    return cursor["behind"].get(name, cursor["as_of"])
 
 
 def test_labels_are_compared_from_when_nothing_differed(bench, instance):
@@ -408,7 +408,7 @@ def test_edit_made_while_a_connection_was_disabled_is_seen(bench, instance):
     bench.app.edit(bench.task_id("a.json"), [])
     unwatched = look_at_labels(bench, instance)
     bench.ledger.save(settings, "test")
-    later = json.dumps(["", "2999-01-01T00:00:00.000000Z", *json.loads(unwatched.cursor)[2:]])
+    later = json.dumps({**json.loads(unwatched.cursor), "as_of": "2999-01-01T00:00:00.000000Z"})
 
     assert wanted(look_at_labels(bench, instance, later)) == ["reviews"]
 
@@ -473,7 +473,7 @@ def test_labels_are_counted_soon_if_the_clock_was_set_back(bench, instance):
     bench.load()
     second = look_at_labels(bench, instance, first.cursor)
 
-    assert json.loads(second.cursor)[-1] == bench.time.now
+    assert json.loads(second.cursor)["stalled_at"] == bench.time.now
 
 
 def test_cursor_of_an_earlier_version_is_no_hindrance(bench, instance):
