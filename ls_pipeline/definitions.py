@@ -1,7 +1,6 @@
 """Dagster's definitions: assets, jobs, sensors and resources. They load without credentials."""
 
 import gc
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +12,8 @@ from ls_pipeline.assets.external import EXTERNAL_ASSETS
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
-from ls_pipeline.domain.errors import InvalidVariableError
 from ls_pipeline.resources.client_cache import TTLCache
-from ls_pipeline.resources.environment import asset_owners, database_url
+from ls_pipeline.resources.environment import asset_owners, database_url, whole_number
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -26,6 +24,9 @@ from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.notifications import notifications
 from ls_pipeline.sensors.objects import gcs_objects, s3_objects
 from ls_pipeline.sensors.training_data import training_data as training_data_sensor
+
+SECONDS = range(1, 86_401)
+"""The intervals of a sensor that are allowed."""
 
 ASSETS = [tasks, completions, training_data]
 
@@ -91,10 +92,10 @@ def defs() -> dg.Definitions:
     Dagster's daemon starts ticks every five seconds. LS_PIPELINE_GC_THRESHOLD is set by
     `ls-pipeline start` and by the image, whose code servers and runs load only this project.
     """
-    if threshold := _integer("LS_PIPELINE_GC_THRESHOLD", 0):
+    if threshold := whole_number("LS_PIPELINE_GC_THRESHOLD", 0, range(2**31)):
         tune_garbage_collector(threshold)
-    poll_seconds = _integer("LS_PIPELINE_POLL_SECONDS", 30)
-    notification_seconds = _integer("LS_PIPELINE_NOTIFICATION_SECONDS", 4)
+    poll_seconds = whole_number("LS_PIPELINE_POLL_SECONDS", 30, SECONDS)
+    notification_seconds = whole_number("LS_PIPELINE_NOTIFICATION_SECONDS", 4, SECONDS)
     owners = asset_owners()
     assets: list[dg.AssetsDefinition | dg.AssetSpec]
     assets = [source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS]
@@ -117,11 +118,3 @@ def defs() -> dg.Definitions:
         resources=resources(),
         executor=dg.in_process_executor,
     )
-
-
-def _integer(variable: str, default: int) -> int:
-    value = os.environ.get(variable) or default
-    try:
-        return int(value)
-    except ValueError:
-        raise InvalidVariableError(variable, f"is {value!r}, not a whole number.") from None

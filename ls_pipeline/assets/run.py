@@ -10,6 +10,8 @@ import dagster as dg
 from pydantic import Field
 
 from ls_pipeline.domain.errors import (
+    HomeError,
+    InvalidVariableError,
     LabelStudioError,
     LeaseError,
     LedgerError,
@@ -143,13 +145,15 @@ def register_webhooks(run: RunContext, project_ids: Iterable[int]) -> list[str]:
 
     Without webhooks labels are found by polls, so this fails no run.
     """
-    if not (url := webhook_url()) or run.connection.target is None:
+    if run.connection.target is None:
         return []
-    address = f"{url}/connections/{run.name}"
     try:
+        if not (url := webhook_url()):
+            return []
+        address = f"{url}/connections/{run.name}"
         for project_id in project_ids:
             run.app.register_webhook(project_id, address, webhook_secret())
-    except LabelStudioError as error:
+    except (LabelStudioError, InvalidVariableError, HomeError) as error:
         return [str(error)]
     return []
 

@@ -30,6 +30,7 @@
     │   └── LabelStudioError
     │       ├── LabelStudioAccessError
     │       ├── LabelStudioUnavailableError  try again; the outcome of a write is unknown
+    │       ├── AnswerTooLargeError      an answer has too many bytes
     │       ├── ProjectNotFoundError
     │       ├── TaskPartsLostError       tasks were stored without predictions and annotations
     │       └── TasksRefusedError        Label Studio refused a batch, or crashed over it
@@ -279,6 +280,13 @@ class LabelStudioUnavailableError(LabelStudioError):
     """Label Studio did not answer, or had a server error: whether it acted is unknown."""
 
     transient = True
+
+
+class AnswerTooLargeError(LabelStudioError):
+    """An answer of Label Studio has more bytes than are read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"Label Studio's answer at {url} has too many bytes.", hint="See its log.")
 
 
 class ProjectNotFoundError(LabelStudioError):

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 LONGEST_KEY = 1024
 """Bytes, on S3 and GCS alike."""
 
+LARGEST_BODY = 64 * 2**10
+"""Characters of a message; a notification has fewer, however often its key is escaped."""
+
 WRAPPERS = 2
 """Envelopes around an S3 notification: EventBridge or S3, through SNS, into SQS."""
 
 
 class Message(NamedTuple):
-    """A message of a queue; ``receipt`` identifies it there."""
+    """A message of a queue; ``receipt`` identifies it there.
+
+    A longer body than `LARGEST_BODY` may be cut off anywhere after that.
+    """
 
     body: str
     attributes: Mapping[str, str]
@@ -54,6 +60,8 @@ def parse_message(message: Message) -> ParsedMessage:
     """Parse a message of S3 or GCS. Never raises, whatever it contains."""
     if "bucketId" in message.attributes:
         return _parse_gcs(message.attributes)
+    if len(message.body) > LARGEST_BODY:
+        return ParsedMessage(rejection="it is too large for a notification")
     return _parse_s3(message.body, WRAPPERS)
 
 

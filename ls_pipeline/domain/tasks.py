@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 from ls_pipeline.domain import rows
 from ls_pipeline.domain.errors import NotATaskError, NotJSONError
 from ls_pipeline.domain.notes import quoted
+from ls_pipeline.domain.text import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,24 +79,17 @@ def parse_origin(meta: object) -> Origin | None:
         return None
     connection, uri = origin.get("connection"), origin.get("uri")
     version, row, token = origin.get("version", ""), origin.get("row"), origin.get("import", "")
-    if not (_is_text(connection) and _is_text(version) and _is_text(token)):
+    if not (_is_short(connection) and _is_short(version) and _is_short(token)):
         return None
-    if not (isinstance(uri, str) and _is_text(uri.replace("\0", " "))):  # a key may have it
+    if not (isinstance(uri, str) and _is_short(uri.replace("\0", " "))):  # a key may have it
         return None
     if type(row) is not int or not 0 <= row <= LAST_ROW:
         return None
     return Origin(connection, uri, version, row, token) if connection and uri else None
 
 
-def _is_text(value: object) -> TypeGuard[str]:
-    """Return whether a value is a text that every database takes."""
-    if not isinstance(value, str) or len(value) > LONGEST_TEXT or "\0" in value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # it has half of a surrogate pair
-        return False
-    return True
+def _is_short(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT and is_text(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +133,7 @@ def data_keys(label_config: str) -> tuple[str, ...]:
     """
     try:
         root = ET.fromstring(label_config)  # noqa: S314 - the project's own config, not user data
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError) as error:  # the latter for half of a surrogate pair
         raise NotATaskError(f"The label config is not XML: {error}.") from error
     keys: dict[str, None] = {}
     for tag in root.iter():

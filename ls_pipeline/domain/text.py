@@ -1,4 +1,4 @@
-"""Text that strangers may have written, as it is shown."""
+"""Text that strangers may have written: how it is shown, and what can be stored."""
 
 from __future__ import annotations
 
@@ -14,3 +14,11 @@ def visible(text: str) -> str:
     Backslashes stay, so that a text which is made visible twice is the same.
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def is_text(text: str) -> bool:
+    """Return whether every database takes a text: it has no NUL, and UTF-8 can encode it."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # it has half of a surrogate pair, which JSON allows
+        return False

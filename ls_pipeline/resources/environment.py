@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ls_pipeline.domain.errors import HomeError, InvalidVariableError
 from ls_pipeline.resources.private_files import create_private_folder, write_private_file
+
+OWNER = re.compile(r"team:\S+|[^\s@,]+@[^\s@,]+\.[^\s@,]+")
+"""An owner of assets in Dagster."""
 
 DEFAULT_URL = "http://localhost:8080"
 
@@ -43,8 +48,22 @@ def database_url() -> str:
 
 def asset_owners() -> list[str]:
     """Return the owners of assets: LS_PIPELINE_OWNERS, as in ``team:vision,me@example.com``."""
-    owners = os.environ.get("LS_PIPELINE_OWNERS") or "team:labeling"
-    return [owner.strip() for owner in owners.split(",")]
+    variable = "LS_PIPELINE_OWNERS"
+    owners = (os.environ.get(variable) or "team:labeling").split(",")
+    for owner in owners:
+        if not OWNER.fullmatch(owner.strip()):
+            what = f"has {owner.strip()!r}, which is neither an email address nor team:name."
+            raise InvalidVariableError(variable, what)
+    return [owner.strip() for owner in owners]
+
+
+def whole_number(variable: str, default: int, allowed: range) -> int:
+    """Return a variable's number; ``default`` if it is not set."""
+    value = os.environ.get(variable) or str(default)
+    if not (re.fullmatch("[0-9]{1,10}", value) and int(value) in allowed):
+        what = f"is {value[:100]!r}, not a whole number from {allowed.start} to {allowed.stop - 1}."
+        raise InvalidVariableError(variable, what)
+    return int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +94,12 @@ def read_local_label_studio() -> LabelStudioAddress | None:
     """Return the Label Studio that `ls-pipeline start` runs here, None if it runs none."""
     try:
         address = json.loads(_address_file().read_text(encoding="utf-8"))
-        return LabelStudioAddress(address["url"], address["api_key"], address.get("webhooks", ""))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError):
         return None
+    match address:
+        case {"url": str(url), "api_key": str(api_key), "webhooks": str(webhooks)}:
+            return LabelStudioAddress(url, api_key, webhooks)
+    return None
 
 
 def write_local_label_studio(address: LabelStudioAddress | None) -> None:
@@ -96,9 +118,16 @@ def _address_file() -> Path:
 def webhook_url() -> str:
     """Return where Label Studio can send webhooks, without a trailing slash; empty if nowhere.
 
-    LS_PIPELINE_WEBHOOK_URL, else the receiver next to the home's Label Studio.
+    LS_PIPELINE_WEBHOOK_URL, else the receiver next to the home's Label Studio. Raises
+    ``InvalidVariableError``.
     """
     url = os.environ.get("LS_PIPELINE_WEBHOOK_URL")
+    if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+        raise InvalidVariableError(
+            "LS_PIPELINE_WEBHOOK_URL",
+            f"is {url[:100]!r}, which is no URL to send webhooks to.",
+            hint="Correct it, as in http://pipeline.example.com:8081.",
+        )
     if not url and not os.environ.get("LABEL_STUDIO_URL") and (local := read_local_label_studio()):
         url = local.webhooks
     return (url or "").rstrip("/")
@@ -107,9 +136,13 @@ def webhook_url() -> str:
 def webhook_secret() -> str:
     """Return the secret that Label Studio sends with its webhooks: LS_PIPELINE_WEBHOOK_SECRET.
 
-    If that is not set, the secret is in a file of the home, which the first call creates.
+    If that is not set, the secret is in a file of the home, which the first call creates. Raises
+    ``InvalidVariableError``, and ``HomeError`` if the file is damaged.
     """
-    if secret := os.environ.get("LS_PIPELINE_WEBHOOK_SECRET", "").strip():
+    variable = "LS_PIPELINE_WEBHOOK_SECRET"
+    if secret := os.environ.get(variable, "").strip():
+        if not (secret.isascii() and secret.isprintable()):
+            raise InvalidVariableError(variable, "has a character that no header can have.")
         return secret
     file = home() / "webhook-secret"
     if not file.exists():
@@ -119,4 +152,7 @@ def webhook_secret() -> str:
         with suppress(FileExistsError):  # another process created it at the same moment
             os.link(draft, file)
         draft.unlink()
-    return file.read_text(encoding="utf-8")
+    stored = file.read_bytes()
+    if not re.fullmatch(rb"[!-~]{16,}", stored):  # such as after a loss of power
+        raise HomeError(str(file), "it has no secret.", hint="Delete it: it is made again then.")
+    return stored.decode()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ls_pipeline.domain.objects import Filter, compile_regex, uri
 from ls_pipeline.domain.snapshot.formats import FORMATS
 from ls_pipeline.domain.snapshot.splits import Shares
+from ls_pipeline.domain.text import is_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,6 +27,13 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
+
+    @field_validator("*")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and not is_text(value):
+            raise ValueError("text has a NUL, or half of a surrogate pair")
+        return value
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from ls_pipeline.domain.errors import InvalidConnectionError, NotATaskError
+from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.objects import overlap
 from ls_pipeline.domain.tasks import data_keys
+from ls_pipeline.domain.text import is_text
 from ls_pipeline.settings.model import TITLE_LENGTHS, Connection, Source, SourceParams, Target
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def parse_params(option: str, text: str, errors: list[str]) -> dict[str, Any]:
     """Parse the JSON object of a command line's option; append what is wrong to ``errors``."""
     try:
         params = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         errors.append(f"{option} is not JSON: {error}.")
         return {}
     if not isinstance(params, dict):
@@ -110,7 +112,7 @@ def _sentence(model: type[Source | Target], detail: Any) -> str:
         return f"The {side} {detail['ctx']['error']}."
     if kind == "extra_forbidden":
         return _unknown_param(model, field)
-    given = json.dumps(detail["input"], default=str)
+    given = _shortened(detail["input"])
     expected = {
         "bool_type": "true or false",
         "string_type": "a string",
@@ -120,6 +122,13 @@ def _sentence(model: type[Source | Target], detail: Any) -> str:
         param = " param" if "params" in location else ""
         return f"The {side}{param} {field!r} must be {expected}, not {given}."
     return f"The {side} {field} {given}: {detail['msg']}."
+
+
+def _shortened(value: object) -> str:
+    """Return a value for people, whatever it is: an alias in YAML may contain itself."""
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return shorten(json.dumps(value))
+    return "a list" if isinstance(value, (list, tuple)) else "a mapping"
 
 
 def _unknown_param(model: type[Source | Target], field: str) -> str:
@@ -145,7 +154,9 @@ def _own_errors(name: str, project: str, label_config: str) -> Iterator[str]:
             f"The project's title {project!r} must have {TITLE_LENGTHS[0]} to "
             f"{TITLE_LENGTHS[-1]} characters."
         )
-    if label_config:
+    if not (is_text(project) and is_text(label_config)):
+        yield "Its project and label config must have no NUL, and no half of a surrogate pair."
+    elif label_config:
         try:
             if not data_keys(label_config):
                 yield 'The label config shows no data; it needs a tag like <Text value="$text"/>.'

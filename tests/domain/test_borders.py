@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.completions import parse_completion
-from ls_pipeline.domain.events import BucketEvent, Message, parse_message
+from ls_pipeline.domain.events import LARGEST_BODY, BucketEvent, Message, parse_message
 from ls_pipeline.domain.exports import json_document
 from ls_pipeline.domain.snapshot.parts import tally_part, to_table, write_parquet
 from ls_pipeline.domain.snapshot.splits import Shares
@@ -178,3 +178,9 @@ def test_any_message_has_legal_events_or_none(body, attributes):
     parsed = parse_message(Message(body, attributes, "r"))
 
     assert all(isinstance(event, BucketEvent) and event.key.encode() for event in parsed.events)
+
+
+def test_message_that_is_too_large_is_rejected():
+    body = json.dumps({"Event": "s3:TestEvent", "more": "x" * LARGEST_BODY})
+
+    assert "too large" in parse_message(Message(body, {}, "r")).rejection

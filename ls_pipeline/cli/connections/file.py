@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+LARGEST_FILE = 10 * 2**20
+"""Bytes of a file of connections, or of a label config."""
+
+
 class Entry(BaseModel):
     """A connection. It needs a source, a target or both."""
 
@@ -67,8 +71,8 @@ def read_file(file: Path) -> list[Connection]:
 
 def _parsed(file: Path) -> Any:
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return yaml.load(_read_text(file), _Loader)  # noqa: S506 - a SafeLoader
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).replace('in "<unicode string>",', "in").split())
         raise ConnectionsFileError(str(file), [f"It can't be read: {reason}."]) from error
 
@@ -135,10 +139,19 @@ def _sentence(error: Any) -> str:
 def read_label_config(file: Path, setting: str, errors: list[str]) -> str:
     """Return a file's text. If it can't be read, add the error of this setting to ``errors``."""
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return _read_text(file)
+    except (OSError, ValueError) as error:
         errors.append(f"{setting} can't be read: {error}.")
         return ""
+
+
+def _read_text(file: Path) -> str:
+    """Return a file's text. Raises ``OSError`` and ``ValueError``, also if it is too large."""
+    with file.open("rb") as stream:
+        body = stream.read(LARGEST_FILE + 1)
+    if len(body) > LARGEST_FILE:
+        raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
+    return body.decode()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ls_pipeline.domain.errors import LedgerError
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
+from ls_pipeline.settings.validation import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,11 +128,13 @@ def receiver(ledger: Ledger, secret: str) -> Starlette:
 
     async def receive(request: Request) -> Response:
         given = request.headers.get(SECRET_HEADER, "")
-        if not hmac.compare_digest(given.encode(), secret.encode()):
+        if not (secret and hmac.compare_digest(given.encode(), secret.encode())):
             return PlainTextResponse(f"{SECRET_HEADER} is not the secret.", 401)
         if refusal := await _refusal(request):
             return refusal
         name = request.path_params["name"]
+        if not NAME.fullmatch(name):
+            return PlainTextResponse("No connection can have this name.", 404)
         if name in pending:  # the write that is about to start covers this call, too
             return Response(status_code=204)
         pending.add(name)

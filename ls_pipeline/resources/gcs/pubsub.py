@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import QueueError, QueueUnavailableError
-from ls_pipeline.domain.events import Message
+from ls_pipeline.domain.events import LARGEST_BODY, Message
 from ls_pipeline.resources.failures import NO_ACCESS, queue_error
 from ls_pipeline.resources.gcs.errors import PUBSUB, failure, handled
 
@@ -55,7 +55,7 @@ class PubSubQueue:
                     break
             messages += [
                 Message(
-                    received.message.data.decode(errors="replace"),
+                    received.message.data[: LARGEST_BODY + 1].decode(errors="replace"),
                     dict(received.message.attributes),
                     received.ack_id,
                 )

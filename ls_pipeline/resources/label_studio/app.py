@@ -11,10 +11,10 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import (
@@ -25,6 +25,7 @@ from ls_pipeline.domain.completions import (
     parse_completion,
 )
 from ls_pipeline.domain.errors import (
+    AnswerTooLargeError,
     InvalidVariableError,
     LabelStudioError,
     LabelStudioUnavailableError,
@@ -32,10 +33,11 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
+from ls_pipeline.domain.moments import FORM, check_moment
 from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
-from ls_pipeline.resources.label_studio import marks, storages, webhooks
+from ls_pipeline.resources.label_studio import answers, marks, storages, webhooks
 from ls_pipeline.resources.label_studio.http import SEE_LOG, LabelStudioAPI, detail, invalid_url
 from ls_pipeline.resources.labeling_app import (
     BrowserResponse,
@@ -49,11 +51,17 @@ from ls_pipeline.settings.model import TITLE_LENGTHS
 if TYPE_CHECKING:
     import httpx
 
+T = TypeVar("T", bound=BaseModel)
+TaskT = TypeVar("TaskT", bound=answers.TaskRow)
+
 STATES_PAGE = 1000
 """Tasks in one answer without their annotations."""
 
 COMPLETIONS_PAGE = 200
 """Tasks in one answer with their annotations."""
+
+SMALLER_PAGE = 8
+"""How many times fewer tasks an answer gets after one that was too large."""
 
 COMPLETIONS_IDS = 100
 """Task ids in one request. They travel in the URL, which stays short enough for any proxy."""
@@ -114,11 +122,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def project(self, project_id: int) -> Project:
         params = {"include": PROJECT_FIELDS}
-        return self._project(self.api.json("GET", f"api/projects/{project_id}/", params=params))
+        path = f"api/projects/{project_id}/"
+        return self._project(self.api.parse(answers.ProjectRow, "GET", path, params=params))
 
     def existing_projects(self, project_ids: Sequence[int]) -> dict[int, Project]:
-        rows = self._project_rows(project_ids, PROJECT_FIELDS)
-        return {row["id"]: self._project(row) for row in rows}
+        rows = self._project_rows(answers.ProjectRow, project_ids, PROJECT_FIELDS)
+        return {row.id: self._project(row) for row in rows}
 
     def projects_with_prefix(self, prefix: str) -> Iterator[Project]:
         # The server's filter is a substring match that ignores case.
@@ -128,13 +137,15 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "include": PROJECT_FIELDS,
             "page_size": PROJECTS_PAGE,
         }
+        last = 0
         for page in itertools.count(1):
-            answer = self.api.json("GET", "api/projects/", params={**params, "page": page})
-            for row in answer["results"]:
-                if row["title"].startswith(prefix):
-                    yield self._project(row)
-            if not answer["next"]:
+            query = {**params, "page": page}
+            found = self.api.parse(answers.Results[Any], "GET", "api/projects/", params=query)
+            rows = answers.those_of(answers.ProjectRow, found.results)  # anybody's
+            yield from (self._project(row) for row in rows if _has_prefix(row, prefix))
+            if not found.next:
                 return
+            last = self._next_after(last, rows)
 
     def find_project(self, title: str) -> Project | None:
         projects = self.projects_with_prefix(title)
@@ -148,14 +159,16 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         if project := self.find_project(title):
             return project
         params = {"include": ",".join(LABELING_SETTINGS)}
-        settings = self.api.json("GET", f"api/projects/{project_id}/", params=params)
+        path = f"api/projects/{project_id}/"
+        copied = self.api.parse(answers.Settings, "GET", path, params=params).model_extra or {}
         # Label Studio returns null for what was never set, and crashes if it is sent null.
-        settings = {name: value for name, value in settings.items() if value is not None}
+        settings = {name: value for name, value in copied.items() if value is not None}
         return self._create_project(title, settings)
 
     def _create_project(self, title: str, settings: Mapping[str, Any]) -> Project:
         body = {**settings, "title": title}
-        created = self._project(self.api.json("POST", "api/projects/", json=body))
+        row = self.api.parse(answers.ProjectRow, "POST", "api/projects/", json=body)
+        created = self._project(row)
         oldest = self.find_project(title) or created
         if oldest.id != created.id:  # another run created one at the same moment
             # It is renamed, not deleted: after two deletions at the same moment, Label Studio
@@ -164,31 +177,30 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.api.json("PATCH", f"api/projects/{created.id}/", json={"title": unused})
         return oldest
 
-    def _project_rows(self, project_ids: Sequence[int], fields: str) -> Iterator[dict[str, Any]]:
+    def _project_rows(self, kind: type[T], project_ids: Sequence[int], fields: str) -> Iterator[T]:
         """Read fields of those of these projects that exist."""
         params = {"include": fields, "page_size": PROJECTS_PAGE}
         for batch in batches(project_ids, PROJECTS_PAGE):
             ids = ",".join(map(str, batch))
-            yield from self.api.json("GET", "api/projects/", params={**params, "ids": ids})[
-                "results"
-            ]
+            page = answers.Results[kind]  # type: ignore[valid-type]
+            query = {**params, "ids": ids}
+            yield from self.api.parse(page, "GET", "api/projects/", params=query).results
 
-    def _project(self, row: Mapping[str, Any]) -> Project:
-        url = f"{self.public_url}/projects/{row['id']}"
-        count = row["task_number"] or 0
-        return Project(row["id"], row["title"], row["label_config"], count, url, row["created_at"])
+    def _project(self, row: answers.ProjectRow) -> Project:
+        url, count = f"{self.public_url}/projects/{row.id}", row.task_number or 0
+        title, label_config = row.title or "", row.label_config or ""
+        return Project(row.id, title, label_config, count, url, row.created_at)
 
     # -- tasks ------------------------------------------------------------------------------
 
     def highest_task_id(self, project_id: int) -> int:
         query = {"ordering": ["-tasks:id"]}
-        tasks = self._page(project_id, query, 1, include="id")["tasks"]
-        return tasks[0]["id"] if tasks else 0
+        tasks = self._page(answers.TaskRow, project_id, query, 1, include="id").tasks
+        return tasks[0].id if tasks else 0
 
     def count_tasks_above(self, project_id: int, task_id: int) -> int:
         above = [_condition("id", "greater", task_id, "Number")]
-        total: int = self._page(project_id, _filters(above), 1, include="id")["total"]
-        return total
+        return self._page(answers.TaskRow, project_id, _filters(above), 1, include="id").total
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import tasks as ``LabelingApp.import_tasks`` says.
@@ -203,8 +215,13 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             texts.append(json.dumps(task))
             has_parts |= any(map(task.get, IMPORT_COUNTS))
         answer = self._import(project_id, texts)
-        ids: list[int] = answer["task_ids"]
-        if has_parts and all(answer.get(count) == 0 for count in IMPORT_COUNTS.values()):
+        ids = answer.task_ids or []
+        if len(ids) != len(texts):
+            raise LabelStudioUnavailableError(
+                f"Label Studio at {self.base_url} returned {len(ids)} ids for {len(texts)} tasks.",
+                hint=SEE_LOG,
+            )
+        if has_parts and all(getattr(answer, count) == 0 for count in IMPORT_COUNTS.values()):
             raise TaskPartsLostError(
                 f"Label Studio stored {len(ids)} tasks without their predictions and annotations.",
                 ids,
@@ -212,7 +229,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         return ids
 
-    def _import(self, project_id: int, tasks: Sequence[str]) -> dict[str, Any]:
+    def _import(self, project_id: int, tasks: Sequence[str]) -> answers.Imported:
         answer = self.api.send(
             "POST",
             f"api/projects/{project_id}/import",
@@ -229,8 +246,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 f"{detail(answer)}",
                 hint=SEE_LOG,
             )
-        result: dict[str, Any] = self.api.content(answer)
-        if "task_ids" not in result:
+        result = self.api.parsed(answers.Imported, answer)
+        if result.task_ids is None:
             raise LabelStudioError(
                 f"Label Studio at {self.base_url} imported {len(tasks)} tasks without returning "
                 "their ids, as the Enterprise edition does. Only the Community edition is "
@@ -239,9 +256,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return result
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
-        for task in self._tasks(project_id, [], STATES_PAGE, above=task_id, include="id,meta"):
-            if origin := parse_origin(task.get("meta")):
-                yield task["id"], origin
+        tasks = self._tasks(
+            answers.TaskMeta, project_id, [], STATES_PAGE, above=task_id, include="id,meta"
+        )
+        for task in tasks:
+            if origin := parse_origin(task.meta):
+                yield task.id, origin
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         self.api.json("PATCH", f"api/tasks/{task_id}/", json=dict(body))
@@ -252,10 +272,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         fields = "id,meta,updated_at,total_annotations,cancelled_annotations"
-        for task in self._tasks(project_id, _changed(since), STATES_PAGE, include=fields):
-            finished = task["total_annotations"] + task["cancelled_annotations"]
-            origin = parse_origin(task.get("meta"))
-            yield TaskState(task["id"], task["updated_at"], finished, origin)
+        changed = _changed(since)
+        for task in self._tasks(
+            answers.TaskCounts, project_id, changed, STATES_PAGE, include=fields
+        ):
+            finished = (task.total_annotations or 0) + (task.cancelled_annotations or 0)
+            yield TaskState(task.id, task.updated_at, finished, parse_origin(task.meta))
 
     def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
         conditions = [
@@ -265,25 +287,25 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             *_changed(since),
         ]
         # Label Studio lists a task once for each annotation.
-        tasks = self._tasks(project_id, conditions, STATES_PAGE, include="id")
-        return sorted({task["id"] for task in tasks})
+        tasks = self._tasks(answers.TaskRow, project_id, conditions, STATES_PAGE, include="id")
+        return sorted({task.id for task in tasks})
 
     def recent_changes(self, project_id: int, since: str) -> RecentChanges:
         query = {**_filters(_changed(since)), "ordering": ["-tasks:updated_at"]}
-        answer = self._page(project_id, query, 1, include="id,updated_at")
-        newest = answer["tasks"][0]["updated_at"] if answer["tasks"] else ""
-        return RecentChanges(since, answer["total"], newest)
+        page = self._page(answers.TaskTime, project_id, query, 1, include="id,updated_at")
+        newest = page.tasks[0].updated_at if page.tasks else ""
+        return RecentChanges(since, page.total, newest)
 
     def now(self) -> str:
         date = self.api.send("GET", "api/version").headers.get("date", "")
         try:
             moment = parsedate_to_datetime(date).astimezone(timezone.utc)
-        except ValueError:
+            return check_moment(moment.strftime(FORM))
+        except (ValueError, OverflowError):
             raise LabelStudioError(
                 f"Label Studio at {self.base_url} does not send its time (no Date header).",
                 hint="Let each proxy in between pass the header on.",
             ) from None
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     def completions(self, project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
         ids = sorted(set(task_ids))
@@ -291,21 +313,21 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         params: Any = {"fields": "all", "include": ",".join(WHOLE_FIELDS)}
         for batch in batches(ids, COMPLETIONS_IDS):
             some = _condition("id", "in_list", batch, "Number")
-            tasks = self._tasks(project_id, [some], COMPLETIONS_PAGE, **params)
-            yield from map(parse_completion, tasks)
+            tasks = self._tasks(answers.WholeTask, project_id, [some], COMPLETIONS_PAGE, **params)
+            yield from (parse_completion(task.document) for task in tasks)
 
     def count_annotated(self, project_id: int) -> int:
         if not self.project(project_id).tasks:  # Label Studio crashes on the filter
             return 0
         conditions = [_condition("annotations_ids", "empty", "false", "String")]
-        total: int = self._page(project_id, _filters(conditions), 1, include="id")["total"]
-        return total
+        filters = _filters(conditions)
+        return self._page(answers.TaskRow, project_id, filters, 1, include="id").total
 
     def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
         # A page of projects with these counts takes half the time of counting one's tasks.
         finished = "total_annotations_number", "skipped_annotations_number"
-        rows = self._project_rows(project_ids, ",".join(("id", *finished)))
-        return {row["id"]: sum(row[count] or 0 for count in finished) for row in rows}
+        rows = self._project_rows(answers.ProjectCounts, project_ids, ",".join(("id", *finished)))
+        return {row.id: sum(getattr(row, count) or 0 for count in finished) for row in rows}
 
     def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
         from label_studio_sdk.label_interface.interface import LabelInterface  # slow
@@ -315,26 +337,50 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _tasks(
         self,
+        kind: type[TaskT],
         project_id: int,
         conditions: Sequence[Mapping[str, Any]],
         page_size: int,
         above: int = 0,
         **params: str,
-    ) -> Iterator[dict[str, Any]]:
-        """List tasks by id. Each page starts after the last id, so that changes shift no page."""
+    ) -> Iterator[TaskT]:
+        """List tasks by id. Each page starts after the last id, so that changes shift no page.
+
+        If a page is too large to be read, the following ones have fewer tasks.
+        """
         while True:
             filters = _filters([*conditions, _condition("id", "greater", above, "Number")])
             query = {**filters, "ordering": ["tasks:id"]}
-            tasks = self._page(project_id, query, page_size, **params)["tasks"]
+            try:
+                tasks = self._page(kind, project_id, query, page_size, **params).tasks
+            except AnswerTooLargeError:
+                if page_size == 1:
+                    raise
+                page_size = max(page_size // SMALLER_PAGE, 1)
+                continue
             yield from tasks
             if len(tasks) < page_size:
                 return
-            above = tasks[-1]["id"]
+            above = self._next_after(above, tasks)
+
+    def _next_after(self, last: int, rows: "Sequence[answers.TaskRow | answers.ProjectRow]") -> int:
+        """Return the last id of a page. Raises ``LabelStudioError`` if it is not above ``last``."""
+        if not rows or rows[-1].id <= last:
+            raise LabelStudioError(
+                f"Label Studio at {self.base_url} lists the same page again and again.",
+                hint=SEE_LOG,
+            )
+        return rows[-1].id
 
     def _page(
-        self, project_id: int, query: Mapping[str, Any], page_size: int, **params: str
-    ) -> dict[str, Any]:
-        """Return the first page of a query of the Data Manager: its ``tasks`` and ``total``."""
+        self,
+        kind: type[TaskT],
+        project_id: int,
+        query: Mapping[str, Any],
+        page_size: int,
+        **params: str,
+    ) -> answers.TaskPage[TaskT]:
+        """Return the first page of a query of the Data Manager."""
         params = {
             "project": str(project_id),
             "query": json.dumps(query),
@@ -342,8 +388,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "resolve_uri": "false",  # otherwise s3:// URLs become links into Label Studio
             **params,
         }
-        answer: dict[str, Any] = self.api.json("GET", "api/tasks/", params=params)
-        return answer
+        return self.api.parse(answers.TaskPage[kind], "GET", "api/tasks/", params=params)  # type: ignore[valid-type]
 
     # -- storages, webhooks and marks --------------------------------------------------------
 
@@ -382,17 +427,17 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     # -- the server -------------------------------------------------------------------------
 
     def version(self) -> str:
-        return self._field("api/version", "release")
+        return self._ask(answers.Version, "api/version").release
 
     def server_info(self) -> ServerInfo:
-        version, user = self.version(), self._field("api/current-user/whoami", "email")
+        version, user = self.version(), self._ask(answers.User, "api/current-user/whoami").email
         is_jwt = self.api.api_key.count(".") == 2  # noqa: PLR2004 - the parts of a JSON web token
         return ServerInfo(version, "personal access token" if is_jwt else "legacy token", user)
 
-    def _field(self, path: str, name: str) -> str:
+    def _ask(self, kind: type[T], path: str) -> T:
         try:
-            return str(self.api.json("GET", path)[name])
-        except (KeyError, TypeError):
+            return kind.model_validate(self.api.json("GET", path))
+        except ValidationError:
             raise self.api.not_label_studio() from None
 
     def fetch_as_browser(self, task_id: int, uri: str) -> BrowserResponse:
@@ -444,6 +489,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return LabelStudioAPI(self.base_url, self._server.api_key)
 
 
+def _has_prefix(row: answers.ProjectRow, prefix: str) -> bool:
+    return (row.title or "").startswith(prefix)
+
+
 def _changed(since: str) -> list[dict[str, Any]]:
     """Return the condition that a task changed at or after ``since``; none if it is empty."""
     return [_condition("updated_at", "greater_or_equal", since, "Datetime")] if since else []
@@ -469,7 +518,7 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
     except (ValueError, KeyError, TypeError):
         entries = []
     reasons = {}
-    if len(entries) == count:
+    if isinstance(entries, list) and len(entries) == count:
         # After " :: " the entry repeats the whole task.
         texts = {n: str(entry) for n, entry in enumerate(entries) if entry}
         reasons = {n: shorten(text.partition(" :: ")[0]) for n, text in texts.items()}

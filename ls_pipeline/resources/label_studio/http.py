@@ -10,7 +10,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from functools import cached_property
 from json import JSONDecodeError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, RootModel, ValidationError
 
 from ls_pipeline.domain.errors import (
     InvalidVariableError,
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
+
+
+class Items(RootModel[list[Any]]):
+    """A list whose items anybody may have made."""
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -44,6 +53,33 @@ class LabelStudioAPI:
     def json(self, method: str, path: str, **options: Any) -> Any:
         """Send a request and return the answer's document; raises what `send` and `content` do."""
         return self.content(self.send(method, path, **options))
+
+    def parse(self, kind: type[Model], method: str, path: str, **options: Any) -> Model:
+        """Send a request and return the answer's document as a type; raises as `parsed` does."""
+        return self.parsed(kind, self.send(method, path, **options))
+
+    def items(self, method: str, path: str, **options: Any) -> list[Any]:
+        """Send a request and return the items of the answer's list; raises as `parsed` does."""
+        return self.parse(Items, method, path, **options).root
+
+    def parsed(self, kind: type[Model], answer: httpx.Response) -> Model:
+        """Return an answer's document as a type; raises what `content` does.
+
+        Raises ``LabelStudioError`` if it has another form. If the request was to change anything,
+        that is a ``LabelStudioUnavailableError``: whether it took effect is unknown.
+        """
+        document = self.content(answer)
+        try:
+            return kind.model_validate(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the document"
+            is_read = answer.request.method == "GET"
+            raise (LabelStudioError if is_read else LabelStudioUnavailableError)(
+                f"Label Studio at {self.base_url} answered {answer.request.method} "
+                f"{answer.request.url.path} in an unknown form: {where}: {first['msg']}.",
+                hint="Use a version of Label Studio that ls-pipeline supports.",
+            ) from None
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send a request and return the answer. GET requests are retried twice, others never.
@@ -84,7 +120,7 @@ class LabelStudioAPI:
             )
         try:
             return answer.json() if answer.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.not_label_studio() from None
 
     @contextmanager
@@ -116,6 +152,8 @@ class LabelStudioAPI:
         from label_studio_sdk.client import LabelStudio as Client
         from label_studio_sdk.core.api_error import ApiError
 
+        from ls_pipeline.resources.label_studio.client import BoundedClient
+
         if not self.api_key:
             raise LabelStudioAccessError(
                 "The API key for Label Studio is missing.",
@@ -129,7 +167,7 @@ class LabelStudioAPI:
             )
         # The server that pip installs sends head and body separately. On a kept-alive connection
         # the body waits about 40 ms for a delayed acknowledgement; on a new one it does not.
-        transport = httpx.Client(
+        transport = BoundedClient(
             timeout=httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             limits=httpx.Limits(max_keepalive_connections=0),
             headers={"Connection": "close"},
@@ -172,7 +210,7 @@ def detail(answer: httpx.Response) -> str:
     """Return in one sentence why Label Studio refused a request."""
     try:
         reason = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return answer.reason_phrase + "."
     if isinstance(reason, dict):
         reason = reason.get("validation_errors") or reason.get("detail") or reason
@@ -192,6 +230,6 @@ def is_own_error(answer: httpx.Response) -> bool:
     """
     try:
         document = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("status_code") == answer.status_code

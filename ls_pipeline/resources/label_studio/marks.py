@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.errors import (
     LabelStudioAccessError,
     LabelStudioError,
     ProjectNotFoundError,
 )
-from ls_pipeline.resources.label_studio.webhooks import PATH
+from ls_pipeline.resources.label_studio.answers import Webhook, those_of
+from ls_pipeline.resources.label_studio.webhooks import PATH, list_webhooks
 from ls_pipeline.resources.labeling_app import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ls_pipeline.resources.label_studio.http import LabelStudioAPI
 
 # Label Studio accepts only hosts that resolve, and no private or documentation address
@@ -47,8 +46,7 @@ UNUSED = {
 
 def marks(api: LabelStudioAPI) -> list[Mark]:
     """List the marks of all projects, as ``LabelingApp.marks`` says."""
-    webhooks = api.json("GET", PATH)
-    return sorted(filter(None, map(_parse, webhooks)), key=lambda mark: mark.id)
+    return sorted(filter(None, map(_mark, list_webhooks(api))), key=lambda mark: mark.id)
 
 
 def add_mark(
@@ -58,7 +56,7 @@ def add_mark(
     mark = Mark(0, project_id, ledger, connection, generation)
     body = {**UNUSED, "project": project_id, "url": URL, "headers": _headers(mark)}
     try:
-        webhook = api.json("POST", PATH, json=body)
+        webhook = api.parse(Webhook, "POST", PATH, json=body)
     except LabelStudioAccessError as error:
         api.json("GET", PATH, params={"project": project_id})  # raises if it is the key's fault
         raise LabelStudioError(
@@ -67,22 +65,27 @@ def add_mark(
             hint="Remove the address from USER_ADDITIONAL_BANNED_SUBNETS of Label Studio. It "
             "never calls this webhook.",
         ) from error
-    return _known(_parse(webhook), mark)
+    return _known(_mark(webhook), mark)
 
 
 def raise_mark(api: LabelStudioAPI, mark: Mark, generation: int) -> Mark:
     """Set a mark's generation, as ``LabelingApp.raise_mark`` says."""
-    _known(_parse(api.json("GET", _path(mark))), mark)
+    _known(_read(api, mark), mark)
     raised = Mark(mark.id, mark.project_id, mark.ledger, mark.connection, generation)
-    webhook = api.json("PATCH", _path(mark), json={**UNUSED, "headers": _headers(raised)})
-    return _known(_parse(webhook), mark)
+    body = {**UNUSED, "headers": _headers(raised)}
+    return _known(_mark(api.parse(Webhook, "PATCH", _path(mark), json=body)), mark)
 
 
 def remove_mark(api: LabelStudioAPI, mark: Mark) -> None:
     """Remove a mark, as ``LabelingApp.remove_mark`` says."""
     with contextlib.suppress(ProjectNotFoundError):
-        _known(_parse(api.json("GET", _path(mark))), mark)
+        _known(_read(api, mark), mark)
         api.json("DELETE", _path(mark))
+
+
+def _read(api: LabelStudioAPI, mark: Mark) -> Mark | None:
+    found = those_of(Webhook, [api.json("GET", _path(mark))])
+    return _mark(found[0]) if found else None
 
 
 def _path(mark: Mark) -> str:
@@ -98,13 +101,13 @@ def _headers(mark: Mark) -> dict[str, str]:
     }
 
 
-def _parse(webhook: Mapping[str, Any]) -> Mark | None:
+def _mark(webhook: Webhook) -> Mark | None:
     """Return the mark that a webhook holds; None for other webhooks."""
-    headers, project_id = webhook["headers"], webhook["project"]
+    headers, project_id = webhook.headers, webhook.project
     generation = headers.get(GENERATION, "")
     if not (project_id and {LEDGER, CONNECTION} <= set(headers) and NUMBER.fullmatch(generation)):
         return None
-    return Mark(webhook["id"], project_id, headers[LEDGER], headers[CONNECTION], int(generation))
+    return Mark(webhook.id, project_id, headers[LEDGER], headers[CONNECTION], int(generation))
 
 
 def _known(found: Mark | None, mark: Mark) -> Mark:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import LabelStudioAccessError, LabelStudioError
+from ls_pipeline.resources.label_studio.answers import Storage, those_of
 from ls_pipeline.resources.label_studio.http import detail
 
 if TYPE_CHECKING:
@@ -40,17 +41,17 @@ def register_storage(
     a storage connection for Google Cloud Storage is created.
     """
     path = f"api/storages/{'s3' if location.scheme == 's3' else 'gcs'}/"
-    storages = api.json("GET", path, params={"project": project_id})
-    storage = next((row for row in storages if row["bucket"] == location.bucket), None)
+    storages = those_of(Storage, api.items("GET", path, params={"project": project_id}))
+    storage = next((each for each in storages if each.bucket == location.bucket), None)
     if storage is None:
         signing_key = google_credentials() if location.scheme == "gs" else ""
         answer = _save(api, "POST", path, _storage(project_id, location, signing_key), location)
-    elif not storage["title"].startswith(TITLE_PREFIX) or _is_up_to_date(storage, location):
+    elif not storage.title.startswith(TITLE_PREFIX) or _is_up_to_date(storage, location):
         return
     else:
         # With the bucket: otherwise Label Studio does not test whether it can reach it.
         body = {"bucket": location.bucket, "title": _title(location)}
-        answer = _save(api, "PATCH", f"{path}{storage['id']}", body, location)
+        answer = _save(api, "PATCH", f"{path}{storage.id}", body, location)
     if answer.status_code in {400, 500}:
         raise LabelStudioError(
             f"Label Studio can't open objects of {location.uri} for annotators: {detail(answer)}",
@@ -99,12 +100,12 @@ def _title(location: StorageLocation) -> str:
     return f"{TITLE_PREFIX}{location.uri} (opens objects, never syncs)"
 
 
-def _is_up_to_date(storage: Mapping[str, Any], location: StorageLocation) -> bool:
+def _is_up_to_date(storage: Storage, location: StorageLocation) -> bool:
     """Return whether a storage connection has this endpoint and region.
 
     An endpoint that Label Studio refused, and would refuse each time, counts as its own.
     """
-    refused = storage["title"].partition(REFUSED_ENDPOINT)[2]
-    current = {**storage, **({"s3_endpoint": refused} if refused else {})}
+    refused = storage.title.partition(REFUSED_ENDPOINT)[2]
+    current = {**storage.model_dump(), **({"s3_endpoint": refused} if refused else {})}
     fields = _location_fields(location)
     return all((current.get(name) or "") == value for name, value in fields.items())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ls_pipeline.domain.errors import LabelStudioAccessError, LabelStudioError
+from ls_pipeline.resources.label_studio.answers import Webhook, those_of
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def register_webhook(api: LabelStudioAPI, project_id: int, address: str, secret:
         return
     try:
         if registered:
-            api.json("PATCH", f"{PATH}{registered[0]['id']}/", json=webhook)
+            api.json("PATCH", f"{PATH}{registered[0].id}/", json=webhook)
         else:
             api.json("POST", PATH, json={**webhook, "project": project_id})
     except LabelStudioAccessError as error:  # not because of the key: listing was allowed
@@ -43,11 +44,15 @@ def has_webhook(api: LabelStudioAPI, project_id: int, address: str, secret: str)
     return bool(registered) and _is_up_to_date(registered[0], _webhook(address, secret))
 
 
-def _registered(
-    api: LabelStudioAPI, project_id: int, address: str, secret: str
-) -> list[dict[str, Any]]:
+def list_webhooks(api: LabelStudioAPI, project_id: int | None = None) -> list[Webhook]:
+    """List the webhooks of a project, or of all."""
+    params = {"project": project_id} if project_id else None
+    return those_of(Webhook, api.items("GET", PATH, params=params))
+
+
+def _registered(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> list[Webhook]:
     """List the webhooks that call this address, or with our secret an earlier address of it."""
-    webhooks = api.json("GET", PATH, params={"project": project_id})
+    webhooks = list_webhooks(api, project_id)
     return [webhook for webhook in webhooks if _is_ours(webhook, address, secret)]
 
 
@@ -62,13 +67,19 @@ def _webhook(address: str, secret: str) -> dict[str, Any]:
     }
 
 
-def _is_ours(webhook: Mapping[str, Any], address: str, secret: str) -> bool:
-    if webhook["url"] == address:
+def _is_ours(webhook: Webhook, address: str, secret: str) -> bool:
+    if webhook.url == address:
         return True
-    same_path = urlsplit(webhook["url"]).path == urlsplit(address).path
-    return same_path and bool(webhook["headers"] == {SECRET_HEADER: secret})
+    return webhook.headers == {SECRET_HEADER: secret} and _path(webhook.url) == _path(address)
 
 
-def _is_up_to_date(registered: Mapping[str, Any], webhook: Mapping[str, Any]) -> bool:
-    current = {**registered, "actions": sorted(registered["actions"])}
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
+def _is_up_to_date(registered: Webhook, webhook: Mapping[str, Any]) -> bool:
+    current = {**registered.model_dump(), "actions": sorted(registered.actions)}
     return all(current[name] == value for name, value in webhook.items())

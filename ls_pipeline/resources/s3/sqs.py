@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ls_pipeline.domain.batches import batches
-from ls_pipeline.domain.events import Message
+from ls_pipeline.domain.events import LARGEST_BODY, Message
 from ls_pipeline.domain.permissions import aws_partition
 from ls_pipeline.resources.failures import queue_error
 from ls_pipeline.resources.s3.credentials import Role, check_keys, session_in_role
 from ls_pipeline.resources.s3.errors import SQS, failure, handled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 BATCH = 10
 """Messages per request, at most."""
@@ -55,7 +55,7 @@ class SQSQueue:
                 received = answer.get("Messages", ())
                 if not received:
                     break
-                messages += [Message(item["Body"], {}, item["ReceiptHandle"]) for item in received]
+                messages += map(_message, received)
         return messages
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
@@ -112,6 +112,10 @@ class SQSQueue:
         except handled() as error:
             vars(self).pop("_client", None)
             raise queue_error(self.address, failure(error, SQS)) from error
+
+
+def _message(item: Mapping[str, Any]) -> Message:
+    return Message(item.get("Body", "")[: LARGEST_BODY + 1], {}, item.get("ReceiptHandle", ""))
 
 
 def region_of(address: str) -> str:

@@ -1,10 +1,12 @@
 import json
+from itertools import pairwise
 
 import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from ls_pipeline.cli.connections.file import LARGEST_FILE
 from ls_pipeline.cli.demo.samples import TEXT_CONFIG
 from ls_pipeline.cli.main import main
 
@@ -101,6 +103,13 @@ def test_dry_run_stores_nothing(apply):
         (GOOD.replace("reviews.xml", "none.xml"), "label_config_file can't be read"),
         (GOOD.replace("enabled: false", "enabled: 7"), "cats: enabled: Input should be"),
         (GOOD.replace("enabled: false", "source: s3"), "a mapping has the same key twice"),
+        ("connections: " + "[" * 10_000, "It can't be read: "),
+        ("connections: {cats: 2026-99-99}", "It can't be read: "),
+        ("connections: {cats: &a {source: *a}}", "cats: There is no source param"),
+        ("connections: {cats: {project: !!int x}}", "It can't be read: "),
+        ('connections: {cats: {project: "\\ud800xx"}}', "half of a surrogate pair"),
+        ("connections: {[a]: {}, 5: {}, ~: {}}", "It can't be read: "),
+        (" " * (LARGEST_FILE + 1), "It can't be read: it has more than"),
     ],
 )
 def test_error_is_reported_and_nothing_is_stored(apply, document, text):
@@ -158,3 +167,19 @@ def test_schema_accepts_good_files_and_rejects_bad_ones():
 
     assert list(checker.iter_errors(yaml.safe_load(GOOD))) == []
     assert list(checker.iter_errors(yaml.safe_load(bad)))
+
+
+def test_file_without_an_end_is_not_read(environment):
+    done = CliRunner().invoke(main, ["connections", "apply", "/dev/zero"])
+
+    assert (done.exit_code, listed()) == (2, {})
+    assert "it has more than" in done.stderr
+
+
+def test_aliases_do_not_grow_in_errors(apply):
+    lines = ["a: &a [x, x]"]
+    lines += [f"{name}: &{name} [*{last}, *{last}]" for last, name in pairwise("abcdefghijklmno")]
+    refused = apply("\n".join([*lines, "connections: {cats: {project: *o, source: {path: *o}}}"]))
+
+    assert refused.exit_code == 2
+    assert len(refused.stderr) < 10_000

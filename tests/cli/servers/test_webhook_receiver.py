@@ -1,6 +1,7 @@
 """The webhook receiver: which calls it accepts, and what it records."""
 
 import contextlib
+import json
 import socket
 import stat
 import threading
@@ -10,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
 
 from ls_pipeline.cli.main import main
 from ls_pipeline.cli.servers import webhook_receiver
 from ls_pipeline.cli.servers.ports import choose_port
-from ls_pipeline.domain.errors import LedgerUnavailableError
+from ls_pipeline.domain.errors import HomeError, LedgerUnavailableError
 from ls_pipeline.resources.environment import (
     LabelStudioAddress,
     home,
@@ -25,6 +27,7 @@ from ls_pipeline.resources.environment import (
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 from ls_pipeline.settings.validation import build_connection
 from tests.engine.test_load import Wrapped
+from tests.strategies import ANY_JSON, TEXTS, like
 
 SECRET = "our-secret"
 CALL = b'{"action": "ANNOTATION_CREATED"}'
@@ -233,3 +236,28 @@ def test_address_is_that_of_the_environment_or_of_the_home(environment):
 
     assert (nowhere, own, elsewhere) == ("", "http://127.76.83.1:3001", "")
     assert webhook_url() == "https://labels.example.com/hooks"
+
+
+@pytest.mark.parametrize("name", ["%00", "a%20b", "%ff", "x" * 100])
+def test_name_that_no_connection_can_have_is_refused(ledger, url, name):
+    assert call(url, name).status_code == 404
+
+
+def test_without_a_secret_every_call_is_refused(ledger):
+    with webhook_receiver.serving(ledger, "", "127.0.0.1", choose_port(None, 3001)) as open_url:
+        assert [call(open_url, secret=secret).status_code for secret in ("", None)] == [401, 401]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 20, b"short"])
+def test_damaged_secret_is_refused_in_a_sentence(environment, content):
+    home().mkdir(parents=True)
+    (home() / "webhook-secret").write_bytes(content)
+
+    with pytest.raises(HomeError, match="it has no secret"):
+        webhook_secret()
+
+
+@given(like(action=TEXTS).map(json.dumps) | ANY_JSON.map(json.dumps))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_body_is_accepted_or_refused(url, body):
+    assert call(url, content=body.encode()).status_code in {204, 400}
