@@ -119,7 +119,7 @@ def parse_completion(task: Mapping[str, Any]) -> Completion:
     """Parse one task of Label Studio's task list (``fields=all``); it has an id and a time.
 
     Keeps the fields of Label Studio's export. Omits drafts, and texts relative to now
-    (``created_ago``). What is no annotation with an id of its own stays as it is, in a field
+    (``created_ago``). An annotation without an id of its own stays as it is, in the field
     `UNREADABLE` of the document.
     """
     document = {name: task.get(name) for name in _TASK_FIELDS}

@@ -103,7 +103,7 @@ class UnknownConnectionError(PipelineError):
 
 
 class StoredSettingsError(PipelineError):
-    """Settings in the ledger are none that this version of ls_pipeline accepts.
+    """The ledger has settings of a connection that this version of ls_pipeline refuses.
 
     ``enabled`` is whether they enable the connection.
     """

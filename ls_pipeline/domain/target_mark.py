@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NOTE = "ls-pipeline uses this file to know the folder. Do not edit it."
 
 LARGEST = 2**20
-"""Bytes; a larger object is no mark."""
+"""Bytes; a larger object counts as the mark of another program."""
 
 
 @dataclass(frozen=True, slots=True)

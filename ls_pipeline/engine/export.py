@@ -61,7 +61,7 @@ WRITE_TRIES = 3
 """How often a file is written onto a newer version, before it is an error."""
 
 LARGEST_COMPLETION = 256 * 2**20
-"""Bytes; a larger file in the target is none of ours."""
+"""Bytes; a larger file in the target belongs to another program."""
 
 FIRST_WRITTEN = 10
 """Files that a result shows."""

@@ -125,7 +125,7 @@ def webhook_url() -> str:
     if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
         raise InvalidVariableError(
             "LS_PIPELINE_WEBHOOK_URL",
-            f"is {url[:100]!r}, which is no URL to send webhooks to.",
+            f"is {url[:100]!r}, which is not a URL that webhooks can be sent to.",
             hint="Correct it, as in http://pipeline.example.com:8081.",
         )
     if not url and not os.environ.get("LABEL_STUDIO_URL") and (local := read_local_label_studio()):

@@ -126,7 +126,7 @@ class User(_Answer):
 
 
 class Webhook(_Answer):
-    """A webhook, of ours or of anybody."""
+    """A webhook, ours or another."""
 
     id: Id
     url: str
@@ -139,7 +139,7 @@ class Webhook(_Answer):
 
 
 class Storage(_Answer):
-    """A storage connection, of ours or of anybody."""
+    """A storage connection, ours or another."""
 
     id: Id
     bucket: str
@@ -152,7 +152,7 @@ ModelT = TypeVar("ModelT", bound=_Answer)
 
 
 def those_of(kind: type[ModelT], items: list[Any]) -> list[ModelT]:
-    """Return the items of a list that anybody may have made; leave out those of another form."""
+    """Return the items of this kind from a list that people can add to."""
     return [parsed for item in items if (parsed := _parsed(kind, item))]
 
 

@@ -141,7 +141,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         for page in itertools.count(1):
             query = {**params, "page": page}
             found = self.api.parse(answers.Results[Any], "GET", "api/projects/", params=query)
-            rows = answers.those_of(answers.ProjectRow, found.results)  # anybody's
+            rows = answers.those_of(answers.ProjectRow, found.results)
             yield from (self._project(row) for row in rows if _has_prefix(row, prefix))
             if not found.next:
                 return

@@ -52,7 +52,7 @@ _OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding"}
 
 
 def _drop_body_of_redirect(answer: httpx.Response) -> None:
-    """Read nothing of a redirect, whose body nobody needs."""
+    """Leave the body of a redirect unread."""
     if answer.has_redirect_location and isinstance(answer.stream, httpx.SyncByteStream):
         answer.stream.close()
         answer.stream = httpx.ByteStream(b"")

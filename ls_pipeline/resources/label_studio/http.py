@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Items(RootModel[list[Any]]):
-    """A list whose items anybody may have made."""
+    """A list that people can add to."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
