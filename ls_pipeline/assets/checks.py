@@ -196,9 +196,8 @@ def snapshot_checks(
     """Yield the results for a snapshot; ``missing`` are files that the target lost."""
     for name in _BLOCKING:
         counts = result.counts if name == "rows_as_exported" else {}
-        yield _result(
-            name, connection, verbatim(result.failed.get(name, "")), _passed(result), **counts
-        )
+        failure = verbatim(result.failed.get(name, ""))
+        yield _result(name, connection, failure, _passed(result), **counts)
     tally = result.manifest.tally if result.manifest else Tally()
     before = result.before.tally if result.before else Tally()
     skipped, agreement = _share_skipped(tally), _agreement(tally)
@@ -235,8 +234,8 @@ def _missing(files: Sequence[str]) -> str:
     if not files:
         return ""
     return (
-        f"{len(files)} files of completions are missing from the target, the first is {verbatim(files[0])}. "
-        "The next export writes them again."
+        f"{len(files)} files of completions are missing from the target, the first is "
+        f"{verbatim(files[0])}. The next export writes them again."
     )
 
 
