@@ -86,12 +86,11 @@ class MaskApp:
         from ls_pipeline.resources.label_studio.app import COMPLETIONS_IDS
 
         for begin in range(0, len(task_ids), COMPLETIONS_IDS):
-            page = [self._task(task_id) for task_id in task_ids[begin : begin + COMPLETIONS_IDS]]
-            body = json.dumps({"tasks": page}).encode()  # as Label Studio would send it
-            del page
+            page = task_ids[begin : begin + COMPLETIONS_IDS]
+            body = b'{"tasks":[' + b",".join(map(self._task, page)) + b"]}"
             yield from map(parse_completion, json.loads(body)["tasks"])
 
-    def _task(self, task_id: int) -> dict[str, Any]:
+    def _task(self, task_id: int) -> bytes:
         size = self.mask_bytes if task_id <= self.first_large else self.large_bytes
         rle = list(random.Random(task_id).randbytes(int(size / BYTES_PER_NUMBER)))  # noqa: S311
         value = {"format": "rle", "rle": rle, "brushlabels": ["road"]}
@@ -100,7 +99,8 @@ class MaskApp:
         annotation = {"id": task_id, "was_cancelled": False, "completed_by": 1, "result": [whole]}
         times = {"created_at": CREATED, "updated_at": CREATED}
         data = {"image": f"s3://{BUCKET}/{task_id}.png"}
-        return {"id": task_id, "data": data, "annotations": [annotation], "project": 1, **times}
+        task = {"id": task_id, "data": data, "annotations": [annotation], "project": 1, **times}
+        return json.dumps(task).encode()
 
     # -- marks ------------------------------------------------------------------------------
 

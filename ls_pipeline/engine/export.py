@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.batches import batches
+from ls_pipeline.domain.batches import batches, sized_batches
 from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState, belongs_to
 from ls_pipeline.domain.errors import (
     BucketError,
@@ -56,6 +57,9 @@ A change that shows up late can be missed in that time; the next listing finds i
 WRITERS = 16
 BATCH = 200
 """Tombstones written and recorded at once."""
+
+WRITE_BYTES = 8 * 2**20
+"""Bytes of completions that are written, or read back, at the same time."""
 
 WRITE_TRIES = 3
 """How often a file is written onto a newer version, before it is an error."""
@@ -167,7 +171,8 @@ def write_completions(
         row = rows.get(completion.task_id)
         return _write(run, completion, row) if row else None
 
-    stored = list(writers.map(write, completions))
+    together = sized_batches(completions, attrgetter("size"), WRITE_BYTES)
+    stored = [file for batch in together for file in writers.map(write, batch)]
     records = [
         _record_of(completion, rows[completion.task_id], target, file)
         if completion.task_id in rows
@@ -204,13 +209,15 @@ def verify_files(run: RunContext) -> None:
     """
     root, exports = folder(run.target.params.prefix), run.held.exports
     known = exports.task_ids_written()
-    unknown = [
+    unknown = (
         stored
         for stored in _completion_files(run.bucket, root)
         if _task_id(stored.key) not in known
-    ]
+    )
+    adopted = []
     with ThreadPoolExecutor(WRITERS) as readers:
-        adopted = [found for found in readers.map(partial(_adopt, run), unknown) if found]
+        for batch in sized_batches(unknown, attrgetter("size"), WRITE_BYTES):
+            adopted += [found for found in readers.map(partial(_adopt, run), batch) if found]
     exports.reopen_all(adopted)
     run.held.binding.verify_files()
 
