@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from ls_pipeline.domain.listing_ranges import ListingRange, RangeBoundary
     from ls_pipeline.domain.notification_setup import NotificationCheck
@@ -84,7 +85,8 @@ class Bucket(Protocol):
     def download(self, stored: StoredObject, file: BinaryIO) -> None:
         """Write exactly this version of an object to ``file``, in chunks; raises as `get` does.
 
-        After an error the content of ``file`` is undefined.
+        Without a version, it is the current one. After an error, the content of ``file`` is
+        undefined.
         """
 
     def put(
@@ -98,6 +100,9 @@ class Bucket(Protocol):
         if the object has this very body, it returns that object: a client repeats a request whose
         answer it lost, and may meet what the first one wrote. Some stores ignore ``if_version``.
         """
+
+    def put_file(self, key: str, file: Path, content_type: str) -> StoredObject:
+        """Write a file of any size as `put` does, with a few chunks in memory at a time."""
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object within the bucket; the store moves the bytes.

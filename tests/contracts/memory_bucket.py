@@ -59,6 +59,9 @@ class MemoryBucket(ListedBucket):
         self.objects[key] = bytes(body)
         return StoredObject(key, _version(body), len(body))
 
+    def put_file(self, key, file, content_type):
+        return self.put(key, file.read_bytes(), content_type)
+
     def copy(self, key, to):
         self.objects[to] = self.get(key)
 

@@ -123,6 +123,24 @@ def test_empty_bucket_lists_no_page(bucket):
     assert list(bucket.pages()) == []
 
 
+@pytest.mark.parametrize("size", [0, 9, 40_000_000])
+def test_file_of_any_size_is_stored_whole(bucket, tmp_path, size):
+    file = tmp_path / "file"
+    file.write_bytes((b"content" * size)[:size])
+    put(bucket, "a.zip")
+    stored = bucket.put_file("a.zip", file, "application/zip")
+
+    assert (stored.size, stored.version) == (size, bucket.version("a.zip"))
+    assert bucket.get("a.zip") == file.read_bytes()
+
+
+def test_file_that_can_not_be_stored_is_reported(absent, tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 40_000_000)
+    with pytest.raises(BucketNotFoundError):
+        absent.put_file("a.zip", file, "application/zip")
+
+
 def skip_unless_possible(bucket, key):
     if bucket.scheme == "gs" and "../" in key:
         pytest.skip("the GCS emulator drops the connection at a key with ../")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import dagster as dg
@@ -37,6 +38,9 @@ TIMEOUT = (5.0, 60.0)
 
 CONNECTIONS = 64
 """Connections kept open, at most."""
+
+UPLOAD_CHUNK = 16 * 2**20
+"""Bytes of a file that are in memory at once while it is uploaded."""
 
 FIELDS = "items(name,generation,size,updated),nextPageToken"
 
@@ -151,27 +155,46 @@ class GCSBucket(ListedBucket):
         # An emulator supports no conditions.
         if self.emulated and if_version is not None and self.version(key) != if_version:
             return self._find_written(key, body)
+        generation = None if if_version is None else int(if_version or 0)
+        blob = self.client.bucket(self.name).blob(key)
         try:
-            with _translated(self.uri(key)):
-                blob = self.client.bucket(self.name).blob(key)
+            with self._writing(key):
                 blob.upload_from_string(
-                    body,
-                    content_type=content_type,
-                    checksum="md5",
-                    timeout=TIMEOUT,
-                    retry=self.retry,
-                    if_generation_match=None if if_version is None else int(if_version or 0),
+                    body, content_type, if_generation_match=generation, **self._upload_options
                 )
         except ObjectChangedError:
             return self._find_written(key, body)
+        return self._confirmed(blob, hashlib.md5(body, usedforsecurity=False).digest(), len(body))
+
+    def put_file(self, key: str, file: Path, content_type: str) -> StoredObject:
+        blob = self.client.bucket(self.name).blob(key, chunk_size=UPLOAD_CHUNK)
+        with self._writing(key):
+            blob.upload_from_filename(str(file), content_type, **self._upload_options)
+        md5 = hashlib.md5(usedforsecurity=False)
+        with file.open("rb") as stream:
+            while chunk := stream.read(UPLOAD_CHUNK):
+                md5.update(chunk)
+        return self._confirmed(blob, md5.digest(), file.stat().st_size)
+
+    @property
+    def _upload_options(self) -> dict[str, Any]:
+        return {"checksum": "md5", "timeout": TIMEOUT, "retry": self.retry}
+
+    @contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        try:
+            with _translated(self.uri(key)):
+                yield
         except ObjectNotFoundError as error:
             raise BucketNotFoundError(self.uri()) from error
+
+    def _confirmed(self, blob: Any, md5: bytes, size: int) -> StoredObject:
         # The service refuses a body that does not match its checksum; a proxy may not.
-        if blob.md5_hash != _md5(body):
+        if blob.md5_hash != base64.b64encode(md5).decode():
             raise BucketUnavailableError(
-                self.uri(key), "the store did not confirm the upload.", hint="Try again."
+                self.uri(blob.name), "the store did not confirm the upload.", hint="Try again."
             )
-        return StoredObject(key, str(blob.generation), len(body))
+        return StoredObject(blob.name, str(blob.generation), size)
 
     def copy(self, key: str, to: str) -> None:
         bucket = self.client.bucket(self.name)
@@ -217,10 +240,6 @@ class GCSBucket(ListedBucket):
         except BucketNotFoundError:
             return False
         return True
-
-
-def _md5(body: bytes) -> str:
-    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
 
 
 def _stored_object(blob: Any) -> StoredObject:

@@ -7,10 +7,11 @@ keys, and a role's keys expire within the hour.
 # No `from __future__ import annotations`: Dagster reads the annotations of a resource.
 import base64
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import dagster as dg
@@ -53,6 +54,9 @@ _NO_OPTIONS = S3Options()
 
 CHUNK = 2**20
 """Bytes of a download that are in memory at once."""
+
+UPLOAD_CHUNKS = 16
+"""A file of more chunks is uploaded in parts of that many."""
 
 
 class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -271,16 +275,36 @@ class S3Bucket(ListedBucket):
         if not version or not (
             confirmed == checksum if confirmed else self._holds(key, body, version)
         ):
-            raise BucketUnavailableError(
-                self.uri(key), "the store did not confirm the upload.", hint="Try again."
-            )
+            raise self._not_confirmed(key)
+        self._check_encryption(key, answer)
+        return StoredObject(key, version, len(body))
+
+    def _check_encryption(self, key: str, answer: Mapping[str, Any]) -> None:
         if self.kms_key_id and answer.get("ServerSideEncryption") != KMS:
             raise BucketError(
                 self.uri(key),
                 "the store wrote it without encrypting it with kms_key_id.",
                 hint="Use a store that can, or leave kms_key_id out.",
             )
-        return StoredObject(key, version, len(body))
+
+    def put_file(self, key: str, file: Path, content_type: str) -> StoredObject:
+        size = file.stat().st_size
+        if size <= CHUNK * UPLOAD_CHUNKS:
+            return self.put(key, file.read_bytes(), content_type)
+        from boto3.s3.transfer import TransferConfig
+        from s3transfer.manager import TransferManager
+
+        # The store refuses a part that does not match its checksum.
+        options = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256", **self._encryption}
+        config = TransferConfig(multipart_chunksize=CHUNK * UPLOAD_CHUNKS)
+        with _translated(self.uri(key)), TransferManager(self.client, config) as manager:
+            manager.upload(str(file), self.name, key, options).result()
+            if self.kms_key_id:
+                self._check_encryption(key, self.client.head_object(Bucket=self.name, Key=key))
+        stored = self._find(key)
+        if stored is None or stored.size != size:
+            raise self._not_confirmed(key)
+        return stored
 
     def copy(self, key: str, to: str) -> None:
         with self._object(key):
@@ -290,6 +314,11 @@ class S3Bucket(ListedBucket):
                 CopySource={"Bucket": self.name, "Key": key},
                 **self._encryption,
             )
+
+    def _not_confirmed(self, key: str) -> BucketError:
+        return BucketUnavailableError(
+            self.uri(key), "the store did not confirm the upload.", hint="Try again."
+        )
 
     @property
     def _encryption(self) -> dict[str, str]:
