@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections import Counter
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ls_pipeline.cli.console import print_result, show_progress
+from ls_pipeline.cli.console import print_error, print_result, show_progress
 from ls_pipeline.cli.context import CliContext
-from ls_pipeline.cli.options import json_instead_of, verbatim
-from ls_pipeline.domain.errors import UnknownConnectionError
-from ls_pipeline.domain.objects import folder
+from ls_pipeline.cli.options import FAILED, json_instead_of, verbatim
+from ls_pipeline.domain.errors import (
+    BucketAccessError,
+    ObjectNotFoundError,
+    ObjectRefusedError,
+    UnknownConnectionError,
+)
+from ls_pipeline.domain.objects import StoredObject, folder
 from ls_pipeline.domain.snapshot.formats import FORMATS
 from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.resources.converter import convert
 from ls_pipeline.settings.model import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ls_pipeline.reader import Snapshot
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.settings.model import Target
 
 EPILOG = verbatim("""
 Examples:
@@ -34,6 +45,25 @@ Examples:
 """)
 
 
+MOST = 5
+"""Buckets that a sentence names, at most."""
+
+
+def _bucket(uri: str) -> Source:
+    """Return the bucket of a URI, without params."""
+    scheme, _, rest = uri.partition("://")
+    return Source(type="s3" if scheme == "s3" else "gcs", path=rest.partition("/")[0])
+
+
+def _check_buckets(
+    _ctx: click.Context, _param: click.Parameter, uris: tuple[str, ...]
+) -> tuple[Source, ...]:
+    for uri in uris:
+        if not re.fullmatch(r"(s3|gs)://[^/]+/?", uri):
+            raise click.BadParameter(f"{uri!r} is not a bucket, as in s3://pictures.")
+    return tuple(map(_bucket, uris))
+
+
 @click.command(epilog=EPILOG, short_help="Convert a snapshot to another format.")
 @click.argument("snapshot", metavar="SNAPSHOT")
 @click.option("--format", "name", type=click.Choice(FORMATS), required=True, help="The format.")
@@ -42,66 +72,129 @@ Examples:
 )
 @click.option("--split", type=click.Choice(SPLITS), help="Convert only this split.")
 @click.option("--images", is_flag=True, help="Also download the images from their buckets.")
+@click.option(
+    "--images-from",
+    "others",
+    metavar="BUCKET",
+    multiple=True,
+    callback=_check_buckets,
+    help="Also download the images in this bucket, as in s3://pictures. May be repeated.",
+)
 @json_instead_of("a sentence")
-def export(
+@click.pass_context
+def export(  # noqa: PLR0913, PLR0917 - one for each flag
+    ctx: click.Context,
     snapshot: str,
     name: str,
     output: Path,
     split: str | None,
     images: bool,  # noqa: FBT001 - a flag
+    others: tuple[Source, ...],
     as_json: bool,  # noqa: FBT001 - a flag
 ) -> None:
     """Convert a snapshot with label-studio-sdk's converter.
 
     SNAPSHOT is the folder of a snapshot (s3://…, gs://… or a local path). For the newest
     snapshot, use the name of a connection or the folder of a target.
+
+    Anyone who can add tasks chooses the addresses of images. So --images downloads only from the
+    buckets of the connection, or from the bucket of the snapshot. --images-from adds others. If an
+    image was not downloaded, the exit code is 1.
     """
     cli, output = CliContext(), output.absolute()
     if output.resolve() == Path.cwd():
         raise click.UsageError("The output is the current folder. Choose a new one.")
-    opened, source = _open(snapshot, cli)
+    opened, sides = _open(snapshot, cli)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise click.UsageError(f"{output} already exists. Choose a new folder.")
     with show_progress() as progress, _new_folder(output) as draft:
-        count = 0
-
-        def fetch(uri: str, file: Path) -> None:
-            nonlocal count
-            _fetch(cli, source, uri, file)
-            count += 1
-            progress.advance(opened.manifest.connection, "images", count)
-
-        documents = opened.documents(split)
-        convert(documents, opened.manifest.label_config, name, draft, fetch if images else None)
-    document = {"snapshot": opened.uri, "format": name, "output": str(output), "images": count}
+        title = opened.manifest.connection
+        downloads = ImageDownloads(
+            cli.bucket_of, [*sides, *others], partial(progress.advance, title, "images")
+        )
+        fetch = downloads.fetch if images or others else None
+        convert(opened.documents(split), opened.manifest.label_config, name, draft, fetch)
+    document = {
+        "snapshot": opened.uri,
+        "format": name,
+        "output": str(output),
+        "images": downloads.done,
+        "not_downloaded": downloads.missing,
+    }
     sentence = f"{opened.uri} was written to {output} as {name}."
     print_result(document, sentence, as_json=as_json)
+    if downloads.missing:
+        print_error(downloads.sentence)
+        ctx.exit(FAILED)
 
 
-def _open(where: str, cli: CliContext) -> tuple[Snapshot, Source | None]:
-    """Return a snapshot, and the source of its connection if ``where`` is a connection's name."""
+@dataclass
+class ImageDownloads:
+    """Downloads images from the buckets of ``sides``, each with its params, and from no other."""
+
+    open_bucket: Callable[[Source | Target], Bucket]
+    sides: Sequence[Source | Target]
+    advance: Callable[[int], None]
+    done: int = 0
+    elsewhere: Counter[str] = field(default_factory=Counter)
+    """URIs of other buckets, with the number of their images."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """URIs of images that could not be read, with the reasons."""
+
+    def fetch(self, uri: str, file: Path) -> bool:
+        """Download an image to a file, if it is in one of the buckets and can be read."""
+        side = next((side for side in self.sides if uri.startswith(side.root)), None)
+        if side is None:
+            self.elsewhere["/".join(uri.split("/")[:3])] += 1
+            return False
+        stored = StoredObject(uri[len(side.root) :], "", 0)
+        try:
+            with file.open("wb") as stream:
+                self.open_bucket(side).download(stored, stream)
+        except (BucketAccessError, ObjectNotFoundError, ObjectRefusedError) as error:
+            file.unlink()
+            self.failed[uri] = str(error)
+            return False
+        self.done += 1
+        self.advance(self.done)
+        return True
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """What was not downloaded, and why: buckets, and images."""
+        why = "{} images there were not downloaded. Add --images-from {} if they should be."
+        elsewhere = {bucket: why.format(n, bucket) for bucket, n in sorted(self.elsewhere.items())}
+        return {**elsewhere, **self.failed}
+
+    @property
+    def sentence(self) -> str:
+        """What was not downloaded, for people."""
+        count = sum(self.elsewhere.values()) + len(self.failed)
+        sentences = [f"{count} images were not downloaded, and are named by their URIs."]
+        if self.elsewhere:
+            options = " ".join(
+                f"--images-from {bucket}" for bucket in sorted(self.elsewhere)[:MOST]
+            )
+            sentences.append(f"Those in other buckets need {options}.")
+        if self.failed:
+            sentences.append(next(iter(self.failed.values())))
+        return " ".join(sentences)
+
+
+def _open(where: str, cli: CliContext) -> tuple[Snapshot, list[Source | Target]]:
+    """Return a snapshot, and the buckets that are known to belong to it."""
     from ls_pipeline.reader import open_snapshot  # slow
 
     if "://" in where or "/" in where or Path(where).is_dir():
-        return open_snapshot(where), None
+        return open_snapshot(where), [_bucket(where)] if "://" in where else []
     connection = cli.ledger.connection(where)
     target = connection.target
     if target is None:
-        statuses = [each for each in cli.ledger.statuses() if not each.refusal]
-        names = [each.name for each in statuses if each.connection.target]
+        names = [name for name in cli.ledger.names() if cli.ledger.connection(name).target]
         raise UnknownConnectionError(where, names)
     place = target.uri(folder(target.params.prefix))
-    return open_snapshot(place, params=target.params.model_dump()), connection.source
-
-
-def _fetch(cli: CliContext, known: Source | None, uri: str, file: Path) -> None:
-    """Download an image. The params of ``known`` apply if the image is in its bucket."""
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    source = Source(type="s3" if scheme == "s3" else "gcs", path=bucket)
-    if known and (known.cloud, known.path) == (source.cloud, source.path):
-        source = known
-    file.write_bytes(cli.bucket_of(source).get(key))
+    opened = open_snapshot(place, params=target.params.model_dump())
+    return opened, [side for side in (connection.source, target) if side]
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import shutil
 import tempfile
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from ls_pipeline.reader import Snapshot
 from ls_pipeline.resources.converter import convert
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ls_pipeline.domain.snapshot.manifest import Manifest
     from ls_pipeline.resources.bucket import Bucket
@@ -41,24 +42,27 @@ def convert_snapshot(
         key = archive_key(snapshots.prefix, manifest.snapshot, name)
         if next((page for page in bucket.pages(key)), None) is None:
             try:
-                body = _archive(snapshots, manifest, name)
+                with _archive(snapshots, manifest, name) as file:
+                    bucket.put_file(key, file, "application/zip")
             except FormatError as error:
                 outcomes[name] = str(error)
                 continue
-            bucket.put(key, body, "application/zip")
         outcomes[name] = bucket.uri(key)
     return outcomes
 
 
-def _archive(snapshots: Snapshots, manifest: Manifest, name: str) -> bytes:
+@contextmanager
+def _archive(snapshots: Snapshots, manifest: Manifest, name: str) -> Iterator[Path]:
+    """Yield the file of an archive. It and what it is made of are on disk, not in memory."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+        root, output = Path(folder), Path(folder, "output")
         documents = Snapshot(snapshots, manifest, root / "snapshot").documents()
-        convert(documents, manifest.label_config, name, root / "out")
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted((root / "out").rglob("*")):
+        convert(documents, manifest.label_config, name, output)
+        with zipfile.ZipFile(root / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(output.rglob("*")):
                 if path.is_file():
-                    entry = zipfile.ZipInfo(str(path.relative_to(root / "out")), _LONG_AGO)
-                    archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
-        return file.getvalue()
+                    entry = zipfile.ZipInfo(str(path.relative_to(output)), _LONG_AGO)
+                    entry.compress_type, entry.file_size = zipfile.ZIP_DEFLATED, path.stat().st_size
+                    with path.open("rb") as content, archive.open(entry, "w") as stream:
+                        shutil.copyfileobj(content, stream)
+        yield root / "archive.zip"

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import posixpath
 import re
-import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.batches import sized_batches
 from ls_pipeline.domain.errors import FormatError
 from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.resources.coco_file import CocoFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 BY_FILE_NAME = ("YOLO", "YOLO_OBB", "VOC")
 """Formats with a file per image, which the converter names after the image alone."""
 
+COLLECTED = {"COCO": "result.json", "BRUSH_TO_COCO": "result_coco.json"}
+"""Formats that the converter collects in memory, with the file that it writes. They are converted
+in batches, which `CocoFile` puts together."""
+
+BATCH_BYTES = 16 * 2**20
+"""Bytes of documents in a batch."""
+
+CHUNK = 2**20
+"""Bytes of a file that are in memory at once."""
+
 _TEXTS = {".json", ".jsonl", ".xml", ".txt", ".csv", ".tsv", ".conll"}
-_URI = re.compile(r"(?:s3|gs)://[^/]+/.+")
+_IN_BUCKET = re.compile(r"(?:s3|gs)://[^/]+/.+")
+_IMAGE = re.compile(r"(?:(?:s3|gs|https?)://[^/]+/|/data/).+")
+"""What may be the address of an image; Label Studio serves those that begin with /data/."""
 
 
 def supported_formats(label_config: str) -> list[str]:
@@ -37,17 +49,18 @@ def convert(
     label_config: str,
     name: str,
     output: Path,
-    fetch: Callable[[str, Path], None] | None = None,
+    fetch: Callable[[str, Path], bool] | None = None,
 ) -> None:
     """Write completions, in Label Studio's export form, to a folder in one format.
 
-    Images are named by their URIs. ``fetch(uri, file)``, if given, downloads each into ``images/``;
-    nothing else is downloaded. Files per image are named ``<task id>-<image's name>``, so that
-    images of the same name in different folders stay apart. If each of a task's annotations has a
-    file, they are named ``<task id>-<annotation id>-<image's name>``.
+    Images are named by their URIs. ``fetch(uri, file)``, if given, downloads each into ``images/``,
+    or returns False; nothing else is downloaded. Files per image are named
+    ``<task id>-<image's name>``, so that images of the same name in different folders stay apart.
+    If each of a task's annotations has a file, they are named
+    ``<task id>-<annotation id>-<image's name>``.
 
-    Raises ``FormatError`` if the labels have no such form, or the converter fails. Errors of
-    ``fetch`` pass.
+    A few documents are in memory at a time. Raises ``FormatError`` if the labels have no such form,
+    or the converter fails. Errors of ``fetch`` pass.
     """
     formats = supported_formats(label_config)
     if name not in formats:
@@ -56,33 +69,30 @@ def convert(
             hint=f"Use one of {', '.join(formats)}.",
         )
     output.mkdir(parents=True, exist_ok=True)
-    images = output.absolute() / "images"
+    output = output.absolute()
+    images = _Images(output / "images", fetch, has_files=name in BY_FILE_NAME)
+    converter = _converter(label_config)
+    texts = map(json.dumps, images.with_files(documents))
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "tasks.json")
-        with file.open("w", encoding="utf-8") as stream:
-            named: Iterable[tuple[str, Mapping[str, Any]]]
-            if name in BY_FILE_NAME:
-                named = itertools.chain.from_iterable(map(_split_annotations, documents))
-            else:
-                named = ((str(document["id"]), document) for document in documents)
-            if fetch or name in BY_FILE_NAME:
-                documents = (_with_image_files(item, stem, images, fetch) for stem, item in named)
-            _write(stream, documents)
-        try:
-            with _quiet():
-                _converter(label_config).convert(str(file), str(output), name, is_dir=False)
-        except Exception as error:  # the converter's own, of any kind
-            raise FormatError(
-                f"label-studio-sdk's converter failed at {name}: {type(error).__name__}: {error}."
-            ) from error
-    if not fetch:
-        shutil.rmtree(images, ignore_errors=True)
-    _make_relative(output.absolute())
+        file, part = Path(folder, "tasks.json"), Path(folder, "part")
+        if name in COLLECTED:
+            with CocoFile(Path(folder)) as coco:
+                for batch in _batches(texts):
+                    _write(file, batch)
+                    _run(converter, name, file, part)
+                    coco.add(part / COLLECTED[name])
+                coco.write(output / COLLECTED[name])
+        else:
+            _write(file, texts)
+            _run(converter, name, file, output)
+    images.remove_empty()
+    _make_relative(output)
 
 
 def _converter(label_config: str) -> Any:
     import requests  # with the next, two seconds
     from label_studio_sdk.converter.converter import Converter
+    from label_studio_sdk.converter.utils import parse_config
 
     class Nowhere(requests.Session):
         """Fetches nothing: anyone may have written the addresses in tasks."""
@@ -90,8 +100,13 @@ def _converter(label_config: str) -> Any:
         def request(self, *_args: Any, **_options: Any) -> Any:
             raise requests.ConnectionError("nothing is fetched")
 
+    try:
+        # Parsed here: the converter would open a label config that is the path of a file.
+        config = parse_config(label_config)  # type: ignore[no-untyped-call]
+    except Exception as error:  # lxml's, or any
+        raise FormatError(f"The label config can't be read: {error}.") from error
     return Converter(  # type: ignore[no-untyped-call]
-        label_config,
+        config,
         project_dir=None,
         download_resources=False,
         local_files_resolver=lambda _path: None,
@@ -99,13 +114,83 @@ def _converter(label_config: str) -> Any:
     )
 
 
-def _write(stream: Any, documents: Iterable[Mapping[str, Any]]) -> None:
+def _run(converter: Any, name: str, file: Path, output: Path) -> None:
+    try:
+        with _quiet():
+            converter.convert(str(file), str(output), name, is_dir=False)
+    except Exception as error:  # the converter's own, of any kind
+        raise FormatError(
+            f"label-studio-sdk's converter failed at {name}: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield at least one batch, because the converter also writes what the label config says."""
+    batches = sized_batches(texts, len, BATCH_BYTES)
+    yield next(batches, [])
+    yield from batches
+
+
+def _write(file: Path, texts: Iterable[str]) -> None:
     """Write a JSON list with one document in memory at a time."""
-    stream.write("[")
-    for number, document in enumerate(documents):
-        stream.write("," if number else "")
-        json.dump(document, stream)
-    stream.write("]")
+    with file.open("w", encoding="utf-8") as stream:
+        stream.write("[")
+        for number, text in enumerate(texts):
+            stream.write("," if number else "")
+            stream.write(text)
+        stream.write("]")
+
+
+class _Images:
+    """Gives the images of documents files of their own."""
+
+    def __init__(
+        self, folder: Path, fetch: Callable[[str, Path], bool] | None, *, has_files: bool
+    ) -> None:
+        self.folder, self.fetch, self.has_files = folder, fetch, has_files
+        self._empty = list[Path]()
+
+    def with_files(self, documents: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yield the documents. They name a file for each image that has one."""
+        for document in documents:
+            if self.has_files:
+                for stem, item in _split_annotations(document):
+                    yield self._with_files(item, stem)
+            elif self.fetch:
+                yield self._with_files(document, str(document["id"]))
+            else:
+                yield document
+
+    def remove_empty(self) -> None:
+        """Remove the files that only gave a name to an image that was not fetched."""
+        for file in self._empty:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or not empty
+            self.folder.rmdir()
+
+    def _with_files(self, document: Mapping[str, Any], stem: str) -> dict[str, Any]:
+        data, taken = dict(document["data"]), set[Path]()
+        for key, value in data.items():
+            if not isinstance(value, str) or not _IMAGE.fullmatch(value):
+                continue
+            image = _plain(posixpath.basename(value))
+            file = self.folder / f"{_plain(stem)}-{image}"
+            if file in taken:
+                file = self.folder / f"{_plain(stem)}-{_plain(key)}-{image}"
+            if self._fill(value, file):
+                taken.add(file)
+                data[key] = str(file)
+        return {**document, "data": data}
+
+    def _fill(self, uri: str, file: Path) -> bool:
+        """Fetch an image; return whether it has a file, which may be empty."""
+        self.folder.mkdir(exist_ok=True)
+        if self.fetch and _IN_BUCKET.fullmatch(uri) and self.fetch(uri, file):
+            return True
+        if self.has_files:
+            file.touch()  # the converter invents names for files that do not exist
+            self._empty.append(file)
+        return self.has_files
 
 
 def _split_annotations(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -122,34 +207,29 @@ def _split_annotations(document: Mapping[str, Any]) -> Iterator[tuple[str, Mappi
         yield stem, {**document, "annotations": [annotation]}
 
 
-def _with_image_files(
-    document: Mapping[str, Any], stem: str, images: Path, fetch: Callable[[str, Path], None] | None
-) -> dict[str, Any]:
-    """Return a document that names a file for each image; the file is empty without ``fetch``."""
-    data, taken = dict(document["data"]), set[Path]()
-    for key, value in data.items():
-        if not isinstance(value, str) or not _URI.fullmatch(value):
-            continue
-        images.mkdir(exist_ok=True)
-        file = images / f"{stem}-{_plain(posixpath.basename(value))}"
-        if file in taken:
-            file = file.with_name(f"{stem}-{_plain(key)}-{_plain(posixpath.basename(value))}")
-        taken.add(file)
-        if fetch:
-            fetch(value, file)
-        else:
-            file.touch()  # the converter invents names for files that do not exist
-        data[key] = str(file)
-    return {**document, "data": data}
-
-
 def _make_relative(output: Path) -> None:
     """Make the paths in all text files relative to the output folder."""
-    here = re.escape(f"{output}/").replace("/", r"\\?/").encode()  # some JSON escapes slashes
+    here = f"{output}/".encode()
+    paths = [here, here.replace(b"/", rb"\/")]  # some JSON escapes slashes
     for file in output.rglob("*"):
         if file.suffix in _TEXTS and file.parent != output / "images":
-            # Bytes: carriage returns may be part of what was labeled.
-            file.write_bytes(re.sub(here, b"", file.read_bytes()))
+            _remove_from(file, paths)
+
+
+def _remove_from(file: Path, texts: Sequence[bytes]) -> None:
+    """Remove all occurrences of some texts from a file, with a chunk in memory at a time."""
+    overlap = max(map(len, texts)) - 1
+    pattern = re.compile(b"|".join(map(re.escape, texts)))
+    draft = file.with_name(file.name + ".part")
+    # Bytes: carriage returns may be part of what was labeled.
+    with file.open("rb") as old, draft.open("wb") as new:
+        rest = b""
+        while chunk := old.read(CHUNK):
+            rest = pattern.sub(b"", rest + chunk)
+            new.write(rest[:-overlap])
+            rest = rest[-overlap:]
+        new.write(rest)
+    draft.replace(file)
 
 
 def _plain(name: str) -> str:

@@ -1,13 +1,13 @@
 import json
 import shutil
-import types
 
 import pytest
 from click.testing import CliRunner
 
-from ls_pipeline.cli.export import _fetch
+from ls_pipeline.cli.export import ImageDownloads
 from ls_pipeline.cli.main import main
 from ls_pipeline.settings.model import Source, SourceParams
+from tests.bench import RESULT, Bench
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.test_reader import folder, labeled  # noqa: F401 - fixtures
 
@@ -81,17 +81,76 @@ def test_formats_are_in_the_help():
     assert "CONLL2003" in run("--help").output
 
 
-def test_image_in_the_connections_bucket_is_fetched_with_its_params(tmp_path):
-    params = SourceParams(endpoint_url="http://127.0.0.1:9")
-    source = Source(type="s3", path="pictures", params=params)
-    asked, bucket = [], MemoryBucket("pictures")
-    bucket.put("a.png", b"a", "image/png")
-    cli = types.SimpleNamespace(bucket_of=lambda side: asked.append(side) or bucket)
-    for uri in ("s3://pictures/a.png", "s3://others/a.png"):
-        _fetch(cli, source, uri, tmp_path / "a.png")
+PICTURES = Source(
+    type="s3", path="pictures", params=SourceParams(endpoint_url="http://127.0.0.1:9")
+)
 
+
+@pytest.fixture
+def opened():
+    """Return the sides that were opened, and the bucket that each of them is."""
+    bucket = MemoryBucket("pictures")
+    bucket.put("a.png", b"a", "image/png")
+    return [], bucket
+
+
+def downloads(opened, *sides):
+    asked, bucket = opened
+    return ImageDownloads(lambda side: asked.append(side) or bucket, sides, lambda _done: None)
+
+
+def test_image_in_the_connections_bucket_is_downloaded_with_its_params(opened, tmp_path):
+    images = downloads(opened, PICTURES)
+
+    assert images.fetch("s3://pictures/a.png", tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == b"a"
-    assert [(side.path, side.params.endpoint_url) for side in asked] == [
-        ("pictures", "http://127.0.0.1:9"),
-        ("others", ""),
-    ]
+    assert (opened[0], images.done, images.missing) == ([PICTURES], 1, {})
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://others/a.png", "gs://pictures/a.png", "s3://pictures2/a.png"]
+)
+def test_image_in_another_bucket_is_not_downloaded(opened, tmp_path, uri):
+    images = downloads(opened, PICTURES)
+
+    assert not images.fetch(uri, tmp_path / "a.png")
+    assert (opened[0], list(tmp_path.iterdir())) == ([], [])
+    assert uri.removesuffix("/a.png") in images.sentence
+
+
+def test_missing_image_stops_no_other(opened, tmp_path):
+    images = downloads(opened, PICTURES)
+
+    assert not images.fetch("s3://pictures/absent.png", tmp_path / "absent.png")
+    assert images.fetch("s3://pictures/a.png", tmp_path / "a.png")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+    assert images.missing.keys() == {"s3://pictures/absent.png"}
+
+
+@pytest.mark.parametrize("bucket", ["file:///etc", "http://169.254.169.254", "s3://a/b", "a"])
+def test_images_from_what_is_no_bucket_is_refused(folder, tmp_path, bucket):  # noqa: F811
+    done = run(folder, "--format", "JSON", "--output", tmp_path / "out", "--images-from", bucket)
+
+    assert (done.exit_code, "is not a bucket" in done.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_images_that_were_not_downloaded_are_reported(tmp_path):
+    bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
+    bench.put("a.json", {"text": "s3://others/a.png"})
+    bench.load()
+    bench.app.annotate(bench.task_id("a.json"), RESULT)
+    bench.export()
+    bench.snapshot()
+    bench.ledger.close()
+    for key, body in bench.target.objects.items():
+        (tmp_path / "copy" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / key).write_bytes(body)
+    words = ("--format", "JSON", "--output", tmp_path / "out", "--images", "--json")
+    done = run(tmp_path / "copy", *words)
+
+    assert (done.exit_code, "--images-from s3://others" in done.stderr) == (1, True)
+    assert json.loads(done.stdout)["not_downloaded"].keys() == {"s3://others"}
+    assert json.loads((tmp_path / "out/result.json").read_text())[0]["data"] == {
+        "text": "s3://others/a.png"
+    }

@@ -1,11 +1,12 @@
 import csv
 import json
+from contextlib import suppress
 
 import pytest
 
 from ls_pipeline.domain.errors import FormatError
 from ls_pipeline.domain.snapshot.formats import FORMATS
-from ls_pipeline.resources.converter import convert, supported_formats
+from ls_pipeline.resources.converter import CHUNK, _make_relative, convert, supported_formats
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +39,9 @@ def picture(number, image, *labels):
     annotation = {"id": number, "result": result, "was_cancelled": False, "completed_by": 1}
     return {"id": number, "data": {"image": image}, "annotations": [annotation]}
 
+
+RLE = [0, 0, 0, 4, 57, 27, 252, 127, 224]
+"""A mask of one pixel."""
 
 PICTURES = [
     picture(1, "s3://bucket/a/x.png", "car"),
@@ -95,7 +99,7 @@ def test_equal_image_names_in_one_task_stay_separate(tmp_path):
     config = BOXES.replace("</View>", '<Image name="j" value="$before"/></View>')
     task = picture(1, "s3://bucket/new/x.png", "car")
     task["data"]["before"] = "s3://bucket/old/x.png"
-    convert([task], config, "JSON", tmp_path, lambda uri, file: file.write_text(uri))
+    convert([task], config, "JSON", tmp_path, lambda uri, file: bool(file.write_text(uri)))
 
     assert {body.decode() for path, body in files(tmp_path).items() if path != "result.json"} == {
         "s3://bucket/new/x.png",
@@ -120,7 +124,7 @@ def test_images_are_fetched_if_requested(tmp_path):
 
     def fetch(uri, file):
         uris.append(uri)
-        file.write_bytes(b"picture")
+        return bool(file.write_bytes(b"picture"))
 
     convert(PICTURES, BOXES, "COCO", tmp_path, fetch)
     result = json.loads((tmp_path / "result.json").read_text())
@@ -128,6 +132,111 @@ def test_images_are_fetched_if_requested(tmp_path):
     assert uris == ["s3://bucket/a/x.png", "s3://bucket/b/x.png"]
     assert [item["file_name"] for item in result["images"]] == ["images/1-x.png", "images/2-x.png"]
     assert files(tmp_path)["images/2-x.png"] == b"picture"
+
+
+def test_image_that_is_not_fetched_keeps_its_uri(tmp_path):
+    def fetch(uri, file):
+        return "/b/" in uri and bool(file.write_bytes(b"picture"))
+
+    convert(PICTURES, BOXES, "COCO", tmp_path / "coco", fetch)
+    convert(PICTURES, BOXES, "YOLO", tmp_path / "yolo", fetch)
+    result = json.loads((tmp_path / "coco/result.json").read_text())
+
+    assert [item["file_name"] for item in result["images"]] == [
+        "s3://bucket/a/x.png",
+        "images/2-x.png",
+    ]
+    assert {"labels/1-x.txt", "labels/2-x.txt"} <= files(tmp_path / "yolo").keys()
+    assert [path for path in files(tmp_path / "yolo") if path.startswith("images")] == [
+        "images/2-x.png"
+    ]
+
+
+@pytest.mark.parametrize("name", ["YOLO", "VOC"])
+def test_equal_names_of_other_images_stay_separate(tmp_path, name):
+    addresses = ["https://a.org/x.png", "/data/local-files/?d=a/x.png", "http://b.org/x.png"]
+    convert(
+        [picture(number, address, "car") for number, address in enumerate(addresses)],
+        BOXES,
+        name,
+        tmp_path,
+    )
+
+    assert len([path for path in files(tmp_path) if "-x." in path]) == 3
+
+
+@pytest.mark.parametrize("size", [1, 10**9])
+def test_coco_in_batches_equals_coco_at_once(tmp_path, monkeypatch, size):
+    pictures = [picture(number, f"s3://b/{number}.png", "car", "bus") for number in range(5)]
+    unknown = [picture(5, "s3://b/5.png", "van"), picture(6, "s3://b/6.png", "tram", "van")]
+    monkeypatch.setattr("ls_pipeline.resources.converter.BATCH_BYTES", size)
+    convert([*pictures, *unknown], BOXES, "COCO", tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+    names = {item["id"]: item["name"] for item in result["categories"]}
+
+    assert names == {0: "bus", 1: "car", 2: "van", 3: "tram"}
+    assert [item["id"] for item in result["images"]] == list(range(7))
+    assert [item["id"] for item in result["annotations"]] == list(range(13))
+    assert [(item["image_id"], names[item["category_id"]]) for item in result["annotations"]] == [
+        *((number, label) for number in range(5) for label in ("car", "bus")),
+        *((5, "van"), (6, "tram"), (6, "van")),
+    ]
+
+
+def test_coco_of_nothing_has_the_labels(tmp_path):
+    convert([], BOXES, "COCO", tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+
+    assert [item["name"] for item in result["categories"]] == ["bus", "car"]
+    assert (result["images"], result["annotations"]) == ([], [])
+
+
+HOSTILE = ["../../x", "/etc/x", "..", "a/../../../x", "\\..\\x", "x\n", "~/x", "-" * 300]
+
+
+@pytest.mark.parametrize("name", ["JSON_MIN", "CSV", "COCO", "YOLO", "VOC", "BRUSH_TO_PNG"])
+def test_names_in_annotations_lead_nowhere_else(tmp_path, name):
+    config = BOXES if name != "BRUSH_TO_PNG" else BOXES.replace("Rectangle", "Brush")
+    for text in HOSTILE:
+        for address in (text, f"s3://bucket/{text}", f"https://host/{text}"):
+            document = picture(text, address, text)
+            annotation = document["annotations"][0]
+            annotation["completed_by"] = {"email": text}
+            if name == "BRUSH_TO_PNG":
+                value = {"rle": RLE, "brushlabels": [text], "format": "rle"}
+                changes = {"type": "brushlabels", "value": value}
+                annotation["result"][0].update(original_width=1, original_height=1, **changes)
+            with suppress(FormatError):
+                convert([document], config, name, tmp_path / "a/b/c/out")
+
+    assert all(path.startswith("a/b/c/out/") for path in files(tmp_path))
+
+
+def test_brush_masks_become_pictures(tmp_path):
+    document = picture(1, "s3://bucket/a.png", "car")
+    value = {"rle": RLE, "brushlabels": ["car"], "format": "rle"}
+    changes = {"type": "brushlabels", "value": value, "original_width": 1, "original_height": 1}
+    document["annotations"][0]["result"][0].update(changes)
+    convert([document], BOXES.replace("Rectangle", "Brush"), "BRUSH_TO_PNG", tmp_path)
+
+    assert list(files(tmp_path)) == ["task-1-annotation-1-by-1-b-car-0.png"]
+
+
+def test_label_config_that_is_a_path_is_not_read(tmp_path):
+    config = tmp_path / "config.xml"
+    config.write_text(BOXES)
+    with pytest.raises(FormatError, match="label config can't be read"):
+        convert(PICTURES, str(config), "COCO", tmp_path / "out")
+
+
+def test_own_folder_is_removed_from_files_of_any_size(tmp_path):
+    folder = str(tmp_path.absolute())
+    text = f"{folder}/images/1.png" + "-" * (CHUNK - 7)
+    file = tmp_path / "result.json"
+    file.write_text(3 * text)
+    _make_relative(tmp_path)
+
+    assert file.read_text() == 3 * text.replace(f"{folder}/", "")
 
 
 def test_csv_has_one_row_per_task(tmp_path):

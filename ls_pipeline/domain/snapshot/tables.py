@@ -273,11 +273,16 @@ def build_document(task: Row, annotations: Iterable[Row]) -> dict[str, Any]:
     """
     return {
         **json.loads(task["fields"]),
+        "id": task["task_id"],
         "data": json.loads(task["data"]),
         "meta": json.loads(task["meta"]),
         "predictions": json.loads(task["predictions"]),
         "annotations": [
-            {**json.loads(row["fields"]), "result": json.loads(row["result"])}
+            {
+                **json.loads(row["fields"]),
+                "id": row["annotation_id"],
+                "result": json.loads(row["result"]),
+            }
             for row in annotations
         ],
     }
