@@ -117,7 +117,7 @@ class Traffic:
         )
 
     def _unlabeled_tasks(self) -> Iterator[tuple[str, list[int]]]:
-        keys = NumberedKeys(self.shape.objects)[:]
+        keys = {*NumberedKeys(self.shape.objects)[:]}
         for name in self.shape.small:
-            objects = self.ledger.connection_ledger(name).objects.rows_of_all(keys).values()
-            yield name, [row.task_id for rows in objects for row in rows.values()]
+            pages = self.ledger.connection_ledger(name).objects.all_rows()
+            yield name, [row.task_id for page in pages for row in page if row.key in keys]

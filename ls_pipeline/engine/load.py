@@ -7,6 +7,7 @@ in the order of the keys.
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,6 @@ from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import canonical_json, sha256_hex
 from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State
 from ls_pipeline.domain.errors import (
@@ -27,7 +27,6 @@ from ls_pipeline.domain.errors import (
     SettingsMismatchError,
 )
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
-from ls_pipeline.domain.mass_change import FEWEST, is_mass_change
 from ls_pipeline.domain.notes import Notes, shorten
 from ls_pipeline.domain.tasks import (
     Origin,
@@ -39,16 +38,15 @@ from ls_pipeline.domain.tasks import (
     size_rejection,
 )
 from ls_pipeline.engine.effects import NewTask
-from ls_pipeline.engine.guard import check_mass_change
 from ls_pipeline.engine.import_queue import (
     BATCH_ROWS,
     REJECTIONS_KEPT,
     Batch,
     ImportQueue,
-    kept_note,
 )
 from ls_pipeline.engine.reconcile import reconcile_tasks
-from ls_pipeline.resources.ledger.records import LedgerUpdate, Quarantined, TaskRow
+from ls_pipeline.engine.removals import Removals
+from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -109,14 +107,6 @@ def load_tasks(run: RunContext) -> LoadResult:
     return _Loader(run).load()
 
 
-@dataclass(frozen=True, slots=True)
-class _Removal:
-    """Rows that are gone from an object, or from the bucket, and whose tasks are to be deleted."""
-
-    rows: Sequence[TaskRow]
-    finishes: KnownObject
-
-
 @dataclass
 class _Rejections:
     """What is rejected of one object."""
@@ -138,6 +128,40 @@ class _Rejections:
         return max(self.rows - REJECTIONS_KEPT, 0)
 
 
+class _KnownRows:
+    """The rows of an object that the ledger knows, compared with those that it has; both by row."""
+
+    def __init__(self, rows: Iterable[TaskRow]) -> None:
+        self._rows = iter(rows)
+        self._next = next(self._rows, None)
+        self._gone = array("q")
+
+    @property
+    def has_more(self) -> bool:
+        return self._next is not None
+
+    def take(self, row: int) -> TaskRow | None:
+        """Return what the ledger knows of a row; those before it that were not taken are gone."""
+        while self._next and self._next.row < row:
+            self._pass()
+        found = self._next
+        if found is None or found.row != row:
+            return None
+        self._next = next(self._rows, None)
+        return found
+
+    def gone(self) -> array[int]:
+        """Return the numbers of the rows that were not taken."""
+        while self._next:
+            self._pass()
+        return self._gone
+
+    def _pass(self) -> None:
+        if self._next:
+            self._gone.append(self._next.row)
+        self._next = next(self._rows, None)
+
+
 class _Loader:
     def __init__(self, run: RunContext) -> None:
         self.run, self.held = run, run.held
@@ -145,10 +169,8 @@ class _Loader:
         self.params = run.source.params
         self.result = LoadResult()
         self.batch = Batch()
-        self.rows: dict[str, dict[int, TaskRow]] = {}
-        self.root = run.bucket.uri()
-        self.removals: list[_Removal] = []
-        """They come last, when all of them are known."""
+        self.rows: dict[str, Iterable[TaskRow]] = {}
+        self.removals = Removals(run)
         self.boundaries = BoundaryTracker()
 
     def load(self) -> LoadResult:
@@ -288,10 +310,14 @@ class _Loader:
         yield from self._result(*waiting.popleft())
 
     def _look_up_rows(self, waiting: Sequence[tuple[Difference, object]]) -> None:
-        """Read the known rows of the first, and of all that wait with it, in one query."""
-        if waiting[0][0].key not in self.rows:
-            keys = [difference.key for difference, _ in waiting]
-            self.rows = self.held.objects.rows_of_all(keys)
+        """Look up the known rows of the first, and of others that wait with it if they are few."""
+        key = waiting[0][0].key
+        if key in self.rows:
+            return
+        keys = [difference.key for difference, _ in waiting]
+        while (rows := self.held.objects.few_rows_of(keys)) is None and len(keys) > 1:
+            keys = keys[: len(keys) // 2]
+        self.rows = {key: self.held.objects.all_rows_of(key)} if rows is None else {**rows}
 
     def _ignores(self, difference: Difference) -> bool:
         """Return whether a replaced object stays unread; what is in quarantine is tried again."""
@@ -359,15 +385,15 @@ class _Loader:
             self.result.first_new.append(listed)
         rows = self.rows[listed.key]
         if self._ignores(difference):
-            self.result.tasks_kept += len(rows)
+            self.result.tasks_kept += sum(1 for _ in rows)
             self._finish(listed, State.LOADED)
             return
-        gone: dict[int | None, TaskRow] = {row.row: row for row in rows.values()}
-        has_tasks, rejections = bool(rows), _Rejections()
+        known, rejections = _KnownRows(rows), _Rejections()
+        has_tasks = known.has_more
         for item in map(self._checked, content):
             if self.batch.is_full:  # with the rows so far; the last row finishes the object
                 self._flush()
-            before = gone.pop(item.row, None)
+            before = None if item.row is None else known.take(item.row)
             if isinstance(item, Task):
                 self._take_task(listed, item, before)
                 has_tasks = True
@@ -375,16 +401,16 @@ class _Loader:
                 self._quarantine(listed, item)
         if rejections.more:
             self._quarantine(listed, Rejection(None, ""), rejections.more)
-        if rejections.is_whole:  # it is unknown which other rows the object has
-            gone = {}
         is_loaded = has_tasks or not rejections.is_whole
-        self._finish(listed, State.LOADED if is_loaded else State.QUARANTINED, [*gone.values()])
+        state = State.LOADED if is_loaded else State.QUARANTINED
+        # Of an object that is rejected as a whole, it is unknown which other rows it has.
+        self._finish(listed, state, None if rejections.is_whole else known.gone())
 
-    def _finish(self, listed: StoredObject, state: State, gone: Sequence[TaskRow] = ()) -> None:
+    def _finish(self, listed: StoredObject, state: State, gone: array[int] | None = None) -> None:
         """Finish an object with its batch; or later, if tasks of its rows are to be deleted."""
         known = KnownObject(listed.key, listed.version, listed.size, state)
         if gone and self.params.on_delete == "delete":
-            self.removals.append(_Removal(gone, known))
+            self.removals.add(gone, known)
         else:
             self.batch.update.finished.append(known)
 
@@ -392,59 +418,21 @@ class _Loader:
         known = difference.known
         if known is None:
             return
-        rows, gone = list(self.rows[known.key].values()), known._replace(state=State.REMOVED)
-        if not rows:
+        rows, removed = _KnownRows(self.rows[known.key]), known._replace(state=State.REMOVED)
+        if not rows.has_more:
             self.batch.update.forgotten.append(known.key)
         elif self.params.on_delete == "delete":
-            self.removals.append(_Removal(rows, gone))
+            self.removals.add(rows.gone(), removed)
         else:
-            self.batch.update.finished.append(gone)
-
-    # -- tasks of rows that are gone ------------------------------------------------------
+            self.batch.update.finished.append(removed)
 
     def _remove(self) -> None:
-        """Delete the tasks of rows that are gone, unless a person has worked on them.
-
-        Raises ``MassChangeError`` before the first if they are too many.
-        """
-        self._guard()
-        batch: list[_Removal] = []
-        for removal in self.removals:
-            batch.append(removal)
-            if sum(len(each.rows) for each in batch) >= BATCH_ROWS:
-                self._remove_some(batch)
-                batch = []
-        if batch:
-            self._remove_some(batch)
-
-    def _guard(self) -> None:
-        rows = [row for removal in self.removals for row in removal.rows]
-        if len(rows) < FEWEST:
-            return
-        count, total = len(rows), self.held.objects.count_tasks()
-        if is_mass_change(count, total):  # then it is worth counting those that would stay
-            count = 0
-            for batch in batches(rows, BATCH_ROWS):
-                pairs = self.projects.tasks_of(batch, self.root)
-                count += sum(bool(task and not task.has_human_work) for _, task in pairs)
-        check_mass_change(self.run, "tasks", count, total)
-
-    def _remove_some(self, removals: Sequence[_Removal]) -> None:
-        rows = [row for removal in removals for row in removal.rows]
-        outcome = self.run.effects.delete_tasks(rows, self.root)
-        self.result.tasks_deleted += len(outcome.done)
-        self.result.tasks_kept += len(outcome.kept)
-        self.result.notes += (kept_note(self.root, row, "is gone") for row in outcome.kept)
-        kept = {row.key for row in outcome.kept}
-        update = LedgerUpdate(dropped=[*outcome.done, *outcome.absent])
-        for removal in removals:
-            known = removal.finishes
-            if known.state is State.REMOVED and known.key not in kept:
-                update.forgotten.append(known.key)
-            else:
-                update.finished.append(known)
-        self.held.intents.record(update, closing=outcome.intent)
-        self.queue.unfinished -= {removal.finishes.key for removal in removals}
+        """Delete the tasks of rows that are gone. Raises ``MassChangeError`` before the first."""
+        self.removals.carry_out()
+        self.result.tasks_deleted = self.removals.deleted
+        self.result.tasks_kept += self.removals.kept
+        self.result.notes += self.removals.notes
+        self.queue.unfinished -= self.removals.keys
 
     def _quarantine(self, listed: StoredObject, rejection: Rejection, more: int = 0) -> None:
         key, version, reading = listed.key, listed.version, self.params.reading

@@ -239,9 +239,7 @@ class Reconciler:
 
     def _known(self, intent: Intent) -> dict[tuple[str, int], TaskRow]:
         """Return what the ledger knows of an intent's rows, by key and row."""
-        keys = list({row.key for row in intent.rows})
-        by_key = self.held.objects.rows_of_all(keys)
-        return {(key, number): row for key, rows in by_key.items() for number, row in rows.items()}
+        return self.held.objects.rows_at((row.key, row.row) for row in intent.rows)
 
     # -- a ledger that is new, or was restored ----------------------------------------------
 

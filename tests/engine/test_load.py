@@ -11,7 +11,8 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
-from ls_pipeline.engine import import_queue
+from ls_pipeline.engine import import_queue, removals
+from ls_pipeline.resources.ledger import objects
 from ls_pipeline.settings.validation import build_connection
 from tests.bench import RESULT, Bench
 
@@ -537,3 +538,44 @@ def test_predictions_that_are_lost_each_time_fail_the_run_and_leave_no_task(benc
         bench.load()
 
     assert bench.tasks == {}
+
+
+@pytest.mark.parametrize("few_rows", [0, 3, 4, 100])
+def test_rows_are_compared_however_many_are_known(bench, monkeypatch, few_rows):
+    monkeypatch.setattr(objects, "FEW_ROWS", few_rows)
+    bench.set(on_delete="delete")
+    rows = {key: [{"text": f"{key}{n}"} for n in range(4)] for key in "abc"}
+    for key, content in rows.items():
+        bench.put(key, content)
+    bench.load()
+    bench.put("a", [rows["a"][0], 1, {"text": "new"}])
+    bench.put("b.jsonl", b'\n\n{"text": "b"}')
+    bench.bucket.delete("b")
+    bench.put("c", [])
+    result = bench.load()
+
+    assert {key: data["text"] for key, data in bench.tasks.items()} == {
+        ("a", 0): "a0",
+        ("a", 1): "a1",
+        ("a", 2): "new",
+        ("b.jsonl", 2): "b",
+        **{("c", n): f"c{n}" for n in range(4)},
+    }
+    assert (result.tasks_deleted, result.tasks_updated, result.tasks_created) == (5, 1, 1)
+
+
+def test_tasks_of_many_gone_rows_are_deleted_in_batches(bench, monkeypatch):
+    monkeypatch.setattr(removals, "BATCH_ROWS", 3)
+    bench.set(on_delete="delete")
+    for key in "abc":
+        bench.put(key, [{"text": f"{key}{n}"} for n in range(7)])
+    bench.load()
+    bench.app.annotate(bench.task_id("a", 0), RESULT)
+    bench.put("a", {"text": "a"})
+    bench.bucket.delete("b")
+    result = bench.load(allow_mass_change=True)
+
+    assert {key for key, _ in bench.tasks} == {"a", "c"}
+    assert (result.tasks_deleted, len(bench.tasks)) == (13, 8)
+    assert bench.connection_ledger.intents.open() == []
+    assert bench.connection_ledger.objects.count()[State.LOADED] == 2

@@ -68,7 +68,7 @@ def test_tasks_of_any_form_stop_nothing(bench, tmp_path, is_new):
     bench.snapshot()
     latest, _ = Snapshots(bench.target, "").latest()
 
-    assert sorted(bench.connection_ledger.objects.rows_of_all(["a.json", "b.json", "c.json"]))
+    assert sorted(bench.connection_ledger.objects.few_rows_of(["a.json", "b.json", "c.json"]))
     files = {int(key.split(".")[0]) for key in bench.files if "/" not in key}
     assert files == {bench.task_id("a.json"), *strangers}
     assert Snapshots(bench.target, "").manifest(latest.snapshot).rows["tasks"] == len(files)

@@ -199,7 +199,7 @@ def _loaded_task(
     known_objects = islice(connection_ledger.objects.known(folder), SEARCHED_OBJECTS)
     known_keys = (known.key for known in known_objects if known.state is not State.REMOVED)
     for candidate in (key, *known_keys):
-        for row in connection_ledger.objects.rows_of(candidate).values() if candidate else ():
+        for row in connection_ledger.objects.all_rows_of(candidate) if candidate else ():
             return row.task_id, candidate
     return None
 

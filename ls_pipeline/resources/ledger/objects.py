@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from ls_pipeline.resources.ledger.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Any
 
     from ls_pipeline.domain.objects import Filter
@@ -32,6 +33,9 @@ _TASK_ROW = (tasks.c.key, tasks.c.row, tasks.c.version, tasks.c.digest, tasks.c.
 
 WHOLE_OBJECT = -1
 """The ``row`` of an object that is in quarantine as a whole."""
+
+FEW_ROWS = 10_000
+"""Rows that may be read at once."""
 
 MORE_ROWS = 2**31 - 1
 """The ``row`` that stands for those in quarantine that are not listed."""
@@ -103,17 +107,53 @@ class ObjectRecords(Records):
 
     def rows_of(self, key: str) -> dict[int, TaskRow]:
         """Return the tasks that an object became, by row."""
-        return self.rows_of_all([key])[key]
+        return {row.row: row for row in self.all_rows_of(key)}
 
-    def rows_of_all(self, keys: Sequence[str]) -> dict[str, dict[int, TaskRow]]:
-        """Return the tasks that some objects became, by key and row."""
+    def few_rows_of(self, keys: Sequence[str]) -> dict[str, list[TaskRow]] | None:
+        """Return the tasks that some objects became, by row; None if they are more than 10,000."""
         c = tasks.c
         query = sa.select(*_TASK_ROW).where(c.connection == self.id, c.key.in_(keys))
-        rows: dict[str, dict[int, TaskRow]] = {key: {} for key in keys}
+        query = query.order_by(c.key, c.row).limit(FEW_ROWS + 1)
         with self.database.engine.connect() as db:
-            for row in db.execute(query):
-                rows[row.key][row.row] = TaskRow(*row)
+            found = db.execute(query).all()
+        if len(found) > FEW_ROWS:
+            return None
+        rows: dict[str, list[TaskRow]] = {key: [] for key in keys}
+        for row in found:
+            rows[row.key].append(TaskRow(*row))
         return rows
+
+    def all_rows_of(self, key: str, first: int = 0, last: int | None = None) -> Iterator[TaskRow]:
+        """Yield the tasks that an object became, by row; or those of a range of rows.
+
+        Each page is read when it is asked for, so a write behind the place that the reader has
+        reached changes nothing.
+        """
+        c = tasks.c
+        query = sa.select(*_TASK_ROW).where(c.connection == self.id, c.key == key)
+        query = query.order_by(c.row).limit(PAGE)
+        if last is not None:
+            query = query.where(c.row <= last)
+        while True:
+            with self.database.engine.connect() as db:
+                page = [TaskRow(*row) for row in db.execute(query.where(c.row >= first))]
+            yield from page
+            if len(page) < PAGE:
+                return
+            first = page[-1].row + 1
+
+    def rows_at(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
+        """Return what is known of some rows, by key and row."""
+        wanted = defaultdict[str, set[int]](set)
+        for key, row in places:
+            wanted[key].add(row)
+        few = self.few_rows_of(list(wanted))
+        return {
+            (key, row.row): row
+            for key, rows in wanted.items()
+            for row in (few[key] if few else self.all_rows_of(key, min(rows), max(rows)))
+            if row.row in rows
+        }
 
     def has_tasks(self) -> bool:
         """Return whether any task was recorded yet."""
