@@ -36,6 +36,9 @@ LARGEST_ROW = 8 * 2**20
 MOST_BRACKETS = 500_000
 """Lists and objects in a row, those in texts included: built, each takes up to 200 bytes."""
 
+MOST_RESULTS = 10_000
+"""Results in a prediction. Label Studio compares each with all others; 80,000 take minutes."""
+
 MOST_NAMES = 10
 """Keys that a reason names."""
 
@@ -305,7 +308,7 @@ def _task(row: int, value: object, required: Sequence[str]) -> Task | Rejection:
     if not has_data:
         return Task(row, data)
     try:
-        return Task(row, data, _meta(value), _annotations(value), _results(value, "predictions"))
+        return Task(row, data, _meta(value), _annotations(value), _predictions(value))
     except NotATaskError as error:
         return Rejection(row, str(error))
 
@@ -346,6 +349,16 @@ def _annotations(task: Mapping[str, Any]) -> list[dict[str, Any]]:
             )
         annotations.append(annotation)
     return annotations
+
+
+def _predictions(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    predictions = _results(task, "predictions")
+    most = max((len(prediction["result"]) for prediction in predictions), default=0)
+    if most > MOST_RESULTS:
+        raise NotATaskError(
+            f"A prediction has {most:,} results; at most {MOST_RESULTS:,} are read."
+        )
+    return predictions
 
 
 def _results(task: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 import json
 import math
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from ls_pipeline.domain.tasks import (
     LARGEST_OBJECT,
     LARGEST_ROW,
     MOST_BRACKETS,
+    MOST_RESULTS,
     Origin,
     Rejection,
     Task,
@@ -241,6 +243,14 @@ def test_row_of_too_many_parts_is_rejected_among_its_neighbours():
     assert bad.reason == "The row has 500,002 opening brackets; at most 500,000 are read."
 
 
+def test_prediction_with_too_many_results_is_rejected():
+    prediction = {"result": [{}] * (MOST_RESULTS + 1)}
+
+    assert reason({"data": {"text": "a"}, "predictions": [prediction]}) == (
+        "A prediction has 10,001 results; at most 10,000 are read."
+    )
+
+
 def test_bad_value_in_a_list_rejects_its_row_only():
     first, bad, last = read(b'[{"text": "a"}, {"text": NaN}, {"text": "c"}]')
 
@@ -268,6 +278,28 @@ def test_long_names_are_cut_in_reasons():
     assert len(reason({"x" * 10_000: 1})) < 200
     twice = b'{"%s": 1, "%s": 2}' % (b"x" * 10_000, b"x" * 10_000)
     assert len(reason(twice)) < 200
+
+
+@pytest.mark.parametrize(
+    ("key", "body"),
+    [
+        ("a.json", b"[" + b"1," * 50_000 + b"1]"),
+        ("a.json", b"[" * 50_000),
+        ("a.json", b'["' + rb"\"" * 100_000 + b'"]'),
+        ("a.json", b" " * 200_000 + b"{}"),
+        ("a.jsonl", b"1\n" * 50_000),
+        ("a.jsonl", b"\n" * 200_000 + "é".encode()),
+    ],
+)
+def test_memory_does_not_grow_with_the_rows(key, body):
+    next(parse_tasks(key, b"1", ()))  # what is made once
+    tracemalloc.start()
+    for _ in parse_tasks(key, body, ("text",)):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 4 * len(body)
 
 
 def test_key_that_appears_twice_among_many_is_found():

@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
-from ls_pipeline.engine import import_queue, removals
+from ls_pipeline.engine import import_queue, load, removals
 from ls_pipeline.resources.ledger import objects
 from ls_pipeline.settings.validation import build_connection
 from tests.bench import RESULT, Bench
@@ -579,3 +579,29 @@ def test_tasks_of_many_gone_rows_are_deleted_in_batches(bench, monkeypatch):
     assert (result.tasks_deleted, len(bench.tasks)) == (13, 8)
     assert bench.connection_ledger.intents.open() == []
     assert bench.connection_ledger.objects.count()[State.LOADED] == 2
+
+
+def test_contents_wait_only_as_far_as_they_fit(bench, monkeypatch):
+    monkeypatch.setattr(load, "READ_AHEAD_BYTES", 100)
+    held, most = set(), []
+
+    class Content(bytes):
+        """Bytes that say when they are gone."""
+
+        def __del__(self):
+            held.discard(self[:40])
+
+    def get(key, version=""):
+        body = Content(bench.bucket.get(key, version))
+        held.add(body[:40])
+        most.append(len(held))
+        return body
+
+    for n in range(9):
+        bench.put(f"{n}.json", {"text": str(n) * 30})
+    bench.put("z.json", {"text": "z" * 300})
+    bench.load(bucket=Wrapped(bench.bucket, get=get))
+
+    assert len(bench.tasks) == 10
+    assert max(most) <= 3
+    assert most[-1] == 1
