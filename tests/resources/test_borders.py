@@ -19,7 +19,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.resources.label_studio import client, marks
 from ls_pipeline.resources.label_studio.app import COMPLETIONS_PAGE, SMALLER_PAGE, LabelStudio
-from ls_pipeline.resources.label_studio.client import BoundedClient
+from ls_pipeline.resources.label_studio.client import MOST_BYTES, BoundedClient
 from ls_pipeline.resources.labeling_app import Mark, StorageLocation
 from tests.strategies import ANY_JSON, NUMBERS, TEXTS, like
 
@@ -180,6 +180,19 @@ def test_answer_that_is_too_large_is_an_error(monkeypatch):
         http.get("http://labels/api?key=secret")
 
 
+def test_answer_has_a_smaller_bound_that_is_not_sent():
+    sent = []
+
+    def answer(request):
+        sent.append(MOST_BYTES in request.headers)
+        return httpx.Response(200, content=b"x" * 1001)
+
+    assert len(bounded(answer).get("http://labels/", headers={MOST_BYTES: "1001"}).content) == 1001
+    with pytest.raises(AnswerTooLargeError):
+        bounded(answer).get("http://labels/", headers={MOST_BYTES: "1000"})
+    assert sent == [False, False]
+
+
 def test_answer_without_an_end_is_an_error(monkeypatch):
     monkeypatch.setattr(client, "ANSWER_SECONDS", -1.0)
     http = bounded(lambda _: httpx.Response(200, content=iter([b"x", b"y"])))
@@ -205,9 +218,9 @@ def test_page_that_is_too_large_comes_in_smaller_ones():
     asked = []
 
     class Large(Answering):
-        def request(self, path, method, params, **_):
+        def request(self, path, method, params, headers, **_):
             asked.append(int(params["page_size"]))
-            if asked[-1] > SMALLER_PAGE:
+            if MOST_BYTES in headers and asked[-1] > SMALLER_PAGE:
                 raise AnswerTooLargeError("http://labels/api/tasks/")
             return super().request(path, method)
 

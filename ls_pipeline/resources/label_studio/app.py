@@ -38,6 +38,7 @@ from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
 from ls_pipeline.resources.label_studio import answers, marks, storages, webhooks
+from ls_pipeline.resources.label_studio.client import MOST_BYTES
 from ls_pipeline.resources.label_studio.http import SEE_LOG, LabelStudioAPI, detail, invalid_url
 from ls_pipeline.resources.labeling_app import (
     BrowserResponse,
@@ -59,6 +60,9 @@ STATES_PAGE = 1000
 
 COMPLETIONS_PAGE = 200
 """Tasks in one answer with their annotations."""
+
+LARGEST_PAGE = 32 * 2**20
+"""Bytes of an answer with several tasks. In memory they may take ten times as much."""
 
 SMALLER_PAGE = 8
 """How many times fewer tasks an answer gets after one that was too large."""
@@ -388,7 +392,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             "resolve_uri": "false",  # otherwise s3:// URLs become links into Label Studio
             **params,
         }
-        return self.api.parse(answers.TaskPage[kind], "GET", "api/tasks/", params=params)  # type: ignore[valid-type]
+        page: Any = answers.TaskPage[kind]  # type: ignore[valid-type]
+        bound = {MOST_BYTES: str(LARGEST_PAGE)} if page_size > 1 else {}
+        result: answers.TaskPage[TaskT] = self.api.parse(
+            page, "GET", "api/tasks/", params=params, headers=bound
+        )
+        return result
 
     # -- storages, webhooks and marks --------------------------------------------------------
 

@@ -13,6 +13,9 @@ from ls_pipeline.domain.errors import AnswerTooLargeError
 LARGEST_ANSWER = 256 * 2**20
 """Bytes of an answer, uncompressed."""
 
+MOST_BYTES = "x-ls-pipeline-most-bytes"
+"""A header with a smaller bound for one answer. It is not sent."""
+
 ANSWER_SECONDS = 900.0
 """How long an answer may take from the request to its last byte."""
 
@@ -28,11 +31,12 @@ class BoundedClient(httpx.Client):
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         until = time.monotonic() + ANSWER_SECONDS
+        most = int(request.headers.pop(MOST_BYTES, LARGEST_ANSWER))
         with closing(super().send(request, **{**options, "stream": True})) as answer:
             body = bytearray()
             for chunk in answer.iter_bytes():
                 body += chunk
-                if len(body) > LARGEST_ANSWER:
+                if len(body) > most:
                     raise AnswerTooLargeError(str(request.url.copy_with(query=None)))
                 if time.monotonic() > until:
                     raise httpx.ReadTimeout("its answer does not end", request=request)
