@@ -63,6 +63,15 @@ def test_docker_context_contains_all_copied_files():
     assert all((DEPLOY.parent / name).exists() for name in in_context)
 
 
+def test_installations_are_of_the_tested_versions():
+    versions = (DEPLOY.parent / "constraints.txt").read_text().splitlines()
+    makefile = (DEPLOY.parent / "Makefile").read_text()
+
+    assert [line for line in versions if not re.fullmatch(r"#.*|[\w.-]+==[\w.+!]+", line)] == []
+    assert lines("Dockerfile", r"^RUN pip install (?!.* -c constraints\.txt )") == []
+    assert makefile.count("install --disable-pip-version-check --quiet -c constraints.txt") == 1
+
+
 @pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_every_variable_is_in_the_example_file(name):
     used = lines(name, VARIABLE)

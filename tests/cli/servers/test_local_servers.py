@@ -1,5 +1,6 @@
 """The Label Studio that `start`, `demo` and the tests run is closed to strangers."""
 
+import itertools
 import re
 import stat
 from pathlib import Path
@@ -7,9 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ls_pipeline.cli.servers.local_servers import USERNAME
-
-pytestmark = pytest.mark.server
+from ls_pipeline.cli.servers.local_servers import (
+    USERNAME,
+    dagster_server,
+    gcs_server,
+    s3_server,
+)
+from ls_pipeline.cli.servers.local_servers import label_studio_server as create_label_studio
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -29,12 +34,14 @@ def sign_up(server, email):
         return browser.post("/user/signup/", data=form).status_code
 
 
+@pytest.mark.server
 def test_stranger_can_not_sign_up(label_studio_server):
     status = sign_up(label_studio_server, "stranger@example.com")
 
     assert (status, users(label_studio_server)) == (403, [USERNAME])
 
 
+@pytest.mark.server
 def test_files_of_label_studio_are_private(label_studio_server):
     folder = Path(label_studio_server.environment["LABEL_STUDIO_BASE_DATA_DIR"])
     created = [path for path in folder.rglob("*") if path.stat().st_mode & OTHERS]
@@ -42,3 +49,21 @@ def test_files_of_label_studio_are_private(label_studio_server):
     assert (folder / "label_studio.sqlite3").exists()
     assert created == []
     assert stat.S_IMODE(label_studio_server.log.stat().st_mode) == 0o600
+
+
+def test_servers_listen_on_loopback_only(tmp_path):
+    servers = [
+        s3_server(tmp_path),
+        gcs_server(tmp_path),
+        create_label_studio(tmp_path, tmp_path, {}),
+        dagster_server(tmp_path, {}),
+    ]
+    flags = {"-H", "--host", "--internal-host", "-h"}
+    hosts = [
+        host
+        for server in servers
+        for flag, host in itertools.pairwise(server.command)
+        if flag in flags
+    ]
+
+    assert hosts == ["127.0.0.1"] * len(servers)
