@@ -57,7 +57,7 @@ def main() -> None:
         default=500,
         help="Tasks to load and export; the measurements of the next four options need them.",
     )
-    parser.add_argument("--memory", type=int, default=0, help="Megabytes of the largest objects.")
+    parser.add_argument("--memory", type=int, default=10, help="Megabytes of large objects.")
     parser.add_argument("--growth", type=int, default=50_000, help="Largest growing bucket.")
     parser.add_argument("--puts", type=int, default=5, help="Objects to time with polling.")
     parser.add_argument(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.contender import run
-from benchmarks.memory_contenders import SHAPES
+from benchmarks.memory_contenders import shapes
 from benchmarks.report import Section
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ COUNTS = ("tasks", "quarantined")
 def cases(megabytes: int) -> Iterator[Case]:
     """Yield what is measured."""
     size = {"size": megabytes * 10**6}
-    for shape in SHAPES:
+    for shape in shapes():
         arguments = {"shape": shape, "objects": 1}
         yield Case(shape, "fill_with_shape", "load_shape", arguments, size)
     for shape in ("a list with a text", "spaces before a task"):

@@ -14,29 +14,38 @@ WORDS = b"word " * 200
 TASK = b'{"text": "' + WORDS + b'"}'
 EMOJI_TASK = b'{"text": "' + WORDS + "\N{SLIGHTLY SMILING FACE}".encode() + b'"}'
 
-SHAPES: dict[str, tuple[str, bytes, bytes, bytes]] = {
-    "a list of tasks": ("json", b"[", TASK + b",", TASK + b"]"),
-    "a list of tasks with an emoji each": ("json", b"[", EMOJI_TASK + b",", EMOJI_TASK + b"]"),
-    "lines of tasks": ("jsonl", b"", TASK + b"\n", TASK),
-    "a list of numbers": ("json", b"[", b"1,", b"1]"),
-    "a list of empty lists": ("json", b"[", b"[],", b"[]]"),
-    "a list of objects with a key twice": ("json", b"[", b'{"text":1,"text":1},', TASK + b"]"),
-    "a list that ends in the middle": ("json", b"[", TASK + b",", b'{"text"'),
-    "a task with a list of texts": ("json", b'{"text": [', b'"abc",', b'"abc"]}'),
-    "a list with a text": ("json", b'["', b"a", b'"]'),
-    "a list with quotation marks in a text": ("json", b'["', rb"\"", b'"]'),
-    "lists in lists": ("json", b"", b"[", b""),
-    "spaces before a task": ("json", b"", b" ", TASK),
-    "a line that never ends, among tasks": ("jsonl", TASK + b"\n", b"a", b"\n" + TASK),
-    "empty lines before a task": ("jsonl", b"", b"\n", TASK),
-    "lines of numbers": ("jsonl", b"", b"1\n", b"1"),
-}
-"""By title: how keys end, then what is at the start, as often as fits, and at the end."""
+Shape = tuple[str, bytes, bytes, bytes]
+"""How keys end; then what is at the start, what is repeated as often as it fits, and the end."""
+
+
+def shapes() -> dict[str, Shape]:
+    """Return the shapes by title."""
+    keys = b",".join(b'"%x":1' % n for n in range(750_000))
+    nested = (b"[" * 90 + b"]" * 90 + b",") * 5500
+    return {
+        "a list of tasks": ("json", b"[", TASK + b",", TASK + b"]"),
+        "a list of tasks with an emoji each": ("json", b"[", EMOJI_TASK + b",", EMOJI_TASK + b"]"),
+        "lines of tasks": ("jsonl", b"", TASK + b"\n", TASK),
+        "a list of numbers": ("json", b"[", b"1,", b"1]"),
+        "a list of empty lists": ("json", b"[", b"[],", b"[]]"),
+        "a list of objects with a key twice": ("json", b"[", b'{"text":1,"text":1},', TASK + b"]"),
+        "a list that ends in the middle": ("json", b"[", TASK + b",", b'{"text"'),
+        "a task with a list of texts": ("json", b'{"text": [', b'"abc",', b'"abc"]}'),
+        "a list with a text": ("json", b'["', b"a", b'"]'),
+        "a list with quotation marks in a text": ("json", b'["', rb"\"", b'"]'),
+        "lists in lists": ("json", b"", b"[", b""),
+        "spaces before a task": ("json", b"", b" ", TASK),
+        "a line that never ends, among tasks": ("jsonl", TASK + b"\n", b"a", b"\n" + TASK),
+        "empty lines before a task": ("jsonl", b"", b"\n", TASK),
+        "lines of numbers": ("jsonl", b"", b"1\n", b"1"),
+        "rows of 8 MB full of keys": ("jsonl", b"", b'{"text":{%s}}\n' % keys, TASK),
+        "rows full of lists in lists": ("jsonl", b"", b'{"text":[%s1]}\n' % nested, TASK),
+    }
 
 
 def fill_with_shape(url: str, shape: str, size: int, objects: int) -> Callable[[], Result]:
     """Fill a folder with objects of one shape. This is setup, not a contender."""
-    suffix, start, part, end = SHAPES[shape]
+    suffix, start, part, end = shapes()[shape]
 
     def work() -> Result:
         body = start + part * ((size - len(start) - len(end)) // len(part)) + end

@@ -80,8 +80,8 @@ def retry(name: str, keys: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT
     label config in Label Studio.
     """
     connection_ledger = CliContext().ledger.connection_ledger(name)
-    quarantined = list(dict.fromkeys(item.key for item in connection_ledger.objects.quarantined()))
-    if unknown := [key for key in keys if key not in quarantined]:
+    quarantined = connection_ledger.objects.quarantined_keys()
+    if unknown := [key for key in keys if key not in {*quarantined}]:
         raise NotInQuarantineError(name, unknown)
     wanted = keys or quarantined
     with connection_ledger.acquire(10) as held:

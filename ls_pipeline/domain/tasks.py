@@ -219,7 +219,7 @@ def _value(body: bytes, span: rows.Span, since: int = 0) -> object:
     if size > LARGEST_ROW:
         raise NotATaskError(f"The row has {size:,} bytes; at most {LARGEST_ROW:,} are read.")
     row = body[span.start : span.end]
-    brackets = row.count(b"[") + row.count(b"{")
+    brackets = row.count(b"[") + row.count(b"{") if size > MOST_BRACKETS else 0
     if brackets > MOST_BRACKETS:
         raise NotATaskError(
             f"The row has {brackets:,} opening brackets; at most {MOST_BRACKETS:,} are read."

@@ -241,7 +241,7 @@ class _Loader:
 
     def _release_retryable(self) -> None:
         """Try what is in quarantine again if it would now be read in another way."""
-        if keys := self.held.objects.retryable_quarantine(self.params.reading):
+        if keys := self.held.objects.quarantined_keys(not_read_as=self.params.reading):
             self.held.objects.release(keys)
 
     def _work(self) -> Iterator[Difference]:

@@ -82,7 +82,7 @@ def _for_tasks(connection_ledger: ConnectionLedger, before: Source, after: Sourc
             "Existing tasks keep their data. New and replaced objects are read "
             f"{_reading(after)}, not {_reading(before)}."
         )
-    if count := len(connection_ledger.objects.retryable_quarantine(new.reading)):
+    if count := len(connection_ledger.objects.quarantined_keys(not_read_as=new.reading)):
         yield f"{_objects(count)} in quarantine will be tried again."
     deletes = old.on_delete != new.on_delete == "delete"
     if deletes and connection_ledger.objects.count()[State.REMOVED]:

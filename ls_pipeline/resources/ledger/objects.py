@@ -222,10 +222,12 @@ class ObjectRecords(Records):
         with self.database.engine.connect() as db:
             return db.scalar(query) is not None
 
-    def retryable_quarantine(self, reading: str) -> list[str]:
-        """Return the keys that are in quarantine because they were read in another way."""
+    def quarantined_keys(self, not_read_as: str | None = None) -> list[str]:
+        """Return the keys of the objects in quarantine: all, or those read in another way."""
         c = quarantine.c
-        query = sa.select(c.key).where(c.connection == self.id, c.reading != reading).distinct()
+        query = sa.select(c.key).where(c.connection == self.id).distinct()
+        if not_read_as is not None:
+            query = query.where(c.reading != not_read_as)
         with self.database.engine.connect() as db:
             return list(db.scalars(query.order_by(c.key)))
 

@@ -170,8 +170,8 @@ def test_released_objects_leave_quarantine_and_count_as_changed(connection_ledge
     finished = [known("a", State.QUARANTINED), known("b"), known("c")]
     with connection_ledger.acquire() as held:
         held.intents.record(LedgerUpdate(quarantined=quarantined, finished=finished))
-        retryable = held.objects.retryable_quarantine("json")
-        held.objects.release(held.objects.retryable_quarantine("blob image"))
+        retryable = held.objects.quarantined_keys(not_read_as="json")
+        held.objects.release(held.objects.quarantined_keys(not_read_as="blob image"))
 
     records = connection_ledger.objects
     assert (retryable, records.quarantined()) == ([], [])
@@ -280,7 +280,7 @@ def test_hostile_keys_come_in_byte_order_from_wherever_and_are_counted(connectio
     assert keys_of(records.known()) == HOSTILE
     assert keys_of(records.range_boundaries(Filter())) == HOSTILE
     assert keys_of(records.quarantined()) == HOSTILE
-    assert records.retryable_quarantine("blob") == HOSTILE
+    assert records.quarantined_keys(not_read_as="blob") == HOSTILE
     for at, key in enumerate(HOSTILE):
         within = [other for other in HOSTILE if other.startswith(key)]
         assert keys_of(records.known(after=key)) == HOSTILE[at + 1 :]
