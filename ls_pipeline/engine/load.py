@@ -391,6 +391,7 @@ class _Loader:
         known, rejections = _KnownRows(rows), _Rejections()
         has_tasks = known.has_more
         for item in map(self._checked, content):
+            self.held.check_time()
             if self.batch.is_full:  # with the rows so far; the last row finishes the object
                 self._flush()
             before = None if item.row is None else known.take(item.row)
