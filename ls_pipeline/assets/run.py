@@ -60,6 +60,7 @@ def connection_run(
     knows when to try again.
     """
     run_id = context.op_execution_context.run_id
+    _leave_retries_to_the_ledger(context.instance, run_id)
     try:
         seconds = _seconds_at_most(ledger.connection(context.partition_key), work)
         with (
@@ -99,6 +100,12 @@ def log_warnings(context: dg.AssetExecutionContext, notes: Iterable[str]) -> Non
     """Write notes to the run's log, with control characters escaped."""
     for note in notes:
         context.log.warning(visible(note))
+
+
+def _leave_retries_to_the_ledger(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Have Dagster not retry a run: the sensors request the next one when the ledger says so."""
+    if instance.run_retries_enabled:
+        instance.add_run_tags(run_id, {"dagster/max_retries": "0"})
 
 
 def _seconds_at_most(connection: Connection, work: str) -> float:

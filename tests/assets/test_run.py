@@ -3,7 +3,9 @@
 import dagster as dg
 import pytest
 
+from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import connection_run
+from ls_pipeline.domain.errors import LabelStudioUnavailableError
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import Bench
 
@@ -77,3 +79,23 @@ def test_run_that_comes_to_its_end_makes_up_for_the_one_before(bench, instance):
 
     assert during.health("tasks").failure == "The run before was cut off."
     assert (after.health("tasks").failures, after.health("tasks").failure) == (0, "")
+
+
+def test_dagster_retries_no_run_that_the_ledger_backs_off_from(bench, tmp_path):
+    with dg.instance_for_test(
+        overrides={"run_retries": {"enabled": True, "max_retries": 2}}
+    ) as instance:
+
+        @dg.asset(partitions_def=CONNECTIONS)
+        def tasks(context: dg.AssetExecutionContext):
+            with connection_run(context, bench.ledger, "tasks"):
+                raise LabelStudioUnavailableError("Label Studio does not answer.")
+
+        instance.add_dynamic_partitions("connections", [bench.name])
+        ended = dg.materialize(
+            [tasks], partition_key=bench.name, instance=instance, raise_on_error=False
+        )
+        tags = instance.get_run_by_id(ended.run_id).tags
+
+    assert not ended.success
+    assert tags["dagster/will_retry"] == "false"
