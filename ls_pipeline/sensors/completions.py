@@ -99,7 +99,7 @@ def completions_tick(
         state.first = names[0] if names else ""
         state.as_of, state.behind = counts.now, behind
     _check_stalled(ledger, state, tick)
-    return tick.result(context, statuses, state.cursor, "no new labels.")
+    return tick.result(context, ledger, statuses, state.cursor, "no new labels.")
 
 
 def probe_labels(

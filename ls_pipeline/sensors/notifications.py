@@ -112,4 +112,4 @@ def notifications_tick(
         dealt_with = compare_labels(candidates, new, services.app, pools.labels, tick)
         state.webhooks |= {name: new[name] for name in dealt_with}
     unchanged = "a notification arrived, but nothing changed."
-    return tick.result(context, tick.requested, state.cursor, unchanged)
+    return tick.result(context, ledger, tick.requested, state.cursor, unchanged)

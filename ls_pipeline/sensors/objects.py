@@ -89,7 +89,7 @@ def objects_tick(
         else:
             tick.record(name, result)
     state.first = names[0] if names else ""
-    return tick.result(context, statuses, state.cursor, "nothing new.")
+    return tick.result(context, ledger, statuses, state.cursor, "nothing new.")
 
 
 def _has_source(cloud: str, connection: Connection) -> bool:

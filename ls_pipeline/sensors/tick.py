@@ -139,21 +139,29 @@ class Tick:
     def result(
         self,
         context: dg.SensorEvaluationContext,
+        ledger: Ledger,
         names: Iterable[str],
         cursor: str,
         unchanged: str,
     ) -> dg.SensorResult:
-        """Return the requests, or a skip message; add the partitions that ``names`` lack."""
+        """Return the requests, or a skip message.
+
+        Adds the partitions that ``names`` lack, and removes those of removed connections.
+        """
         sentences = self.sentences(unchanged)
         if self.requests:  # an idle tick writes no log: Dagster never removes the files
             for sentence in sentences:
                 context.log.info(sentence)
         partitions = set(context.instance.get_dynamic_partitions("connections"))
         missing = [name for name in names if name not in partitions]
+        left = sorted(partitions & ledger.removed_names())
         return dg.SensorResult(
             run_requests=self.requests,
             skip_reason=None if self.requests else " ".join(sentences) or self.idle,
-            dynamic_partitions_requests=[CONNECTIONS.build_add_request(missing)] if missing else [],
+            dynamic_partitions_requests=[
+                *([CONNECTIONS.build_add_request(missing)] if missing else []),
+                *([CONNECTIONS.build_delete_request(left)] if left else []),
+            ],
             cursor=cursor,
             asset_events=self.checks,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ls_pipeline.cli.context import CliContext
+from ls_pipeline.domain.errors import PipelineError
 from tests.assets.test_settings import Buckets
 
 
@@ -15,3 +16,9 @@ class MemoryContext(CliContext):
         self.s3 = self.gcs = Buckets(bench.bucket, bench.target)
         for name, part in parts.items():
             setattr(self, name, part)
+
+    @property
+    def known_instance(self):
+        if self.instance is None:
+            raise PipelineError("There is no Dagster home.")
+        return self.instance

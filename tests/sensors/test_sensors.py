@@ -211,6 +211,16 @@ def test_unknown_partition_is_added_with_the_run(bench, instance):
     assert request.partition_keys == ["reviews"]
 
 
+@pytest.mark.parametrize("tick", [look, look_at_labels])
+def test_partition_of_a_removed_connection_is_removed(bench, instance, tick):
+    instance.add_dynamic_partitions("connections", ["reviews", "about to be added"])
+    bench.ledger.remove("reviews")
+    (request,) = tick(bench, instance).dynamic_partitions_requests
+
+    assert request.partition_keys == ["reviews"]
+    assert isinstance(request, dg.DeleteDynamicPartitionsRequest)
+
+
 def test_sensor_changes_nothing(bench, instance):
     bench.put("a.json", {"text": "a"})
     look(bench, instance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import textwrap
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -304,9 +304,16 @@ def remove(
         if held and held.intents.open():
             notes = _settle(held, cli)
         cli.ledger.remove(name)
+    _remove_partition(name, cli)
     document = {"connection": name, "removed": True, "notes": notes}
     sentences = [f"Connection {name!r} was removed.", *notes]
     print_result(document, " ".join(sentences), as_json=as_json)
+
+
+def _remove_partition(name: str, cli: CliContext) -> None:
+    """Remove a connection's partition from Dagster; if that fails, the sensors do it."""
+    with suppress(Exception):
+        cli.known_instance.delete_dynamic_partition("connections", name)
 
 
 def _settle(held: HeldConnection, cli: CliContext) -> list[str]:

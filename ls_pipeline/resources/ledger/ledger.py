@@ -68,6 +68,12 @@ class Ledger:
         with self.database.engine.connect() as db:
             return sorted(db.scalars(query))
 
+    def removed_names(self) -> set[str]:
+        """Return the names of connections that were removed and did not come back."""
+        query = sa.select(connections.c.name).where(connections.c.removed)
+        with self.database.engine.connect() as db:
+            return set(db.scalars(query)).difference(self.names())
+
     def connection_ledger(self, name: str) -> ConnectionLedger:
         """Return one connection's part of the ledger. Raises ``UnknownConnectionError``."""
         query = sa.select(connections.c.id).where(

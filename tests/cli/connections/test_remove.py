@@ -100,3 +100,21 @@ def test_nobody_is_asked_if_nothing_is_open(bench, words):
 
     assert (done.exit_code, done.stdout) == (0, "Connection 'reviews' was removed.\n")
     assert bench.ledger.names() == []
+
+
+def test_partition_of_the_connection_is_removed(bench, instance):
+    instance.add_dynamic_partitions("connections", ["reviews", "cats"])
+    done = remove(bench, instance=instance)
+
+    assert done.exit_code == 0
+    assert instance.get_dynamic_partitions("connections") == ["cats"]
+
+
+def test_connection_is_removed_though_dagster_fails(bench, instance, monkeypatch):
+    def fail(*_):
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(type(instance), "delete_dynamic_partition", fail)
+    done = remove(bench, instance=instance)
+
+    assert (done.exit_code, bench.ledger.names()) == (0, [])
