@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.batches import batches, sized_batches
 from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState, belongs_to
 from ls_pipeline.domain.errors import (
+    BucketAccessError,
     BucketError,
+    ExternalSystemError,
     IdentityError,
     ObjectChangedError,
     ObjectNotFoundError,
@@ -39,14 +41,18 @@ from ls_pipeline.engine.guard import check_mass_change
 from ls_pipeline.resources.ledger.records import Exported, Intent, Kind, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
+    from typing import TypeAlias
 
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext, Timings
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.settings.model import Target
+
+    Written: TypeAlias = StoredObject | BucketAccessError | None
+    """The file that was written, if any, or why the target refused it."""
 
 SAME_FOR = timedelta(minutes=2)
 """How long an equal count and newest time of recently touched tasks count as "nothing changed".
@@ -66,6 +72,9 @@ WRITE_TRIES = 3
 
 LARGEST_COMPLETION = 256 * 2**20
 """Bytes; a larger file in the target belongs to another program."""
+
+REFUSED_AT_MOST = 20
+"""Files that the target refuses, before it counts as the bucket's fault."""
 
 FIRST_WRITTEN = 10
 """Files that a result shows."""
@@ -88,17 +97,29 @@ class ExportResult:
     first_written: list[StoredObject] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
     """What a person should know although the run succeeded."""
+    refused: dict[str, BucketAccessError] = field(default_factory=dict)
+    """URIs of files that could not be written, and why."""
 
-    def count(
-        self, completions: Sequence[Completion], stored: Sequence[StoredObject | None]
-    ) -> None:
-        """Count completions, each with its file if it was written."""
+    def count(self, completions: Sequence[Completion], stored: Sequence[Written]) -> None:
+        """Count completions, each with its file if it was written.
+
+        Raises ``BucketAccessError`` if so many files were refused that it is the bucket's fault.
+        """
         for completion, file in zip(completions, stored, strict=True):
+            if isinstance(file, BucketAccessError):
+                self.refuse(file)
+                continue
             self.written += file is not None
             self.unchanged += file is None
             self.emptied += not completion.annotations
             if file and len(self.first_written) < FIRST_WRITTEN:
                 self.first_written.append(file)
+
+    def refuse(self, error: BucketAccessError) -> None:
+        """Count a file that the target refused. Raises the error if they are too many."""
+        self.refused[error.uri] = error
+        if len(self.refused) >= REFUSED_AT_MOST:
+            raise error
 
 
 def export_completions(run: RunContext, *, has_changed: bool = False) -> ExportResult:
@@ -159,7 +180,8 @@ def write_completions(
 ) -> None:
     """Write the completions that differ from what is in the target, and record them.
 
-    Raises ``LeaseLostError`` if a newer run has taken over; the target is then as it should be.
+    A file that the target refuses stays unfinished, and the others are written. Raises
+    ``LeaseLostError`` if a newer run has taken over; the target is then as it should be.
     """
     exports, target = run.held.exports, run.target
     last = exports.last_written([completion.task_id for completion in completions])
@@ -167,9 +189,9 @@ def write_completions(
     rows = {row.task_id: row for row in files if _differs(row, target, last.get(row.task_id))}
     intent = begin_files(run, list(rows.values())) if rows else None
 
-    def write(completion: Completion) -> StoredObject | None:
+    def write(completion: Completion) -> Written:
         row = rows.get(completion.task_id)
-        return _write(run, completion, row) if row else None
+        return _or_refusal(lambda: _write(run, completion, row)) if row else None
 
     together = sized_batches(completions, attrgetter("size"), WRITE_BYTES)
     stored = [file for batch in together for file in writers.map(write, batch)]
@@ -178,6 +200,7 @@ def write_completions(
         if completion.task_id in rows
         else replace(last[completion.task_id], updated_at=completion.updated_at)
         for completion, file in zip(completions, stored, strict=True)
+        if not isinstance(file, BucketAccessError)
     ]
     exports.record(records, changed=bool(rows), closing=intent)
     result.count(completions, stored)
@@ -342,6 +365,8 @@ class _Exporter:
             if difference != others:
                 self._write_changed(states, "")
         self.take_away()
+        if self.result.refused:  # the next run lists everything again
+            raise ExternalSystemError(" ".join(map(str, self.result.refused.values())))
         self.exports.record_polled(self.target, polled, annotated, annotations)
         return self.result
 
@@ -411,10 +436,13 @@ class _Exporter:
         """Replace the files of tasks that no longer exist by tombstones, or delete them."""
         last = {exported.task_id: exported for exported in gone}
         rows = [_file_row(self.target, task_id, TOMBSTONE, last) for task_id in last]
-        intent, records = begin_files(self.run, rows), []
+        intent, records, refused = begin_files(self.run, rows), [], []
         for row in rows:
             self.run.held.renew()
-            stored = _write_tombstone(self.run, row)
+            stored = _or_refusal(partial(_write_tombstone, self.run, row))
+            if isinstance(stored, BucketAccessError):
+                refused.append(stored)
+                continue
             records.append(
                 Exported(
                     row.task_id,
@@ -427,6 +455,8 @@ class _Exporter:
             )
         self.exports.record(records, closing=intent)
         self.result.deleted += len(records)
+        for error in refused:
+            self.result.refuse(error)
 
 
 def _touched(
@@ -486,6 +516,14 @@ def _write(run: RunContext, completion: Completion, row: TaskRow) -> StoredObjec
     if not completion.annotations and not run.bucket.version(row.key):
         return None  # there is nothing to empty
     return _put(run, row, json_document(completion))
+
+
+def _or_refusal(write: Callable[[], StoredObject | None]) -> Written:
+    """Return what a write does, or the error if the target refuses that file."""
+    try:
+        return write()
+    except BucketAccessError as error:
+        return error
 
 
 def _write_tombstone(run: RunContext, row: TaskRow) -> StoredObject | None:

@@ -4,7 +4,13 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 import pytest
 
-from ls_pipeline.domain.errors import BucketUnavailableError, IdentityError, LeaseLostError
+from ls_pipeline.domain.errors import (
+    BucketAccessError,
+    BucketUnavailableError,
+    ExternalSystemError,
+    IdentityError,
+    LeaseLostError,
+)
 from ls_pipeline.engine import export
 from ls_pipeline.engine.projects import (
     FIRST_PAGE_TASKS,
@@ -292,6 +298,64 @@ def test_failed_upload_is_not_counted_and_is_repeated(labeled):
     result = labeled.export()
 
     assert result.written == 2
+
+
+class Refusing(Wrapped):
+    """A target that lets nobody write or delete one file."""
+
+    def __init__(self, target, key):
+        def refuse(do):
+            def call(name, *args, **options):
+                if name == key:
+                    raise BucketAccessError(f"s3://labels/{key}", "access is refused.")
+                return do(name, *args, **options)
+
+            return call
+
+        super().__init__(target, put=refuse(target.put), delete=refuse(target.delete))
+
+
+def test_file_that_the_target_refuses_holds_up_no_other(labeled):
+    key, other = (f"{labeled.task_id(f'{name}.json')}.json" for name in "ab")
+    target = Refusing(labeled.target, key)
+    for _ in range(2):
+        with pytest.raises(ExternalSystemError, match=f"s3://labels/{key}: access is refused"):
+            labeled.export(target=target)
+        assert set(documents(labeled)) == {other}
+        labeled.app.edit(int(other.split(".")[0]), [])
+    labeled.export()
+
+    assert set(documents(labeled)) == {key, other}
+    assert documents(labeled)[other]["annotations"][0]["result"] == []
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_tombstone_that_the_target_refuses_holds_up_no_other(labeled, delete):
+    labeled.set(target={"delete": delete})
+    labeled.export()
+    ids = [labeled.task_id(f"{name}.json") for name in "ab"]
+    for task_id in ids:
+        labeled.app.delete_task(task_id)
+    with pytest.raises(ExternalSystemError, match="access is refused"):
+        labeled.export(target=Refusing(labeled.target, f"{ids[0]}.json"))
+    left = documents(labeled)
+    labeled.export()
+
+    assert "deleted" not in left[f"{ids[0]}.json"]
+    assert f"{ids[1]}.json" not in left or left[f"{ids[1]}.json"]["deleted"]
+    assert all(each["deleted"] for each in documents(labeled).values())
+
+
+def test_target_that_refuses_everything_is_an_error_soon(labeled):
+    def refuse(*_, **_options):
+        refused.append(1)
+        raise BucketAccessError("s3://labels/", "access is refused.")
+
+    refused = []
+    with pytest.raises(ExternalSystemError, match="access is refused"):
+        labeled.export(target=Wrapped(labeled.target, put=refuse))
+
+    assert len(refused) <= 2 * export.REFUSED_AT_MOST
 
 
 def test_tasks_of_another_connection_are_not_exported(labeled):
