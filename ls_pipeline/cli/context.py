@@ -150,7 +150,9 @@ def connection_ledgers(ledger: Ledger, names: Iterable[str]) -> dict[str, Connec
 
     Raises ``UnknownConnectionError``.
     """
-    return {name: ledger.connection_ledger(name) for name in names or ledger.names()}
+    if names:
+        return {name: ledger.connection_ledger(name) for name in names}
+    return {status.name: status.ledger for status in ledger.statuses()}
 
 
 def dagster_home() -> Path:

@@ -144,12 +144,16 @@ def _reason(event: dg.DagsterEvent) -> str:
     return error.message.strip() if error else "The run failed. Its log in Dagster has the reason."
 
 
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
+
+
 def _report(name: str, cli: CliContext, errors: list[str]) -> dict[str, Any]:
     connection_ledger = cli.ledger.connection_ledger(name)
     try:
         report: dict[str, Any] = dict(asdict(count_connection(name, cli)))
-    except PipelineError as error:
-        errors = [*errors, str(error)]
+    except Exception as error:  # noqa: BLE001 - the other connections still run
+        errors = [*errors, _sentence(error)]
         report = dict.fromkeys(field.name for field in fields(Counts))
     report["quarantined"] = connection_ledger.objects.count_quarantined()
     report["removed"] = connection_ledger.objects.count()[State.REMOVED]

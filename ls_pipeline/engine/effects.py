@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.errors import TasksRefusedError
 from ls_pipeline.domain.tasks import META_KEY
 from ls_pipeline.resources.ledger.records import Intent, Kind
 
@@ -54,6 +55,8 @@ class Outcome:
     """Their tasks did not exist any more."""
     kept: list[TaskRow] = field(default_factory=list)
     """A person has worked on their tasks: they are as they were."""
+    refused: dict[TaskRow, str] = field(default_factory=dict)
+    """Why Label Studio refused to change their tasks."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,11 @@ class Effects:
                 continue
             body = new.body(task.origin.token if task.origin else "")
             update = {name: body[name] for name in ("data", "meta")}
-            self.app.update_task(row.task_id, update)
+            try:
+                self.app.update_task(row.task_id, update)
+            except TasksRefusedError as error:
+                outcome.refused[row] = str(error)
+                continue
             now = self.projects.task_of(row, root)
             if now and now.has_human_work:
                 old = {name: task.document[name] for name in ("data", "meta")}

@@ -158,10 +158,15 @@ class ImportQueue:
         return {*(known.key for known in update.finished), *update.forgotten}
 
     def _update(self, tasks: Sequence[NewTask]) -> list[NewTask]:
-        """Update tasks; return those that a person has deleted: their versions are new tasks."""
+        """Update tasks; return those that a person has deleted: their versions are new tasks.
+
+        What Label Studio refuses goes to quarantine.
+        """
         outcome = self.run.effects.update_tasks(tasks, self.root)
         loaded = [*outcome.done, *outcome.kept]
-        self.held.intents.record(LedgerUpdate(loaded=loaded), closing=outcome.intent)
+        refused = [self._quarantined(row, reason) for row, reason in outcome.refused.items()]
+        update = LedgerUpdate(loaded=loaded, quarantined=self._capped(refused))
+        self.held.intents.record(update, closing=outcome.intent)
         self.updated += len(outcome.done)
         self.kept += len(outcome.kept)
         self.notes += (kept_note(self.root, row, "changed") for row in outcome.kept)

@@ -153,7 +153,8 @@ class LabelingApp(Protocol):
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         """Replace a task's ``data`` and ``meta``.
 
-        Raises ``ProjectNotFoundError`` if the task does not exist.
+        Raises ``ProjectNotFoundError`` if the task does not exist, and ``TasksRefusedError`` if
+        Label Studio refuses the change.
         """
 
     def delete_task(self, task_id: int) -> None:

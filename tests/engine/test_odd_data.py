@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from ls_pipeline.domain.errors import IdentityError
+from ls_pipeline.domain.errors import IdentityError, TasksRefusedError
 from ls_pipeline.domain.target_mark import LARGEST, mark_key
 from ls_pipeline.resources.snapshots import Snapshots
 from tests.bench import RESULT
+from tests.engine.test_load import Wrapped
 
 OURS = {"connection": "reviews", "uri": "s3://bucket/x.json", "version": "v", "row": 0}
 
@@ -112,3 +113,26 @@ def test_files_of_others_in_an_emptied_target_are_left_alone(bench, name, body):
 
     assert bench.files[name] == body
     assert f"{bench.task_id('a.json')}.json" in bench.files
+
+
+def test_update_that_label_studio_refuses_goes_to_quarantine_alone(bench):
+    def update_task(task_id, body):
+        if task_id == refused:
+            raise TasksRefusedError("Label Studio refused 1 tasks: it does not fit.", {})
+        bench.app.update_task(task_id, body)
+
+    for name in "abc":
+        bench.put(f"{name}.json", {"text": name})
+    bench.load()
+    refused = bench.task_id("a.json")
+    for name in "abc":
+        bench.put(f"{name}.json", {"text": f"{name}2"})
+    bench.load(app=Wrapped(bench.app, update_task=update_task))
+    texts = {key: data["text"] for (key, _), data in bench.tasks.items()}
+
+    assert texts == {"a.json": "a", "b.json": "b2", "c.json": "c2"}
+    assert list(bench.reasons) == [("a.json", 0)]
+    with bench.connection_ledger.acquire() as held:
+        held.objects.release(["a.json"])
+    bench.load()
+    assert (bench.tasks["a.json", 0]["text"], bench.reasons) == ("a2", {})

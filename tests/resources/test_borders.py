@@ -16,6 +16,7 @@ from ls_pipeline.domain.errors import (
     LabelStudioError,
     LabelStudioUnavailableError,
     PipelineError,
+    TasksRefusedError,
 )
 from ls_pipeline.resources.label_studio import client, marks
 from ls_pipeline.resources.label_studio.app import COMPLETIONS_PAGE, SMALLER_PAGE, LabelStudio
@@ -156,6 +157,21 @@ def test_answer_of_a_write_in_another_form_leaves_its_outcome_unknown():
         error = outcome(lambda app: app.import_tasks(1, [{}]), Answering(body))
 
         assert isinstance(error, LabelStudioUnavailableError)
+
+
+def test_refused_update_is_of_its_task_alone():
+    body = json.dumps({"status_code": 400, "detail": "it does not fit"}).encode()
+    error = outcome(lambda app: app.update_task(1, {}), Answering(body, status=400))
+
+    assert isinstance(error, TasksRefusedError)
+    assert "it does not fit" in str(error)
+
+
+def test_counts_of_an_odd_project_hide_no_other():
+    good = {"id": 1, "total_annotations_number": 2, "skipped_annotations_number": None}
+    page = json.dumps({"results": [{"id": 2}, good, 5]}).encode()
+
+    assert outcome(lambda app: app.count_annotations([1, 2]), Answering(page)) == {1: 2}
 
 
 @pytest.mark.parametrize("name", ["states", "find_project"])

@@ -65,9 +65,9 @@ def examine(names: Sequence[str], cli: CliContext) -> Report:
     """
     ledger_checks = list(_check_ledger(cli))
     if has_failed(ledger_checks):
-        return Report([*ledger_checks, *check_server(cli)], {})
+        return Report([*ledger_checks, *_catch_bugs(check_server(cli))], {})
     ledgers = connection_ledgers(cli.ledger, names)
-    server_checks = list(check_server(cli))
+    server_checks = list(_catch_bugs(check_server(cli)))
     app_works = not has_failed(server_checks)
     region = os.environ.get("AWS_DEFAULT_REGION", "")
     findings = {}

@@ -52,7 +52,8 @@ from ls_pipeline.settings.model import TITLE_LENGTHS
 if TYPE_CHECKING:
     import httpx
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
 TaskT = TypeVar("TaskT", bound=answers.TaskRow)
 
 STATES_PAGE = 1000
@@ -130,7 +131,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._project(self.api.parse(answers.ProjectRow, "GET", path, params=params))
 
     def existing_projects(self, project_ids: Sequence[int]) -> dict[int, Project]:
-        rows = self._project_rows(answers.ProjectRow, project_ids, PROJECT_FIELDS)
+        page = answers.Results[answers.ProjectRow]
+        rows = (row for found in self._pages(page, project_ids, PROJECT_FIELDS) for row in found)
         return {row.id: self._project(row) for row in rows}
 
     def projects_with_prefix(self, prefix: str) -> Iterator[Project]:
@@ -181,14 +183,15 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             self.api.json("PATCH", f"api/projects/{created.id}/", json={"title": unused})
         return oldest
 
-    def _project_rows(self, kind: type[T], project_ids: Sequence[int], fields: str) -> Iterator[T]:
+    def _pages(
+        self, kind: type[answers.Results[T]], project_ids: Sequence[int], fields: str
+    ) -> Iterator[list[T]]:
         """Read fields of those of these projects that exist."""
         params = {"include": fields, "page_size": PROJECTS_PAGE}
         for batch in batches(project_ids, PROJECTS_PAGE):
             ids = ",".join(map(str, batch))
-            page = answers.Results[kind]  # type: ignore[valid-type]
             query = {**params, "ids": ids}
-            yield from self.api.parse(page, "GET", "api/projects/", params=query).results
+            yield self.api.parse(kind, "GET", "api/projects/", params=query).results
 
     def _project(self, row: answers.ProjectRow) -> Project:
         url, count = f"{self.public_url}/projects/{row.id}", row.task_number or 0
@@ -268,7 +271,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                 yield task.id, origin
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
-        self.api.json("PATCH", f"api/tasks/{task_id}/", json=dict(body))
+        answer = self.api.send("PATCH", f"api/tasks/{task_id}/", json=dict(body))
+        if answer.status_code == 400:  # noqa: PLR2004
+            raise _refusal(answer, 1)
+        self.api.content(answer)
 
     def delete_task(self, task_id: int) -> None:
         with contextlib.suppress(ProjectNotFoundError):
@@ -330,7 +336,9 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
         # A page of projects with these counts takes half the time of counting one's tasks.
         finished = "total_annotations_number", "skipped_annotations_number"
-        rows = self._project_rows(answers.ProjectCounts, project_ids, ",".join(("id", *finished)))
+        pages = self._pages(answers.Results[Any], project_ids, ",".join(("id", *finished)))
+        # A project whose counts have another form is left out, so that it hides no other.
+        rows = (row for page in pages for row in answers.those_of(answers.ProjectCounts, page))
         return {row.id: sum(getattr(row, count) or 0 for count in finished) for row in rows}
 
     def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
@@ -443,7 +451,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         is_jwt = self.api.api_key.count(".") == 2  # noqa: PLR2004 - the parts of a JSON web token
         return ServerInfo(version, "personal access token" if is_jwt else "legacy token", user)
 
-    def _ask(self, kind: type[T], path: str) -> T:
+    def _ask(self, kind: type[ModelT], path: str) -> ModelT:
         try:
             return kind.model_validate(self.api.json("GET", path))
         except ValidationError:
