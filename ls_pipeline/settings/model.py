@@ -21,6 +21,12 @@ TITLE_LENGTHS = range(3, 51)
 """Label Studio refuses other project titles (PROJECT_TITLE_MIN_LEN, …_MAX_LEN)."""
 
 
+MOST = 2**31 - 1
+MOST_DAYS = 36_500
+MOST_MINUTES = MOST_DAYS * 24 * 60
+"""A hundred years: Python can't count back from today much further."""
+
+
 class _Frozen(BaseModel):
     """Settings; the text below a field is its description."""
 
@@ -126,7 +132,7 @@ class SourceParams(Params):
     on_delete: Literal["keep", "delete"] = "keep"
     """What to do with the tasks of a removed object. keep: keep them. delete: delete them, unless
     they are labeled."""
-    tasks_per_project: int = Field(default=0, ge=0)
+    tasks_per_project: int = Field(default=0, ge=0, le=MOST)
     """Number of tasks that fill a project. Further tasks go to an overflow project, as in Cats,
     Cats (2), Cats (3). 0: no limit. Label Studio's maintainers recommend about 100000."""
     notifications: str = ""
@@ -153,15 +159,15 @@ class TargetParams(Params):
     delete: bool = False
     """What to do with the file if its task or the task's last annotation is deleted. True: delete
     it. False: keep it, without annotations. True also deletes expired snapshots."""
-    snapshot_minutes: int = Field(default=60, ge=0)
+    snapshot_minutes: int = Field(default=60, ge=0, le=MOST_MINUTES)
     """Training data: minimum minutes between snapshots. A snapshot is made only if completions
     changed."""
     snapshot_cron: str = ""
     """Training data: when to make a snapshot if completions changed, as in 0 6 * * 1-5 (UTC); empty
     means by snapshot_minutes."""
-    snapshots_kept: int = Field(default=30, ge=1)
+    snapshots_kept: int = Field(default=30, ge=1, le=MOST)
     """Training data: minimum number of snapshots to keep."""
-    snapshots_kept_days: int = Field(default=30, ge=0)
+    snapshots_kept_days: int = Field(default=30, ge=0, le=MOST_DAYS)
     """Training data: minimum days to keep every snapshot. Older snapshots are deleted only if
     delete is true."""
     validation_share: float = Field(default=0.1, ge=0, lt=1)
@@ -172,7 +178,7 @@ class TargetParams(Params):
     """Training data: warn if annotators skip more than this share."""
     agreement_at_least: float = Field(default=0.5, ge=0, le=1)
     """Training data: warn if annotators of the same tasks agree less than this."""
-    labels_within_days: int = Field(default=7, ge=1)
+    labels_within_days: int = Field(default=7, ge=1, le=MOST_DAYS)
     """Warn if tasks are waiting and nothing was labeled for this many days."""
     formats: list[str] = []
     """Training data: other formats to convert each snapshot to, such as COCO, YOLO or CSV."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.errors import InvalidConnectionError, StoredSettingsError
+from ls_pipeline.engine.detect import snapshot_is_due
+from ls_pipeline.resources.ledger.records import SnapshotState
 from ls_pipeline.resources.ledger.settings import parse_settings
-from ls_pipeline.settings.model import Connection
+from ls_pipeline.settings.model import MOST_MINUTES, Connection, Target, TargetParams
 from ls_pipeline.settings.validation import build_connection, parse_params
 from tests.strategies import ANY_JSON, NUMBERS, TEXTS, like
 
@@ -55,3 +58,23 @@ def test_any_params_of_the_command_line_are_parsed_or_refused(text):
     errors = []
 
     assert parse_params("--source-params", text, errors) == {} or not errors
+
+
+NUMBERS_OF_TARGETS = ["snapshot_minutes", "snapshots_kept", "snapshots_kept_days"]
+NUMBERS_OF_TARGETS += ["labels_within_days"]
+
+
+@pytest.mark.parametrize("param", NUMBERS_OF_TARGETS)
+@pytest.mark.parametrize("value", [2**63, 10**18, float("nan"), -1])
+def test_number_that_no_time_or_column_can_hold_is_refused(param, value):
+    target = {"type": "s3-completions", "path": "b", "params": {param: value}}
+
+    with pytest.raises(InvalidConnectionError, match=param):
+        build_connection("c", source=None, target=target, project="Reviews")
+
+
+@pytest.mark.parametrize("minutes", [0, MOST_MINUTES])
+def test_longest_interval_is_one_that_can_be_added(minutes):
+    target = Target(type="s3-completions", path="b", params=TargetParams(snapshot_minutes=minutes))
+
+    assert snapshot_is_due(SnapshotState(2, 1, 2e9, ""), target, 2e9) is (minutes == 0)
