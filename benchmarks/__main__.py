@@ -35,7 +35,7 @@ def measure(
         yield from on_moto.exports(tasks, repeats)
         yield on_moto.snapshots(tasks, repeats)
         if options.memory:
-            yield memory(on_moto.url, options.memory)
+            yield memory(on_moto.url, options.memory, options.masks)
         if options.growth:
             yield bucket_growth(options.growth, repeats, folder)
         if options.puts:
@@ -55,9 +55,12 @@ def main() -> None:
         "--tasks",
         type=int,
         default=500,
-        help="Tasks to load and export; the measurements of the next four options need them.",
+        help="Tasks to load and export; the measurements of the next five options need them.",
     )
     parser.add_argument("--memory", type=int, default=10, help="Megabytes of large objects.")
+    parser.add_argument(
+        "--masks", type=int, default=1000, help="Brush masks, if memory is measured."
+    )
     parser.add_argument("--growth", type=int, default=50_000, help="Largest growing bucket.")
     parser.add_argument("--puts", type=int, default=5, help="Objects to time with polling.")
     parser.add_argument(

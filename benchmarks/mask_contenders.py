@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.fixtures import BUCKET, Result, new_connection, open_bucket
+from ls_pipeline.domain.batches import sized_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,12 +84,13 @@ class MaskApp:
 
     def completions(self, _project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
         from ls_pipeline.domain.completions import parse_completion
-        from ls_pipeline.resources.label_studio.app import COMPLETIONS_IDS
+        from ls_pipeline.resources.label_studio.app import COMPLETIONS_IDS, LARGEST_PAGE
 
         for begin in range(0, len(task_ids), COMPLETIONS_IDS):
-            page = task_ids[begin : begin + COMPLETIONS_IDS]
-            body = b'{"tasks":[' + b",".join(map(self._task, page)) + b"]}"
-            yield from map(parse_completion, json.loads(body)["tasks"])
+            tasks = map(self._task, task_ids[begin : begin + COMPLETIONS_IDS])
+            for page in sized_batches(tasks, len, LARGEST_PAGE):
+                body = b'{"tasks":[' + b",".join(page) + b"]}"
+                yield from map(parse_completion, json.loads(body)["tasks"])
 
     def _task(self, task_id: int) -> bytes:
         size = self.mask_bytes if task_id <= self.first_large else self.large_bytes
@@ -168,7 +170,7 @@ def export_masks(url: str, ledger: str, sizes: Sequence[int]) -> Callable[[], Re
 
     def work() -> Result:
         with masks.connection_ledger.acquire() as held:
-            return {"written": export_completions(masks.run(held)).written}
+            return {"tasks": export_completions(masks.run(held)).written}
 
     return work
 
@@ -182,7 +184,7 @@ def snapshot_masks(url: str, ledger: str, sizes: Sequence[int]) -> Callable[[], 
     def work() -> Result:
         with masks.connection_ledger.acquire() as held:
             newest = write_snapshot(masks.run(held)).newest
-        return {"rows": newest.rows["results"], "parts": len(newest.parts), "bytes": newest.bytes}
+        return {"tasks": newest.tally.tasks, "parts": len(newest.parts), "bytes": newest.bytes}
 
     return work
 
