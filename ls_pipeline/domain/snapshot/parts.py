@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PART_TASKS = 5000
 """The width of the widest range of task ids."""
 
-PART_BYTES = 32 * 1024 * 1024
+PART_BYTES = 16 * 1024 * 1024
 """Bytes of a part's completions, as JSON. A range with more is halved, down to a single task."""
 
 ROW_GROUP = 50_000
