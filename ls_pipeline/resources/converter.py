@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.domain.batches import sized_batches
 from ls_pipeline.domain.errors import FormatError
 from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.domain.tasks import data_keys
 from ls_pipeline.resources.coco_file import CocoFile
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def convert(
     If each of a task's annotations has a file, they are named
     ``<task id>-<annotation id>-<image's name>``.
 
+    The converter converts nothing if it fails over one document. So in other formats than JSON,
+    tasks without the data that the label config shows are left out, as are results without a value.
+
     A few documents are in memory at a time. Raises ``FormatError`` if the labels have no such form,
     or the converter fails. Errors of ``fetch`` pass.
     """
@@ -68,6 +72,8 @@ def convert(
             f"{name} can't represent the labels of this label config.",
             hint=f"Use one of {', '.join(formats)}.",
         )
+    if name != "JSON":
+        documents = _readable(documents, label_config, str if name in BY_FILE_NAME else object)
     output.mkdir(parents=True, exist_ok=True)
     output = output.absolute()
     images = _Images(output / "images", fetch, has_files=name in BY_FILE_NAME)
@@ -87,6 +93,30 @@ def convert(
             _run(converter, name, file, output)
     images.remove_empty()
     _make_relative(output)
+
+
+def _readable(
+    documents: Iterable[Mapping[str, Any]], label_config: str, kind: type
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the documents whose data has what the label config shows, of a kind."""
+    keys = [re.split(r"[.\[]", key)[0] for key in data_keys(label_config)]
+    for document in documents:
+        data = document["data"]
+        if isinstance(data, dict) and all(
+            key in data and isinstance(data[key], kind) for key in keys
+        ):
+            annotations = [
+                {**item, "result": [each for each in item["result"] or () if _is_readable(each)]}
+                for item in document["annotations"]
+                if isinstance(item["result"], (list, type(None)))
+            ]
+            yield {**document, "annotations": annotations}
+
+
+def _is_readable(result: object) -> bool:
+    return isinstance(result, dict) and (
+        isinstance(result.get("value"), dict) or result.get("type") == "relation"
+    )
 
 
 def _converter(label_config: str) -> Any:

@@ -287,6 +287,25 @@ def test_paths_in_tasks_are_not_read(tmp_path):
 
 
 def test_converter_that_fails_is_a_format_error(tmp_path):
-    broken = {**PICTURES[0], "annotations": [{"id": 1, "result": [{"from_name": "b"}]}]}
-    with pytest.raises(FormatError, match="converter failed at COCO: KeyError"):
+    broken = picture(1, "s3://bucket/x.png", "car")
+    broken["annotations"][0]["result"][0]["original_width"] = "wide"
+    with pytest.raises(FormatError, match="converter failed at COCO: TypeError"):
         convert([broken], BOXES, "COCO", tmp_path)
+
+
+ODD = [["text"], [None], [{"type": "rectanglelabels", "value": None}], 5, None]
+
+
+@pytest.mark.parametrize("name", supported_formats(BOXES))
+def test_what_the_converter_cannot_read_holds_up_no_other(tmp_path, name):
+    results = [picture(number, f"s3://b/{number}.png") for number in range(10, 10 + len(ODD))]
+    for document, odd in zip(results, ODD, strict=True):
+        document["annotations"][0]["result"] = odd
+    data = [
+        {**picture(number, ""), "data": odd} for number, odd in enumerate([[], 5, {}, None], 20)
+    ]
+    others = [*results, *(data if name != "JSON" else [])]
+    convert([*PICTURES, *others], BOXES, name, tmp_path / "output")
+    written = b"".join(file.read_bytes() for file in (tmp_path / "output").rglob("*.*"))
+
+    assert written
