@@ -29,6 +29,7 @@ from ls_pipeline.resources.environment import (
     webhook_secret,
     write_local_label_studio,
 )
+from ls_pipeline.resources.ledger.health import failed_looks
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
@@ -278,7 +279,8 @@ class _ProgressPrinter:
 
     def update(self, status: ConnectionStatus) -> None:
         """Count the rows of a connection while a run holds it, and once after the run."""
-        name, version = status.name, (status.fence, status.healths)
+        name = status.name
+        version = status.fence, status.healths, status.failed_looks
         if not status.held_by and self._versions.get(name) == version:
             return
         self._versions[name] = None if status.held_by else version
@@ -299,4 +301,5 @@ def _lines(status: ConnectionStatus) -> list[str]:
         *filter(None, [status.refusal]),
         *(f"{count} {what}." for what, count in counts.items() if count),
         *dict.fromkeys(filter(None, failures)),
+        *failed_looks(status.failed_looks, status.read_at).values(),
     ]

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from ls_pipeline.cli.console import out, print_json, print_no_connections, styled
 from ls_pipeline.cli.context import CliContext, connection_ledgers
-from ls_pipeline.cli.options import CONNECTIONS, json_instead_of, verbatim
+from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
-from ls_pipeline.resources.ledger.health import time_of_retry
+from ls_pipeline.resources.ledger.health import at_time, failed_looks
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Status:
     working: str
     """The run that works on it now, or empty."""
     failures: dict[str, str]
-    """The error of each kind of work that fails."""
+    """The error of each kind of work that fails, or that sensors can't see the need for."""
     retry_at: float
     """The earliest time of a next try, or 0."""
     projects: list[str]
@@ -72,7 +72,8 @@ def status_of(connection_ledger: ConnectionLedger, address: str) -> Status:
     """Return the status of one connection. ``address`` is Label Studio's public URL."""
     works = {work: connection_ledger.health.of(work) for work in WORKS}
     failing = {work: health for work, health in works.items() if health.failures}
-    failures = {work: health.failure for work, health in failing.items()}
+    failures = failed_looks(connection_ledger.health.failed_looks(), connection_ledger.now())
+    failures |= {work: health.failure for work, health in failing.items()}
     settings = connection_ledger.settings.in_force().settings
     if isinstance(settings, StoredSettingsError):
         failures["settings"] = str(settings)
@@ -97,10 +98,17 @@ def status_of(connection_ledger: ConnectionLedger, address: str) -> Status:
 @CONNECTIONS
 @click.option("--watch", is_flag=True, help="Refresh every two seconds, until Ctrl-C.")
 @json_instead_of("a table")
-def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa: FBT001 - flags
+@click.pass_context
+def status(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    watch: bool,  # noqa: FBT001 - a flag
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """Show what is loaded, labeled and exported, and what fails.
 
-    It reads only the ledger. It lists no bucket and changes nothing.
+    It reads only the ledger, where sensors record what they can't see. It lists no bucket and
+    changes nothing. The exit code is 1 if an enabled connection is failing.
     """
     if watch and as_json:
         raise click.UsageError("--json and --watch can't be combined.")
@@ -114,6 +122,8 @@ def status(names: tuple[str, ...], watch: bool, as_json: bool) -> None:  # noqa:
         _watch(names, cli)
     else:
         out.print(_table(statuses, cli.ledger.now()))
+    if not watch and any(each.enabled and each.failures for each in statuses.values()):
+        ctx.exit(FAILED)
 
 
 def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
@@ -164,7 +174,7 @@ def _state(status: Status) -> tuple[str, str]:
 
 def _errors(status: Status, now: float) -> str:
     errors = " ".join(dict.fromkeys(status.failures.values()))
-    when = time_of_retry(status.retry_at, now) if status.retry_at > now else "now"
+    when = at_time(status.retry_at, now) if status.retry_at > now else "now"
     return f"{errors} Trying again {when}."
 
 

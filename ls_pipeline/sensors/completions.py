@@ -98,6 +98,7 @@ def completions_tick(
                 behind[name] = result.as_of
         state.first = names[0] if names else ""
         state.as_of, state.behind = counts.now, behind
+    ledger.record_looks("completions", tick.looks)
     _check_stalled(ledger, state, tick)
     return tick.result(context, ledger, statuses, state.cursor, "no new labels.")
 
@@ -144,7 +145,7 @@ def _count(
         if counts:
             return replace(counts, is_late=result.is_late)
         for name in names:
-            tick.skip(name, result.reason)
+            tick.record(name, result)
     return None
 
 

@@ -71,7 +71,7 @@ def objects_tick(
 ) -> dg.SensorResult:
     """Compare the buckets of one cloud with the ledger; request a run of those that differ.
 
-    Only reads. If the time runs out, the next tick continues from the cursor.
+    If the time runs out, the next tick continues from the cursor.
     """
     state, tick = _State.from_cursor(context.cursor), Tick()
     statuses = tick.enabled(ledger, partial(_has_source, cloud))
@@ -85,10 +85,11 @@ def objects_tick(
     for name, result in (pool or ProbePool()).run_round_robin(names, probe_of, tick.deadline):
         state.after.pop(name, None)
         if result.reached:
-            state.after[name] = result.reached
+            state.after[name], tick.looks[name] = result.reached, ""
         else:
             tick.record(name, result)
     state.first = names[0] if names else ""
+    ledger.record_looks("tasks", tick.looks)
     return tick.result(context, ledger, statuses, state.cursor, "nothing new.")
 
 

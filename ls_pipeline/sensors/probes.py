@@ -46,6 +46,8 @@ class ProbeResult:
 
     wanted: bool = False
     reason: str = ""
+    failed: bool = False
+    """Whether the reason is a failure of what was asked."""
     reached: str = ""
     """The key to continue after; empty if the probe is complete."""
     as_of: str = ""
@@ -105,17 +107,17 @@ class ProbePool:
                 if result.reached:
                     names.append(probe.name)
         for probe in running:
-            yield probe.name, ProbeResult(reason="no answer came in time.")
+            yield probe.name, ProbeResult(reason="no answer came in time.", failed=True)
 
     def _late_result(self, probe: _RunningProbe) -> ProbeResult:
         """Return the result of a probe that an earlier tick started."""
         if not probe.future.done():
-            return ProbeResult(reason="an earlier probe still waits for an answer.")
+            return ProbeResult(reason="an earlier probe still waits for an answer.", failed=True)
         self._running.pop(probe.name, None)
         try:
             return replace(probe.future.result(), is_late=True)
         except LedgerError as error:  # of an outage that may be over
-            return ProbeResult(reason=str(error))
+            return ProbeResult(reason=str(error), failed=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,9 +140,9 @@ class _RunningProbe:
             self.future.set_exception(error)
             return
         except PipelineError as error:
-            result = ProbeResult(reason=str(error))
+            result = ProbeResult(reason=str(error), failed=True)
         except Exception as error:  # noqa: BLE001 - it concerns one connection only
-            result = ProbeResult(reason=f"{type(error).__name__}: {error}")
+            result = ProbeResult(reason=f"{type(error).__name__}: {error}", failed=True)
         self.future.set_result(result)
 
     @property

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
 from ls_pipeline.domain.text import visible
-from ls_pipeline.resources.ledger.health import is_waiting, time_of_retry
+from ls_pipeline.resources.ledger.health import at_time, is_waiting
 from ls_pipeline.sensors.dead_runs import report_dead_runs
 from ls_pipeline.sensors.probes import Deadline
 
@@ -81,6 +81,8 @@ class Tick:
     skipped: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Reasons, and the connections that each concerns; the most important come first."""
     unchanged: list[str] = field(default_factory=list)
+    looks: dict[str, str] = field(default_factory=dict)
+    """What this tick found of connections: why a look failed, or nothing."""
     checks: list[dg.AssetCheckEvaluation] = field(default_factory=list)
     deadline: Deadline = field(default_factory=lambda: Deadline.after(TICK_SECONDS))
 
@@ -118,6 +120,7 @@ class Tick:
 
     def record(self, name: str, result: ProbeResult, job: str | None = None) -> None:
         """Add the result of a complete probe; a sensor with several jobs names one of them."""
+        self.looks[name] = result.reason if result.failed else ""
         if result.wanted:
             self.requests.append(dg.RunRequest(partition_key=name, job_name=job))
         elif result.reason:
@@ -181,7 +184,7 @@ def skip_reason(status: ConnectionStatus, pending: Collection[str], work: str) -
         return "a run is under way."
     health = status.health(work)
     if is_waiting(health, status.read_at):
-        when = time_of_retry(health.retry_at, status.read_at)
+        when = at_time(health.retry_at, status.read_at)
         return f"{health.failure} Trying again {when}."
     return ""
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.resources.ledger.records import Health
+from ls_pipeline.resources.ledger.records import FailedLook, Health
 from ls_pipeline.resources.ledger.section import Records, Writer, columns
-from ls_pipeline.resources.ledger.tables import health
+from ls_pipeline.resources.ledger.tables import connections, health, looks
+from ls_pipeline.resources.ledger.upsert import upsert
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ls_pipeline.resources.ledger.database import Database
 
 RETRY_AT_FIRST = 30.0
 RETRY_AT_MOST = 3600.0
@@ -37,11 +43,19 @@ def is_waiting(health: Health, now: float) -> bool:
     return 0 < health.retry_at - now <= at_most
 
 
-def time_of_retry(retry_at: float, now: float) -> str:
-    """Return when the next run is due, for people; with the date if it is not today."""
-    then, today = (datetime.fromtimestamp(time, timezone.utc) for time in (retry_at, now))
+def at_time(moment: float, now: float) -> str:
+    """Return a time for people, as in ``at 14:03:05 UTC``; with the date if it is not today."""
+    then, today = (datetime.fromtimestamp(time, timezone.utc) for time in (moment, now))
     date = "" if then.date() == today.date() else f"{then:%Y-%m-%d} "
     return f"at {date}{then:%H:%M:%S} UTC"
+
+
+def failed_looks(looks: Mapping[str, FailedLook], now: float) -> dict[str, str]:
+    """Return why sensors can't see whether a connection needs a run, for people, by work."""
+    return {
+        work: f"{look.failure} First seen {at_time(look.since, now)}."
+        for work, look in looks.items()
+    }
 
 
 def health_of(row: sa.Row[Any]) -> Health:
@@ -60,6 +74,40 @@ class HealthRecords(Records):
             row = db.execute(query).first()
         return health_of(row) if row else Health()
 
+    def failed_looks(self) -> dict[str, FailedLook]:
+        """Return why sensors can't see whether the connection needs a run, by work."""
+        query = sa.select(looks).where(looks.c.connection == self.id)
+        with self.database.engine.connect() as db:
+            return {row.work: FailedLook(row.failure, row.since) for row in db.execute(query)}
+
+
+def record_looks(database: Database, work: str, found: Mapping[str, str]) -> None:
+    """Record why looks at connections failed, by name; an empty reason: it did not.
+
+    Writes only what changed. It needs no lease, so that no run is disturbed.
+    """
+    c, names = connections.c, sorted(found)
+    query = (
+        sa.select(c.id, c.name, looks.c.failure, looks.c.since)
+        .outerjoin(looks, sa.and_(looks.c.connection == c.id, looks.c.work == work))
+        .where(~c.removed)
+    )
+    with database.engine.connect() as db:
+        known = {row.name: row for row in db.execute(query) if row.name in found}
+    now, failed, passed = database.now(), [], []
+    for name in filter(known.__contains__, names):
+        row, failure = known[name], found[name]
+        if failure and failure != row.failure:
+            since = now if row.since is None else row.since
+            failed.append({"connection": row.id, "work": work, "failure": failure, "since": since})
+        elif row.failure and not failure:
+            passed.append(row.id)
+    if failed or passed:
+        with database.engine.begin() as db:
+            upsert(db, looks, failed)
+            own = sa.and_(looks.c.work == work, looks.c.connection.in_(passed))
+            db.execute(looks.delete().where(own))
+
 
 class HealthWriter(HealthRecords, Writer):
     """Records how a run ended."""
@@ -75,8 +123,10 @@ class HealthWriter(HealthRecords, Writer):
         )
 
     def record_success(self, work: str) -> None:
-        """Record that a run ended well."""
+        """Record that a run ended well. It has seen what sensors could not."""
         self._record(work, Health(passed_at=self.database.now()))
+        if work in self.failed_looks():
+            record_looks(self.database, work, {self.fence.connection: ""})
 
     def forget_undecided(self) -> None:
         """Record that a person has decided: the next runs find out whether that is right."""

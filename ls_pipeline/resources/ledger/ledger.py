@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ls_pipeline.domain.errors import InvalidConnectionError, UnknownConnectionError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
+from ls_pipeline.resources.ledger.health import record_looks
 from ls_pipeline.resources.ledger.heartbeats import Heartbeats
 from ls_pipeline.resources.ledger.lease import LONGEST_HOLD
 from ls_pipeline.resources.ledger.settings import raw_setting
@@ -31,7 +32,7 @@ from ls_pipeline.resources.ledger.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from ls_pipeline.resources.ledger.connection import HeldConnection
@@ -163,6 +164,10 @@ class Ledger:
         with self.database.engine.begin() as db:
             own = connections.update().where(connections.c.id == found.id)
             db.execute(own.values(removed=True))
+
+    def record_looks(self, work: str, found: Mapping[str, str]) -> None:
+        """Record why looks at connections failed, by name; an empty reason: it did not."""
+        record_looks(self.database, work, found)
 
     def mark_webhook(self, name: str) -> None:
         """Record that a webhook reported a change of a connection's labels; unknown names pass.

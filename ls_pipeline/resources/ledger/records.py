@@ -182,6 +182,15 @@ WORKS = ("tasks", "completions", "training_data")
 
 
 @dataclass(frozen=True, slots=True)
+class FailedLook:
+    """Why a sensor can't see whether a connection needs a run of some work."""
+
+    failure: str
+    since: float
+    """When the first of the looks failed, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """How the last runs of some work ended."""
 

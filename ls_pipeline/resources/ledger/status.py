@@ -12,9 +12,9 @@ from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.health import health_of
 from ls_pipeline.resources.ledger.lease import living_holder
-from ls_pipeline.resources.ledger.records import Health, SnapshotState
+from ls_pipeline.resources.ledger.records import FailedLook, Health, SnapshotState
 from ls_pipeline.resources.ledger.settings import parse_settings
-from ls_pipeline.resources.ledger.tables import connections, health, projects, revisions
+from ls_pipeline.resources.ledger.tables import connections, health, looks, projects, revisions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +43,8 @@ class ConnectionStatus:
     fence: int
     """Grows with each run that holds the connection."""
     healths: Mapping[str, Health]
+    failed_looks: Mapping[str, FailedLook]
+    """Why sensors can't see whether it needs a run, by work."""
     read_at: float
     """The ledger's time when this was read."""
 
@@ -99,6 +101,7 @@ def statuses(database: Database) -> list[ConnectionStatus]:
     )
     ids: defaultdict[int, list[int]] = defaultdict(list)
     healths: defaultdict[int, dict[str, Health]] = defaultdict(dict)
+    failed: defaultdict[int, dict[str, FailedLook]] = defaultdict(dict)
     with database.engine.connect() as db:
         rows = db.execute(in_use).all()
         for row in db.execute(sa.select(health)):
@@ -106,12 +109,18 @@ def statuses(database: Database) -> list[ConnectionStatus]:
         numbered = sa.select(projects).order_by(projects.c.connection, projects.c.number)
         for row in db.execute(numbered):
             ids[row.connection].append(row.project_id)
-    found = [_status(database, row, ids[row.id], healths[row.id]) for row in rows]
+        for row in db.execute(sa.select(looks)):
+            failed[row.connection][row.work] = FailedLook(row.failure, row.since)
+    found = [_status(database, row, ids[row.id], healths[row.id], failed[row.id]) for row in rows]
     return sorted(found, key=lambda status: status.name)
 
 
 def _status(
-    database: Database, row: sa.Row[Any], ids: Sequence[int], healths: Mapping[str, Health]
+    database: Database,
+    row: sa.Row[Any],
+    ids: Sequence[int],
+    healths: Mapping[str, Health],
+    failed_looks: Mapping[str, FailedLook],
 ) -> ConnectionStatus:
     return ConnectionStatus(
         ledger=ConnectionLedger(database, row.id, row.name),
@@ -127,5 +136,6 @@ def _status(
         held_by=living_holder(row.holder, row.leased_until, row.read_at),
         fence=row.fence,
         healths=healths,
+        failed_looks=failed_looks,
         read_at=row.read_at,
     )

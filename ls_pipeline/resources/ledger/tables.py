@@ -197,6 +197,14 @@ completions = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
 )
+looks = sa.Table(
+    "looks",
+    metadata,
+    _connection_id(),
+    sa.Column("work", sa.Text, primary_key=True),
+    sa.Column("failure", _Prose, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+)
 heartbeats = sa.Table(
     "heartbeats",
     metadata,
