@@ -117,7 +117,7 @@ def test_probe_that_fails_says_why_and_stops_no_other(error, reason):
 
     results, _ = run(ProbePool(), ["bad", "good"], probe)
 
-    assert dict(results) == {"bad": ProbeResult(reason=reason), "good": NEW}
+    assert dict(results) == {"bad": ProbeResult(reason=reason, failed=True), "good": NEW}
 
 
 def test_failure_of_the_ledger_that_is_over_fails_no_later_tick(gate):

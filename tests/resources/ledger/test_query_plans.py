@@ -81,10 +81,10 @@ def test_runs_read_only_the_rows_that_they_need(bench):
 FILL = (
     "INSERT INTO objects SELECT 1, 'A/' || n, 'v', 1, 'loaded' FROM generate_series(1, 20000) n",
     "INSERT INTO tasks SELECT 1, 'A/' || n, 0, 'v', 'd', n FROM generate_series(10, 20000) n",
-    "INSERT INTO completions SELECT 1, n, '', 'd', 'u', 1, '' FROM generate_series(10, 20000) n",
+    "INSERT INTO completions SELECT 1, n, '', 'd', 'u', 1, '', 9 FROM generate_series(10, 20000) n",
     "INSERT INTO range_boundaries SELECT 1, 'A/' || n, '', 0, 0 FROM generate_series(1, 20000) n",
     (
-        "INSERT INTO quarantine SELECT 1, 'A/' || n, 0, 'v', '', 'json' "
+        "INSERT INTO quarantine SELECT 1, 'A/' || n, 0, 'v', '', 'json', 0 "
         "FROM generate_series(1, 20000) n"
     ),
     "ANALYZE",
