@@ -13,7 +13,13 @@ from ls_pipeline.assets.settings import save_settings, source_settings, target_s
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
 from ls_pipeline.resources.client_cache import TTLCache
-from ls_pipeline.resources.environment import asset_owners, database_url, whole_number
+from ls_pipeline.resources.environment import (
+    asset_owners,
+    database_url,
+    notification_seconds,
+    poll_seconds,
+    whole_number,
+)
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -24,9 +30,6 @@ from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.notifications import notifications
 from ls_pipeline.sensors.objects import gcs_objects, s3_objects
 from ls_pipeline.sensors.training_data import training_data as training_data_sensor
-
-SECONDS = range(1, 86_401)
-"""The intervals of a sensor that are allowed."""
 
 ASSETS = [tasks, completions, training_data]
 
@@ -94,8 +97,6 @@ def defs() -> dg.Definitions:
     """
     if threshold := whole_number("LS_PIPELINE_GC_THRESHOLD", 0, range(2**31)):
         tune_garbage_collector(threshold)
-    poll_seconds = whole_number("LS_PIPELINE_POLL_SECONDS", 30, SECONDS)
-    notification_seconds = whole_number("LS_PIPELINE_NOTIFICATION_SECONDS", 4, SECONDS)
     owners = asset_owners()
     assets: list[dg.AssetsDefinition | dg.AssetSpec]
     assets = [source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS]
@@ -109,11 +110,11 @@ def defs() -> dg.Definitions:
             save_settings("target", target_settings),
         ],
         sensors=[
-            s3_objects(poll_seconds),
-            gcs_objects(poll_seconds),
-            completions_sensor(poll_seconds),
-            training_data_sensor(poll_seconds),
-            notifications(notification_seconds, [load_tasks, export_completions]),
+            s3_objects(poll_seconds()),
+            gcs_objects(poll_seconds()),
+            completions_sensor(poll_seconds()),
+            training_data_sensor(poll_seconds()),
+            notifications(notification_seconds(), [load_tasks, export_completions]),
         ],
         resources=resources(),
         executor=dg.in_process_executor,

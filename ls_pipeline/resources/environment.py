@@ -66,6 +66,19 @@ def whole_number(variable: str, default: int, allowed: range) -> int:
     return int(value)
 
 
+_SECONDS = range(1, 86_401)
+
+
+def poll_seconds() -> int:
+    """Return the interval at which sensors look: LS_PIPELINE_POLL_SECONDS."""
+    return whole_number("LS_PIPELINE_POLL_SECONDS", 30, _SECONDS)
+
+
+def notification_seconds() -> int:
+    """Return the interval of the sensor of notifications: LS_PIPELINE_NOTIFICATION_SECONDS."""
+    return whole_number("LS_PIPELINE_NOTIFICATION_SECONDS", 4, _SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
 class LabelStudioAddress:
     """Where a Label Studio answers, and the key for it."""
