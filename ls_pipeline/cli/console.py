@@ -7,12 +7,13 @@ control no terminal. The linter refuses other ways to print.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,11 +32,22 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
+NO_TERMINAL_WIDTH = 10_000
+"""Columns of a pipe or a file."""
+
+
 class PlainConsole(Console):
     """A console to which text is only text: no markup, no emoji codes, no control characters."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    @property  # type: ignore[misc]  # no one sets it
+    def size(self) -> ConsoleDimensions:
+        """The size of the terminal. What goes to a pipe or a file is not wrapped nor cut."""
+        if self.is_terminal or "COLUMNS" in os.environ:
+            return super().size
+        return ConsoleDimensions(NO_TERMINAL_WIDTH, 25)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text, which may be a cell of a table, as one line that controls nothing."""
