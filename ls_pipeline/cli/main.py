@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from traceback import format_exc
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from ls_pipeline.cli.connections.commands import connections
-from ls_pipeline.cli.console import print_error
+from ls_pipeline.cli.console import print_error, print_json
 from ls_pipeline.cli.demo.demo import demo
 from ls_pipeline.cli.doctor.checks import doctor
 from ls_pipeline.cli.export import export
@@ -53,24 +54,59 @@ Colors:         on a terminal only; NO_COLOR=1 turns them off
 """)
 
 
+WANTS_JSON = "ls_pipeline.json"
+"""The entry of a context's ``meta`` that says whether errors are printed as JSON, too."""
+
+
 class Cli(click.Group):
     """The root command: prints our errors as a sentence, and exits with their code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note whether a script reads the output; all words are still there."""
+        ctx.meta[WANTS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except errors.PipelineError as error:
-            message, code = str(error), USAGE_ERROR if isinstance(error, USAGE_ERRORS) else FAILED
+            exit_code = USAGE_ERROR if isinstance(error, USAGE_ERRORS) else FAILED
+            report = _Report(error_code(error), str(error), error.message, error.hint)
+        except click.UsageError as error:
+            if ctx.meta.get(WANTS_JSON):
+                _print_json_error("usage", error.format_message(), "")
+            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except OSError as error:
-            message = f"{error.filename}: {error.strerror}." if error.filename else format_exc()
-            code = FAILED
-        except Exception:  # noqa: BLE001 - Python would print its text as it is
-            message, code = format_exc(), FAILED
-        print_error(f"Error: {message}")
-        raise click.exceptions.Exit(code)
+        except Exception as error:  # noqa: BLE001 - Python would print its text as it is
+            text = format_exc()
+            if isinstance(error, OSError) and error.filename:
+                text = f"{error.filename}: {error.strerror}."
+            exit_code, report = FAILED, _Report("unexpected", text, text)
+        if ctx.meta.get(WANTS_JSON):
+            _print_json_error(report.code, report.message, report.hint)
+        print_error(f"Error: {report.text}")
+        raise click.exceptions.Exit(exit_code)
+
+
+class _Report(NamedTuple):
+    """An error as it is printed: ``text`` for people, the rest for scripts."""
+
+    code: str
+    text: str
+    message: str
+    hint: str = ""
+
+
+def error_code(error: errors.PipelineError) -> str:
+    """Return a name for a kind of error that scripts can rely on, as in ``unknown_connection``."""
+    words = re.findall("[A-Z][a-z]+|[A-Z]+(?=[A-Z][a-z]|$)", type(error).__name__)
+    return "_".join(word.lower() for word in words if word != "Error")
+
+
+def _print_json_error(code: str, message: str, hint: str) -> None:
+    print_json({"error": {"code": code, "message": message, "hint": hint}})
 
 
 @click.group(cls=Cli, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -41,9 +41,15 @@ CONNECTIONS = click.argument(
 
 
 def json_instead_of(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the flag ``--json``, which the command receives as ``as_json``."""
+    """Add the flag ``--json``, which the command receives as ``as_json``.
+
+    With it, errors are printed as JSON, too.
+    """
     return click.option(
-        "--json", "as_json", is_flag=True, help=f"Print one JSON object instead of {what}."
+        "--json",
+        "as_json",
+        is_flag=True,
+        help=f"Print one JSON object instead of {what}, also for errors.",
     )
 
 

@@ -282,3 +282,52 @@ def test_colors_need_a_terminal_and_no_color_turns_them_off(run):
     assert b"\x1b[31mError" in on_a_terminal(words)
     assert plain.startswith(b"Error: There is no connection 'absent'")
     assert "\x1b" not in run(*words).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (("connections", "remove", "none", "--json"), "unknown_connection", 2),
+        (("status", "--json", "--nonsense"), "usage", 2),
+        (("status", "--nonsense", "--json"), "usage", 2),
+        (("connections", "remove", "--json"), "usage", 2),
+        (("prune", "--json"), "pipeline", 1),
+        (("sync", "none", "--json"), "unknown_connection", 2),
+    ],
+)
+def test_error_is_json_if_the_output_is(run, environment, tmp_path, words, code, exit_code):
+    environment.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
+    done = run(*words)
+    error = json.loads(done.stdout)["error"]
+
+    assert (error["code"], done.exit_code) == (code, exit_code)
+    assert error["message"] in done.stderr
+    assert error["hint"] in done.stderr
+
+
+def test_unexpected_error_is_json_if_the_output_is(run, environment):
+    environment.setattr("ls_pipeline.cli.status._statuses", lambda *_: 1 / 0)
+    done = run("status", "--json")
+
+    assert json.loads(done.stdout)["error"]["code"] == "unexpected"
+    assert done.exit_code == 1
+
+
+def test_table_through_a_pipe_is_not_cut(run, config, environment):
+    environment.delenv("COLUMNS")
+    name, bucket = "a-" * 30 + "nam", "a-bucket-" * 6 + "b"
+    words = ("--source", "s3", "--source-path", bucket, "--label-config", config)
+    run("connections", "add", name, *words, "--project", "Cats")
+    listed, shown = (run(*words).stdout for words in (("connections", "list"), ("status",)))
+
+    assert any(name in line and bucket in line for line in listed.splitlines())
+    assert any(name in line and "waiting" in line for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("value", ["30s", "-5", "abc"])
+def test_variable_that_dagster_reads_is_checked_by_start(run, environment, value):
+    environment.setenv("LS_PIPELINE_POLL_SECONDS", value)
+    done = run("start", "--init", "--source", "s3", "--source-path", "bucket")
+
+    assert done.exit_code == 1
+    assert f"LS_PIPELINE_POLL_SECONDS is {value!r}, not a whole number" in done.stderr
