@@ -19,7 +19,7 @@ BOUND = 700
 MANY = 16
 """Objects that are loaded at once, of a shape that is quickly read."""
 
-MASK_BYTES, LARGE_BYTES, LARGE = 50_000, 20_000_000, 5
+MASK_BYTES, LARGE_BYTES, LARGE = 50_000, 10_000_000, 5
 """Sizes of masks as JSON, and the number of the large ones."""
 
 ABOUT = f"""Each row is a run in a process of its own, over one object unless the row says more. A
