@@ -37,6 +37,7 @@ POSTGRESQL_CONNECTION = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
+    "client_encoding": "utf8",  # whatever the role's or the database's default is
 }
 """How soon we notice that the server's host is gone: seconds, the last in milliseconds.
 
@@ -88,8 +89,9 @@ class Database:
 
 
 def _open(url: str) -> tuple[sa.Engine, str]:
+    parsed = _parsed(url)
     try:
-        engine = _engine(sa.make_url(url))
+        engine = _engine(parsed)
         before = _migrate(engine, _without_secrets(url))
     except (sa.exc.SQLAlchemyError, ImportError, OSError, UnicodeError) as error:
         raise LedgerError(
@@ -98,6 +100,30 @@ def _open(url: str) -> tuple[sa.Engine, str]:
         ) from error
     _translate_failures(engine, url)
     return engine, before
+
+
+def _parsed(url: str) -> sa.URL:
+    """Return a URL by its parts.
+
+    Raises ``LedgerError`` without the URL: nobody knows which part of it is the password.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or "@" in (parsed.host or ""):
+        raise LedgerError(
+            "LS_PIPELINE_DATABASE_URL is not a URL like "
+            "postgresql+psycopg://user:password@host:5432/ledger.",
+            hint="Write each of @ : / ? # % in a name or a password with %, as in %40 for @.",
+        )
+    if parsed.get_backend_name() not in {"sqlite", "postgresql", "postgres"}:
+        raise LedgerError(
+            f"LS_PIPELINE_DATABASE_URL names {parsed.get_backend_name()!r}; the ledger is in "
+            "SQLite or PostgreSQL.",
+            hint="Begin it with sqlite:/// or postgresql+psycopg://.",
+        )
+    return parsed
 
 
 def _migrate(engine: sa.Engine, name: str) -> str:
@@ -124,6 +150,9 @@ def _engine(url: sa.URL) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _set(db: Any, _record: object) -> None:
+        encoding = db.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise _EncodingError(encoding)
         with db.cursor() as cursor:
             for statement in POSTGRESQL_SESSION:
                 cursor.execute(statement)
@@ -197,12 +226,42 @@ def _reason(error: BaseException, url: str) -> str:
 
 
 def _secrets(url: str) -> list[str]:
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        return []
+    parsed = sa.make_url(url)
     secrets = [parsed.password, *parsed.normalized_query.get("password", ())]
     return [secret for secret in map(str, filter(None, secrets)) if secret]
+
+
+class _EncodingError(UnicodeError):
+    """A database can't hold every key."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(f"its encoding is {encoding}, which can't hold every key")
+
+
+ADVICE = {
+    "42501": "Give its role the rights: GRANT CREATE, USAGE ON SCHEMA public TO the role.",
+    "28P01": "Correct the user or the password in LS_PIPELINE_DATABASE_URL.",
+    "28000": "Have the server's pg_hba.conf let this user in; sslmode=require in the URL uses TLS.",
+    "3D000": "Create the database: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+    "53300": "Raise the server's max_connections, or use a pooler such as PgBouncer.",
+}
+"""What to do, by SQLSTATE."""
+
+_AT_CONNECTION = {
+    "28P01": r"password authentication failed|no password supplied",
+    "28000": r"pg_hba\.conf|SSL|role \".*\" does not exist|not permitted to log in",
+    "3D000": r"database \".*\" does not exist",
+    "53300": r"too many (connections|clients)|remaining connection slots",
+}
+"""PostgreSQL's messages while it connects: then libpq keeps the SQLSTATE to itself."""
+
+
+def _sqlstate(error: Exception) -> str:
+    """Return the SQLSTATE of an error of PostgreSQL; empty if it is unknown."""
+    original = getattr(error, "orig", None)
+    state = getattr(original, "sqlstate", "") or ""
+    texts = (state for state, text in _AT_CONNECTION.items() if re.search(text, str(original)))
+    return state or next(texts, "")
 
 
 def _advice(error: Exception, url: str) -> str:
@@ -214,6 +273,10 @@ def _advice(error: Exception, url: str) -> str:
             "PostgreSQL needs a driver: run pip install 'ls-pipeline[postgresql]', and begin "
             "LS_PIPELINE_DATABASE_URL with postgresql+psycopg://."
         )
+    if isinstance(error, _EncodingError):
+        return f"Use a database whose encoding is UTF8. {ADVICE['3D000']}"
+    if advice := ADVICE.get(_sqlstate(error)):
+        return advice
     if url.startswith("postgresql"):
         return "Check that its server runs, or correct its URL (LS_PIPELINE_DATABASE_URL)."
     return (

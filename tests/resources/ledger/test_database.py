@@ -68,11 +68,78 @@ def test_wrong_password_is_refused_without_showing_it(postgresql_server, hidden)
     url = postgresql_server.url("postgres", "s3cret")
     if not hidden:
         url = url.replace(":s3cret@", "@") + "?password=s3cret"
-    with pytest.raises(LedgerError, match="Check that its server runs") as failed:
+    with pytest.raises(LedgerError, match="Correct the user or the password") as failed:
         Ledger(url)
 
     assert "password authentication failed" in str(failed.value)
     assert "s3cret" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "me:s3cret@host/ledger",
+        "host=127.0.0.1 user=me password=s3cret dbname=ledger",
+        "postgresql+psycopg://me:p@s3cret@127.0.0.1:9/ledger",
+        "postgresql+psycopg://me:s3cret@127.0.0.1:port/ledger",
+        "postgresql+psycopg://me:p%zz@s3cret@127.0.0.1/ledger",
+        "postgresql+psycopg://me:p/s3cret@127.0.0.1:9/ledger",
+        "postgresql+psycopg://me:p?s3cret@127.0.0.1:9/ledger",
+        "postgresql+psycopg://me:p#s3cret@127.0.0.1:9/ledger",
+        "postgresql+psycopg://me:[s3cret@127.0.0.1:9/ledger",
+        "mysql://me:s3cret@127.0.0.1/ledger",
+        "s3cret",
+    ],
+)
+def test_url_that_can_not_be_used_is_refused_without_showing_it(url):
+    with pytest.raises(LedgerError) as failed:
+        Ledger(url)
+
+    assert "s3cret" not in str(failed.value)
+    assert "LS_PIPELINE_DATABASE_URL" in str(failed.value)
+
+
+@pytest.fixture
+def latin1(postgresql_server):
+    """Return the URL of a database that can't hold every key."""
+    postgresql_server.sql("CREATE DATABASE latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    yield postgresql_server.url("latin1")
+    postgresql_server.sql("DROP DATABASE latin1 WITH (FORCE)")
+
+
+@pytest.mark.server
+def test_database_that_can_not_hold_every_key_is_refused(latin1):
+    with pytest.raises(LedgerError, match=r"its encoding is LATIN1.*Use a database whose encoding"):
+        Ledger(latin1)
+
+
+@pytest.mark.server
+def test_role_with_another_encoding_stores_every_key(postgresql_server, postgresql):
+    postgresql_server.sql("ALTER ROLE ledger SET client_encoding = 'LATIN1'")
+    try:
+        ledger, connection_ledger = open_ledger(postgresql)
+        with connection_ledger.acquire() as held:
+            held.intents.record(LedgerUpdate(finished=[BAD._replace(key="猫.png")]))
+        keys = [known.key for known in connection_ledger.objects.known()]
+        ledger.close()
+    finally:
+        postgresql_server.sql("ALTER ROLE ledger RESET client_encoding")
+
+    assert keys == ["猫.png"]
+
+
+@pytest.mark.server
+def test_advice_follows_the_cause(postgresql_server, postgresql):
+    absent = postgresql_server.url("absent")
+    with pytest.raises(LedgerError, match="Create the database: CREATE DATABASE"):
+        Ledger(absent)
+    postgresql_server.sql("CREATE ROLE reader LOGIN PASSWORD 'reader'")
+    reader = postgresql.replace(postgresql_server.password, "reader").replace("ledger:", "reader:")
+    try:
+        with pytest.raises(LedgerError, match="GRANT CREATE, USAGE ON SCHEMA public"):
+            Ledger(reader)
+    finally:
+        postgresql_server.sql("DROP ROLE reader")
 
 
 @pytest.mark.server
