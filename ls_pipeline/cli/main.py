@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from contextlib import suppress
 from traceback import format_exc
 from typing import Any, NamedTuple
 
 import click
 
 from ls_pipeline.cli.connections.commands import connections
-from ls_pipeline.cli.console import print_error, print_json
+from ls_pipeline.cli.console import prepare_streams, print_error, print_json
 from ls_pipeline.cli.demo.demo import demo
 from ls_pipeline.cli.doctor.checks import doctor
 from ls_pipeline.cli.export import export
@@ -61,6 +63,11 @@ WANTS_JSON = "ls_pipeline.json"
 class Cli(click.Group):
     """The root command: prints our errors as a sentence, and exits with their code."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command with streams that it can write to."""
+        prepare_streams()
+        return super().main(*args, **options)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note whether a script reads the output; all words are still there."""
         ctx.meta[WANTS_JSON] = "--json" in args
@@ -81,13 +88,17 @@ class Cli(click.Group):
             raise
         except Exception as error:  # noqa: BLE001 - Python would print its text as it is
             text = format_exc()
-            if isinstance(error, OSError) and error.filename:
-                text = f"{error.filename}: {error.strerror}."
+            if isinstance(error, OSError) and (error.filename or error.errno in _WRITING):
+                text = f"{error.filename or 'The output'}: {error.strerror}."
             exit_code, report = FAILED, _Report("unexpected", text, text)
         if ctx.meta.get(WANTS_JSON):
             _print_json_error(report.code, report.message, report.hint)
         print_error(f"Error: {report.text}")
         raise click.exceptions.Exit(exit_code)
+
+
+_WRITING = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
+"""Errors of a write, which do not name the file if it is a standard stream."""
 
 
 class _Report(NamedTuple):
@@ -106,7 +117,8 @@ def error_code(error: errors.PipelineError) -> str:
 
 
 def _print_json_error(code: str, message: str, hint: str) -> None:
-    print_json({"error": {"code": code, "message": message, "hint": hint}})
+    with suppress(OSError):  # it may be this output that failed
+        print_json({"error": {"code": code, "message": message, "hint": hint}})
 
 
 @click.group(cls=Cli, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from ls_pipeline.cli.main import main
 from ls_pipeline.resources.environment import home
 from ls_pipeline.settings.model import SourceParams, TargetParams
+from tests.e2e.conftest import PROGRAM
 
 TEXT = '<View><Text name="t" value="$text"/></View>'
 
@@ -331,3 +332,42 @@ def test_variable_that_dagster_reads_is_checked_by_start(run, environment, value
 
     assert done.exit_code == 1
     assert f"LS_PIPELINE_POLL_SECONDS is {value!r}, not a whole number" in done.stderr
+
+
+STREAMS = {
+    "no stdin": "<&-",
+    "no stdout": ">&-",
+    "no stderr": "2>&-",
+    "no streams": "<&- >&- 2>&-",
+    "ASCII": "| cat",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("redirection", STREAMS.values(), ids=STREAMS)
+@pytest.mark.parametrize("words", ["connections list", "status --json"])
+def test_command_works_whatever_its_streams(run, config, environment, redirection, words):
+    add(run, config, "--source-params", '{"prefix": "Kätzchen"}')
+    environment.setenv("PYTHONIOENCODING", "ascii")
+    command = f"set -o pipefail; {PROGRAM} {words} {redirection}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ">&-" in redirection.replace("2>&-", "") or "cats" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["connections list", "status --json"])
+def test_full_output_is_a_sentence(run, config, words):
+    add(run, config)
+    command = f"{PROGRAM} {words} > /dev/full"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        "Error: The output: No space left on device.\n",
+    )
