@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 from filelock import FileLock
 
-from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.domain.errors import DagsterStorageError, PipelineError
 from ls_pipeline.resources.environment import create_home, database_url, home
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.private_files import create_private_folder
 from ls_pipeline.resources.queue import QueueOpener
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import dagster as dg
 
@@ -128,8 +130,10 @@ class CliContext:
         os.environ["DAGSTER_HOME"] = str(folder)
         # If two processes create its databases, one fails. A read-only folder stays as it is.
         lock = FileLock(folder / "opening.lock") if os.access(folder, os.W_OK) else nullcontext()
-        with lock:
-            return dg.DagsterInstance.get()
+        with lock, dagster_storage(folder):
+            instance = dg.DagsterInstance.get()
+            instance.get_runs_count()  # opens the database
+            return instance
 
     @property
     def known_instance(self) -> dg.DagsterInstance:
@@ -153,6 +157,35 @@ def connection_ledgers(ledger: Ledger, names: Iterable[str]) -> dict[str, Connec
     if names:
         return {name: ledger.connection_ledger(name) for name in names}
     return {status.name: status.ledger for status in ledger.statuses()}
+
+
+@contextmanager
+def dagster_storage(folder: Path | None = None) -> Iterator[None]:
+    """Raise ``DagsterStorageError`` for what goes wrong with Dagster's home or database."""
+    file = (folder or dagster_home()) / "dagster.yaml"
+    _check_driver(file)
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise DagsterStorageError(str(file), re.sub("//.*@", "//***@", reason)) from error
+
+
+def _check_driver(file: Path) -> None:
+    """Refuse the ledger's form of a URL, with which Dagster starts no run."""
+    try:
+        settings: Any = yaml.safe_load(file.read_text()) if file.exists() else None
+        url = settings["storage"]["postgres"]["postgres_url"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        return
+    url = os.environ.get(url.get("env", ""), "") if isinstance(url, dict) else str(url)
+    if url.startswith("postgresql+"):
+        scheme = url.partition("://")[0]
+        raise DagsterStorageError(
+            str(file), f"its postgres_url begins with {scheme}://, and Dagster needs postgresql://."
+        )
 
 
 def dagster_home() -> Path:

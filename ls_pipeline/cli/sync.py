@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ls_pipeline.cli.console import print_json, print_no_connections, show_counts, show_progress
-from ls_pipeline.cli.context import connection_ledgers, end_on_signals, pass_cli
+from ls_pipeline.cli.context import connection_ledgers, dagster_storage, end_on_signals, pass_cli
 from ls_pipeline.cli.counts import Counts, count_connection
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
@@ -106,20 +106,21 @@ def _materialize(
 ) -> list[str]:
     import dagster as dg  # slow
 
-    result = dg.materialize(
-        assets,
-        partition_key=name,
-        instance=cli.instance,
-        resources={
-            "ledger": cli.ledger,
-            "s3": cli.s3,
-            "gcs": cli.gcs,
-            "label_studio": cli.label_studio,
-            "progress": progress,
-        },
-        run_config={**QUIET, "ops": ops},
-        raise_on_error=False,
-    )
+    with dagster_storage():
+        result = dg.materialize(
+            assets,
+            partition_key=name,
+            instance=cli.instance,
+            resources={
+                "ledger": cli.ledger,
+                "s3": cli.s3,
+                "gcs": cli.gcs,
+                "label_studio": cli.label_studio,
+                "progress": progress,
+            },
+            run_config={**QUIET, "ops": ops},
+            raise_on_error=False,
+        )
     failures = result.get_step_failure_events()
     if any(map(_is_interrupt, failures)):
         raise KeyboardInterrupt

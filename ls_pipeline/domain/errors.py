@@ -39,6 +39,7 @@
     ├── HomeError                        the home is in use, or not in the expected state
     ├── LocalCopyError                   the disk refused a local copy; try again
     ├── ServerFailedError                a server did not start
+    ├── DagsterStorageError              Dagster's home or database can't be used
     ├── LedgerError                      the ledger can't be opened
     │   └── LedgerUnavailableError       its database failed during a run; try again
     ├── RunTooLongError                  a run reached its time limit; the next one continues
@@ -339,6 +340,16 @@ class LocalCopyError(PipelineError):
     transient = True
 
 
+class DagsterStorageError(PipelineError):
+    """Dagster's home or database can't be used."""
+
+    def __init__(self, place: str, what: str) -> None:
+        super().__init__(
+            f"Dagster's storage ({place}) can't be used: {what}",
+            hint="Check the disk, and the database that this file names.",
+        )
+
+
 class LedgerError(PipelineError):
     """The ledger's database can't be opened."""
 
@@ -348,13 +359,15 @@ class LedgerUnavailableError(LedgerError):
 
     transient = True
 
-    def __init__(self, name: str, what: str, *, is_busy: bool = False) -> None:
+    def __init__(
+        self, name: str, what: str, *, is_busy: bool = False, advice: str = "Check its database."
+    ) -> None:
         self.is_busy = is_busy
         cause = ", because another process kept it locked for too long" if is_busy else ""
         super().__init__(
             f"The ledger {name} failed{cause} ({what}). "
             "The next run continues where this one stopped.",
-            hint="" if is_busy else "Check its database.",
+            hint="" if is_busy else advice,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +21,7 @@ from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, p
 from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.errors import PipelineError, StoredSettingsError
-from ls_pipeline.resources.environment import home, webhook_url
+from ls_pipeline.resources.environment import create_home, home, webhook_url
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
@@ -96,11 +97,29 @@ def _check_ledger(cli: CliContext) -> Iterator[Check]:
     except PipelineError as error:
         yield Check.from_error("ledger", error)
         return
+    yield from _check_state(cli)
     folder = home()
-    if folder.exists() and not os.access(folder, os.W_OK):
-        yield Check("home", "failed", f"{folder} is not writable.", "Correct LS_PIPELINE_HOME.")
     noun = "connection" if count == 1 else "connections"
     yield Check("ledger", "ok", f"The ledger has {count} {noun}. The home is {folder}.")
+
+
+def _check_state(cli: CliContext) -> Iterator[Check]:
+    """Write what runs write to: the home, the ledger, and Dagster's storage."""
+    try:
+        with TemporaryFile(dir=create_home()) as file:
+            file.write(b"doctor")
+    except OSError as error:
+        reason = f"{home()} is not writable: {error.strerror}."
+        yield Check("home", "failed", reason, "Correct LS_PIPELINE_HOME, or free the disk.")
+    try:
+        cli.ledger.check_writes()
+    except PipelineError as error:
+        yield Check.from_error("ledger", error)
+    try:
+        count = cli.instance.get_runs_count()
+        yield Check("dagster", "ok", f"Dagster's storage has {count:,} runs.")
+    except PipelineError as error:
+        yield Check.from_error("dagster", error)
 
 
 def _check_runs(connection_ledger: ConnectionLedger) -> Iterator[Check]:

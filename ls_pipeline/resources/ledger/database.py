@@ -203,7 +203,10 @@ def _translate_failures(engine: sa.Engine, url: str) -> None:
         if context.is_pre_ping or not is_failure or isinstance(error, sa.exc.IntegrityError):
             return None  # a connection that went stale in the pool is replaced
         return LedgerUnavailableError(
-            _without_secrets(url), _reason(error, url), is_busy=_is_busy(error)
+            _without_secrets(url),
+            _reason(error, url),
+            is_busy=_is_busy(error),
+            advice=ADVICE.get(_sqlstate(error), "Check its database."),
         )
 
 
@@ -239,7 +242,8 @@ class _EncodingError(UnicodeError):
 
 
 ADVICE = {
-    "42501": "Give its role the rights: GRANT CREATE, USAGE ON SCHEMA public TO the role.",
+    "42501": "Give its role the rights: GRANT CREATE, USAGE ON SCHEMA public TO the role, and "
+    "GRANT ALL ON ALL TABLES IN SCHEMA public TO the role.",
     "28P01": "Correct the user or the password in LS_PIPELINE_DATABASE_URL.",
     "28000": "Have the server's pg_hba.conf let this user in; sslmode=require in the URL uses TLS.",
     "3D000": "Create the database: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
@@ -256,7 +260,7 @@ _AT_CONNECTION = {
 """PostgreSQL's messages while it connects: then libpq keeps the SQLSTATE to itself."""
 
 
-def _sqlstate(error: Exception) -> str:
+def _sqlstate(error: BaseException) -> str:
     """Return the SQLSTATE of an error of PostgreSQL; empty if it is unknown."""
     original = getattr(error, "orig", None)
     state = getattr(original, "sqlstate", "") or ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.domain.errors import InvalidConnectionError, UnknownConnectionError
+from ls_pipeline.domain.errors import InvalidConnectionError, LedgerError, UnknownConnectionError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
 from ls_pipeline.resources.ledger.health import record_looks
@@ -23,6 +23,7 @@ from ls_pipeline.resources.ledger.tables import (
     completions,
     connections,
     health,
+    heartbeats,
     intents,
     last_revision,
     objects,
@@ -62,6 +63,22 @@ class Ledger:
     def now(self) -> float:
         """Return the ledger's time in seconds since 1970."""
         return self.database.now()
+
+    def check_writes(self) -> None:
+        """Write a text that is not ASCII, read it, and take it back.
+
+        Raises ``LedgerError`` if that fails, as every run would.
+        """
+        row = {"run_id": "doctor 猫", "holder": "doctor", "seen_at": 0.0}
+        with self.database.engine.connect() as db:
+            db.execute(heartbeats.insert().values(row))
+            query = sa.select(heartbeats.c.run_id).where(heartbeats.c.run_id == row["run_id"])
+            if db.scalar(query) != row["run_id"]:
+                raise LedgerError(
+                    "The ledger's database does not return a text as it was written.",
+                    hint="Use a database whose encoding is UTF8.",
+                )
+            db.rollback()
 
     def names(self) -> list[str]:
         """Return the names of the connections in use, in order."""

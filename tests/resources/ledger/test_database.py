@@ -138,6 +138,15 @@ def test_advice_follows_the_cause(postgresql_server, postgresql):
     try:
         with pytest.raises(LedgerError, match="GRANT CREATE, USAGE ON SCHEMA public"):
             Ledger(reader)
+        Ledger(postgresql).close()
+        with sa.create_engine(postgresql).begin() as db:
+            db.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+        ledger = Ledger(reader)
+        with pytest.raises(LedgerUnavailableError, match="GRANT ALL ON ALL TABLES"):
+            ledger.check_writes()
+        ledger.close()
+        with sa.create_engine(postgresql).begin() as db:
+            db.exec_driver_sql("DROP OWNED BY reader")
     finally:
         postgresql_server.sql("DROP ROLE reader")
 
