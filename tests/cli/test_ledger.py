@@ -33,7 +33,7 @@ def test_ledger_is_copied_and_usable(environment, tmp_path):
 def test_unknown_database_is_reported(environment):
     done = CliRunner().invoke(main, ["ledger", "copy", "--to", "nosql://x"])
 
-    assert (done.exit_code, "can't be opened" in done.stderr) == (1, True)
+    assert (done.exit_code, "can't be used: it names 'nosql'" in done.stderr) == (1, True)
 
 
 def test_empty_ledger_gets_its_tables_once(environment):

@@ -113,15 +113,17 @@ def _parsed(url: str) -> sa.URL:
         parsed = None
     if parsed is None or "@" in (parsed.host or ""):
         raise LedgerError(
-            "LS_PIPELINE_DATABASE_URL is not a URL like "
+            "The ledger's URL can't be used: it is not like "
             "postgresql+psycopg://user:password@host:5432/ledger.",
-            hint="Write each of @ : / ? # % in a name or a password with %, as in %40 for @.",
+            hint="Correct LS_PIPELINE_DATABASE_URL, or the URL that you gave. Write each of "
+            "@ : / ? # % in a name or a password with %, as in %40 for @.",
         )
     if parsed.get_backend_name() not in {"sqlite", "postgresql", "postgres"}:
         raise LedgerError(
-            f"LS_PIPELINE_DATABASE_URL names {parsed.get_backend_name()!r}; the ledger is in "
-            "SQLite or PostgreSQL.",
-            hint="Begin it with sqlite:/// or postgresql+psycopg://.",
+            f"The ledger's URL can't be used: it names {parsed.get_backend_name()!r}, and a ledger "
+            "is in SQLite or PostgreSQL.",
+            hint="Correct LS_PIPELINE_DATABASE_URL, or the URL that you gave: begin it with "
+            "sqlite:/// or postgresql+psycopg://.",
         )
     return parsed
 
