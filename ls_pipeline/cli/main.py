@@ -16,6 +16,7 @@ from ls_pipeline.cli.demo.demo import demo
 from ls_pipeline.cli.doctor.checks import doctor
 from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
+from ls_pipeline.cli.metrics import metrics
 from ls_pipeline.cli.options import FAILED, USAGE_ERROR, verbatim
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
@@ -133,6 +134,7 @@ for command in (
     doctor,
     export,
     ledger,
+    metrics,
     prune,
     quarantine,
     start,

@@ -171,7 +171,7 @@ def test_every_command_has_json_except_servers_and_those_that_print_it_anyway():
         if not any("--json" in param.opts for param in command.params)
     }
 
-    assert without == {"start", "webhooks", "connections schema", "connections show"}
+    assert without == {"start", "webhooks", "metrics", "connections schema", "connections show"}
 
 
 def test_help_has_no_markers_of_click(run):

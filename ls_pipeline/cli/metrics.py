@@ -1,0 +1,92 @@
+"""``ls-pipeline metrics``: the state of all connections, for Prometheus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ls_pipeline.cli.console import print_lines
+from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.options import verbatim
+from ls_pipeline.cli.status import status_of
+from ls_pipeline.domain.diff import State
+from ls_pipeline.resources.ledger.records import WORKS
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from ls_pipeline.resources.ledger.ledger import Ledger
+
+EPILOG = verbatim("""
+Examples:
+  ls-pipeline metrics
+  ls-pipeline metrics --output /var/lib/node_exporter/ls_pipeline.prom
+                                 for node_exporter's textfile collector, by cron
+""")
+
+GAUGES = {
+    "failing": ("1 if a run failed, or a sensor can't see a bucket or Label Studio.",),
+    "objects": ("Objects of the source.", "state"),
+    "tasks": ("Tasks that the ledger knows.",),
+    "quarantined": ("Objects and rows that can't become tasks.",),
+    "completions": ("Completions in the target.",),
+    "failures_in_a_row": ("Failed runs since the last one that succeeded.", "work"),
+    "last_success_timestamp_seconds": ("When a run last succeeded; 0: never.", "work"),
+    "failing_look_since_timestamp_seconds": (
+        "Since when sensors can't see whether a run is needed; 0: they can.",
+        "work",
+    ),
+}
+"""Name of each metric, without ``ls_pipeline_``: its help, and its labels after ``connection``."""
+
+
+@click.command(epilog=EPILOG, short_help="Print the state of connections for Prometheus.")
+@click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Replace this file, whole or not at all, instead of printing.",
+)
+def metrics(output: Path | None) -> None:
+    """Print the state of all connections in Prometheus' text format.
+
+    It reads only the ledger.
+    """
+    from prometheus_client import generate_latest, write_to_textfile  # few need it
+
+    registry = collect(CliContext().ledger)
+    if output:
+        write_to_textfile(str(output), registry)
+    else:
+        print_lines(*generate_latest(registry).decode().splitlines())
+
+
+def collect(ledger: Ledger) -> CollectorRegistry:
+    """Return the metrics of all connections as of now."""
+    from prometheus_client import CollectorRegistry, Gauge
+
+    registry = CollectorRegistry()
+    gauges = {
+        name: Gauge(f"ls_pipeline_{name}", text, ["connection", *labels], registry=registry)
+        for name, (text, *labels) in GAUGES.items()
+    }
+    for name in ledger.names():
+        connection_ledger = ledger.connection_ledger(name)
+        status = status_of(connection_ledger, "")
+        gauges["failing"].labels(name).set(status.enabled and bool(status.failures))
+        gauges["tasks"].labels(name).set(status.tasks)
+        gauges["quarantined"].labels(name).set(status.quarantined)
+        gauges["completions"].labels(name).set(status.exported)
+        states = connection_ledger.objects.count()
+        for state in State:
+            gauges["objects"].labels(name, state.value).set(states[state])
+        looks = connection_ledger.health.failed_looks()
+        for work in WORKS:
+            health = connection_ledger.health.of(work)
+            gauges["failures_in_a_row"].labels(name, work).set(health.failures)
+            gauges["last_success_timestamp_seconds"].labels(name, work).set(health.passed_at)
+            since = looks[work].since if work in looks else 0
+            gauges["failing_look_since_timestamp_seconds"].labels(name, work).set(since)
+    return registry
