@@ -38,8 +38,13 @@ def shapes() -> dict[str, Shape]:
         "a line that never ends, among tasks": ("jsonl", TASK + b"\n", b"a", b"\n" + TASK),
         "empty lines before a task": ("jsonl", b"", b"\n", TASK),
         "lines of numbers": ("jsonl", b"", b"1\n", b"1"),
-        "rows of 8 MB full of keys": ("jsonl", b"", b'{"text":{%s}}\n' % keys, TASK),
-        "rows full of lists in lists": ("jsonl", b"", b'{"text":[%s1]}\n' % nested, TASK),
+        "rows of 8 MB full of keys": ("jsonl", b"", b'{"text":"a","x":{%s}}\n' % keys, TASK),
+        "rows of lists in lists, no tasks": (
+            "jsonl",
+            b"",
+            b'{"x":[%s1]}\n' % nested,
+            TASK,
+        ),
     }
 
 
