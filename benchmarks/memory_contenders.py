@@ -20,8 +20,9 @@ Shape = tuple[str, bytes, bytes, bytes]
 
 def shapes() -> dict[str, Shape]:
     """Return the shapes by title."""
-    keys = b",".join(b'"%x":1' % n for n in range(750_000))
-    nested = (b"[" * 90 + b"]" * 90 + b",") * 5500
+    keys = b",".join(b'"%x":1' % n for n in range(249_000))
+    nested = (b"[" * 90 + b"]" * 90 + b",") * 2700
+    floats = b"0.1," * 2_000_000
     return {
         "a list of tasks": ("json", b"[", TASK + b",", TASK + b"]"),
         "a list of tasks with an emoji each": ("json", b"[", EMOJI_TASK + b",", EMOJI_TASK + b"]"),
@@ -38,13 +39,9 @@ def shapes() -> dict[str, Shape]:
         "a line that never ends, among tasks": ("jsonl", TASK + b"\n", b"a", b"\n" + TASK),
         "empty lines before a task": ("jsonl", b"", b"\n", TASK),
         "lines of numbers": ("jsonl", b"", b"1\n", b"1"),
-        "rows of 8 MB full of keys": ("jsonl", b"", b'{"text":"a","x":{%s}}\n' % keys, TASK),
-        "rows of lists in lists, no tasks": (
-            "jsonl",
-            b"",
-            b'{"x":[%s1]}\n' % nested,
-            TASK,
-        ),
+        "rows full of keys": ("jsonl", b"", b'{"text":"a","x":{%s}}\n' % keys, TASK),
+        "rows full of lists in lists": ("jsonl", b"", b'{"x":[%s1]}\n' % nested, TASK),
+        "rows of 8 MB full of numbers": ("jsonl", b"", b'{"text":"a","x":[%s1]}\n' % floats, TASK),
     }
 
 

@@ -33,8 +33,8 @@ LARGEST_OBJECT = 100 * 2**20
 LARGEST_ROW = 8 * 2**20
 """Bytes; a larger row is rejected before it is built."""
 
-MOST_BRACKETS = 500_000
-"""Lists and objects in a row, those in texts included: built, each takes up to 200 bytes."""
+MOST_PARTS = 250_000
+"""Lists, objects and strings of a row, keys included: built, each takes up to 200 bytes."""
 
 MOST_RESULTS = 10_000
 """Results in a prediction. Label Studio compares each with all others; 80,000 take minutes."""
@@ -167,6 +167,7 @@ def parse_tasks(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task
         rows.check_text(body)
         for row, value in values(body):
             yield value if isinstance(value, Rejection) else _task(row, value, required)
+            del value  # before the next one is built
     except NotATaskError as error:
         yield Rejection(None, str(error))
 
@@ -182,12 +183,14 @@ def size_rejection(size: int) -> Rejection | None:
 
 def _lines(body: bytes) -> Iterator[tuple[int, object]]:
     for span in rows.lines(body):
-        value: object
-        try:
-            value = _value(body, span, since=span.start)
-        except NotATaskError as error:
-            value = Rejection(span.row, str(error))
-        yield span.row, value
+        yield span.row, _line(body, span)
+
+
+def _line(body: bytes, span: rows.Span) -> object:
+    try:
+        return _value(body, span, since=span.start)
+    except NotATaskError as error:
+        return Rejection(span.row, str(error))
 
 
 def _items(body: bytes) -> Iterator[tuple[int, object]]:
@@ -219,11 +222,12 @@ def _value(body: bytes, span: rows.Span, since: int = 0) -> object:
     if size > LARGEST_ROW:
         raise NotATaskError(f"The row has {size:,} bytes; at most {LARGEST_ROW:,} are read.")
     row = body[span.start : span.end]
-    brackets = row.count(b"[") + row.count(b"{") if size > MOST_BRACKETS else 0
-    if brackets > MOST_BRACKETS:
-        raise NotATaskError(
-            f"The row has {brackets:,} opening brackets; at most {MOST_BRACKETS:,} are read."
-        )
+    if row.count(b"[") + row.count(b"{") + row.count(b'"') // 2 > MOST_PARTS:  # those in texts, too
+        parts = rows.count_parts(row)
+        if parts > MOST_PARTS:
+            raise NotATaskError(
+                f"The row has {parts:,} lists, objects and texts; at most {MOST_PARTS:,} are read."
+            )
     text = row.decode()
     try:
         value: object = _DECODER.decode(text)

@@ -100,10 +100,8 @@ class Effects:
             task = self._untouched(row, root, outcome)
             if task is None:
                 continue
-            body = new.body(task.origin.token if task.origin else "")
-            update = {name: body[name] for name in ("data", "meta")}
             try:
-                self.app.update_task(row.task_id, update)
+                self._update(new, task.origin.token if task.origin else "")
             except TasksRefusedError as error:
                 outcome.refused[row] = str(error)
                 continue
@@ -115,6 +113,10 @@ class Effects:
             else:
                 outcome.done.append(row)
         return outcome
+
+    def _update(self, new: NewTask, token: str) -> None:
+        body = new.body(token)
+        self.app.update_task(new.row.task_id, {name: body[name] for name in ("data", "meta")})
 
     def _untouched(self, row: TaskRow, root: str, outcome: Outcome) -> Completion | None:
         """Return a row's task if it may be changed at this moment; else record why not."""

@@ -400,6 +400,7 @@ class _Loader:
                 has_tasks = True
             elif rejections.add(item):
                 self._quarantine(listed, item)
+            del item  # before the next one is built
         if rejections.more:
             self._quarantine(listed, Rejection(None, ""), rejections.more)
         is_loaded = has_tasks or not rejections.is_whole

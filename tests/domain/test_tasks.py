@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.tasks import (
     LARGEST_OBJECT,
     LARGEST_ROW,
-    MOST_BRACKETS,
+    MOST_PARTS,
     MOST_RESULTS,
     Origin,
     Rejection,
@@ -237,10 +237,16 @@ def test_row_that_is_too_large_is_rejected_among_its_neighbours():
 
 
 def test_row_of_too_many_parts_is_rejected_among_its_neighbours():
-    first, bad, last = read([{"text": "a"}, {"text": [[]] * MOST_BRACKETS}, {"text": "c"}])
+    first, bad, last = read([{"text": "a"}, {"text": [[]] * MOST_PARTS}, {"text": "c"}])
 
     assert (first.row, last.row) == (0, 2)
-    assert bad.reason == "The row has 500,002 opening brackets; at most 500,000 are read."
+    assert bad.reason == "The row has 250,003 lists, objects and texts; at most 250,000 are read."
+
+
+def test_brackets_and_quotation_marks_in_a_text_are_no_parts():
+    (task,) = read({"text": '[{"' * MOST_PARTS})
+
+    assert len(task.data["text"]) == 3 * MOST_PARTS
 
 
 def test_prediction_with_too_many_results_is_rejected():
