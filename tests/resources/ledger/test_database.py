@@ -129,7 +129,24 @@ def test_role_with_another_encoding_stores_every_key(postgresql_server, postgres
 
 
 @pytest.mark.server
+def test_documented_role_and_database_are_enough(postgresql_server):
+    page = (Path(__file__).parents[3] / "docs" / "deploying.md").read_text()
+    statements = page.partition("```sql\n")[2].partition("```")[0].split(";")[:-1]
+    postgresql_server.sql(*statements)
+    try:
+        url = postgresql_server.url("ledger").replace(postgresql_server.password, "choose-one")
+        ledger = Ledger(url.replace("//ledger:", "//labeling:"))
+        ledger.check_writes()
+        ledger.close()
+    finally:
+        postgresql_server.sql(
+            "DROP DATABASE ledger WITH (FORCE)", "DROP DATABASE dagster", "DROP ROLE labeling"
+        )
+
+
+@pytest.mark.server
 def test_advice_follows_the_cause(postgresql_server, postgresql):
+    engine = sa.create_engine(postgresql)
     absent = postgresql_server.url("absent")
     with pytest.raises(LedgerError, match="Create the database: CREATE DATABASE"):
         Ledger(absent)
@@ -139,15 +156,16 @@ def test_advice_follows_the_cause(postgresql_server, postgresql):
         with pytest.raises(LedgerError, match="GRANT CREATE, USAGE ON SCHEMA public"):
             Ledger(reader)
         Ledger(postgresql).close()
-        with sa.create_engine(postgresql).begin() as db:
+        with engine.begin() as db:
             db.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
         ledger = Ledger(reader)
         with pytest.raises(LedgerUnavailableError, match="GRANT ALL ON ALL TABLES"):
             ledger.check_writes()
         ledger.close()
-        with sa.create_engine(postgresql).begin() as db:
+        with engine.begin() as db:
             db.exec_driver_sql("DROP OWNED BY reader")
     finally:
+        engine.dispose()
         postgresql_server.sql("DROP ROLE reader")
 
 
