@@ -131,8 +131,8 @@ def test_status_shows_the_others(bench):
     assert statuses["broken"]["failures"]["settings"].startswith(REFUSED)
 
 
-def test_doctor_checks_the_others(bench):
-    report = examine((), MemoryContext(bench))
+def test_doctor_checks_the_others(bench, instance):
+    report = examine((), MemoryContext(bench, instance))
     [check] = report.connections["broken"].checks
 
     assert (check.check, check.state, check.do) == ("settings", "failed", MEND)
