@@ -203,15 +203,11 @@ class Health:
     """Whether a person has to decide what is right, before a run can succeed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One stored state of a connection's settings."""
+class StoredSettings:
+    """Settings as the ledger has them. This version may refuse what another one stored."""
 
-    number: int
+    __slots__ = ()
     settings: Connection | StoredSettingsError
-    """Or why this version refuses them."""
-    saved_at: float
-    saved_by: str
 
     @property
     def connection(self) -> Connection:
@@ -224,3 +220,20 @@ class Revision:
     def readable(self) -> Connection | None:
         """The settings; None if this version refuses them."""
         return None if isinstance(self.settings, StoredSettingsError) else self.settings
+
+    @property
+    def refusal(self) -> str:
+        """Why this version refuses the settings; empty if it does not."""
+        return str(self.settings) if isinstance(self.settings, StoredSettingsError) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision(StoredSettings):
+    """One stored state of a connection's settings."""
+
+    number: int
+    settings: Connection | StoredSettingsError
+    """Or why this version refuses them."""
+    saved_at: float
+    saved_by: str
+

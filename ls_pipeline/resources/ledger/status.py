@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.health import health_of
 from ls_pipeline.resources.ledger.lease import living_holder
-from ls_pipeline.resources.ledger.records import FailedLook, Health, SnapshotState
+from ls_pipeline.resources.ledger.records import FailedLook, Health, SnapshotState, StoredSettings
 from ls_pipeline.resources.ledger.settings import parse_settings
 from ls_pipeline.resources.ledger.tables import connections, health, looks, projects, revisions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ls_pipeline.domain.errors import StoredSettingsError
     from ls_pipeline.resources.ledger.database import Database
     from ls_pipeline.settings.model import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionStatus:
+class ConnectionStatus(StoredSettings):
     """The status of one connection: what its ledger would answer, question by question."""
 
     ledger: ConnectionLedger
@@ -51,18 +51,6 @@ class ConnectionStatus:
     @property
     def name(self) -> str:
         return self.ledger.name
-
-    @property
-    def connection(self) -> Connection:
-        """The settings. Raises ``StoredSettingsError``."""
-        if isinstance(self.settings, StoredSettingsError):
-            raise self.settings
-        return self.settings
-
-    @property
-    def refusal(self) -> str:
-        """Why this version refuses the settings; empty if it does not."""
-        return str(self.settings) if isinstance(self.settings, StoredSettingsError) else ""
 
     def health(self, work: str) -> Health:
         """Return how the last runs of some work (one of `WORKS`) ended."""
