@@ -86,7 +86,9 @@ def record_looks(database: Database, work: str, found: Mapping[str, str]) -> Non
 
     Writes only what changed. It needs no lease, so that no run is disturbed.
     """
-    c, names = connections.c, sorted(found)
+    if not found:
+        return
+    c = connections.c
     query = (
         sa.select(c.id, c.name, looks.c.failure, looks.c.since)
         .outerjoin(looks, sa.and_(looks.c.connection == c.id, looks.c.work == work))
@@ -95,8 +97,8 @@ def record_looks(database: Database, work: str, found: Mapping[str, str]) -> Non
     with database.engine.connect() as db:
         known = {row.name: row for row in db.execute(query) if row.name in found}
     now, failed, passed = database.now(), [], []
-    for name in filter(known.__contains__, names):
-        row, failure = known[name], found[name]
+    for name, row in known.items():
+        failure = found[name]
         if failure and failure != row.failure:
             since = now if row.since is None else row.since
             failed.append({"connection": row.id, "work": work, "failure": failure, "since": since})
@@ -118,15 +120,18 @@ class HealthWriter(HealthRecords, Writer):
         failures = before.failures + 1
         delay = RETRY_UNDECIDED if needs_decision else retry_delay(failures)
         again = self.database.now() + delay
-        return self._record(
-            work, Health(failures, again, failure, before.passed_at, needs_decision)
-        )
+        failed = Health(failures, again, failure, before.passed_at, needs_decision)
+        with self.fence.transaction() as db:
+            self.upsert(db, health, [{"work": work, **columns(failed)}])
+        return failed
 
     def record_success(self, work: str) -> None:
         """Record that a run ended well. It has seen what sensors could not."""
-        self._record(work, Health(passed_at=self.database.now()))
-        if work in self.failed_looks():
-            record_looks(self.database, work, {self.fence.connection: ""})
+        own = sa.and_(looks.c.connection == self.id, looks.c.work == work)
+        passed = Health(passed_at=self.database.now())
+        with self.fence.transaction() as db:
+            self.upsert(db, health, [{"work": work, **columns(passed)}])
+            db.execute(looks.delete().where(own))
 
     def forget_undecided(self) -> None:
         """Record that a person has decided: the next runs find out whether that is right."""
@@ -134,8 +139,3 @@ class HealthWriter(HealthRecords, Writer):
         healthy = {"failures": 0, "retry_at": 0.0, "failure": "", "needs_decision": False}
         with self.fence.transaction() as db:
             db.execute(health.update().where(own).values(healthy))
-
-    def _record(self, work: str, new: Health) -> Health:
-        with self.fence.transaction() as db:
-            self.upsert(db, health, [{"work": work, **columns(new)}])
-        return new

@@ -88,9 +88,11 @@ class Ledger:
 
     def removed_names(self) -> set[str]:
         """Return the names of connections that were removed and did not come back."""
-        query = sa.select(connections.c.name).where(connections.c.removed)
+        c = connections.c
         with self.database.engine.connect() as db:
-            return set(db.scalars(query)).difference(self.names())
+            rows = db.execute(sa.select(c.name, c.removed)).all()
+        in_use = {row.name for row in rows if not row.removed}
+        return {row.name for row in rows} - in_use
 
     def connection_ledger(self, name: str) -> ConnectionLedger:
         """Return one connection's part of the ledger. Raises ``UnknownConnectionError``."""

@@ -236,4 +236,3 @@ class Revision(StoredSettings):
     """Or why this version refuses them."""
     saved_at: float
     saved_by: str
-
