@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -117,10 +118,12 @@ def test_statuses_ask_for_the_time_once(ledger):
 
 
 def test_lease_of_a_run_that_hangs_runs_out_after_its_time(connection_ledger, monkeypatch):
+    is_over = threading.Event()
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.2)
-    with connection_ledger.acquire(seconds=0.3) as hanging:
-        time.sleep(0.1)
+    monkeypatch.setattr(lease.Fence, "is_too_old", property(lambda _: is_over.is_set()))
+    with connection_ledger.acquire() as hanging:
         hanging.check_time()
+        is_over.set()
         with connection_ledger.acquire(patience=30):
             with pytest.raises(RunTooLongError, match=r"'c'.*its limit.*The next run continues"):
                 hanging.renew()
