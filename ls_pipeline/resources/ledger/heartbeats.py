@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError
-from ls_pipeline.resources.ledger.lease import LEASE_SECONDS, holder_name, is_dead
+from ls_pipeline.resources.ledger.lease import LEASE_SECONDS, beating, holder_name, is_dead
 from ls_pipeline.resources.ledger.tables import heartbeats
 from ls_pipeline.resources.ledger.upsert import upsert
 
@@ -30,14 +29,10 @@ class Heartbeats:
     def of(self, run_id: str, seconds: float) -> Iterator[None]:
         """Send signs of life while the block runs, for ``seconds`` at most."""
         self._beat(run_id)
-        done, until = threading.Event(), time.monotonic() + seconds
-        heart = threading.Thread(target=self._beat_until, args=(run_id, done, until), daemon=True)
-        heart.start()
         try:
-            yield
+            with beating(partial(self._beat, run_id), seconds):
+                yield
         finally:
-            done.set()
-            heart.join()
             with suppress(LedgerError):
                 self.forget([run_id])
 
@@ -56,11 +51,6 @@ class Heartbeats:
         """Forget runs that have ended."""
         with self.database.engine.begin() as db:
             db.execute(heartbeats.delete().where(heartbeats.c.run_id.in_(run_ids)))
-
-    def _beat_until(self, run_id: str, done: threading.Event, until: float) -> None:
-        while not done.wait(LEASE_SECONDS / 4) and time.monotonic() < until:
-            with suppress(LedgerError):  # a busy database; there is time for another try
-                self._beat(run_id)
 
     def _beat(self, run_id: str) -> None:
         row = {"run_id": run_id, "holder": holder_name(run_id), "seen_at": self.database.now()}

@@ -19,7 +19,7 @@ from ls_pipeline.domain.errors import LeaseError, LeaseLostError, LedgerError, R
 from ls_pipeline.resources.ledger.tables import connections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ls_pipeline.resources.ledger.database import Database
 
@@ -99,14 +99,10 @@ def leased(
     """
     taken = _take_within(database, connection_id, name, patience, run_id)
     fence = replace(taken, seconds=seconds)
-    done = threading.Event()
-    heartbeat = threading.Thread(target=_renew_until, args=(fence, done), daemon=True)
-    heartbeat.start()
     try:
-        yield fence
+        with beating(fence.renew, seconds):
+            yield fence
     finally:
-        done.set()
-        heartbeat.join()
         with suppress(LedgerError), database.engine.begin() as db:  # it also expires
             db.execute(fence.update().values(holder="", leased_until=0.0))
 
@@ -116,15 +112,31 @@ def living_holder(holder: str, leased_until: float, now: float) -> str:
     return "" if leased_until <= now or is_dead(holder) else holder
 
 
-def _renew_until(fence: Fence, done: threading.Event) -> None:
-    """Keep the lease while the process lives, within its time; a paused process loses it."""
-    while not done.wait(LEASE_SECONDS / 4) and not fence.is_too_old:
-        try:
-            fence.renew()
-        except LeaseLostError:  # noqa: PERF203 - it waits anyway
-            return  # the run finds out at its next write
-        except LedgerError:
-            continue  # a busy database; there is time for another try
+@contextmanager
+def beating(beat: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call a function in time for a lease while the block runs, for ``seconds`` at most.
+
+    A paused process does not call it, and one that hangs stops to. If the lease is lost, the run
+    finds out at its next write.
+    """
+    done, until = threading.Event(), time.monotonic() + seconds
+
+    def repeat() -> None:
+        while not done.wait(LEASE_SECONDS / 4) and time.monotonic() < until:
+            try:
+                beat()
+            except (LeaseLostError, RunTooLongError):  # noqa: PERF203 - it waits anyway
+                return
+            except LedgerError:
+                continue  # a busy database; there is time for another try
+
+    heart = threading.Thread(target=repeat, daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heart.join()
 
 
 def _take_within(
