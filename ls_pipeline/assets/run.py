@@ -62,10 +62,11 @@ def connection_run(
     run_id = context.op_execution_context.run_id
     _leave_retries_to_the_ledger(context.instance, run_id)
     try:
-        seconds = _seconds_at_most(ledger.connection(context.partition_key), work)
+        connection_ledger = ledger.connection_ledger(context.partition_key)
+        seconds = _seconds_at_most(connection_ledger.settings.in_force().connection, work)
         with (
             ledger.heartbeats.of(run_id, PATIENCE + seconds),
-            ledger.acquire(context.partition_key, PATIENCE, run_id, seconds) as held,
+            connection_ledger.acquire(PATIENCE, run_id, seconds) as held,
         ):
             try:
                 if work_of_dead := _report_overtaken(context.instance, held, run_id):

@@ -16,7 +16,6 @@ from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
 from ls_pipeline.resources.ledger.health import record_looks
 from ls_pipeline.resources.ledger.heartbeats import Heartbeats
-from ls_pipeline.resources.ledger.lease import LONGEST_HOLD
 from ls_pipeline.resources.ledger.settings import raw_setting
 from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
@@ -105,14 +104,12 @@ class Ledger:
             raise UnknownConnectionError(name, self.names())
         return ConnectionLedger(self.database, connection_id, name)
 
-    def acquire(
-        self, name: str, patience: float = 0.0, run_id: str = "", seconds: float = LONGEST_HOLD
-    ) -> AbstractContextManager[HeldConnection]:
+    def acquire(self, name: str, patience: float = 0.0) -> AbstractContextManager[HeldConnection]:
         """Hold a connection, as ``ConnectionLedger.acquire`` does.
 
         Raises ``UnknownConnectionError``.
         """
-        return self.connection_ledger(name).acquire(patience, run_id, seconds)
+        return self.connection_ledger(name).acquire(patience)
 
     def statuses(self) -> list[ConnectionStatus]:
         """Return the status of every connection in use, by name, all as of one moment."""
