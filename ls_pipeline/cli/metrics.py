@@ -10,7 +10,7 @@ import click
 from ls_pipeline.cli.console import print_lines
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import verbatim
-from ls_pipeline.cli.status import status_of
+from ls_pipeline.cli.status import failures_of
 from ls_pipeline.domain.diff import State
 from ls_pipeline.resources.ledger.records import WORKS
 
@@ -56,37 +56,36 @@ def metrics(output: Path | None) -> None:
     """
     from prometheus_client import generate_latest, write_to_textfile  # few need it
 
-    registry = collect(CliContext().ledger)
+    collected = collect(CliContext().ledger)
     if output:
-        write_to_textfile(str(output), registry)
+        write_to_textfile(str(output), collected)
     else:
-        print_lines(*generate_latest(registry).decode().splitlines())
+        print_lines(*generate_latest(collected).decode().splitlines())
 
 
 def collect(ledger: Ledger) -> CollectorRegistry:
     """Return the metrics of all connections as of now."""
     from prometheus_client import CollectorRegistry, Gauge
 
-    registry = CollectorRegistry()
+    collected = CollectorRegistry()
     gauges = {
-        name: Gauge(f"ls_pipeline_{name}", text, ["connection", *labels], registry=registry)
+        name: Gauge(f"ls_pipeline_{name}", text, ["connection", *labels], registry=collected)
         for name, (text, *labels) in GAUGES.items()
     }
-    for name in ledger.names():
-        connection_ledger = ledger.connection_ledger(name)
-        status = status_of(connection_ledger, "")
-        gauges["failing"].labels(name).set(status.enabled and bool(status.failures))
-        gauges["tasks"].labels(name).set(status.tasks)
-        gauges["quarantined"].labels(name).set(status.quarantined)
-        gauges["completions"].labels(name).set(status.exported)
-        states = connection_ledger.objects.count()
+    for status in ledger.statuses():
+        name, objects = status.name, status.ledger.objects
+        failing = status.settings.enabled and bool(failures_of(status))
+        gauges["failing"].labels(name).set(failing)
+        gauges["tasks"].labels(name).set(objects.count_tasks())
+        gauges["quarantined"].labels(name).set(objects.count_quarantined())
+        gauges["completions"].labels(name).set(status.ledger.exports.count()[0])
+        states = objects.count()
         for state in State:
             gauges["objects"].labels(name, state.value).set(states[state])
-        looks = connection_ledger.health.failed_looks()
         for work in WORKS:
-            health = connection_ledger.health.of(work)
+            health, look = status.health(work), status.failed_looks.get(work)
             gauges["failures_in_a_row"].labels(name, work).set(health.failures)
             gauges["last_success_timestamp_seconds"].labels(name, work).set(health.passed_at)
-            since = looks[work].since if work in looks else 0
+            since = look.since if look else 0
             gauges["failing_look_since_timestamp_seconds"].labels(name, work).set(since)
-    return registry
+    return collected

@@ -16,13 +16,12 @@ from ls_pipeline.cli.console import out, print_json, print_no_connections, style
 from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
-from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
 from ls_pipeline.resources.ledger.health import at_time, failed_looks
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
-    from ls_pipeline.resources.ledger.connection import ConnectionLedger
+    from ls_pipeline.resources.ledger.status import ConnectionStatus
 
 REFRESH_SECONDS = 2.0
 """The interval of ``--watch``."""
@@ -68,29 +67,30 @@ class Status:
     """URLs of its Label Studio projects. The first one gets new tasks."""
 
 
-def status_of(connection_ledger: ConnectionLedger, address: str) -> Status:
+def failures_of(status: ConnectionStatus) -> dict[str, str]:
+    """Return why a connection fails, by kind of work, or ``settings``."""
+    failures = failed_looks(status.failed_looks, status.read_at)
+    failing = ((work, status.health(work)) for work in WORKS)
+    failures |= {work: health.failure for work, health in failing if health.failures}
+    return {**failures, "settings": status.refusal} if status.refusal else failures
+
+
+def status_of(status: ConnectionStatus, address: str) -> Status:
     """Return the status of one connection. ``address`` is Label Studio's public URL."""
-    works = {work: connection_ledger.health.of(work) for work in WORKS}
-    failing = {work: health for work, health in works.items() if health.failures}
-    failures = failed_looks(connection_ledger.health.failed_looks(), connection_ledger.now())
-    failures |= {work: health.failure for work, health in failing.items()}
-    settings = connection_ledger.settings.in_force().settings
-    if isinstance(settings, StoredSettingsError):
-        failures["settings"] = str(settings)
-    newest_first = reversed(connection_ledger.projects.ids().values())
+    ledger, healths = status.ledger, [status.health(work) for work in WORKS]
     return Status(
-        enabled=settings.enabled,
-        objects=connection_ledger.objects.count()[State.LOADED],
-        tasks=connection_ledger.objects.count_tasks(),
-        labeled=connection_ledger.exports.annotated(),
-        exported=connection_ledger.exports.count()[0],
-        quarantined=connection_ledger.objects.count_quarantined(),
-        snapshot=connection_ledger.exports.snapshot_state().snapshot_uri,
-        passed_at=max(health.passed_at for health in works.values()),
-        working=connection_ledger.held_by(),
-        failures=failures,
-        retry_at=min((health.retry_at for health in failing.values()), default=0.0),
-        projects=[f"{address}/projects/{project_id}/data" for project_id in newest_first],
+        enabled=status.settings.enabled,
+        objects=ledger.objects.count()[State.LOADED],
+        tasks=ledger.objects.count_tasks(),
+        labeled=ledger.exports.annotated(),
+        exported=ledger.exports.count()[0],
+        quarantined=ledger.objects.count_quarantined(),
+        snapshot=status.snapshot.snapshot_uri,
+        passed_at=max(health.passed_at for health in healths),
+        working=status.held_by,
+        failures=failures_of(status),
+        retry_at=min((health.retry_at for health in healths if health.failures), default=0.0),
+        projects=[f"{address}/projects/{id_}/data" for id_ in reversed(status.project_ids)],
     )
 
 
@@ -128,8 +128,9 @@ def status(
 
 def _statuses(names: tuple[str, ...], cli: CliContext) -> dict[str, Status]:
     address = label_studio_public_url(label_studio_address().url)
-    ledgers = connection_ledgers(cli.ledger, names)
-    return {name: status_of(ledger, address) for name, ledger in ledgers.items()}
+    statuses = {status.name: status for status in cli.ledger.statuses()}
+    names = tuple(connection_ledgers(cli.ledger, names))  # an unknown name raises
+    return {name: status_of(statuses[name], address) for name in names if name in statuses}
 
 
 def _watch(names: tuple[str, ...], cli: CliContext) -> None:

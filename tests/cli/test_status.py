@@ -74,7 +74,8 @@ def test_failure_is_shown_with_its_next_try(bench):
 def test_failure_that_waits_for_a_person_is_shown_with_the_date_of_its_next_try(bench):
     bench.fail("tasks", "It is another project.", needs_decision=True)
     then = bench.time.now + RETRY_UNDECIDED
-    shown = module._errors(module.status_of(bench.connection_ledger, ""), bench.time.now)
+    (status,) = bench.ledger.statuses()
+    shown = module._errors(module.status_of(status, ""), bench.time.now)
 
     assert status_json()["retry_at"] == then
     assert "failing" in run().stdout.split()
