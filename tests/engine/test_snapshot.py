@@ -130,15 +130,20 @@ def test_only_changed_tasks_are_read_and_unchanged_parts_copied(labeled, tmp_pat
     assert_snapshot_is_complete(labeled, tmp_path)
 
 
+def first_snapshot(bench):
+    """Snapshot what is exported as if no snapshot were there; return the manifest."""
+    for key in [key for key in bench.target.objects if key.startswith("training_data")]:
+        del bench.target.objects[key]
+    return bench.snapshot().manifest
+
+
 def test_snapshot_in_steps_has_the_same_bytes(labeled, tmp_path):
     labeled.snapshot()
     labeled.app.annotate(labeled.task_id("c.json"), OTHER)
     labeled.app.delete_task(labeled.task_id("f.json"))
     labeled.export()
     in_steps = labeled.snapshot().manifest
-    for key in [key for key in labeled.target.objects if key.startswith("training_data")]:
-        del labeled.target.objects[key]
-    at_once = labeled.snapshot().manifest
+    at_once = first_snapshot(labeled)
 
     def tables(manifest):
         return [part.files for part in manifest.parts]
@@ -164,9 +169,7 @@ def test_large_completions_are_cut_into_parts_by_content_alone(labeled, tmp_path
     labeled.app.delete_task(labeled.task_id("c.json"))
     labeled.export()
     in_steps = labeled.snapshot().manifest
-    for key in [key for key in labeled.target.objects if key.startswith("training_data")]:
-        del labeled.target.objects[key]
-    at_once = labeled.snapshot().manifest
+    at_once = first_snapshot(labeled)
 
     assert [part.model_dump() for part in in_steps.parts] == [
         part.model_dump() for part in at_once.parts
