@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,7 @@ import yaml
 from filelock import FileLock
 
 from ls_pipeline.domain.errors import DagsterStorageError, PipelineError
+from ls_pipeline.domain.text import without_login
 from ls_pipeline.resources.environment import create_home, database_url, home
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.private_files import create_private_folder
@@ -130,7 +130,7 @@ class CliContext:
         os.environ["DAGSTER_HOME"] = str(folder)
         # If two processes create its databases, one fails. A read-only folder stays as it is.
         lock = FileLock(folder / "opening.lock") if os.access(folder, os.W_OK) else nullcontext()
-        with lock, dagster_storage(folder):
+        with lock, dagster_storage():
             instance = dg.DagsterInstance.get()
             instance.get_runs_count()  # opens the database
             return instance
@@ -160,9 +160,9 @@ def connection_ledgers(ledger: Ledger, names: Iterable[str]) -> dict[str, Connec
 
 
 @contextmanager
-def dagster_storage(folder: Path | None = None) -> Iterator[None]:
+def dagster_storage() -> Iterator[None]:
     """Raise ``DagsterStorageError`` for what goes wrong with Dagster's home or database."""
-    file = (folder or dagster_home()) / "dagster.yaml"
+    file = dagster_home() / "dagster.yaml"
     _check_driver(file)
     try:
         yield
@@ -170,7 +170,7 @@ def dagster_storage(folder: Path | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        raise DagsterStorageError(str(file), re.sub("//.*@", "//***@", reason)) from error
+        raise DagsterStorageError(str(file), without_login(reason)) from error
 
 
 def _check_driver(file: Path) -> None:

@@ -22,3 +22,8 @@ def is_text(text: str) -> bool:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:  # it has half of a surrogate pair, which JSON allows
         return False
+
+
+def without_login(text: str) -> str:
+    """Return a text in which the name and the password of a URL are masked."""
+    return re.sub("//.*@", "//***@", text)

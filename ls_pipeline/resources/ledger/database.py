@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
+from ls_pipeline.domain.text import without_login
 from ls_pipeline.resources.ledger.schema import migrate
 from ls_pipeline.resources.private_files import create_private_file, create_private_folder
 
@@ -219,7 +220,7 @@ def _is_busy(error: BaseException) -> bool:
 
 
 def _without_secrets(url: str) -> str:
-    return re.sub("//.*@", "//***@", url).partition("?")[0]
+    return without_login(url).partition("?")[0]
 
 
 def _reason(error: BaseException, url: str) -> str:
