@@ -1,8 +1,7 @@
 """Dagster's definitions: assets, jobs, sensors and resources. They load without credentials."""
 
 import gc
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
@@ -20,12 +19,12 @@ from ls_pipeline.resources.environment import (
     poll_seconds,
     whole_number,
 )
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.gcs.resource import gcs_buckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.queue import QueueOpener
-from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.resources.s3.resource import s3_buckets
 from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.notifications import notifications
 from ls_pipeline.sensors.objects import gcs_objects, s3_objects
@@ -52,9 +51,9 @@ def _ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
         ledger.close()
 
 
-def _from_environment(resource: type[Any], description: str) -> dg.ResourceDefinition:
+def _from_environment(create: Callable[[], object], description: str) -> dg.ResourceDefinition:
     """Return a resource that environment variables configure, without a config schema."""
-    cache = TTLCache(resource)
+    cache = TTLCache(create)
     return dg.ResourceDefinition(lambda _context: cache.get(), description=description)
 
 
@@ -65,8 +64,8 @@ def resources() -> dict[str, dg.ResourceDefinition]:
         "progress": dg.ResourceDefinition.hardcoded_resource(
             SilentProgress(), "Progress bars of the command line. Under Dagster there are none."
         ),
-        "s3": _from_environment(S3Buckets, "Amazon S3: AWS_* variables, files, or a role."),
-        "gcs": _from_environment(GCSBuckets, "Google Cloud Storage: default credentials."),
+        "s3": _from_environment(s3_buckets, "Amazon S3: AWS_* variables, files, or a role."),
+        "gcs": _from_environment(gcs_buckets, "Google Cloud Storage: default credentials."),
         "queues": _from_environment(
             QueueOpener, "SQS and Pub/Sub, with the credentials of S3 and GCS."
         ),

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from ls_pipeline import SnapshotError, open_snapshot
 from ls_pipeline.domain.errors import BucketNotFoundError
@@ -234,6 +238,92 @@ def test_default_cache_is_private_whatever_the_umask(labeled, environment, tmp_p
 def test_absent_bucket_is_an_error(live_environment):
     with pytest.raises(BucketNotFoundError, match="absent-bucket"):
         open_snapshot("s3://absent-bucket/labels")
+
+
+# -- in a training image ------------------------------------------------------------------------
+
+LIGHT = """
+import json, sys
+
+class Absent:
+    names = set(json.loads(sys.stdin.read()))
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"{name} is not installed", name=name)
+
+sys.meta_path.insert(0, Absent())
+from ls_pipeline import open_snapshot
+
+snapshot = open_snapshot(sys.argv[1], cache=sys.argv[2])
+print(snapshot.name, len(snapshot.frame("results")), len(list(snapshot.documents())))
+"""
+
+
+def dependencies(names):
+    """Return distributions, and all that they need."""
+    found, rest = set(), [canonicalize_name(name) for name in names]
+    while rest:
+        name = rest.pop()
+        if name not in found:
+            found.add(name)
+            needed = map(Requirement, metadata.requires(name) or ())
+            rest += [
+                canonicalize_name(need.name)
+                for need in needed
+                if need.marker is None or need.marker.evaluate({"extra": ""})
+            ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def absent():
+    """Return the modules of all packages that the docs do not name for a training job."""
+    text = (ROOT / "docs/training-data.md").read_text()
+    (packages,) = re.findall(r"^\$ pip install (pyarrow .*)$", text, re.MULTILINE)
+    present = {*dependencies(packages.split()), "ls-pipeline"}
+    return [
+        module
+        for module, owners in metadata.packages_distributions().items()
+        if present.isdisjoint(map(canonicalize_name, owners))
+    ]
+
+
+def read_alone(where, cache, absent):
+    """Read a snapshot in another process, where some modules are absent."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LIGHT, str(where), str(cache)],
+        input=json.dumps(absent),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_packages_of_a_training_job_are_few(absent):
+    pipeline = {"alembic", "dagster", "dagster_aws", "dagster_gcp", "dagster_webserver"}
+
+    assert {*pipeline, "label_studio_sdk", "matplotlib", "sqlalchemy"} < set(absent)
+
+
+@pytest.mark.slow
+def test_folder_is_read_without_the_pipelines_packages(snapshot, folder, tmp_path, absent):
+    assert read_alone(folder, tmp_path, absent) == [snapshot.name, "41", "40"]
+
+
+@pytest.mark.server
+def test_bucket_is_read_without_the_pipelines_packages(
+    labeled, environment, s3_server, tmp_path, absent
+):
+    for name, value in s3_server.client_environment.items():
+        environment.setenv(name, value)
+    bucket = s3("reading-alone")
+    for key, body in labeled.target.objects.items():
+        bucket.put(key, body, "application/octet-stream")
+
+    assert read_alone(bucket.uri("labels"), tmp_path, absent)[1:] == ["41", "40"]
 
 
 # -- other readers ------------------------------------------------------------------------------

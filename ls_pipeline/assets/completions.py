@@ -52,8 +52,8 @@ def completions(  # noqa: PLR0913, PLR0917 - one for each resource
     context: dg.AssetExecutionContext,
     config: MassChangeConsent,
     ledger: dg.ResourceParam[Ledger],
-    s3: S3Buckets,
-    gcs: GCSBuckets,
+    s3: dg.ResourceParam[S3Buckets],
+    gcs: dg.ResourceParam[GCSBuckets],
     label_studio: dg.ResourceParam[LabelingApp],
     progress: dg.ResourceParam[Progress],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]

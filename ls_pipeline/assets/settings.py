@@ -212,8 +212,8 @@ def _settings_asset(side: Side, what: str) -> dg.AssetsDefinition:
     def settings(
         context: dg.AssetExecutionContext,
         ledger: dg.ResourceParam[Ledger],
-        s3: S3Buckets,
-        gcs: GCSBuckets,
+        s3: dg.ResourceParam[S3Buckets],
+        gcs: dg.ResourceParam[GCSBuckets],
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         def preview(new: Connection) -> Preview:
             return _preview(side, new, ledger, lambda part: bucket_of(part, s3, gcs))

@@ -81,8 +81,8 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
 def training_data(
     context: dg.AssetExecutionContext,
     ledger: dg.ResourceParam[Ledger],
-    s3: S3Buckets,
-    gcs: GCSBuckets,
+    s3: dg.ResourceParam[S3Buckets],
+    gcs: dg.ResourceParam[GCSBuckets],
     label_studio: dg.ResourceParam[LabelingApp],
     progress: dg.ResourceParam[Progress],
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:  # type: ignore[type-arg]

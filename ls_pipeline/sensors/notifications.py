@@ -64,8 +64,8 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
     def notifications(
         context: dg.SensorEvaluationContext,
         ledger: dg.ResourceParam[Ledger],
-        s3: S3Buckets,
-        gcs: GCSBuckets,
+        s3: dg.ResourceParam[S3Buckets],
+        gcs: dg.ResourceParam[GCSBuckets],
         queues: dg.ResourceParam[QueueOpener],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:

@@ -24,7 +24,9 @@ def s3_objects(seconds: int) -> dg.SensorDefinition:
 
     @dg.sensor(**_options("S3", seconds))
     def s3_objects(
-        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], s3: S3Buckets
+        context: dg.SensorEvaluationContext,
+        ledger: dg.ResourceParam[Ledger],
+        s3: dg.ResourceParam[S3Buckets],
     ) -> dg.SensorResult:
         return objects_tick(context, ledger, "s3", s3.bucket_of, pool)
 
@@ -37,7 +39,9 @@ def gcs_objects(seconds: int) -> dg.SensorDefinition:
 
     @dg.sensor(**_options("GCS", seconds))
     def gcs_objects(
-        context: dg.SensorEvaluationContext, ledger: dg.ResourceParam[Ledger], gcs: GCSBuckets
+        context: dg.SensorEvaluationContext,
+        ledger: dg.ResourceParam[Ledger],
+        gcs: dg.ResourceParam[GCSBuckets],
     ) -> dg.SensorResult:
         return objects_tick(context, ledger, "gcs", gcs.bucket_of, pool)
 

@@ -1,18 +1,14 @@
-"""Google Cloud Storage buckets, over the client of dagster-gcp's ``GCSResource``."""
+"""Google Cloud Storage buckets, over Google's client."""
 
-# No `from __future__ import annotations`: Dagster reads the annotations of a resource.
+from __future__ import annotations
+
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, BinaryIO
-
-import dagster as dg
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ls_pipeline.domain.errors import (
     BucketError,
@@ -27,11 +23,16 @@ from ls_pipeline.domain.notification_setup import (
     check_gcs_notifications,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
-from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.failures import bucket_error
 from ls_pipeline.resources.gcs.errors import GCS, failure, handled
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
-from ls_pipeline.settings.model import Source, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.settings.model import Source, Target
 
 TIMEOUT = (5.0, 60.0)
 """Seconds to connect, and between two bytes."""
@@ -45,19 +46,19 @@ UPLOAD_CHUNK = 16 * 2**20
 FIELDS = "items(name,generation,size,updated),nextPageToken"
 
 
-class GCSBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
+@dataclass(frozen=True)
+class GCSBuckets:
     """Google Cloud Storage.
 
     Credentials are Application Default Credentials; with STORAGE_EMULATOR_HOST set, none.
     """
 
-    project: str = Field(
-        default="", description="Empty: GOOGLE_CLOUD_PROJECT, else the credentials' own."
-    )
-
-    retry_seconds: float = Field(
-        default=30.0, ge=0, description="For how long a request is retried."
-    )
+    project: str = ""
+    """Empty: GOOGLE_CLOUD_PROJECT, else the credentials' own."""
+    retry_seconds: float = 30.0
+    """For how long a request is retried."""
+    new_client: Callable[[], Any] | None = field(default=None, repr=False)
+    """Makes a client; None: one for the project."""
 
     def open(self, name: str) -> Bucket:
         """Return a bucket, without a request to it. Raises ``BucketAccessError``."""
@@ -71,9 +72,9 @@ class GCSBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def _client(self) -> Any:
-        from dagster_gcp.gcs import GCSResource  # it takes three seconds
+        from google.cloud.storage import Client  # a second
 
-        client = GCSResource(project=self.project or None).get_client()
+        client = self.new_client() if self.new_client else Client(project=self.project or None)
         _widen_pool(client)
         return client
 

@@ -1,21 +1,13 @@
-"""S3 buckets, over the client of dagster-aws's ``S3Resource``.
+"""S3 buckets, over botocore's client."""
 
-A bucket with a role has a botocore client of its own: ``S3Resource`` takes a profile or fixed
-keys, and a role's keys expire within the hour.
-"""
+from __future__ import annotations
 
-# No `from __future__ import annotations`: Dagster reads the annotations of a resource.
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO
-
-import dagster as dg
-from pydantic import Field, PrivateAttr
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -26,7 +18,6 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.notification_setup import NotificationCheck, check_s3_notifications
 from ls_pipeline.domain.objects import StoredObject, uri
-from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.failures import bucket_error
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
@@ -35,6 +26,12 @@ from ls_pipeline.resources.s3.errors import S3, error_code, failure, handled
 from ls_pipeline.resources.s3.fast_list import FastListTransport
 from ls_pipeline.resources.s3.fast_objects import FastObjects, md5
 from ls_pipeline.settings.model import Source, Target, TargetParams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from ls_pipeline.resources.bucket import Bucket
 
 
 @dataclass(frozen=True)
@@ -59,23 +56,27 @@ UPLOAD_CHUNKS = 16
 """A file of more chunks is uploaded in parts of that many."""
 
 
-class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
+@dataclass(frozen=True)
+class S3Buckets:
     """Amazon S3, or any store that speaks its protocol.
 
     Empty settings are found as every AWS tool finds them: AWS_* environment variables, the shared
     configuration files, then the machine's role.
     """
 
-    region_name: str = Field(
-        default="", description="Empty: AWS_DEFAULT_REGION, else AWS's own configuration."
-    )
-    endpoint_url: str = Field(default="", description="Empty: AWS_ENDPOINT_URL, else Amazon's.")
-    profile_name: str = Field(default="", description="Empty: AWS_PROFILE, else the default one.")
+    region_name: str = ""
+    """Empty: AWS_DEFAULT_REGION, else AWS's own configuration."""
+    endpoint_url: str = ""
+    """Empty: AWS_ENDPOINT_URL, else Amazon's."""
+    profile_name: str = ""
+    """Empty: AWS_PROFILE, else the default one."""
+    max_attempts: int = 5
+    """How often a request is tried."""
+    new_client: Callable[[str, str], Any] | None = field(default=None, repr=False)
+    """Makes a client for a region and an endpoint, which may be empty; None: botocore's."""
 
-    max_attempts: int = Field(default=5, ge=1, description="How often a request is tried.")
-
-    _transports: OncePerKey[S3Options, FastListTransport] = PrivateAttr(
-        default_factory=OncePerKey[S3Options, FastListTransport]
+    _transports: OncePerKey[S3Options, FastListTransport] = field(
+        default_factory=OncePerKey[S3Options, FastListTransport], init=False, repr=False
     )
 
     def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
@@ -106,33 +107,23 @@ class S3Buckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         from botocore.session import Session  # half a second
 
         own = Session(profile=self.profile_name or None)
-        return FastListTransport(self._client(options), own.get_config_variable("ca_bundle"))
+        return FastListTransport(self._client(own, options), own.get_config_variable("ca_bundle"))
 
-    def _client(self, options: S3Options) -> Any:
+    def _client(self, session: Any, options: S3Options) -> Any:
+        from botocore.config import Config
+
         check_keys()
         region = options.region_name or self.region_name
         endpoint = options.endpoint_url or self.endpoint_url
-        if options.role_arn:
+        # As dagster-aws's S3Resource does.
+        config = Config(retries={"max_attempts": self.max_attempts, "mode": "standard"})
+        if options.role_arn:  # its keys expire within the hour, and are renewed
             role = Role(options.role_arn, options.external_id, region)
-            return self._client_in_role(role, endpoint)
-        from dagster_aws.s3 import S3Resource  # it takes two seconds
-
-        return S3Resource(
-            region_name=region or None,
-            endpoint_url=endpoint or None,
-            profile_name=self.profile_name or None,
-            max_attempts=self.max_attempts,
-        ).get_client()
-
-    def _client_in_role(self, role: Role, endpoint: str) -> Any:
-        from botocore.session import Session  # half a second
-        from dagster_aws.utils import construct_boto_client_retry_config
-
-        # As S3Resource does.
-        config = construct_boto_client_retry_config(self.max_attempts)  # type: ignore[no-untyped-call]
-        own = Session(profile=self.profile_name or None)
-        return session_in_role(own, role, config).create_client(
-            "s3", region_name=role.region or None, endpoint_url=endpoint or None, config=config
+            session = session_in_role(session, role, config)
+        elif self.new_client:
+            return self.new_client(region, endpoint)
+        return session.create_client(
+            "s3", region_name=region or None, endpoint_url=endpoint or None, config=config
         )
 
 
