@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import dagster as dg
 
-from ls_pipeline.assets.checks import labels_keep_coming
+from ls_pipeline.assets.checks import connections_healthy, labels_keep_coming
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.external import EXTERNAL_ASSETS
 from ls_pipeline.assets.settings import save_settings, source_settings, target_settings
@@ -101,7 +101,7 @@ def defs() -> dg.Definitions:
     assets = [source_settings, target_settings, *ASSETS, *EXTERNAL_ASSETS]
     return dg.Definitions(
         assets=dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets),
-        asset_checks=[labels_keep_coming],
+        asset_checks=[labels_keep_coming, connections_healthy],
         jobs=[
             load_tasks,
             export_completions,

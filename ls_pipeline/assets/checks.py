@@ -5,15 +5,16 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.external import labels
-from ls_pipeline.assets.metadata import verbatim
+from ls_pipeline.assets.external import labels, source_bucket
+from ls_pipeline.assets.metadata import table, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.engine.load import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
+from ls_pipeline.resources.ledger.health import at_time
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.ledger.status import ConnectionStatus
+from ls_pipeline.resources.ledger.status import ConnectionStatus, failing_since, failures_of
 from ls_pipeline.settings.model import TargetParams
 
 BALANCE = dg.AssetCheckSpec(
@@ -104,6 +105,60 @@ def annotations_counted(connection: str, uncounted: Sequence[int]) -> dg.AssetCh
     check = ANNOTATIONS_COUNTED.name
     return _result(check, connection, problem, otherwise, miscounted=len(uncounted))
 
+
+CONNECTIONS_HEALTHY = dg.AssetCheckKey(source_bucket.key, "connections_healthy")
+
+
+@dg.asset_check(
+    asset=source_bucket.key,
+    name=CONNECTIONS_HEALTHY.name,
+    description="No enabled connection is failing: the last run succeeded, and sensors can see "
+    "its source and Label Studio. The sensor `notifications` updates this check.",
+)
+def connections_healthy(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
+    """Check that no connection is failing."""
+    return dg.AssetCheckResult(**health_check_fields(failing_connections(ledger)))
+
+
+def failing_connections(ledger: Ledger) -> list[dict[str, str]]:
+    """Return a row for each failure of an enabled connection: its reason, and since when."""
+    failing = (status for status in ledger.statuses() if status.settings.enabled)
+    return [
+        {
+            "connection": status.name,
+            "what": what,
+            "reason": reason,
+            "since": at_time(since, status.read_at)
+            if (since := failing_since(status).get(what))
+            else "",
+        }
+        for status in failing
+        for what, reason in failures_of(status).items()
+    ]
+
+
+def health_check_fields(failures: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """Return the fields of the result of ``connections_healthy``.
+
+    One result is about all connections: Dagster shows only the newest of a check, so one
+    connection's success would hide another's failure.
+    """
+    sentences = [f"{each['connection']}: {verbatim(each['reason'])}" for each in failures]
+    more = len(sentences) - FAILURES_AT_MOST
+    if more > 0:
+        sentences[FAILURES_AT_MOST:] = [f"And {more} more."]
+    failing = len({each["connection"] for each in failures})
+    metadata = {"failures": table(failures[:100])} if failures else {}
+    return {
+        "passed": not failures,
+        "severity": dg.AssetCheckSeverity.ERROR,
+        "description": "\n\n".join(sentences) or "No connection is failing.",
+        "metadata": {"connections_failing": failing, **metadata},
+    }
+
+
+FAILURES_AT_MOST = 20
+"""Failures in a check's description; its table has up to 100."""
 
 LABELS_KEEP_COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
 

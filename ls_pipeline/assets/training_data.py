@@ -27,7 +27,7 @@ from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import SnapshotResult, write_snapshot
-from ls_pipeline.resources.environment import database_url
+from ls_pipeline.resources.environment import database_url, poll_seconds
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -58,6 +58,7 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
         try:
             now = ledger.now()
             due = {status.name for status in ledger.statuses() if wants_snapshot(status, now)}
+            ledger.ticks.record("training_data", poll_seconds())
         finally:
             ledger.close()
         # Not Dagster's own `in_progress`: it calls a run started whose machine is gone.

@@ -10,9 +10,9 @@ import click
 from ls_pipeline.cli.console import print_lines
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import verbatim
-from ls_pipeline.cli.status import failures_of
 from ls_pipeline.domain.diff import State
-from ls_pipeline.resources.ledger.records import WORKS
+from ls_pipeline.resources.ledger.records import LOOKS, WORKS
+from ls_pipeline.resources.ledger.status import failures_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -27,19 +27,31 @@ Examples:
 """)
 
 GAUGES = {
-    "failing": ("1 if a run failed, or a sensor can't see a bucket or Label Studio.",),
+    "failing": (
+        "1 if a run fails or is not started, or sensors can't see bucket or Label Studio.",
+    ),
     "objects": ("Objects of the source.", "state"),
+    "objects_waiting": (
+        "Objects that a sensor saw new or changed, at least, and that no run has loaded.",
+    ),
     "tasks": ("Tasks that the ledger knows.",),
     "quarantined": ("Objects and rows that can't become tasks.",),
     "completions": ("Completions in the target.",),
     "failures_in_a_row": ("Failed runs since the last one that succeeded.", "work"),
     "last_success_timestamp_seconds": ("When a run last succeeded; 0: never.", "work"),
     "failing_look_since_timestamp_seconds": (
-        "Since when sensors can't see whether a run is needed; 0: they can.",
+        "Since when sensors can't see whether a run is needed, or Dagster starts none; 0: not.",
+        "work",
+    ),
+    "oldest_change_age_seconds": (
+        "How long ago a sensor first saw a change that no run has dealt with; 0: none.",
         "work",
     ),
 }
 """Name of each metric, without ``ls_pipeline_``: its help, and its labels after ``connection``."""
+
+SEEN = ("tasks", "completions")
+"""The work that a change of a bucket or of labels needs."""
 
 
 @click.command(epilog=EPILOG, short_help="Print the state of connections for Prometheus.")
@@ -82,10 +94,19 @@ def collect(ledger: Ledger) -> CollectorRegistry:
         states = objects.count()
         for state in State:
             gauges["objects"].labels(name, state.value).set(states[state])
+        change = status.seen_changes.get("tasks")
+        waiting = max(change.objects if change else 0, states[State.BEGUN])
+        gauges["objects_waiting"].labels(name).set(waiting)
         for work in WORKS:
-            health, look = status.health(work), status.failed_looks.get(work)
+            health = status.health(work)
             gauges["failures_in_a_row"].labels(name, work).set(health.failures)
             gauges["last_success_timestamp_seconds"].labels(name, work).set(health.passed_at)
+        for work in SEEN:
+            change = status.seen_changes.get(work)
+            age = max(status.read_at - change.since, 0.0) if change else 0
+            gauges["oldest_change_age_seconds"].labels(name, work).set(age)
+        for work in LOOKS:
+            look = status.failed_looks.get(work)
             since = look.since if look else 0
             gauges["failing_look_since_timestamp_seconds"].labels(name, work).set(since)
     return collected

@@ -34,6 +34,7 @@ from ls_pipeline.resources.environment import (
 )
 from ls_pipeline.resources.ledger.health import failed_looks
 from ls_pipeline.resources.ledger.records import WORKS
+from ls_pipeline.resources.ledger.ticks import SENSOR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +136,11 @@ def start(  # noqa: PLR0913 - one for each flag
                 try:
                     with running([dagster], _print_state):
                         _print_addresses(dagster, label_studio, cli)
+                        _expect_ticks(cli)
                         _watch([dagster, *label_studio], cli)
+                except KeyboardInterrupt:
+                    cli.ledger.ticks.forget(SENSOR_NAMES)
+                    raise
                 finally:
                     from ls_pipeline.sensors.dead_runs import report_dead_runs  # slow
 
@@ -255,6 +260,14 @@ def _print_addresses(dagster: Server, label_studio: list[Server], cli: CliContex
         f"Home          {home()}",
         "Ctrl-C stops everything. To continue later, run `ls-pipeline start`.",
     )
+
+
+def _expect_ticks(cli: CliContext) -> None:
+    """Have a sensor whose first tick never comes show in the status of its connections."""
+    from ls_pipeline.sensors.tick import switched_off  # slow
+
+    for sensor in SENSOR_NAMES - switched_off(cli.instance):
+        cli.ledger.ticks.record(sensor, poll_seconds())
 
 
 def _watch(servers: list[Server], cli: CliContext) -> None:

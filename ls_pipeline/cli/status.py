@@ -17,8 +17,9 @@ from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.resources.environment import label_studio_address, label_studio_public_url
-from ls_pipeline.resources.ledger.health import at_time, failed_looks
+from ls_pipeline.resources.ledger.health import at_time
 from ls_pipeline.resources.ledger.records import WORKS
+from ls_pipeline.resources.ledger.status import failing_since, failures_of
 
 if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.status import ConnectionStatus
@@ -61,18 +62,12 @@ class Status:
     """The run that works on it now, or empty."""
     failures: dict[str, str]
     """The error of each kind of work that fails, or that sensors can't see the need for."""
+    failing_since: dict[str, float]
+    """When each of the failures began. Refused settings have no such time."""
     retry_at: float
     """The earliest time of a next try, or 0."""
     projects: list[str]
     """URLs of its Label Studio projects. The first one gets new tasks."""
-
-
-def failures_of(status: ConnectionStatus) -> dict[str, str]:
-    """Return why a connection fails, by kind of work, or ``settings``."""
-    failures = failed_looks(status.failed_looks, status.read_at)
-    failing = ((work, status.health(work)) for work in WORKS)
-    failures |= {work: health.failure for work, health in failing if health.failures}
-    return {**failures, "settings": status.refusal} if status.refusal else failures
 
 
 def status_of(status: ConnectionStatus, address: str) -> Status:
@@ -89,6 +84,7 @@ def status_of(status: ConnectionStatus, address: str) -> Status:
         passed_at=max(health.passed_at for health in healths),
         working=status.held_by,
         failures=failures_of(status),
+        failing_since=failing_since(status),
         retry_at=min((health.retry_at for health in healths if health.failures), default=0.0),
         projects=[f"{address}/projects/{id_}/data" for id_ in reversed(status.project_ids)],
     )

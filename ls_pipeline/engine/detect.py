@@ -44,6 +44,8 @@ class SourceScan(NamedTuple):
     changed: bool = False
     reached: str = ""
     """Empty if the scan is complete."""
+    objects: int = 0
+    """How many objects differ, at least: those of the first range that has any."""
 
 
 def scan_source(
@@ -68,8 +70,8 @@ def scan_source(
     boundaries = connection_ledger.objects.range_boundaries(params.filter, after)
     ranges = bucket.ranges(params.filter.folder, after, boundaries)
     for range_diff in diff_ranges(known, ranges, params.filter, after):
-        if any(difference.change in WORK for difference in range_diff.differences):
-            return SourceScan(changed=True)
+        if objects := sum(difference.change in WORK for difference in range_diff.differences):
+            return SourceScan(changed=True, objects=objects)
         if stop():
             return SourceScan(reached=range_diff.through)
     return SourceScan()

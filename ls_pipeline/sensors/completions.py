@@ -1,6 +1,5 @@
 """The ``completions`` sensor: finds labels that were finished, edited or deleted."""
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Candidates, State, Tick, rotate
+from ls_pipeline.sensors.tick import Candidates, State, Tick, digest, record_tick, rotate
 
 STALLED_CHECK_SECONDS = 600.0
 """The pause between two checks for connections without new labels: each counts their tasks."""
@@ -38,7 +37,9 @@ def completions(seconds: int) -> dg.SensorDefinition:
         ledger: dg.ResourceParam[Ledger],
         label_studio: dg.ResourceParam[LabelingApp],
     ) -> dg.SensorResult:
-        return completions_tick(context, ledger, label_studio, pool)
+        result = completions_tick(context, ledger, label_studio, pool)
+        record_tick(context.instance, ledger, "completions", seconds)
+        return result
 
     return completions
 
@@ -76,7 +77,7 @@ def completions_tick(
     """
     tick = Tick()
     statuses = tick.enabled(ledger, lambda connection: connection.target is not None)
-    settings = _digest(f"{each.ledger.id} {each.revision}" for each in statuses.values())
+    settings = digest(f"{each.ledger.id} {each.revision}" for each in statuses.values())
     state = _State.from_cursor(context.cursor)
     if state.settings != settings:
         state = _State(settings=settings, stalled=state.stalled)
@@ -99,6 +100,7 @@ def completions_tick(
         state.first = names[0] if names else ""
         state.as_of, state.behind = counts.now, behind
     ledger.record_looks("completions", tick.looks)
+    ledger.record_changes("completions", tick.changes)
     _check_stalled(ledger, state, tick)
     return tick.result(context, ledger, statuses, state.cursor, "no new labels.")
 
@@ -155,11 +157,7 @@ def _check_stalled(ledger: Ledger, state: _State, tick: Tick) -> None:
     if 0 <= now - state.stalled_at < STALLED_CHECK_SECONDS:  # else the clock was set back
         return
     stalled, state.stalled_at = stalled_connections(ledger), now
-    if _digest(stalled) != state.stalled:
-        state.stalled = _digest(stalled)
+    if digest(stalled) != state.stalled:
+        state.stalled = digest(stalled)
         key, fields = LABELS_KEEP_COMING, labels_check_fields(stalled)
         tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))
-
-
-def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -7,7 +7,12 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ls_pipeline.assets.run import bucket_of
+from ls_pipeline.assets.checks import (
+    CONNECTIONS_HEALTHY,
+    failing_connections,
+    health_check_fields,
+)
+from ls_pipeline.assets.run import WORK_OF_JOBS, bucket_of
 from ls_pipeline.resources.bucket import Bucket
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -23,9 +28,12 @@ from ls_pipeline.sensors.bucket_events import (
     select_keys,
 )
 from ls_pipeline.sensors.probes import ProbePool
-from ls_pipeline.sensors.tick import Candidates, State, Tick
+from ls_pipeline.sensors.tick import Candidates, State, Tick, digest
 from ls_pipeline.sensors.webhook_events import compare_labels
 from ls_pipeline.settings.model import Source
+
+HEALTH_CHECK_SECONDS = 30.0
+"""The pause between two checks for failing connections: a tick comes every few seconds."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ class _State(State):
     backlog: Backlog = Field(default_factory=Backlog)
     webhooks: dict[str, float] = Field(default_factory=dict)
     """By connection, the time of the last webhook that is dealt with."""
+    failures: str = "?"
+    """A digest of the failing connections, as the check last reported them."""
+    checked_at: float = 0.0
 
 
 def notifications_tick(
@@ -111,5 +122,22 @@ def notifications_tick(
         candidates = Candidates(candidates.statuses, candidates.pending.union(tick.requested))
         dealt_with = compare_labels(candidates, new, services.app, pools.labels, tick)
         state.webhooks |= {name: new[name] for name in dealt_with}
+    for job, work in WORK_OF_JOBS.items():
+        changed = [request for request in tick.requests if request.job_name == job]
+        ledger.record_changes(work, {str(request.partition_key): 0 for request in changed})
+    _check_health(ledger, state, tick)
     unchanged = "a notification arrived, but nothing changed."
     return tick.result(context, ledger, tick.requested, state.cursor, unchanged)
+
+
+def _check_health(ledger: Ledger, state: _State, tick: Tick) -> None:
+    """Report ``connections_healthy`` if connections fail otherwise than at the last check."""
+    now = ledger.now()
+    if 0 <= now - state.checked_at < HEALTH_CHECK_SECONDS:  # else the clock was set back
+        return
+    failures, state.checked_at = failing_connections(ledger), now
+    found = digest(" ".join(failure.values()) for failure in failures)
+    if found != state.failures:
+        state.failures = found
+        key, fields = CONNECTIONS_HEALTHY, health_check_fields(failures)
+        tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))

@@ -14,7 +14,7 @@ from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
-from ls_pipeline.sensors.tick import Candidates, State, Tick, rotate
+from ls_pipeline.sensors.tick import Candidates, State, Tick, record_tick, rotate
 from ls_pipeline.settings.model import Connection, Source
 
 
@@ -28,7 +28,9 @@ def s3_objects(seconds: int) -> dg.SensorDefinition:
         ledger: dg.ResourceParam[Ledger],
         s3: dg.ResourceParam[S3Buckets],
     ) -> dg.SensorResult:
-        return objects_tick(context, ledger, "s3", s3.bucket_of, pool)
+        result = objects_tick(context, ledger, "s3", s3.bucket_of, pool)
+        record_tick(context.instance, ledger, "s3_objects", seconds)
+        return result
 
     return s3_objects
 
@@ -43,7 +45,9 @@ def gcs_objects(seconds: int) -> dg.SensorDefinition:
         ledger: dg.ResourceParam[Ledger],
         gcs: dg.ResourceParam[GCSBuckets],
     ) -> dg.SensorResult:
-        return objects_tick(context, ledger, "gcs", gcs.bucket_of, pool)
+        result = objects_tick(context, ledger, "gcs", gcs.bucket_of, pool)
+        record_tick(context.instance, ledger, "gcs_objects", seconds)
+        return result
 
     return gcs_objects
 
@@ -94,6 +98,7 @@ def objects_tick(
             tick.record(name, result)
     state.first = names[0] if names else ""
     ledger.record_looks("tasks", tick.looks)
+    ledger.record_changes("tasks", tick.changes)
     return tick.result(context, ledger, statuses, state.cursor, "nothing new.")
 
 
@@ -113,4 +118,4 @@ def _probe(
         return ProbeResult()
     bucket = open_bucket(source)
     scan = scan_source(status.ledger, source, bucket, after, lambda: deadline.has_passed)
-    return ProbeResult(wanted=scan.changed, reached=scan.reached)
+    return ProbeResult(wanted=scan.changed, reached=scan.reached, objects=scan.objects)

@@ -46,6 +46,8 @@ class ProbeResult:
 
     wanted: bool = False
     reason: str = ""
+    objects: int = 0
+    """How many objects differ, at least; 0 if unknown."""
     failed: bool = False
     """Whether the reason is a failure of what was asked."""
     reached: str = ""

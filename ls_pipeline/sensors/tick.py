@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
 from ls_pipeline.domain.text import visible
 from ls_pipeline.resources.ledger.health import at_time, is_waiting
+from ls_pipeline.resources.ledger.records import QUEUE
 from ls_pipeline.sensors.dead_runs import report_dead_runs
 from ls_pipeline.sensors.probes import Deadline
+from ls_pipeline.sensors.stalled_runs import find_stalled_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -68,6 +71,8 @@ class Candidates:
     ) -> Candidates:
         """Read which connections runs will soon hold. Runs that died count no more."""
         report_dead_runs(instance, ledger, statuses)
+        waiting = find_stalled_runs(instance, statuses)
+        ledger.record_looks(QUEUE, {name: waiting.get(name, "") for name in statuses})
         return cls(statuses, pending_connections(instance) if statuses else set())
 
 
@@ -83,6 +88,8 @@ class Tick:
     unchanged: list[str] = field(default_factory=list)
     looks: dict[str, str] = field(default_factory=dict)
     """What this tick found of connections: why a look failed, or nothing."""
+    changes: dict[str, int | None] = field(default_factory=dict)
+    """Of how many objects this tick found changes, 0 if unknown; None if a look found none."""
     checks: list[dg.AssetCheckEvaluation] = field(default_factory=list)
     deadline: Deadline = field(default_factory=lambda: Deadline.after(TICK_SECONDS))
 
@@ -122,10 +129,12 @@ class Tick:
         """Add the result of a complete probe; a sensor with several jobs names one of them."""
         self.looks[name] = result.reason if result.failed else ""
         if result.wanted:
+            self.changes[name] = result.objects
             self.requests.append(dg.RunRequest(partition_key=name, job_name=job))
         elif result.reason:
             self.skip(name, result.reason)
         else:
+            self.changes[name] = None
             self.unchanged.append(name)
 
     def skip(self, name: str, reason: str) -> None:
@@ -193,3 +202,20 @@ def rotate(names: Sequence[str], first: str) -> list[str]:
     """Return sorted names from ``first`` on, then those before it: none is always last."""
     later = [name for name in names if name >= first]
     return later + [name for name in names if name < first]
+
+
+def record_tick(instance: dg.DagsterInstance, ledger: Ledger, sensor: str, interval: float) -> None:
+    """Record that a tick of a sensor succeeded, and which sensors a person switched off."""
+    if ledger.ticks.record(sensor, interval):
+        ledger.ticks.forget(switched_off(instance))
+
+
+def switched_off(instance: dg.DagsterInstance) -> set[str]:
+    """Return the names of the sensors that a person switched off in Dagster."""
+    states = instance.all_instigator_state()
+    return {state.instigator_name for state in states if state.status.value == "STOPPED"}
+
+
+def digest(parts: Iterable[str]) -> str:
+    """Return a short text that differs if the parts do, for a cursor."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

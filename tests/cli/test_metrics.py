@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ls_pipeline.cli.main import main
-from ls_pipeline.cli.metrics import GAUGES
+from ls_pipeline.cli.metrics import GAUGES, collect
 from tests.bench import Bench
+from tests.sensors.test_sensors import look, look_at_labels
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "alerts.yaml"
 
@@ -33,6 +35,11 @@ def parse(text):
 
 def read():
     return parse(CliRunner().invoke(main, ["metrics"]).stdout)
+
+
+def now(bench):
+    """Read as of the bench's time."""
+    return parse(generate_latest(collect(bench.ledger)).decode())
 
 
 def test_state_of_a_connection_is_counted(bench):
@@ -62,6 +69,42 @@ def test_failures_are_counted_until_they_are_over(bench):
     assert failing["failing_look_since_timestamp_seconds", "completions"] == bench.time.now
     assert (found["failing",], found["failures_in_a_row", "tasks"]) == (0, 0)
     assert found["failing_look_since_timestamp_seconds", "completions"] == 0
+
+
+def test_change_has_an_age_until_a_run_succeeds(bench, instance):
+    for name in "abc":
+        bench.put(f"{name}.json", {"text": name})
+    look(bench, instance)
+    bench.time.sleep(300)
+    look(bench, instance)
+    found = now(bench)
+    bench.load()
+    bench.succeed("tasks")
+    loaded = now(bench)
+
+    assert (found["objects_waiting",], found["oldest_change_age_seconds", "tasks"]) == (3, 300)
+    assert found["oldest_change_age_seconds", "completions"] == 0
+    assert (loaded["objects_waiting",], loaded["oldest_change_age_seconds", "tasks"]) == (0, 0)
+
+
+def test_new_label_has_an_age_until_a_run_succeeds(bench, instance):
+    bench.fill("a", labeled="a")
+    look_at_labels(bench, instance)
+    bench.time.sleep(60)
+    found = now(bench)
+    bench.succeed("completions")
+
+    assert found["oldest_change_age_seconds", "completions"] == 60
+    assert now(bench)["oldest_change_age_seconds", "completions"] == 0
+
+
+def test_change_that_was_taken_back_is_none(bench, instance):
+    bench.put("a.json", {"text": "a"})
+    look(bench, instance)
+    bench.bucket.delete("a.json")
+    look(bench, instance)
+
+    assert now(bench)["oldest_change_age_seconds", "tasks"] == 0
 
 
 def test_file_is_replaced(bench, tmp_path):

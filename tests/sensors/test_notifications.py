@@ -13,7 +13,12 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.sensors import bucket_events, tick, webhook_events
 from ls_pipeline.sensors import probes as looking
-from ls_pipeline.sensors.notifications import ProbePools, Services, notifications_tick
+from ls_pipeline.sensors.notifications import (
+    HEALTH_CHECK_SECONDS,
+    ProbePools,
+    Services,
+    notifications_tick,
+)
 from ls_pipeline.settings.validation import build_connection
 from tests.bench import CONFIG, RESULT, Bench
 from tests.contracts.memory_queue import MemoryQueue
@@ -482,3 +487,49 @@ def test_webhook_of_a_removed_connection_is_ignored(labeled, look):
     labeled.ledger.remove("reviews")
 
     assert said(look()) == "No connection has notifications."
+
+
+def test_change_that_a_notification_led_to_is_recorded(bench, queue, look):
+    bench.put("a.json", {"text": "a"})
+    notify(queue, "a.json")
+    look()
+    (status,) = bench.ledger.statuses()
+
+    assert {work: seen.since for work, seen in status.seen_changes.items()} == {
+        "tasks": bench.time.now
+    }
+
+
+def test_failing_connections_are_reported_once_and_again_when_they_are_well(bench, look):
+    other = Bench(bench.ledger, name="other")
+    bench.time = other.time
+    bench.fail("tasks", "It is down.")
+    first = look()
+    bench.time.sleep(HEALTH_CHECK_SECONDS)
+    again = look(first.cursor)
+    other.fail("tasks", "<b>It</b> is gone.")
+    bench.time.sleep(HEALTH_CHECK_SECONDS)
+    both = look(again.cursor)
+    bench.succeed("tasks")
+    other.succeed("tasks")
+    bench.time.sleep(HEALTH_CHECK_SECONDS)
+    well = look(both.cursor)
+    reported = [
+        [(check.passed, check.description) for check in result.asset_events]
+        for result in (first, again, both, well)
+    ]
+
+    assert reported == [
+        [(False, "reviews: `It is down.`")],
+        [],
+        [(False, "other: `<b>It</b> is gone.`\n\nreviews: `It is down.`")],
+        [(True, "No connection is failing.")],
+    ]
+
+
+def test_disabled_connection_fails_no_check(bench, look):
+    bench.fail("tasks", "It is down.")
+    connection = bench.connection_ledger.settings.in_force().connection
+    bench.ledger.save(connection.model_copy(update={"enabled": False}), "test")
+
+    assert [check.passed for check in look().asset_events] == [True]

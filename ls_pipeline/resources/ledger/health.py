@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.resources.ledger.records import FailedLook, Health
+from ls_pipeline.resources.ledger.looks import forget_looks
+from ls_pipeline.resources.ledger.records import Health
 from ls_pipeline.resources.ledger.section import Records, Writer, columns
-from ls_pipeline.resources.ledger.tables import connections, health, looks
-from ls_pipeline.resources.ledger.upsert import upsert
+from ls_pipeline.resources.ledger.tables import health
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ls_pipeline.resources.ledger.database import Database
+    from ls_pipeline.resources.ledger.records import FailedLook
 
 RETRY_AT_FIRST = 30.0
 RETRY_AT_MOST = 3600.0
@@ -74,42 +74,6 @@ class HealthRecords(Records):
             row = db.execute(query).first()
         return health_of(row) if row else Health()
 
-    def failed_looks(self) -> dict[str, FailedLook]:
-        """Return why sensors can't see whether the connection needs a run, by work."""
-        query = sa.select(looks).where(looks.c.connection == self.id)
-        with self.database.engine.connect() as db:
-            return {row.work: FailedLook(row.failure, row.since) for row in db.execute(query)}
-
-
-def record_looks(database: Database, work: str, found: Mapping[str, str]) -> None:
-    """Record why looks at connections failed, by name; an empty reason: it did not.
-
-    Writes only what changed. It needs no lease, so that no run is disturbed.
-    """
-    if not found:
-        return
-    c = connections.c
-    query = (
-        sa.select(c.id, c.name, looks.c.failure, looks.c.since)
-        .outerjoin(looks, sa.and_(looks.c.connection == c.id, looks.c.work == work))
-        .where(~c.removed)
-    )
-    with database.engine.connect() as db:
-        known = {row.name: row for row in db.execute(query) if row.name in found}
-    now, failed, passed = database.now(), [], []
-    for name, row in known.items():
-        failure = found[name]
-        if failure and failure != row.failure:
-            since = now if row.since is None else row.since
-            failed.append({"connection": row.id, "work": work, "failure": failure, "since": since})
-        elif row.failure and not failure:
-            passed.append(row.id)
-    if failed or passed:
-        with database.engine.begin() as db:
-            upsert(db, looks, failed)
-            own = sa.and_(looks.c.work == work, looks.c.connection.in_(passed))
-            db.execute(looks.delete().where(own))
-
 
 class HealthWriter(HealthRecords, Writer):
     """Records how a run ended."""
@@ -119,23 +83,23 @@ class HealthWriter(HealthRecords, Writer):
         before = self.of(work)
         failures = before.failures + 1
         delay = RETRY_UNDECIDED if needs_decision else retry_delay(failures)
-        again = self.database.now() + delay
-        failed = Health(failures, again, failure, before.passed_at, needs_decision)
+        now = self.database.now()
+        since = before.since if before.failures else now
+        failed = Health(failures, now + delay, failure, before.passed_at, needs_decision, since)
         with self.fence.transaction() as db:
             self.upsert(db, health, [{"work": work, **columns(failed)}])
         return failed
 
     def record_success(self, work: str) -> None:
-        """Record that a run ended well. It has seen what sensors could not."""
-        own = sa.and_(looks.c.connection == self.id, looks.c.work == work)
+        """Record that a run ended well. It started, and saw what sensors could not."""
         passed = Health(passed_at=self.database.now())
         with self.fence.transaction() as db:
             self.upsert(db, health, [{"work": work, **columns(passed)}])
-            db.execute(looks.delete().where(own))
+            forget_looks(db, self.id, work)
 
     def forget_undecided(self) -> None:
         """Record that a person has decided: the next runs find out whether that is right."""
         own = sa.and_(health.c.connection == self.id, health.c.needs_decision)
-        healthy = {"failures": 0, "retry_at": 0.0, "failure": "", "needs_decision": False}
+        healthy = {name: value for name, value in columns(Health()).items() if name != "passed_at"}
         with self.fence.transaction() as db:
             db.execute(health.update().where(own).values(healthy))

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from ls_pipeline.domain.errors import InvalidConnectionError, LedgerError, UnknownConnectionError
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
-from ls_pipeline.resources.ledger.health import record_looks
 from ls_pipeline.resources.ledger.heartbeats import Heartbeats
+from ls_pipeline.resources.ledger.looks import record_changes, record_looks
 from ls_pipeline.resources.ledger.settings import raw_setting
 from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
@@ -30,6 +30,7 @@ from ls_pipeline.resources.ledger.tables import (
     revisions,
     tasks,
 )
+from ls_pipeline.resources.ledger.ticks import Ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +55,7 @@ class Ledger:
     ) -> None:
         self.database = Database(url, clock, sleep)
         self.heartbeats = Heartbeats(self.database)
+        self.ticks = Ticks(self.database)
 
     def close(self) -> None:
         """Close the connections to the database; the next use opens new ones."""
@@ -184,6 +186,10 @@ class Ledger:
     def record_looks(self, work: str, found: Mapping[str, str]) -> None:
         """Record why looks at connections failed, by name; an empty reason: it did not."""
         record_looks(self.database, work, found)
+
+    def record_changes(self, work: str, found: Mapping[str, int | None]) -> None:
+        """Record of how many objects looks found changes, by name; 0: unknown; None: no change."""
+        record_changes(self.database, work, found)
 
     def mark_webhook(self, name: str) -> None:
         """Record that a webhook reported a change of a connection's labels; unknown names pass.

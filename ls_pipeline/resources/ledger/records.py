@@ -180,14 +180,29 @@ class SnapshotState:
 WORKS = ("tasks", "completions", "training_data")
 """What runs work on, each with its own health."""
 
+QUEUE, SENSORS = "queue", "sensors"
+"""What else is looked at: whether Dagster starts runs, and whether the sensors' ticks succeed."""
+
+LOOKS = (*WORKS, QUEUE, SENSORS)
+
 
 @dataclass(frozen=True, slots=True)
 class FailedLook:
-    """Why a sensor can't see whether a connection needs a run of some work."""
+    """Why a sensor can't see whether a connection needs a run of some work, or why none starts."""
 
     failure: str
     since: float
     """When the first of the looks failed, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenChange:
+    """A change that a look found, and that no run has dealt with yet."""
+
+    objects: int
+    """How many objects differ, at least; 0 if unknown."""
+    since: float
+    """When a look first found it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +216,8 @@ class Health:
     passed_at: float = 0.0
     needs_decision: bool = False
     """Whether a person has to decide what is right, before a run can succeed."""
+    since: float = 0.0
+    """When the first of the failures in a row was recorded, or 0."""
 
 
 class StoredSettings:

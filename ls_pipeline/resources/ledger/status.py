@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
-from ls_pipeline.resources.ledger.health import health_of
+from ls_pipeline.resources.ledger.health import failed_looks, health_of
 from ls_pipeline.resources.ledger.lease import living_holder
-from ls_pipeline.resources.ledger.records import FailedLook, Health, SnapshotState, StoredSettings
+from ls_pipeline.resources.ledger.records import (
+    SENSORS,
+    WORKS,
+    FailedLook,
+    Health,
+    SeenChange,
+    SnapshotState,
+    StoredSettings,
+)
 from ls_pipeline.resources.ledger.settings import parse_settings
-from ls_pipeline.resources.ledger.tables import connections, health, looks, projects, revisions
+from ls_pipeline.resources.ledger.tables import (
+    changes,
+    connections,
+    health,
+    looks,
+    projects,
+    revisions,
+    ticks,
+)
+from ls_pipeline.resources.ledger.ticks import late_look, late_sensors
+from ls_pipeline.settings.model import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ls_pipeline.domain.errors import StoredSettingsError
     from ls_pipeline.resources.ledger.database import Database
-    from ls_pipeline.settings.model import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,9 @@ class ConnectionStatus(StoredSettings):
     """Grows with each run that holds the connection."""
     healths: Mapping[str, Health]
     failed_looks: Mapping[str, FailedLook]
-    """Why sensors can't see whether it needs a run, by work."""
+    """Why sensors can't see whether it needs a run, or why it gets none, by `LOOKS`."""
+    seen_changes: Mapping[str, SeenChange]
+    """What looks found and no run has dealt with yet, by work."""
     read_at: float
     """The ledger's time when this was read."""
 
@@ -55,6 +74,22 @@ class ConnectionStatus(StoredSettings):
     def health(self, work: str) -> Health:
         """Return how the last runs of some work (one of `WORKS`) ended."""
         return self.healths.get(work, Health())
+
+
+def failing_since(status: ConnectionStatus) -> dict[str, float]:
+    """Return when the failures began, by kind of work; refused settings have no such time."""
+    return {
+        **{work: look.since for work, look in status.failed_looks.items()},
+        **{work: health.since for work, health in status.healths.items() if health.failures},
+    }
+
+
+def failures_of(status: ConnectionStatus) -> dict[str, str]:
+    """Return why a connection fails, by kind of work, or ``settings``."""
+    failures = failed_looks(status.failed_looks, status.read_at)
+    failing = ((work, status.health(work)) for work in WORKS)
+    failures |= {work: health.failure for work, health in failing if health.failures}
+    return {**failures, "settings": status.refusal} if status.refusal else failures
 
 
 def statuses(database: Database) -> list[ConnectionStatus]:
@@ -87,35 +122,46 @@ def statuses(database: Database) -> list[ConnectionStatus]:
         )
         .where(~connections.c.removed)
     )
-    ids: defaultdict[int, list[int]] = defaultdict(list)
-    healths: defaultdict[int, dict[str, Health]] = defaultdict(dict)
-    failed: defaultdict[int, dict[str, FailedLook]] = defaultdict(dict)
+    found: defaultdict[int, _Records] = defaultdict(_Records)
     with database.engine.connect() as db:
         rows = db.execute(in_use).all()
         for row in db.execute(sa.select(health)):
-            healths[row.connection][row.work] = health_of(row)
+            found[row.connection].healths[row.work] = health_of(row)
         numbered = sa.select(projects).order_by(projects.c.connection, projects.c.number)
         for row in db.execute(numbered):
-            ids[row.connection].append(row.project_id)
+            found[row.connection].project_ids.append(row.project_id)
         for row in db.execute(sa.select(looks)):
-            failed[row.connection][row.work] = FailedLook(row.failure, row.since)
-    found = [_status(database, row, ids[row.id], healths[row.id], failed[row.id]) for row in rows]
-    return sorted(found, key=lambda status: status.name)
+            found[row.connection].looks[row.work] = FailedLook(row.failure, row.since)
+        for row in db.execute(sa.select(changes)):
+            found[row.connection].changes[row.work] = SeenChange(row.objects, row.since)
+        last_ticks = db.execute(sa.select(ticks)).all()
+    found_statuses = (_status(database, row, found[row.id], last_ticks) for row in rows)
+    return sorted(found_statuses, key=lambda status: status.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What other tables have of one connection."""
+
+    project_ids: list[int] = field(default_factory=list)
+    healths: dict[str, Health] = field(default_factory=dict)
+    looks: dict[str, FailedLook] = field(default_factory=dict)
+    changes: dict[str, SeenChange] = field(default_factory=dict)
 
 
 def _status(
-    database: Database,
-    row: sa.Row[Any],
-    ids: Sequence[int],
-    healths: Mapping[str, Health],
-    failed_looks: Mapping[str, FailedLook],
+    database: Database, row: sa.Row[Any], records: _Records, last_ticks: Sequence[sa.Row[Any]]
 ) -> ConnectionStatus:
+    settings = parse_settings(row.name, row.number, row.document)
+    late = late_sensors(last_ticks, row.read_at)
+    if look := late_look(settings if isinstance(settings, Connection) else None, late):
+        records.looks[SENSORS] = look
     return ConnectionStatus(
         ledger=ConnectionLedger(database, row.id, row.name),
-        settings=parse_settings(row.name, row.number, row.document),
+        settings=settings,
         revision=row.number,
         made_at=row.made_at,
-        project_ids=tuple(ids),
+        project_ids=tuple(records.project_ids),
         annotations=row.annotations,
         polled_to=row.polled_to,
         snapshot=SnapshotState(
@@ -123,7 +169,8 @@ def _status(
         ),
         held_by=living_holder(row.holder, row.leased_until, row.read_at),
         fence=row.fence,
-        healths=healths,
-        failed_looks=failed_looks,
+        healths=records.healths,
+        failed_looks=records.looks,
+        seen_changes=records.changes,
         read_at=row.read_at,
     )

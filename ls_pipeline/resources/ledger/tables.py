@@ -108,6 +108,7 @@ health = sa.Table(
     sa.Column("failure", _Prose, nullable=False),
     sa.Column("passed_at", sa.Float, nullable=False),
     sa.Column("needs_decision", sa.Boolean, nullable=False, default=False),
+    sa.Column("since", sa.Float, nullable=False, default=0.0),
 )
 projects = sa.Table(
     "projects",
@@ -204,6 +205,21 @@ looks = sa.Table(
     sa.Column("work", sa.Text, primary_key=True),
     sa.Column("failure", _Prose, nullable=False),
     sa.Column("since", sa.Float, nullable=False),
+)
+changes = sa.Table(
+    "changes",
+    metadata,
+    _connection_id(),
+    sa.Column("work", sa.Text, primary_key=True),
+    sa.Column("objects", sa.Integer, nullable=False),
+    sa.Column("since", sa.Float, nullable=False),
+)
+ticks = sa.Table(
+    "ticks",
+    metadata,
+    sa.Column("sensor", sa.Text, primary_key=True),
+    sa.Column("ended_at", sa.Float, nullable=False),
+    sa.Column("due_seconds", sa.Float, nullable=False),
 )
 heartbeats = sa.Table(
     "heartbeats",

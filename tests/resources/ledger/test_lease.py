@@ -114,7 +114,7 @@ def test_statuses_ask_for_the_time_once(ledger):
         ledger.statuses()
         counts.append(len(statements))
 
-    assert counts == [4, 4]
+    assert counts == [6, 6]
 
 
 def test_lease_of_a_run_that_hangs_runs_out_after_its_time(connection_ledger, monkeypatch):
