@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as ET
 
 from ls_pipeline.domain import rows
 from ls_pipeline.domain.errors import NotATaskError, NotJSONError
+from ls_pipeline.domain.label_config import kind_of
 from ls_pipeline.domain.notes import quoted
 from ls_pipeline.domain.text import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TypeGuard
+
+    from ls_pipeline.domain.label_config import DataKey, LabelConfig
 
 META_KEY = "ls_pipeline"
 """The key of a task's ``meta`` that holds its `Origin`."""
@@ -38,9 +38,6 @@ MOST_PARTS = 250_000
 
 MOST_RESULTS = 10_000
 """Results in a prediction. Label Studio compares each with all others; 80,000 take minutes."""
-
-MOST_NAMES = 10
-"""Keys that a reason names."""
 
 DEEPEST = 100
 """Levels of nesting; Label Studio recurses over them, and no label config needs more."""
@@ -126,38 +123,17 @@ class Rejection:
     reason: str
 
 
-def data_keys(label_config: str) -> tuple[str, ...]:
-    """Return the keys of task data that a label config shows, in document order.
-
-    They are the variables in the ``value`` of every named tag: ``value="$image"`` shows
-    ``image``. The rule is Label Studio's own (``core/label_config.py``).
-
-    Raises ``NotATaskError`` if the config is not XML.
-    """
-    try:
-        root = ET.fromstring(label_config)  # noqa: S314 - the project's own config, not user data
-    except (ET.ParseError, ValueError) as error:  # the latter for half of a surrogate pair
-        raise NotATaskError(f"The label config is not XML: {error}.") from error
-    keys: dict[str, None] = {}
-    for tag in root.iter():
-        value = tag.get("value", "")
-        if tag.get("name") and (variable := re.search(r"\$(\w+)", value)):
-            # Label Studio uses all of `$a.b`, and the first variable of any other value.
-            keys[value[1:] if value.startswith("$") else variable[1]] = None
-    return tuple(keys)
-
-
-def blob_task(uri: str, data_key: str) -> Task:
+def blob_task(uri: str, data_key: DataKey) -> Task:
     """Return the task that shows a blob, ``{data_key: uri}``, without reading the object."""
-    return Task(row=0, data={data_key: uri})
+    return Task(row=0, data=data_key.data_with(uri))
 
 
-def parse_tasks(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task | Rejection]:
+def parse_tasks(key: str, body: bytes, label_config: LabelConfig) -> Iterator[Task | Rejection]:
     """Yield the tasks in an object's content, and a `Rejection` for each row that is not one.
 
     A ``.jsonl`` or ``.ndjson`` object holds a task per line. Any other object holds one task or a
-    list of tasks. A task is plain data, or Label Studio's form with ``data``. It needs all
-    ``required`` keys, which are those that the label config shows.
+    list of tasks. A task is plain data, or Label Studio's form with ``data``. Its data fits
+    the label config.
 
     Rows are built one by one. If the content stops being JSON in the middle of a list, the last
     item is the object's rejection, and the rows before it are valid.
@@ -166,7 +142,7 @@ def parse_tasks(key: str, body: bytes, required: Sequence[str]) -> Iterator[Task
     try:
         rows.check_text(body)
         for row, value in values(body):
-            yield value if isinstance(value, Rejection) else _task(row, value, required)
+            yield value if isinstance(value, Rejection) else _task(row, value, label_config)
             del value  # before the next one is built
     except NotATaskError as error:
         yield Rejection(None, str(error))
@@ -297,18 +273,13 @@ def _check_text(value: str) -> None:
             raise NotATaskError("A string holds half of a surrogate pair.") from None
 
 
-def _task(row: int, value: object, required: Sequence[str]) -> Task | Rejection:
+def _task(row: int, value: object, label_config: LabelConfig) -> Task | Rejection:
     if not isinstance(value, dict):
-        return Rejection(row, f"A task is a JSON object, not {_kind(value)}.")
+        return Rejection(row, f"A task is a JSON object, not {kind_of(type(value))}.")
     has_data = isinstance(value.get("data"), dict)
     data = value["data"] if has_data else value
-    missing = [key for key in required if key not in data]
-    if missing:
-        names = ", ".join(map(quoted, islice(data, MOST_NAMES))) or "none"
-        lacking = ", ".join(map(quoted, missing[:MOST_NAMES]))
-        return Rejection(
-            row, f"The label config shows {lacking}, which the task lacks; it has {names}."
-        )
+    if error := label_config.data_error(data):
+        return Rejection(row, error)
     if not has_data:
         return Task(row, data)
     try:
@@ -317,17 +288,12 @@ def _task(row: int, value: object, required: Sequence[str]) -> Task | Rejection:
         return Rejection(row, str(error))
 
 
-def _kind(value: object) -> str:
-    names = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
 def _meta(task: Mapping[str, Any]) -> Mapping[str, Any]:
     meta = task.get("meta")
     if meta is None:
         return {}
     if not isinstance(meta, (dict, list)):
-        raise NotATaskError(f"`meta` is a JSON object, not {_kind(meta)}.")
+        raise NotATaskError(f"`meta` is a JSON object, not {kind_of(type(meta))}.")
     return meta if isinstance(meta, dict) else {"meta": meta}
 
 

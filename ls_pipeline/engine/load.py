@@ -11,9 +11,8 @@ from array import array
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.completions import canonical_json, sha256_hex
 from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State
@@ -26,6 +25,7 @@ from ls_pipeline.domain.errors import (
     ObjectRefusedError,
     SettingsMismatchError,
 )
+from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.notes import Notes, shorten
 from ls_pipeline.domain.tasks import (
@@ -33,7 +33,6 @@ from ls_pipeline.domain.tasks import (
     Rejection,
     Task,
     blob_task,
-    data_keys,
     parse_tasks,
     size_rejection,
 )
@@ -49,7 +48,7 @@ from ls_pipeline.engine.removals import Removals
 from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
@@ -212,30 +211,27 @@ class _Loader:
         next(self.bucket.pages(self.params.filter.folder), None)
 
     def _read_label_config(self) -> None:
-        keys = data_keys(self.project.label_config)
-        if not keys:
+        self.label_config = LabelConfig(self.project.label_config)
+        keys = self.label_config.keys
+        if self.label_config.is_empty:
             self.result.notes.append(
                 f"The project has no label config yet; set one up at {self.project.url}"
                 "/settings/labeling."
             )
-        self.required = keys
-        self.data_key = self.params.data_key or next(iter(keys), "")
-        if self.params.use_blob_urls and not self.data_key:
+        name = self.params.data_key or next(iter(keys), "")
+        self.data_key = self.label_config.key(name)
+        if self.params.use_blob_urls and not name:
             raise SettingsMismatchError(
                 f"The label config of {self.project.url} shows no data.",
                 hint='Set data_key, or set a label config with a tag like <Image value="$image"/>.',
             )
-        missing = [key for key in keys if key != self.data_key]
+        missing = [key for key in keys if key != name]
         if self.params.use_blob_urls and missing:
             raise SettingsMismatchError(
                 f"The label config of {self.project.url} shows {', '.join(keys)}, and a blob fills "
-                f"only {self.data_key!r}.",
+                f"only {name!r}.",
                 hint="Set data_key to a key that it shows, or use JSON tasks.",
             )
-
-    @cached_property
-    def _prediction_errors(self) -> Callable[[Mapping[str, Any]], list[str]]:
-        return self.app.prediction_errors(self.project.label_config)
 
     # -- what there is to do --------------------------------------------------------------
 
@@ -355,7 +351,7 @@ class _Loader:
             raise BucketUnavailableError(
                 uri, f"only {len(body)} of its {listed.size} bytes arrived.", hint="Try again."
             )
-        return parse_tasks(listed.key, body, self.required)  # when its turn comes, row by row
+        return parse_tasks(listed.key, body, self.label_config)  # when its turn comes, row by row
 
     def _result(
         self, difference: Difference, future: Future[Content]
@@ -442,10 +438,9 @@ class _Loader:
         self.batch.update.quarantined.append(item)
 
     def _checked(self, item: Task | Rejection) -> Task | Rejection:
-        """Reject a task with a prediction that does not fit: Label Studio drops it in silence."""
-        if isinstance(item, Task) and item.predictions:
-            check = self._prediction_errors
-            for error in chain.from_iterable(map(check, item.predictions)):
+        """Reject a task with a prediction that does not fit: annotators would not see it."""
+        if isinstance(item, Task):
+            for error in filter(None, map(self.label_config.prediction_error, item.predictions)):
                 reason = f"A prediction does not fit the label config: {error}"
                 return Rejection(item.row, shorten(reason))
         return item

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.batches import sized_batches
 from ls_pipeline.domain.errors import FormatError
+from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.snapshot.formats import FORMATS
-from ls_pipeline.domain.tasks import data_keys
 from ls_pipeline.resources.coco_file import CocoFile
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _readable(
     documents: Iterable[Mapping[str, Any]], label_config: str, kind: type
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the documents whose data has what the label config shows, of a kind."""
-    keys = [re.split(r"[.\[]", key)[0] for key in data_keys(label_config)]
+    keys = [key.partition(".")[0] for key in LabelConfig(label_config).keys]
     for document in documents:
         data = document["data"]
         if isinstance(data, dict) and all(

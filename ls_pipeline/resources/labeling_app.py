@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState
     from ls_pipeline.domain.tasks import Origin
@@ -192,13 +192,6 @@ class LabelingApp(Protocol):
         """Count the finished annotations of each project, skipped ones included, in few requests.
 
         Projects that don't exist are left out.
-        """
-
-    def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
-        """Return a check that lists why a prediction does not fit the label config.
-
-        The list is empty if the prediction fits. `import_tasks` does not check this: Label
-        Studio silently drops predictions that don't fit.
         """
 
     def version(self) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import ValidationError
 
 from ls_pipeline.domain.errors import InvalidConnectionError, NotATaskError
+from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.objects import overlap
-from ls_pipeline.domain.tasks import data_keys
 from ls_pipeline.domain.text import is_text
 from ls_pipeline.settings.model import TITLE_LENGTHS, Connection, Source, SourceParams, Target
 
@@ -156,10 +156,9 @@ def _own_errors(name: str, project: str, label_config: str) -> Iterator[str]:
         )
     if not (is_text(project) and is_text(label_config)):
         yield "Its project and label config must have no NUL, and no half of a surrogate pair."
-    elif label_config:
+    else:
         try:
-            if not data_keys(label_config):
-                yield 'The label config shows no data; it needs a tag like <Text value="$text"/>.'
+            LabelConfig(label_config)
         except NotATaskError as error:
             yield str(error)
 
@@ -190,12 +189,17 @@ def _overlap_errors(source: Source, target: Target) -> Iterator[str]:
 def data_key_errors(params: SourceParams, label_config: str) -> Iterator[str]:
     """Yield what a label config shows and these params don't fill."""
     try:
-        keys = data_keys(label_config)
+        keys = LabelConfig(label_config).keys
     except NotATaskError:
         return  # `_own_errors` reports it
     shown = ", ".join(map(repr, keys))
     if params.data_key and keys and params.data_key not in keys:
         yield f"The label config does not show data_key {params.data_key!r}; it shows {shown}."
+    if params.use_blob_urls and not (keys or params.data_key):
+        yield (
+            "A blob fills a data key, and the label config shows none. Add a tag like "
+            '<Image name="image" value="$image"/>, or set data_key.'
+        )
     if params.use_blob_urls and len(keys) > 1:
         yield (
             f"A blob fills one data key, and the label config shows {shown}. Use JSON tasks, or "

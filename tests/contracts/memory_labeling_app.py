@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -16,7 +15,8 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
-from ls_pipeline.domain.tasks import data_keys, parse_origin
+from ls_pipeline.domain.label_config import LabelConfig
+from ls_pipeline.domain.tasks import parse_origin
 from ls_pipeline.resources.labeling_app import (
     SECRET_HEADER,
     BrowserResponse,
@@ -91,12 +91,9 @@ class MemoryLabelingApp:
         return sum(task["id"] > task_id for task in self._tasks_of(project_id))
 
     def import_tasks(self, project_id, tasks):
-        required = data_keys(self.project(project_id).label_config)
-        reasons = {
-            n: "a key is missing"
-            for n, task in enumerate(tasks)
-            if not all(key in task["data"] for key in required)
-        }
+        label_config = LabelConfig(self.project(project_id).label_config)
+        errors = (label_config.data_error(task["data"]) for task in tasks)
+        reasons = {n: error for n, error in enumerate(errors) if error}
         if reasons or not tasks:
             raise TasksRefusedError("refused", reasons)
         if self.stores_twice:
@@ -158,32 +155,6 @@ class MemoryLabelingApp:
             for project_id in project_ids
             if project_id in self.projects
         }
-
-    def prediction_errors(self, label_config):
-        """Check what regions name: control, object, type and choices or labels."""
-        root = ET.fromstring(label_config)  # noqa: S314 - a test's own
-        tags = [tag for tag in root.iter() if tag.get("name")]
-        controls = {tag.get("name"): tag for tag in tags if tag.get("toName")}
-
-        def errors(prediction):
-            if not isinstance(prediction.get("result"), list):
-                return ["there is no list of regions"]
-            return [error for region in prediction["result"] for error in _region_errors(region)]
-
-        def _region_errors(region):
-            control = controls.get(region.get("from_name"))
-            if control is None:
-                return [f"there is no control {region.get('from_name')!r}"]
-            if region.get("to_name") != control.get("toName"):
-                return [f"the control is not for {region.get('to_name')!r}"]
-            kind = control.tag.lower()
-            if region.get("type") != kind:
-                return [f"the control does not make {region.get('type')!r}"]
-            offered = {option.get("value") for option in control if option.get("value")}
-            chosen = region.get("value", {}).get(kind, ())
-            return [f"{value!r} is not offered" for value in chosen if value not in offered]
-
-        return errors
 
     # -- storages, webhooks and marks -------------------------------------------------------
 

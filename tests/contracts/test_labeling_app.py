@@ -400,32 +400,6 @@ def test_update_of_an_absent_task_is_an_error(app):
         app.update_task(10**6, body())
 
 
-def test_prediction_that_fits_has_no_errors(app):
-    errors = app.prediction_errors(CONFIG)
-
-    assert errors({"result": RESULT}) == errors({"result": []}) == []
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"value": {"choices": ["C"]}},
-        {"from_name": "other"},
-        {"to_name": "other"},
-        {"type": "labels"},
-    ],
-)
-def test_prediction_that_does_not_fit_has_errors(app, wrong):
-    errors = app.prediction_errors(CONFIG)
-    (region,) = RESULT
-
-    assert len(errors({"result": [region, {**region, **wrong}]})) >= 1
-
-
-def test_prediction_without_a_result_has_errors(app):
-    assert app.prediction_errors(CONFIG)({"model_version": "1"})
-
-
 def test_server_info_has_version_token_and_user(app):
     info = app.server_info()
 

@@ -132,8 +132,7 @@ def main() -> None:
     import dagster_aws.s3  # noqa: F401
     import dagster_gcp.gcs  # noqa: F401
     import google.cloud.storage.retry  # noqa: F401
-    import label_studio_sdk.client
-    import label_studio_sdk.label_interface.interface  # noqa: F401
+    import label_studio_sdk.client  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
     for line in sys.stdin:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain import rows
-from ls_pipeline.domain.errors import NotATaskError
+from ls_pipeline.domain.label_config import DataKey, LabelConfig
 from ls_pipeline.domain.tasks import (
     LARGEST_OBJECT,
     LARGEST_ROW,
@@ -17,16 +17,17 @@ from ls_pipeline.domain.tasks import (
     Rejection,
     Task,
     blob_task,
-    data_keys,
     parse_origin,
     parse_tasks,
     size_rejection,
 )
 
+TEXT = LabelConfig('<View><Text name="t" value="$text"/></View>')
 
-def read(content, key="a.json", required=("text",)):
+
+def read(content, key="a.json", label_config=TEXT):
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return list(parse_tasks(key, body, required))
+    return list(parse_tasks(key, body, label_config))
 
 
 def reason(content, **how):
@@ -144,7 +145,7 @@ def test_wrong_shape_around_the_data_is_rejected(extra):
 
 
 def test_blob_is_shown_by_its_uri():
-    assert blob_task("gs://b/a b.png", "image") == Task(0, {"image": "gs://b/a b.png"})
+    assert blob_task("gs://b/a b.png", DataKey("image")) == Task(0, {"image": "gs://b/a b.png"})
 
 
 def test_object_over_the_limit_is_not_read():
@@ -162,20 +163,6 @@ def test_origin_survives_meta():
 @pytest.mark.parametrize("meta", [None, [], {}, {"ls_pipeline": 7}, {"ls_pipeline": {"uri": "x"}}])
 def test_foreign_meta_has_no_origin(meta):
     assert parse_origin(meta) is None
-
-
-def test_data_keys_are_the_variables_shown_in_document_order():
-    config = """<View><Text name="b" value="$text"/><View><Image name="a" value="$image"/></View>
-    <HyperText name="h" value="&lt;b&gt;$html&lt;/b&gt;"/>
-    <Choices name="c" toName="b"><Choice value="$no"/></Choices><Text name="t" value="$text"/>
-    </View>"""
-
-    assert data_keys(config) == ("text", "image", "html")
-
-
-def test_label_config_that_is_not_xml_is_refused():
-    with pytest.raises(NotATaskError, match="not XML"):
-        data_keys("<View>")
 
 
 # -- rows of large objects --------------------------------------------------------------------
@@ -298,9 +285,9 @@ def test_long_names_are_cut_in_reasons():
     ],
 )
 def test_memory_does_not_grow_with_the_rows(key, body):
-    next(parse_tasks(key, b"1", ()))  # what is made once
+    next(parse_tasks(key, b"1", TEXT))  # what is made once
     tracemalloc.start()
-    for _ in parse_tasks(key, body, ("text",)):
+    for _ in parse_tasks(key, body, TEXT):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

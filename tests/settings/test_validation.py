@@ -157,7 +157,14 @@ def test_blobs_for_a_label_config_with_two_keys_are_refused():
     assert "A blob fills one data key" in error
 
 
-def test_label_config_that_shows_nothing_is_refused():
-    (error,) = errors(source(), label_config="<View/>")
+def test_blobs_for_a_label_config_that_shows_nothing_are_refused():
+    (error,) = errors(source(use_blob_urls=True), label_config="<View/>")
 
-    assert "shows no data" in error
+    assert "the label config shows none" in error
+
+
+@pytest.mark.parametrize("params", [{}, {"use_blob_urls": True, "data_key": "image"}])
+def test_label_config_that_shows_nothing_is_accepted_for_other_tasks(params):
+    assert build_connection(
+        "c", source=source(**params), target=None, project="Pets", label_config="<View/>"
+    ).label_config

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from ls_pipeline.cli.context import CliContext
+    from ls_pipeline.domain.label_config import LabelConfig
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.settings.model import Source, SourceParams, Target
@@ -27,7 +28,7 @@ PAGE = 1000
 
 
 def check_source(
-    source: Source, data_keys: tuple[str, ...], cli: CliContext
+    source: Source, label_config: LabelConfig, cli: CliContext
 ) -> Generator[Check, None, str]:
     """List one page and read one object. Return its key, or an empty string."""
     select = source.params.filter
@@ -52,12 +53,12 @@ def check_source(
         return ""
     yield Check("source: list", "ok", message)
     chosen = next((each for each in matching if 0 < each.size <= LARGEST_OBJECT), matching[0])
-    yield _check_object(source.params, bucket, chosen, data_keys)
+    yield _check_object(source.params, bucket, chosen, label_config)
     return chosen.key
 
 
 def _check_object(
-    params: SourceParams, bucket: Bucket, stored: StoredObject, data_keys: tuple[str, ...]
+    params: SourceParams, bucket: Bucket, stored: StoredObject, label_config: LabelConfig
 ) -> Check:
     uri = bucket.uri(stored.key)
     if stored.size > LARGEST_OBJECT:
@@ -68,7 +69,7 @@ def _check_object(
         return Check.from_error("source: read", error)
     if params.use_blob_urls:
         return Check("source: read", "ok", f"{uri} is readable.")
-    rows = list(parse_tasks(stored.key, body, data_keys))
+    rows = list(parse_tasks(stored.key, body, label_config))
     for row in rows:
         if isinstance(row, Rejection):
             message = f"{uri} is readable, but not a task: {row.reason}"

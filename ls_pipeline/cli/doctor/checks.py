@@ -21,6 +21,7 @@ from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, p
 from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.errors import PipelineError, StoredSettingsError
+from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.resources.environment import create_home, home, webhook_url
 from ls_pipeline.resources.ledger.records import WORKS
 
@@ -135,12 +136,12 @@ def _check_connection(
     connection = connection_ledger.settings.in_force().connection
     yield from _check_runs(connection_ledger)
     if app_works:
-        data_keys = yield from check_project(connection_ledger, connection, cli)
+        label_config = yield from check_project(connection_ledger, connection, cli)
     else:
-        data_keys = ()
+        label_config = LabelConfig()
         yield Check("project", "skipped", "The check 'label studio' failed.")
     if source := connection.source:
-        key = yield from check_source(source, data_keys, cli)
+        key = yield from check_source(source, label_config, cli)
         if source.params.use_blob_urls:
             yield from check_blobs(connection_ledger, source, key, cli, app_works=app_works)
         if source.params.notifications:

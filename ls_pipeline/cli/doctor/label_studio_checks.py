@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ls_pipeline.cli.doctor.report import Check
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
-from ls_pipeline.domain.tasks import data_keys
+from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.engine.rebind import project_difference
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.settings.validation import data_key_errors
@@ -53,16 +53,16 @@ def check_server(cli: CliContext) -> Iterator[Check]:
 
 def check_project(
     connection_ledger: ConnectionLedger, connection: Connection, cli: CliContext
-) -> Generator[Check, None, tuple[str, ...]]:
-    """Check a connection's projects. Return the data keys of the newest one's label config.
+) -> Generator[Check, None, LabelConfig]:
+    """Check a connection's projects. Return the label config of the newest one.
 
-    If there is no project yet, return those of the label config that it will get.
+    If there is no project yet, return the one that it will get.
     """
     try:
         projects, differences = _find_projects(connection_ledger, connection, cli.label_studio)
     except PipelineError as error:
         yield Check.from_error("project", error)
-        return ()
+        return LabelConfig()
     for project in projects:
         yield Check("project", "ok", f"It is {project.title!r}, {project.url}.")
     for difference in differences:
@@ -106,13 +106,13 @@ def _check_size(newest: Project, source: Source) -> Iterator[Check]:
 
 def _check_label_config(
     source: Source | None, label_config: str
-) -> Generator[Check, None, tuple[str, ...]]:
+) -> Generator[Check, None, LabelConfig]:
     try:
-        keys = data_keys(label_config)
+        parsed = LabelConfig(label_config)
     except PipelineError as error:
         yield Check.from_error("label config", error)
-        return ()
-    if not keys:
+        return LabelConfig()
+    if not (keys := parsed.keys):
         needs_key = source and source.params.use_blob_urls and not source.params.data_key
         yield Check(
             "label config",
@@ -125,7 +125,7 @@ def _check_label_config(
         yield Check("label config", "failed", " ".join(errors), hint)
     else:
         yield Check("label config", "ok", f"It shows {', '.join(map(repr, keys))}.")
-    return keys
+    return parsed
 
 
 def check_blobs(

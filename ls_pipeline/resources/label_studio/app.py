@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -340,12 +340,6 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         # A project whose counts have another form is left out, so that it hides no other.
         rows = (row for page in pages for row in answers.those_of(answers.ProjectCounts, page))
         return {row.id: sum(getattr(row, count) or 0 for count in finished) for row in rows}
-
-    def prediction_errors(self, label_config: str) -> Callable[[Mapping[str, Any]], list[str]]:
-        from label_studio_sdk.label_interface.interface import LabelInterface  # slow
-
-        validate: Any = LabelInterface(label_config).validate_prediction
-        return lambda prediction: list(validate(dict(prediction), return_errors=True))
 
     def _tasks(
         self,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from ls_pipeline.cli.demo import samples
-from ls_pipeline.domain.tasks import data_keys
+from ls_pipeline.domain.label_config import LabelConfig
 
 COUNT = 24
 
@@ -51,13 +51,13 @@ def test_texts_are_bare_or_in_label_studios_format():
 
 
 def test_texts_have_the_data_that_their_config_shows():
-    (key,) = data_keys(samples.TEXT_CONFIG)
+    (key,) = LabelConfig(samples.TEXT_CONFIG).keys
 
     assert all(list(data_of(body)) == [key] for _, body in samples.texts(COUNT))
 
 
 def test_pictures_have_the_data_key_that_the_annotator_reads():
-    assert data_keys(samples.PICTURE_CONFIG) == ("image",)
+    assert LabelConfig(samples.PICTURE_CONFIG).keys == ("image",)
 
 
 def test_texts_hold_every_opinion():
