@@ -95,7 +95,7 @@ class DataKey:
         """Return the value in a task's data. Raises ``LookupError`` if it is not there."""
         try:
             return reduce(getitem, self.name.split("."), data)
-        except TypeError as error:  # where an object should be, there is none
+        except TypeError as error:  # something else is there instead of an object
             raise LookupError(self.name) from error
 
     def data_with(self, value: object) -> dict[str, Any]:

@@ -101,6 +101,8 @@ class Task:
     meta: Mapping[str, Any] = field(default_factory=dict)
     annotations: Sequence[Mapping[str, Any]] = ()
     predictions: Sequence[Mapping[str, Any]] = ()
+    prediction_ids: int = 0
+    """Predictions that the object has only as ids, as an export does; they are left out."""
 
     def as_import(self, origin: Origin) -> dict[str, Any]:
         """Return the body of Label Studio's import call, with the origin in ``meta``."""
@@ -280,12 +282,23 @@ def _task(row: int, value: object, label_config: LabelConfig) -> Task | Rejectio
     data = value["data"] if has_data else value
     if error := label_config.data_error(data):
         return Rejection(row, error)
-    if not has_data:
-        return Task(row, data)
     try:
-        return Task(row, data, _meta(value), _annotations(value), _predictions(value))
+        if not has_data:
+            _check_bare(data, label_config.keys)
+            return Task(row, data)
+        predictions = _predictions(value)
+        left_out = len(value.get("predictions") or ()) - len(predictions)
+        return Task(row, data, _meta(value), _annotations(value), predictions, left_out)
     except NotATaskError as error:
         return Rejection(row, str(error))
+
+
+def _check_bare(data: Mapping[str, Any], shown: Sequence[str]) -> None:
+    """Refuse what Label Studio would store as data, although it is predictions or annotations."""
+    for name in ("predictions", "annotations"):
+        items = data.get(name) if name not in shown else None
+        if isinstance(items, list) and any(isinstance(i, dict) and "result" in i for i in items):
+            raise NotATaskError(f"`{name}` needs the task's data beside it, in `data`.")
 
 
 def _meta(task: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -313,16 +326,16 @@ def _annotations(task: Mapping[str, Any]) -> list[dict[str, Any]]:
         annotation = {key: item[key] for key in _IMPORTED if item.get(key) is not None}
         if item.get("skipped"):
             annotation["was_cancelled"] = True
-        if isinstance(user := annotation.get("completed_by"), dict):  # an expanded export
-            annotation["completed_by"] = (
-                {"email": user["email"]} if "email" in user else user.get("id")
-            )
         annotations.append(annotation)
     return annotations
 
 
 def _predictions(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    predictions = _results(task, "predictions")
+    """Return ``predictions`` without ids: Label Studio exports ids in their place."""
+    items = task.get("predictions")
+    if isinstance(items, list):
+        items = [item for item in items if type(item) is not int]
+    predictions = _results({"predictions": items}, "predictions")
     most = max((len(prediction["result"]) for prediction in predictions), default=0)
     if most > MOST_RESULTS:
         raise NotATaskError(

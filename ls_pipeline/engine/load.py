@@ -11,9 +11,14 @@ from array import array
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.annotators import (
+    ANNOTATORS_KEY,
+    annotator_name,
+    with_known_annotators,
+)
 from ls_pipeline.domain.completions import canonical_json, sha256_hex
 from ls_pipeline.domain.diff import WORK, Change, Difference, KnownObject, State
 from ls_pipeline.domain.errors import (
@@ -27,7 +32,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
-from ls_pipeline.domain.notes import Notes, shorten
+from ls_pipeline.domain.notes import Notes, quoted, shorten
 from ls_pipeline.domain.tasks import (
     Origin,
     Rejection,
@@ -48,7 +53,7 @@ from ls_pipeline.engine.removals import Removals
 from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
@@ -127,6 +132,30 @@ class _Rejections:
         return max(self.rows - REJECTIONS_KEPT, 0)
 
 
+@dataclass
+class _Remarks:
+    """What a person should know of one object although its rows are tasks."""
+
+    prediction_ids: int = 0
+    unknown: int = 0
+    """Annotations of people who have no user in Label Studio."""
+    annotator: str = ""
+    """One of these people."""
+
+    def sentences(self, uri: str) -> Iterator[str]:
+        if self.prediction_ids:
+            yield (
+                f"{uri} has only the ids of predictions, as an export of Label Studio "
+                f"({self.prediction_ids:,} of them). Its tasks were loaded without them."
+            )
+        if self.unknown:
+            yield (
+                f"{uri} has annotations ({self.unknown:,}) of people without a user in this Label "
+                f"Studio, such as {quoted(self.annotator)}. They now belong to the API key's user; "
+                f"`{ANNOTATORS_KEY}` in the task's meta names who made them."
+            )
+
+
 class _KnownRows:
     """The rows of an object that the ledger knows, compared with those that it has; both by row."""
 
@@ -171,6 +200,7 @@ class _Loader:
         self.rows: dict[str, Iterable[TaskRow]] = {}
         self.removals = Removals(run)
         self.boundaries = BoundaryTracker()
+        self.remarks = _Remarks()
 
     def load(self) -> LoadResult:
         self._list_one_page()
@@ -232,6 +262,10 @@ class _Loader:
                 f"only {name!r}.",
                 hint="Set data_key to a key that it shows, or use JSON tasks.",
             )
+
+    @cached_property
+    def _users(self) -> Mapping[str, int]:
+        return self.app.users()
 
     # -- what there is to do --------------------------------------------------------------
 
@@ -385,6 +419,7 @@ class _Loader:
             self._finish(listed, State.LOADED)
             return
         known, rejections = _KnownRows(rows), _Rejections()
+        self.remarks = _Remarks()
         has_tasks = known.has_more
         for item in map(self._checked, content):
             self.held.check_time()
@@ -392,11 +427,13 @@ class _Loader:
                 self._flush()
             before = None if item.row is None else known.take(item.row)
             if isinstance(item, Task):
+                self.remarks.prediction_ids += item.prediction_ids
                 self._take_task(listed, item, before)
                 has_tasks = True
             elif rejections.add(item):
                 self._quarantine(listed, item)
             del item  # before the next one is built
+        self.result.notes += self.remarks.sentences(self.bucket.uri(listed.key))
         if rejections.more:
             self._quarantine(listed, Rejection(None, ""), rejections.more)
         is_loaded = has_tasks or not rejections.is_whole
@@ -464,6 +501,10 @@ class _Loader:
 
     def _new(self, row: TaskRow, task: Task) -> NewTask:
         origin = Origin(self.run.name, self.bucket.uri(row.key), row.version, row.row)
+        if any("completed_by" in annotation for annotation in task.annotations):
+            task, unknown = with_known_annotators(task, self._users)
+            self.remarks.unknown += len(unknown)
+            self.remarks.annotator = next(map(annotator_name, unknown), self.remarks.annotator)
         return NewTask(row, json.dumps(task.as_import(origin)))
 
     def _flush(self) -> None:

@@ -194,6 +194,9 @@ class LabelingApp(Protocol):
         Projects that don't exist are left out.
         """
 
+    def users(self) -> dict[str, int]:
+        """Return the id of each user by e-mail, in lower case."""
+
     def version(self) -> str:
         """Return the version of Label Studio, such as 1.23.2."""
 

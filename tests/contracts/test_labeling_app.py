@@ -406,6 +406,20 @@ def test_server_info_has_version_token_and_user(app):
     assert (info.version, info.token, "@" in info.user) == (app.version(), "legacy token", True)
 
 
+def test_annotation_can_be_that_of_a_user(app, project):
+    user = app.users()[app.server_info().user.lower()]
+    app.import_tasks(project.id, [body(annotations=[{"result": RESULT, "completed_by": user}])])
+
+    assert app.count_annotations([project.id]) == {project.id: 1}
+
+
+def test_annotation_of_anyone_else_is_refused(app, project):
+    annotation = {"result": RESULT, "completed_by": 10**6}
+
+    with pytest.raises(TasksRefusedError):
+        app.import_tasks(project.id, [body(annotations=[annotation])])
+
+
 # -- marks --------------------------------------------------------------------------------
 
 

@@ -165,6 +165,34 @@ def test_foreign_meta_has_no_origin(meta):
     assert parse_origin(meta) is None
 
 
+def test_prediction_ids_of_an_export_are_left_out():
+    predictions = [286, {"result": []}, 287]
+    (task,) = read({"data": {"text": "a"}, "predictions": predictions, "drafts": [3]})
+
+    assert (task.predictions, task.prediction_ids) == ([{"result": []}], 2)
+
+
+@pytest.mark.parametrize("name", ["predictions", "annotations"])
+def test_predictions_and_annotations_beside_bare_data_are_refused(name):
+    assert reason({"text": "a", name: [{"result": []}]}) == (
+        f"`{name}` needs the task's data beside it, in `data`."
+    )
+
+
+@pytest.mark.parametrize("value", ["none yet", [], ["cat", "dog"], [1], None, [{"label": "cat"}]])
+def test_data_may_have_a_key_called_annotations(value):
+    data = {"text": "a", "annotations": value}
+
+    assert read(data) == [Task(0, data)]
+
+
+def test_predictions_that_the_label_config_shows_are_data():
+    shown = LabelConfig('<View><List name="l" value="$predictions"/></View>')
+    data = {"predictions": [{"id": 1, "result": "a"}]}
+
+    assert read(data, label_config=shown) == [Task(0, data)]
+
+
 # -- rows of large objects --------------------------------------------------------------------
 
 TEXTS = st.text(st.sampled_from('ab"\\[]{},:\n é😀\u2028'), max_size=5)

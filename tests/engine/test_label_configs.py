@@ -1,6 +1,8 @@
-"""Label configs of all kinds, as a run over a source meets them."""
+"""Label configs of all kinds, and exports of Label Studio, as a run over a source meets them."""
 
+from tests.bench import RESULT
 from tests.domain.test_label_config import BOX, PAGES
+from tests.engine.test_load import Wrapped
 
 
 def show(bench, label_config):
@@ -33,3 +35,45 @@ def test_label_config_without_data_keys_takes_any_task(bench):
     result = bench.load()
 
     assert (result.tasks_created, result.notes) == (1, [])
+
+
+# -- exports of another Label Studio ----------------------------------------------------------
+
+
+def exported(**fields):
+    return {"data": {"text": "a"}, "annotations": [{"id": 9, "result": RESULT}], **fields}
+
+
+def by(*annotators):
+    return exported(annotations=[{"result": RESULT, "completed_by": each} for each in annotators])
+
+
+def test_export_with_prediction_ids_loads_with_its_annotations(bench):
+    bench.put("a.json", [exported(predictions=[286]), exported(predictions=[287, 288])])
+    bench.put("b.json", [exported(predictions=[])])
+    result = bench.load()
+
+    assert [len(task["annotations"]) for task in bench.app.tasks.values()] == [1, 1, 1]
+    assert len(result.notes) == 1
+    assert "s3://bucket/a.json has only the ids of predictions" in result.notes[0]
+
+
+def test_annotations_of_unknown_people_load_and_are_told_once(bench):
+    bench.put("a.json", [by(901), by({"email": "me@example.com"}, {"email": "o@example.com"})])
+    result = bench.load()
+    first, second = bench.app.tasks.values()
+
+    assert [task["meta"]["annotators"] for task in (first, second)] == [
+        [901],
+        [None, {"email": "o@example.com"}],
+    ]
+    assert [each.get("completed_by") for each in second["annotations"]] == [1, None]
+    assert len(result.notes) == 1
+    assert "annotations (2) of people without a user in this Label Studio" in result.notes[0]
+
+
+def test_users_are_asked_for_only_if_annotators_are_named(bench):
+    bench.put("a.json", exported())
+    bench.load(app=Wrapped(bench.app, users=None))
+
+    assert len(bench.tasks) == 1

@@ -125,6 +125,13 @@ class User(_Answer):
     email: Text
 
 
+class Member(_Answer):
+    """A user of the organization."""
+
+    id: Id
+    email: Text
+
+
 class Webhook(_Answer):
     """A webhook, ours or another."""
 

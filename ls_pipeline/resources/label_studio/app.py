@@ -437,6 +437,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     # -- the server -------------------------------------------------------------------------
 
+    def users(self) -> dict[str, int]:
+        members = answers.those_of(answers.Member, self.api.items("GET", "api/users/"))
+        return {member.email.lower(): member.id for member in members}
+
     def version(self) -> str:
         return self._ask(answers.Version, "api/version").release
 
