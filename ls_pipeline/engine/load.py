@@ -145,8 +145,8 @@ class _Remarks:
     def sentences(self, uri: str) -> Iterator[str]:
         if self.prediction_ids:
             yield (
-                f"{uri} has only the ids of predictions, as an export of Label Studio "
-                f"({self.prediction_ids:,} of them). Its tasks were loaded without them."
+                f"{uri} has predictions ({self.prediction_ids:,}) only as ids, as exports of Label "
+                "Studio do. Its tasks were loaded without them."
             )
         if self.unknown:
             yield (

@@ -55,7 +55,7 @@ def test_export_with_prediction_ids_loads_with_its_annotations(bench):
 
     assert [len(task["annotations"]) for task in bench.app.tasks.values()] == [1, 1, 1]
     assert len(result.notes) == 1
-    assert "s3://bucket/a.json has only the ids of predictions" in result.notes[0]
+    assert "s3://bucket/a.json has predictions (3) only as ids" in result.notes[0]
 
 
 def test_annotations_of_unknown_people_load_and_are_told_once(bench):
