@@ -707,7 +707,7 @@ def httpx_exceptions():
 
 
 class FailingClient:
-    """A client of the SDK whose requests all fail."""
+    """A session whose requests all fail."""
 
     def __init__(self, error):
         self.error = error

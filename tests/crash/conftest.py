@@ -18,7 +18,7 @@ from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
 from ls_pipeline.engine import reconcile
 from ls_pipeline.resources.label_studio import app as label_studio
-from ls_pipeline.resources.label_studio import http as label_studio_api
+from ls_pipeline.resources.label_studio import session
 from tests.crash.backup import back_up_sqlite
 from tests.crash.proxy import Proxy
 
@@ -91,7 +91,7 @@ def impatient(monkeypatch):
     """Wait for seconds instead of minutes."""
     monkeypatch.setattr(reconcile, "ARRIVAL_SECONDS", 1.0)
     monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT_SECONDS", 1.0)
-    monkeypatch.setattr(label_studio_api, "TIMEOUT_SECONDS", 5.0)
+    monkeypatch.setattr(session, "TIMEOUT_SECONDS", 5.0)
 
 
 @pytest.fixture

@@ -132,8 +132,9 @@ def main() -> None:
     import dagster_aws.s3  # noqa: F401
     import dagster_gcp.gcs  # noqa: F401
     import google.cloud.storage.retry  # noqa: F401
-    import label_studio_sdk.client  # noqa: F401
     import pyarrow.parquet  # noqa: F401
+
+    import ls_pipeline.resources.label_studio.session  # noqa: F401
 
     for line in sys.stdin:
         answer(in_a_child(json.loads(line)))

@@ -218,7 +218,6 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         texts, has_parts = [], False
         for task in tasks:
-            # Not `json=`: the SDK walks through each value first, which takes longer than to send.
             texts.append(json.dumps(task))
             has_parts |= any(map(task.get, IMPORT_COUNTS))
         answer = self._import(project_id, texts)
@@ -243,7 +242,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             params={"return_task_ids": "true", "commit_to_project": "true"},
             content=f"[{','.join(tasks)}]".encode(),
             headers={"Content-Type": "application/json"},
-            request_options={"max_retries": 0, "timeout_in_seconds": IMPORT_TIMEOUT_SECONDS},
+            timeout=IMPORT_TIMEOUT_SECONDS,
         )
         if answer.status_code in {400, 413, 500}:
             raise _refusal(answer, len(tasks))
@@ -466,7 +465,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                     method="GET",
                     params={"fileuri": base64.urlsafe_b64encode(uri.encode()).decode()},
                     headers={"Origin": origin, "Range": "bytes=0-0"},
-                    request_options={"max_retries": 0},
+                    retries=0,
                 )
             except httpx.HTTPError as error:
                 if error.request.url.netloc == httpx.URL(self.base_url).netloc:

@@ -1,15 +1,13 @@
 """Label Studio's HTTP API: requests, and answers or errors of ours.
 
-The SDK does the authentication (legacy tokens, and personal access tokens with their refresh)
-and the transport. Tasks are read and written as plain JSON: the SDK's models lose fields that
-they don't know, and take longer than the request.
+Tasks are read and written as plain JSON: the models of label-studio-sdk lose fields that they
+don't know, and take longer than the request.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import cached_property
-from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
@@ -27,15 +25,14 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from ls_pipeline.resources.label_studio.session import Session
+
 
 class Items(RootModel[list[Any]]):
     """A list that people can add to."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
-
-TIMEOUT_SECONDS = 60.0
-CONNECT_TIMEOUT_SECONDS = 10.0
 
 CHECK_SERVER = "Check that it runs and that LABEL_STUDIO_URL is its address."
 SEE_LOG = "See Label Studio's log."
@@ -89,9 +86,8 @@ class LabelStudioAPI:
         the API key, and ``LabelStudioUnavailableError`` for every other error: whether a write
         took effect is then unknown.
         """
-        options.setdefault("request_options", {"max_retries": 2 if method == "GET" else 0})
         with self.errors_translated():
-            answer: httpx.Response = self.http.request(path, method=method, **options)
+            answer = self.http.request(path, method, **options)
         if answer.status_code in {401, 403}:
             raise self._access_error()
         is_known = is_own_error(answer) or answer.status_code == 413  # noqa: PLR2004
@@ -125,9 +121,10 @@ class LabelStudioAPI:
 
     @contextmanager
     def errors_translated(self) -> Iterator[None]:
-        """Raise an error of ours for each exception of httpx and the SDK."""
+        """Raise an error of ours for each exception of httpx and of `Session`."""
         import httpx
-        from label_studio_sdk.core.api_error import ApiError
+
+        from ls_pipeline.resources.label_studio.session import TokenRefreshError, TokenRefusedError
 
         try:
             yield
@@ -136,23 +133,16 @@ class LabelStudioAPI:
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise self._unavailable(f"does not answer ({reason}).", CHECK_SERVER) from error
-        except ApiError as error:  # the refresh of a personal access token
-            if error.status_code and error.status_code >= 500:  # noqa: PLR2004
-                what = f"answered {error.status_code} to a token refresh."
-                raise self._unavailable(what, "Try again.") from error
+        except TokenRefreshError as error:
+            raise self._unavailable(str(error), CHECK_SERVER) from error
+        except TokenRefusedError as error:
             raise self._access_error() from error
-        except JSONDecodeError as error:
-            what = "did not answer a token refresh with JSON."
-            raise self._unavailable(what, CHECK_SERVER) from error
 
     @cached_property
-    def http(self) -> Any:
-        """The SDK's own HTTP client. Raises ``LabelStudioAccessError`` without a valid key."""
-        import httpx  # heavy, and not needed to load the definitions
-        from label_studio_sdk.client import LabelStudio as Client
-        from label_studio_sdk.core.api_error import ApiError
-
-        from ls_pipeline.resources.label_studio.client import BoundedClient
+    def http(self) -> Session:
+        """What sends requests. Raises ``LabelStudioAccessError`` without a valid key."""
+        # httpx is heavy, and not needed to load the definitions.
+        from ls_pipeline.resources.label_studio.session import Session, TokenRefusedError
 
         if not self.api_key:
             raise LabelStudioAccessError(
@@ -165,21 +155,10 @@ class LabelStudioAPI:
                 "character that no token has.",
                 hint=f"Copy it again from {self.base_url}/user/account.",
             )
-        # The server that pip installs sends head and body separately. On a kept-alive connection
-        # the body waits about 40 ms for a delayed acknowledgement; on a new one it does not.
-        transport = BoundedClient(
-            timeout=httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-            limits=httpx.Limits(max_keepalive_connections=0),
-            headers={"Connection": "close"},
-            follow_redirects=True,
-        )
         try:
-            client = Client(  # type: ignore[no-untyped-call]
-                base_url=self.base_url, api_key=self.api_key, httpx_client=transport
-            )
-        except ApiError as error:  # an expired personal access token
+            return Session(self.base_url, self.api_key)
+        except TokenRefusedError as error:  # an expired personal access token
             raise self._access_error() from error
-        return client._client_wrapper.httpx_client  # noqa: SLF001 - see the module's docstring
 
     def not_label_studio(self) -> LabelStudioError:
         return LabelStudioError(
