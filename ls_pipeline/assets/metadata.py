@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 import re
 import socket
@@ -12,6 +11,7 @@ from urllib.parse import quote
 
 import dagster as dg
 
+from ls_pipeline.assets.chart import bar_chart
 from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.domain.text import visible
 from ls_pipeline.engine.local_mirror import local_copy
@@ -121,43 +121,19 @@ def label_chart(tally: Tally) -> dg.MarkdownMetadataValue:
         return dg.MetadataValue.md("No labels yet.")
     most = sorted(counts, key=lambda label: -sum(counts[label].values()))[:LABELS_AT_MOST]
     several = len(tally.labels) > 1
-    names = [f"{control}: {label}" if several else label for control, label in most]
+    names = [_short(f"{control}: {label}" if several else label) for control, label in most]
     figures = [[counts[label].get(split, 0) for split in SPLITS] for label in most]
+    rows = list(zip(names, figures, strict=True))
+    picture = bar_chart(rows, dict(zip(SPLITS, _COLOURS, strict=True)))
+    url = "data:image/svg+xml;base64," + base64.b64encode(picture.encode()).decode()
     left_out = len(counts) - len(most)
     note = f"\n\n{left_out} rarer labels are left out." if left_out else ""
-    return dg.MetadataValue.md(f"![labels by split]({_bars(names, figures)}){note}")
-
-
-def _bars(names: list[str], figures: list[list[int]]) -> str:
-    """Draw bars of three segments; return the picture as a data URL."""
-    from matplotlib.figure import Figure  # takes half a second
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(7, 1.2 + 0.28 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    rows = range(len(names))
-    ends = [0] * len(names)
-    for n, split in enumerate(SPLITS):
-        widths = [by_split[n] for by_split in figures]
-        axes.barh(rows, widths, left=ends, color=_COLOURS[n], label=split, height=0.7)
-        ends = [end + width for end, width in zip(ends, widths, strict=True)]
-    for row, total in zip(rows, ends, strict=True):
-        axes.text(total, row, f" {total:,}", va="center", fontsize=8)
-    axes.set_yticks(rows, [_short(name) for name in names], fontsize=8)
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize=8)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return dg.MetadataValue.md(f"![labels by split]({url}){note}")
 
 
 def _short(name: str, width: int = 40) -> str:
-    # A dollar sign would start a formula.
     name = visible(name)
-    return (name if len(name) <= width else name[: width - 1] + "…").replace("$", r"\$")
+    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 def balance_metadata(tally: Tally) -> dict[str, dg.TableMetadataValue]:

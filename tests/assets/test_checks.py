@@ -85,12 +85,11 @@ def test_annotators_who_disagree_are_a_warning(labeled):
     assert failed(done, agreement_at_least=0.0) == set()
 
 
-@pytest.mark.slow
 def test_chart_is_a_picture_and_names_what_it_leaves_out():
     few = Tally(labels={"c": {"A": {"train": 3}, "$B": {"test": 1}}})
     many = Tally(labels={"c": {str(number): {"train": number} for number in range(30)}})
 
-    assert label_chart(few).value.startswith("![labels by split](data:image/png;base64,")
+    assert label_chart(few).value.startswith("![labels by split](data:image/svg+xml;base64,")
     assert label_chart(many).value.endswith("10 rarer labels are left out.")
     assert label_chart(Tally()).value == "No labels yet."
 

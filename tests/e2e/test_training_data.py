@@ -57,7 +57,7 @@ def test_snapshot_is_charted_checked_and_converted(stage, instance):
         ).values()
     }
 
-    assert metadata["labels"].value.startswith("![labels by split](data:image/png;base64,")
+    assert metadata["labels"].value.startswith("![labels by split](data:image/svg+xml;base64,")
     assert metadata["results_rows"].value == 6
     assert {name: check.passed for name, check in checks.items()} == dict.fromkeys(CHECKS, True)
     assert (
