@@ -8,13 +8,14 @@ import posixpath
 import re
 import tempfile
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.batches import sized_batches
 from ls_pipeline.domain.errors import FormatError
 from ls_pipeline.domain.label_config import LabelConfig
-from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.domain.snapshot.formats import CONVERTER, FORMATS, INSTALL, NO_CONVERTER
 from ls_pipeline.resources.coco_file import CocoFile
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ _TEXTS = {".json", ".jsonl", ".xml", ".txt", ".csv", ".tsv", ".conll"}
 _IN_BUCKET = re.compile(r"(?:s3|gs)://[^/]+/.+")
 _IMAGE = re.compile(r"(?:(?:s3|gs|https?)://[^/]+/|/data/).+")
 """What may be the address of an image; Label Studio serves those that begin with /data/."""
+
+
+def check_converter() -> None:
+    """Raise ``FormatError`` if the converter, from the extra ``formats``, is not installed."""
+    if find_spec(CONVERTER) is None:
+        raise FormatError(NO_CONVERTER, hint=INSTALL)
 
 
 def supported_formats(label_config: str) -> list[str]:
@@ -64,7 +71,7 @@ def convert(
     tasks without the data that the label config shows are left out, as are results without a value.
 
     A few documents are in memory at a time. Raises ``FormatError`` if the labels have no such form,
-    or the converter fails. Errors of ``fetch`` pass.
+    or the converter fails or is not installed. Errors of ``fetch`` pass.
     """
     formats = supported_formats(label_config)
     if name not in formats:
@@ -120,6 +127,7 @@ def _is_readable(result: object) -> bool:
 
 
 def _converter(label_config: str) -> Any:
+    check_converter()
     import requests  # with the next, two seconds
     from label_studio_sdk.converter.converter import Converter
     from label_studio_sdk.converter.utils import parse_config

@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 from contextlib import suppress
 
 import pytest
@@ -255,6 +256,14 @@ def test_spans_become_conll(tmp_path):
     convert([document], SPANS, "CONLL2003", tmp_path)
 
     assert b"Anna -X- _ B-PER\nsings -X- _ O" in files(tmp_path)["result.conll"]
+
+
+def test_converter_that_is_not_installed_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "label_studio_sdk", None)
+    with pytest.raises(FormatError, match=r"pip install 'ls-pipeline\[formats\]'"):
+        convert(PICTURES, BOXES, "COCO", tmp_path / "out")
+
+    assert files(tmp_path) == {}
 
 
 def test_unsuitable_format_error_lists_the_suitable_formats(tmp_path):

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from ls_pipeline.domain.errors import InvalidConnectionError
@@ -54,6 +56,14 @@ def test_defaults_are_the_documented_ones():
 def test_cron_that_never_comes_is_refused(cron, message):
     with pytest.raises(InvalidConnectionError, match=message):
         make(None, target(snapshot_cron=cron))
+
+
+def test_formats_are_refused_without_the_converter(monkeypatch):
+    assert make(None, target(formats=["COCO"])).target.params.formats == ["COCO"]
+    monkeypatch.setitem(sys.modules, "label_studio_sdk", None)
+
+    with pytest.raises(InvalidConnectionError, match=r"pip install 'ls-pipeline\[formats\]'"):
+        make(None, target(formats=["COCO"]))
 
 
 def test_null_is_the_default():

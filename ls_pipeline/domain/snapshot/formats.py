@@ -16,3 +16,9 @@ FORMATS = (
     "ASR_MANIFEST",
 )
 """The formats of label-studio-sdk's converter that need no further downloads."""
+
+CONVERTER = "label_studio_sdk"
+"""The converter's package."""
+
+NO_CONVERTER = "The converter to other formats, label-studio-sdk, is not installed."
+INSTALL = "Run pip install 'ls-pipeline[formats]'."
