@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test fast bench load docs screenshots check format constraints clean
+.PHONY: setup demo test fast bench load docs wheel screenshots check format constraints clean
 
 setup: .venv/ready
 
@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/ls-pipeline demo
 
 # All tests, in two processes, each with its own servers; half of the time is spent waiting.
-# Installs Chromium, PostgreSQL and Redis with apt, if run as root.
+# Installs Chromium, PostgreSQL and Redis with apt, if run as root; else PostgreSQL is a wheel's.
 test: setup
 	scripts/chromium
 	scripts/postgresql
@@ -52,6 +52,10 @@ load: setup
 # Builds the docs into site/; fails on a broken link.
 docs: setup
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+# Builds a wheel into dist/.
+wheel: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 # Takes the screenshots in README.md and docs from the demo, in headless Chromium.
 screenshots: setup

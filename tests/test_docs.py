@@ -63,6 +63,15 @@ def test_start_commands_of_the_docs_define_valid_connections(environment, tmp_pa
     assert len(starts) > 5
 
 
+def test_docs_install_the_package_from_what_exists():
+    """There is no release: pip would find nothing, or what a stranger named so."""
+    text = "".join(page.read_text() for page in PAGES)
+    named = re.findall(r"pip install [^`\n]*ls[-_]pipeline[^`\n]*", text)
+
+    assert [words for words in named if not re.search(r"git\+https|dist/", words)] == []
+    assert "pip install ." in text
+
+
 def test_make_targets_of_the_docs_exist():
     named = {
         target for page in PAGES for target in re.findall(r"`?make (\w+)(?:`|$)", page.read_text())

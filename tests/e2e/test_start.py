@@ -52,13 +52,13 @@ def folder(live_environment, tmp_path):
 
 
 @contextmanager
-def started(command, folder):
+def started(command, folder, program=PROGRAM):
     """Run a command while the block runs, then end it as Ctrl-C does; yield its log."""
     _, *words = shlex.split(command)
     log = folder / "start.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [PROGRAM, *words], stdout=file, stderr=subprocess.STDOUT, cwd=folder
+            [program, *words], stdout=file, stderr=subprocess.STDOUT, cwd=folder
         )
     try:
         wait_for(lambda: "Ctrl-C stops" in log.read_text() or process.poll() is not None)
