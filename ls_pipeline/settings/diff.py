@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.settings.model import Connection
+from ls_pipeline.settings.model import Connection, SourceParams, TargetParams
 from ls_pipeline.settings.validation import build_connection
 
 if TYPE_CHECKING:
@@ -21,18 +21,33 @@ class ChangedSetting:
     after: Any
 
     def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.setting}: {self.after!r}"
         return f"{self.setting}: {self.before!r} → {self.after!r}"
 
 
 def diff_settings(before: Connection | None, after: Connection) -> list[ChangedSetting]:
-    """Return the settings that differ between two revisions of a connection."""
+    """Return the settings that differ between two revisions of a connection.
+
+    What one of them lacks has its default, so a new connection or side shows only what was set.
+    """
     old = dict(_flatten(before.model_dump(mode="json"))) if before else {}
     new = dict(_flatten(after.model_dump(mode="json")))
-    return [
-        ChangedSetting(name, old.get(name), new.get(name))
+    defaults = dict(_flatten(_DEFAULTS))
+    changes = (
+        ChangedSetting(name, old.get(name, default), new.get(name, default))
         for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
-    ]
+        for default in [defaults.get(name)]
+    )
+    return [change for change in changes if change.before != change.after]
+
+
+_DEFAULTS = {
+    "label_config": "",
+    "enabled": True,
+    "source": {"params": SourceParams().model_dump(mode="json")},
+    "target": {"params": TargetParams().model_dump(mode="json")},
+}
 
 
 def _flatten(document: Mapping[str, Any], root: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,36 @@ def test_changed_settings_are_listed_with_both_values():
     assert changes == [ChangedSetting("source.params.prefix", "a", "b")]
 
 
+def test_first_settings_are_those_that_were_set():
+    changes = diff_settings(None, make(source(prefix="in"), target(), enabled=False))
+
+    assert list(map(str, changes)) == [
+        "name: 'reviews'",
+        "source.path: 'bucket'",
+        "source.params.prefix: '' → 'in'",
+        "source.type: 's3'",
+        "target.path: 'labels'",
+        "target.type: 's3-completions'",
+        "project: 'Reviews'",
+        "enabled: True → False",
+    ]
+
+
+def test_side_that_is_added_or_removed_shows_only_what_was_set():
+    without, added = make(source()), make(source(), target(prefix="out"))
+
+    assert list(map(str, diff_settings(without, added))) == [
+        "target.path: 'labels'",
+        "target.params.prefix: '' → 'out'",
+        "target.type: 's3-completions'",
+    ]
+    assert list(map(str, diff_settings(added, without))) == [
+        "target.path: 'labels' → None",
+        "target.params.prefix: 'out' → ''",
+        "target.type: 's3-completions' → None",
+    ]
+
+
 def test_form_keeps_what_it_omits():
     before = make(source(prefix="a"), target(delete=True))
 

@@ -358,9 +358,12 @@ def report(changes: Iterable[Stored], *, as_json: bool = False) -> None:
             }
             if not as_json:
                 _print_change(change, revision)
-    finally:  # print what was stored before an error
-        if as_json:
+    except PipelineError:
+        if as_json and by_name:  # what was stored before the error
             print_json({"connections": by_name})
+        raise
+    if as_json:
+        print_json({"connections": by_name})
 
 
 def _print_change(change: SettingsChange, revision: int | None) -> None:
@@ -372,6 +375,5 @@ def _print_change(change: SettingsChange, revision: int | None) -> None:
         print_lines(f"Connection {name!r} would {effect}. Nothing was stored: this is a dry run.")
     else:
         print_lines(f"Connection {name!r} was stored as revision {revision}.")
-    if change.base_revision:
-        print_lines(*(f"  {setting}" for setting in change.changes))
+    print_lines(*(f"  {setting}" for setting in change.changes if setting.setting != "name"))
     print_lines(*(f"  {note}" for note in change.notes))

@@ -183,3 +183,9 @@ def test_aliases_do_not_grow_in_errors(apply):
 
     assert refused.exit_code == 2
     assert len(refused.stderr) < 10_000
+
+
+def test_file_that_stores_nothing_prints_only_its_error_as_json(apply):
+    refused = apply("connections: {reviews: {}}", "--json")
+
+    assert json.loads(refused.stdout).keys() == {"error"}
