@@ -15,9 +15,9 @@ from ls_pipeline.resources.client_cache import TTLCache
 from ls_pipeline.resources.environment import (
     asset_owners,
     database_url,
+    gc_threshold,
     notification_seconds,
     poll_seconds,
-    whole_number,
 )
 from ls_pipeline.resources.gcs.resource import gcs_buckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
@@ -94,7 +94,7 @@ def defs() -> dg.Definitions:
     Dagster's daemon starts ticks every five seconds. LS_PIPELINE_GC_THRESHOLD is set by
     `ls-pipeline start` and by the image, whose code servers and runs load only this project.
     """
-    if threshold := whole_number("LS_PIPELINE_GC_THRESHOLD", 0, range(2**31)):
+    if threshold := gc_threshold():
         tune_garbage_collector(threshold)
     owners = asset_owners()
     assets: list[dg.AssetsDefinition | dg.AssetSpec]

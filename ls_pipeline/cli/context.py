@@ -15,8 +15,8 @@ import click
 import yaml
 from filelock import FileLock
 
-from ls_pipeline.domain.errors import DagsterStorageError, PipelineError
-from ls_pipeline.domain.text import without_login
+from ls_pipeline.domain.errors import DagsterStorageError, HomeError, PipelineError
+from ls_pipeline.domain.text import has_escaped_login, without_login
 from ls_pipeline.resources.environment import create_home, database_url, home
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.private_files import create_private_folder
@@ -163,7 +163,7 @@ def connection_ledgers(ledger: Ledger, names: Iterable[str]) -> dict[str, Connec
 def dagster_storage() -> Iterator[None]:
     """Raise ``DagsterStorageError`` for what goes wrong with Dagster's home or database."""
     file = dagster_home() / "dagster.yaml"
-    _check_driver(file)
+    _check_url(file)
     try:
         yield
     except PipelineError:
@@ -173,14 +173,17 @@ def dagster_storage() -> Iterator[None]:
         raise DagsterStorageError(str(file), without_login(reason)) from error
 
 
-def _check_driver(file: Path) -> None:
-    """Refuse the ledger's form of a URL, with which Dagster starts no run."""
+def _check_url(file: Path) -> None:
+    """Refuse a URL that Dagster could not use, or whose password it would show."""
     try:
         settings: Any = yaml.safe_load(file.read_text()) if file.exists() else None
         url = settings["storage"]["postgres"]["postgres_url"]
     except (yaml.YAMLError, TypeError, KeyError):
         return
     url = os.environ.get(url.get("env", ""), "") if isinstance(url, dict) else str(url)
+    if not has_escaped_login(url):
+        what = "its postgres_url has @ / ? or # in the name or password: write each with %."
+        raise DagsterStorageError(str(file), what)
     if url.startswith("postgresql+"):
         scheme = url.partition("://")[0]
         raise DagsterStorageError(
@@ -194,12 +197,20 @@ def dagster_home() -> Path:
 
 
 def create_dagster_home() -> Path:
-    """Create Dagster's home with a configuration, unless it exists. Return its path."""
+    """Create Dagster's home with a configuration, unless it exists. Return its path.
+
+    Raises ``HomeError``.
+    """
     folder = dagster_home()
-    if folder.is_relative_to(home()):
-        create_home()
-    create_private_folder(folder)
-    configuration = folder / "dagster.yaml"
-    if not configuration.exists():
-        configuration.write_text(DAGSTER_YAML)
+    try:
+        if folder.is_relative_to(home()):
+            create_home()
+        create_private_folder(folder)
+        configuration = folder / "dagster.yaml"
+        if not configuration.exists():
+            configuration.write_text(DAGSTER_YAML)
+    except OSError as error:
+        reason = f"it can't be used as Dagster's home ({error.strerror})."
+        hint = "Correct DAGSTER_HOME or LS_PIPELINE_HOME, or free the disk."
+        raise HomeError(str(folder), reason, hint=hint) from error
     return folder

@@ -24,11 +24,10 @@ from ls_pipeline.cli.servers.server import Server, running
 from ls_pipeline.domain.errors import HomeError, LedgerError
 from ls_pipeline.resources.environment import (
     LabelStudioAddress,
-    asset_owners,
     create_home,
     home,
-    notification_seconds,
     poll_seconds,
+    unusable_variables,
     webhook_secret,
     write_local_label_studio,
 )
@@ -114,8 +113,8 @@ def start(  # noqa: PLR0913 - one for each flag
     if given.source or given.target:
         bucket = given.source_path or given.target_path
         connection = given.build(name or bucket.replace(".", "-"))
-    for check in (asset_owners, poll_seconds, notification_seconds):
-        check()  # Dagster reads these variables, and shows their errors only on its pages
+    for error in unusable_variables():
+        raise error  # Dagster would show it only on its pages
     try:
         end_on_signals()
         with _lock_home():

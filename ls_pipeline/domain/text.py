@@ -24,6 +24,15 @@ def is_text(text: str) -> bool:
         return False
 
 
+def has_escaped_login(url: str) -> bool:
+    """Return whether every client finds the same name, password and host in a URL.
+
+    One that does not would show a part of the password as the host.
+    """
+    login = url.rpartition("@")[0].partition("://")[2]
+    return not re.search("[@/?#]", login)
+
+
 def without_login(text: str) -> str:
     """Return a text in which the name and the password of a URL are masked."""
     return re.sub("//.*@", "//***@", text)

@@ -10,9 +10,14 @@ import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ls_pipeline.domain.errors import HomeError, InvalidVariableError
 from ls_pipeline.resources.private_files import create_private_folder, write_private_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OWNER = re.compile(r"team:\S+|[^\s@,]+@[^\s@,]+\.[^\s@,]+")
 """An owner of assets in Dagster."""
@@ -66,6 +71,29 @@ def whole_number(variable: str, default: int, allowed: range) -> int:
     return int(value)
 
 
+def check_url(variable: str, url: str) -> str:
+    """Return a variable's URL.
+
+    Raises ``InvalidVariableError``, which quotes nothing that may hold a password or a token.
+    """
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url) or not _has_host(url):
+        quoted = f"{url[:100]!r}, which is " if re.fullmatch(r"[^\s?#@]*:[^\s?#@]*", url) else ""
+        raise InvalidVariableError(
+            variable,
+            f"is {quoted}not a URL without a login and a query.",
+            hint="Correct it, as in http://localhost:8080.",
+        )
+    return url
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parsed = urlsplit(url)
+        return bool(parsed.hostname) and parsed.port != 0
+    except ValueError:
+        return False
+
+
 _SECONDS = range(1, 86_401)
 
 
@@ -77,6 +105,11 @@ def poll_seconds() -> int:
 def notification_seconds() -> int:
     """Return the interval of the sensor of notifications: LS_PIPELINE_NOTIFICATION_SECONDS."""
     return whole_number("LS_PIPELINE_NOTIFICATION_SECONDS", 4, _SECONDS)
+
+
+def gc_threshold() -> int:
+    """Return the garbage collector's threshold: LS_PIPELINE_GC_THRESHOLD; 0: Python's own."""
+    return whole_number("LS_PIPELINE_GC_THRESHOLD", 0, range(2**31))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +128,15 @@ def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress
     key = (api_key or os.environ.get("LABEL_STUDIO_API_KEY", "")).strip()
     if not url and (local := read_local_label_studio()):
         return local
-    return LabelStudioAddress((url or DEFAULT_URL).rstrip("/"), key)
+    url = check_url("LABEL_STUDIO_URL", url or DEFAULT_URL)
+    return LabelStudioAddress(url.rstrip("/"), key)
 
 
 def label_studio_public_url(url: str) -> str:
     """Return the address for people: LABEL_STUDIO_PUBLIC_URL, else ``url``."""
-    return (os.environ.get("LABEL_STUDIO_PUBLIC_URL") or url).rstrip("/")
+    if public := os.environ.get("LABEL_STUDIO_PUBLIC_URL"):
+        url = check_url("LABEL_STUDIO_PUBLIC_URL", public)
+    return url.rstrip("/")
 
 
 def read_local_label_studio() -> LabelStudioAddress | None:
@@ -135,12 +171,8 @@ def webhook_url() -> str:
     ``InvalidVariableError``.
     """
     url = os.environ.get("LS_PIPELINE_WEBHOOK_URL")
-    if url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
-        raise InvalidVariableError(
-            "LS_PIPELINE_WEBHOOK_URL",
-            f"is {url[:100]!r}, which is not a URL that webhooks can be sent to.",
-            hint="Correct it, as in http://pipeline.example.com:8081.",
-        )
+    if url:
+        check_url("LS_PIPELINE_WEBHOOK_URL", url)
     if not url and not os.environ.get("LABEL_STUDIO_URL") and (local := read_local_label_studio()):
         url = local.webhooks
     return (url or "").rstrip("/")
@@ -169,3 +201,17 @@ def webhook_secret() -> str:
     if not re.fullmatch(rb"[!-~]{16,}", stored):  # such as after a loss of power
         raise HomeError(str(file), "it has no secret.", hint="Delete it: it is made again then.")
     return stored.decode()
+
+
+def unusable_variables() -> list[InvalidVariableError]:
+    """Return an error for each variable of Dagster's processes that can't be parsed."""
+    readers = (asset_owners, poll_seconds, notification_seconds, gc_threshold, webhook_url)
+    return list(filter(None, map(_error_of, readers)))
+
+
+def _error_of(read: Callable[[], object]) -> InvalidVariableError | None:
+    try:
+        read()
+    except InvalidVariableError as error:
+        return error
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,6 +11,7 @@ from ls_pipeline.domain.errors import (
     BucketError,
     BucketNotFoundError,
     BucketUnavailableError,
+    InvalidVariableError,
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectRefusedError,
@@ -17,6 +19,8 @@ from ls_pipeline.domain.errors import (
     QueueError,
     QueueUnavailableError,
 )
+from ls_pipeline.domain.text import without_login
+from ls_pipeline.resources.environment import DEFAULT_URL, check_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -93,8 +97,30 @@ def look_up(names: Iterable[str], table: Mapping[Failure, str], default: Failure
 
 
 def one_line(error: object) -> str:
-    """Return an exception's message on one line, without a full stop."""
-    return " ".join(str(error).split()).rstrip(".")
+    """Return an exception's message on one line, without a full stop and without logins."""
+    return without_login(" ".join(str(error).split()).rstrip("."))
+
+
+def wrong_address(variables: Iterable[str]) -> Failure | None:
+    """Return the failure of the first of some variables that is set, and not to a URL.
+
+    A client would quote all of it.
+    """
+    try:
+        for variable in variables:
+            check_url(variable, os.environ.get(variable) or DEFAULT_URL)
+    except InvalidVariableError as error:
+        return Failure(Meaning.SETTING, error.message.rstrip("."), error.hint)
+    return None
+
+
+def cause_of(error: Exception, failure: Failure) -> Exception | None:
+    """Return an exception as the cause of our error, whose text Dagster logs, too.
+
+    None if it is about credentials, and no service answered: it may quote a key, or a key's file.
+    """
+    is_answer = getattr(error, "response", None) is not None
+    return error if is_answer or failure.meaning is not Meaning.ACCESS else None
 
 
 _BUCKET_ERRORS = {Meaning.ACCESS: BucketAccessError, Meaning.UNAVAILABLE: BucketUnavailableError}

@@ -23,7 +23,7 @@ from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbat
 from ls_pipeline.domain.errors import FormatError, PipelineError, StoredSettingsError
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.resources.converter import check_converter
-from ls_pipeline.resources.environment import create_home, home, webhook_url
+from ls_pipeline.resources.environment import create_home, home, unusable_variables, webhook_url
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def examine(names: Sequence[str], cli: CliContext) -> Report:
     Raises ``UnknownConnectionError`` before the first check. The checks leave nothing behind in
     buckets and Label Studio.
     """
-    ledger_checks = list(_check_ledger(cli))
+    variables = (Check.from_error("variables", error) for error in unusable_variables())
+    ledger_checks = [*variables, *_check_ledger(cli)]
     if has_failed(ledger_checks):
         return Report([*ledger_checks, *_catch_bugs(check_server(cli))], {})
     ledgers = connection_ledgers(cli.ledger, names)

@@ -23,7 +23,7 @@ from ls_pipeline.domain.notification_setup import (
     check_gcs_notifications,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
-from ls_pipeline.resources.failures import bucket_error
+from ls_pipeline.resources.failures import bucket_error, cause_of, wrong_address
 from ls_pipeline.resources.gcs.errors import GCS, failure, handled
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 
@@ -62,6 +62,8 @@ class GCSBuckets:
 
     def open(self, name: str) -> Bucket:
         """Return a bucket, without a request to it. Raises ``BucketAccessError``."""
+        if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]):
+            raise bucket_error(uri("gs", name, ""), wrong)
         with _translated(uri("gs", name, "")):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
             return GCSBucket(name, self._client, self._retry, emulated=emulated)
@@ -256,4 +258,5 @@ def _translated(place: str) -> Iterator[None]:
     try:
         yield
     except handled() as error:
-        raise bucket_error(place, failure(error, GCS)) from error
+        found = failure(error, GCS)
+        raise bucket_error(place, found) from cause_of(error, found)

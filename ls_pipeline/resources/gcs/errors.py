@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ls_pipeline.resources import failures
@@ -88,6 +90,13 @@ def _words(error: BaseException) -> str:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     if isinstance(error, OSError) and error.strerror:
-        return ": ".join(filter(None, (error.strerror, error.filename)))
+        return _without_key(": ".join(filter(None, (error.strerror, error.filename))))
     reason = getattr(error, "reason", None) or (error.args[0] if error.args else error)
-    return one_line(reason)
+    return _without_key(str(reason))
+
+
+def _without_key(reason: str) -> str:
+    """Return words on one line; a key in place of its file's path is not repeated."""
+    path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    is_key = bool(path) and not Path(path).is_absolute()
+    return one_line(reason.replace(path, "in GOOGLE_APPLICATION_CREDENTIALS") if is_key else reason)

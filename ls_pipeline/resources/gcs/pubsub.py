@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import QueueError, QueueUnavailableError
 from ls_pipeline.domain.events import LARGEST_BODY, Message
-from ls_pipeline.resources.failures import NO_ACCESS, queue_error
+from ls_pipeline.resources.failures import NO_ACCESS, cause_of, queue_error
 from ls_pipeline.resources.gcs.errors import PUBSUB, failure, handled
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class PubSubQueue:
         except handled() as error:
             if client := vars(self).pop("_client", None):
                 client.close()
-            raise queue_error(self.address, failure(error, PUBSUB)) from error
+            found = failure(error, PUBSUB)
+            raise queue_error(self.address, found) from cause_of(error, found)
 
 
 def _new_client(address: str) -> Any:

@@ -427,12 +427,13 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
         try:
             return Path(file).read_text(encoding="utf-8") if file else ""
-        except OSError as error:
+        except (OSError, ValueError) as error:  # never its text: it may quote the key itself
+            reason = getattr(error, "strerror", None) or "it is not text"
             raise InvalidVariableError(
                 "LABEL_STUDIO_GOOGLE_CREDENTIALS",
-                f"names a service account key that can't be read ({error}).",
-                hint="Correct it.",
-            ) from error
+                f"names a service account key that can't be read ({reason}).",
+                hint="Set it to the path of the key's file.",
+            ) from None
 
     # -- the server -------------------------------------------------------------------------
 
@@ -483,7 +484,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         try:
             url = httpx.URL(self.public_url)
         except httpx.InvalidURL as error:
-            raise invalid_url("LABEL_STUDIO_PUBLIC_URL", self.public_url, error) from error
+            raise invalid_url("LABEL_STUDIO_PUBLIC_URL") from error
         return f"{url.scheme}://{url.host}" + (f":{url.port}" if url.port else "")
 
     @property

@@ -129,7 +129,7 @@ class LabelStudioAPI:
         try:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise invalid_url("LABEL_STUDIO_URL", self.base_url, error) from error
+            raise invalid_url("LABEL_STUDIO_URL") from error
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise self._unavailable(f"does not answer ({reason}).", CHECK_SERVER) from error
@@ -176,12 +176,10 @@ class LabelStudioAPI:
         )
 
 
-def invalid_url(variable: str, url: str, error: Exception) -> InvalidVariableError:
-    """Return the error for a variable that should be a URL."""
+def invalid_url(variable: str) -> InvalidVariableError:
+    """Return the error for a URL that the client refuses, such as for its host's name."""
     return InvalidVariableError(
-        variable,
-        f"is {url!r}, which is not a valid URL ({error}).",
-        hint="Correct it, as in http://localhost:8080.",
+        variable, "is not a valid URL.", hint="Correct it, as in http://localhost:8080."
     )
 
 

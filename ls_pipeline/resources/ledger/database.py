@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
-from ls_pipeline.domain.text import without_login
+from ls_pipeline.domain.text import has_escaped_login, without_login
 from ls_pipeline.resources.ledger.schema import migrate
 from ls_pipeline.resources.private_files import create_private_file, create_private_folder
 
@@ -98,7 +98,7 @@ def _open(url: str) -> tuple[sa.Engine, str]:
         raise LedgerError(
             f"The ledger {_without_secrets(url)} can't be opened ({_reason(error, url)}).",
             hint=_advice(error, url),
-        ) from error
+        ) from (None if any(secret in str(error) for secret in _secrets(url)) else error)
     _translate_failures(engine, url)
     return engine, before
 
@@ -112,7 +112,7 @@ def _parsed(url: str) -> sa.URL:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         parsed = None
-    if parsed is None or "@" in (parsed.host or ""):
+    if parsed is None or not has_escaped_login(url):
         raise LedgerError(
             "The ledger's URL can't be used: it is not like "
             "postgresql+psycopg://user:password@host:5432/ledger.",

@@ -19,9 +19,9 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.notification_setup import NotificationCheck, check_s3_notifications
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.client_cache import OncePerKey
-from ls_pipeline.resources.failures import bucket_error
+from ls_pipeline.resources.failures import bucket_error, cause_of
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
-from ls_pipeline.resources.s3.credentials import Role, check_keys, session_in_role
+from ls_pipeline.resources.s3.credentials import Role, check_variables, session_in_role
 from ls_pipeline.resources.s3.errors import S3, error_code, failure, handled
 from ls_pipeline.resources.s3.fast_list import FastListTransport
 from ls_pipeline.resources.s3.fast_objects import FastObjects, md5
@@ -112,7 +112,7 @@ class S3Buckets:
     def _client(self, session: Any, options: S3Options) -> Any:
         from botocore.config import Config
 
-        check_keys()
+        check_variables()
         region = options.region_name or self.region_name
         endpoint = options.endpoint_url or self.endpoint_url
         # As dagster-aws's S3Resource does.
@@ -347,4 +347,5 @@ def _translated(place: str) -> Iterator[None]:
     try:
         yield
     except handled() as error:
-        raise bucket_error(place, failure(error, S3)) from error
+        found = failure(error, S3)
+        raise bucket_error(place, found) from cause_of(error, found)

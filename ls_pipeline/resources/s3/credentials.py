@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.resources.failures import DAMAGED, Failure, Meaning
+from ls_pipeline.resources.failures import DAMAGED, Failure, Meaning, wrong_address
 from ls_pipeline.resources.s3.errors import STS, CredentialsError, failure, handled
 
 if TYPE_CHECKING:
@@ -29,11 +29,21 @@ class Role:
     region: str = ""
 
 
-def check_keys() -> None:
-    """Raise ``CredentialsError`` if a variable has characters that no key has.
+ENDPOINTS = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_STS",
+)
 
-    botocore would quote the whole key in its error.
+
+def check_variables() -> None:
+    """Raise ``CredentialsError`` if a variable can't be a key or an endpoint.
+
+    botocore would quote all of it in its error.
     """
+    if failure := wrong_address(ENDPOINTS):
+        raise CredentialsError(failure)
     for name in KEYS:
         key = os.environ.get(name, "")
         if not (key.isascii() and key.isprintable()):

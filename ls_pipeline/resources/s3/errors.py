@@ -98,7 +98,7 @@ _EXCEPTIONS = {
 
 
 class CredentialsError(Exception):
-    """Credentials are unusable; raised through botocore, which asks for them."""
+    """Credentials or an endpoint are unusable; raised through botocore, which asks for them."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure

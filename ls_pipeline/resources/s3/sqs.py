@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.events import LARGEST_BODY, Message
 from ls_pipeline.domain.permissions import aws_partition
-from ls_pipeline.resources.failures import queue_error
-from ls_pipeline.resources.s3.credentials import Role, check_keys, session_in_role
+from ls_pipeline.resources.failures import cause_of, queue_error
+from ls_pipeline.resources.s3.credentials import Role, check_variables, session_in_role
 from ls_pipeline.resources.s3.errors import SQS, failure, handled
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class SQSQueue:
         from botocore.config import Config  # half a second
         from botocore.session import Session
 
-        check_keys()
+        check_variables()
         config = Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
@@ -111,7 +111,8 @@ class SQSQueue:
             yield
         except handled() as error:
             vars(self).pop("_client", None)
-            raise queue_error(self.address, failure(error, SQS)) from error
+            found = failure(error, SQS)
+            raise queue_error(self.address, found) from cause_of(error, found)
 
 
 def _message(item: Mapping[str, Any]) -> Message:
