@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from traceback import format_exc
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -18,6 +18,7 @@ from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
 from ls_pipeline.cli.metrics import metrics
 from ls_pipeline.cli.options import FAILED, USAGE_ERROR, verbatim
+from ls_pipeline.cli.program import INTERRUPTED
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.start import start
@@ -25,6 +26,9 @@ from ls_pipeline.cli.status import status
 from ls_pipeline.cli.sync import sync
 from ls_pipeline.cli.webhooks import webhooks
 from ls_pipeline.domain import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 USAGE_ERRORS = (
     errors.InvalidConnectionError,
@@ -47,7 +51,7 @@ Webhooks:       LS_PIPELINE_WEBHOOK_URL, LS_PIPELINE_WEBHOOK_SECRET
 Sensors:        LS_PIPELINE_POLL_SECONDS (30), LS_PIPELINE_NOTIFICATION_SECONDS (4)
 Local state:    LS_PIPELINE_HOME (.ls_pipeline), LS_PIPELINE_DATABASE_URL
 
-Exit codes:     0 success; 1 something failed; 2 wrong usage, nothing was done
+Exit codes:     0 success; 1 something failed; 2 wrong usage, nothing was done; 130 Ctrl-C
 
 Completion:     bash: eval "$(_LS_PIPELINE_COMPLETE=bash_source ls-pipeline)" in ~/.bashrc;
                 zsh: the same with zsh_source in ~/.zshrc;
@@ -72,19 +76,17 @@ class Cli(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note whether a script reads the output; all words are still there."""
         ctx.meta[WANTS_JSON] = "--json" in args
-        return super().parse_args(ctx, args)
+        with _click_errors(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _click_errors(ctx):
+                return super().invoke(ctx)
         except errors.PipelineError as error:
             exit_code = USAGE_ERROR if isinstance(error, USAGE_ERRORS) else FAILED
             report = _Report(error_code(error), str(error), error.message, error.hint)
-        except click.UsageError as error:
-            if ctx.meta.get(WANTS_JSON):
-                _print_json_error("usage", error.format_message(), "")
-            raise
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - Python would print its text as it is
@@ -96,6 +98,23 @@ class Cli(click.Group):
             _print_json_error(report.code, report.message, report.hint)
         print_error(f"Error: {report.text}")
         raise click.exceptions.Exit(exit_code)
+
+
+@contextmanager
+def _click_errors(ctx: click.Context) -> Iterator[None]:
+    """Print errors of click as JSON, too; and end after Ctrl-C as a shell expects it."""
+    try:
+        yield
+    except click.ClickException as error:
+        if ctx.meta.get(WANTS_JSON):
+            code = "usage" if isinstance(error, click.UsageError) else "unexpected"
+            _print_json_error(code, error.format_message(), "")
+        raise
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error, click.Abort) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise  # standard input has no answer to a question
+        print_error("\nAborted!")  # below the terminal's ^C
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 _WRITING = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)

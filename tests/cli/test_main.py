@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from ls_pipeline.cli.main import main
 from ls_pipeline.resources.environment import home
 from ls_pipeline.settings.model import SourceParams, TargetParams
+from tests.cli.test_secrets import full_words
 from tests.e2e.conftest import PROGRAM
 
 TEXT = '<View><Text name="t" value="$text"/></View>'
@@ -306,6 +307,40 @@ def test_error_is_json_if_the_output_is(run, environment, tmp_path, words, code,
     assert (error["code"], done.exit_code) == (code, exit_code)
     assert error["message"] in done.stderr
     assert error["hint"] in done.stderr
+
+
+WITH_JSON = [
+    words
+    for words, command in commands()
+    if any("--json" in param.opts for param in command.params)
+]
+
+
+@pytest.mark.parametrize("words", WITH_JSON)
+def test_wrong_usage_of_every_command_is_json_if_the_output_is(run, words):
+    done = run(*words.split(), "--json", "--nonsense")
+    error = json.loads(done.stdout)["error"]
+
+    assert (error["code"], done.exit_code) == ("usage", 2)
+    assert error["message"].startswith("No such option '--nonsense'.")
+
+
+@pytest.mark.parametrize(
+    "words", sorted({*WITH_JSON} - {"demo", "doctor", "export", "prune"}), ids=str
+)
+def test_failure_of_every_command_is_json_if_the_output_is(run, environment, tmp_path, words):
+    environment.chdir(tmp_path)
+    Path("connections.yaml").write_text("connections: {}")
+    environment.setenv("LS_PIPELINE_DATABASE_URL", "nonsense")
+    done = run(*full_words(words), "--json")
+
+    assert (json.loads(done.stdout)["error"]["code"], done.exit_code) == ("ledger", 1)
+
+
+def test_wrong_option_of_the_program_itself_is_json_if_the_output_is(run):
+    done = run("--nonsense", "status", "--json")
+
+    assert (json.loads(done.stdout)["error"]["code"], done.exit_code) == ("usage", 2)
 
 
 def test_unexpected_error_is_json_if_the_output_is(run, environment):

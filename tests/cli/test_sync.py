@@ -77,6 +77,6 @@ def test_sync_stopped_in_the_background_starts_no_other_run(environment, number)
             finally:
                 background.kill()
 
-    assert (background.returncode, shown[0]) == (1, "")
+    assert (background.returncode, shown[0]) == (130, "")
     assert "Aborted!" in shown[1]
     assert ledger.connection_ledger("cats").held_by() == ""
