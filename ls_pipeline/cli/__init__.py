@@ -1,1 +1,4 @@
 """The command line."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as of every program that a shell starts."""

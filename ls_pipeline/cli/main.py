@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ls_pipeline.cli import INTERRUPTED
 from ls_pipeline.cli.connections.commands import connections
 from ls_pipeline.cli.console import prepare_streams, print_error, print_json
 from ls_pipeline.cli.demo.demo import demo
@@ -18,7 +19,6 @@ from ls_pipeline.cli.export import export
 from ls_pipeline.cli.ledger import ledger
 from ls_pipeline.cli.metrics import metrics
 from ls_pipeline.cli.options import FAILED, USAGE_ERROR, verbatim
-from ls_pipeline.cli.program import INTERRUPTED
 from ls_pipeline.cli.prune import prune
 from ls_pipeline.cli.quarantine import quarantine
 from ls_pipeline.cli.start import start

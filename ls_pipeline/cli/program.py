@@ -5,8 +5,7 @@ import signal
 import sys
 from typing import Any
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as of every program that a shell starts."""
+from ls_pipeline.cli import INTERRUPTED
 
 
 def run() -> None:
