@@ -10,6 +10,7 @@ If annotators disagree, the majority wins.
 import argparse
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from ls_pipeline import Snapshot, open_snapshot
+
+CLASSES_AT_LEAST = 2
 
 
 def examples(snapshot: Snapshot, split: str, data_key: str) -> pd.DataFrame:
@@ -46,6 +49,12 @@ def main() -> None:
         split: examples(snapshot, split, arguments.data_key)
         for split in ("train", "validation", "test")
     }
+    classes = sorted(parts["train"]["label"].unique())
+    if len(classes) < CLASSES_AT_LEAST:
+        sys.exit(
+            f"The training split of {snapshot.uri} has {len(parts['train'])} labeled texts of "
+            f"{len(classes)} classes. A classifier needs two classes: label more texts first."
+        )
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1000))
     model.fit(parts["train"]["text"], parts["train"]["label"])
     accuracy = {

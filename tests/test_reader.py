@@ -391,3 +391,21 @@ def test_example_trains_a_model_on_a_pinned_snapshot(folder, snapshot, tmp_path)
     assert json.loads((tmp_path / "again/model.json").read_text())["snapshot"].endswith(
         snapshot.manifest.previous
     )
+
+
+@pytest.mark.slow
+def test_example_says_that_one_class_is_too_few(bench, tmp_path):
+    bench.fill("abcdefgh", labeled="abcdefgh")
+    bench.export()
+    bench.snapshot()
+    for key, body in bench.target.objects.items():
+        file = tmp_path / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body)
+    words = [sys.executable, str(ROOT / "examples/train.py"), str(tmp_path), "--output", "model"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "labeled texts of 1 classes. A classifier needs two classes" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "model").exists()
