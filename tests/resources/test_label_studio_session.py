@@ -100,6 +100,8 @@ def test_personal_access_token_that_has_ended_is_refused(key):
     [
         (httpx.Response(401, json={"detail": "Token is blacklisted"}), TokenRefusedError),
         (httpx.Response(200, json=[]), TokenRefusedError),
+        (httpx.Response(200, json={"access": "à\n"}), TokenRefusedError),
+        (httpx.Response(200, content=b"[" * 100_000), TokenRefreshError),
         (httpx.Response(404, text="<html>"), TokenRefreshError),
         (httpx.Response(502, text="<html>"), TokenRefreshError),
     ],

@@ -119,13 +119,14 @@ class Session:
             raise TokenRefreshError(f"answered {answer.status_code} to a token refresh.")
         try:
             access = answer.json()["access"]
-        except ValueError:
+        except (ValueError, RecursionError):
             raise TokenRefreshError("did not answer a token refresh with JSON.") from None
         except (KeyError, TypeError):
             access = None
-        if answer.is_error or not isinstance(access, str):
+        is_token = isinstance(access, str) and access.isascii() and access.isprintable()
+        if answer.is_error or not is_token:
             raise TokenRefusedError
-        return access
+        return str(access)
 
 
 def _claims(token: str) -> dict[str, Any] | None:
@@ -135,7 +136,7 @@ def _claims(token: str) -> dict[str, Any] | None:
         return None
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=="))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return claims if isinstance(claims, dict) else None
 
