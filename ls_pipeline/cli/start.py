@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -138,7 +138,8 @@ def start(  # noqa: PLR0913 - one for each flag
                         _expect_ticks(cli)
                         _watch([dagster, *label_studio], cli)
                 except KeyboardInterrupt:
-                    cli.ledger.ticks.forget(SENSOR_NAMES)
+                    with suppress(LedgerError):  # else `status` says that the sensors are late
+                        cli.ledger.ticks.forget(SENSOR_NAMES)
                     raise
                 finally:
                     from ls_pipeline.sensors.dead_runs import report_dead_runs  # slow
