@@ -83,6 +83,22 @@ def place(task: dict[str, Any]) -> tuple[str, int]:
     return origin["uri"].rpartition("/")[2], origin["row"]
 
 
+def numbered(texts: dict[str, list[str]], rows: dict[str, dict[int, Any]]) -> dict[Any, str]:
+    """Return (key, row) → text of the rows in a bucket, whose texts are in order.
+
+    ``rows`` are those that the ledger knows of each key, by number. A row that it does not know
+    has a number below 0.
+    """
+    known = {
+        (key, row.position): number for key, own in rows.items() for number, row in own.items()
+    }
+    return {
+        (key, known.get((key, position), -1 - position)): text
+        for key, own in texts.items()
+        for position, text in enumerate(own)
+    }
+
+
 def _without_time(task: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return a task without the time of its last change, which Label Studio also sets itself."""
     return task and {name: value for name, value in task.items() if name != "updated_at"}

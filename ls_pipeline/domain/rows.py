@@ -32,7 +32,8 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 class Span(NamedTuple):
     """Where a row is in an object's content."""
 
-    row: int
+    position: int
+    """Counted from 0."""
     start: int
     end: int
 
@@ -57,14 +58,14 @@ def check_text(body: bytes) -> None:
 
 def lines(body: bytes) -> Iterator[Span]:
     """Yield the lines that are not blank."""
-    row = start = 0
+    number = start = 0
     while text := _NOT_SPACE.search(body, start):
-        row += body.count(b"\n", start, text.start())
+        number += body.count(b"\n", start, text.start())
         start = max(body.rfind(b"\n", start, text.start()) + 1, start)
         end = body.find(b"\n", text.start())
         end = len(body) if end < 0 else end
-        yield Span(row, start, end)
-        row, start = row + 1, end + 1
+        yield Span(number, start, end)
+        number, start = number + 1, end + 1
 
 
 def is_list(body: bytes) -> bool:

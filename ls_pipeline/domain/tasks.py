@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ LONGEST_TEXT = 4096
 LAST_ROW = 2**31 - 1
 """The greatest ``row`` of an `Origin`; an object has fewer."""
 
+NO_POSITION = -1
+"""The position of a row that its object no longer has."""
+
 LARGEST_OBJECT = 100 * 2**20
 """Bytes; a larger object is rejected. Label Studio accepts no request over 250 MiB."""
 
@@ -47,8 +51,8 @@ DEEPEST = 100
 class Origin:
     """Where a task came from; ``(uri, row)`` is its identity.
 
-    ``row`` counts from 0 inside the object: the position in a JSON list, the line of a JSONL
-    file, 0 for a single task.
+    An object's rows are numbered from 0 when it is loaded first. A row keeps its number wherever
+    it moves in later versions, and no other row gets it.
     """
 
     connection: str
@@ -57,6 +61,10 @@ class Origin:
     row: int
     token: str = ""
     """Of the import that made the task. A copy that a person makes of the task has it, too."""
+    content: str = ""
+    """Digest of the data that the row had in this version; see `Identity`."""
+    row_key: str = ""
+    """Digest of its ``row_key``, if the source has one."""
 
     def as_meta(self) -> dict[str, Any]:
         """Return the origin as a task's ``meta`` stores it."""
@@ -66,7 +74,8 @@ class Origin:
             "version": self.version,
             "row": self.row,
         }
-        return {**meta, "import": self.token} if self.token else meta
+        more = {"import": self.token, "content": self.content, "row_key": self.row_key}
+        return {**meta, **{name: value for name, value in more.items() if value}}
 
 
 def parse_origin(meta: object) -> Origin | None:
@@ -79,24 +88,35 @@ def parse_origin(meta: object) -> Origin | None:
         return None
     connection, uri = origin.get("connection"), origin.get("uri")
     version, row, token = origin.get("version", ""), origin.get("row"), origin.get("import", "")
+    content, row_key = origin.get("content", ""), origin.get("row_key", "")
     if not (_is_short(connection) and _is_short(version) and _is_short(token)):
+        return None
+    if not (_is_digest(content) and _is_digest(row_key)):
         return None
     if not (isinstance(uri, str) and _is_short(uri.replace("\0", " "))):  # a key may have it
         return None
-    if type(row) is not int or not 0 <= row <= LAST_ROW:
+    if type(row) is not int or not 0 <= row <= LAST_ROW or not connection or not uri:
         return None
-    return Origin(connection, uri, version, row, token) if connection and uri else None
+    return Origin(connection, uri, version, row, token, content, row_key)
 
 
 def _is_short(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and is_text(value)
 
 
+def _is_digest(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and (not value or bool(re.fullmatch("[0-9a-f]{32}", value)))
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What Label Studio shows an annotator: one checked row of an object."""
+    """What Label Studio shows an annotator: one checked row of an object.
 
-    row: int
+    ``position`` counts the rows of this version of the object from 0: the elements of a JSON list,
+    the lines of a JSONL file, 0 for a single task.
+    """
+
+    position: int
     data: Mapping[str, Any]
     meta: Mapping[str, Any] = field(default_factory=dict)
     annotations: Sequence[Mapping[str, Any]] = ()
@@ -119,15 +139,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a row can't become a task; ``row`` is None for the whole object."""
+    """Why a row can't become a task; ``position`` is None for the whole object."""
 
-    row: int | None
+    position: int | None
     reason: str
+    data: Mapping[str, Any] | None = None
+    """The row's data, if it has any: the row may be known by it."""
 
 
 def blob_task(uri: str, data_key: DataKey) -> Task:
     """Return the task that shows a blob, ``{data_key: uri}``, without reading the object."""
-    return Task(row=0, data=data_key.data_with(uri))
+    return Task(position=0, data=data_key.data_with(uri))
 
 
 def parse_tasks(key: str, body: bytes, label_config: LabelConfig) -> Iterator[Task | Rejection]:
@@ -143,8 +165,8 @@ def parse_tasks(key: str, body: bytes, label_config: LabelConfig) -> Iterator[Ta
     values = _lines if key.lower().endswith((".jsonl", ".ndjson")) else _items
     try:
         rows.check_text(body)
-        for row, value in values(body):
-            yield value if isinstance(value, Rejection) else _task(row, value, label_config)
+        for position, value in values(body):
+            yield value if isinstance(value, Rejection) else _task(position, value, label_config)
             del value  # before the next one is built
     except NotATaskError as error:
         yield Rejection(None, str(error))
@@ -161,14 +183,14 @@ def size_rejection(size: int) -> Rejection | None:
 
 def _lines(body: bytes) -> Iterator[tuple[int, object]]:
     for span in rows.lines(body):
-        yield span.row, _line(body, span)
+        yield span.position, _line(body, span)
 
 
 def _line(body: bytes, span: rows.Span) -> object:
     try:
         return _value(body, span, since=span.start)
     except NotATaskError as error:
-        return Rejection(span.row, str(error))
+        return Rejection(span.position, str(error))
 
 
 def _items(body: bytes) -> Iterator[tuple[int, object]]:
@@ -178,8 +200,8 @@ def _items(body: bytes) -> Iterator[tuple[int, object]]:
     last = None
     try:
         for span in rows.elements(body):
-            yield span.row, _element(body, span)
-            last = span.row
+            yield span.position, _element(body, span)
+            last = span.position
     except NotJSONError as error:
         read = "" if last is None else f" The list was read up to row {last}."
         raise NotATaskError(f"{error}{read}") from None
@@ -191,7 +213,7 @@ def _element(body: bytes, span: rows.Span) -> object:
     except NotJSONError:
         raise
     except NotATaskError as error:
-        return Rejection(span.row, str(error))
+        return Rejection(span.position, str(error))
 
 
 def _value(body: bytes, span: rows.Span, since: int = 0) -> object:
@@ -275,22 +297,22 @@ def _check_text(value: str) -> None:
             raise NotATaskError("A string holds half of a surrogate pair.") from None
 
 
-def _task(row: int, value: object, label_config: LabelConfig) -> Task | Rejection:
+def _task(position: int, value: object, label_config: LabelConfig) -> Task | Rejection:
     if not isinstance(value, dict):
-        return Rejection(row, f"A task is a JSON object, not {kind_of(type(value))}.")
+        return Rejection(position, f"A task is a JSON object, not {kind_of(type(value))}.")
     has_data = isinstance(value.get("data"), dict)
     data = value["data"] if has_data else value
     if error := label_config.data_error(data):
-        return Rejection(row, error)
+        return Rejection(position, error, data)
     try:
         if not has_data:
             _check_bare(data, label_config.keys)
-            return Task(row, data)
+            return Task(position, data)
         predictions = _predictions(value)
         left_out = len(value.get("predictions") or ()) - len(predictions)
-        return Task(row, data, _meta(value), _annotations(value), predictions, left_out)
+        return Task(position, data, _meta(value), _annotations(value), predictions, left_out)
     except NotATaskError as error:
-        return Rejection(row, str(error))
+        return Rejection(position, str(error), data)
 
 
 def _check_bare(data: Mapping[str, Any], shown: Sequence[str]) -> None:

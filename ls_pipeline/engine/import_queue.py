@@ -321,7 +321,7 @@ class ImportQueue:
 
     def _quarantined(self, row: TaskRow, reason: str) -> Quarantined:
         reading = self.params.reading
-        return Quarantined(row.key, row.row, row.version, shorten(reason), reading)
+        return Quarantined(row.key, row.position, row.version, shorten(reason), reading)
 
     def _capped(self, rejected: Sequence[Quarantined]) -> list[Quarantined]:
         """Return what the ledger keeps: the first rejected rows of an object, and their number."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -33,6 +33,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.notes import Notes, quoted, shorten
+from ls_pipeline.domain.row_matching import identity_of
 from ls_pipeline.domain.tasks import (
     Origin,
     Rejection,
@@ -50,17 +51,15 @@ from ls_pipeline.engine.import_queue import (
 )
 from ls_pipeline.engine.reconcile import reconcile_tasks
 from ls_pipeline.engine.removals import Removals
-from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
+from ls_pipeline.engine.row_numbers import RowNumbers
+from ls_pipeline.resources.ledger.records import Kind, Quarantined, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
-
-    Content: TypeAlias = Iterable[Task | Rejection]
 
 READERS = 16
 """Objects read at once."""
@@ -120,7 +119,7 @@ class _Rejections:
 
     def add(self, rejection: Rejection) -> bool:
         """Count a rejection; return whether the ledger is to list it."""
-        if rejection.row is None:
+        if rejection.position is None:
             self.is_whole = True
             return True
         self.rows += 1
@@ -156,38 +155,22 @@ class _Remarks:
             )
 
 
-class _KnownRows:
-    """The rows of an object that the ledger knows, compared with those that it has; both by row."""
+class _Content:
+    """The rows of an object, which are parsed each time that it is iterated."""
 
-    def __init__(self, rows: Iterable[TaskRow]) -> None:
-        self._rows = iter(rows)
-        self._next = next(self._rows, None)
-        self._gone = array("q")
+    def __init__(self, parse: Callable[[], Iterable[Task | Rejection]]) -> None:
+        self._parse = parse
 
-    @property
-    def has_more(self) -> bool:
-        return self._next is not None
+    def __iter__(self) -> Iterator[Task | Rejection]:
+        return iter(self._parse())
 
-    def take(self, row: int) -> TaskRow | None:
-        """Return what the ledger knows of a row; those before it that were not taken are gone."""
-        while self._next and self._next.row < row:
-            self._pass()
-        found = self._next
-        if found is None or found.row != row:
-            return None
-        self._next = next(self._rows, None)
-        return found
+    def close(self) -> None:
+        """Let go of what was read."""
+        self._parse = tuple
 
-    def gone(self) -> array[int]:
-        """Return the numbers of the rows that were not taken."""
-        while self._next:
-            self._pass()
-        return self._gone
 
-    def _pass(self) -> None:
-        if self._next:
-            self._gone.append(self._next.row)
-        self._next = next(self._rows, None)
+def _content(*items: Task | Rejection) -> _Content:
+    return _Content(lambda: items)
 
 
 class _Loader:
@@ -195,9 +178,11 @@ class _Loader:
         self.run, self.held = run, run.held
         self.bucket, self.app, self.projects = run.bucket, run.app, run.projects
         self.params = run.source.params
+        self.row_key = "" if self.params.use_blob_urls else self.params.row_key
         self.result = LoadResult()
         self.batch = Batch()
         self.rows: dict[str, Iterable[TaskRow]] = {}
+        self.next_rows: dict[str, int] = {}
         self.removals = Removals(run)
         self.boundaries = BoundaryTracker()
         self.remarks = _Remarks()
@@ -213,11 +198,13 @@ class _Loader:
         self.result.notes += self.projects.register_storage(
             self.bucket, self.params, self.projects.ids
         )
+        self._find_begun()
         self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
             for difference, content in self._read_ahead(readers, self._work()):
                 self.held.check_time()
                 self._take(difference, content)
+                content.close()  # not later: the next one is read by then
                 if self.batch.is_full:
                     self._flush()
             self._flush()
@@ -318,9 +305,9 @@ class _Loader:
 
     def _read_ahead(
         self, readers: ThreadPoolExecutor, work: Iterator[Difference]
-    ) -> Iterator[tuple[Difference, Content]]:
+    ) -> Iterator[tuple[Difference, _Content]]:
         """Read the objects of some differences in parallel; return them in their order."""
-        waiting: deque[tuple[Difference, Future[Content]]] = deque()
+        waiting: deque[tuple[Difference, Future[_Content]]] = deque()
         ahead = 0
         for difference in work:
             size = self._bytes(difference)
@@ -334,8 +321,8 @@ class _Loader:
             yield from self._first(waiting)
 
     def _first(
-        self, waiting: deque[tuple[Difference, Future[Content]]]
-    ) -> Iterator[tuple[Difference, Content]]:
+        self, waiting: deque[tuple[Difference, Future[_Content]]]
+    ) -> Iterator[tuple[Difference, _Content]]:
         self._look_up_rows(waiting)
         yield from self._result(*waiting.popleft())
 
@@ -348,6 +335,8 @@ class _Loader:
         while (rows := self.held.objects.few_rows_of(keys)) is None and len(keys) > 1:
             keys = keys[: len(keys) // 2]
         self.rows = {key: self.held.objects.all_rows_of(key)} if rows is None else {**rows}
+        known = [each.key for each, _ in waiting if each.known and each.key in self.rows]
+        self.next_rows = self.held.objects.next_rows(known) if known else {}
 
     def _ignores(self, difference: Difference) -> bool:
         """Return whether a replaced object stays unread; what is in quarantine is tried again."""
@@ -363,33 +352,33 @@ class _Loader:
         is_read = listed and not self.params.use_blob_urls and not size_rejection(listed.size)
         return listed.size if listed and is_read else 0
 
-    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
+    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[_Content]:
         """Read an object in another thread; a blob is not read, and needs none."""
         if not self.params.use_blob_urls:
             return readers.submit(self._read, difference)
-        done: Future[Content] = Future()
+        done: Future[_Content] = Future()
         done.set_result(self._read(difference))
         return done
 
-    def _read(self, difference: Difference) -> Content:
+    def _read(self, difference: Difference) -> _Content:
         listed = difference.listed
         if listed is None or self._ignores(difference):
-            return []
+            return _content()
         uri = self.bucket.uri(listed.key)
         if self.params.use_blob_urls:
-            return [blob_task(uri, self.data_key)]
+            return _content(blob_task(uri, self.data_key))
         if rejection := size_rejection(listed.size):
-            return [rejection]
+            return _content(rejection)
         body = self.bucket.get(listed.key, listed.version)
         if len(body) != listed.size:
             raise BucketUnavailableError(
                 uri, f"only {len(body)} of its {listed.size} bytes arrived.", hint="Try again."
             )
-        return parse_tasks(listed.key, body, self.label_config)  # when its turn comes, row by row
+        return _Content(partial(parse_tasks, listed.key, body, self.label_config))
 
     def _result(
-        self, difference: Difference, future: Future[Content]
-    ) -> Iterator[tuple[Difference, Content]]:
+        self, difference: Difference, future: Future[_Content]
+    ) -> Iterator[tuple[Difference, _Content]]:
         try:
             with self.run.timings.timing("reading"):
                 content = future.result()
@@ -398,7 +387,7 @@ class _Loader:
             self.result.notes.append(str(error))  # the next run sees what it is by then
             self.result.pending += difference.change is Change.ADDED
         except ObjectRefusedError as error:
-            yield difference, [Rejection(None, str(error))]
+            yield difference, _content(Rejection(None, str(error)))
         except BucketAccessError as error:
             self.result.unread.append(str(error))
             if len(self.result.unread) >= UNREADABLE_AT_MOST:
@@ -406,7 +395,7 @@ class _Loader:
 
     # -- one object -----------------------------------------------------------------------
 
-    def _take(self, difference: Difference, content: Content) -> None:
+    def _take(self, difference: Difference, content: _Content) -> None:
         listed = difference.listed
         if listed is None:
             self._take_removal(difference)
@@ -418,32 +407,33 @@ class _Loader:
             self.result.tasks_kept += sum(1 for _ in rows)
             self._finish(listed, State.LOADED)
             return
-        known, rejections = _KnownRows(rows), _Rejections()
+        numbers, rejections = self._number(listed, content), _Rejections()
         self.remarks = _Remarks()
-        has_tasks = known.has_more
-        for item in map(self._checked, content):
+        has_tasks = numbers.has_tasks
+        for item in (self._checked(each, numbers) for each in content):
             self.held.check_time()
             if self.batch.is_full:  # with the rows so far; the last row finishes the object
                 self._flush()
-            before = None if item.row is None else known.take(item.row)
             if isinstance(item, Task):
                 self.remarks.prediction_ids += item.prediction_ids
-                self._take_task(listed, item, before)
-                has_tasks = True
-            elif rejections.add(item):
-                self._quarantine(listed, item)
+                has_tasks = self._take_task(listed, item, numbers) or has_tasks
+            else:
+                self._keep_place(item, numbers)
+                if rejections.add(item):
+                    self._quarantine(listed, item)
             del item  # before the next one is built
         self.result.notes += self.remarks.sentences(self.bucket.uri(listed.key))
         if rejections.more:
             self._quarantine(listed, Rejection(None, ""), rejections.more)
         is_loaded = has_tasks or not rejections.is_whole
         state = State.LOADED if is_loaded else State.QUARANTINED
-        # Of an object that is rejected as a whole, it is unknown which other rows it has.
-        self._finish(listed, state, None if rejections.is_whole else known.gone())
+        self._finish(listed, state, numbers.gone)
 
     def _finish(self, listed: StoredObject, state: State, gone: array[int] | None = None) -> None:
         """Finish an object with its batch; or later, if tasks of its rows are to be deleted."""
         known = KnownObject(listed.key, listed.version, listed.size, state)
+        if gone:
+            self.held.objects.displace(listed.key, gone)
         if gone and self.params.on_delete == "delete":
             self.removals.add(gone, known)
         else:
@@ -453,11 +443,12 @@ class _Loader:
         known = difference.known
         if known is None:
             return
-        rows, removed = _KnownRows(self.rows[known.key]), known._replace(state=State.REMOVED)
-        if not rows.has_more:
+        rows = array("q", (row.row for row in self.rows[known.key] if row.task_id))
+        removed = known._replace(state=State.REMOVED)
+        if not rows:
             self.batch.update.forgotten.append(known.key)
         elif self.params.on_delete == "delete":
-            self.removals.add(rows.gone(), removed)
+            self.removals.add(rows, removed)
         else:
             self.batch.update.finished.append(removed)
 
@@ -471,23 +462,81 @@ class _Loader:
 
     def _quarantine(self, listed: StoredObject, rejection: Rejection, more: int = 0) -> None:
         key, version, reading = listed.key, listed.version, self.params.reading
-        item = Quarantined(key, rejection.row, version, rejection.reason, reading, more)
+        item = Quarantined(key, rejection.position, version, rejection.reason, reading, more)
         self.batch.update.quarantined.append(item)
 
-    def _checked(self, item: Task | Rejection) -> Task | Rejection:
-        """Reject a task with a prediction that does not fit: annotators would not see it."""
-        if isinstance(item, Task):
-            for error in filter(None, map(self.label_config.prediction_error, item.predictions)):
-                reason = f"A prediction does not fit the label config: {error}"
-                return Rejection(item.row, shorten(reason))
+    def _checked(self, item: Task | Rejection, numbers: RowNumbers) -> Task | Rejection:
+        """Reject a row without its key, or with a prediction that Label Studio would drop."""
+        if isinstance(item, Rejection):
+            return item
+        name = self.row_key
+        if name and item.data.get(name) is None:
+            return Rejection(item.position, f"The row lacks {quoted(name)}, which is the row_key.")
+        if numbers.is_repeated(item.position):
+            value = quoted(str(item.data[name]))
+            reason = f"An earlier row has the same {quoted(name)}, the row_key: {value}."
+            return Rejection(item.position, reason)
+        for error in filter(None, map(self.label_config.prediction_error, item.predictions)):
+            reason = f"A prediction does not fit the label config: {error}"
+            return Rejection(item.position, shorten(reason))
         return item
 
-    def _take_task(self, listed: StoredObject, task: Task, before: TaskRow | None) -> None:
-        written = canonical_json([task.data, task.meta, task.annotations, task.predictions])
-        task_id = before.task_id if before else 0
-        row = TaskRow(listed.key, task.row, listed.version, sha256_hex(written), task_id)
+    def _number(self, listed: StoredObject, content: _Content) -> RowNumbers:
+        """Return the numbers of an object's rows, those that it has and those that it gets."""
+        key, objects = listed.key, self.held.objects
+        rows, begun = self.rows[key], self.begun.get(key, {})
+        few = {row.row: row for row in rows} if isinstance(rows, list) else None
+
+        def known() -> Iterator[TaskRow]:
+            open_ = dict(begun)
+            for row in rows:
+                open_.pop(row.row, None)
+                yield row
+            yield from open_.values()
+
+        def look_up(wanted: Sequence[int]) -> dict[int, TaskRow]:
+            if few is not None:
+                return {**begun, **few}
+            found = objects.rows_at((key, number) for number in wanted)
+            return {**begun, **{row.row: row for row in found.values()}}
+
+        numbers = RowNumbers(known(), listed.version, self.next_rows.get(key, 0), look_up)
+        numbers.compare(content, self.row_key)
+        return numbers
+
+    def _find_begun(self) -> None:
+        """Find the rows that imports without an answer may still make; they have their numbers."""
+        self.begun: dict[str, dict[int, TaskRow]] = defaultdict(dict)
+        for intent in self.held.intents.open(Kind.IMPORT):
+            if intent.root == self.bucket.uri():
+                for row in intent.rows:
+                    self.begun[row.key][row.row] = row
+
+    def _keep_place(self, rejection: Rejection, numbers: RowNumbers) -> None:
+        """Record where a known row is by now, although it can't be read."""
+        position = rejection.position
+        known = None if position is None else numbers.known(position)
+        if known and position is not None and known.task_id and known.position != position:
+            self.batch.update.loaded.append(replace(known, position=position))
+
+    def _take_task(self, listed: StoredObject, task: Task, numbers: RowNumbers) -> bool:
+        """Load a row; return whether it has a task, or gets one."""
+        before = numbers.known(task.position)
+        if before is None and numbers.has_to_wait(task.position):
+            return False
+        identity = identity_of(task.data, self.row_key)
+        written = [identity.content, task.meta, task.annotations, task.predictions]
+        row = TaskRow(
+            listed.key,
+            before.row if before else numbers.new(task.position),
+            listed.version,
+            sha256_hex(canonical_json(written)),
+            before.task_id if before else 0,
+            task.position,
+            *identity,
+        )
         loaded = self.batch.update.loaded
-        if before is None:
+        if before is None or not before.task_id:
             self.batch.add(self._new(row, task))
         elif before.version == listed.version or before.digest == row.digest:
             loaded.append(row)
@@ -498,9 +547,17 @@ class _Loader:
             self.batch.add(self._new(replace(row, task_id=0), task))
         else:
             self.batch.add(self._new(row, task))
+        return True
 
     def _new(self, row: TaskRow, task: Task) -> NewTask:
-        origin = Origin(self.run.name, self.bucket.uri(row.key), row.version, row.row)
+        origin = Origin(
+            self.run.name,
+            self.bucket.uri(row.key),
+            row.version,
+            row.row,
+            content=row.content,
+            row_key=row.row_key,
+        )
         if any("completed_by" in annotation for annotation in task.annotations):
             task, unknown = with_known_annotators(task, self._users)
             self.remarks.unknown += len(unknown)

@@ -17,7 +17,7 @@ from ls_pipeline.domain.errors import (
     RebindError,
 )
 from ls_pipeline.domain.target_mark import TargetMark
-from ls_pipeline.resources.ledger.records import LedgerUpdate
+from ls_pipeline.engine.reconcile import to_load_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,9 +229,9 @@ class _Rebinding:
         return next((source.root for source in sources if source), "")
 
     def _missing(self) -> Iterator[list[TaskRow]]:
-        """Return the rows without a task, in pages."""
+        """Return the rows whose task is missing, in pages."""
         for page in self.held.objects.all_rows():
-            if rows := [row for row in page if self.existing.lacks(row)]:
+            if rows := [row for row in page if row.task_id and self.existing.lacks(row)]:
                 yield rows
 
     def _marks(self) -> tuple[list[Mark], list[Mark]]:
@@ -248,8 +248,7 @@ class _Rebinding:
         """Forget the tasks that are missing, and leave their files alone: these come first."""
         self.held.exports.leave(self.lost)
         for rows in self._missing():
-            reopened = list({row.key for row in rows})
-            self.held.intents.record(LedgerUpdate(dropped=rows, reopened=reopened))
+            self.held.intents.record(to_load_again(rows))
 
     def _bind(self) -> None:
         """Bind the connection in the ledger, then mark the projects and the target.

@@ -25,6 +25,7 @@ from ls_pipeline.resources.ledger.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from ls_pipeline.domain.tasks import Origin
     from ls_pipeline.engine.context import RunContext
 
 ARRIVAL_SECONDS = 15.0
@@ -233,13 +234,13 @@ class Reconciler:
         for root in {intent.root, self.run.bucket.uri()}:
             gone = [row for row, task in self.projects.tasks_of(gone, root) if task is None]
         if gone:
-            reopened = list({row.key for row in gone})
-            self.held.intents.record(LedgerUpdate(dropped=gone, reopened=reopened))
+            self.held.intents.record(to_load_again(gone))
         self.held.intents.keep_open(intent)
 
     def _known(self, intent: Intent) -> dict[tuple[str, int], TaskRow]:
-        """Return what the ledger knows of an intent's rows, by key and row."""
-        return self.held.objects.rows_at((row.key, row.row) for row in intent.rows)
+        """Return an intent's rows that have tasks in the ledger, by key and row."""
+        rows = self.held.objects.rows_at((row.key, row.row) for row in intent.rows)
+        return {place: row for place, row in rows.items() if row.task_id}
 
     # -- a ledger that is new, or was restored ----------------------------------------------
 
@@ -306,6 +307,18 @@ class _Look:
         ]
 
 
+def to_load_again(rows: Iterable[TaskRow]) -> LedgerUpdate:
+    """Return the update by which rows, whose tasks are gone, become tasks again."""
+    loaded = [replace(row, task_id=0) for row in rows]
+    return LedgerUpdate(loaded=loaded, reopened=list({row.key for row in loaded}))
+
+
+def _row_of(key: str, origin: Origin, task_id: int) -> TaskRow:
+    """Return a task's row. Its position is not known; most rows never move."""
+    identity = origin.content, origin.row_key
+    return TaskRow(key, origin.row, origin.version, "", task_id, origin.row, *identity)
+
+
 class ExistingTasks:
     """All tasks of a connection in some projects, by the row that each came from."""
 
@@ -318,7 +331,7 @@ class ExistingTasks:
             for task_id, origin in run.projects.origins_above(project_id, 0):
                 if origin.uri.startswith(root):
                     key = origin.uri[len(root) :]
-                    row = TaskRow(key, origin.row, origin.version, "", task_id)
+                    row = _row_of(key, origin, task_id)
                     # The first with a token is the original, any other a copy.
                     self._by_row[key, origin.row].setdefault(origin.token, row)
 

@@ -126,6 +126,9 @@ class SourceParams(Params):
     use_blob_urls: bool = False
     """True: each object is a blob, and its task shows its URL. False: each object holds tasks as
     JSON."""
+    row_key: str = ""
+    """Key of the task data that tells the rows of an object apart, as in id. If an object is
+    replaced, its rows are found again by this key; without it, by their data, then by position."""
     on_change: Literal["update", "new_task", "ignore"] = "update"
     """What to do if an object is replaced. update: update its task, unless it is labeled. new_task:
     make a new task and keep the old one. ignore: do nothing."""

@@ -15,7 +15,7 @@ from tests.bench import RESULT
 from tests.crash.scene import Scene
 from tests.crash.victim import run_over
 from tests.e2e.conftest import keys
-from tests.people import People, place
+from tests.people import People, numbered, place
 
 WORKS = (("source", load_tasks), ("target", export_completions), ("target", write_snapshot))
 
@@ -105,11 +105,12 @@ class World(Scene):
     @property
     def in_bucket(self):
         """(key, row) → text."""
-        return {
-            (key, row): content["text"]
+        objects = self.connection_ledger.objects
+        texts = {
+            key: [content["text"] for content in json.loads(self.bucket.get(key))]
             for key in keys(self.bucket)
-            for row, content in enumerate(json.loads(self.bucket.get(key)))
         }
+        return numbered(texts, {key: objects.rows_of(key) for key in texts})
 
     @property
     def files(self):

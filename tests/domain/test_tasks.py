@@ -70,13 +70,13 @@ def test_completions_are_read_as_annotations():
 
 
 def test_list_holds_a_task_per_row():
-    assert [task.row for task in read([{"text": "a"}, {"data": {"text": "b"}}])] == [0, 1]
+    assert [task.position for task in read([{"text": "a"}, {"data": {"text": "b"}}])] == [0, 1]
 
 
 def test_jsonl_holds_a_task_per_line_and_skips_empty_ones():
     body = b'{"text": "a"}\n\n{"text": "b\xe2\x80\xa8c"}\n'
 
-    assert [(task.row, task.data) for task in read(body, key="a.JSONL")] == [
+    assert [(task.position, task.data) for task in read(body, key="a.JSONL")] == [
         (0, {"text": "a"}),
         (2, {"text": "b\u2028c"}),
     ]
@@ -85,14 +85,14 @@ def test_jsonl_holds_a_task_per_line_and_skips_empty_ones():
 def test_bad_line_is_rejected_and_its_neighbours_are_tasks():
     first, bad, last = read(b'{"text": "a"}\n{"text": \n{"text": "c"}', key="a.jsonl")
 
-    assert (first.row, bad.row, last.row) == (0, 1, 2)
+    assert (first.position, bad.position, last.position) == (0, 1, 2)
     assert "Not JSON" in bad.reason
 
 
 def test_bad_row_is_rejected_and_its_neighbours_are_tasks():
     first, bad, last = read([{"text": "a"}, 7, {"text": "c"}])
 
-    assert (first.row, bad.reason, last.row) == (
+    assert (first.position, bad.reason, last.position) == (
         0,
         "A task is a JSON object, not a number.",
         2,
@@ -220,7 +220,7 @@ def test_list_has_the_rows_that_json_has(values, indent, ascii_only):
 
     spans = list(rows.elements(body))
     assert [json.loads(body[span.start : span.end]) for span in spans] == values
-    assert [item.row for item in read(body)] == list(range(len(values)))
+    assert [item.position for item in read(body)] == list(range(len(values)))
 
 
 @given(st.lists(PIECES).map(lambda pieces: "[" + "".join(pieces)))
@@ -229,7 +229,7 @@ def test_list_is_rejected_as_a_whole_if_json_rejects_it(text):
         value = json.loads(text)
     except ValueError:
         value = []
-    is_whole = any(item.row is None for item in read(text.encode()))
+    is_whole = any(item.position is None for item in read(text.encode()))
 
     assert is_whole == (value == [])
 
@@ -238,23 +238,23 @@ def test_list_is_rejected_as_a_whole_if_json_rejects_it(text):
 def test_lines_are_the_rows_of_jsonl(values):
     body = "\n".join(json.dumps(value, ensure_ascii=False) for value in values).encode()
 
-    assert [item.row for item in read(body or b" ", key="a.jsonl") if item.row is not None] == list(
-        range(len(values))
-    )
+    items = read(body or b" ", key="a.jsonl")
+
+    assert [item.position for item in items if item.position is not None] == [*range(len(values))]
 
 
 def test_row_that_is_too_large_is_rejected_among_its_neighbours():
     large = {"text": "x" * LARGEST_ROW}
     small, bad, last = read([{"text": "a"}, large, {"text": "c"}])
 
-    assert (small.row, last.row) == (0, 2)
+    assert (small.position, last.position) == (0, 2)
     assert bad == Rejection(1, "The row has 8,388,620 bytes; at most 8,388,608 are read.")
 
 
 def test_row_of_too_many_parts_is_rejected_among_its_neighbours():
     first, bad, last = read([{"text": "a"}, {"text": [[]] * MOST_PARTS}, {"text": "c"}])
 
-    assert (first.row, last.row) == (0, 2)
+    assert (first.position, last.position) == (0, 2)
     assert bad.reason == "The row has 250,003 lists, objects and texts; at most 250,000 are read."
 
 
@@ -275,7 +275,7 @@ def test_prediction_with_too_many_results_is_rejected():
 def test_bad_value_in_a_list_rejects_its_row_only():
     first, bad, last = read(b'[{"text": "a"}, {"text": NaN}, {"text": "c"}]')
 
-    assert (first.row, bad, last.row) == (0, Rejection(1, "NaN is not JSON."), 2)
+    assert (first.position, bad, last.position) == (0, Rejection(1, "NaN is not JSON."), 2)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_bad_value_in_a_list_rejects_its_row_only():
 def test_list_that_is_broken_is_read_up_to_that_place(body, reason):
     first, last = read(body)
 
-    assert first.row == 0
+    assert first.position == 0
     assert last == Rejection(None, f"Not JSON: {reason}. The list was read up to row 0.")
 
 

@@ -10,7 +10,7 @@ from ls_pipeline.resources.ledger.section import Writer
 from tests.bench import RESULT, Bench
 from tests.engine.test_crashes import SECTIONS, Killed, Killer
 from tests.engine.test_load import Wrapped
-from tests.people import People, place
+from tests.people import People, numbered, place
 
 V1 = {"a.json": ["a", "aa"], "b.json": ["b"], "c.json": ["c"]}
 V2 = {"a.json": ["a2", "aa2"], "b.json": ["b2"], "c.json": ["c2"]}
@@ -116,11 +116,12 @@ class World:
     @property
     def in_bucket(self):
         """(key, row) → text."""
-        return {
-            (key, row): content["text"]
+        objects = self.bench.connection_ledger.objects
+        texts = {
+            key: [content["text"] for content in json.loads(body)]
             for key, body in self.bench.bucket.objects.items()
-            for row, content in enumerate(json.loads(body))
         }
+        return numbered(texts, {key: objects.rows_of(key) for key in texts})
 
     @property
     def files(self):

@@ -10,9 +10,18 @@ BAD = "not json"
 @dataclass(eq=False)
 class Task:
     key: str
-    row: int
     text: str
     worked_on: bool = False
+
+
+@dataclass(eq=False)
+class Row:
+    number: int
+    task: Task
+    seen: str
+    """The text that the row had last."""
+    position: int | None
+    """None if its object has it no more."""
 
 
 @dataclass
@@ -28,14 +37,15 @@ class Model:
     tasks: list[Task] = field(default_factory=list)
     quarantine: set[str] = field(default_factory=set)
     known: dict[str, list[str] | str] = field(default_factory=dict)
-    row_of: dict[tuple[str, int], tuple[Task, str]] = field(default_factory=dict)
-    """(key, row) → its task, and the text that was last seen there."""
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    """By key."""
+    numbered: int = 0
 
     def load(self):
         for key in sorted(self.known.keys() - self.bucket.keys()):
             del self.known[key]
             self.quarantine.discard(key)
-            self.rows_gone(key, here=0)
+            self.rows_gone(key, self.rows.get(key, []))
         for key, content in sorted(self.bucket.items()):
             if self.known.get(key) != content and (not self.select or key[0] in self.select):
                 replaced = key in self.known
@@ -48,24 +58,60 @@ class Model:
         if content == BAD:
             self.quarantine.add(key)
             return
-        for row, text in enumerate(content):
-            task, seen = self.row_of.get((key, row), (None, None))
-            if task is None or (text != seen and self.wants_another(task)):
-                task = Task(key, row, text)
-                self.tasks.append(task)
-            elif text != seen and not task.worked_on and self.on_change != "ignore":
-                task.text = text
-            self.row_of[key, row] = task, text
-        self.rows_gone(key, here=len(content))
+        known = self.rows.setdefault(key, [])
+        places = self.places(known, content)
+        gone = [row for row in known if row not in places]
+        for position, text in enumerate(content):
+            row = places[position]
+            if row is None:
+                self.numbered += 1
+                known.append(Row(self.numbered, self.new_task(key, text), text, position))
+            else:
+                if text != row.seen:
+                    self.change(row, text)
+                row.seen, row.position = text, position
+        for row in gone:
+            row.position = None
+        self.rows_gone(key, gone)
 
-    def wants_another(self, task):
-        deleted_by_hand = task not in self.tasks
-        return self.on_change == "new_task" or (self.on_change == "update" and deleted_by_hand)
+    def places(self, known, content):
+        """Return which known row each row of a content is, by its text, else by its position."""
+        places = list[Row | None](None for _ in content)
+        known.sort(key=lambda row: (row.position is None, row.position or 0, row.number))
+        for row in known:
+            same = [n for n, text in enumerate(content) if text == row.seen and not places[n]]
+            if same:
+                places[same[0]] = row
+        for row in known:
+            at = row.position
+            if row not in places and at is not None and at < len(places) and not places[at]:
+                places[at] = row
+        return places
 
-    def rows_gone(self, key, here):
-        for place in [place for place in self.row_of if place[0] == key and place[1] >= here]:
-            task, _ = self.row_of[place]
-            if self.on_delete == "delete" and not (task in self.tasks and task.worked_on):
-                del self.row_of[place]
-                if task in self.tasks:
-                    self.tasks.remove(task)
+    def change(self, row, text):
+        if row.task not in self.tasks and self.on_change == "update":  # deleted by hand
+            row.task = self.new_task(row.task.key, text)
+        elif not row.task.worked_on and self.on_change != "ignore":
+            row.task.text = text
+
+    def state(self):
+        """Return (key, position, text, worked on) of the tasks, those alike as numbered."""
+        rows = sorted(
+            (row for rows in self.rows.values() for row in rows), key=lambda row: row.number
+        )
+        return [
+            ((row.task.key, row.position, row.task.text, row.task.worked_on), row.task)
+            for row in rows
+            if row.task in self.tasks
+        ]
+
+    def new_task(self, key, text):
+        self.tasks.append(Task(key, text))
+        return self.tasks[-1]
+
+    def rows_gone(self, key, rows):
+        for row in list(rows):
+            if self.on_delete == "delete" and not (row.task in self.tasks and row.task.worked_on):
+                self.rows[key].remove(row)
+                if row.task in self.tasks:
+                    self.tasks.remove(row.task)

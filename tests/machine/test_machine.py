@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ls_pipeline.domain.errors import LabelStudioUnavailableError, PipelineError
+from ls_pipeline.domain.tasks import NO_POSITION
 from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import RESULT, Bench
 from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
 from tests.machine.model import BAD, Model
-from tests.machine.running import hurry, place_of, run_steps
+from tests.machine.running import hurry, run_steps
 
 pytestmark = pytest.mark.machine
 
@@ -94,13 +95,21 @@ class World(RuleBasedStateMachine):
 
     def pick(self, number):
         """Return the same task of the app, as (id, body), and of the model."""
-        bodies = sorted(self.bench.app.tasks.items())
-        task_id, body = bodies[number % len(bodies)]
-        wanted = (*place_of(body), *_state(body))
-        alike = [id_ for id_, other in bodies if (*place_of(other), *_state(other)) == wanted]
-        same = [task for task in self.model.tasks if _fields(task) == wanted]
-        # Of several that are alike, the ledger knows the newest.
+        bodies = self.state()
+        wanted, task_id = bodies[number % len(bodies)]
+        alike = [id_ for state, id_ in bodies if state == wanted]
+        same = [task for state, task in self.model.state() if state == wanted]
         return task_id, same[alike.index(task_id)]
+
+    def state(self):
+        """Return the app's tasks as `Model.state` does, each with its id."""
+        tasks, objects = self.bench.app.tasks, self.bench.connection_ledger.objects
+        return [
+            ((row.key, None if row.position == NO_POSITION else row.position, *_state(task)), id_)
+            for page in objects.all_rows()
+            for row in page
+            if (task := tasks.get(id_ := row.task_id))
+        ]
 
     @rule(
         select=st.sampled_from(["", "a", "ab", "c"]),
@@ -226,8 +235,9 @@ class World(RuleBasedStateMachine):
     # -- what must be true ------------------------------------------------------------------
 
     def agrees(self):
-        tasks = Counter((*place_of(task), *_state(task)) for task in self.bench.app.tasks.values())
-        assert tasks == Counter(map(_fields, self.model.tasks))
+        states = Counter(state for state, _ in self.state())
+        assert states == Counter(state for state, _ in self.model.state())
+        assert states.total() == len(self.bench.app.tasks)
         assert {key for key, _ in self.bench.reasons} == self.model.quarantine
         projects = {task["project"] for task in self.bench.app.tasks.values()}
         assert projects <= set(self.bench.connection_ledger.projects.ids().values())
@@ -256,11 +266,6 @@ class World(RuleBasedStateMachine):
 
 def _state(task):
     return task["data"]["text"], bool(task["annotations"] or task.get("drafts"))
-
-
-def _fields(task):
-    """Return a task of the model as ``(*place_of, *_state)`` of the app's."""
-    return task.key, task.row, task.text, task.worked_on
 
 
 def test_any_order_of_events_ends_as_the_model_says(request):

@@ -38,6 +38,7 @@ def test_defaults_are_the_documented_ones():
         "use_blob_urls": False,
         "create_local_copy": False,
         "run_hours_at_most": 12,
+        "row_key": "",
         "on_change": "update",
         "on_delete": "keep",
         "tasks_per_project": 0,

@@ -77,6 +77,8 @@ class IntentWriter(IntentRecords, Writer):
                 self._begin_files(db, intent)
             else:
                 self._begin_objects(db, self._unfinished(db, intent))
+            if intent.kind is Kind.IMPORT:
+                self._number(db, intent.rows)
         return replace(intent, id=int(key[0]), began_at=now), generation
 
     def keep_open(self, intent: Intent) -> None:
@@ -110,7 +112,7 @@ class IntentWriter(IntentRecords, Writer):
             if closing:
                 _forget(db, closing)
             self._drop_old_quarantine(db, update.finished)
-            for table in (objects, quarantine):
+            for table in (objects, quarantine, tasks):
                 own = table.c.connection == self.id
                 db.execute(table.delete().where(own, table.c.key.in_(update.forgotten)))
             dropped = [(row.key, row.row) for row in update.dropped]
@@ -119,6 +121,8 @@ class IntentWriter(IntentRecords, Writer):
             forget_fingerprints(db, self.id, {*begun, *done, *update.forgotten, *update.reopened})
             self._know(db, begun)
             self._reopen(db, update.reopened)
+            if update.reopened:
+                self._number(db, update.loaded)  # they may be new to this ledger
             self.upsert(db, objects, map(_object_columns, update.finished))
             self.upsert(db, quarantine, map(_quarantine_columns, update.quarantined))
 
@@ -170,6 +174,17 @@ class IntentWriter(IntentRecords, Writer):
         begun = (KnownObject(key, "", 0, State.BEGUN) for key in keys)
         was_removed = objects.c.state == State.REMOVED.value
         self.upsert(db, objects, map(_object_columns, begun), replace=was_removed)
+
+    def _number(self, db: sa.Connection, rows: Sequence[TaskRow]) -> None:
+        """Record the numbers of rows, so that no other rows of their objects get them."""
+        numbers = dict[str, int]()
+        for row in rows:
+            numbers[row.key] = max(numbers.get(row.key, 0), row.row + 1)
+        c, number = objects.c, sa.bindparam("number", type_=sa.Integer)
+        own = sa.and_(c.connection == self.id, c.key == sa.bindparam("object"))
+        update = objects.update().where(own, c.next_row < number).values(next_row=number)
+        if numbers:
+            db.execute(update, [{"object": key, "number": n} for key, n in numbers.items()])
 
     def _reopen(self, db: sa.Connection, keys: Collection[str]) -> None:
         """Have known objects stay known in a version that no bucket lists."""

@@ -12,6 +12,7 @@ from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.domain.objects import prefix_end
+from ls_pipeline.domain.tasks import NO_POSITION
 from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer
 from ls_pipeline.resources.ledger.tables import (
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.objects import Filter
 
-_TASK_ROW = (tasks.c.key, tasks.c.row, tasks.c.version, tasks.c.digest, tasks.c.task_id)
+_TASK_ROW = tuple(tasks.c[name] for name in TaskRow.__dataclass_fields__)
 """The columns of a `TaskRow`."""
+
+_HAS_TASK = tasks.c.task_id != 0
 
 WHOLE_OBJECT = -1
 """The ``row`` of an object that is in quarantine as a whole."""
@@ -123,17 +126,11 @@ class ObjectRecords(Records):
             rows[row.key].append(TaskRow(*row))
         return rows
 
-    def all_rows_of(self, key: str, first: int = 0, last: int | None = None) -> Iterator[TaskRow]:
-        """Yield the tasks that an object became, by row; or those of a range of rows.
-
-        Each page is read when it is asked for, so a write behind the place that the reader has
-        reached changes nothing.
-        """
-        c = tasks.c
+    def all_rows_of(self, key: str) -> Iterator[TaskRow]:
+        """Yield the tasks that an object became, by row; each page is read when it is asked for."""
+        c, first = tasks.c, 0
         query = sa.select(*_TASK_ROW).where(c.connection == self.id, c.key == key)
         query = query.order_by(c.row).limit(PAGE)
-        if last is not None:
-            query = query.where(c.row <= last)
         while True:
             with self.database.engine.connect() as db:
                 page = [TaskRow(*row) for row in db.execute(query.where(c.row >= first))]
@@ -151,13 +148,29 @@ class ObjectRecords(Records):
         return {
             (key, row.row): row
             for key, rows in wanted.items()
-            for row in (few[key] if few else self.all_rows_of(key, min(rows), max(rows)))
+            for row in (few[key] if few else self._numbered_rows(key, sorted(rows)))
             if row.row in rows
         }
 
+    def _numbered_rows(self, key: str, numbers: Sequence[int]) -> Iterator[TaskRow]:
+        c = tasks.c
+        query = sa.select(*_TASK_ROW).where(c.connection == self.id, c.key == key)
+        with self.database.engine.connect() as db:
+            for batch in batches(numbers, PAGE):
+                yield from (TaskRow(*row) for row in db.execute(query.where(c.row.in_(batch))))
+
+    def next_rows(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return the number that the next new row of each of these objects gets."""
+        c, found = objects.c, dict.fromkeys(keys, 0)
+        query = sa.select(c.key, c.next_row).where(c.connection == self.id)
+        with self.database.engine.connect() as db:
+            for batch in batches(keys, PAGE):
+                found.update(map(tuple, db.execute(query.where(c.key.in_(batch)))))
+        return found
+
     def has_tasks(self) -> bool:
         """Return whether any task was recorded yet."""
-        query = sa.select(tasks.c.task_id).where(tasks.c.connection == self.id).limit(1)
+        query = sa.select(tasks.c.task_id).where(tasks.c.connection == self.id, _HAS_TASK).limit(1)
         with self.database.engine.connect() as db:
             return db.scalar(query) is not None
 
@@ -188,7 +201,7 @@ class ObjectRecords(Records):
 
     def count_tasks(self) -> int:
         """Count the rows of objects that are tasks."""
-        query = sa.select(sa.func.count()).where(tasks.c.connection == self.id)
+        query = sa.select(sa.func.count()).where(tasks.c.connection == self.id, _HAS_TASK)
         with self.database.engine.connect() as db:
             return db.scalar(query) or 0
 
@@ -240,7 +253,15 @@ class ObjectRecords(Records):
 
 
 class ObjectWriter(ObjectRecords, Writer):
-    """Records range boundaries, and releases objects from quarantine."""
+    """Records range boundaries and rows that are gone, and releases objects from quarantine."""
+
+    def displace(self, key: str, rows: Sequence[int]) -> None:
+        """Record that an object has these rows no more, so that no row is known by their places."""
+        own = sa.and_(tasks.c.connection == self.id, tasks.c.key == key)
+        change = tasks.update().values(position=NO_POSITION)
+        with self.fence.transaction() as db:
+            for batch in batches(rows, PAGE):
+                db.execute(change.where(own, tasks.c.row.in_(batch)))
 
     def set_range_boundaries(self, select: Filter, boundaries: Sequence[RangeBoundary]) -> None:
         """Record where to cut the next listing, and how the bucket wrote its ranges."""

@@ -15,18 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """One row of an object, and the task that it became; ``task_id`` is 0 before the import."""
+    """One row of an object, and the task that it became; ``task_id`` is 0 if it has none.
+
+    ``row`` is its number, which it keeps in all versions of the object; ``position`` is where it
+    is in this one, and `NO_POSITION` if it is gone. ``digest`` is that of the whole row, and
+    ``content`` and ``row_key`` are what it is known by; see `Identity`.
+    """
 
     key: str
     row: int
     version: str
     digest: str
     task_id: int = 0
+    position: int = 0
+    content: str = ""
+    row_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An object that can't become a task, or one ``row`` of it.
+    """An object that can't become a task, or the row at one position of it.
 
     ``reading`` is how the object was read (`SourceParams.reading`): read in another way, it may
     become a task. If ``more`` is not 0, it stands for so many further rows, which are not listed.
@@ -55,7 +63,7 @@ class LedgerUpdate:
     """What the ledger records at once: what became of some objects and their rows."""
 
     loaded: list[TaskRow] = field(default_factory=list)
-    """Rows that have a task."""
+    """Rows that have a task; or had one and are to be loaded again, without ``task_id``."""
     quarantined: list[Quarantined] = field(default_factory=list)
     finished: list[KnownObject] = field(default_factory=list)
     """Objects that are done in this version."""

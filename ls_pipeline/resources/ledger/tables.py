@@ -136,6 +136,7 @@ objects = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
+    sa.Column("next_row", sa.Integer, nullable=False, default=0),
     sqlite_with_rowid=False,  # a key is stored once, not in an index, too
 )
 range_boundaries = sa.Table(
@@ -157,6 +158,9 @@ tasks = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("task_id", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("row_key", sa.Text, nullable=False),
     sqlite_with_rowid=False,
 )
 quarantine = sa.Table(

@@ -18,7 +18,10 @@ def upsert(
     *,
     replace: bool | sa.ColumnElement[bool] = True,
 ) -> None:
-    """Write rows; ``replace`` says whether rows with the same key are replaced, or which."""
+    """Write rows; ``replace`` says whether rows with the same key are replaced, or which.
+
+    A column that the rows lack keeps its value.
+    """
     if not rows:
         return
     key = list(table.primary_key.columns)
@@ -33,7 +36,7 @@ def upsert(
     change = {
         column.name: insert.excluded[column.name]
         for column in table.columns
-        if not column.primary_key
+        if column.name in rows[0] and not column.primary_key
     }
     some = None if replace is True else replace
     db.execute(insert.on_conflict_do_update(index_elements=key, set_=change, where=some), values)

@@ -54,7 +54,10 @@ READ_WHOLE = {
         "FROM completions"
     ),
     # Once for each new or restored ledger, and for each new target.
-    'SELECT tasks."key", tasks."row", tasks.version, tasks.digest, tasks.task_id FROM tasks',
+    (
+        'SELECT tasks."key", tasks."row", tasks.version, tasks.digest, tasks.task_id, '
+        "tasks.position, tasks.content, tasks.row_key FROM tasks"
+    ),
     "SELECT completions.task_id FROM completions",
     "UPDATE completions SET updated_at=?, digest=?, version=?",
 }
@@ -79,8 +82,11 @@ def test_runs_read_only_the_rows_that_they_need(bench):
 
 
 FILL = (
-    "INSERT INTO objects SELECT 1, 'A/' || n, 'v', 1, 'loaded' FROM generate_series(1, 20000) n",
-    "INSERT INTO tasks SELECT 1, 'A/' || n, 0, 'v', 'd', n FROM generate_series(10, 20000) n",
+    "INSERT INTO objects SELECT 1, 'A/' || n, 'v', 1, 'loaded', 1 FROM generate_series(1, 20000) n",
+    (
+        "INSERT INTO tasks SELECT 1, 'A/' || n, 0, 'v', 'd', n, 0, 'c', '' "
+        "FROM generate_series(10, 20000) n"
+    ),
     "INSERT INTO completions SELECT 1, n, '', 'd', 'u', 1, '', 9 FROM generate_series(10, 20000) n",
     "INSERT INTO range_boundaries SELECT 1, 'A/' || n, '', 0, 0 FROM generate_series(1, 20000) n",
     (
