@@ -46,7 +46,10 @@ LINEAGE: dict[str, tuple[str, str]] = {
         "string",
         "the object's version when the task was loaded: ETag or generation",
     ),
-    "object_row": ("int64", "index of the task's row in the object, from 0"),
+    "object_row": (
+        "int64",
+        "number of the task's row in the object; a row keeps it in all versions",
+    ),
     "split": ("string not null", "train, validation or test; the same for all tasks of an object"),
 }
 ANNOTATOR: dict[str, tuple[str, str]] = {
