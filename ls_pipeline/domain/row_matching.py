@@ -93,7 +93,7 @@ class Matching:
     """The number of known rows."""
 
     def gone(self) -> list[int]:
-        """Return the places of the known rows that are no row any more."""
+        """Return the places of the known rows that were not found."""
         is_gone = np.ones(self.known, bool)
         is_gone[self.pairs[self.pairs >= 0]] = False
         return [int(place) for place in np.flatnonzero(is_gone)]

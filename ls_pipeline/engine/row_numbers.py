@@ -84,7 +84,7 @@ class RowNumbers:
     def gone(self) -> array[int]:
         """The numbers of the rows with tasks that this version does not have.
 
-        None if it can't be read to its end: then it is unknown which other rows it has.
+        Empty if it can't be read to its end: then it is unknown which other rows it has.
         """
         return self._gone
 
@@ -111,7 +111,7 @@ class RowNumbers:
     def has_to_wait(self, position: int) -> bool:
         """Return whether the row at a position may be a known one that was changed.
 
-        Where the object can't be read to its end, nobody knows.
+        That is open if the object can't be read to its end.
         """
         return not self._is_whole and bool(self._numbers) and self._place(position) == _NEW
 

@@ -48,7 +48,7 @@ LINEAGE: dict[str, tuple[str, str]] = {
     ),
     "object_row": (
         "int64",
-        "number of the task's row in the object; a row keeps it in all versions",
+        "the row's number in the object; a row keeps it in all versions",
     ),
     "split": ("string not null", "train, validation or test; the same for all tasks of an object"),
 }

@@ -256,7 +256,7 @@ class ObjectWriter(ObjectRecords, Writer):
     """Records range boundaries and rows that are gone, and releases objects from quarantine."""
 
     def displace(self, key: str, rows: Sequence[int]) -> None:
-        """Record that an object has these rows no more, so that no row is known by their places."""
+        """Record that these rows are gone, so that their positions match no other rows."""
         own = sa.and_(tasks.c.connection == self.id, tasks.c.key == key)
         change = tasks.update().values(position=NO_POSITION)
         with self.fence.transaction() as db:
