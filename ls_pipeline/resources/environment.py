@@ -77,7 +77,8 @@ def check_url(variable: str, url: str) -> str:
     Raises ``InvalidVariableError``, which quotes nothing that may hold a password or a token.
     """
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url) or not _has_host(url):
-        quoted = f"{url[:100]!r}, which is " if re.fullmatch(r"[^\s?#@]*:[^\s?#@]*", url) else ""
+        is_address = re.fullmatch(r"([a-z]+://|[\w.-]+:\d+\b)[^\s?#@]*", url)
+        quoted = f"{url[:100]!r}, which is " if is_address else ""
         raise InvalidVariableError(
             variable,
             f"is {quoted}not a URL without a login and a query.",
