@@ -1,4 +1,6 @@
--- PostgreSQL's image runs this once, if its volume is empty.
-CREATE DATABASE dagster;
-CREATE DATABASE ledger;
-CREATE DATABASE labels;
+-- PostgreSQL's image runs this once with psql, if its volume is empty.
+\getenv password POSTGRES_PASSWORD
+CREATE ROLE labeling LOGIN PASSWORD :'password';
+CREATE DATABASE dagster OWNER labeling ENCODING 'UTF8' TEMPLATE template0;
+CREATE DATABASE ledger OWNER labeling ENCODING 'UTF8' TEMPLATE template0;
+CREATE DATABASE labels OWNER labeling ENCODING 'UTF8' TEMPLATE template0;

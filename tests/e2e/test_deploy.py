@@ -128,7 +128,7 @@ def deployment(stage, live_environment, postgresql_server, tmp_path):
         name: re.sub(VARIABLE, lambda match: variables[match[1]], value)
         for name, value in SERVICES["code"]["environment"].items()
     }
-    database = f"postgres:{postgresql_server.password}@postgres:5432/ledger"
+    database = f"labeling:{postgresql_server.password}@postgres:5432/ledger"
     assert environment["LS_PIPELINE_DATABASE_URL"].endswith(database)
     code = service("code", tmp_path, home)
     code.is_up = lambda server: health_check(server, environment)
@@ -136,8 +136,9 @@ def deployment(stage, live_environment, postgresql_server, tmp_path):
         "DAGSTER_HOME": str(home),
         "DAGSTER_POSTGRES_HOST": HOST,
         "DAGSTER_POSTGRES_PORT": str(postgresql_server.server.port),
-        "DAGSTER_POSTGRES_USER": "ledger",
-        "LS_PIPELINE_DATABASE_URL": postgresql_server.url("ledger"),
+        "LS_PIPELINE_DATABASE_URL": postgresql_server.url("ledger").replace(
+            "//ledger:", "//labeling:"
+        ),
         "LS_PIPELINE_CODE_HOST": HOST,
         "LS_PIPELINE_CODE_PORT": str(code.port),
         "LS_PIPELINE_HOME": str(tmp_path / "home"),
@@ -152,14 +153,16 @@ def deployment(stage, live_environment, postgresql_server, tmp_path):
     )
     for server in (code, daemon, webserver):
         server.environment = environment
-    databases = lines("databases.sql", r"^CREATE DATABASE (\w+);$")
+    statements = lines("databases.sql", r"^(CREATE .*);$")
+    databases = lines("databases.sql", r"^CREATE DATABASE (\w+) OWNER labeling ")
     try:
-        postgresql_server.sql(*(f"CREATE DATABASE {name}" for name in databases))
+        password = f"'{postgresql_server.password}'"
+        postgresql_server.sql(*(each.replace(":'password'", password) for each in statements))
         with running([code]), running([daemon, webserver]):
             yield stage
     finally:
         drops = [f"DROP DATABASE IF EXISTS {database} WITH (FORCE)" for database in databases]
-        postgresql_server.sql(*drops)
+        postgresql_server.sql(*drops, "DROP ROLE IF EXISTS labeling")
 
 
 def service(name, folder, home, services=SERVICES):
