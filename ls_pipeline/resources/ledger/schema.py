@@ -32,7 +32,7 @@ NO_SCHEMA = "0000"
 """The schema of an empty database."""
 
 UNNUMBERED = "unnumbered"
-"""The schema of a ledger from before schemas had numbers."""
+"""The schema of a ledger from before schemas had numbers, or that lost its number."""
 
 
 def own_schema() -> str:
@@ -42,11 +42,12 @@ def own_schema() -> str:
 
 def schema_of(db: sa.Connection) -> str:
     """Return a database's schema."""
-    inspector = sa.inspect(db)
-    if not inspector.has_table(NUMBER_TABLE):
-        return UNNUMBERED if inspector.has_table(connections.name) else NO_SCHEMA
-    number = sa.column("version_num", sa.Text)
-    return db.scalar(sa.select(number).select_from(sa.table(NUMBER_TABLE))) or NO_SCHEMA
+    inspector, number = sa.inspect(db), sa.column("version_num", sa.Text)
+    if inspector.has_table(NUMBER_TABLE):
+        found = db.scalar(sa.select(number).select_from(sa.table(NUMBER_TABLE)))
+        if found:
+            return str(found)
+    return UNNUMBERED if inspector.has_table(connections.name) else NO_SCHEMA
 
 
 def migrate(engine: sa.Engine, name: str) -> str:
@@ -77,6 +78,12 @@ def _unknown(schema: str, name: str) -> LedgerError:
             f"The ledger {name} is of a newer version of ls-pipeline (its schema is {schema}, "
             f"and this version's {own_schema()}).",
             hint="Install the newer version again, or restore the backup from before its upgrade.",
+        )
+    if schema == UNNUMBERED:
+        return LedgerError(
+            f"The ledger {name} has tables, but no number of their schema in {NUMBER_TABLE}.",
+            hint="Restore a backup. Without one, move it away and add the connections again: the "
+            "new ledger takes over their tasks.",
         )
     return LedgerError(
         f"The ledger {name} is from before the first release of ls-pipeline (its schema is "

@@ -101,22 +101,29 @@ def test_ledger_begins_with_the_tables_of_the_code(engine, database_url):
     assert structure(engine) == expected
 
 
-@pytest.mark.parametrize("number", ["0001", "0007", "0001_ffffffff", None])
+@pytest.mark.parametrize("change", ["DROP TABLE ledger_schema", "DELETE FROM ledger_schema"])
+def test_ledger_whose_schema_has_no_number_is_refused(engine, database_url, change):
+    open_and_close(database_url)
+    with engine.begin() as db:
+        db.exec_driver_sql(change)
+    before = structure(engine)
+    with pytest.raises(LedgerError, match="no number of their schema in ledger_schema"):
+        Ledger(database_url)
+
+    assert structure(engine) == before
+
+
+@pytest.mark.parametrize("number", ["0001", "0007", "0001_ffffffff"])
 def test_ledger_from_before_the_first_release_is_refused(engine, database_url, number):
     open_and_close(database_url)
     with engine.begin() as db:
-        if number:
-            update = sa.text("UPDATE ledger_schema SET version_num = :number")
-            db.execute(update, {"number": number})
-        else:
-            db.exec_driver_sql("DROP TABLE ledger_schema")
+        update = sa.text("UPDATE ledger_schema SET version_num = :number")
+        db.execute(update, {"number": number})
     before = structure(engine)
     with pytest.raises(LedgerError, match="from before the first release") as refused:
         Ledger(database_url)
 
-    assert f"its schema is {number or 'unnumbered'}, and this version's {own_schema()}" in str(
-        refused.value
-    )
+    assert f"its schema is {number}, and this version's {own_schema()}" in str(refused.value)
     assert refused.value.hint.startswith("Move it away")
     assert structure(engine) == before
 
