@@ -146,7 +146,7 @@ def postgresql(logs):
         for name, value in SETTINGS.items():
             command += ["-c", f"{name}={value}"]
         server = Server(
-            "PostgreSQL", command, logs / "postgresql.log", is_up=lambda _: _answers(ready)
+            "PostgreSQL", command, logs / "postgresql.log", is_up=lambda _: answers(ready)
         )
         ready = PostgreSQL(server, password)
         with running([server]):
@@ -155,7 +155,7 @@ def postgresql(logs):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _answers(server):
+def answers(server):
     import psycopg
 
     try:

@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 SQLITE_PATIENCE = 30.0
 """Seconds to wait for another process's lock."""
 
-POSTGRESQL_SESSION = (
+POSTGRESQL_TRANSACTION = {
     # A process that is paused within a transaction must not lock the others out.
-    "SET idle_in_transaction_session_timeout = '20s'",
-    "SET lock_timeout = '40s'",
+    "idle_in_transaction_session_timeout": "20s",
+    "lock_timeout": "40s",
     # Nor must a process whose host is gone. The server's default wait is two hours.
-    "SET tcp_keepalives_idle = 10",
-    "SET tcp_keepalives_interval = 5",
-    "SET tcp_keepalives_count = 3",
-)
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Settings of each transaction, not of the session: a pooler gives sessions to other clients."""
+
 
 POSTGRESQL_CONNECTION = {
     "connect_timeout": 10,
@@ -39,10 +41,12 @@ POSTGRESQL_CONNECTION = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "client_encoding": "utf8",  # whatever the role's or the database's default is
+    "prepare_threshold": None,  # a prepared statement belongs to a session, too
 }
 """How soon we notice that the server's host is gone: seconds, the last in milliseconds.
 
-With the session's settings the server notices that our host is gone. The URL may override these.
+With the transaction's settings the server notices that our host is gone. The URL may override
+these.
 """
 
 BUSY = ("55P03", "40P01", "40001")
@@ -156,10 +160,13 @@ def _engine(url: sa.URL) -> sa.Engine:
         encoding = db.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             raise _EncodingError(encoding)
-        with db.cursor() as cursor:
-            for statement in POSTGRESQL_SESSION:
-                cursor.execute(statement)
-        db.commit()
+
+    settings = (sa.func.set_config(*each, True) for each in POSTGRESQL_TRANSACTION.items())
+    bounds = str(sa.select(*settings).compile(engine, compile_kwargs={"literal_binds": True}))
+
+    @sa.event.listens_for(engine, "begin")
+    def _bound(db: sa.Connection) -> None:
+        db.exec_driver_sql(bounds)
 
     return engine
 
@@ -250,6 +257,8 @@ ADVICE = {
     "28P01": "Correct the user or the password in LS_PIPELINE_DATABASE_URL.",
     "28000": "Have the server's pg_hba.conf let this user in; sslmode=require in the URL uses TLS.",
     "3D000": "Create the database: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+    "42P01": "A table is missing: restore a backup.",
+    "42703": "A column is missing: restore a backup.",
     "53300": "Raise the server's max_connections, or use a pooler such as PgBouncer.",
 }
 """What to do, by SQLSTATE."""
