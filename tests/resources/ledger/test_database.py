@@ -331,6 +331,6 @@ def test_run_whose_ledger_breaks_fails_with_the_ledgers_sentence(opened):
         db.exec_driver_sql("DROP TABLE health")
         db.exec_driver_sql("DROP TABLE objects")
     context = dg.build_asset_context(partition_key="c")
-    broken = pytest.raises(dg.Failure, match="Check its database|A table is missing")
+    broken = pytest.raises(dg.Failure, match=r"Check its database|A table is missing")
     with broken, connection_run(context, ledger, "tasks") as held:
         list(held.objects.known())
