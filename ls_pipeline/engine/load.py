@@ -427,13 +427,12 @@ class _Loader:
             self._quarantine(listed, Rejection(None, ""), rejections.more)
         is_loaded = has_tasks or not rejections.is_whole
         state = State.LOADED if is_loaded else State.QUARANTINED
+        self.held.objects.displace(listed.key, numbers.displaced)
         self._finish(listed, state, numbers.gone)
 
     def _finish(self, listed: StoredObject, state: State, gone: array[int] | None = None) -> None:
         """Finish an object with its batch; or later, if tasks of its rows are to be deleted."""
         known = KnownObject(listed.key, listed.version, listed.size, state)
-        if gone:
-            self.held.objects.displace(listed.key, gone)
         if gone and self.params.on_delete == "delete":
             self.removals.add(gone, known)
         else:

@@ -48,7 +48,13 @@ class RowNumbers:
         self._page: Mapping[int, TaskRow] = {}
         self._paged = range(0)
         self._is_whole = True
-        self._gone = array("q")
+        self.displaced = array("q")
+        """The numbers of the known rows that this version does not have.
+
+        Empty if it can't be read to its end: then it is unknown which other rows it has.
+        """
+        self.gone = array("q")
+        """Those of them that have tasks."""
 
     def compare(self, content: Iterable[Task | Rejection], row_key: str) -> None:
         """Find the known rows in the object's content, which is read only if it has to be."""
@@ -66,9 +72,10 @@ class RowNumbers:
         places = matching.pairs
         places[matching.repeated] = _REPEATED
         self._fill(new.positions.tolist(), places.tolist())
-        if self._is_whole:
-            gone = (self._numbers[place] for place in matching.gone() if self._exists[place])
-            self._gone.extend(gone)
+        for place in matching.gone() if self._is_whole else ():
+            self.displaced.append(self._numbers[place])
+            if self._exists[place]:
+                self.gone.append(self._numbers[place])
 
     def _fill(self, positions: Sequence[int], places: Iterable[int]) -> None:
         self._by_position = array("q", [_NEW]) * (max(positions, default=-1) + 1)
@@ -79,14 +86,6 @@ class RowNumbers:
     def has_tasks(self) -> bool:
         """Whether any known row has a task."""
         return any(self._exists)
-
-    @property
-    def gone(self) -> array[int]:
-        """The numbers of the rows with tasks that this version does not have.
-
-        Empty if it can't be read to its end: then it is unknown which other rows it has.
-        """
-        return self._gone
 
     def known(self, position: int) -> TaskRow | None:
         """Return what is known of the row at a position; None if it is new."""

@@ -257,6 +257,8 @@ class ObjectWriter(ObjectRecords, Writer):
 
     def displace(self, key: str, rows: Sequence[int]) -> None:
         """Record that these rows are gone, so that their positions match no other rows."""
+        if not rows:
+            return
         own = sa.and_(tasks.c.connection == self.id, tasks.c.key == key)
         change = tasks.update().values(position=NO_POSITION)
         with self.fence.transaction() as db:
