@@ -14,6 +14,8 @@ from click.testing import CliRunner
 from ls_pipeline.cli.connections.flags import ConnectionFlags
 from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.main import main
+from ls_pipeline.domain.formats.objects import parse_tasks
+from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.settings.model import SourceParams, TargetParams
 from tests.test_reader import folder, labeled  # noqa: F401 - fixtures
 
@@ -70,6 +72,34 @@ def test_docs_install_the_package_from_what_exists():
 
     assert [words for words in named if not re.search(r"git\+https|dist/", words)] == []
     assert "pip install ." in text
+
+
+@pytest.mark.parametrize("language", ["json", "jsonl", "csv", "tsv", "python"])
+def test_examples_of_file_formats_are_tasks(language, environment, tmp_path):
+    environment.chdir(tmp_path)
+    page = (ROOT / "docs/tasks.md").read_text()
+    blocks = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    key, bodies = f"tasks.{language}", [block.encode() for block in blocks]
+    if language == "json":
+        bodies = [body for body in bodies if b"column_map" not in body]
+    if language == "python":
+        exec(blocks[0], {})  # noqa: S102
+        key, bodies = "tasks.parquet", [(tmp_path / "tasks.parquet").read_bytes()]
+    (xml,) = re.findall(r"```xml\n(.*?)```", page, re.DOTALL)
+    config = LabelConfig(xml)
+    tasks = [task for body in bodies for task in parse_tasks(key, body, config)]
+
+    assert len(tasks) == 2
+    assert all(task.data["text"].startswith(("The lamp", "It took")) for task in tasks)
+    assert {task.data["order"] for task in tasks} <= {"0815", "4711"}
+    assert not any(config.prediction_error(each) for task in tasks for each in task.predictions)
+
+
+def test_column_map_of_the_docs_is_valid():
+    page = (ROOT / "docs/tasks.md").read_text()
+    (block,) = re.findall(r'```json\n({"column_map".*?)```', page, re.DOTALL)
+
+    assert SourceParams(**json.loads(block)).column_map == {"Body": "text", "internal_id": ""}
 
 
 def test_make_targets_of_the_docs_exist():

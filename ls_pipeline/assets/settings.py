@@ -54,6 +54,8 @@ def _field(annotation: Any, description: str) -> dg.Field:
         )
     elif typing.get_origin(annotation) is list:
         kind = dg.Array(*typing.get_args(annotation))
+    elif typing.get_origin(annotation) is dict:
+        kind = dg.Map(str, dg.Noneable(str))  # type: ignore[no-untyped-call]
     return dg.Field(kind, is_required=False, description=description)
 
 

@@ -26,7 +26,7 @@ _SIZE = 16
 
 
 class Identity(NamedTuple):
-    """What a row is known by, as hexadecimal digests; empty where there is nothing to know."""
+    """What a row is known by, as hexadecimal digests; empty if there is nothing to know."""
 
     content: str = ""
     """Of its data."""

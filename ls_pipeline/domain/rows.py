@@ -29,6 +29,10 @@ _CONTINUATION = bytes(range(0x80, 0xC0))
 """The bytes of UTF-8 that continue a character."""
 
 
+BYTE_ORDER_MARK = codecs.BOM_UTF8
+"""What some programs write before UTF-8; it says nothing."""
+
+
 class Span(NamedTuple):
     """Where a row is in an object's content."""
 
@@ -38,14 +42,16 @@ class Span(NamedTuple):
     end: int
 
 
+def check_byte_order(body: bytes) -> None:
+    """Raise ``NotATaskError`` if a content is UTF-16, by its byte order mark."""
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise NotATaskError("The object is UTF-16, by its byte order mark; store it as UTF-8.")
+
+
 def check_text(body: bytes) -> None:
-    """Raise ``NotATaskError`` if a content is empty or not plain UTF-8."""
+    """Raise ``NotATaskError`` if a content is empty or not UTF-8."""
     if not body or body.isspace():
         raise NotATaskError("The object is empty.")
-    if body.startswith(b"\x1f\x8b"):
-        raise NotATaskError("The object is gzip data; store it uncompressed.")
-    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise NotATaskError("The object starts with a byte order mark; store it as plain UTF-8.")
     at = len(body) if body.isascii() else 0
     while at < len(body):
         chunk, is_last = body[at : at + _CHUNK], at + _CHUNK >= len(body)
@@ -68,6 +74,38 @@ def lines(body: bytes) -> Iterator[Span]:
         number, start = number + 1, end + 1
 
 
+def may_be_json(body: bytes) -> bool:
+    """Return whether a content starts as a JSON list or object does, or is empty."""
+    start = _skip_space(body, 0)
+    return start == len(body) or body[start] in _OPENING
+
+
+def has_values_in_lines(body: bytes) -> bool:
+    """Return whether a content is JSON Lines: its first line is an object, and more follow."""
+    start = _skip_space(body, 0)
+    if not body.startswith(b"{", start):
+        return False
+    end = _object_end(body, start)
+    rest = _skip_space(body, end)
+    is_line = body.find(b"\n", start, end) < 0
+    return is_line and rest < len(body) and body.find(b"\n", end, rest) >= 0
+
+
+def _object_end(body: bytes, start: int) -> int:
+    """Return the position after the bracket that closes the one at ``start``."""
+    depth, position = 0, start
+    while token := _IN_ROW.search(body, position):
+        position = token.end()
+        character = body[position - 1]
+        if character == _QUOTE:
+            position = _string_end(body, position)
+        else:
+            depth += 1 if character in _OPENING else -1
+            if not depth:
+                return position
+    return len(body)
+
+
 def is_list(body: bytes) -> bool:
     """Return whether a JSON text is a list, if it is JSON at all."""
     return body.startswith(b"[", _skip_space(body, 0))
@@ -87,7 +125,7 @@ def elements(body: bytes) -> Iterator[Span]:
     The elements themselves are not checked. If all elements so far are JSON, the next one's place
     is right.
 
-    Raises ``NotATaskError`` if the list is empty, and ``NotJSONError`` where it is none.
+    Raises ``NotATaskError`` if the list is empty, and ``NotJSONError`` if it stops being one.
     """
     start = position = _skip_space(body, 0) + 1
     row = depth = 0

@@ -1,20 +1,17 @@
-"""Parse an object into tasks, or into precise reasons why it can't become tasks."""
+"""What a task may be, and where it came from; or the precise reason why a row can't be one."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain import rows
-from ls_pipeline.domain.errors import NotATaskError, NotJSONError
+from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.label_config import kind_of
-from ls_pipeline.domain.notes import quoted
 from ls_pipeline.domain.text import is_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import TypeGuard
 
     from ls_pipeline.domain.label_config import DataKey, LabelConfig
@@ -30,9 +27,6 @@ LAST_ROW = 2**31 - 1
 
 NO_POSITION = -1
 """The position of a row that its object no longer has."""
-
-LARGEST_OBJECT = 100 * 2**20
-"""Bytes; a larger object is rejected. Label Studio accepts no request over 250 MiB."""
 
 LARGEST_ROW = 8 * 2**20
 """Bytes; a larger row is rejected before it is built."""
@@ -113,7 +107,7 @@ class Task:
     """What Label Studio shows an annotator: one checked row of an object.
 
     ``position`` counts the rows of this version of the object from 0: the elements of a JSON list,
-    the lines of a JSONL file, 0 for a single task.
+    the lines of a JSONL file, the rows below a table's header, 0 for a single task.
     """
 
     position: int
@@ -145,6 +139,8 @@ class Rejection:
     reason: str
     data: Mapping[str, Any] | None = None
     """The row's data, if it has any: the row may be known by it."""
+    is_unknown_form: bool = False
+    """Whether the object has no form that is read: it may be a picture, or need a param."""
 
 
 def blob_task(uri: str, data_key: DataKey) -> Task:
@@ -152,138 +148,29 @@ def blob_task(uri: str, data_key: DataKey) -> Task:
     return Task(position=0, data=data_key.data_with(uri))
 
 
-def parse_tasks(key: str, body: bytes, label_config: LabelConfig) -> Iterator[Task | Rejection]:
-    """Yield the tasks in an object's content, and a `Rejection` for each row that is not one.
-
-    A ``.jsonl`` or ``.ndjson`` object holds a task per line. Any other object holds one task or a
-    list of tasks. A task is plain data, or Label Studio's form with ``data``. Its data fits
-    the label config.
-
-    Rows are built one by one. If the content stops being JSON in the middle of a list, the last
-    item is the object's rejection, and the rows before it are valid.
-    """
-    values = _lines if key.lower().endswith((".jsonl", ".ndjson")) else _items
-    try:
-        rows.check_text(body)
-        for position, value in values(body):
-            yield value if isinstance(value, Rejection) else _task(position, value, label_config)
-            del value  # before the next one is built
-    except NotATaskError as error:
-        yield Rejection(None, str(error))
-
-
-def size_rejection(size: int) -> Rejection | None:
-    """Return a rejection if an object of ``size`` bytes is too large to read."""
-    if size <= LARGEST_OBJECT:
-        return None
-    return Rejection(
-        None, f"The object has {size:,} bytes; at most {LARGEST_OBJECT:,} are read. Split it."
-    )
-
-
-def _lines(body: bytes) -> Iterator[tuple[int, object]]:
-    for span in rows.lines(body):
-        yield span.position, _line(body, span)
-
-
-def _line(body: bytes, span: rows.Span) -> object:
-    try:
-        return _value(body, span, since=span.start)
-    except NotATaskError as error:
-        return Rejection(span.position, str(error))
-
-
-def _items(body: bytes) -> Iterator[tuple[int, object]]:
-    if not rows.is_list(body):
-        yield 0, _value(body, rows.whole(body))
-        return
-    last = None
-    try:
-        for span in rows.elements(body):
-            yield span.position, _element(body, span)
-            last = span.position
-    except NotJSONError as error:
-        read = "" if last is None else f" The list was read up to row {last}."
-        raise NotATaskError(f"{error}{read}") from None
-
-
-def _element(body: bytes, span: rows.Span) -> object:
-    try:
-        return _value(body, span)
-    except NotJSONError:
-        raise
-    except NotATaskError as error:
-        return Rejection(span.position, str(error))
-
-
-def _value(body: bytes, span: rows.Span, since: int = 0) -> object:
-    """Build a row. Places in errors count from ``since``."""
-    size = span.end - span.start
-    if size > LARGEST_ROW:
-        raise NotATaskError(f"The row has {size:,} bytes; at most {LARGEST_ROW:,} are read.")
-    row = body[span.start : span.end]
-    if row.count(b"[") + row.count(b"{") + row.count(b'"') // 2 > MOST_PARTS:  # those in texts, too
-        parts = rows.count_parts(row)
-        if parts > MOST_PARTS:
-            raise NotATaskError(
-                f"The row has {parts:,} lists, objects and texts; at most {MOST_PARTS:,} are read."
-            )
-    text = row.decode()
-    try:
-        value: object = _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        at = span.start + len(text[: error.pos].encode())
-        raise NotJSONError(error.msg, rows.place(body, at, since)) from None
-    except RecursionError:
-        raise NotATaskError("The JSON is nested too deep.") from None
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise NotATaskError(f"Not JSON that can be stored: {error}.") from None
-    _check_values(value, DEEPEST)
-    return value
-
-
 @dataclass(frozen=True, slots=True)
-class _Refused:
+class Refused:
     """What Python's parser accepts, and a task must not contain."""
 
     reason: str
 
 
-def _members(pairs: list[tuple[str, object]]) -> object:
-    members = dict(pairs)
-    if len(members) == len(pairs):
-        return members
-    names = set[str]()
-    for name, _ in pairs:
-        if name in names:
-            return _Refused(f"The key {quoted(name)} appears twice in one JSON object.")
-        names.add(name)
-    return members
-
-
-def _constant(name: str) -> object:
-    return _Refused(f"{name} is not JSON.")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_constant=_constant)
-
-
-def _check_values(value: object, levels: int) -> None:
+def check_values(value: object, levels: int = DEEPEST) -> None:
     """Refuse values that Label Studio would not return unchanged."""
     if levels == 0:
         raise NotATaskError(f"The JSON is nested deeper than {DEEPEST} levels.")
     if isinstance(value, dict):
         for name, member in value.items():
-            _check_values(name, levels)
-            _check_values(member, levels - 1)
+            check_values(name, levels)
+            check_values(member, levels - 1)
     elif isinstance(value, list):
         for member in value:
-            _check_values(member, levels - 1)
+            check_values(member, levels - 1)
     elif isinstance(value, str):
         _check_text(value)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise NotATaskError("A whole number has more than 64 bits; write it as a string.")
-    elif isinstance(value, _Refused):
+    elif isinstance(value, Refused):
         raise NotATaskError(value.reason)
     elif isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise NotATaskError("A number is too large for a double.")
@@ -297,7 +184,8 @@ def _check_text(value: str) -> None:
             raise NotATaskError("A string holds half of a surrogate pair.") from None
 
 
-def _task(position: int, value: object, label_config: LabelConfig) -> Task | Rejection:
+def task_of(position: int, value: object, label_config: LabelConfig) -> Task | Rejection:
+    """Return the task of a row, which is plain data or in Label Studio's form with ``data``."""
     if not isinstance(value, dict):
         return Rejection(position, f"A task is a JSON object, not {kind_of(type(value))}.")
     has_data = isinstance(value.get("data"), dict)

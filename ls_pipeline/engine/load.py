@@ -10,8 +10,10 @@ import json
 from array import array
 from collections import Counter, defaultdict, deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.annotators import (
@@ -30,6 +32,8 @@ from ls_pipeline.domain.errors import (
     ObjectRefusedError,
     SettingsMismatchError,
 )
+from ls_pipeline.domain.formats.choice import TABLES, Reading
+from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.notes import Notes, quoted, shorten
@@ -39,8 +43,6 @@ from ls_pipeline.domain.tasks import (
     Rejection,
     Task,
     blob_task,
-    parse_tasks,
-    size_rejection,
 )
 from ls_pipeline.engine.effects import NewTask
 from ls_pipeline.engine.import_queue import (
@@ -56,10 +58,16 @@ from ls_pipeline.resources.ledger.records import Kind, Quarantined, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
+
+    IsLoaded = Callable[[int], bool]
+
+IN_MEMORY = 8 * 2**20
+"""Bytes of a table that is read into memory; a larger one is read from a temporary file."""
 
 READERS = 16
 """Objects read at once."""
@@ -156,21 +164,37 @@ class _Remarks:
 
 
 class _Content:
-    """The rows of an object, which are parsed each time that it is iterated."""
+    """The rows of an object, which are parsed each time that they are asked for.
 
-    def __init__(self, parse: Callable[[], Iterable[Task | Rejection]]) -> None:
-        self._parse = parse
+    ``parse`` takes what says whether the row at a position is loaded; it may leave out such rows.
+    """
+
+    def __init__(
+        self, parse: Callable[[IsLoaded], Iterable[Task | Rejection]], file: BinaryIO | None = None
+    ) -> None:
+        self._parse, self._file = parse, file
 
     def __iter__(self) -> Iterator[Task | Rejection]:
-        return iter(self._parse())
+        return iter(self._parse(lambda _: False))
+
+    def rest(self, is_loaded: IsLoaded) -> Iterable[Task | Rejection]:
+        """Return the rows that are not loaded, and some that are."""
+        return self._parse(is_loaded)
 
     def close(self) -> None:
         """Let go of what was read."""
-        self._parse = tuple
+        self._parse = lambda _: ()
+        if self._file:
+            self._file.close()
 
 
 def _content(*items: Task | Rejection) -> _Content:
-    return _Content(lambda: items)
+    return _Content(lambda _: items)
+
+
+def _close(future: Future[_Content]) -> None:
+    if not future.cancelled() and not future.exception():
+        future.result().close()
 
 
 class _Loader:
@@ -178,7 +202,7 @@ class _Loader:
         self.run, self.held = run, run.held
         self.bucket, self.app, self.projects = run.bucket, run.app, run.projects
         self.params = run.source.params
-        self.row_key = "" if self.params.use_blob_urls else self.params.row_key
+        self.row_key = "" if self.params.fills_one_key else self.params.row_key
         self.result = LoadResult()
         self.batch = Batch()
         self.rows: dict[str, Iterable[TaskRow]] = {}
@@ -186,6 +210,8 @@ class _Loader:
         self.removals = Removals(run)
         self.boundaries = BoundaryTracker()
         self.remarks = _Remarks()
+        self.unknown_forms = 0
+        self.first_unknown = ""
 
     def load(self) -> LoadResult:
         self._list_one_page()
@@ -202,9 +228,9 @@ class _Loader:
         self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
             for difference, content in self._read_ahead(readers, self._work()):
-                self.held.check_time()
-                self._take(difference, content)
-                content.close()  # not later: the next one is read by then
+                with closing(content):  # not later: the next one is read by then
+                    self.held.check_time()
+                    self._take(difference, content)
                 if self.batch.is_full:
                     self._flush()
             self._flush()
@@ -212,6 +238,7 @@ class _Loader:
         self.queue.blame_suspects()
         self._count_queue()
         self._remove()
+        self._remark_unknown_forms()
         self._record_range_boundaries()
         if self.result.unread:
             raise ExternalSystemError(" ".join(self.result.unread))
@@ -222,6 +249,16 @@ class _Loader:
         self.result.tasks_updated = self.queue.updated
         self.result.tasks_kept += self.queue.kept
         self.result.notes += self.queue.notes
+
+    def _remark_unknown_forms(self) -> None:
+        """Note that nothing is loaded because no object has a form that is read."""
+        if self.unknown_forms and not self.held.objects.has_tasks():
+            noun = "object" if self.unknown_forms == 1 else "objects"
+            self.result.notes.append(
+                f"Nothing is loaded: {self.unknown_forms:,} {noun}, such as {self.first_unknown}, "
+                "have no form that is read as tasks. Set the param format, or use_blob_urls to "
+                "show them by their URL."
+            )
 
     def _list_one_page(self) -> None:
         """Fail before anything is made in Label Studio if the bucket can't be listed."""
@@ -237,16 +274,19 @@ class _Loader:
             )
         name = self.params.data_key or next(iter(keys), "")
         self.data_key = self.label_config.key(name)
-        if self.params.use_blob_urls and not name:
+        self.reading = Reading(self.params.format, self.params.column_map, self.data_key)
+        fills_one = self.params.fills_one_key
+        noun = "blob" if self.params.use_blob_urls else "text"
+        if fills_one and not name:
             raise SettingsMismatchError(
                 f"The label config of {self.project.url} shows no data.",
                 hint='Set data_key, or set a label config with a tag like <Image value="$image"/>.',
             )
         missing = [key for key in keys if key != name]
-        if self.params.use_blob_urls and missing:
+        if fills_one and missing:
             raise SettingsMismatchError(
-                f"The label config of {self.project.url} shows {', '.join(keys)}, and a blob fills "
-                f"only {name!r}.",
+                f"The label config of {self.project.url} shows {', '.join(keys)}, and a {noun} "
+                f"fills only {name!r}.",
                 hint="Set data_key to a key that it shows, or use JSON tasks.",
             )
 
@@ -309,16 +349,21 @@ class _Loader:
         """Read the objects of some differences in parallel; return them in their order."""
         waiting: deque[tuple[Difference, Future[_Content]]] = deque()
         ahead = 0
-        for difference in work:
-            size = self._bytes(difference)
-            while waiting and (len(waiting) >= READ_AHEAD or ahead + size > READ_AHEAD_BYTES):
-                first = waiting[0][0]
+        try:
+            for difference in work:
+                size = self._bytes(difference)
+                while waiting and (len(waiting) >= READ_AHEAD or ahead + size > READ_AHEAD_BYTES):
+                    first = waiting[0][0]
+                    yield from self._first(waiting)
+                    ahead -= self._bytes(first)  # not before: until then its content is held
+                waiting.append((difference, self._begin(readers, difference)))
+                ahead += size
+            while waiting:
                 yield from self._first(waiting)
-                ahead -= self._bytes(first)  # not before: until then its content is in memory
-            waiting.append((difference, self._begin(readers, difference)))
-            ahead += size
-        while waiting:
-            yield from self._first(waiting)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+                future.add_done_callback(_close)
 
     def _first(
         self, waiting: deque[tuple[Difference, Future[_Content]]]
@@ -349,8 +394,9 @@ class _Loader:
     def _bytes(self, difference: Difference) -> int:
         """Return how much of an object is read."""
         listed = difference.listed
-        is_read = listed and not self.params.use_blob_urls and not size_rejection(listed.size)
-        return listed.size if listed and is_read else 0
+        if listed is None or self.params.use_blob_urls:
+            return 0
+        return 0 if self.reading.size_rejection(listed.key, listed.size) else listed.size
 
     def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[_Content]:
         """Read an object in another thread; a blob is not read, and needs none."""
@@ -367,14 +413,37 @@ class _Loader:
         uri = self.bucket.uri(listed.key)
         if self.params.use_blob_urls:
             return _content(blob_task(uri, self.data_key))
-        if rejection := size_rejection(listed.size):
+        if rejection := self.reading.size_rejection(listed.key, listed.size):
             return _content(rejection)
+        if self.reading.format_of(listed.key) in TABLES and listed.size > IN_MEMORY:
+            return self._read_file(listed)
         body = self.bucket.get(listed.key, listed.version)
-        if len(body) != listed.size:
+        self._check_size(listed, len(body))
+        return _Content(self._parser(listed.key, body))
+
+    def _read_file(self, listed: StoredObject) -> _Content:
+        """Download an object into a file without a name, which goes with the process."""
+        file = TemporaryFile()  # noqa: SIM115 - `_Content.close` closes it
+        try:
+            self.bucket.download(listed, file)
+            self._check_size(listed, file.tell())
+        except BaseException:
+            file.close()
+            raise
+        return _Content(self._parser(listed.key, file), file)
+
+    def _parser(
+        self, key: str, content: bytes | BinaryIO
+    ) -> Callable[[IsLoaded], Iterable[Task | Rejection]]:
+        return partial(parse_tasks, key, content, self.label_config, self.reading)
+
+    def _check_size(self, listed: StoredObject, size: int) -> None:
+        if size != listed.size:
             raise BucketUnavailableError(
-                uri, f"only {len(body)} of its {listed.size} bytes arrived.", hint="Try again."
+                self.bucket.uri(listed.key),
+                f"only {size} of its {listed.size} bytes arrived.",
+                hint="Try again.",
             )
-        return _Content(partial(parse_tasks, listed.key, body, self.label_config))
 
     def _result(
         self, difference: Difference, future: Future[_Content]
@@ -410,7 +479,8 @@ class _Loader:
         numbers, rejections = self._number(listed, content), _Rejections()
         self.remarks = _Remarks()
         has_tasks = numbers.has_tasks
-        for item in (self._checked(each, numbers) for each in content):
+        rest = content.rest(numbers.is_loaded)
+        for item in (self._checked(each, numbers) for each in rest):
             self.held.check_time()
             if self.batch.is_full:  # with the rows so far; the last row finishes the object
                 self._flush()
@@ -419,6 +489,9 @@ class _Loader:
                 has_tasks = self._take_task(listed, item, numbers) or has_tasks
             else:
                 self._keep_place(item, numbers)
+                if item.is_unknown_form:
+                    self.unknown_forms += 1
+                    self.first_unknown = self.first_unknown or self.bucket.uri(listed.key)
                 if rejections.add(item):
                     self._quarantine(listed, item)
             del item  # before the next one is built

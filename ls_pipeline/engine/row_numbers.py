@@ -55,6 +55,7 @@ class RowNumbers:
         """
         self.gone = array("q")
         """Those of them that have tasks."""
+        self._is_compared = False
 
     def compare(self, content: Iterable[Task | Rejection], row_key: str) -> None:
         """Find the known rows in the object's content, which is read only if it has to be."""
@@ -62,6 +63,7 @@ class RowNumbers:
             positions = self._known.positions.tolist()
             self._fill(positions, range(len(positions)))
             return
+        self._is_compared = True
         new = RowList()
         for item in content:
             if item.position is None:
@@ -86,6 +88,11 @@ class RowNumbers:
     def has_tasks(self) -> bool:
         """Whether any known row has a task."""
         return any(self._exists)
+
+    def is_loaded(self, position: int) -> bool:
+        """Return whether the row at a position has its task, and all known rows are current."""
+        place = self._place(position)
+        return not self._is_compared and place >= 0 and bool(self._exists[place])
 
     def known(self, position: int) -> TaskRow | None:
         """Return what is known of the row at a position; None if it is new."""

@@ -115,10 +115,14 @@ def _objects(count: int) -> str:
 
 
 def _reading(source: Source) -> str:
-    if not source.params.use_blob_urls:
-        return "as JSON tasks"
-    data_key = source.params.data_key
-    return f"as blobs under {data_key!r}" if data_key else "as blobs under the first data key"
+    params = source.params
+    if params.fills_one_key:
+        noun = "blobs" if params.use_blob_urls else "texts"
+        under = repr(params.data_key) if params.data_key else "the first data key"
+        return f"as {noun} under {under}"
+    forms = {"auto": "by their suffix or content", "json": "as JSON", "jsonl": "as JSON Lines"}
+    form = forms.get(params.format, f"as {params.format.upper()}")
+    return f"{form}, with column_map" if params.column_map else form
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What a connection is: its source, its target and their params, typed and described."""
 
 # No `from __future__ import annotations`: pydantic reads the annotations.
+import json
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -121,11 +122,17 @@ class SourceParams(Params):
     """How objects become tasks."""
 
     data_key: str = ""
-    """Key of the task data that holds a blob's URL; empty means the first data key of the project's
-    label config."""
+    """Key of the task data that holds a blob's URL, or a text; empty means the first data key of
+    the project's label config."""
     use_blob_urls: bool = False
-    """True: each object is a blob, and its task shows its URL. False: each object holds tasks as
-    JSON."""
+    """True: each object is a blob, and its task shows its URL. False: each object holds tasks, in
+    the form that format says."""
+    format: Literal["auto", "json", "jsonl", "csv", "tsv", "parquet", "text"] = "auto"
+    """Form of the objects. auto: by the suffix of the key, or by the content. text: each object is
+    one task that shows its text. All may be compressed with gzip."""
+    column_map: dict[str, str | None] = {}
+    """CSV, TSV and Parquet: column → key of the task data, as in {"Body": "text", "id": ""}. A
+    column that becomes an empty key or null is left out; others keep their names."""
     row_key: str = ""
     """Key of the task data that tells the rows of an object apart, as in id. If an object is
     replaced, its rows are found again by this key; without it, by their data, then by position."""
@@ -142,10 +149,36 @@ class SourceParams(Params):
     """Queue of the bucket's notifications, to react within seconds. S3: URL of an SQS queue. GCS: a
     Pub/Sub subscription, projects/P/subscriptions/S. Empty means polling only."""
 
+    @field_validator("column_map")
+    @classmethod
+    def _has_a_key_for_each_column(cls, column_map: dict[str, str | None]) -> dict[str, str | None]:
+        keys = [key for key in column_map.values() if key]
+        if not all(map(is_text, [*column_map, *keys])):
+            raise ValueError("column_map has text with a NUL, or half of a surrogate pair")
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(f"column_map makes {twice[0]!r} of more than one column")
+        return column_map
+
     @property
     def reading(self) -> str:
         """How objects are read; quarantined objects are retried if it changes."""
-        return f"blob {self.data_key}" if self.use_blob_urls else "json"
+        if self.use_blob_urls:
+            return f"blob {self.data_key}"
+        if self.format == "text":
+            return f"text {self.data_key}"
+        columns = json.dumps(self.column_map, sort_keys=True) if self.column_map else ""
+        return f"{self.format} {columns}".rstrip()
+
+    @property
+    def fills_one_key(self) -> bool:
+        """Whether an object is one task, whose data has one key."""
+        return self.use_blob_urls or self.format == "text"
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether objects may be tables."""
+        tables = {"auto", "csv", "tsv", "parquet"}
+        return not self.use_blob_urls and self.format in tables
 
     @property
     def one_task_per_row(self) -> bool:

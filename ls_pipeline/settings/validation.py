@@ -169,6 +169,10 @@ def _useless_settings(source: Source | None, target: Target | None) -> Iterator[
     """Reject settings without effect, which stored revisions may have and which stay readable."""
     from croniter import CroniterBadDateError, croniter
 
+    if source and source.params.use_blob_urls and source.params.format != "auto":
+        yield "The source's format has no effect with use_blob_urls; leave one of them out."
+    if source and source.params.column_map and not source.params.has_columns:
+        yield "The source's column_map is for CSV, TSV and Parquet; leave it out."
     if source and (queue := source.params.notifications).endswith(".fifo"):
         yield f"S3 sends no notifications to FIFO queues such as {queue}; use a standard queue."
     if target and (cron := target.params.snapshot_cron):
@@ -199,13 +203,14 @@ def data_key_errors(params: SourceParams, label_config: str) -> Iterator[str]:
     shown = ", ".join(map(repr, keys))
     if params.data_key and keys and params.data_key not in keys:
         yield f"The label config does not show data_key {params.data_key!r}; it shows {shown}."
-    if params.use_blob_urls and not (keys or params.data_key):
+    fills_one, noun = params.fills_one_key, "blob" if params.use_blob_urls else "text"
+    if fills_one and not (keys or params.data_key):
         yield (
-            "A blob fills a data key, and the label config shows none. Add a tag like "
+            f"A {noun} fills a data key, and the label config shows none. Add a tag like "
             '<Image name="image" value="$image"/>, or set data_key.'
         )
-    if params.use_blob_urls and len(keys) > 1:
+    if fills_one and len(keys) > 1:
         yield (
-            f"A blob fills one data key, and the label config shows {shown}. Use JSON tasks, or "
+            f"A {noun} fills one data key, and the label config shows {shown}. Use JSON tasks, or "
             "a label config with one data key."
         )

@@ -170,7 +170,7 @@ def test_other_reading_says_what_becomes_of_tasks_and_quarantine(bench, save):
     saved = save(use_blob_urls=True, data_key="text", dry_run=True)
 
     about_tasks, about_quarantine = saved["notes"].splitlines()
-    assert about_tasks.endswith("are read as blobs under 'text', not as JSON tasks.")
+    assert about_tasks.endswith("are read as blobs under 'text', not by their suffix or content.")
     assert about_quarantine == "1 object in quarantine will be tried again."
 
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_pipeline.domain import rows
+from ls_pipeline.domain.formats.choice import LARGEST_OBJECT, Reading
+from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.label_config import DataKey, LabelConfig
 from ls_pipeline.domain.tasks import (
-    LARGEST_OBJECT,
     LARGEST_ROW,
     MOST_PARTS,
     MOST_RESULTS,
@@ -18,8 +19,6 @@ from ls_pipeline.domain.tasks import (
     Task,
     blob_task,
     parse_origin,
-    parse_tasks,
-    size_rejection,
 )
 
 TEXT = LabelConfig('<View><Text name="t" value="$text"/></View>')
@@ -105,7 +104,7 @@ def test_bad_row_is_rejected_and_its_neighbours_are_tasks():
         (b"", "empty"),
         (b" \n", "empty"),
         (b"\x1f\x8b\x08", "gzip"),
-        (b'\xef\xbb\xbf{"text": "a"}', "byte order mark"),
+        (b"\xff\xfe{", "UTF-16"),
         (b'{"text": "\xff"}', "not UTF-8: byte 10"),
         (b"hello", "Not JSON"),
         (b'{"text": NaN}', "NaN is not JSON"),
@@ -149,8 +148,11 @@ def test_blob_is_shown_by_its_uri():
 
 
 def test_object_over_the_limit_is_not_read():
-    assert size_rejection(LARGEST_OBJECT) is None
-    assert "Split it" in size_rejection(LARGEST_OBJECT + 1).reason
+    reading = Reading()
+
+    assert reading.size_rejection("a.json", LARGEST_OBJECT) is None
+    assert "Split it" in reading.size_rejection("a.json", LARGEST_OBJECT + 1).reason
+    assert "set the param format" in reading.size_rejection("a", LARGEST_OBJECT + 1).reason
 
 
 def test_origin_survives_meta():

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from ls_pipeline.assets.checks import accounts_balance, nothing_quarantined
-from ls_pipeline.domain import tasks
 from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import ObjectChangedError, TasksRefusedError
+from ls_pipeline.domain.formats import choice
 from ls_pipeline.domain.notes import LONGEST_REASON
 from ls_pipeline.engine.import_queue import REJECTIONS_KEPT
 from ls_pipeline.resources.ledger.records import LedgerUpdate
@@ -21,8 +21,7 @@ LINES = [json.dumps({"text": str(n)}) for n in range(10_000)]
 BAD = {
     "not-json.json": (b"{", None, "Not JSON: Expecting property name"),
     "latin-1.json": ('{"text": "Köln"}'.encode("latin-1"), None, "not UTF-8: byte 11"),
-    "bom.json": (b'\xef\xbb\xbf{"text": "a"}', None, "starts with a byte order mark"),
-    "utf-16.json": ('{"text": "a"}'.encode("utf-16"), None, "starts with a byte order mark"),
+    "utf-16.json": ('{"text": "a"}'.encode("utf-16"), None, "The object is UTF-16"),
     "string.json": (b'"text"', 0, "A task is a JSON object, not a string."),
     "wrong-key.json": (b'{"txt": "a"}', 0, "The label config shows 'text', which the task lacks"),
     "big.json": (b'{"text": "a", "n": 18446744073709551617}', None, "has more than 64 bits"),
@@ -31,7 +30,10 @@ BAD = {
     "nan.json": (b'{"text": NaN}', None, "NaN is not JSON."),
     "half.json": (b'{"text": "\\ud800"}', None, "half of a surrogate pair"),
     "empty.json": (b"", None, "The object is empty."),
-    "gzip.json": (gzip.compress(b'{"text": "a"}'), None, "The object is gzip data"),
+    "gzip.json": (gzip.compress(b'{"text": "a"}')[:-9], None, "The gzip data can't be read"),
+    "bomb.json.gz": (gzip.compress(b" " * 5000), None, "over 4,000 bytes when it is decompressed"),
+    "picture.png": (b"\x89PNG\r\n", None, "set use_blob_urls if it is to be shown by its URL"),
+    "notes.txt": (b"a text", None, "Set the param format if it is text"),
     "huge.json": (b"x" * 5000, None, "The object has 5,000 bytes; at most 4,000 are read."),
 }
 
@@ -48,7 +50,7 @@ def full(bench, monkeypatch):
         keys_read.append(key)
         return bench.bucket.get(key, version)
 
-    monkeypatch.setattr(tasks, "LARGEST_OBJECT", 4000)
+    monkeypatch.setattr(choice, "LARGEST_OBJECT", 4000)
     bench.result = bench.load(bucket=Wrapped(bench.bucket, get=get))
     bench.keys_read = keys_read
     return bench

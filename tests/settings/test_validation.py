@@ -36,6 +36,8 @@ def test_defaults_are_the_documented_ones():
         "regex": "",
         "data_key": "",
         "use_blob_urls": False,
+        "format": "auto",
+        "column_map": {},
         "create_local_copy": False,
         "run_hours_at_most": 12,
         "row_key": "",

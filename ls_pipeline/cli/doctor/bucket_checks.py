@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.doctor.report import Check
 from ls_pipeline.domain.errors import BucketError, QueueError
+from ls_pipeline.domain.formats.choice import LARGEST_OBJECT, Reading
+from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.notification_setup import NotificationCheck
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.domain.tasks import LARGEST_OBJECT, Rejection, parse_tasks
+from ls_pipeline.domain.tasks import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -69,14 +71,17 @@ def _check_object(
         return Check.from_error("source: read", error)
     if params.use_blob_urls:
         return Check("source: read", "ok", f"{uri} is readable.")
-    rows = list(parse_tasks(stored.key, body, label_config))
-    for row in rows:
+    name = params.data_key or next(iter(label_config.keys), "")
+    reading = Reading(params.format, params.column_map, label_config.key(name))
+    count = 0
+    for row in parse_tasks(stored.key, body, label_config, reading):
         if isinstance(row, Rejection):
             message = f"{uri} is readable, but not a task: {row.reason}"
             hint = "Correct it, or exclude it with the regex. Otherwise it goes to quarantine."
             return Check("source: read", "warning", message, hint)
-    noun = "task" if len(rows) == 1 else "tasks"
-    return Check("source: read", "ok", f"{uri} is readable, and has {len(rows)} {noun}.")
+        count += 1
+    noun = "task" if count == 1 else "tasks"
+    return Check("source: read", "ok", f"{uri} is readable, and has {count} {noun}.")
 
 
 def check_queue(source: Source, cli: CliContext) -> Iterator[Check]:

@@ -1,0 +1,1 @@
+"""The formats of objects: how each becomes rows."""

@@ -1,0 +1,116 @@
+"""Parse an object into tasks, or into precise reasons why it can't become tasks."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from typing import TYPE_CHECKING
+
+from ls_pipeline.domain import rows
+from ls_pipeline.domain.errors import NotATaskError
+from ls_pipeline.domain.formats import choice, csv_rows, json_rows, parquet_rows
+from ls_pipeline.domain.formats.choice import CSV, JSON, JSONL, PARQUET, TEXT, TSV, Reading
+from ls_pipeline.domain.tasks import LARGEST_ROW, Rejection, task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO
+
+    from ls_pipeline.domain.label_config import LabelConfig
+    from ls_pipeline.domain.tasks import Task
+
+GZIP = b"\x1f\x8b"
+
+UNKNOWN_FORM = (
+    "The object is neither JSON nor Parquet, and its key says no format. Set the param format if "
+    "it is text or a table, set use_blob_urls if it is to be shown by its URL, or leave it out "
+    "with the param regex."
+)
+
+
+def _is_new(position: int) -> bool:  # noqa: ARG001
+    return False
+
+
+def parse_tasks(
+    key: str,
+    content: bytes | IO[bytes],
+    label_config: LabelConfig,
+    reading: Reading | None = None,
+    is_loaded: Callable[[int], bool] = _is_new,
+) -> Iterator[Task | Rejection]:
+    """Yield the tasks in an object's content, and a `Rejection` for each row that is not one.
+
+    A task is plain data, or Label Studio's form with ``data``. Its data fits the label config.
+    Rows of tables are left out if ``is_loaded`` says so of their position.
+
+    Rows are built one by one. If the content can't be read on from some place, the last item is
+    the object's rejection, and the rows before it are valid.
+    """
+    try:
+        for position, value in _rows(key, content, reading or Reading(), is_loaded):
+            yield value if isinstance(value, Rejection) else task_of(position, value, label_config)
+            del value  # before the next one is built
+    except NotATaskError as error:
+        reason = str(error)
+        yield Rejection(None, reason, is_unknown_form=reason == UNKNOWN_FORM)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        yield Rejection(None, f"The gzip data can't be read: {str(error).rstrip('.')}.")
+
+
+def _rows(
+    key: str, content: bytes | IO[bytes], reading: Reading, is_loaded: Callable[[int], bool]
+) -> Iterator[tuple[int, object]]:
+    file: IO[bytes] = io.BytesIO(content) if isinstance(content, bytes) else content
+    file.seek(0)
+    is_gzip = file.read(len(GZIP)) == GZIP
+    file.seek(0)
+    if is_gzip:
+        file = gzip.GzipFile(fileobj=file)  # type: ignore[assignment] # typeshed: not IO[bytes]
+    format_ = reading.format_of(key)
+    if reading.format == choice.AUTO:
+        format_ = PARQUET if file.read(len(parquet_rows.MAGIC)) == parquet_rows.MAGIC else format_
+        file.seek(0)
+    if format_ in {CSV, TSV}:
+        delimiter = csv_rows.TAB if format_ == TSV else ""
+        return csv_rows.rows(file, delimiter, reading.column_map, is_loaded)
+    if format_ == PARQUET and not is_gzip:
+        return parquet_rows.rows(file, reading.column_map, is_loaded)
+    body = content if isinstance(content, bytes) and not is_gzip else _read(file)
+    if format_ == PARQUET:
+        return parquet_rows.rows(io.BytesIO(body), reading.column_map, is_loaded)
+    return _in_memory(body, format_, reading)
+
+
+def _read(file: IO[bytes]) -> bytes:
+    """Return what is compressed. Raises ``NotATaskError`` if it is too large."""
+    body = file.read(choice.LARGEST_OBJECT + 1)
+    if len(body) > choice.LARGEST_OBJECT:
+        raise NotATaskError(
+            f"The object has over {choice.LARGEST_OBJECT:,} bytes when it is decompressed; no more "
+            "are read. Split it."
+        )
+    return body
+
+
+def _in_memory(body: bytes, format_: str, reading: Reading) -> Iterator[tuple[int, object]]:
+    body = body.removeprefix(rows.BYTE_ORDER_MARK)
+    rows.check_byte_order(body)
+    if not format_ and not rows.may_be_json(body):
+        raise NotATaskError(UNKNOWN_FORM)
+    rows.check_text(body)
+    if format_ == TEXT:
+        return _text(body, reading)
+    is_lines = format_ == JSONL
+    if reading.format == choice.AUTO and format_ in {"", JSON}:
+        is_lines = rows.has_values_in_lines(body)
+    return json_rows.lines(body) if is_lines else json_rows.items(body)
+
+
+def _text(body: bytes, reading: Reading) -> Iterator[tuple[int, object]]:
+    if len(body) > LARGEST_ROW:
+        raise NotATaskError(f"The text has {len(body):,} bytes; at most {LARGEST_ROW:,} are read.")
+    if reading.text_key is None:
+        raise NotATaskError("The label config shows no text.")
+    yield 0, {"data": reading.text_key.data_with(body.decode())}
