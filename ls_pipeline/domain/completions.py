@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.predictions import TAG_FIELD, StoredPrediction, parse_predictions
 from ls_pipeline.domain.tasks import Origin, parse_origin
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _ANNOTATION_FIELDS = (
 _PREDICTION_FIELDS = ("id", "result", "score", "model_version", "created_at", "updated_at", "task")
 
 WHOLE_FIELDS = sorted(
-    {*_TASK_FIELDS, "annotations", "predictions", "draft_exists"}
+    {*_TASK_FIELDS, "annotations", "predictions", "draft_exists", TAG_FIELD}
     | {*_ANNOTATION_FIELDS}
     | {*_PREDICTION_FIELDS}
 )
@@ -87,6 +88,8 @@ class Completion:
     document: Mapping[str, Any]
     drafts: int = 0
     """Not 0 if anyone has an unfinished annotation of the task; the document contains none."""
+    predictions: Sequence[StoredPrediction] = ()
+    """As Label Studio stores them; the document has what its export has of them."""
 
     @property
     def has_human_work(self) -> bool:
@@ -100,19 +103,20 @@ class Completion:
 
     @property
     def digest(self) -> str:
-        """A hash of everything but the task's own time of change."""
+        """A hash of everything but the predictions and the task's own time of change."""
         return self._digest_and_size[0]
 
     @property
     def size(self) -> int:
-        """Bytes of what the digest hashes: equal digests mean equal sizes."""
+        """Bytes of everything but the task's own time of change."""
         return self._digest_and_size[1]
 
     @cached_property
     def _digest_and_size(self) -> tuple[str, int]:
         content = {key: value for key, value in self.document.items() if key != "updated_at"}
+        predictions = canonical_json(content.pop("predictions", []))
         body = canonical_json(content)
-        return sha256_hex(body), len(body)
+        return sha256_hex(body), len(body) + len(predictions)
 
 
 def parse_completion(task: Mapping[str, Any]) -> Completion:
@@ -140,7 +144,8 @@ def parse_completion(task: Mapping[str, Any]) -> Completion:
         document[UNREADABLE] = [item for item in listed if id(item) not in readable]
     # Not `drafts`: Label Studio lists only those of the API key's own user.
     origin, drafts = parse_origin(task.get("meta")), int(bool(task.get("draft_exists")))
-    return Completion(task["id"], task["updated_at"], origin, document, drafts)
+    stored = parse_predictions(predictions)
+    return Completion(task["id"], task["updated_at"], origin, document, drafts, stored)
 
 
 def fits_64_bits(value: object) -> TypeGuard[int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.label_config import kind_of
+from ls_pipeline.domain.predictions import PredictionRecord, parse_record
 from ls_pipeline.domain.text import is_text
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Origin:
     connection: str
     uri: str
     version: str
+    """Empty while a run replaces the task's predictions."""
     row: int
     token: str = ""
     """Of the import that made the task. A copy that a person makes of the task has it, too."""
@@ -59,6 +61,8 @@ class Origin:
     """Digest of the data that the row had in this version; see `Identity`."""
     row_key: str = ""
     """Digest of its ``row_key``, if the source has one."""
+    predictions: PredictionRecord = field(default_factory=PredictionRecord)
+    """Those that the row had in this version."""
 
     def as_meta(self) -> dict[str, Any]:
         """Return the origin as a task's ``meta`` stores it."""
@@ -68,7 +72,8 @@ class Origin:
             "version": self.version,
             "row": self.row,
         }
-        more = {"import": self.token, "content": self.content, "row_key": self.row_key}
+        more: dict[str, Any] = {"import": self.token, "content": self.content}
+        more |= {"row_key": self.row_key, "predictions": self.predictions.as_meta()}
         return {**meta, **{name: value for name, value in more.items() if value}}
 
 
@@ -85,13 +90,14 @@ def parse_origin(meta: object) -> Origin | None:
     content, row_key = origin.get("content", ""), origin.get("row_key", "")
     if not (_is_short(connection) and _is_short(version) and _is_short(token)):
         return None
-    if not (_is_digest(content) and _is_digest(row_key)):
+    predictions = parse_record(origin.get("predictions"))
+    if predictions is None or not (_is_digest(content) and _is_digest(row_key)):
         return None
     if not (isinstance(uri, str) and _is_short(uri.replace("\0", " "))):  # a key may have it
         return None
     if type(row) is not int or not 0 <= row <= LAST_ROW or not connection or not uri:
         return None
-    return Origin(connection, uri, version, row, token, content, row_key)
+    return Origin(connection, uri, version, row, token, content, row_key, predictions)
 
 
 def _is_short(value: object) -> TypeGuard[str]:

@@ -25,6 +25,8 @@ from ls_pipeline.resources.ledger.records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Self
 
     from ls_pipeline.domain.diff import KnownObject
@@ -104,6 +106,8 @@ class ImportQueue:
         self.updated = 0
         self.kept = 0
         """Tasks that were not updated: a person has worked on them."""
+        self._kept: dict[str, tuple[TaskRow, int]] = {}
+        """By object, the first of its rows whose tasks were not updated, and how many they are."""
         self.notes = Notes()
         self.unfinished: set[str] = set()
         """Keys that differ from what the ledger knows, and are not recorded yet."""
@@ -162,18 +166,36 @@ class ImportQueue:
 
         What Label Studio refuses goes to quarantine.
         """
-        outcome = self.run.effects.update_tasks(tasks, self.root)
+        adds = self.params.predictions_on_labeled == "add"
+        outcome = self.run.effects.update_tasks(tasks, self.root, adds_predictions=adds)
         loaded = [*outcome.done, *outcome.kept]
         refused = [self._quarantined(row, reason) for row, reason in outcome.refused.items()]
         update = LedgerUpdate(loaded=loaded, quarantined=self._capped(refused))
         self.held.intents.record(update, closing=outcome.intent)
         self.updated += len(outcome.done)
-        self.kept += len(outcome.kept)
-        self.notes += (kept_note(self.root, row, "changed") for row in outcome.kept)
+        self._keep(outcome.kept)
         absent = set(outcome.absent)
         return [
             replace(task, row=replace(task.row, task_id=0)) for task in tasks if task.row in absent
         ]
+
+    def _keep(self, rows: Sequence[TaskRow]) -> None:
+        self.kept += len(rows)
+        for row in rows:
+            first, count = self._kept.get(row.key, (row, 0))
+            self._kept[row.key] = first, count + 1
+
+    @property
+    def kept_notes(self) -> Iterator[str]:
+        """A sentence for each object with tasks that people have worked on, and that stayed."""
+        for row, count in self._kept.values():
+            if count == 1:
+                yield kept_note(self.root, row, "changed")
+            else:
+                yield (
+                    f"{self.root}{row.key} changed, but people have worked on {count:,} of its "
+                    f"tasks, such as task {row.task_id}: these tasks were left as they are."
+                )
 
     def _import_all(self, tasks: Sequence[NewTask]) -> tuple[Intent | None, Sequence[TaskRow]]:
         """Import tasks into the newest project, and those without room into overflow projects.

@@ -37,6 +37,7 @@ from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.notes import Notes, quoted, shorten
+from ls_pipeline.domain.predictions import record_of
 from ls_pipeline.domain.row_matching import identity_of
 from ls_pipeline.domain.tasks import (
     Origin,
@@ -148,6 +149,8 @@ class _Remarks:
     """Annotations of people who have no user in Label Studio."""
     annotator: str = ""
     """One of these people."""
+    late: int = 0
+    """Annotations of rows that have tasks already."""
 
     def sentences(self, uri: str) -> Iterator[str]:
         if self.prediction_ids:
@@ -160,6 +163,11 @@ class _Remarks:
                 f"{uri} has annotations ({self.unknown:,}) of people without a user in this Label "
                 f"Studio, such as {quoted(self.annotator)}. They now belong to the API key's user; "
                 f"`{ANNOTATORS_KEY}` in the task's meta names who made them."
+            )
+        if self.late:
+            yield (
+                f"{uri} has annotations ({self.late:,}) for rows that changed and have tasks "
+                "already. They were not taken: annotations are imported with new tasks only."
             )
 
 
@@ -249,6 +257,7 @@ class _Loader:
         self.result.tasks_updated = self.queue.updated
         self.result.tasks_kept += self.queue.kept
         self.result.notes += self.queue.notes
+        self.result.notes += self.queue.kept_notes
 
     def _remark_unknown_forms(self) -> None:
         """Note that nothing is loaded because no object has a form that is read."""
@@ -612,12 +621,13 @@ class _Loader:
             self.batch.add(self._new(row, task))
         elif before.version == listed.version or before.digest == row.digest:
             loaded.append(row)
-        elif self.params.on_change == "ignore":
+        elif before.version and self.params.on_change == "ignore":
             self.result.tasks_kept += 1
             loaded.append(row)
-        elif self.params.on_change == "new_task":
+        elif before.version and self.params.on_change == "new_task":
             self.batch.add(self._new(replace(row, task_id=0), task))
-        else:
+        else:  # without a version, its predictions are those of several
+            self.remarks.late += len(task.annotations)
             self.batch.add(self._new(row, task))
         return True
 
@@ -629,6 +639,7 @@ class _Loader:
             row.row,
             content=row.content,
             row_key=row.row_key,
+            predictions=record_of(task.predictions),
         )
         if any("completed_by" in annotation for annotation in task.annotations):
             task, unknown = with_known_annotators(task, self._users)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.domain.notes import Notes
+from ls_pipeline.domain.predictions import own_predictions
 from ls_pipeline.resources.ledger.records import (
     OF_TASKS,
     Intent,
@@ -25,6 +26,8 @@ from ls_pipeline.resources.ledger.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from ls_pipeline.domain.completions import Completion
+    from ls_pipeline.domain.predictions import OwnPredictions
     from ls_pipeline.domain.tasks import Origin
     from ls_pipeline.engine.context import RunContext
 
@@ -190,15 +193,25 @@ class Reconciler:
     def _settle_update(self, intent: Intent) -> None:
         """Record what each task holds: the run may have been cut off anywhere among them.
 
-        A request that is still on its way may hit a new task, as for deletions.
+        A request that is still on its way may hit a new task, as for deletions. Predictions that
+        landed late are deleted. A task that lacks some is updated once more.
         """
         known, landed, strays, is_open = self._known(intent), [], [], False
         for row, task in self.projects.tasks_of(intent.rows, intent.root):
-            has_landed = task and task.origin and task.origin.version == row.version
             before = known.get((row.key, row.row))
+            is_own = before is not None and before.task_id == row.task_id
+            has_landed = task and task.origin and task.origin.version == row.version
+            if before and is_own and task and task.origin:
+                own = own_predictions(task.predictions, task.origin.predictions)
+                is_open |= own.may_change
+                if self._is_half_updated(task, task.origin, own, intent):
+                    landed.append(replace(before, version="", digest=""))
+                    is_open = True
+                    continue
+                self._delete_late_predictions(task, task.origin, own)
             if not has_landed:
                 is_open = True
-            elif before is None or before.task_id != row.task_id:
+            elif before is None or not is_own:
                 strays.append(row)
             elif before.digest != row.digest:
                 landed.append(row)
@@ -210,6 +223,26 @@ class Reconciler:
             self.held.intents.keep_open(intent)
         else:
             self.held.intents.close(intent)
+
+    def _is_half_updated(
+        self, task: Completion, origin: Origin, own: OwnPredictions, intent: Intent
+    ) -> bool:
+        """Return whether a task has to be updated once more; else it counts as it is."""
+        if task.has_human_work:
+            return not origin.version and not intent.looks
+        return not origin.version or (bool(own.missing) and own.may_change)
+
+    def _delete_late_predictions(
+        self, task: Completion, origin: Origin, own: OwnPredictions
+    ) -> None:
+        """Delete what requests of earlier runs have added twice, or after another version came."""
+        source, late = self.run.connection.source, own.superfluous
+        if task.has_human_work:
+            adds = source is not None and source.params.predictions_on_labeled == "add"
+            late = own.repeated if adds or not origin.version else late
+        for prediction_id in late:
+            self.held.renew()
+            self.run.app.delete_prediction(prediction_id)
 
     def _remove_strays(self, rows: Sequence[TaskRow], root: str) -> None:
         """Delete tasks of other rows that became these by an update that landed late."""

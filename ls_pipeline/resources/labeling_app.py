@@ -157,6 +157,15 @@ class LabelingApp(Protocol):
         Label Studio refuses the change.
         """
 
+    def add_prediction(self, task_id: int, body: Mapping[str, Any]) -> None:
+        """Add a prediction to a task; each call adds another one.
+
+        Raises ``TasksRefusedError`` if Label Studio refuses it, or if the task does not exist.
+        """
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete a prediction, if it exists."""
+
     def delete_task(self, task_id: int) -> None:
         """Delete a task, if it exists."""
 

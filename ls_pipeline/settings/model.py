@@ -139,6 +139,9 @@ class SourceParams(Params):
     on_change: Literal["update", "new_task", "ignore"] = "update"
     """What to do if an object is replaced. update: update its task, unless it is labeled. new_task:
     make a new task and keep the old one. ignore: do nothing."""
+    predictions_on_labeled: Literal["leave", "add"] = "leave"
+    """What to do with the new predictions of a row whose task is labeled. leave: leave the task as
+    it is. add: add them to those that the task has, if the row's data is the same."""
     on_delete: Literal["keep", "delete"] = "keep"
     """What to do with the tasks of a removed object. keep: keep them. delete: delete them, unless
     they are labeled."""

@@ -50,6 +50,7 @@ class MemoryLabelingApp:
         """How many of the next imports are stored twice, with the ids of the second time."""
         self._numbers = itertools.count(1)
         self._mark_numbers = itertools.count(1)
+        self._prediction_numbers = itertools.count(1)
         self._created_at = {}
         self._marks = {}
         """Marks by id, each with its project's time of creation."""
@@ -121,6 +122,18 @@ class MemoryLabelingApp:
             raise ProjectNotFoundError(f"there is no task {task_id}")
         self.tasks[task_id].update(copy.deepcopy(dict(body)))
         self._touch(task_id)
+
+    def add_prediction(self, task_id, body):
+        if task_id not in self.tasks:
+            raise TasksRefusedError(f"there is no task {task_id}", {})
+        self.predict(task_id, body.get("result"), **{k: body[k] for k in body.keys() - {"result"}})
+
+    def delete_prediction(self, prediction_id):
+        for task in self.tasks.values():
+            rest = [row for row in task["predictions"] if row["id"] != prediction_id]
+            if len(rest) < len(task["predictions"]):
+                task["predictions"] = rest
+                self._touch(task["id"])
 
     def delete_task(self, task_id):
         self.tasks.pop(task_id, None)
@@ -230,6 +243,13 @@ class MemoryLabelingApp:
         self._call_webhooks(task_id, "ANNOTATION_CREATED")
         return annotation_id
 
+    def predict(self, task_id, result, **more):
+        """Add a prediction, as a model does through the API."""
+        prediction = self._prediction({"model_version": "", "result": result, **more})
+        self.tasks[task_id]["predictions"].append(prediction)
+        self._touch(task_id)
+        return prediction["id"]
+
     def edit(self, task_id, result):
         self.tasks[task_id]["annotations"][0]["result"] = result
         self._touch(task_id)
@@ -294,12 +314,22 @@ class MemoryLabelingApp:
             "project": project_id,
             "data": copy.deepcopy(body["data"]),
             "meta": copy.deepcopy(body.get("meta", {})),
-            "predictions": list(body.get("predictions", ())),
+            "predictions": [self._prediction(item) for item in body.get("predictions", ())],
             "annotations": annotations,
             "counted": len(annotations),
         }
         self._touch(task_id)
         return task_id
+
+    def _prediction(self, item):
+        score, version = item.get("score"), item.get("model_version", "undefined")
+        return {
+            "id": next(self._prediction_numbers),
+            "result": copy.deepcopy(item["result"]),
+            "score": None if score is None else float(score),
+            "model_version": None if version is None else str(version),
+            "neighbors": copy.deepcopy(item.get("neighbors")),
+        }
 
     def _touch(self, task_id):
         task = self.tasks[task_id]

@@ -26,6 +26,7 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
+from ls_pipeline.domain.predictions import change_predictions, own_predictions, record_of
 from ls_pipeline.domain.tasks import Origin, Task
 from ls_pipeline.resources.label_studio import app as label_studio
 from ls_pipeline.resources.label_studio import marks, storages
@@ -81,6 +82,10 @@ class RealApp(LabelStudio):
 
     def delete_project(self, project_id):
         self.api.json("DELETE", f"api/projects/{project_id}/")
+
+    def predict(self, task_id, result, **more):
+        body = {"task": task_id, "result": result, **more}
+        return self.api.json("POST", "api/predictions/", json=body)["id"]
 
     def draft(self, task_id, result):
         self.api.json("POST", f"api/tasks/{task_id}/drafts", json={"result": result})
@@ -398,6 +403,100 @@ def test_update_replaces_data_and_meta(app, project):
 def test_update_of_an_absent_task_is_an_error(app):
     with pytest.raises(ProjectNotFoundError):
         app.update_task(10**6, body())
+
+
+PREDICTIONS = [
+    {"result": RESULT},
+    {"result": RESULT, "model_version": "m1", "score": 0.1},
+    {"result": RESULT, "model_version": "", "score": "0.25"},
+    {"result": RESULT, "model_version": None, "score": 1},
+    {"result": RESULT, "model_version": 3, "score": -0.0},
+    {"result": RESULT, "model_version": 1.5, "more": "left out"},
+    {"result": [], "model_version": "ä\u2028 ' \"", "score": None},
+    {"result": [{**RESULT[0], "value": {"choices": ["A"], "n": [1, 1.0, 1e300, 2**53 + 1, 0.1]}}]},
+    {"result": [{**RESULT[0], "id": "x", "meta": {"a": [None, True, {}]}, "ü": "\U0001f600"}]},
+]
+
+
+def changes_of(app, project, task_id, wanted):
+    (task,) = app.completions(project.id, [task_id])
+    return change_predictions(task.predictions, task.origin.predictions, wanted)
+
+
+def with_predictions(predictions, row=0):
+    origin = Origin("c", "s3://b/k", "v", row, predictions=record_of(predictions))
+    return Task(row, {"text": "a"}, predictions=predictions).as_import(origin)
+
+
+def test_imported_predictions_are_known_by_their_digests(app, project):
+    tasks = [with_predictions([each], row) for row, each in enumerate(PREDICTIONS)]
+    tasks.append(with_predictions(PREDICTIONS, len(tasks)))
+    ids = app.import_tasks(project.id, tasks)
+    wanted = [*([each] for each in PREDICTIONS), PREDICTIONS]
+
+    for task_id, predictions in zip(ids, wanted, strict=True):
+        assert changes_of(app, project, task_id, predictions).is_nothing, predictions
+        assert len(changes_of(app, project, task_id, []).superfluous) == len(predictions)
+
+
+def test_added_predictions_are_stored_as_imported_ones_and_tagged(app, project):
+    one, other = app.import_tasks(project.id, [with_predictions(PREDICTIONS), body(row=1)])
+    change = changes_of(app, project, other, PREDICTIONS)
+    for prediction in change.missing.values():
+        app.add_prediction(other, prediction)
+    imported, added = app.completions(project.id, [one, other])
+
+    def contents(task):
+        fields = [
+            {name: each.document[name] for name in ("result", "score", "model_version")}
+            for each in task.predictions
+        ]
+        return [{**each, "model_version": each["model_version"] or ""} for each in fields]
+
+    assert contents(imported) == contents(added)
+    assert [each.tag.place for each in added.predictions] == list(range(len(PREDICTIONS)))
+    assert own_predictions(added.predictions, change.record).missing == []
+
+
+def test_predictions_of_a_model_are_not_ours(app, project):
+    (task_id,) = app.import_tasks(project.id, [with_predictions([])])
+    app.predict(task_id, RESULT, model_version="m1")
+
+    assert changes_of(app, project, task_id, []).is_nothing
+
+
+def test_prediction_touches_its_task_but_not_the_digest_of_its_completion(app, project):
+    (task_id,) = app.import_tasks(project.id, [body()])
+    app.annotate(task_id, RESULT)
+    (before,) = app.completions(project.id, [task_id])
+    app.predict(task_id, RESULT, model_version="m1")
+    (after,) = app.completions(project.id, [task_id])
+
+    assert (after.digest, after.updated_at > before.updated_at) == (before.digest, True)
+    assert [each["model_version"] for each in after.document["predictions"]] == ["m1"]
+
+
+def test_deleting_a_prediction_twice_is_fine(app, project):
+    (task_id,) = app.import_tasks(project.id, [with_predictions(PREDICTIONS[:2])])
+    (before,) = app.completions(project.id, [task_id])
+    for _ in range(2):
+        app.delete_prediction(before.predictions[0].id)
+    (after,) = app.completions(project.id, [task_id])
+
+    assert after.predictions == before.predictions[1:]
+
+
+def test_id_of_a_deleted_prediction_is_not_used_again(app, project):
+    (task_id,) = app.import_tasks(project.id, [with_predictions([])])
+    first = app.predict(task_id, RESULT, model_version="m1")
+    app.delete_prediction(first)
+
+    assert app.predict(task_id, RESULT, model_version="m1") > first
+
+
+def test_prediction_of_an_absent_task_is_refused(app):
+    with pytest.raises(TasksRefusedError):
+        app.add_prediction(10**6, {"result": RESULT})
 
 
 def test_server_info_has_version_token_and_user(app):

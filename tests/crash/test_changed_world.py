@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import partial
 
 import pytest
 
+from tests.bench import RESULT
 from tests.crash.proxy import sender_killed
 from tests.crash.world import World
 
@@ -194,3 +196,33 @@ def test_export_killed_at_a_request_before_more_labels_ends_with_all_of_them(
         if server.deliver_held():
             assert world.run() == ""
         world.check()
+
+
+def with_predictions(version):
+    tasks = [
+        {"data": {"text": key}, "predictions": [{"model_version": name, "result": RESULT}]}
+        for key, name in (("a", f"{version}a"), ("b", f"{version}b"))
+    ]
+    return json.dumps(tasks).encode()
+
+
+def test_prediction_that_lands_after_its_run_was_killed_is_not_kept(new_world, killed_run):
+    world = new_world()
+    world.bucket.put("a.json", with_predictions("m1"), "application/json")
+    assert world.run() == ""
+    (first, second) = sorted(world.tasks)
+    theirs = {"task": first, "result": RESULT, "model_version": "theirs"}
+    world.app.api.json("POST", "api/predictions/", json=theirs)
+    world.bucket.put("a.json", with_predictions("m2"), "application/json")
+    server = killed_run(world, "LABEL_STUDIO_URL", "POST /api/predictions/", 1, "late")
+    world.bucket.put("a.json", with_predictions("m1"), "application/json")
+    assert world.run() == ""
+    assert server.deliver_held() == [201]
+    assert world.run() == ""
+
+    assert versions_of(world, first) == ["m1a", "theirs"]
+    assert versions_of(world, second) == ["m1b"]
+
+
+def versions_of(world, task_id):
+    return sorted(each["model_version"] for each in world.tasks[task_id]["predictions"])

@@ -24,6 +24,7 @@ WRITERS = {
 EFFECTS = {
     *(name for kind in WRITERS for name in vars(kind) if not name.startswith("_")),
     *("import_tasks", "update_task", "delete_task", "add_mark", "raise_mark", "remove_mark"),
+    *("add_prediction", "delete_prediction"),
     *("find_or_create_project", "find_or_create_project_like", "register_storage"),
     *("put", "delete"),
 }

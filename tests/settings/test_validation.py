@@ -42,6 +42,7 @@ def test_defaults_are_the_documented_ones():
         "run_hours_at_most": 12,
         "row_key": "",
         "on_change": "update",
+        "predictions_on_labeled": "leave",
         "on_delete": "keep",
         "tasks_per_project": 0,
         "notifications": "",

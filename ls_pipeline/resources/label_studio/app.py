@@ -275,6 +275,16 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             raise _refusal(answer, 1)
         self.api.content(answer)
 
+    def add_prediction(self, task_id: int, body: Mapping[str, Any]) -> None:
+        answer = self.api.send("POST", "api/predictions/", json={**body, "task": task_id})
+        if answer.status_code == 400:  # noqa: PLR2004
+            raise _refusal(answer, 1)
+        self.api.content(answer)
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        with contextlib.suppress(ProjectNotFoundError):
+            self.api.json("DELETE", f"api/predictions/{prediction_id}/")
+
     def delete_task(self, task_id: int) -> None:
         with contextlib.suppress(ProjectNotFoundError):
             self.api.json("DELETE", f"api/tasks/{task_id}/")

@@ -81,7 +81,7 @@ class Kind(str, Enum):
     IMPORT = "import"
     """Make tasks of rows."""
     UPDATE = "update"
-    """Replace the data of the tasks of rows by another version's."""
+    """Replace the data and predictions of the tasks of rows by another version's."""
     DELETE = "delete"
     """Delete the tasks of rows."""
     WRITE = "write"
