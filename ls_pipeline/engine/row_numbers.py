@@ -42,6 +42,7 @@ class RowNumbers:
             self._is_current = self._is_current and is_current
             self._known.add(row.position, Identity(row.content, row.row_key), is_current=is_current)
             self._numbers.append(row.row)
+            self._next = max(self._next, row.row + 1)
             self._exists.append(bool(row.task_id))
         self._by_position = array("q")
         """Places in the list of known rows, or what there is instead."""

@@ -152,6 +152,20 @@ def test_import_without_an_answer_keeps_its_rows_numbers(bench):
     assert texts(bench) == {0: "a", 1: "b", 2: "x"}
 
 
+def test_number_of_a_row_that_an_import_may_still_make_is_not_given_again(bench):
+    def lost(*_):
+        raise LabelStudioUnavailableError("no answer")
+
+    bench.put("a.json", [{"text": text} for text in "abc"])
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=lost))
+    bench.bucket.delete("a.json")
+    bench.load()
+    put(bench, *"cxc")
+
+    assert texts(bench) == {1: "x", 2: "c", 3: "c"}
+
+
 def test_many_known_rows_are_found_in_pages(bench, monkeypatch):
     monkeypatch.setattr("ls_pipeline.resources.ledger.objects.FEW_ROWS", 2)
     monkeypatch.setattr("ls_pipeline.engine.row_numbers.PAGE", 2)
