@@ -256,12 +256,18 @@ class ObjectWriter(ObjectRecords, Writer):
     """Records range boundaries and rows that are gone, and releases objects from quarantine."""
 
     def displace(self, key: str, rows: Sequence[int]) -> None:
-        """Record that these rows are gone, so that their positions match no other rows."""
+        """Record that these rows are gone, so that their positions match no other rows.
+
+        The object is unfinished then: if it is put back, its rows are compared again.
+        """
         if not rows:
             return
         own = sa.and_(tasks.c.connection == self.id, tasks.c.key == key)
         change = tasks.update().values(position=NO_POSITION)
+        known = sa.and_(objects.c.connection == self.id, objects.c.key == key)
         with self.fence.transaction() as db:
+            forget_fingerprints(db, self.id, [key])
+            db.execute(objects.update().where(known).values(version=""))
             for batch in batches(rows, PAGE):
                 db.execute(change.where(own, tasks.c.row.in_(batch)))
 
