@@ -174,6 +174,15 @@ def test_other_reading_says_what_becomes_of_tasks_and_quarantine(bench, save):
     assert about_quarantine == "1 object in quarantine will be tried again."
 
 
+def test_form_takes_a_column_map(bench, save):
+    saved = save(format="csv", column_map={"Body": "text", "id": "", "n": None})
+    params = bench.connection_ledger.settings.in_force().connection.source.params
+
+    assert "source.params.column_map.Body: 'text'" in saved["changed"]
+    assert params.column_map == {"Body": "text", "id": "", "n": None}
+    assert "source.params.column_map.Body" not in save(format="csv")["changed"]
+
+
 def test_bucket_that_can_not_be_listed_now_is_a_note(bench, save):
     def refuse(*_):
         raise BucketAccessError("s3://bucket/", "access is refused.")

@@ -117,6 +117,30 @@ def test_an_error_is_one_clear_sentence(given, message):
 
 
 @pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"format": "xlsx"}, "The source param 'format' must be 'auto', 'json'"),
+        ({"column_map": {"a": "x", "b": "x"}}, "column_map makes 'x' of more than one column"),
+        ({"column_map": {"a": 1}}, "must be a string"),
+        ({"column_map": {"a\0": "b"}}, "column_map has text with a NUL"),
+        ({"column_map": {"a": "b"}, "format": "json"}, "column_map is for CSV, TSV and Parquet"),
+        ({"format": "csv", "use_blob_urls": True}, "format has no effect with use_blob_urls"),
+    ],
+)
+def test_wrong_format_and_column_map_are_named(params, message):
+    (error,) = errors(source(**params))
+
+    assert message in error
+
+
+def test_texts_need_one_data_key():
+    settings = {"source": source(format="text"), "target": None, "project": "Pets"}
+    two = '<View><Text name="a" value="$a"/><Text name="b" value="$b"/></View>'
+    with pytest.raises(InvalidConnectionError, match="A text fills one data key"):
+        build_connection("c", **settings, label_config=two)
+
+
+@pytest.mark.parametrize(
     "params",
     [
         {"aws_secret_access_key": "hunter2"},

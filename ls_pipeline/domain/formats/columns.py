@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.notes import quoted
+from ls_pipeline.domain.tasks import MOST_PARTS
 from ls_pipeline.domain.text import is_text
 
 if TYPE_CHECKING:
@@ -15,11 +16,20 @@ if TYPE_CHECKING:
     """Column → key of the data. A column that is mapped to nothing is left out."""
 
 
+MOST_COLUMNS = MOST_PARTS // 2
+"""Each is a key and a value of every row."""
+
+
 def data_keys(columns: Sequence[str], column_map: ColumnMap) -> list[str]:
     """Return the key that each column becomes; an empty text for one that is left out.
 
-    Raises ``NotATaskError`` if a column has no name, or two become the same key.
+    Raises ``NotATaskError`` if a column has no name, if two become the same key, or if there are
+    too many.
     """
+    if len(columns) > MOST_COLUMNS:
+        raise NotATaskError(
+            f"The table has {len(columns):,} columns; at most {MOST_COLUMNS:,} are read."
+        )
     keys: list[str] = []
     taken: dict[str, str] = {}
     for number, column in enumerate(columns, 1):

