@@ -42,6 +42,7 @@ pytestmark = pytest.mark.machine
 
 KEYS = st.sampled_from(["a.json", "b.json", "c.json"])
 CONTENTS = st.lists(st.sampled_from("xyz"), min_size=1, max_size=3)
+MODELS = st.sampled_from(["", "m", "n", "mn"])
 NUMBERS = st.integers(0, 40)
 SHORT_RUN = 20_000
 MOST_ROWS = 200
@@ -51,6 +52,8 @@ WRITES = {
     "import_tasks",
     "update_task",
     "delete_task",
+    "add_prediction",
+    "delete_prediction",
     "add_mark",
     "raise_mark",
     "remove_mark",
@@ -82,7 +85,7 @@ class FaultyPart:
         def call(*args, **kwargs):
             # Between the check and the deletion no person acts: that window is documented.
             # One who labels between an update and the look after it gets the old data.
-            if name != "delete_task" and self._last != "update_task":
+            if name != "delete_task" and self._last not in {"update_task", "add_prediction"}:
                 self._world.maybe_act()
             self._last = name
             if name in WRITES:
@@ -122,6 +125,8 @@ class ChangingWorld(RuleBasedStateMachine):
         self.bench = Bench(f"sqlite:///{self.folder}/ledger.db")
         hurry(self.bench)
         self.content = {}
+        self.models = {}
+        """Key → the models with a prediction for each row of the object."""
         self.labels = {}
         """Annotation id → (task id, the text that the person saw)."""
         self.copies = set()
@@ -156,10 +161,13 @@ class ChangingWorld(RuleBasedStateMachine):
 
     # -- people and buckets -----------------------------------------------------------------
 
-    @rule(key=KEYS, content=CONTENTS)
-    def put(self, key, content):
-        self.content[key] = content
-        self.bench.put(key, [{"text": text} for text in content])
+    @rule(key=KEYS, content=CONTENTS, models=MODELS)
+    def put(self, key, content, models=""):
+        self.content[key], self.models[key] = content, models
+        predictions = [{"model_version": model, "result": RESULT} for model in models]
+        self.bench.put(
+            key, [{"data": {"text": text}, "predictions": predictions} for text in content]
+        )
 
     @rule(key=KEYS)
     def remove(self, key):
@@ -264,25 +272,26 @@ class ChangingWorld(RuleBasedStateMachine):
     @rule(
         key=KEYS,
         content=CONTENTS,
+        models=MODELS,
         first=st.sampled_from(["put", "remove"]),
         fault=st.sampled_from(FAULTS[1:]),
         at=st.integers(1, 60),
         change=st.sampled_from(["put back", "put back", "replace", "remove", *ACTS]),
     )
-    def fail_change_and_settle(self, key, content, first, fault, at, change):
+    def fail_change_and_settle(self, key, content, models, first, fault, at, change):
         """Change an object, fail to load that, and change the world before the next run."""
-        before = self.content.get(key)
+        before, models_before = self.content.get(key), self.models.get(key, "")
         if first == "put":
-            self.put(key, content)
+            self.put(key, content, models)
         else:
             self.remove(key)
         self.run_that_may_fail("load", fault, at, "nothing", 0, 0)
         if change == "replace":
-            self.put(key, content[::-1])
+            self.put(key, content[::-1], models[::-1])
         elif change == "remove" or (change == "put back" and before is None):
             self.remove(key)
         elif change == "put back":
-            self.put(key, before)
+            self.put(key, before, models_before)
         else:
             self.do(change, at)
         self.settle()
@@ -328,6 +337,8 @@ class ChangingWorld(RuleBasedStateMachine):
 
     def restore_ledger(self):
         taken["ledger restored"] += 1
+        # It knows of no prediction that is on its way.
+        self.late = [each for each in self.late if "prediction" not in each[1]]
         self.backups += 1
         path = f"{self.folder}/restored-{self.backups}.db"
         shutil.copy(self.ledger_backup, path)
@@ -475,6 +486,8 @@ class ChangingWorld(RuleBasedStateMachine):
                 assert tasks or (key, row) in self.absent, f"{key} {row} is lost"
                 for task in tasks:
                     assert task["data"]["text"] == text or task["annotations"]
+                    found = sorted(each["model_version"] for each in task["predictions"])
+                    assert found == sorted(self.models[key]) or task["annotations"], task
         if self.on_delete == "delete":
             for place, tasks in ours.items():
                 done = all(task["annotations"] for task in tasks)
