@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import StoredSettingsError
 from ls_pipeline.domain.notes import Notes
-from ls_pipeline.domain.predictions import own_predictions
+from ls_pipeline.domain.predictions import PredictionRecord, own_predictions
 from ls_pipeline.resources.ledger.records import (
     OF_TASKS,
     Intent,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.completions import Completion
-    from ls_pipeline.domain.predictions import OwnPredictions
     from ls_pipeline.domain.tasks import Origin
     from ls_pipeline.engine.context import RunContext
 
@@ -197,49 +196,46 @@ class Reconciler:
         landed late are deleted. A task that lacks some is updated once more.
         """
         known, landed, strays, is_open = self._known(intent), [], [], False
-        for row, task in self.projects.tasks_of(intent.rows, intent.root):
-            before = known.get((row.key, row.row))
-            is_own = before is not None and before.task_id == row.task_id
-            has_landed = task and task.origin and task.origin.version == row.version
-            if before and is_own and task and task.origin:
-                own = own_predictions(task.predictions, task.origin.predictions)
-                is_open |= own.may_change
-                if self._is_half_updated(task, task.origin, own, intent):
-                    landed.append(replace(before, version="", digest=""))
-                    is_open = True
-                    continue
-                self._delete_late_predictions(task, task.origin, own)
-            if not has_landed:
+        tasks = self.projects.tasks_of(intent.rows, intent.root)
+        for row, task in tasks:
+            if task is None or task.origin is None:
                 is_open = True
-            elif before is None or not is_own:
-                strays.append(row)
-            elif before.digest != row.digest:
-                landed.append(row)
+                continue
+            before = known.get((row.key, row.row))
+            is_unfinished = not task.origin.version
+            own = own_predictions(task.predictions, task.origin.predictions)
+            is_open |= own.may_change or task.origin.version != row.version
+            if before is None or before.task_id != row.task_id:
+                if is_unfinished or task.origin.version == row.version:
+                    strays.append(row)
+            elif not task.has_human_work and (is_unfinished or (own.may_change and own.missing)):
+                landed.append(replace(before, version="", digest=""))
+            else:
+                self._delete_late_predictions(task)
+                is_new = not (task.has_human_work and intent.looks)
+                has_landed = is_unfinished or task.origin.version == row.version
+                if has_landed and is_new and before.digest != row.digest:
+                    landed.append(row)
         if landed:
             reopened = list({row.key for row in landed})
             self.held.intents.record(LedgerUpdate(loaded=landed, reopened=reopened))
         self._remove_strays(strays, intent.root)
+        others = [row.task_id for row, task in tasks if task is None]
+        for other in self.projects.completions(others) if others else ():
+            self._delete_late_predictions(other)
         if is_open:
             self.held.intents.keep_open(intent)
         else:
             self.held.intents.close(intent)
 
-    def _is_half_updated(
-        self, task: Completion, origin: Origin, own: OwnPredictions, intent: Intent
-    ) -> bool:
-        """Return whether a task has to be updated once more; else it counts as it is."""
-        if task.has_human_work:
-            return not origin.version and not intent.looks
-        return not origin.version or (bool(own.missing) and own.may_change)
-
-    def _delete_late_predictions(
-        self, task: Completion, origin: Origin, own: OwnPredictions
-    ) -> None:
-        """Delete what requests of earlier runs have added twice, or after another version came."""
-        source, late = self.run.connection.source, own.superfluous
-        if task.has_human_work:
+    def _delete_late_predictions(self, task: Completion) -> None:
+        """Delete what a request added twice, after another version came, or to another task."""
+        record = task.origin.predictions if task.origin else PredictionRecord()
+        own, source = own_predictions(task.predictions, record), self.run.connection.source
+        late = own.superfluous
+        if task.has_human_work and task.origin:
             adds = source is not None and source.params.predictions_on_labeled == "add"
-            late = own.repeated if adds or not origin.version else late
+            late = own.repeated if adds or not task.origin.version else late
         for prediction_id in late:
             self.held.renew()
             self.run.app.delete_prediction(prediction_id)

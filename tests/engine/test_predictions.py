@@ -426,6 +426,51 @@ def test_prediction_that_label_studio_stores_twice_is_there_once(bench):
     assert versions(bench) == ["m2"]
 
 
+@pytest.mark.parametrize(
+    ("at", "whose"), [*((at, "ours") for at in (1, 2, 3, 4)), (2, "a person's")]
+)
+def test_request_that_lands_on_a_new_task_with_the_same_id_is_made_good(bench, at, whose):
+    bench.set(on_delete="delete")
+    bench.app.reuses_ids = True
+    load(bench, "m1")
+    put(bench, "m2", text="new")
+    lossy = Lossy(bench.app, at, "late")
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=lossy)
+    bench.app.delete_task(1)
+    bench.bucket.delete("a.json")
+    if whose == "ours":
+        load(bench, "m1", key="b.json", text="b")
+    else:
+        bench.app.import_tasks(1, [{"data": {"text": "b"}, "predictions": [prediction("m1")]}])
+        bench.load()
+    assert list(bench.app.tasks) == [1]
+    lossy.deliver()
+    for _ in range(3):
+        bench.load()
+
+    assert [task["data"]["text"] for task in bench.app.tasks.values()] == ["b"]
+    assert versions(bench, max(bench.app.tasks)) == ["m1"]
+
+
+@pytest.mark.parametrize("at", [2, 3, 4])
+def test_half_updated_task_that_a_person_labels_stays_and_is_named_once(bench, at):
+    load(bench, "m1")
+    put(bench, "m2", text="new")
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Lossy(bench.app, at, "at once"))
+    bench.app.annotate(1, RESULT)
+    labeled = copy.deepcopy(bench.app.tasks[1])
+    put(bench, "m1")
+    notes = []
+    for _ in range(6):
+        notes += bench.load().notes
+        bench.time.sleep(600)
+
+    assert bench.app.tasks[1] == labeled
+    assert len(notes) == 1
+
+
 def test_prediction_that_lands_late_on_a_labeled_task_is_deleted(bench):
     load(bench, "m1")
     put(bench, "m2")
