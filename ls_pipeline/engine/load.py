@@ -619,7 +619,9 @@ class _Loader:
         loaded = self.batch.update.loaded
         if before is None or not before.task_id:
             self.batch.add(self._new(row, task))
-        elif before.version == listed.version or before.digest == row.digest:
+        elif before.digest == row.digest or (
+            (before.version, before.content) == (listed.version, row.content)
+        ):
             loaded.append(row)
         elif before.version and self.params.on_change == "ignore":
             self.result.tasks_kept += 1

@@ -124,15 +124,31 @@ def test_broken_row_keeps_its_task(bench):
     assert texts(bench) == {0: "a", 1: "B", 2: "c"}
 
 
+def lose_ledger(bench, folder):
+    for mark in bench.app.marks():
+        bench.app.remove_mark(mark)
+    bench.replace_ledger(f"sqlite:///{folder}/new.db")
+    bench.set(on_delete="delete")
+
+
+def test_recovered_row_that_is_taken_for_another_is_updated(bench, tmp_path):
+    put(bench, *"xz")
+    label(bench, "z")
+    put(bench, *"xy")  # z stays, because it is labeled
+    put(bench, *"zxy")
+    assert texts(bench) == {0: "x", 1: "z", 2: "z"}
+    lose_ledger(bench, tmp_path)
+    bench.load()
+
+    assert texts(bench) == {0: "x", 1: "z", 2: "y"}
+
+
 def test_recovered_ledger_knows_moved_rows_by_their_data(bench, tmp_path):
     put(bench, *"abcd")
     put(bench, *"xdbya")
     label(bench, "d")
     before = {number: task["data"] for number, task in bench.app.tasks.items()}
-    for mark in bench.app.marks():  # the ledger is lost, and its mark with it
-        bench.app.remove_mark(mark)
-    bench.replace_ledger(f"sqlite:///{tmp_path}/new.db")
-    bench.set(on_delete="delete")
+    lose_ledger(bench, tmp_path)
     done = bench.load()
 
     assert (done.tasks_created, done.tasks_deleted) == (0, 0)
