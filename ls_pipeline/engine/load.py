@@ -17,7 +17,6 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.annotators import (
-    ANNOTATORS_KEY,
     annotator_name,
     with_known_annotators,
 )
@@ -48,10 +47,10 @@ from ls_pipeline.domain.tasks import (
 from ls_pipeline.engine.effects import NewTask
 from ls_pipeline.engine.import_queue import (
     BATCH_ROWS,
-    REJECTIONS_KEPT,
     Batch,
     ImportQueue,
 )
+from ls_pipeline.engine.object_rows import Content, Rejections, Remarks, close_content, content_of
 from ls_pipeline.engine.reconcile import reconcile_tasks
 from ls_pipeline.engine.removals import Removals
 from ls_pipeline.engine.row_numbers import RowNumbers
@@ -64,8 +63,8 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
+    from ls_pipeline.engine.object_rows import IsLoaded
 
-    IsLoaded = Callable[[int], bool]
 
 IN_MEMORY = 8 * 2**20
 """Bytes of a table that is read into memory; a larger one is read from a temporary file."""
@@ -119,92 +118,6 @@ def load_tasks(run: RunContext) -> LoadResult:
     return _Loader(run).load()
 
 
-@dataclass
-class _Rejections:
-    """What is rejected of one object."""
-
-    is_whole: bool = False
-    rows: int = 0
-
-    def add(self, rejection: Rejection) -> bool:
-        """Count a rejection; return whether the ledger is to list it."""
-        if rejection.position is None:
-            self.is_whole = True
-            return True
-        self.rows += 1
-        return self.rows <= REJECTIONS_KEPT
-
-    @property
-    def more(self) -> int:
-        """The number of rejected rows that the ledger does not list."""
-        return max(self.rows - REJECTIONS_KEPT, 0)
-
-
-@dataclass
-class _Remarks:
-    """What a person should know of one object although its rows are tasks."""
-
-    prediction_ids: int = 0
-    unknown: int = 0
-    """Annotations of people who have no user in Label Studio."""
-    annotator: str = ""
-    """One of these people."""
-    late: int = 0
-    """Annotations of rows that have tasks already."""
-
-    def sentences(self, uri: str) -> Iterator[str]:
-        if self.prediction_ids:
-            yield (
-                f"{uri} has predictions ({self.prediction_ids:,}) only as ids, as exports of Label "
-                "Studio do. Its tasks were loaded without them."
-            )
-        if self.unknown:
-            yield (
-                f"{uri} has annotations ({self.unknown:,}) of people without a user in this Label "
-                f"Studio, such as {quoted(self.annotator)}. They now belong to the API key's user; "
-                f"`{ANNOTATORS_KEY}` in the task's meta names who made them."
-            )
-        if self.late:
-            yield (
-                f"{uri} has annotations ({self.late:,}) for rows that changed and have tasks "
-                "already. They were not taken: annotations are imported with new tasks only."
-            )
-
-
-class _Content:
-    """The rows of an object, which are parsed each time that they are asked for.
-
-    ``parse`` takes what says whether the row at a position is loaded; it may leave out such rows.
-    """
-
-    def __init__(
-        self, parse: Callable[[IsLoaded], Iterable[Task | Rejection]], file: BinaryIO | None = None
-    ) -> None:
-        self._parse, self._file = parse, file
-
-    def __iter__(self) -> Iterator[Task | Rejection]:
-        return iter(self._parse(lambda _: False))
-
-    def rest(self, is_loaded: IsLoaded) -> Iterable[Task | Rejection]:
-        """Return the rows that are not loaded, and some that are."""
-        return self._parse(is_loaded)
-
-    def close(self) -> None:
-        """Let go of what was read."""
-        self._parse = lambda _: ()
-        if self._file:
-            self._file.close()
-
-
-def _content(*items: Task | Rejection) -> _Content:
-    return _Content(lambda _: items)
-
-
-def _close(future: Future[_Content]) -> None:
-    if not future.cancelled() and not future.exception():
-        future.result().close()
-
-
 class _Loader:
     def __init__(self, run: RunContext) -> None:
         self.run, self.held = run, run.held
@@ -217,7 +130,7 @@ class _Loader:
         self.next_rows: dict[str, int] = {}
         self.removals = Removals(run)
         self.boundaries = BoundaryTracker()
-        self.remarks = _Remarks()
+        self.remarks = Remarks()
         self.unknown_forms = 0
         self.first_unknown = ""
 
@@ -354,9 +267,9 @@ class _Loader:
 
     def _read_ahead(
         self, readers: ThreadPoolExecutor, work: Iterator[Difference]
-    ) -> Iterator[tuple[Difference, _Content]]:
+    ) -> Iterator[tuple[Difference, Content]]:
         """Read the objects of some differences in parallel; return them in their order."""
-        waiting: deque[tuple[Difference, Future[_Content]]] = deque()
+        waiting: deque[tuple[Difference, Future[Content]]] = deque()
         ahead = 0
         try:
             for difference in work:
@@ -372,11 +285,11 @@ class _Loader:
         finally:
             for _, future in waiting:
                 future.cancel()
-                future.add_done_callback(_close)
+                future.add_done_callback(close_content)
 
     def _first(
-        self, waiting: deque[tuple[Difference, Future[_Content]]]
-    ) -> Iterator[tuple[Difference, _Content]]:
+        self, waiting: deque[tuple[Difference, Future[Content]]]
+    ) -> Iterator[tuple[Difference, Content]]:
         self._look_up_rows(waiting)
         yield from self._result(*waiting.popleft())
 
@@ -407,39 +320,39 @@ class _Loader:
             return 0
         return 0 if self.reading.size_rejection(listed.key, listed.size) else listed.size
 
-    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[_Content]:
+    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
         """Read an object in another thread; a blob is not read, and needs none."""
         if not self.params.use_blob_urls:
             return readers.submit(self._read, difference)
-        done: Future[_Content] = Future()
+        done: Future[Content] = Future()
         done.set_result(self._read(difference))
         return done
 
-    def _read(self, difference: Difference) -> _Content:
+    def _read(self, difference: Difference) -> Content:
         listed = difference.listed
         if listed is None or self._ignores(difference):
-            return _content()
+            return content_of()
         uri = self.bucket.uri(listed.key)
         if self.params.use_blob_urls:
-            return _content(blob_task(uri, self.data_key))
+            return content_of(blob_task(uri, self.data_key))
         if rejection := self.reading.size_rejection(listed.key, listed.size):
-            return _content(rejection)
+            return content_of(rejection)
         if self.reading.format_of(listed.key) in TABLES and listed.size > IN_MEMORY:
             return self._read_file(listed)
         body = self.bucket.get(listed.key, listed.version)
         self._check_size(listed, len(body))
-        return _Content(self._parser(listed.key, body))
+        return Content(self._parser(listed.key, body))
 
-    def _read_file(self, listed: StoredObject) -> _Content:
+    def _read_file(self, listed: StoredObject) -> Content:
         """Download an object into a file without a name, which goes with the process."""
-        file = TemporaryFile()  # noqa: SIM115 - `_Content.close` closes it
+        file = TemporaryFile()  # noqa: SIM115 - `Content.close` closes it
         try:
             self.bucket.download(listed, file)
             self._check_size(listed, file.tell())
         except BaseException:
             file.close()
             raise
-        return _Content(self._parser(listed.key, file), file)
+        return Content(self._parser(listed.key, file), file)
 
     def _parser(
         self, key: str, content: bytes | BinaryIO
@@ -455,8 +368,8 @@ class _Loader:
             )
 
     def _result(
-        self, difference: Difference, future: Future[_Content]
-    ) -> Iterator[tuple[Difference, _Content]]:
+        self, difference: Difference, future: Future[Content]
+    ) -> Iterator[tuple[Difference, Content]]:
         try:
             with self.run.timings.timing("reading"):
                 content = future.result()
@@ -465,7 +378,7 @@ class _Loader:
             self.result.notes.append(str(error))  # the next run sees what it is by then
             self.result.pending += difference.change is Change.ADDED
         except ObjectRefusedError as error:
-            yield difference, _content(Rejection(None, str(error)))
+            yield difference, content_of(Rejection(None, str(error)))
         except BucketAccessError as error:
             self.result.unread.append(str(error))
             if len(self.result.unread) >= UNREADABLE_AT_MOST:
@@ -473,7 +386,7 @@ class _Loader:
 
     # -- one object -----------------------------------------------------------------------
 
-    def _take(self, difference: Difference, content: _Content) -> None:
+    def _take(self, difference: Difference, content: Content) -> None:
         listed = difference.listed
         if listed is None:
             self._take_removal(difference)
@@ -485,8 +398,8 @@ class _Loader:
             self.result.tasks_kept += sum(1 for _ in rows)
             self._finish(listed, State.LOADED)
             return
-        numbers, rejections = self._number(listed, content), _Rejections()
-        self.remarks = _Remarks()
+        numbers, rejections = self._number(listed, content), Rejections()
+        self.remarks = Remarks()
         has_tasks = numbers.has_tasks
         rest = content.rest(numbers.is_loaded)
         for item in (self._checked(each, numbers) for each in rest):
@@ -562,7 +475,7 @@ class _Loader:
             return Rejection(item.position, shorten(reason))
         return item
 
-    def _number(self, listed: StoredObject, content: _Content) -> RowNumbers:
+    def _number(self, listed: StoredObject, content: Content) -> RowNumbers:
         """Return the numbers of an object's rows, those that it has and those that it gets."""
         key, objects = listed.key, self.held.objects
         rows, begun = self.rows[key], self.begun.get(key, {})
