@@ -33,6 +33,16 @@ def texts(bench):
     return {row: data["text"] for (_, row), data in bench.tasks.items()}
 
 
+def load_without_an_answer(bench):
+    """Load, and have the import's request lost."""
+
+    def lost(*_):
+        raise LabelStudioUnavailableError("no answer")
+
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, import_tasks=lost))
+
+
 def label(bench, *wanted):
     for task_id, task in bench.app.tasks.items():
         if task["data"]["text"] in wanted:
@@ -157,24 +167,16 @@ def test_recovered_ledger_knows_moved_rows_by_their_data(bench, tmp_path):
 
 
 def test_import_without_an_answer_keeps_its_rows_numbers(bench):
-    def lost(*_):
-        raise LabelStudioUnavailableError("no answer")
-
     bench.put("a.json", [{"text": text} for text in "ab"])
-    with pytest.raises(LabelStudioUnavailableError):
-        bench.load(app=Wrapped(bench.app, import_tasks=lost))
+    load_without_an_answer(bench)
     put(bench, *"xab")
 
     assert texts(bench) == {0: "a", 1: "b", 2: "x"}
 
 
 def test_number_of_a_row_that_an_import_may_still_make_is_not_given_again(bench):
-    def lost(*_):
-        raise LabelStudioUnavailableError("no answer")
-
     bench.put("a.json", [{"text": text} for text in "abc"])
-    with pytest.raises(LabelStudioUnavailableError):
-        bench.load(app=Wrapped(bench.app, import_tasks=lost))
+    load_without_an_answer(bench)
     bench.bucket.delete("a.json")
     bench.load()
     put(bench, *"cxc")
