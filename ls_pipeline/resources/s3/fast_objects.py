@@ -126,10 +126,13 @@ class FastObjects:
 
 
 def _mode(if_version: str | None) -> Any:
-    """Return obstore's word for a put's condition on the object that it replaces."""
+    """Return obstore's word for a put's condition on the object that it replaces.
+
+    The version is not quoted: Ceph compares it with its own letter by letter.
+    """
     if if_version is None:
         return "overwrite"
-    return {"e_tag": f'"{if_version}"'} if if_version else "create"
+    return {"e_tag": if_version} if if_version else "create"
 
 
 def _credentials(client: Any) -> Callable[[], Any]:
