@@ -96,6 +96,7 @@ def test_wrong_token_fails_and_buckets_are_still_checked(stage, live_environment
         "target: write": "ok",
         "target: read": "ok",
         "target: list": "ok",
+        "target: conditions": "ok",
         "target: delete": "ok",
     }
     assert "wrong-token" not in result.stdout + result.stderr

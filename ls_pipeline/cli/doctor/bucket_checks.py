@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.doctor.report import Check
-from ls_pipeline.domain.errors import BucketError, QueueError
+from ls_pipeline.domain.errors import BucketError, ObjectChangedError, QueueError
 from ls_pipeline.domain.formats.choice import LARGEST_OBJECT, Reading
 from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.notification_setup import NotificationCheck
@@ -105,7 +105,7 @@ def check_queue(source: Source, cli: CliContext) -> Iterator[Check]:
 
 
 def check_target(target: Target, cli: CliContext) -> Iterator[Check]:
-    """Write, read, list and delete a test object."""
+    """Write, read, list, replace and delete a test object."""
     key = f"{folder(target.params.prefix)}{TEST_OBJECT}{secrets.token_hex(8)}"
     body = b"Written by ls-pipeline doctor, which deletes it again.\n"
     try:
@@ -123,8 +123,9 @@ def check_target(target: Target, cli: CliContext) -> Iterator[Check]:
         if failure is None:
             yield _check_reading(bucket, key, body)
             yield _check_listing(bucket, key)
+            yield _check_conditions(bucket, key)
         else:
-            for check in ("target: read", "target: list"):
+            for check in ("target: read", "target: list", "target: conditions"):
                 yield Check(check, "skipped", "Nothing was written.")
     finally:
         deletion = _check_deletion(bucket, key, was_written=failure is None)
@@ -149,6 +150,32 @@ def _check_listing(bucket: Bucket, key: str) -> Check:
         return Check.from_error("target: list", error)
     hint = "Use a store whose listings are consistent with its writes."
     return Check("target: list", "failed", "It is not listed, although it was written.", hint)
+
+
+def _check_conditions(bucket: Bucket, key: str) -> Check:
+    """Replace the version that is there, then one that is not."""
+    check = "target: conditions"
+    try:
+        version = bucket.version(key)
+        bucket.put(key, b"Written over it.\n", "text/plain", if_version=version)
+    except ObjectChangedError:
+        message = (
+            "The store refuses to replace a version that it has. No snapshot can follow another."
+        )
+        return Check(check, "failed", message, "Use another store for this target.")
+    except BucketError as error:
+        return Check.from_error(check, error)
+    try:
+        bucket.put(key, b"Written over another version.\n", "text/plain", if_version=version)
+    except ObjectChangedError:
+        return Check(check, "ok", "A version that was replaced is not replaced again.")
+    except BucketError as error:
+        return Check.from_error(check, error)
+    message = (
+        "The store ignores conditions of a write. A run that was overtaken may overwrite a newer "
+        "file, or make latest.json name an older snapshot. A later run writes them again."
+    )
+    return Check(check, "warning", message, "Let only one installation write to this target.")
 
 
 def _check_deletion(bucket: Bucket, key: str, *, was_written: bool) -> Check:

@@ -12,7 +12,7 @@ from ls_pipeline.cli.doctor.requirements import policies
 from ls_pipeline.cli.main import main
 from ls_pipeline.cli.servers.ports import choose_port
 from ls_pipeline.cli.servers.webhook_receiver import serving
-from ls_pipeline.domain.errors import BucketAccessError, UnknownConnectionError
+from ls_pipeline.domain.errors import BucketAccessError, ObjectChangedError, UnknownConnectionError
 from ls_pipeline.resources.environment import webhook_secret
 from ls_pipeline.resources.labeling_app import BrowserResponse
 from ls_pipeline.settings.validation import build_connection
@@ -146,6 +146,30 @@ def test_target_that_refuses_fails_and_nothing_is_left(bench, method):
 
     assert (report.failed, checks[f"target: {check}"].do) == (True, "Check the credentials.")
     assert bench.target.objects == {}
+
+
+def test_store_that_refuses_its_own_version_fails(bench):
+    def refuse_conditions(key, body, content_type, if_version=None):
+        if if_version is not None:
+            raise ObjectChangedError(f"s3://labels/{key}")
+        return bench.target.put(key, body, content_type)
+
+    report, checks = findings(bench, Wrapped(bench.target, put=refuse_conditions))
+    check = checks["target: conditions"]
+
+    assert (check.state, report.failed, bench.target.objects) == ("failed", True, {})
+    assert "No snapshot can follow another" in check.says
+
+
+def test_store_that_ignores_conditions_is_a_warning_that_says_what_it_costs(bench):
+    def ignore_conditions(key, body, content_type, if_version=None):
+        return bench.target.put(key, body, content_type)
+
+    report, checks = findings(bench, Wrapped(bench.target, put=ignore_conditions))
+    check = checks["target: conditions"]
+
+    assert (check.state, report.failed, bench.target.objects) == ("warning", False, {})
+    assert "may overwrite a newer file" in check.says
 
 
 def test_bug_stops_no_other_connection(bench):
