@@ -64,7 +64,7 @@ def scan_source(
         connection_ledger, source
     ):
         return SourceScan(changed=True)
-    if connection_ledger.objects.quarantined_keys(not_read_as=params.reading):
+    if connection_ledger.objects.retryable(params.reading):
         return SourceScan(changed=True)
     known = partial(connection_ledger.objects.known_pages, params.filter.folder)
     boundaries = connection_ledger.objects.range_boundaries(params.filter, after)

@@ -54,6 +54,7 @@ from ls_pipeline.engine.object_rows import Content, Rejections, Remarks, close_c
 from ls_pipeline.engine.reconcile import reconcile_tasks
 from ls_pipeline.engine.removals import Removals
 from ls_pipeline.engine.row_numbers import RowNumbers
+from ls_pipeline.engine.unread import UNREADABLE_AT_MOST, UnreadObjects
 from ls_pipeline.resources.ledger.records import Kind, Quarantined, TaskRow
 
 if TYPE_CHECKING:
@@ -76,9 +77,6 @@ READ_AHEAD = BATCH_ROWS
 READ_AHEAD_BYTES = 64 * 2**20
 """What is read and waits for its turn: while one batch is imported, the next is read. A larger
 object is read when no other waits."""
-
-UNREADABLE_AT_MOST = 20
-"""Objects that can't be read, before it counts as the bucket's fault."""
 
 FIRST_NEW = 10
 """New objects that a result shows."""
@@ -148,14 +146,13 @@ class _Loader:
         self._find_begun()
         self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
-            for difference, content in self._read_ahead(readers, self._work()):
-                with closing(content):  # not later: the next one is read by then
-                    self.held.check_time()
-                    self._take(difference, content)
-                if self.batch.is_full:
-                    self._flush()
-            self._flush()
-            self.queue.wait()
+            try:
+                self._take_all(readers)
+            except BucketUnavailableError:
+                self._finish_batch()  # what was read until then
+                raise
+            self._quarantine_unread()
+            self._finish_batch()
         self.queue.blame_suspects()
         self._count_queue()
         self._remove()
@@ -164,6 +161,24 @@ class _Loader:
         if self.result.unread:
             raise ExternalSystemError(" ".join(self.result.unread))
         return self.result
+
+    def _take_all(self, readers: ThreadPoolExecutor) -> None:
+        for difference, content in self._read_ahead(readers, self._work()):
+            with closing(content):  # not later: the next one is read by then
+                self.held.check_time()
+                self._take(difference, content)
+            if self.batch.is_full:
+                self._flush()
+
+    def _finish_batch(self) -> None:
+        self._flush()
+        self.queue.wait()
+
+    def _quarantine_unread(self) -> None:
+        for item, known in self.unread.take():
+            self.batch.update.quarantined.append(item)
+            self.batch.update.finished.append(known)
+            self.result.notes.append(item.reason)
 
     def _count_queue(self) -> None:
         self.result.tasks_created = self.queue.created
@@ -219,9 +234,11 @@ class _Loader:
     # -- what there is to do --------------------------------------------------------------
 
     def _release_retryable(self) -> None:
-        """Try what is in quarantine again if it would now be read in another way."""
-        if keys := self.held.objects.quarantined_keys(not_read_as=self.params.reading):
-            self.held.objects.release(keys)
+        """Try what is in quarantine again if it is due, or would now be read in another way."""
+        failures = self.held.objects.retryable(self.params.reading)
+        if failures:
+            self.held.objects.release(list(failures))
+        self.unread = UnreadObjects(self.held, self.params.reading, failures)
 
     def _work(self) -> Iterator[Difference]:
         select, objects = self.params.filter, self.held.objects
@@ -373,12 +390,20 @@ class _Loader:
         try:
             with self.run.timings.timing("reading"):
                 content = future.result()
+            if self._bytes(difference):
+                self._quarantine_unread()
             yield difference, content
         except (ObjectChangedError, ObjectNotFoundError) as error:
             self.result.notes.append(str(error))  # the next run sees what it is by then
             self.result.pending += difference.change is Change.ADDED
         except ObjectRefusedError as error:
             yield difference, content_of(Rejection(None, str(error)))
+        except BucketUnavailableError as error:
+            listed = difference.listed
+            if listed is None:
+                raise
+            has_tasks = any(row.task_id for row in self.rows[listed.key])
+            self.unread.add(listed, error, has_tasks=has_tasks)
         except BucketAccessError as error:
             self.result.unread.append(str(error))
             if len(self.result.unread) >= UNREADABLE_AT_MOST:

@@ -13,6 +13,7 @@ from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.domain.listing_ranges import RangeBoundary
 from ls_pipeline.domain.objects import prefix_end
 from ls_pipeline.domain.tasks import NO_POSITION
+from ls_pipeline.resources.ledger.health import RETRY_AT_MOST
 from ls_pipeline.resources.ledger.records import Quarantined, TaskRow
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer
 from ls_pipeline.resources.ledger.tables import (
@@ -219,7 +220,9 @@ class ObjectRecords(Records):
     def quarantined(self, limit: int | None = None) -> list[Quarantined]:
         """Return what is in quarantine, in key order."""
         c = quarantine.c
-        query = sa.select(c.key, c.row, c.version, c.reason, c.reading, c.more)
+        query = sa.select(
+            c.key, c.row, c.version, c.reason, c.reading, c.more, c.failures, c.retry_at
+        )
         query = query.where(c.connection == self.id)
         with self.database.engine.connect() as db:
             rows = db.execute(query.order_by(c.key, c.row).limit(limit)).all()
@@ -243,6 +246,19 @@ class ObjectRecords(Records):
             query = query.where(c.reading != not_read_as)
         with self.database.engine.connect() as db:
             return list(db.scalars(query.order_by(c.key)))
+
+    def retryable(self, reading: str) -> dict[str, int]:
+        """Return the objects in quarantine that the next run tries again, with their failures.
+
+        They would be read in another way now, or the bucket failed at them and they are due.
+        """
+        c, now = quarantine.c, self.database.now()
+        # If the ledger's clock was set back, the time of a retry says nothing any more.
+        is_due = sa.or_(c.retry_at <= now, c.retry_at > now + RETRY_AT_MOST)
+        query = sa.select(c.key, sa.func.max(c.failures)).where(c.connection == self.id)
+        query = query.where(sa.or_(c.reading != reading, sa.and_(c.failures > 0, is_due)))
+        with self.database.engine.connect() as db:
+            return dict(map(tuple, db.execute(query.group_by(c.key).order_by(c.key))))
 
     def count_quarantined(self) -> int:
         """Count what is in quarantine: objects, and single rows of others."""

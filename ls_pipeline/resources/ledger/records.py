@@ -38,6 +38,8 @@ class Quarantined:
 
     ``reading`` is how the object was read (`SourceParams.reading`): read in another way, it may
     become a task. If ``more`` is not 0, it stands for so many further rows, which are not listed.
+    If the bucket failed at this object alone, ``failures`` times in a row, it is due again at
+    ``retry_at``.
     """
 
     key: str
@@ -46,6 +48,8 @@ class Quarantined:
     reason: str
     reading: str
     more: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
 
     @property
     def is_whole(self) -> bool:

@@ -173,6 +173,8 @@ quarantine = sa.Table(
     sa.Column("reason", _Prose, nullable=False),
     sa.Column("reading", sa.Text, nullable=False),
     sa.Column("more", sa.Integer, nullable=False, default=0),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("retry_at", sa.Float, nullable=False, default=0.0),
 )
 intents = sa.Table(
     "intents",

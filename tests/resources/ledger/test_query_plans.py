@@ -46,8 +46,8 @@ READ_WHOLE = {
     "DELETE FROM range_boundaries",
     # Whether the quarantine is empty: one row.
     'SELECT quarantine."key" FROM quarantine',
-    # The quarantine is small; this finds what other settings would read in another way.
-    'SELECT DISTINCT quarantine."key" FROM quarantine',
+    # The quarantine is small; this finds what is due, or read in another way by now.
+    'SELECT quarantine."key", max(quarantine.failures) AS max_1 FROM quarantine',
     # Compared with Label Studio's own count, once a run.
     (
         "SELECT count(*) AS count_1, coalesce(sum(completions.annotations), ?) AS coalesce_1 "
