@@ -216,11 +216,18 @@ class S3Bucket(ListedBucket):
         current = answer.get("ETag", "").strip('"')
         if current and current == (version or current):
             return answer["Body"]
-        # An error with status 200, or a proxy's page.
         answer["Body"].close()
+        if current and version and self._head_version(key) not in {"", version}:
+            raise ObjectChangedError(self.uri(key))  # the store ignored the condition
+        # An error with status 200, or a proxy's page.
         raise BucketUnavailableError(
             self.uri(key), "the answer is not this object.", hint="Try again."
         )
+
+    def _head_version(self, key: str) -> str:
+        """Return an object's current version; empty if the answer has none."""
+        tag: str = self.client.head_object(Bucket=self.name, Key=key).get("ETag", "")
+        return tag.strip('"')
 
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
@@ -335,10 +342,13 @@ class S3Bucket(ListedBucket):
 
 
 def _condition(version: str | None) -> dict[str, str]:
-    """Return a put's condition on the object that it replaces."""
+    """Return a put's condition on the object that it replaces.
+
+    The version is not quoted: Ceph compares it with its own letter by letter.
+    """
     if version is None:
         return {}
-    return {"IfMatch": f'"{version}"'} if version else {"IfNoneMatch": "*"}
+    return {"IfMatch": version} if version else {"IfNoneMatch": "*"}
 
 
 @contextmanager

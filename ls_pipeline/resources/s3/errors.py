@@ -161,5 +161,9 @@ def _of_status(status: int) -> Failure:
 
 
 def _words(error: Exception) -> str:
-    """Return botocore's words, without the regular expression that a name must match."""
-    return one_line(str(error).partition(": Bucket name must")[0])
+    """Return botocore's words, without the regular expression that a name must match.
+
+    A body that stops has no address there.
+    """
+    words = str(error).partition(": Bucket name must")[0]
+    return one_line(words.replace(' on endpoint URL: "None"', " in the middle of an answer"))
