@@ -1,5 +1,6 @@
 """The assets ``source_settings`` and ``target_settings``: forms in Dagster's launchpad."""
 
+import re
 import typing
 from collections.abc import Callable
 from typing import Any, Literal
@@ -35,6 +36,9 @@ from ls_pipeline.settings.model import Connection, Source, Target
 Side = Literal["source", "target"]
 PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Target}
 
+DROPPED_BY = ("prefix", "regex", "exclude")
+"""Params that reject keys."""
+
 DESCRIPTION = """
 {what} To change its settings, open the launchpad of the job `save_{side}_settings` and select a
 connection: the form shows its current settings. The next tick uses the saved settings. Fields that
@@ -49,9 +53,8 @@ def _field(annotation: Any, description: str) -> dg.Field:
     kind = annotation
     if typing.get_origin(annotation) is Literal:
         values = typing.get_args(annotation)
-        kind = dg.Enum(
-            "_or_".join(values).replace("-", "_"), [dg.EnumValue(value) for value in values]
-        )
+        name = re.sub(r"\W", "_", "_or_".join(value or "empty" for value in values))
+        kind = dg.Enum(name, [dg.EnumValue(value) for value in values])
     elif typing.get_origin(annotation) is list:
         kind = dg.Array(*typing.get_args(annotation))
     elif typing.get_origin(annotation) is dict:
@@ -188,7 +191,7 @@ def _metadata(
         "saved": text(saved),
         "changed": text(*map(str, change.changes)) if change.changes else text("nothing"),
         "matching": count(preview.matching),
-        **{f"dropped_by_{name}": count(preview.dropped[name]) for name in ("prefix", "regex")},
+        **{f"dropped_by_{name}": count(preview.dropped[name]) for name in DROPPED_BY},
         "folder_markers": count(preview.dropped["folder"]),
     }
     if notes := change.notes + preview.notes:

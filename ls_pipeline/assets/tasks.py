@@ -45,9 +45,9 @@ from ls_pipeline.resources.progress import Progress
 from ls_pipeline.resources.s3.bucket import S3Buckets
 
 DESCRIPTION = """
-Every object that the source's `prefix` and `regex` select, as one or more tasks in the Label
-Studio project, each exactly once. An object that can't become a task goes to quarantine with its
-reason. `on_change` and `on_delete` decide what happens to the tasks of a replaced or removed
+Every object that the source's `prefix`, `regex` and `exclude` select, as one or more tasks in the
+Label Studio project, each exactly once. An object that can't become a task goes to quarantine with
+its reason. `on_change` and `on_delete` decide what happens to the tasks of a replaced or removed
 object. A task that has annotations or drafts is never overwritten or deleted.
 """
 

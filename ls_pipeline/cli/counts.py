@@ -21,7 +21,7 @@ class Counts:
     """Counts of one connection. None of them comes from the ledger."""
 
     objects: int
-    """Objects in the source that its prefix and regex select."""
+    """Objects in the source that its params select."""
     tasks: int
     """Tasks in the Label Studio projects, without those that other connections loaded."""
     completions: int

@@ -45,7 +45,7 @@ class Change(str, Enum):
     REMOVED = "removed"
     UNCHANGED = "unchanged"
     FILTERED = "filtered"
-    """The bucket has a version that the ledger doesn't know; ``prefix`` or ``regex`` reject it."""
+    """The bucket has a version that the ledger doesn't know; a param rejects it."""
 
 
 WORK = frozenset({Change.ADDED, Change.REPLACED, Change.REMOVED})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +34,17 @@ def folder(prefix: str) -> str:
     return prefix if not prefix or prefix.endswith("/") else prefix + "/"
 
 
+_LOST_IN_A_URL = re.compile(r"^/|[?\t\r\n]")
+
+
+def opens_in_browsers(key: str) -> bool:
+    """Return whether Label Studio finds an object by its URI, which it takes apart as a URL.
+
+    It takes what follows a ``?`` for a query, and drops slashes at the start and line breaks.
+    """
+    return not _LOST_IN_A_URL.search(key)
+
+
 def prefix_end(prefix: str) -> str:
     """Return the smallest text after all that starts with ``prefix``; empty if none exists."""
     shortened = prefix.rstrip("\U0010ffff")
@@ -50,16 +62,18 @@ def overlap(prefix: str, other: str) -> bool:
 
 @dataclass(frozen=True)
 class Filter:
-    """The keys that a connection's ``prefix`` and ``regex`` select.
+    """The keys that a connection's ``prefix``, ``regex`` and ``exclude`` select.
 
-    ``regex`` is RE2 (linear time), matched from the start of the full key, not to its end. An
-    empty one selects every key. Folder markers (keys that end in ``/``) are never selected.
+    ``regex`` and ``exclude`` are RE2 (linear time), matched from the start of the full key, not to
+    its end. An empty ``regex`` selects every key, and an empty ``exclude`` rejects none. Folder
+    markers (keys that end in ``/``) are never selected.
 
-    The first use raises ``re2.error`` if ``regex`` is not RE2. Stored connections were checked.
+    The first use raises ``re2.error`` if one is not RE2. Stored connections were checked.
     """
 
     prefix: str = ""
     regex: str = ""
+    exclude: str = ""
 
     @property
     def folder(self) -> str:
@@ -69,14 +83,28 @@ class Filter:
     def _pattern(self) -> re2._Regexp:
         return compile_regex(self.regex)
 
+    @cached_property
+    def _excluded(self) -> re2._Regexp:
+        return compile_regex(self.exclude)
+
+    @property
+    def text(self) -> str:
+        """The filter as one text, which differs if anything in it differs."""
+        return "\n".join((self.folder, self.regex, *filter(None, [self.exclude])))
+
     def rejected_by(self, key: str) -> str:
-        """Return what rejects ``key``: ``prefix``, ``folder``, ``regex``, or ``""`` if selected."""
+        """Return what rejects ``key``, or ``""`` if it is selected.
+
+        It is the name of a param (``prefix``, ``regex`` or ``exclude``), or ``folder``.
+        """
         if not key.startswith(self.folder):
             return "prefix"
         if key.endswith("/"):
             return "folder"
         if self.regex and not self._pattern.match(key):
             return "regex"
+        if self.exclude and self._excluded.match(key):
+            return "exclude"
         return ""
 
 

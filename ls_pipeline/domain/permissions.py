@@ -19,7 +19,8 @@ MEMBER = "serviceAccount:NAME@PROJECT.iam.gserviceaccount.com"
 class BucketUse:
     """How a connection uses one bucket: it lists and reads ``folder``, and may write to it.
 
-    ``partition`` is the first part of the region's ARNs: ``aws``, ``aws-cn`` or ``aws-us-gov``.
+    ``bucket`` may be the ARN of an access point. ``partition`` is the first part of the region's
+    ARNs: ``aws``, ``aws-cn`` or ``aws-us-gov``.
     ``queue`` receives the bucket's notifications: an SQS queue's ARN, or a subscription.
     """
 
@@ -137,11 +138,20 @@ def _allow(actions: list[str], resource: str) -> dict[str, Any]:
 
 
 def _bucket(use: BucketUse) -> str:
+    """Return the ARN of a bucket, or that of an access point as policies write it."""
+    if _is_access_point(use):
+        head, _, name = use.bucket.rpartition(":")
+        return f"{head}/{name}"
     return f"arn:{use.partition}:s3:::{use.bucket}"
 
 
+def _is_access_point(use: BucketUse) -> bool:
+    return use.bucket.startswith("arn:")
+
+
 def _objects(use: BucketUse) -> str:
-    return f"{_bucket(use)}/{_literal(use.folder)}*"
+    folder = "/object" if _is_access_point(use) else ""
+    return f"{_bucket(use)}{folder}/{_literal(use.folder)}*"
 
 
 def _literal(text: str) -> str:

@@ -55,7 +55,7 @@ def update_mirror(run: RunContext, part: Source | Target) -> CopyResult | None:
 
 def _scope(part: Source | Target) -> str:
     """Return what a copy depends on: the bucket and the filter."""
-    return f"{part.root}{part.params.filter.folder} {part.params.regex}"
+    return part.root + part.params.filter.text
 
 
 def _selected(part: Source | Target, bucket: Bucket) -> Iterator[StoredObject]:

@@ -131,7 +131,7 @@ class Preview:
 
     matching: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Number of rejected keys, by what rejects them: ``prefix``, ``folder`` or ``regex``."""
+    """Number of rejected keys, by what rejects them, as `Filter.rejected_by` returns it."""
     first: list[str] = field(default_factory=list)
     first_dropped: list[tuple[str, str]] = field(default_factory=list)
     """(key, what rejects it)."""

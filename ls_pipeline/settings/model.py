@@ -2,18 +2,25 @@
 
 # No `from __future__ import annotations`: pydantic reads the annotations.
 import json
-import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import re2
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ls_pipeline.domain.objects import Filter, compile_regex, uri
 from ls_pipeline.domain.snapshot.formats import FORMATS
 from ls_pipeline.domain.snapshot.splits import Shares
 from ls_pipeline.domain.text import is_text
+from ls_pipeline.settings import addresses
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -52,8 +59,8 @@ class _Frozen(BaseModel):
 class Params(_Frozen):
     """The settings that source and target share; they may change at any time.
 
-    ``endpoint_url``, ``region_name``, ``role_arn`` and ``external_id`` are for S3 only. AWS's
-    own configuration supplies those that are empty.
+    Those that begin with "S3:" are for S3 only. AWS's own configuration supplies those that are
+    empty.
     """
 
     prefix: str = ""
@@ -61,6 +68,8 @@ class Params(_Frozen):
     regex: str = ""
     """RE2 expression that the full object key matches from its start; empty selects every
     object."""
+    exclude: str = ""
+    """RE2 expression for keys to leave out, matched like regex; empty leaves none out."""
     create_local_copy: bool = False
     """True: also keep a copy of these objects on disk, in the home."""
     run_hours_at_most: float = Field(default=12, gt=0, le=24)
@@ -73,6 +82,12 @@ class Params(_Frozen):
     """S3: ARN of a role to assume for this bucket."""
     external_id: str = ""
     """S3: external id that the role's trust policy requires; it is not a secret."""
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    """S3: where requests name the bucket. path: in the URL's path. virtual: in the host's name, as
+    some stores demand. auto: as AWS's own configuration says."""
+    requester_pays: bool = False
+    """True: the requests and downloads are paid by the credentials' own account, which such a
+    bucket demands. GCS: by the project of GOOGLE_CLOUD_PROJECT or of the credentials."""
 
     @model_validator(mode="before")
     @classmethod
@@ -81,33 +96,28 @@ class Params(_Frozen):
             return {name: value for name, value in given.items() if value is not None}
         return given
 
-    @field_validator("regex")
+    @field_validator("regex", "exclude")
     @classmethod
-    def _is_re2(cls, regex: str) -> str:
+    def _is_re2(cls, regex: str, info: ValidationInfo) -> str:
         try:
             compile_regex(regex)
         except re2.error as error:
-            raise ValueError(f"regex {regex!r} is not valid RE2: {_reason(error)}") from None
+            looks = ("(?!", "(?<!") if info.field_name == "regex" else ()
+            has_look = any(look in regex for look in looks)
+            advice = ". Write what to leave out into the param exclude" if has_look else ""
+            what = f"{info.field_name} {regex!r} is not valid RE2: {_reason(error)}{advice}"
+            raise ValueError(what) from None
         return regex
 
     @field_validator("endpoint_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        if url and not re.fullmatch(r"https?://[^/@\s?#]+/?", url):
-            raise ValueError(
-                "endpoint_url must be a URL without path or credentials, as in "
-                "https://s3.example.com"
-            )
-        return url
+        return url and addresses.endpoint_url(url)
 
     @field_validator("role_arn")
     @classmethod
     def _is_role(cls, arn: str) -> str:
-        if arn and not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+", arn):
-            raise ValueError(
-                f"role_arn {arn!r} is not a role, as in arn:aws:iam::123456789012:role/labels"
-            )
-        return arn
+        return arn and addresses.role_arn(arn)
 
     @property
     def run_seconds(self) -> float:
@@ -115,7 +125,7 @@ class Params(_Frozen):
 
     @property
     def filter(self) -> Filter:
-        return Filter(self.prefix, self.regex)
+        return Filter(self.prefix, self.regex, self.exclude)
 
 
 class SourceParams(Params):
@@ -151,6 +161,16 @@ class SourceParams(Params):
     notifications: str = ""
     """Queue of the bucket's notifications, to react within seconds. S3: URL of an SQS queue. GCS: a
     Pub/Sub subscription, projects/P/subscriptions/S. Empty means polling only."""
+    media_buckets: list[str] = []
+    """Buckets besides the source's own that tasks name in s3:// and gs:// URLs, as in my-pictures
+    or gs://my-pictures. Annotators can open their objects, too."""
+
+    @field_validator("media_buckets")
+    @classmethod
+    def _are_buckets(cls, buckets: list[str]) -> list[str]:
+        for bucket in buckets:
+            addresses.media_bucket(bucket, "")
+        return buckets
 
     @field_validator("column_map")
     @classmethod
@@ -195,6 +215,12 @@ class TargetParams(Params):
     kms_key_id: str = ""
     """S3: KMS key (id, ARN or alias) that encrypts what is written; empty means the bucket's own
     setting."""
+    server_side_encryption: Literal["", "AES256", "aws:kms"] = ""
+    """S3: encryption to request for what is written, as a bucket's policy may demand. aws:kms: with
+    kms_key_id, or else with AWS's own key. Empty means the bucket's own setting."""
+    checksum: Literal["auto", "sha256", "md5", "none"] = "auto"
+    """S3: checksum that is sent with what is written. auto: SHA-256, or what the store accepts
+    instead if it refuses that. In every case, what was written is compared."""
     delete: bool = False
     """What to do with the file if its task or the task's last annotation is deleted. True: delete
     it. False: keep it, without annotations. True also deletes expired snapshots."""
@@ -245,18 +271,33 @@ class TargetParams(Params):
             raise ValueError("validation_share and test_share leave nothing to train on")
         return self
 
+    @model_validator(mode="after")
+    def _encrypts_in_one_way(self) -> "Self":
+        if self.kms_key_id and self.server_side_encryption == "AES256":
+            raise ValueError("kms_key_id has no effect with AES256; leave one of them out")
+        return self
+
     @property
     def shares(self) -> Shares:
         return Shares(self.validation_share, self.test_share)
 
 
-S3_ONLY = ("endpoint_url", "region_name", "role_arn", "external_id", "kms_key_id")
+S3_ONLY = (
+    "endpoint_url",
+    "region_name",
+    "role_arn",
+    "external_id",
+    "addressing_style",
+    "kms_key_id",
+    "server_side_encryption",
+    "checksum",
+)
 """Params that have no meaning on GCS."""
 
 
 class _Side(_Frozen):
     path: str
-    """Name of the bucket."""
+    """Name of the bucket, or the ARN of an S3 access point."""
     params: Params
 
     side: ClassVar[str]
@@ -264,18 +305,18 @@ class _Side(_Frozen):
     @field_validator("path")
     @classmethod
     def _is_bucket(cls, path: str) -> str:
-        if not path or "/" in path:
-            raise ValueError(
-                f"path {path!r} is not a bucket's name, as in my-bucket; a folder goes into the "
-                "prefix param"
-            )
-        return path
+        return addresses.bucket_name(path)
 
     @model_validator(mode="after")
     def _fits_the_cloud(self) -> "Self":
         if self.cloud != "s3":
+            if ":" in self.path:
+                raise ValueError(f"path {self.path!r} is not the name of a bucket on GCS")
+            defaults = {
+                name: field.default for name, field in type(self.params).model_fields.items()
+            }
             for name in S3_ONLY:
-                if getattr(self.params, name, ""):
+                if getattr(self.params, name, None) != defaults.get(name):
                     raise ValueError(f"param {name!r} is for S3 only; leave it out")
         if self.params.external_id and not self.params.role_arn:
             raise ValueError("param 'external_id' needs role_arn")
@@ -292,19 +333,6 @@ class _Side(_Frozen):
         return uri("s3" if self.cloud == "s3" else "gs", self.path, "")
 
 
-QUEUES = {
-    "s3": (
-        re.compile(r"https?://[^/@\s?#]+/[^@\s?#]*[^@\s?#/]"),
-        "an SQS queue's URL, as in https://sqs.eu-west-1.amazonaws.com/123456789012/labels",
-    ),
-    "gcs": (
-        re.compile(r"projects/[^/\s]+/subscriptions/[^/\s]+"),
-        "a Pub/Sub subscription, as in projects/my-project/subscriptions/labels",
-    ),
-}
-"""Cloud → the form of a queue's name, and the form in words."""
-
-
 class Source(_Side):
     """Where tasks come from."""
 
@@ -316,11 +344,23 @@ class Source(_Side):
 
     @model_validator(mode="after")
     def _names_a_queue(self) -> "Self":
-        form, words = QUEUES[self.cloud]
+        form, words = addresses.QUEUES[self.cloud]
         queue = self.params.notifications
         if queue and not form.fullmatch(queue):
             raise ValueError(f"param 'notifications' {queue!r} is not {words}")
         return self
+
+    @property
+    def media(self) -> "list[Source]":
+        """The buckets besides this one that tasks name; those of its cloud are reached as it is."""
+        named = (addresses.media_bucket(each, self.type) for each in self.params.media_buckets)
+        return [
+            self.model_copy(update={"path": name})
+            if cloud == self.type
+            else Source(type="s3" if cloud == "s3" else "gcs", path=name)
+            for cloud, name in dict.fromkeys(named)
+            if (cloud, name) != (self.type, self.path)
+        ]
 
     @property
     def cloud(self) -> str:

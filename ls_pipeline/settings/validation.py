@@ -17,6 +17,7 @@ from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.objects import overlap
 from ls_pipeline.domain.snapshot.formats import CONVERTER, INSTALL, NO_CONVERTER
 from ls_pipeline.domain.text import is_text
+from ls_pipeline.settings.addresses import access_point_region
 from ls_pipeline.settings.model import TITLE_LENGTHS, Connection, Source, SourceParams, Target
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ def _useless_settings(source: Source | None, target: Target | None) -> Iterator[
         yield "The source's column_map is for CSV, TSV and Parquet; leave it out."
     if source and (queue := source.params.notifications).endswith(".fifo"):
         yield f"S3 sends no notifications to FIFO queues such as {queue}; use a standard queue."
+    if source and source.params.notifications and access_point_region(source.path):
+        yield "S3's notifications name a bucket, not its access point; leave notifications out."
     if target and (cron := target.params.snapshot_cron):
         try:
             croniter(cron).get_next()
@@ -185,7 +188,7 @@ def _useless_settings(source: Source | None, target: Target | None) -> Iterator[
 
 
 def _overlap_errors(source: Source, target: Target) -> Iterator[str]:
-    endpoints = {source.params.endpoint_url, target.params.endpoint_url} - {""}
+    endpoints = {part.params.endpoint_url.rstrip("/") for part in (source, target)} - {""}
     same_bucket = source.root == target.root and len(endpoints) <= 1
     if same_bucket and overlap(source.params.prefix, target.params.prefix):
         yield (

@@ -1,5 +1,6 @@
 """One suite for every Bucket: in memory, on S3, on GCS."""
 
+import contextlib
 import gzip
 import io
 import itertools
@@ -645,6 +646,7 @@ def test_s3_put_is_confirmed_by_its_md5_as_etag(faulty_s3, fake_server):
         ("SignatureDoesNotMatch", 403, BucketAccessError, "Check the AWS credentials"),
         ("ExpiredToken", 400, BucketAccessError, "Check the AWS credentials"),
         ("RequestTimeTooSkewed", 403, BucketAccessError, "clock"),
+        ("SecondLevelDomainForbidden", 403, BucketError, "Set addressing_style to virtual"),
         ("InvalidObjectState", 403, ObjectRefusedError, "Restore"),
         ("PermanentRedirect", 301, BucketError, "AWS_DEFAULT_REGION to eu-west-1"),
         ("SlowDown", 503, BucketUnavailableError, "Try again"),
@@ -701,6 +703,27 @@ def test_gcs_returns_the_bytes_as_stored(request):
     blob.upload_from_string(body)
 
     assert bucket.get("a") == body
+
+
+def test_gcs_says_in_every_request_who_pays(faulty_gcs, fake_server):
+    fake_server.answer = Answer(b'{"items": []}', headers={"content-type": "application/json"})
+    bucket = GCSBuckets(project="payer", retry_seconds=0.2).open("b", requester_pays=True)
+    list(bucket.pages())
+    for use in (
+        lambda: bucket.get("k", "1"),
+        lambda: bucket.put("k", b"", "text/plain"),
+        lambda: bucket.copy("k", "l"),
+        lambda: bucket.delete("k"),
+    ):
+        with contextlib.suppress(BucketError, ValueError):
+            use()
+
+    assert len(fake_server.requests) > 4
+    paths = [request.path for request in fake_server.requests]
+    of_the_cache = "projection=noAcl"  # the client asks about the bucket for its own log
+    assert {
+        path for path in paths if "userProject=payer" not in path and of_the_cache not in path
+    } == set()
 
 
 def test_gcs_without_credentials_says_what_to_set():

@@ -22,6 +22,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
+from ls_pipeline.resources.s3.writing import Writing
 from ls_pipeline.settings.model import Source, Target
 from tests.contracts.conftest import Answer, s3_refusal
 
@@ -91,7 +92,7 @@ def in_role(own_credentials, store, sts):
 
 @pytest.fixture
 def with_key(own_credentials, store):
-    options = S3Options(endpoint_url=store.url, kms_key_id=KEY)
+    options = S3Options(endpoint_url=store.url, writing=Writing(kms_key_id=KEY))
     return S3Buckets(max_attempts=1).open("b", options)
 
 
@@ -107,7 +108,7 @@ def test_requests_are_signed_for_the_region(own_credentials, store):
 
 def test_empty_options_fall_back_to_the_resource(own_credentials, store):
     resource = S3Buckets(region_name="us-east-2", endpoint_url=store.url)
-    list(resource.open("b", S3Options(kms_key_id=KEY)).pages())
+    list(resource.open("b", S3Options(writing=Writing(kms_key_id=KEY))).pages())
 
     assert signer(store.requests[0]) == ("AKIAOWN", "us-east-2")
 
@@ -124,7 +125,9 @@ def test_two_endpoints_reach_two_stores(own_credentials, fake_server, sts):
 
 def test_same_options_share_a_client_across_threads(own_credentials):
     resource = S3Buckets()
-    options = [S3Options(region_name="eu-west-3", kms_key_id=str(n)) for n in range(16)]
+    options = [
+        S3Options(region_name="eu-west-3", writing=Writing(kms_key_id=str(n))) for n in range(16)
+    ]
     with ThreadPoolExecutor(16) as threads:
         opened = list(threads.map(lambda option: resource.open("b", option), options))
 
@@ -366,7 +369,7 @@ def test_object_is_encrypted_with_the_key(real_s3):
     client = boto3.client("s3")
     client.create_bucket(Bucket="with-key")
     key = boto3.client("kms").create_key()["KeyMetadata"]["Arn"]
-    bucket = S3Buckets().open("with-key", S3Options(kms_key_id=key))
+    bucket = S3Buckets().open("with-key", S3Options(writing=Writing(kms_key_id=key)))
     stored = bucket.put("k", b"abc", "text/plain")
     head = client.head_object(Bucket="with-key", Key="k")
 

@@ -33,6 +33,21 @@ def test_regex_is_matched_from_the_start_of_the_full_key():
     ]
 
 
+def test_excluded_keys_are_those_of_the_regex_without_the_excluded():
+    select = Filter("", r".*\.png", r".*_mask\.|tmp/")
+
+    assert [select.rejected_by(key) for key in ("a.png", "a_mask.png", "tmp/a.png", "a.txt")] == [
+        "",
+        "exclude",
+        "exclude",
+        "regex",
+    ]
+
+
+def test_text_of_a_filter_differs_if_it_excludes_something():
+    assert len({Filter("a").text, Filter("a", "b").text, Filter("a", "b", "c").text}) == 3
+
+
 def test_regex_takes_linear_time():
     assert Filter("", "^(a+)+$").rejected_by("a" * 1000 + "!") == "regex"
 

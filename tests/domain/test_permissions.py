@@ -33,6 +33,15 @@ def test_source_may_be_listed_and_read_below_its_folder_alone():
     assert policy["Statement"][0]["Condition"] == {"StringLike": {"s3:prefix": "in/*"}}
 
 
+def test_access_point_is_named_as_policies_name_it():
+    access_point = "arn:aws:s3:eu-west-3:123456789012:accesspoint"
+
+    assert allowed(s3_policy([BucketUse(f"{access_point}:labels", "in/")])) == {
+        ("s3:ListBucket", f"{access_point}/labels"),
+        ("s3:GetObject", f"{access_point}/labels/object/in/*"),
+    }
+
+
 def test_whole_bucket_needs_no_condition():
     assert "Condition" not in s3_policy([BucketUse("b", "")])["Statement"][0]
 

@@ -141,7 +141,7 @@ def test_role_translates_every_exception(kind):
 
 @pytest.mark.parametrize("kind", [*GOOGLE, *STORAGE], ids=name_of)
 def test_gcs_bucket_translates_every_exception(kind):
-    client = SimpleNamespace(list_blobs=raising(kind))
+    client = SimpleNamespace(list_blobs=raising(kind), bucket=lambda *_, **__: None)
 
     with pytest.raises(BucketError, match=r"^gs://b/: "):
         list(GCSBucket("b", client, None).pages())

@@ -9,6 +9,9 @@ TEXT = '<View><Text name="t" value="$text"/></View>'
 TWO = '<View><Image name="i" value="$image"/><Text name="t" value="$text"/></View>'
 
 
+ARN = "arn:aws:s3:eu-west-1:123456789012"
+
+
 def make(source=None, target=None, **how):
     how = {"name": "reviews", "project": "Reviews", **how}
     return build_connection(how.pop("name"), source=source, target=target, **how)
@@ -50,6 +53,10 @@ def test_defaults_are_the_documented_ones():
         "region_name": "",
         "role_arn": "",
         "external_id": "",
+        "exclude": "",
+        "addressing_style": "auto",
+        "requester_pays": False,
+        "media_buckets": [],
     }
 
 
@@ -68,6 +75,32 @@ def test_formats_are_refused_without_the_converter(monkeypatch):
 
     with pytest.raises(InvalidConnectionError, match=r"pip install 'ls-pipeline\[formats\]'"):
         make(None, target(formats=["COCO"]))
+
+
+def test_endpoint_may_have_a_path():
+    url = "https://abcd.storage.supabase.co/storage/v1/s3"
+
+    assert make(source(endpoint_url=url)).source.params.endpoint_url == url
+
+
+def test_access_point_is_stored_without_a_slash():
+    made = make({"type": "s3", "path": f"{ARN}:accesspoint/labels"}).source
+
+    assert made.root == f"s3://{ARN}:accesspoint:labels/"
+
+
+def test_media_buckets_are_of_the_sources_cloud_unless_they_say_another():
+    given = ["pictures", "s3://pictures/", "gs://sounds", "bucket"]
+
+    media = make(source(media_buckets=given, region_name="eu-west-3")).source.media
+
+    assert [part.root for part in media] == ["s3://pictures/", "gs://sounds/"]
+    assert [part.params.region_name for part in media] == ["eu-west-3", ""]
+
+
+def test_key_for_another_encryption_is_refused():
+    with pytest.raises(InvalidConnectionError, match="has no effect with AES256"):
+        make(None, target(kms_key_id="alias/a", server_side_encryption="AES256"))
 
 
 def test_null_is_the_default():
@@ -89,6 +122,8 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         (source(regx="a"), "There is no source param 'regx' (did you mean 'regex'?)"),
         (source(regex="("), "The source regex '(' is not valid RE2"),
         (source(regex=r"(a)\1"), "is not valid RE2"),
+        (source(regex="(?!.*_mask).*"), "Write what to leave out into the param exclude."),
+        (source(exclude="("), "The source exclude '(' is not valid RE2"),
         (source(use_blob_urls="yes"), "'use_blob_urls' must be true or false, not \"yes\""),
         (source(prefix=7), "'prefix' must be a string, not 7"),
         ({"type": "azure", "path": "b"}, "The source 'type' must be 's3' or 'gcs', not \"azure\""),
@@ -96,6 +131,27 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         ({"type": "s3", "path": ""}, "a bucket's name, as in my-bucket"),
         (source(on_change="replace"), "'on_change' must be 'update', 'new_task' or 'ignore'"),
         (source(endpoint_url="s3.example.com"), "endpoint_url must be a URL"),
+        (source(endpoint_url="https://s3.example.com/?key=1"), "without credentials and a query"),
+        (source(addressing_style="host"), "must be 'auto', 'path' or 'virtual', not \"host\""),
+        (source(media_buckets=["s3://a/b"]), "media bucket 's3://a/b' is not a bucket"),
+        ({"type": "s3", "path": "arn:aws:s3:::cats"}, "write its name, 'cats'"),
+        ({"type": "s3", "path": f"{ARN}:object-lambda/x"}, "is not an access point"),
+        (
+            {"type": "gcs", "path": f"{ARN}:accesspoint/labels"},
+            "is not the name of a bucket on GCS",
+        ),
+        (
+            {
+                "type": "s3",
+                "path": f"{ARN}:accesspoint/labels",
+                "params": {"notifications": "https://sqs/1/q"},
+            },
+            "leave notifications out",
+        ),
+        (
+            {"type": "gcs", "path": "b", "params": {"addressing_style": "path"}},
+            "'addressing_style' is for S3 only",
+        ),
         (source(role_arn="labels"), "role_arn 'labels' is not a role"),
         (source(external_id="7"), "'external_id' needs role_arn"),
         (

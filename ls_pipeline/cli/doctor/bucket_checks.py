@@ -46,7 +46,7 @@ def check_source(
     total = f"the first {len(page)}" if len(page) >= PAGE else f"{len(page)}"
     message = f"{len(matching)} of {total} objects in {place} match."
     if not matching:
-        hint = "Correct the regex. It is matched from the start of the full key."
+        hint = "Correct regex and exclude. They are matched from the start of the full key."
         if not page:
             message = f"There are no objects in {place} yet."
             hint = "If there should be objects, correct the prefix."
@@ -77,7 +77,9 @@ def _check_object(
     for row in parse_tasks(stored.key, body, label_config, reading):
         if isinstance(row, Rejection):
             message = f"{uri} is readable, but not a task: {row.reason}"
-            hint = "Correct it, or exclude it with the regex. Otherwise it goes to quarantine."
+            hint = (
+                "Correct it, or exclude it with the param exclude. Otherwise it goes to quarantine."
+            )
             return Check("source: read", "warning", message, hint)
         count += 1
     noun = "task" if count == 1 else "tasks"

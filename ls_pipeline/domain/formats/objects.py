@@ -25,7 +25,7 @@ GZIP = b"\x1f\x8b"
 UNKNOWN_FORM = (
     "The object is neither JSON nor Parquet, and its key says no format. Set the param format if "
     "it is text or a table, set use_blob_urls if it is to be shown by its URL, or leave it out "
-    "with the param regex."
+    "with the param exclude."
 )
 
 

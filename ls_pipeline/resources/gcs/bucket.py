@@ -60,17 +60,21 @@ class GCSBuckets:
     new_client: Callable[[], Any] | None = field(default=None, repr=False)
     """Makes a client; None: one for the project."""
 
-    def open(self, name: str) -> Bucket:
-        """Return a bucket, without a request to it. Raises ``BucketAccessError``."""
+    def open(self, name: str, *, requester_pays: bool = False) -> Bucket:
+        """Return a bucket, without a request to it. Raises ``BucketAccessError``.
+
+        If the requester pays, it is the client's project.
+        """
         if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]):
             raise bucket_error(uri("gs", name, ""), wrong)
         with _translated(uri("gs", name, "")):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
-            return GCSBucket(name, self._client, self._retry, emulated=emulated)
+            payer = self._client.project if requester_pays else ""
+            return GCSBucket(name, self._client, self._retry, emulated=emulated, payer=payer)
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target."""
-        return self.open(part.path)
+        return self.open(part.path, requester_pays=part.params.requester_pays)
 
     @cached_property
     def _client(self) -> Any:
@@ -105,13 +109,20 @@ class GCSBucket(ListedBucket):
     client: Any = field(repr=False)
     retry: Any = field(repr=False)
     emulated: bool = False
+    payer: str = ""
+    """The project that pays for requests; empty: the bucket's own."""
     scheme: str = "gs"
     region: str = ""
+
+    @property
+    def _bucket(self) -> Any:
+        """The client's bucket."""
+        return self.client.bucket(self.name, user_project=self.payer or None)
 
     def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
         with _translated(self.uri()):
             listing = self.client.list_blobs(
-                self.name,
+                self._bucket,
                 prefix=prefix or None,
                 start_offset=after or None,  # inclusive
                 page_token=token or None,
@@ -145,7 +156,7 @@ class GCSBucket(ListedBucket):
         generation = int(version) if version else None
         try:
             with _translated(self.uri(key)):
-                yield self.client.bucket(self.name).blob(key, generation=generation)
+                yield self._bucket.blob(key, generation=generation)
         except ObjectNotFoundError as error:
             raise self._missing(key, version) from error
         # An emulator answers a request for any version with the current version.
@@ -159,7 +170,7 @@ class GCSBucket(ListedBucket):
         if self.emulated and if_version is not None and self.version(key) != if_version:
             return self._find_written(key, body)
         generation = None if if_version is None else int(if_version or 0)
-        blob = self.client.bucket(self.name).blob(key)
+        blob = self._bucket.blob(key)
         try:
             with self._writing(key):
                 blob.upload_from_string(
@@ -170,7 +181,7 @@ class GCSBucket(ListedBucket):
         return self._confirmed(blob, hashlib.md5(body, usedforsecurity=False).digest(), len(body))
 
     def put_file(self, key: str, file: Path, content_type: str) -> StoredObject:
-        blob = self.client.bucket(self.name).blob(key, chunk_size=UPLOAD_CHUNK)
+        blob = self._bucket.blob(key, chunk_size=UPLOAD_CHUNK)
         with self._writing(key):
             blob.upload_from_filename(str(file), content_type, **self._upload_options)
         md5 = hashlib.md5(usedforsecurity=False)
@@ -200,7 +211,7 @@ class GCSBucket(ListedBucket):
         return StoredObject(blob.name, str(blob.generation), size)
 
     def copy(self, key: str, to: str) -> None:
-        bucket = self.client.bucket(self.name)
+        bucket = self._bucket
         try:
             with _translated(self.uri(key)):
                 blob = bucket.blob(key)
@@ -211,21 +222,20 @@ class GCSBucket(ListedBucket):
     def delete(self, key: str) -> None:
         try:
             with _translated(self.uri(key)):
-                self.client.bucket(self.name).blob(key).delete(timeout=TIMEOUT, retry=self.retry)
+                self._bucket.blob(key).delete(timeout=TIMEOUT, retry=self.retry)
         except ObjectNotFoundError as error:
             if not self._exists():
                 raise BucketNotFoundError(self.uri()) from error
 
     def check_notifications(self, destination: str, folder: str) -> NotificationCheck:
         with _translated(self.uri()):
-            bucket = self.client.bucket(self.name)
             notifications = [
                 GCSNotification(
                     f"projects/{item.topic_project}/topics/{item.topic_name}",
                     tuple(item.event_types or ()),
                     item.blob_name_prefix or "",
                 )
-                for item in bucket.list_notifications(timeout=TIMEOUT)
+                for item in self._bucket.list_notifications(timeout=TIMEOUT)
             ]
         return check_gcs_notifications(notifications, destination, folder)
 

@@ -102,9 +102,7 @@ class ObjectRecords(Records):
         with self.database.engine.connect() as db:
             rows = db.execute(query.order_by(c.key)).all()
         return [
-            RangeBoundary(*row[:4])
-            if row.compared_with == _filter_text(select)
-            else RangeBoundary(row.key)
+            RangeBoundary(*row[:4]) if row.compared_with == select.text else RangeBoundary(row.key)
             for row in rows
             if row.key.startswith(select.folder)
         ]
@@ -292,7 +290,7 @@ class ObjectWriter(ObjectRecords, Writer):
         with self.fence.transaction() as db:
             own = range_boundaries.c.connection == self.id
             db.execute(range_boundaries.delete().where(own))
-            db.execute(self.fence.update().values(compared_with=_filter_text(select)))
+            db.execute(self.fence.update().values(compared_with=select.text))
             if boundaries:
                 values = [{"connection": self.id, **item._asdict()} for item in boundaries]
                 db.execute(range_boundaries.insert(), values)
@@ -324,10 +322,6 @@ def forget_fingerprints(db: sa.Connection, connection_id: int, keys: Collection[
     if through is not None:
         touched = sa.and_(touched, c.key <= through)
     db.execute(range_boundaries.update().where(touched).values(fingerprint=""))
-
-
-def _filter_text(select: Filter) -> str:
-    return f"{select.folder}\n{select.regex}"
 
 
 _STATES = {state.value: state for state in State}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -15,6 +14,7 @@ from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectChangedError,
     ObjectNotFoundError,
+    ObjectRefusedError,
 )
 from ls_pipeline.domain.notification_setup import NotificationCheck, check_s3_notifications
 from ls_pipeline.domain.objects import StoredObject, uri
@@ -25,13 +25,25 @@ from ls_pipeline.resources.s3.credentials import Role, check_variables, session_
 from ls_pipeline.resources.s3.errors import S3, error_code, failure, handled
 from ls_pipeline.resources.s3.fast_list import FastListTransport
 from ls_pipeline.resources.s3.fast_objects import FastObjects, md5
+from ls_pipeline.resources.s3.writing import (
+    CHECKSUMS,
+    DEFAULT_WRITING,
+    Writing,
+    checksum_of,
+    checksum_of_parts,
+    multipart_version,
+    same_bytes,
+)
+from ls_pipeline.settings.addresses import access_point_region
 from ls_pipeline.settings.model import Source, Target, TargetParams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ls_pipeline.resources.bucket import Bucket
+
+Written = TypeVar("Written")
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,9 @@ class S3Options:
     region_name: str = ""
     role_arn: str = ""
     external_id: str = ""
-    kms_key_id: str = ""
-    """The key that encrypts written objects."""
+    addressing_style: str = "auto"
+    requester_pays: bool = False
+    writing: Writing = DEFAULT_WRITING
 
 
 _NO_OPTIONS = S3Options()
@@ -52,8 +65,8 @@ _NO_OPTIONS = S3Options()
 CHUNK = 2**20
 """Bytes of a download that are in memory at once."""
 
-UPLOAD_CHUNKS = 16
-"""A file of more chunks is uploaded in parts of that many."""
+PART = 16 * CHUNK
+"""A file of more bytes is uploaded in parts of that many."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +85,9 @@ class S3Buckets:
     """Empty: AWS_PROFILE, else the default one."""
     max_attempts: int = 5
     """How often a request is tried."""
-    new_client: Callable[[str, str], Any] | None = field(default=None, repr=False)
-    """Makes a client for a region and an endpoint, which may be empty; None: botocore's."""
+    new_client: Callable[[str, str, Any], Any] | None = field(default=None, repr=False)
+    """Makes a client for a region and an endpoint, which may be empty, and botocore's config;
+    None: botocore's."""
 
     _transports: OncePerKey[S3Options, FastListTransport] = field(
         default_factory=OncePerKey[S3Options, FastListTransport], init=False, repr=False
@@ -82,12 +96,14 @@ class S3Buckets:
     def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
         """Return a bucket, without a request to it. Raises ``BucketAccessError``.
 
-        Buckets that differ only in name and key share a client and its connections.
+        Buckets that differ only in name and in how they are written share a client and its
+        connections. The client of an access point is one of its region.
         """
-        shared = replace(options, kms_key_id="")
+        region = access_point_region(name) or options.region_name
+        shared = replace(options, region_name=region, writing=DEFAULT_WRITING)
         with _translated(uri("s3", name, "")):
             transport = self._transports.get(shared, lambda: self._open_transport(shared))
-            return S3Bucket(name, transport, options.kms_key_id)
+            return S3Bucket(name, transport, options.writing)
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target, with its params."""
@@ -99,7 +115,9 @@ class S3Buckets:
                 params.region_name,
                 params.role_arn,
                 params.external_id,
-                params.kms_key_id if isinstance(params, TargetParams) else "",
+                params.addressing_style,
+                params.requester_pays,
+                Writing.of(params) if isinstance(params, TargetParams) else DEFAULT_WRITING,
             ),
         )
 
@@ -107,7 +125,12 @@ class S3Buckets:
         from botocore.session import Session  # half a second
 
         own = Session(profile=self.profile_name or None)
-        return FastListTransport(self._client(own, options), own.get_config_variable("ca_bundle"))
+        client = self._client(own, options)
+        if options.requester_pays:
+            client.meta.events.register("before-sign.s3", _request_payer)
+        return FastListTransport(
+            client, own.get_config_variable("ca_bundle"), requester_pays=options.requester_pays
+        )
 
     def _client(self, session: Any, options: S3Options) -> Any:
         from botocore.config import Config
@@ -117,17 +140,20 @@ class S3Buckets:
         endpoint = options.endpoint_url or self.endpoint_url
         # As dagster-aws's S3Resource does.
         config = Config(retries={"max_attempts": self.max_attempts, "mode": "standard"})
+        if options.addressing_style != "auto":
+            config = config.merge(Config(s3={"addressing_style": options.addressing_style}))
         if options.role_arn:  # its keys expire within the hour, and are renewed
             role = Role(options.role_arn, options.external_id, region)
             session = session_in_role(session, role, config)
         elif self.new_client:
-            return self.new_client(region, endpoint)
+            return self.new_client(region, endpoint, config)
         return session.create_client(
             "s3", region_name=region or None, endpoint_url=endpoint or None, config=config
         )
 
 
-KMS = "aws:kms"
+def _request_payer(request: Any, **_: object) -> None:
+    request.headers["x-amz-request-payer"] = "requester"
 
 
 @dataclass(frozen=True)
@@ -136,7 +162,7 @@ class S3Bucket(ListedBucket):
 
     name: str
     transport: FastListTransport = field(repr=False)
-    kms_key_id: str = ""
+    writing: Writing = DEFAULT_WRITING
     scheme: str = "s3"
 
     @property
@@ -233,7 +259,7 @@ class S3Bucket(ListedBucket):
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
     ) -> StoredObject:
         if_version = if_version if self.transport.has_conditions else None
-        fast = None if self.kms_key_id else self._fast_objects(key)
+        fast = self._fast_writing(key)
         if fast and (version := fast.put(key, body, content_type, if_version)):
             return StoredObject(key, version, len(body))
         try:
@@ -248,18 +274,18 @@ class S3Bucket(ListedBucket):
         self, key: str, body: bytes, content_type: str, if_version: str | None
     ) -> StoredObject:
         """Write an object with botocore."""
-        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        try:
+        options = {"ContentType": content_type, **_condition(if_version), **self.writing.encryption}
+
+        def write(kind: str) -> tuple[Any, str]:
+            sent = checksum_of(kind, body)
             with _translated(self.uri(key)):
                 answer = self.client.put_object(
-                    Bucket=self.name,
-                    Key=key,
-                    Body=body,
-                    ContentType=content_type,
-                    ChecksumSHA256=checksum,  # the store refuses a body that does not match it
-                    **_condition(if_version),
-                    **self._encryption,
+                    Bucket=self.name, Key=key, Body=body, **sent, **options
                 )
+            return answer, sent.get("ChecksumSHA256", "")
+
+        try:
+            answer, checksum = self._with_checksum(write)
         except ObjectNotFoundError as error:  # the version to replace is gone
             raise ObjectChangedError(self.uri(key)) from error
         except BucketUnavailableError as error:
@@ -271,38 +297,86 @@ class S3Bucket(ListedBucket):
         version = answer.get("ETag", "").strip('"')
         confirmed = answer.get("ChecksumSHA256")
         if not version or not (
-            confirmed == checksum if confirmed else self._holds(key, body, version)
+            confirmed == checksum if checksum and confirmed else self._holds(key, body, version)
         ):
             raise self._not_confirmed(key)
         self._check_encryption(key, answer)
         return StoredObject(key, version, len(body))
 
+    def _with_checksum(self, write: Callable[[str], Written]) -> Written:
+        """Return what ``write`` returns for a kind of checksum that the store does not refuse.
+
+        If several are tried, the store's later writes begin with the one that worked.
+        """
+        if self.writing.checksum != "auto":
+            return write(self.writing.checksum)
+        return self._try_checksums(CHECKSUMS[CHECKSUMS.index(self.transport.checksum) :], write)
+
+    def _try_checksums(self, kinds: Sequence[str], write: Callable[[str], Written]) -> Written:
+        try:
+            written = write(kinds[0])
+        except (ObjectRefusedError, BucketUnavailableError) as error:
+            if not (kinds[1:] and _may_be_checksum(error)):
+                raise
+            try:
+                return self._try_checksums(kinds[1:], write)
+            except (ObjectRefusedError, BucketUnavailableError):
+                raise error from error.__cause__
+        self.transport.checksum = kinds[0]
+        return written
+
+    def _fast_writing(self, key: str) -> FastObjects | None:
+        kind = self.transport.checksum if self.writing.checksum == "auto" else self.writing.checksum
+        if self.writing.encryption or kind == "md5":
+            return None
+        with _translated(self.uri(key)):
+            return self.transport.objects(self.name, kind)
+
     def _check_encryption(self, key: str, answer: Mapping[str, Any]) -> None:
-        if self.kms_key_id and answer.get("ServerSideEncryption") != KMS:
+        kind = self.writing.encryption.get("ServerSideEncryption")
+        if kind and answer.get("ServerSideEncryption") != kind:
             raise BucketError(
                 self.uri(key),
-                "the store wrote it without encrypting it with kms_key_id.",
-                hint="Use a store that can, or leave kms_key_id out.",
+                f"the store wrote it without encrypting it as the params say ({kind}).",
+                hint="Use a store that can, or leave kms_key_id and server_side_encryption out.",
             )
 
     def put_file(self, key: str, file: Path, content_type: str) -> StoredObject:
         size = file.stat().st_size
-        if size <= CHUNK * UPLOAD_CHUNKS:
+        if size <= PART:
             return self.put(key, file.read_bytes(), content_type)
+        kind = self._with_checksum(lambda kind: self._upload(key, file, content_type, kind))
+        if self.writing.encryption:
+            with _translated(self.uri(key)):
+                head = self.client.head_object(Bucket=self.name, Key=key)
+            self._check_encryption(key, head)
+        stored = self._find(key)
+        if stored is None or stored.size != size:
+            raise self._not_confirmed(key)
+        if kind != "sha256" and not self._holds_file(stored, file):
+            raise self._not_confirmed(key)
+        return stored
+
+    def _upload(self, key: str, file: Path, content_type: str, kind: str) -> str:
+        """Upload a file in parts with a kind of checksum; return the kind."""
         from boto3.s3.transfer import TransferConfig
         from s3transfer.manager import TransferManager
 
         # The store refuses a part that does not match its checksum.
-        options = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256", **self._encryption}
-        config = TransferConfig(multipart_chunksize=CHUNK * UPLOAD_CHUNKS)
+        options = {"ContentType": content_type, **checksum_of_parts(kind)}
+        config = TransferConfig(multipart_chunksize=PART)
         with _translated(self.uri(key)), TransferManager(self.client, config) as manager:
-            manager.upload(str(file), self.name, key, options).result()
-            if self.kms_key_id:
-                self._check_encryption(key, self.client.head_object(Bucket=self.name, Key=key))
-        stored = self._find(key)
-        if stored is None or stored.size != size:
-            raise self._not_confirmed(key)
-        return stored
+            manager.upload(str(file), self.name, key, options | self.writing.encryption).result()
+        return kind
+
+    def _holds_file(self, stored: StoredObject, file: Path) -> bool:
+        """Return whether a store that was sent no checksum holds a file's bytes."""
+        if stored.version == multipart_version(file, PART):
+            return True
+        with TemporaryFile() as copy, file.open("rb") as original:
+            self.download(stored, copy)
+            copy.seek(0)
+            return same_bytes(copy, original, CHUNK)
 
     def copy(self, key: str, to: str) -> None:
         with self._object(key):
@@ -310,19 +384,13 @@ class S3Bucket(ListedBucket):
                 Bucket=self.name,
                 Key=to,
                 CopySource={"Bucket": self.name, "Key": key},
-                **self._encryption,
+                **self.writing.encryption,
             )
 
     def _not_confirmed(self, key: str) -> BucketError:
         return BucketUnavailableError(
             self.uri(key), "the store did not confirm the upload.", hint="Try again."
         )
-
-    @property
-    def _encryption(self) -> dict[str, str]:
-        if not self.kms_key_id:
-            return {}
-        return {"ServerSideEncryption": KMS, "SSEKMSKeyId": self.kms_key_id}
 
     def delete(self, key: str) -> None:
         with _translated(self.uri(key)):
@@ -339,6 +407,13 @@ class S3Bucket(ListedBucket):
         Usually its ETag is their MD5. If it is not, as for an encrypted object, read them back.
         """
         return version == md5(body) or self.get(key, version) == body
+
+
+def _may_be_checksum(error: BucketError) -> bool:
+    """Return whether a store may have refused a write for its checksum: some name no reason."""
+    code = error_code(error)
+    is_refusal = isinstance(error, ObjectRefusedError) or code == "NotImplemented"
+    return is_refusal and not code.lower().startswith("kms")
 
 
 def _condition(version: str | None) -> dict[str, str]:

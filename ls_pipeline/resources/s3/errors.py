@@ -33,6 +33,15 @@ _OTHER_REGION = Failure(
     "the bucket is in another region",
     "Set region_name or AWS_DEFAULT_REGION to {region}.",
 )
+_OTHER_STYLE = Failure(
+    Meaning.SETTING,
+    "the store wants the bucket in the host's name ({reason})",
+    "Set addressing_style to virtual.",
+)
+_DENIED_BY_BUCKET = failures.NO_ACCESS._replace(
+    hint="The bucket's own policy denies it. If it demands an encryption, set "
+    "server_side_encryption or kms_key_id."
+)
 _ARCHIVED = Failure(
     Meaning.REFUSED,
     "the object is archived ({reason})",
@@ -52,6 +61,7 @@ _REFUSALS = {
     failures.NOT_FOUND: "404 NoSuchKey NonExistentQueue NotFound QueueDoesNotExist",
     failures.CHANGED: "412 ConditionalRequestConflict PreconditionFailed",
     _OTHER_REGION: "301 AuthorizationHeaderMalformed PermanentRedirect",
+    _OTHER_STYLE: "InvalidPathAccess PathStyleDomainForbidden SecondLevelDomainForbidden",
     _ARCHIVED: "InvalidObjectState",
     failures.NO_ACCESS: "AccessDenied",
     failures.NO_ACCESS._replace(hint="Set this machine's clock."): "RequestTimeTooSkewed",
@@ -147,6 +157,8 @@ def _refusal(response: dict[str, Any], service: Service) -> Failure:
         refusal = {failures.NO_ACCESS: _KEY_ACCESS, failures.REFUSED: _KEY_REFUSED}.get(
             refusal, refusal
         )
+    if refusal is failures.NO_ACCESS and "explicit deny in a resource-based" in message:
+        refusal = _DENIED_BY_BUCKET
     words = one_line(": ".join(filter(None, (code, message)))) or f"status {status}"
     reason = code or str(status) if refusal is failures.BUSY else words
     headers = meta.get("HTTPHeaders", {})

@@ -26,6 +26,7 @@ from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.listing import ListingPage
 from ls_pipeline.resources.s3.fast_objects import FastObjects
+from ls_pipeline.resources.s3.writing import CHECKSUMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ _FRAME = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>
 class FastListTransport:
     """The connections of one client. Safe to use from several threads."""
 
-    def __init__(self, client: Any, ca_bundle: str | None) -> None:
+    def __init__(self, client: Any, ca_bundle: str | None, *, requester_pays: bool = False) -> None:
         from botocore.httpsession import URLLib3Session  # half a second
         from botocore.utils import get_environ_proxies
 
@@ -51,6 +52,9 @@ class FastListTransport:
         self.client = client
         self.has_conditions = True
         """Whether the store may know conditions of a put; some refuse a request that has one."""
+        self.checksum = CHECKSUMS[0]
+        """The best kind of checksum that the store may know, as far as known."""
+        config.request_checksum_calculation = "when_required"  # it is ours that are sent
         self._session = URLLib3Session(
             verify=certificates or True,
             proxies=get_environ_proxies(client.meta.endpoint_url),
@@ -58,8 +62,8 @@ class FastListTransport:
             max_pool_connections=CONNECTIONS,
         )
         self._last = threading.local()
-        self._certificates = certificates
-        self._objects = OncePerKey[str, FastObjects | None]()
+        self._certificates, self._requester_pays = certificates, requester_pays
+        self._objects = OncePerKey[tuple[str, str], FastObjects | None]()
         client.meta.events.register("before-send.s3", self._send)
 
     def list(self, **params: Any) -> ListingPage | None:
@@ -69,18 +73,26 @@ class FastListTransport:
         page: ListingPage | None = self._last.page
         return page
 
-    def objects(self, bucket: str) -> FastObjects | None:
+    def objects(self, bucket: str, checksum: str = CHECKSUMS[0]) -> FastObjects | None:
         """Return the fast access to a bucket's objects; None if only botocore can open them.
+
+        Objects are written with a kind of ``checksum``, SHA-256 or none.
 
         Raises ``CredentialsError`` if a role is refused; the next call asks for it again.
         """
-        return self._objects.get(bucket, lambda: self._open(bucket))
+        return self._objects.get((bucket, checksum), lambda: self._open(bucket, checksum))
 
-    def _open(self, bucket: str) -> FastObjects | None:
+    def _open(self, bucket: str, checksum: str) -> FastObjects | None:
         from botocore.exceptions import BotoCoreError  # half a second
 
         try:
-            return FastObjects(self.client, bucket, self._certificates)
+            return FastObjects(
+                self.client,
+                bucket,
+                self._certificates,
+                checksum=checksum,
+                requester_pays=self._requester_pays,
+            )
         except (BotoCoreError, OSError, ValueError):
             return None
 

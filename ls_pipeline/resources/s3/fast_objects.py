@@ -34,13 +34,23 @@ class FastObjects:
     botocore does if the client has no credentials, and ``OSError`` if the file is missing.
     """
 
-    def __init__(self, client: Any, bucket: str, certificates: str) -> None:
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        certificates: str,
+        *,
+        checksum: str = "sha256",
+        requester_pays: bool = False,
+    ) -> None:
         from obstore.store import S3Store  # not needed to load the definitions
 
         signed_url = client.generate_presigned_url("head_bucket", Params={"Bucket": bucket})
         address = signed_url.partition("?")[0].rstrip("/")
         trusted = {"root_certificate": Path(certificates).read_bytes()} if certificates else {}
         config = client.meta.config
+        # The store refuses a body that does not match its checksum.
+        sent: Any = {"checksum_algorithm": checksum} if checksum == "sha256" else {}
         options: Any = {
             "allow_http": True,
             "connect_timeout": timedelta(seconds=config.connect_timeout),
@@ -54,11 +64,12 @@ class FastObjects:
             aws_endpoint_url_s3=address,  # else a variable of that name takes precedence
             virtual_hosted_style_request=True,  # the address includes the bucket in either style
             region=client.meta.region_name or "us-east-1",
-            checksum_algorithm="sha256",  # the store refuses a body that does not match it
+            request_payer=requester_pays,
             conditional_put="etag",
             credential_provider=_credentials(client),
             client_options=options,
             retry_config={"max_retries": 2},
+            **sent,
         )
         self._misses = 0
 

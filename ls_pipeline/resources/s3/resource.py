@@ -1,4 +1,4 @@
-"""S3 in Dagster: buckets over the client of dagster-aws's ``S3Resource``."""
+"""S3 in Dagster: buckets over a client with the settings of dagster-aws's ``S3Resource``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,28 @@ def s3_buckets(resource: S3Resource | None = None) -> S3Buckets:
     with a role gets a client of its own: the resource takes a profile or fixed keys, and a role's
     keys expire within the hour.
     """
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
     from dagster_aws.s3 import S3Resource  # two seconds
 
     s3 = resource or S3Resource()
 
-    def new_client(region: str, endpoint: str) -> Any:
-        given = {"region_name": region, "endpoint_url": endpoint}
-        return s3.model_copy(update={key: given[key] for key in given if given[key]}).get_client()
+    def new_client(region: str, endpoint: str, config: Any) -> Any:
+        session = boto3.session.Session(profile_name=s3.profile_name)
+        if s3.use_unsigned_session:
+            config = config.merge(Config(signature_version=UNSIGNED))
+        return session.client(
+            "s3",
+            region_name=region or s3.region_name,
+            endpoint_url=endpoint or s3.endpoint_url,
+            use_ssl=s3.use_ssl,
+            verify=s3.verify,
+            aws_access_key_id=s3.aws_access_key_id,
+            aws_secret_access_key=s3.aws_secret_access_key,
+            aws_session_token=s3.aws_session_token,
+            config=config,
+        )
 
     return S3Buckets(
         region_name=s3.region_name or "",

@@ -93,7 +93,7 @@ def test_unknown_form_is_rejected_with_the_params_that_help(body):
     (rejection,) = read("a.md", body)
 
     assert (rejection.reason, rejection.is_unknown_form) == (UNKNOWN_FORM, True)
-    assert all(f" {param}" in rejection.reason for param in ("format", "use_blob_urls", "regex"))
+    assert all(f" {param}" in rejection.reason for param in ("format", "use_blob_urls", "exclude"))
 
 
 @pytest.mark.parametrize(
