@@ -194,7 +194,8 @@ def _open(where: str, cli: CliContext) -> tuple[Snapshot, list[Source | Target]]
         raise UnknownConnectionError(where, names)
     place = target.uri(folder(target.params.prefix))
     opened = open_snapshot(place, params=target.params.model_dump())
-    return opened, [side for side in (connection.source, target) if side]
+    media = connection.source.media if connection.source else []
+    return opened, [side for side in (connection.source, target, *media) if side]
 
 
 @contextmanager

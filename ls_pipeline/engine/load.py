@@ -36,6 +36,7 @@ from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.notes import Notes, quoted, shorten
+from ls_pipeline.domain.objects import opens_in_browsers
 from ls_pipeline.domain.predictions import record_of
 from ls_pipeline.domain.row_matching import identity_of
 from ls_pipeline.domain.tasks import (
@@ -131,6 +132,8 @@ class _Loader:
         self.remarks = Remarks()
         self.unknown_forms = 0
         self.first_unknown = ""
+        self.unopenable = 0
+        self.first_unopenable = ""
 
     def load(self) -> LoadResult:
         self._list_one_page()
@@ -140,8 +143,8 @@ class _Loader:
         self.project = self.projects.newest
         self._read_label_config()
         self._release_retryable()
-        self.result.notes += self.projects.register_storage(
-            self.bucket, self.params, self.projects.ids
+        self.result.notes += self.projects.register_storages(
+            self.bucket, self.run.source, self.projects.ids
         )
         self._find_begun()
         self.queue = ImportQueue(self.run, reconciler)
@@ -157,6 +160,7 @@ class _Loader:
         self._count_queue()
         self._remove()
         self._remark_unknown_forms()
+        self._remark_unopenable()
         self._record_range_boundaries()
         if self.result.unread:
             raise ExternalSystemError(" ".join(self.result.unread))
@@ -195,6 +199,15 @@ class _Loader:
                 f"Nothing is loaded: {self.unknown_forms:,} {noun}, such as {self.first_unknown}, "
                 "have no form that is read as tasks. Set the param format, or use_blob_urls to "
                 "show them by their URL."
+            )
+
+    def _remark_unopenable(self) -> None:
+        if self.unopenable:
+            noun = "blob" if self.unopenable == 1 else "blobs"
+            self.result.notes.append(
+                f"Label Studio can't open {self.unopenable:,} {noun}, such as "
+                f"{quoted(self.first_unopenable)}: the key has a ?, a line break, or a / at its "
+                "start. Rename the objects, or leave them out with the param exclude."
             )
 
     def _list_one_page(self) -> None:
@@ -351,6 +364,9 @@ class _Loader:
             return content_of()
         uri = self.bucket.uri(listed.key)
         if self.params.use_blob_urls:
+            if not opens_in_browsers(listed.key):
+                self.unopenable += 1
+                self.first_unopenable = self.first_unopenable or uri
             return content_of(blob_task(uri, self.data_key))
         if rejection := self.reading.size_rejection(listed.key, listed.size):
             return content_of(rejection)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.labeling_app import LabelingApp, Project
     from ls_pipeline.resources.ledger.connection import ConnectionLedger, HeldConnection
     from ls_pipeline.resources.ledger.records import TaskRow
-    from ls_pipeline.settings.model import Connection, SourceParams
+    from ls_pipeline.settings.model import Connection, Source
 
 _NUMBERED = re.compile(r".* \((\d+)\)", re.DOTALL)
 _NUMBERED_ROOM = len(" (999999)")
@@ -156,16 +156,27 @@ class Projects:
         """Count as ``LabelingApp.count_annotations`` does, in all projects."""
         return sum(self.app.count_annotations(self.ids).values())
 
-    def register_storage(
-        self, bucket: Bucket, params: SourceParams, project_ids: Sequence[int]
+    def register_storages(
+        self, bucket: Bucket, source: Source, project_ids: Sequence[int]
     ) -> list[str]:
-        """Let annotators open a bucket's objects in some projects; return what prevents it.
+        """Let annotators open a source's objects, and those of its media buckets, in some projects.
 
-        Raises ``LabelStudioError`` if Label Studio can't be reached.
+        Return what prevents it. Raises ``LabelStudioError`` if Label Studio can't be reached.
         """
-        # Without a region, Label Studio takes us-east-1, whatever its environment says.
-        region = params.region_name or bucket.region
-        location = StorageLocation(bucket.scheme, bucket.name, params.endpoint_url, region)
+        parts = [source, *source.media]
+        locations = [
+            # Without a region, Label Studio takes us-east-1, whatever its environment says.
+            StorageLocation(
+                part.root.partition(":")[0],
+                part.path,
+                part.params.endpoint_url,
+                part.params.region_name or (bucket.region if part.cloud == source.cloud else ""),
+            )
+            for part in parts
+        ]
+        return [note for each in locations for note in self._register_storage(each, project_ids)]
+
+    def _register_storage(self, location: StorageLocation, project_ids: Sequence[int]) -> list[str]:
         try:
             for project_id in project_ids:
                 self.app.register_storage(project_id, location)

@@ -480,6 +480,43 @@ def test_annotators_can_open_the_bucket(bench):
     assert bench.app.storages == {(1, "s3", "bucket"): ("", "")}
 
 
+def test_blobs_that_label_studio_can_not_open_are_one_note(bench):
+    bench.set(use_blob_urls=True)
+    for key in ("a?b.png", "/c.png", "d.png", "e#f;g.png"):
+        bench.put(key, b"picture")
+    result = bench.load()
+    (note,) = result.notes
+
+    assert note.startswith("Label Studio can't open 2 blobs, such as ")
+    assert len(bench.tasks) == 4
+    assert bench.load().notes == []
+
+
+def test_annotators_can_open_media_buckets_at_the_same_store(bench):
+    media = ["pictures", "gs://sounds"]
+    bench.set(endpoint_url="https://s3.example.com", media_buckets=media)
+    bench.load()
+
+    assert bench.app.storages == {
+        (1, "s3", "bucket"): ("https://s3.example.com", ""),
+        (1, "s3", "pictures"): ("https://s3.example.com", ""),
+        (1, "gs", "sounds"): ("", ""),
+    }
+
+
+def test_media_bucket_that_is_refused_hides_no_other(bench):
+    def refuse(project_id, location):
+        if location.bucket == "closed":
+            raise LabelStudioError("Label Studio can't open it.")
+        bench.app.register_storage(project_id, location)
+
+    bench.set(media_buckets=["closed", "open"])
+    result = bench.load(app=Wrapped(bench.app, register_storage=refuse))
+
+    assert result.notes == ["Label Studio can't open it."]
+    assert {bucket for _, _, bucket in bench.app.storages} == {"bucket", "open"}
+
+
 def test_bucket_closed_to_annotators_is_only_a_note(bench):
     def refuse(*_):
         raise LabelStudioError("Label Studio can't open it.")

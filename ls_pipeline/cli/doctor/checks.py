@@ -11,12 +11,8 @@ import click
 from ls_pipeline.cli.console import print_json
 from ls_pipeline.cli.context import CliContext, connection_ledgers
 from ls_pipeline.cli.doctor.bucket_checks import check_queue, check_source, check_target
-from ls_pipeline.cli.doctor.label_studio_checks import (
-    check_blobs,
-    check_project,
-    check_server,
-    check_webhook,
-)
+from ls_pipeline.cli.doctor.label_studio_checks import check_project, check_server, check_webhook
+from ls_pipeline.cli.doctor.media_checks import check_blobs, check_media
 from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, print_report
 from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
@@ -154,6 +150,8 @@ def _check_connection(
         key = yield from check_source(source, label_config, cli)
         if source.params.use_blob_urls:
             yield from check_blobs(connection_ledger, source, key, cli, app_works=app_works)
+        if app_works:
+            yield from check_media(connection_ledger, source, cli)
         if source.params.notifications:
             yield from check_queue(source, cli)
     if target := connection.target:

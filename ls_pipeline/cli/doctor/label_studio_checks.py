@@ -1,12 +1,10 @@
-"""Checks of Label Studio: the server, a connection's project, objects in the browser, webhooks."""
+"""Checks of Label Studio: the server, a connection's project, and webhooks."""
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.doctor.report import Check
-from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.engine.rebind import project_difference
@@ -25,12 +23,6 @@ TESTED_VERSION = "1.23"
 
 ADVISED_TASKS = 100_000
 """Tasks in a project. https://labelstud.io/guide/tasks says that more make it slow."""
-
-SEARCHED_OBJECTS = 100
-"""Known objects that are searched for a loaded task."""
-
-FIRST_ERROR, FORBIDDEN, NOT_FOUND = 400, 403, 404
-"""HTTP status codes."""
 
 
 def check_server(cli: CliContext) -> Iterator[Check]:
@@ -126,82 +118,6 @@ def _check_label_config(
     else:
         yield Check("label config", "ok", f"It shows {', '.join(map(repr, keys))}.")
     return parsed
-
-
-def check_blobs(
-    connection_ledger: ConnectionLedger,
-    source: Source,
-    key: str,
-    cli: CliContext,
-    *,
-    app_works: bool,
-) -> Iterator[Check]:
-    """Open the object of a loaded task as a browser does. ``key`` is tried first."""
-    task = _loaded_task(connection_ledger, source.params.filter.folder, key) if app_works else None
-    if task is None:
-        message = "No task is loaded yet." if app_works else "The check 'label studio' failed."
-        hint = "Run ls-pipeline sync, then ls-pipeline doctor again." if app_works else ""
-        yield Check("blobs: open", "skipped", message, hint)
-        yield Check("blobs: CORS", "skipped", message, hint)
-        return
-    task_id, uri = task[0], source.root + task[1]
-    try:
-        response = cli.label_studio.fetch_as_browser(task_id, uri)
-    except PipelineError as error:
-        yield Check.from_error("blobs: open", error)
-        return
-    host = response.host or "Label Studio itself"
-    if response.status >= FIRST_ERROR or not response.status:
-        answer = f"answers {response.status}" if response.status else "does not answer"
-        message = f"{uri} does not open in Label Studio: {host} {answer}."
-        yield Check("blobs: open", "failed", message, _opening_hint(response.status, response.host))
-        yield Check("blobs: CORS", "skipped", "The object does not open.")
-        return
-    yield Check("blobs: open", "ok", f"Task {task_id} opens {uri} from {host}.")
-    yield _check_cors(cli.label_studio.public_url, response.host, allowed=response.cors_allowed)
-
-
-def _opening_hint(status: int, host: str) -> str:
-    if host and status == NOT_FOUND:
-        return "If the object was removed, its task can't show it. Otherwise check the endpoint."
-    if host and status:
-        return (
-            "Label Studio's server needs credentials that may read the bucket and use its KMS key, "
-            "if it has one. The source's region_name must be the bucket's region."
-        )
-    if host:
-        return "Make the bucket's endpoint reachable from here and from the annotators' browsers."
-    if status == FORBIDDEN:
-        return "Add the user of LABEL_STUDIO_API_KEY to the project."
-    return (
-        "Run ls-pipeline sync, which registers the bucket. Label Studio's server needs credentials "
-        "for the bucket, and its endpoint as S3_ENDPOINT."
-    )
-
-
-def _check_cors(pages: str, host: str, *, allowed: bool) -> Check:
-    if not host:
-        return Check("blobs: CORS", "ok", "Label Studio serves the object itself.")
-    if allowed:
-        return Check("blobs: CORS", "ok", f"{host} lets pages of {pages} read the object.")
-    return Check(
-        "blobs: CORS",
-        "failed",
-        f"{host} does not let pages of {pages} read the object, so browsers can't show it.",
-        f"Add a CORS rule to the bucket that allows GET from {pages}.",
-    )
-
-
-def _loaded_task(
-    connection_ledger: ConnectionLedger, folder: str, key: str
-) -> tuple[int, str] | None:
-    """Return the id and key of a loaded task: of ``key``, or of one of the first known objects."""
-    known_objects = islice(connection_ledger.objects.known(folder), SEARCHED_OBJECTS)
-    known_keys = (known.key for known in known_objects if known.state is not State.REMOVED)
-    for candidate in (key, *known_keys):
-        for row in connection_ledger.objects.all_rows_of(candidate) if candidate else ():
-            return row.task_id, candidate
-    return None
 
 
 def check_webhook(

@@ -172,6 +172,39 @@ def test_store_that_ignores_conditions_is_a_warning_that_says_what_it_costs(benc
     assert "may overwrite a newer file" in check.says
 
 
+def media(bench, status, **params):
+    """Load a task that names two other buckets; return what doctor says about them."""
+    bench.set(**params)
+    bench.put("a.json", {"text": "s3://pictures/1.png", "more": ["see 'gs://sounds/2.wav'"]})
+    bench.load()
+    bench.app.browser_response = BrowserResponse(status, "", cors_allowed=True)
+    report = examine((), cli(bench))
+    checks = report.connections["reviews"].checks
+    return [check for check in checks if check.check == "media: open"]
+
+
+def test_buckets_that_tasks_name_are_opened(bench):
+    checks = media(bench, 200)
+
+    assert [check.state for check in checks] == ["ok", "ok"]
+    assert "opens s3://pictures/1.png" in checks[0].says
+    assert "opens gs://sounds/2.wav" in checks[1].says
+
+
+def test_bucket_that_does_not_open_is_to_become_a_media_bucket(bench):
+    listed, other = media(bench, 404, media_buckets=["pictures"])
+
+    assert (listed.state, other.state) == ("failed", "failed")
+    assert "registers the bucket" in listed.do
+    assert other.do == "Add gs://sounds/ to the source param media_buckets."
+
+
+def test_media_bucket_that_no_task_names_is_not_opened(bench):
+    checks = media(bench, 200, media_buckets=["films"])
+
+    assert [check.state for check in checks] == ["ok", "ok", "skipped"]
+
+
 def test_bug_stops_no_other_connection(bench):
     Bench(bench.url, name="other")
 
