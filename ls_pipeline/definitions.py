@@ -62,7 +62,7 @@ def resources() -> dict[str, dg.ResourceDefinition]:
     return {
         "ledger": _ledger,
         "progress": dg.ResourceDefinition.hardcoded_resource(
-            SilentProgress(), "Progress bars of the command line. Under Dagster there are none."
+            SilentProgress(), "Progress bars of the command line. Dagster shows none."
         ),
         "s3": _from_environment(s3_buckets, "Amazon S3: AWS_* variables, files, or a role."),
         "gcs": _from_environment(gcs_buckets, "Google Cloud Storage: default credentials."),

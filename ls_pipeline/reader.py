@@ -57,7 +57,7 @@ def open_snapshot(
     credentials are found as AWS's and Google's own tools find them. Files are fetched into
     ``cache`` (default ``~/.cache/ls_pipeline``) at first use, and verified at every use.
 
-    Raises ``SnapshotError`` if there is no snapshot, if it is damaged, or if ``params`` are wrong,
+    Raises ``SnapshotError`` without a snapshot, if it is damaged, or if ``params`` are wrong,
     and ``BucketError`` if the bucket fails.
     """
     bucket, path = _open_bucket(str(where), params or {})

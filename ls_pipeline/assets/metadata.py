@@ -137,7 +137,7 @@ def _short(name: str, width: int = 40) -> str:
 
 
 def balance_metadata(tally: Tally) -> dict[str, dg.TableMetadataValue]:
-    """Return each label's share of its control, by split; empty if there are no labels."""
+    """Return each label's share of its control, by split; empty without labels."""
     rows: list[dict[str, Any]] = []
     for control, labels in tally.labels.items():
         totals = {

@@ -107,7 +107,7 @@ def print_result(document: object, sentence: str, *, as_json: bool) -> None:
 
 
 def print_no_connections() -> None:
-    """Print that there are no connections, and how to add one."""
+    """Print that the list of connections is empty, and how to add one."""
     print_lines("There are no connections yet. To add one, see ls-pipeline connections add --help.")
 
 

@@ -45,7 +45,8 @@ def _objects(source: Source | None, cli: CliContext) -> int:
         return 0
     select = source.params.filter
     pages = cli.bucket_of(source).pages(select.folder)
-    return sum(not select.rejected_by(stored.key) for page in pages for stored in page)
+    keys = (stored.key for page in pages for stored in page)
+    return sum(not (select.rejected_by(key) or select.is_sidecar(key)) for key in keys)
 
 
 def _tasks(connection: Connection, cli: CliContext) -> tuple[int, int]:

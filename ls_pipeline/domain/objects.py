@@ -66,7 +66,8 @@ class Filter:
 
     ``regex`` and ``exclude`` are RE2 (linear time), matched from the start of the full key, not to
     its end. An empty ``regex`` selects every key, and an empty ``exclude`` rejects none. Folder
-    markers (keys that end in ``/``) are never selected.
+    markers (keys that end in ``/``) are never selected. Sidecars, by their suffix, are selected
+    whatever the ``regex`` is.
 
     The first use raises ``re2.error`` if one is not RE2. Stored connections were checked.
     """
@@ -74,6 +75,7 @@ class Filter:
     prefix: str = ""
     regex: str = ""
     exclude: str = ""
+    sidecar_suffix: str = ""
 
     @property
     def folder(self) -> str:
@@ -90,7 +92,7 @@ class Filter:
     @property
     def text(self) -> str:
         """The filter as one text, which differs if anything in it differs."""
-        return "\n".join((self.folder, self.regex, *filter(None, [self.exclude])))
+        return f"{self.folder}\n{self.regex}\n{self.exclude}\n{self.sidecar_suffix}"
 
     def rejected_by(self, key: str) -> str:
         """Return what rejects ``key``, or ``""`` if it is selected.
@@ -101,11 +103,15 @@ class Filter:
             return "prefix"
         if key.endswith("/"):
             return "folder"
-        if self.regex and not self._pattern.match(key):
+        if self.regex and not self.is_sidecar(key) and not self._pattern.match(key):
             return "regex"
         if self.exclude and self._excluded.match(key):
             return "exclude"
         return ""
+
+    def is_sidecar(self, key: str) -> bool:
+        """Return whether a key is that of a sidecar."""
+        return bool(self.sidecar_suffix) and key.endswith(self.sidecar_suffix)
 
 
 def compile_regex(regex: str) -> re2._Regexp:

@@ -66,6 +66,8 @@ def scan_source(
         return SourceScan(changed=True)
     if connection_ledger.objects.retryable(params.reading):
         return SourceScan(changed=True)
+    if connection_ledger.sidecars.read_as() != params.sidecar_suffix:
+        return SourceScan(changed=True)
     known = partial(connection_ledger.objects.known_pages, params.filter.folder)
     boundaries = connection_ledger.objects.range_boundaries(params.filter, after)
     ranges = bucket.ranges(params.filter.folder, after, boundaries)

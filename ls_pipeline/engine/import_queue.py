@@ -111,6 +111,8 @@ class ImportQueue:
         self.notes = Notes()
         self.unfinished: set[str] = set()
         """Keys that differ from what the ledger knows, and are not recorded yet."""
+        self.outdated: set[str] = set()
+        """Keys of finished objects whose sidecars have changed since they were read."""
         self._project = run.projects.newest
         self._suspects: list[tuple[TaskRow, TasksRefusedError]] = []
         self._withheld: list[KnownObject] = []
@@ -136,6 +138,7 @@ class ImportQueue:
         if self._current:
             done, self._current = self._current, None
             self.unfinished -= done.result()
+            self.unfinished |= self.outdated
 
     def blame_suspects(self) -> None:
         """Quarantine the tasks that made Label Studio crash, if it accepted other tasks."""
@@ -145,10 +148,12 @@ class ImportQueue:
             raise self._suspects[0][1]
         quarantined = [self._quarantined(row, str(error)) for row, error in self._suspects]
         update = LedgerUpdate(quarantined=self._capped(quarantined), finished=self._withheld)
-        self.held.intents.record(update)
+        self.outdated |= self.held.intents.record(update)
 
     def _load(self, batch: Batch) -> set[str]:
         """Update and import a batch, and record it; return the keys that it finishes."""
+        if batch.update.sidecars:
+            self.held.sidecars.record(batch.update.sidecars)
         absent = self._update(batch.updates) if batch.updates else []
         intent, loaded = self._import_all([*batch.tasks, *absent])
         # An object with a suspect row is not finished: it is open what becomes of the row.
@@ -156,10 +161,12 @@ class ImportQueue:
         self._withheld += [known for known in update.finished if known.key in suspect_keys]
         update.finished = [known for known in update.finished if known.key not in suspect_keys]
         update.quarantined = self._capped(update.quarantined)
-        self._record(intent, loaded, update)
+        outdated = self._record(intent, loaded, update)
         for known in update.finished:
             self._rejected.pop(known.key, None)
-        return {*(known.key for known in update.finished), *update.forgotten}
+        done = {*(known.key for known in update.finished), *update.forgotten}
+        self.outdated = (self.outdated - done) | outdated
+        return done
 
     def _update(self, tasks: Sequence[NewTask]) -> list[NewTask]:
         """Update tasks; return those that a person has deleted: their versions are new tasks.
@@ -310,12 +317,16 @@ class ImportQueue:
 
     def _record(
         self, intent: Intent | None, loaded: Sequence[TaskRow], update: LedgerUpdate
-    ) -> None:
-        """Record rows that are loaded, together with the rest of a batch."""
+    ) -> set[str]:
+        """Record rows that are loaded, together with the rest of a batch.
+
+        Returns the keys of objects whose sidecars have changed.
+        """
         update.loaded = [*loaded, *update.loaded]
-        self.held.intents.record(update, closing=intent)
+        outdated = self.held.intents.record(update, closing=intent)
         self.created += len(loaded)
         self.run.advance("tasks", self.created)
+        return outdated
 
     def _handle_refusal(
         self, intent: Intent, tasks: Sequence[NewTask], error: TasksRefusedError

@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.annotators import (
@@ -31,8 +30,6 @@ from ls_pipeline.domain.errors import (
     ObjectRefusedError,
     SettingsMismatchError,
 )
-from ls_pipeline.domain.formats.choice import TABLES, Reading
-from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.notes import Notes, quoted, shorten
@@ -43,7 +40,6 @@ from ls_pipeline.domain.tasks import (
     Origin,
     Rejection,
     Task,
-    blob_task,
 )
 from ls_pipeline.engine.effects import NewTask
 from ls_pipeline.engine.import_queue import (
@@ -52,24 +48,20 @@ from ls_pipeline.engine.import_queue import (
     ImportQueue,
 )
 from ls_pipeline.engine.object_rows import Content, Rejections, Remarks, close_content, content_of
+from ls_pipeline.engine.reading import ObjectReader
 from ls_pipeline.engine.reconcile import reconcile_tasks
 from ls_pipeline.engine.removals import Removals
 from ls_pipeline.engine.row_numbers import RowNumbers
 from ls_pipeline.engine.unread import UNREADABLE_AT_MOST, UnreadObjects
-from ls_pipeline.resources.ledger.records import Kind, Quarantined, TaskRow
+from ls_pipeline.resources.ledger.records import Kind, Quarantined, ReadSidecar, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import BinaryIO
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
-    from ls_pipeline.engine.object_rows import IsLoaded
 
-
-IN_MEMORY = 8 * 2**20
-"""Bytes of a table that is read into memory; a larger one is read from a temporary file."""
 
 READERS = 16
 """Objects read at once."""
@@ -78,6 +70,9 @@ READ_AHEAD = BATCH_ROWS
 READ_AHEAD_BYTES = 64 * 2**20
 """What is read and waits for its turn: while one batch is imported, the next is read. A larger
 object is read when no other waits."""
+
+LONE_SIDECARS = 1000
+"""New sidecars that a run looks up at its end, to name those that wait for their objects."""
 
 FIRST_NEW = 10
 """New objects that a result shows."""
@@ -134,6 +129,8 @@ class _Loader:
         self.first_unknown = ""
         self.unopenable = 0
         self.first_unopenable = ""
+        self.is_again = False
+        self.new_sidecars: list[str] = []
 
     def load(self) -> LoadResult:
         self._list_one_page()
@@ -143,28 +140,37 @@ class _Loader:
         self.project = self.projects.newest
         self._read_label_config()
         self._release_retryable()
+        self._follow_sidecar_param()
         self.result.notes += self.projects.register_storages(
             self.bucket, self.run.source, self.projects.ids
         )
         self._find_begun()
         self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
-            try:
-                self._take_all(readers)
-            except BucketUnavailableError:
-                self._finish_batch()  # what was read until then
-                raise
-            self._quarantine_unread()
-            self._finish_batch()
-        self.queue.blame_suspects()
+            self._load_differences(readers)
+            if self.queue.outdated:
+                self._begin_again()
+                self._load_differences(readers)
         self._count_queue()
-        self._remove()
         self._remark_unknown_forms()
         self._remark_unopenable()
-        self._record_range_boundaries()
+        self._remark_lone_sidecars()
         if self.result.unread:
             raise ExternalSystemError(" ".join(self.result.unread))
         return self.result
+
+    def _load_differences(self, readers: ThreadPoolExecutor) -> None:
+        """Load what differs, delete the tasks of what is gone, and record how far that came."""
+        try:
+            self._take_all(readers)
+        except BucketUnavailableError:
+            self._finish_batch()  # what was read until then
+            raise
+        self._quarantine_unread()
+        self._finish_batch()
+        self.queue.blame_suspects()
+        self._remove()
+        self._record_range_boundaries()
 
     def _take_all(self, readers: ThreadPoolExecutor) -> None:
         for difference, content in self._read_ahead(readers, self._work()):
@@ -183,6 +189,12 @@ class _Loader:
             self.batch.update.quarantined.append(item)
             self.batch.update.finished.append(known)
             self.result.notes.append(item.reason)
+
+    def _begin_again(self) -> None:
+        """Compare a second time, for objects whose sidecars came after them in the listing."""
+        self.is_again = True
+        self.rows, self.boundaries, self.removals = {}, BoundaryTracker(), Removals(self.run)
+        self._find_begun()
 
     def _count_queue(self) -> None:
         self.result.tasks_created = self.queue.created
@@ -210,6 +222,18 @@ class _Loader:
                 "start. Rename the objects, or leave them out with the param exclude."
             )
 
+    def _follow_sidecar_param(self) -> None:
+        """Read all objects again if the params now find other sidecars."""
+        read_as = self.params.sidecar_suffix
+        if read_as != self.held.sidecars.read_as():
+            self.held.sidecars.read_all_again(read_as)
+
+    def _remark_lone_sidecars(self) -> None:
+        if lone := self.held.sidecars.without_object(self.new_sidecars):
+            first, others = self.bucket.uri(lone[0]), len(lone) - 1
+            more = f", and so do {others:,} others" if others else ""
+            self.result.notes.append(f"The sidecar {first} waits for its object{more}.")
+
     def _list_one_page(self) -> None:
         """Fail before anything is made in Label Studio if the bucket can't be listed."""
         next(self.bucket.pages(self.params.filter.folder), None)
@@ -223,8 +247,9 @@ class _Loader:
                 "/settings/labeling."
             )
         name = self.params.data_key or next(iter(keys), "")
-        self.data_key = self.label_config.key(name)
-        self.reading = Reading(self.params.format, self.params.column_map, self.data_key)
+        self.reader = ObjectReader(
+            self.bucket, self.params, self.label_config, self.label_config.key(name), self.held
+        )
         fills_one = self.params.fills_one_key
         noun = "blob" if self.params.use_blob_urls else "text"
         if fills_one and not name:
@@ -233,11 +258,12 @@ class _Loader:
                 hint='Set data_key, or set a label config with a tag like <Image value="$image"/>.',
             )
         missing = [key for key in keys if key != name]
-        if fills_one and missing:
+        if fills_one and missing and not self.params.sidecar_suffix:
             raise SettingsMismatchError(
                 f"The label config of {self.project.url} shows {', '.join(keys)}, and a {noun} "
                 f"fills only {name!r}.",
-                hint="Set data_key to a key that it shows, or use JSON tasks.",
+                hint="Set data_key to a key that it shows, sidecar_suffix if the rest is in "
+                "sidecars, or use JSON tasks.",
             )
 
     @cached_property
@@ -264,7 +290,8 @@ class _Loader:
             self.boundaries.record(range_diff)
             self._count_unchanged(range_diff)
             for difference in range_diff.differences:
-                self.result.changes[difference.change] += 1
+                if not self.is_again or difference.change is Change.REPLACED:
+                    self.result.changes[difference.change] += 1
                 self._count(difference)
                 if difference.change in WORK:
                     self.queue.unfinished.add(difference.key)
@@ -278,6 +305,8 @@ class _Loader:
             objects.set_range_boundaries(select, boundaries)
 
     def _count_unchanged(self, range_diff: RangeDiff) -> None:
+        if self.is_again:
+            return
         self.result.changes[Change.UNCHANGED] += range_diff.unchanged
         if range_diff.filtered:
             self.result.changes[Change.FILTERED] += range_diff.filtered
@@ -287,9 +316,9 @@ class _Loader:
     def _count(self, difference: Difference) -> None:
         known = difference.known
         is_unknown = known is None or known.state is State.REMOVED
-        self.result.listed += difference.listed is not None
+        self.result.listed += difference.listed is not None and not self.is_again
         if difference.change is Change.FILTERED:
-            self.result.filtered += is_unknown
+            self.result.filtered += is_unknown and not self.is_again
             if not is_unknown:  # it differs from what is known, and no run will change that
                 self.queue.unfinished.add(difference.key)
 
@@ -303,11 +332,12 @@ class _Loader:
         ahead = 0
         try:
             for difference in work:
-                size = self._bytes(difference)
+                size = self.reader.bytes_of(difference)
                 while waiting and (len(waiting) >= READ_AHEAD or ahead + size > READ_AHEAD_BYTES):
                     first = waiting[0][0]
                     yield from self._first(waiting)
-                    ahead -= self._bytes(first)  # not before: until then its content is held
+                    # Not before: until then its content is held.
+                    ahead -= self.reader.bytes_of(first)
                 waiting.append((difference, self._begin(readers, difference)))
                 ahead += size
             while waiting:
@@ -335,70 +365,13 @@ class _Loader:
         known = [each.key for each, _ in waiting if each.known and each.key in self.rows]
         self.next_rows = self.held.objects.next_rows(known) if known else {}
 
-    def _ignores(self, difference: Difference) -> bool:
-        """Return whether a replaced object stays unread; what is in quarantine is tried again."""
-        known = difference.known
-        if self.params.on_change != "ignore" or difference.change is not Change.REPLACED:
-            return False
-        is_finished = bool(known and known.is_finished)
-        return is_finished and not self.held.objects.is_quarantined(difference.key)
-
-    def _bytes(self, difference: Difference) -> int:
-        """Return how much of an object is read."""
-        listed = difference.listed
-        if listed is None or self.params.use_blob_urls:
-            return 0
-        return 0 if self.reading.size_rejection(listed.key, listed.size) else listed.size
-
     def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
         """Read an object in another thread; a blob is not read, and needs none."""
-        if not self.params.use_blob_urls:
-            return readers.submit(self._read, difference)
+        if not self.reader.needs_no_request:
+            return readers.submit(self.reader.read, difference)
         done: Future[Content] = Future()
-        done.set_result(self._read(difference))
+        done.set_result(self.reader.read(difference))
         return done
-
-    def _read(self, difference: Difference) -> Content:
-        listed = difference.listed
-        if listed is None or self._ignores(difference):
-            return content_of()
-        uri = self.bucket.uri(listed.key)
-        if self.params.use_blob_urls:
-            if not opens_in_browsers(listed.key):
-                self.unopenable += 1
-                self.first_unopenable = self.first_unopenable or uri
-            return content_of(blob_task(uri, self.data_key))
-        if rejection := self.reading.size_rejection(listed.key, listed.size):
-            return content_of(rejection)
-        if self.reading.format_of(listed.key) in TABLES and listed.size > IN_MEMORY:
-            return self._read_file(listed)
-        body = self.bucket.get(listed.key, listed.version)
-        self._check_size(listed, len(body))
-        return Content(self._parser(listed.key, body))
-
-    def _read_file(self, listed: StoredObject) -> Content:
-        """Download an object into a file without a name, which goes with the process."""
-        file = TemporaryFile()  # noqa: SIM115 - `Content.close` closes it
-        try:
-            self.bucket.download(listed, file)
-            self._check_size(listed, file.tell())
-        except BaseException:
-            file.close()
-            raise
-        return Content(self._parser(listed.key, file), file)
-
-    def _parser(
-        self, key: str, content: bytes | BinaryIO
-    ) -> Callable[[IsLoaded], Iterable[Task | Rejection]]:
-        return partial(parse_tasks, key, content, self.label_config, self.reading)
-
-    def _check_size(self, listed: StoredObject, size: int) -> None:
-        if size != listed.size:
-            raise BucketUnavailableError(
-                self.bucket.uri(listed.key),
-                f"only {size} of its {listed.size} bytes arrived.",
-                hint="Try again.",
-            )
 
     def _result(
         self, difference: Difference, future: Future[Content]
@@ -406,7 +379,7 @@ class _Loader:
         try:
             with self.run.timings.timing("reading"):
                 content = future.result()
-            if self._bytes(difference):
+            if self.reader.bytes_of(difference):
                 self._quarantine_unread()
             yield difference, content
         except (ObjectChangedError, ObjectNotFoundError) as error:
@@ -432,14 +405,16 @@ class _Loader:
         if listed is None:
             self._take_removal(difference)
             return
-        if difference.change is Change.ADDED and len(self.result.first_new) < FIRST_NEW:
-            self.result.first_new.append(listed)
+        if difference.change is Change.ADDED:
+            self._remember_new(listed)
         rows = self.rows[listed.key]
-        if self._ignores(difference):
+        if self.reader.ignores(difference):
             self.result.tasks_kept += sum(1 for _ in rows)
             self._finish(listed, State.LOADED)
             return
-        numbers, rejections = self._number(listed, content), Rejections()
+        self._remark_key(listed.key)
+        version = self._note_sidecar(listed, content)
+        numbers, rejections = self._number(listed.key, version, content), Rejections()
         self.remarks = Remarks()
         has_tasks = numbers.has_tasks
         rest = content.rest(numbers.is_loaded)
@@ -449,22 +424,46 @@ class _Loader:
                 self._flush()
             if isinstance(item, Task):
                 self.remarks.prediction_ids += item.prediction_ids
-                has_tasks = self._take_task(listed, item, numbers) or has_tasks
+                has_tasks = self._take_task(listed.key, version, item, numbers) or has_tasks
             else:
                 self._keep_place(item, numbers)
                 if item.is_unknown_form:
                     self.unknown_forms += 1
                     self.first_unknown = self.first_unknown or self.bucket.uri(listed.key)
                 if rejections.add(item):
-                    self._quarantine(listed, item)
+                    self._quarantine(listed.key, version, item)
             del item  # before the next one is built
         self.result.notes += self.remarks.sentences(self.bucket.uri(listed.key))
         if rejections.more:
-            self._quarantine(listed, Rejection(None, ""), rejections.more)
+            self._quarantine(listed.key, version, Rejection(None, ""), rejections.more)
         is_loaded = has_tasks or not rejections.is_whole
         state = State.LOADED if is_loaded else State.QUARANTINED
         self.held.objects.displace(listed.key, numbers.displaced)
         self._finish(listed, state, numbers.gone)
+
+    def _remember_new(self, listed: StoredObject) -> None:
+        if len(self.result.first_new) < FIRST_NEW:
+            self.result.first_new.append(listed)
+        if self.reader.select.is_sidecar(listed.key) and len(self.new_sidecars) < LONE_SIDECARS:
+            self.new_sidecars.append(listed.key)
+
+    def _remark_key(self, key: str) -> None:
+        is_blob = self.params.use_blob_urls and not self.reader.select.is_sidecar(key)
+        if is_blob and not opens_in_browsers(key):
+            self.unopenable += 1
+            self.first_unopenable = self.first_unopenable or self.bucket.uri(key)
+
+    def _note_sidecar(self, listed: StoredObject, content: Content) -> str:
+        """Record with which sidecar an object was read; return the version of both.
+
+        The version of a sidecar is empty: if it had rows once, they are gone.
+        """
+        sidecar = content.sidecar
+        if sidecar is None:
+            return "" if self.reader.select.is_sidecar(listed.key) else listed.version
+        read = ReadSidecar(listed.key, sidecar.key, sidecar.version)
+        self.batch.update.sidecars.append(read)
+        return sidecar.version_with(listed.version)
 
     def _finish(self, listed: StoredObject, state: State, gone: array[int] | None = None) -> None:
         """Finish an object with its batch; or later, if tasks of its rows are to be deleted."""
@@ -490,13 +489,15 @@ class _Loader:
     def _remove(self) -> None:
         """Delete the tasks of rows that are gone. Raises ``MassChangeError`` before the first."""
         self.removals.carry_out()
-        self.result.tasks_deleted = self.removals.deleted
+        self.result.tasks_deleted += self.removals.deleted
         self.result.tasks_kept += self.removals.kept
         self.result.notes += self.removals.notes
         self.queue.unfinished -= self.removals.keys
+        self.queue.outdated |= self.removals.outdated
+        self.queue.unfinished |= self.queue.outdated
 
-    def _quarantine(self, listed: StoredObject, rejection: Rejection, more: int = 0) -> None:
-        key, version, reading = listed.key, listed.version, self.params.reading
+    def _quarantine(self, key: str, version: str, rejection: Rejection, more: int = 0) -> None:
+        reading = self.params.reading
         item = Quarantined(key, rejection.position, version, rejection.reason, reading, more)
         self.batch.update.quarantined.append(item)
 
@@ -516,9 +517,9 @@ class _Loader:
             return Rejection(item.position, shorten(reason))
         return item
 
-    def _number(self, listed: StoredObject, content: Content) -> RowNumbers:
+    def _number(self, key: str, version: str, content: Content) -> RowNumbers:
         """Return the numbers of an object's rows, those that it has and those that it gets."""
-        key, objects = listed.key, self.held.objects
+        objects = self.held.objects
         rows, begun = self.rows[key], self.begun.get(key, {})
         few = {row.row: row for row in rows} if isinstance(rows, list) else None
 
@@ -535,7 +536,7 @@ class _Loader:
             found = objects.rows_at((key, number) for number in wanted)
             return {**begun, **{row.row: row for row in found.values()}}
 
-        numbers = RowNumbers(known(), listed.version, self.next_rows.get(key, 0), look_up)
+        numbers = RowNumbers(known(), version, self.next_rows.get(key, 0), look_up)
         numbers.compare(content, self.row_key)
         return numbers
 
@@ -554,7 +555,7 @@ class _Loader:
         if known and position is not None and known.task_id and known.position != position:
             self.batch.update.loaded.append(replace(known, position=position))
 
-    def _take_task(self, listed: StoredObject, task: Task, numbers: RowNumbers) -> bool:
+    def _take_task(self, key: str, version: str, task: Task, numbers: RowNumbers) -> bool:
         """Load a row; return whether it has a task, or gets one."""
         before = numbers.known(task.position)
         if before is None and numbers.has_to_wait(task.position):
@@ -562,9 +563,9 @@ class _Loader:
         identity = identity_of(task.data, self.row_key)
         written = [identity.content, task.meta, task.annotations, task.predictions]
         row = TaskRow(
-            listed.key,
+            key,
             before.row if before else numbers.new(task.position),
-            listed.version,
+            version,
             sha256_hex(canonical_json(written)),
             before.task_id if before else 0,
             task.position,
@@ -574,7 +575,7 @@ class _Loader:
         if before is None or not before.task_id:
             self.batch.add(self._new(row, task))
         elif before.digest == row.digest or (
-            (before.version, before.content) == (listed.version, row.content)
+            (before.version, before.content) == (version, row.content)
         ):
             loaded.append(row)
         elif before.version and self.params.on_change == "ignore":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import BinaryIO, TypeAlias
 
+    from ls_pipeline.domain.sidecars import Sidecar
     from ls_pipeline.domain.tasks import Rejection, Task
 
     IsLoaded: TypeAlias = Callable[[int], bool]
@@ -79,9 +80,12 @@ class Content:
     """
 
     def __init__(
-        self, parse: Callable[[IsLoaded], Iterable[Task | Rejection]], file: BinaryIO | None = None
+        self,
+        parse: Callable[[IsLoaded], Iterable[Task | Rejection]],
+        file: BinaryIO | None = None,
+        sidecar: Sidecar | None = None,
     ) -> None:
-        self._parse, self._file = parse, file
+        self._parse, self._file, self.sidecar = parse, file, sidecar
 
     def __iter__(self) -> Iterator[Task | Rejection]:
         return iter(self._parse(lambda _: False))
@@ -97,9 +101,9 @@ class Content:
             self._file.close()
 
 
-def content_of(*items: Task | Rejection) -> Content:
+def content_of(*items: Task | Rejection, sidecar: Sidecar | None = None) -> Content:
     """Return rows that need no parsing."""
-    return Content(lambda _: items)
+    return Content(lambda _: items, sidecar=sidecar)
 
 
 def close_content(future: Future[Content]) -> None:

@@ -38,6 +38,8 @@ class Removals:
         self.kept = 0
         """Tasks that were not deleted: a person has worked on them."""
         self.notes = Notes()
+        self.outdated: set[str] = set()
+        """Keys of finished objects whose sidecars are gone."""
         self._removals: list[_Removal] = []
         self._kept_keys: set[str] = set()
 
@@ -103,4 +105,4 @@ class Removals:
                 update.forgotten.append(known.key)
             else:
                 update.finished.append(known)
-        self.held.intents.record(update, closing=outcome.intent)
+        self.outdated |= self.held.intents.record(update, closing=outcome.intent)

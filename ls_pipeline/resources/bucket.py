@@ -69,7 +69,7 @@ class Bucket(Protocol):
         """
 
     def version(self, key: str) -> str:
-        """Return the key's current version as a listing would; empty if there is no such object.
+        """Return the key's current version as a listing would; empty if the object does not exist.
 
         Usually one request, and it needs the permission to list, not to read.
         """

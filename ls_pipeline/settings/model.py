@@ -4,6 +4,7 @@
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import re2
@@ -146,6 +147,10 @@ class SourceParams(Params):
     row_key: str = ""
     """Key of the task data that tells the rows of an object apart, as in id. If an object is
     replaced, its rows are found again by this key; without it, by their data, then by position."""
+    sidecar_suffix: str = ""
+    """What an object's sidecar has in place of its suffix: with .json, cat.json belongs to cat.jpg.
+    It is a JSON object with more of the task's data, or with data, predictions and annotations.
+    Empty: objects have none."""
     on_change: Literal["update", "new_task", "ignore"] = "update"
     """What to do if an object is replaced. update: update its task, unless it is labeled. new_task:
     make a new task and keep the old one. ignore: do nothing."""
@@ -172,6 +177,13 @@ class SourceParams(Params):
             addresses.media_bucket(bucket, "")
         return buckets
 
+    @field_validator("sidecar_suffix")
+    @classmethod
+    def _ends_a_name(cls, suffix: str) -> str:
+        if "/" in suffix:
+            raise ValueError(f"sidecar_suffix {suffix!r} ends an object's name, as in .json")
+        return suffix
+
     @field_validator("column_map")
     @classmethod
     def _has_a_key_for_each_column(cls, column_map: dict[str, str | None]) -> dict[str, str | None]:
@@ -181,6 +193,16 @@ class SourceParams(Params):
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             raise ValueError(f"column_map makes {twice[0]!r} of more than one column")
         return column_map
+
+    @model_validator(mode="after")
+    def _has_sidecars_of_whole_objects(self) -> "Self":
+        if self.sidecar_suffix and not self.fills_one_key:
+            raise ValueError("sidecar_suffix needs use_blob_urls, or the format text")
+        return self
+
+    @property
+    def filter(self) -> Filter:
+        return replace(super().filter, sidecar_suffix=self.sidecar_suffix)
 
     @property
     def reading(self) -> str:

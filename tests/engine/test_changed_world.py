@@ -284,7 +284,7 @@ def test_deletion_is_finished_though_a_copy_has_the_id(empty_ledger):
         def record(update, closing=None):
             if update.dropped:
                 raise Killed
-            held.intents.record(update, closing)
+            return held.intents.record(update, closing)
 
         return Wrapped(held, intents=Wrapped(held.intents, record=record))
 

@@ -10,7 +10,16 @@ from tests.bench import RESULT, Bench
 pytestmark = pytest.mark.slow
 
 READS = {"in_force", "database", "now", "name", "id", "of", "uri", "scheme"}
-SECTIONS = {"settings", "health", "projects", "objects", "intents", "binding", "exports"}
+SECTIONS = {
+    "settings",
+    "health",
+    "projects",
+    "objects",
+    "sidecars",
+    "intents",
+    "binding",
+    "exports",
+}
 """Parts of a held connection; their calls are calls to the ledger."""
 
 

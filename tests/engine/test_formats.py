@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ls_pipeline.domain.errors import LabelStudioUnavailableError
-from ls_pipeline.engine import import_queue, load
+from ls_pipeline.engine import import_queue, reading
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
 
@@ -101,7 +101,7 @@ def test_nothing_is_said_of_unknown_forms_if_others_load(bench):
 @pytest.mark.parametrize("key", ["a.csv", "a.parquet"])
 def test_killed_load_goes_on_where_it_stopped(bench, monkeypatch, key):
     monkeypatch.setattr(import_queue, "BATCH_ROWS", 10)
-    monkeypatch.setattr(load, "IN_MEMORY", 0)
+    monkeypatch.setattr(reading, "IN_MEMORY", 0)
     rows = [{"text": str(n)} for n in range(95)]
     csv = "\n".join(["text", *(row["text"] for row in rows)]).encode()
     bench.put(key, csv if key == "a.csv" else parquet(rows, row_group_size=10))
@@ -117,14 +117,14 @@ def test_killed_load_goes_on_where_it_stopped(bench, monkeypatch, key):
     with pytest.raises(LabelStudioUnavailableError):
         bench.load(app=Wrapped(bench.app, import_tasks=import_tasks))
     built = []
-    original = load.parse_tasks
+    original = reading.parse_tasks
 
-    def parse_tasks(*args):
-        for item in original(*args):
+    def parse_tasks(*args, **options):
+        for item in original(*args, **options):
             built.append(item.position)
             yield item
 
-    monkeypatch.setattr(load, "parse_tasks", parse_tasks)
+    monkeypatch.setattr(reading, "parse_tasks", parse_tasks)
     bench.load()
 
     assert texts(bench) == {(key, n): str(n) for n in range(95)}
@@ -133,7 +133,7 @@ def test_killed_load_goes_on_where_it_stopped(bench, monkeypatch, key):
 
 
 def test_large_table_is_read_from_a_file_that_is_closed(bench, monkeypatch):
-    monkeypatch.setattr(load, "IN_MEMORY", 4)
+    monkeypatch.setattr(reading, "IN_MEMORY", 4)
     files = []
 
     def get(key, version=""):
@@ -153,7 +153,7 @@ def test_large_table_is_read_from_a_file_that_is_closed(bench, monkeypatch):
 
 
 def test_files_of_a_run_that_fails_are_closed(bench, monkeypatch):
-    monkeypatch.setattr(load, "IN_MEMORY", 4)
+    monkeypatch.setattr(reading, "IN_MEMORY", 4)
     monkeypatch.setattr(import_queue, "BATCH_ROWS", 2)
     files = []
 

@@ -44,6 +44,7 @@ def test_defaults_are_the_documented_ones():
         "create_local_copy": False,
         "run_hours_at_most": 12,
         "row_key": "",
+        "sidecar_suffix": "",
         "on_change": "update",
         "predictions_on_labeled": "leave",
         "on_delete": "keep",

@@ -54,7 +54,8 @@ def check_source(
         yield Check("source: read", "skipped", "There is no object to read.")
         return ""
     yield Check("source: list", "ok", message)
-    chosen = next((each for each in matching if 0 < each.size <= LARGEST_OBJECT), matching[0])
+    objects = [each for each in matching if not select.is_sidecar(each.key)] or matching
+    chosen = next((each for each in objects if 0 < each.size <= LARGEST_OBJECT), objects[0])
     yield _check_object(source.params, bucket, chosen, label_config)
     return chosen.key
 

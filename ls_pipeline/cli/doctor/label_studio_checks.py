@@ -48,7 +48,7 @@ def check_project(
 ) -> Generator[Check, None, LabelConfig]:
     """Check a connection's projects. Return the label config of the newest one.
 
-    If there is no project yet, return the one that it will get.
+    Without a project yet, return the one that it will get.
     """
     try:
         projects, differences = _find_projects(connection_ledger, connection, cli.label_studio)

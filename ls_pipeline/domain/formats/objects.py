@@ -11,13 +11,15 @@ from ls_pipeline.domain import rows
 from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.formats import choice, csv_rows, json_rows, parquet_rows
 from ls_pipeline.domain.formats.choice import CSV, JSON, JSONL, PARQUET, TEXT, TSV, Reading
+from ls_pipeline.domain.label_config import kind_of
 from ls_pipeline.domain.tasks import LARGEST_ROW, Rejection, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import IO
+    from typing import IO, Any
 
     from ls_pipeline.domain.label_config import LabelConfig
+    from ls_pipeline.domain.sidecars import Sidecar
     from ls_pipeline.domain.tasks import Task
 
 GZIP = b"\x1f\x8b"
@@ -39,17 +41,19 @@ def parse_tasks(
     label_config: LabelConfig,
     reading: Reading | None = None,
     is_loaded: Callable[[int], bool] = _is_new,
+    sidecar: Sidecar | None = None,
 ) -> Iterator[Task | Rejection]:
     """Yield the tasks in an object's content, and a `Rejection` for each row that is not one.
 
     A task is plain data, or Label Studio's form with ``data``. Its data fits the label config.
-    Rows of tables are left out if ``is_loaded`` says so of their position.
+    Rows of tables are left out if ``is_loaded`` says so of their position. A text is merged with
+    its sidecar.
 
     Rows are built one by one. If the content can't be read on from some place, the last item is
     the object's rejection, and the rows before it are valid.
     """
     try:
-        for position, value in _rows(key, content, reading or Reading(), is_loaded):
+        for position, value in _rows(key, content, reading or Reading(), is_loaded, sidecar):
             yield value if isinstance(value, Rejection) else task_of(position, value, label_config)
             del value  # before the next one is built
     except NotATaskError as error:
@@ -60,7 +64,11 @@ def parse_tasks(
 
 
 def _rows(
-    key: str, content: bytes | IO[bytes], reading: Reading, is_loaded: Callable[[int], bool]
+    key: str,
+    content: bytes | IO[bytes],
+    reading: Reading,
+    is_loaded: Callable[[int], bool],
+    sidecar: Sidecar | None,
 ) -> Iterator[tuple[int, object]]:
     file: IO[bytes] = io.BytesIO(content) if isinstance(content, bytes) else content
     file.seek(0)
@@ -80,7 +88,18 @@ def _rows(
     body = content if isinstance(content, bytes) and not is_gzip else _read(file)
     if format_ == PARQUET:
         return parquet_rows.rows(io.BytesIO(body), reading.column_map, is_loaded)
-    return _in_memory(body, format_, reading)
+    return _in_memory(body, format_, reading, sidecar)
+
+
+def parse_sidecar(body: bytes) -> dict[str, Any]:
+    """Return a sidecar's content. Raises ``NotATaskError`` if it is not a JSON object."""
+    rows.check_text(body)
+    if rows.is_list(body):
+        raise NotATaskError("A sidecar is a JSON object, not a list.")
+    _, value = next(_in_memory(body, JSON, Reading(JSON)))
+    if not isinstance(value, dict):
+        raise NotATaskError(f"A sidecar is a JSON object, not {kind_of(type(value))}.")
+    return value
 
 
 def _read(file: IO[bytes]) -> bytes:
@@ -94,23 +113,26 @@ def _read(file: IO[bytes]) -> bytes:
     return body
 
 
-def _in_memory(body: bytes, format_: str, reading: Reading) -> Iterator[tuple[int, object]]:
+def _in_memory(
+    body: bytes, format_: str, reading: Reading, sidecar: Sidecar | None = None
+) -> Iterator[tuple[int, object]]:
     body = body.removeprefix(rows.BYTE_ORDER_MARK)
     rows.check_byte_order(body)
     if not format_ and not rows.may_be_json(body):
         raise NotATaskError(UNKNOWN_FORM)
     rows.check_text(body)
     if format_ == TEXT:
-        return _text(body, reading)
+        return _text(body, reading, sidecar)
     is_lines = format_ == JSONL
     if reading.format == choice.AUTO and format_ in {"", JSON}:
         is_lines = rows.has_values_in_lines(body)
     return json_rows.lines(body) if is_lines else json_rows.items(body)
 
 
-def _text(body: bytes, reading: Reading) -> Iterator[tuple[int, object]]:
+def _text(body: bytes, reading: Reading, sidecar: Sidecar | None) -> Iterator[tuple[int, object]]:
     if len(body) > LARGEST_ROW:
         raise NotATaskError(f"The text has {len(body):,} bytes; at most {LARGEST_ROW:,} are read.")
     if reading.text_key is None:
         raise NotATaskError("The label config shows no text.")
-    yield 0, {"data": reading.text_key.data_with(body.decode())}
+    data = reading.text_key.data_with(body.decode())
+    yield 0, sidecar.merged(data) if sidecar else {"data": data}

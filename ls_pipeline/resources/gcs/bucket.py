@@ -95,7 +95,7 @@ def _widen_pool(client: Any) -> None:
     """Let a client keep more than ten connections, as Google's own guide does."""
     from requests.adapters import HTTPAdapter
 
-    session = client._http  # noqa: SLF001 - there is no other way
+    session = client._http  # noqa: SLF001 - the only way
     if not session.is_mtls:  # which has an adapter of its own
         for scheme in ("https://", "http://"):
             session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))

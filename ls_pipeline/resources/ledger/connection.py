@@ -16,6 +16,7 @@ from ls_pipeline.resources.ledger.lease import LONGEST_HOLD, leased, living_hold
 from ls_pipeline.resources.ledger.objects import ObjectRecords, ObjectWriter
 from ls_pipeline.resources.ledger.projects import ProjectRecords, ProjectWriter
 from ls_pipeline.resources.ledger.settings import SettingsRecords
+from ls_pipeline.resources.ledger.sidecars import SidecarRecords, SidecarWriter
 from ls_pipeline.resources.ledger.tables import connections
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ConnectionLedger:
         self.health = HealthRecords(database, connection_id)
         self.projects = ProjectRecords(database, connection_id)
         self.objects = ObjectRecords(database, connection_id)
+        self.sidecars = SidecarRecords(database, connection_id)
         self.intents = IntentRecords(database, connection_id)
         self.binding = BindingRecords(database, connection_id)
         self.exports = ExportRecords(database, connection_id)
@@ -84,6 +86,7 @@ class HeldConnection(ConnectionLedger):
     health: HealthWriter
     projects: ProjectWriter
     objects: ObjectWriter
+    sidecars: SidecarWriter
     intents: IntentWriter
     binding: BindingWriter
     exports: ExportWriter
@@ -95,6 +98,7 @@ class HeldConnection(ConnectionLedger):
         self.health = HealthWriter(database, connection_id, fence)
         self.projects = ProjectWriter(database, connection_id, fence)
         self.objects = ObjectWriter(database, connection_id, fence)
+        self.sidecars = SidecarWriter(database, connection_id, fence)
         self.intents = IntentWriter(database, connection_id, fence)
         self.binding = BindingWriter(database, connection_id, fence)
         self.exports = ExportWriter(database, connection_id, fence)

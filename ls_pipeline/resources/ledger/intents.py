@@ -10,15 +10,26 @@ import sqlalchemy as sa
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.diff import KnownObject, State
 from ls_pipeline.resources.ledger.exports import update_files
-from ls_pipeline.resources.ledger.objects import MORE_ROWS, WHOLE_OBJECT, forget_fingerprints
+from ls_pipeline.resources.ledger.objects import (
+    MORE_ROWS,
+    WHOLE_OBJECT,
+    forget_fingerprints,
+    reopen,
+)
 from ls_pipeline.resources.ledger.records import Intent, Kind, Quarantined, TaskRow
 from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
+from ls_pipeline.resources.ledger.sidecars import (
+    has_sidecars,
+    reopen_outdated,
+    versions_with_sidecars,
+)
 from ls_pipeline.resources.ledger.tables import (
     completions,
     connections,
     intents,
     objects,
     quarantine,
+    sidecars,
     tasks,
 )
 
@@ -99,8 +110,10 @@ class IntentWriter(IntentRecords, Writer):
         with self.fence.transaction() as db:
             _forget(db, intent)
 
-    def record(self, update: LedgerUpdate, closing: Intent | None = None) -> None:
+    def record(self, update: LedgerUpdate, closing: Intent | None = None) -> set[str]:
         """Record what became of rows and objects, and close an intent, in one transaction.
+
+        Returns the keys of objects that have to be read again, because of their sidecars.
 
         An object is known as soon as one of its rows is loaded. So its removal is noticed even if
         no run finishes it. An object that is finished in one version drops what is in quarantine
@@ -111,8 +124,9 @@ class IntentWriter(IntentRecords, Writer):
         with self.fence.transaction() as db:
             if closing:
                 _forget(db, closing)
-            self._drop_old_quarantine(db, update.finished)
-            for table in (objects, quarantine, tasks):
+            with_sidecars = has_sidecars(db, self.id)
+            self._drop_old_quarantine(db, update.finished, with_sidecars=with_sidecars)
+            for table in (objects, quarantine, tasks, sidecars):
                 own = table.c.connection == self.id
                 db.execute(table.delete().where(own, table.c.key.in_(update.forgotten)))
             dropped = [(row.key, row.row) for row in update.dropped]
@@ -120,11 +134,14 @@ class IntentWriter(IntentRecords, Writer):
             self.upsert(db, tasks, map(columns, update.loaded))
             forget_fingerprints(db, self.id, {*begun, *done, *update.forgotten, *update.reopened})
             self._know(db, begun)
-            self._reopen(db, update.reopened)
+            reopen(db, self.id, update.reopened)
             if update.reopened:
                 self._number(db, update.loaded)  # they may be new to this ledger
             self.upsert(db, objects, map(_object_columns, update.finished))
             self.upsert(db, quarantine, map(_quarantine_columns, update.quarantined))
+            if with_sidecars:
+                return reopen_outdated(db, self.id, update.finished, update.forgotten)
+        return set()
 
     def _next_generation(self, db: sa.Connection) -> int:
         c = connections.c
@@ -168,7 +185,7 @@ class IntentWriter(IntentRecords, Writer):
         """Record that objects are unfinished; the next comparison finds them changed."""
         forget_fingerprints(db, self.id, keys)
         self._know(db, keys)
-        self._reopen(db, keys)
+        reopen(db, self.id, keys)
 
     def _know(self, db: sa.Connection, keys: Collection[str]) -> None:
         begun = (KnownObject(key, "", 0, State.BEGUN) for key in keys)
@@ -186,19 +203,15 @@ class IntentWriter(IntentRecords, Writer):
         if numbers:
             db.execute(update, [{"object": key, "number": n} for key, n in numbers.items()])
 
-    def _reopen(self, db: sa.Connection, keys: Collection[str]) -> None:
-        """Have known objects stay known in a version that no bucket lists."""
-        ordered = list(keys)
-        for batch in batches(ordered, PAGE):
-            some = objects.c.key.in_(batch)
-            own = objects.update().where(objects.c.connection == self.id, some)
-            db.execute(own.values(version=""))
-
-    def _drop_old_quarantine(self, db: sa.Connection, finished: Sequence[KnownObject]) -> None:
+    def _drop_old_quarantine(
+        self, db: sa.Connection, finished: Sequence[KnownObject], *, with_sidecars: bool
+    ) -> None:
         """Drop what is in quarantine of other versions of objects."""
         versions = {
             known.key: "" if known.state is State.REMOVED else known.version for known in finished
         }
+        if with_sidecars:
+            versions = versions_with_sidecars(db, self.id, versions)
         current = self._quarantined_versions(db, list(versions))
         old = [(key, version) for key, version in current if version != versions[key]]
         self._delete(db, quarantine.c.key, quarantine.c.version, old)

@@ -324,6 +324,13 @@ def forget_fingerprints(db: sa.Connection, connection_id: int, keys: Collection[
     db.execute(range_boundaries.update().where(touched).values(fingerprint=""))
 
 
+def reopen(db: sa.Connection, connection_id: int, keys: Collection[str]) -> None:
+    """Have known objects stay known in a version that no bucket lists."""
+    own = objects.update().where(objects.c.connection == connection_id)
+    for batch in batches(list(keys), PAGE):
+        db.execute(own.where(objects.c.key.in_(batch)).values(version=""))
+
+
 _STATES = {state.value: state for state in State}
 
 _known_object = partial(tuple.__new__, KnownObject)

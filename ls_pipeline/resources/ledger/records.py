@@ -62,6 +62,15 @@ class Quarantined:
         return 0 if self.is_whole else max(self.more, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class ReadSidecar:
+    """Which version of its sidecar an object was read with last; empty without one."""
+
+    key: str
+    sidecar: str
+    version: str
+
+
 @dataclass
 class LedgerUpdate:
     """What the ledger records at once: what became of some objects and their rows."""
@@ -69,6 +78,8 @@ class LedgerUpdate:
     loaded: list[TaskRow] = field(default_factory=list)
     """Rows that have a task; or had one and are to be loaded again, without ``task_id``."""
     quarantined: list[Quarantined] = field(default_factory=list)
+    sidecars: list[ReadSidecar] = field(default_factory=list)
+    """With what the objects were read, whether they get finished or not."""
     finished: list[KnownObject] = field(default_factory=list)
     """Objects that are done in this version."""
     forgotten: list[str] = field(default_factory=list)

@@ -32,7 +32,7 @@ class SettingsRecords(Records):
     def at(self, number: int) -> Revision:
         """Return one revision that can be read.
 
-        Raises ``StoredSettingsError``, and ``LookupError`` if there is none of that number.
+        Raises ``StoredSettingsError``, and ``LookupError`` for a number that it lacks.
         """
         c = revisions.c
         query = sa.select(revisions).where(c.connection == self.id, c.number == number)

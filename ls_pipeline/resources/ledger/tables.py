@@ -89,6 +89,7 @@ connections = sa.Table(
     sa.Column("files_verified", sa.Boolean, nullable=False, default=False),
     sa.Column("tasks_shown", sa.Integer, nullable=False, default=0),
     sa.Column("files_shown", sa.Integer, nullable=False, default=0),
+    sa.Column("sidecars", sa.Text, nullable=False, default=""),
 )
 _in_use = ~connections.c.removed
 sa.Index(
@@ -161,6 +162,17 @@ tasks = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("row_key", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+sidecars = sa.Table(
+    "sidecars",
+    metadata,
+    _connection_id(),
+    sa.Column("key", _KEY, primary_key=True),
+    sa.Column("sidecar", _KEY, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("is_outdated", sa.Boolean, nullable=False),
+    sa.Index("sidecars_by_sidecar", "connection", "sidecar"),
     sqlite_with_rowid=False,
 )
 quarantine = sa.Table(
