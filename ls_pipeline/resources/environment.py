@@ -108,6 +108,11 @@ def notification_seconds() -> int:
     return whole_number("LS_PIPELINE_NOTIFICATION_SECONDS", 4, _SECONDS)
 
 
+def store_seconds() -> int:
+    """Return how long a store may leave a request without an answer: LS_PIPELINE_STORE_SECONDS."""
+    return whole_number("LS_PIPELINE_STORE_SECONDS", 120, range(20, 86_401))
+
+
 def gc_threshold() -> int:
     """Return the garbage collector's threshold: LS_PIPELINE_GC_THRESHOLD; 0: Python's own."""
     return whole_number("LS_PIPELINE_GC_THRESHOLD", 0, range(2**31))
@@ -206,7 +211,10 @@ def webhook_secret() -> str:
 
 def unusable_variables() -> list[InvalidVariableError]:
     """Return an error for each variable of Dagster's processes that can't be parsed."""
-    readers = (asset_owners, poll_seconds, notification_seconds, gc_threshold, webhook_url)
+    readers = (
+        *(asset_owners, poll_seconds, notification_seconds, store_seconds),
+        *(gc_threshold, webhook_url),
+    )
     return list(filter(None, map(_error_of, readers)))
 
 

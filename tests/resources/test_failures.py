@@ -13,6 +13,7 @@ from ls_pipeline.domain.errors import BucketError, QueueError
 from ls_pipeline.resources.gcs import errors as gcs
 from ls_pipeline.resources.gcs.bucket import GCSBucket
 from ls_pipeline.resources.gcs.pubsub import PubSubQueue
+from ls_pipeline.resources.patience import Patience
 from ls_pipeline.resources.s3 import errors as s3
 from ls_pipeline.resources.s3.bucket import S3Bucket
 from ls_pipeline.resources.s3.credentials import Role, _translated
@@ -159,7 +160,7 @@ def test_pubsub_queue_translates_every_exception(kind):
 @pytest.mark.parametrize("kind", OBSTORE, ids=name_of)
 def test_fast_objects_leave_every_exception_to_botocore(kind, monkeypatch):
     objects = FastObjects.__new__(FastObjects)
-    objects._store, objects._misses = None, 0
+    objects._store, objects._misses, objects._patience = None, 0, Patience(1)
     for name in ("get", "put"):
         monkeypatch.setattr(f"obstore.{name}", raising(kind))
 

@@ -26,6 +26,7 @@ from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.failures import bucket_error, cause_of, wrong_address
 from ls_pipeline.resources.gcs.errors import GCS, failure, handled
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
+from ls_pipeline.resources.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.settings.model import Source, Target
 
-TIMEOUT = (5.0, 60.0)
-"""Seconds to connect, and between two bytes."""
+CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
+"""Seconds to connect, and between two bytes, at most."""
 
 CONNECTIONS = 64
 """Connections kept open, at most."""
@@ -57,6 +58,8 @@ class GCSBuckets:
     """Empty: GOOGLE_CLOUD_PROJECT, else the credentials' own."""
     retry_seconds: float = 30.0
     """For how long a request is retried."""
+    answer_seconds: float = 0.0
+    """For how long an answer is waited for; 0: LS_PIPELINE_STORE_SECONDS."""
     new_client: Callable[[], Any] | None = field(default=None, repr=False)
     """Makes a client; None: one for the project."""
 
@@ -70,7 +73,9 @@ class GCSBuckets:
         with _translated(uri("gs", name, "")):
             emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
             payer = self._client.project if requester_pays else ""
-            return GCSBucket(name, self._client, self._retry, emulated=emulated, payer=payer)
+            return GCSBucket(
+                name, self._client, self._retry, self._patience, emulated=emulated, payer=payer
+            )
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target."""
@@ -81,8 +86,12 @@ class GCSBuckets:
         from google.cloud.storage import Client  # a second
 
         client = self.new_client() if self.new_client else Client(project=self.project or None)
-        _widen_pool(client)
+        _mount(client, self._patience)
         return client
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience(self.answer_seconds)
 
     @cached_property
     def _retry(self) -> Any:
@@ -91,14 +100,26 @@ class GCSBuckets:
         return DEFAULT_RETRY.with_timeout(self.retry_seconds)
 
 
-def _widen_pool(client: Any) -> None:
-    """Let a client keep more than ten connections, as Google's own guide does."""
+def _mount(client: Any, patience: Patience) -> None:
+    """Let a client keep more than ten connections, as Google's own guide does, and time them."""
     from requests.adapters import HTTPAdapter
+    from requests.exceptions import Timeout
+
+    class TimedAdapter(HTTPAdapter):
+        def send(self, *arguments: Any, **options: Any) -> Any:
+            began = patience.now()
+            try:
+                answer = super().send(*arguments, **options)
+            except Timeout:
+                patience.unanswered(began)
+                raise
+            patience.answered()
+            return answer
 
     session = client._http  # noqa: SLF001 - the only way
     if not session.is_mtls:  # which has an adapter of its own
         for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+            session.mount(scheme, TimedAdapter(pool_maxsize=CONNECTIONS))
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,8 @@ class GCSBucket(ListedBucket):
 
     name: str
     client: Any = field(repr=False)
-    retry: Any = field(repr=False)
+    retry_always: Any = field(repr=False)
+    patience: Patience = field(default_factory=Patience, repr=False)
     emulated: bool = False
     payer: str = ""
     """The project that pays for requests; empty: the bucket's own."""
@@ -119,6 +141,18 @@ class GCSBucket(ListedBucket):
         """The client's bucket."""
         return self.client.bucket(self.name, user_project=self.payer or None)
 
+    @property
+    def timeout(self) -> tuple[float, float]:
+        seconds = self.patience.attempt_seconds
+        if not self.patience.is_silent:
+            seconds *= 2  # there are fewer attempts than at S3
+        return min(CONNECT_SECONDS, seconds), min(READ_SECONDS, seconds)
+
+    @property
+    def retry(self) -> Any:
+        """How to repeat requests; None if the store does not answer anyway."""
+        return None if self.patience.is_silent else self.retry_always
+
     def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
         with _translated(self.uri()):
             listing = self.client.list_blobs(
@@ -128,7 +162,7 @@ class GCSBucket(ListedBucket):
                 page_token=token or None,
                 page_size=limit + 1,
                 fields=FIELDS,
-                timeout=TIMEOUT,
+                timeout=self.timeout,
                 retry=self.retry,
             )
             objects = [_stored_object(blob) for blob in next(listing.pages, ())]
@@ -148,7 +182,12 @@ class GCSBucket(ListedBucket):
     @property
     def _download_options(self) -> dict[str, Any]:
         """The options for bytes as stored, with their checksum verified."""
-        return {"raw_download": True, "timeout": TIMEOUT, "retry": self.retry, "checksum": "auto"}
+        return {
+            "raw_download": True,
+            "timeout": self.timeout,
+            "retry": self.retry,
+            "checksum": "auto",
+        }
 
     @contextmanager
     def _reading(self, key: str, version: str) -> Iterator[Any]:
@@ -192,7 +231,7 @@ class GCSBucket(ListedBucket):
 
     @property
     def _upload_options(self) -> dict[str, Any]:
-        return {"checksum": "md5", "timeout": TIMEOUT, "retry": self.retry}
+        return {"checksum": "md5", "timeout": self.timeout, "retry": self.retry}
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:
@@ -215,14 +254,14 @@ class GCSBucket(ListedBucket):
         try:
             with _translated(self.uri(key)):
                 blob = bucket.blob(key)
-                bucket.copy_blob(blob, bucket, to, timeout=TIMEOUT, retry=self.retry)
+                bucket.copy_blob(blob, bucket, to, timeout=self.timeout, retry=self.retry)
         except ObjectNotFoundError as error:
             raise self._missing(key) from error
 
     def delete(self, key: str) -> None:
         try:
             with _translated(self.uri(key)):
-                self._bucket.blob(key).delete(timeout=TIMEOUT, retry=self.retry)
+                self._bucket.blob(key).delete(timeout=self.timeout, retry=self.retry)
         except ObjectNotFoundError as error:
             if not self._exists():
                 raise BucketNotFoundError(self.uri()) from error
@@ -235,7 +274,7 @@ class GCSBucket(ListedBucket):
                     tuple(item.event_types or ()),
                     item.blob_name_prefix or "",
                 )
-                for item in self._bucket.list_notifications(timeout=TIMEOUT)
+                for item in self._bucket.list_notifications(timeout=self.timeout)
             ]
         return check_gcs_notifications(notifications, destination, folder)
 

@@ -21,6 +21,7 @@ from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.failures import bucket_error, cause_of
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
+from ls_pipeline.resources.patience import Patience
 from ls_pipeline.resources.s3.credentials import Role, check_variables, session_in_role
 from ls_pipeline.resources.s3.errors import S3, error_code, failure, handled
 from ls_pipeline.resources.s3.fast_list import FastListTransport
@@ -85,6 +86,8 @@ class S3Buckets:
     """Empty: AWS_PROFILE, else the default one."""
     max_attempts: int = 5
     """How often a request is tried."""
+    answer_seconds: float = 0.0
+    """For how long an answer is waited for; 0: LS_PIPELINE_STORE_SECONDS."""
     new_client: Callable[[str, str, Any], Any] | None = field(default=None, repr=False)
     """Makes a client for a region and an endpoint, which may be empty, and botocore's config;
     None: botocore's."""
@@ -92,6 +95,10 @@ class S3Buckets:
     _transports: OncePerKey[S3Options, FastListTransport] = field(
         default_factory=OncePerKey[S3Options, FastListTransport], init=False, repr=False
     )
+    _patience: OncePerKey[str, Patience] = field(
+        default_factory=OncePerKey[str, Patience], init=False, repr=False
+    )
+    """For each endpoint."""
 
     def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
         """Return a bucket, without a request to it. Raises ``BucketAccessError``.
@@ -128,8 +135,12 @@ class S3Buckets:
         client = self._client(own, options)
         if options.requester_pays:
             client.meta.events.register("before-sign.s3", _request_payer)
+        endpoint = str(client.meta.endpoint_url)
         return FastListTransport(
-            client, own.get_config_variable("ca_bundle"), requester_pays=options.requester_pays
+            client,
+            own.get_config_variable("ca_bundle"),
+            self._patience.get(endpoint, lambda: Patience(self.answer_seconds)),
+            requester_pays=options.requester_pays,
         )
 
     def _client(self, session: Any, options: S3Options) -> Any:

@@ -115,11 +115,19 @@ class CredentialsError(Exception):
         super().__init__(failure.what)
 
 
+class NoAnswerError(Exception):
+    """A store has left a request without an answer for too long; raised through botocore."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.failure = failures.NO_ANSWER.of(S3, f"{endpoint} left a request without an answer")
+        super().__init__(self.failure.what)
+
+
 def failure(error: Exception, service: Service) -> Failure:
     """Return what an exception of botocore means; it is one of `handled`."""
     from botocore.exceptions import ClientError  # half a second
 
-    if isinstance(error, CredentialsError):
+    if isinstance(error, (CredentialsError, NoAnswerError)):
         return error.failure
     if isinstance(error, ClientError):
         return _refusal(error.response, service)
@@ -142,7 +150,7 @@ def handled() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     botocore = (BotoCoreError, ClientError, ResponseParserError)
-    return (CredentialsError, *botocore, HTTPError, ValueError)
+    return (CredentialsError, NoAnswerError, *botocore, HTTPError, ValueError)
 
 
 def _refusal(response: dict[str, Any], service: Service) -> Failure:

@@ -25,6 +25,8 @@ from lxml import etree
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.listing import ListingPage
+from ls_pipeline.resources.patience import Patience
+from ls_pipeline.resources.s3.errors import NoAnswerError
 from ls_pipeline.resources.s3.fast_objects import FastObjects
 from ls_pipeline.resources.s3.writing import CHECKSUMS
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 64
 """Connections kept open; each further request opens its own."""
+
+CONNECT_SECONDS = 10.0
+"""How long a connection may take to be established."""
 
 _stored_object = partial(tuple.__new__, StoredObject)
 """`StoredObject` without a call in Python: there may be millions."""
@@ -43,28 +48,48 @@ _FRAME = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>
 class FastListTransport:
     """The connections of one client. Safe to use from several threads."""
 
-    def __init__(self, client: Any, ca_bundle: str | None, *, requester_pays: bool = False) -> None:
-        from botocore.httpsession import URLLib3Session  # half a second
-        from botocore.utils import get_environ_proxies
-
-        config = client.meta.config
+    def __init__(
+        self,
+        client: Any,
+        ca_bundle: str | None,
+        patience: Patience | None = None,
+        *,
+        requester_pays: bool = False,
+    ) -> None:
+        self.patience = patience or Patience()
         certificates = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE", "")  # as botocore does
         self.client = client
         self.has_conditions = True
         """Whether the store may know conditions of a put; some refuse a request that has one."""
         self.checksum = CHECKSUMS[0]
         """The best kind of checksum that the store may know, as far as known."""
-        config.request_checksum_calculation = "when_required"  # it is ours that are sent
-        self._session = URLLib3Session(
-            verify=certificates or True,
-            proxies=get_environ_proxies(client.meta.endpoint_url),
-            timeout=(config.connect_timeout, config.read_timeout),
+        client.meta.config.request_checksum_calculation = (
+            "when_required"  # it is ours that are sent
+        )
+        self._certificates, self._requester_pays = certificates, requester_pays
+        self._session = self._new_session(self.patience.seconds / 4)
+        self._short_session = self._new_session(self.patience.short_seconds)
+        self._last = _Request()
+        self._objects = OncePerKey[tuple[str, str], FastObjects | None]()
+        client.meta.events.register("before-call.s3", self._begin)
+        client.meta.events.register("before-send.s3", self._send)
+        client.meta.events.register("after-call-error.s3", self._fail)
+
+    def _new_session(self, seconds: float) -> Any:
+        """Return connections that wait for an answer this long, or as the client's own do."""
+        from botocore.httpsession import URLLib3Session  # half a second
+        from botocore.utils import get_environ_proxies
+
+        config = self.client.meta.config
+        return URLLib3Session(
+            verify=self._certificates or True,
+            proxies=get_environ_proxies(self.client.meta.endpoint_url),
+            timeout=(
+                min(config.connect_timeout, seconds, CONNECT_SECONDS),
+                min(config.read_timeout, seconds),
+            ),
             max_pool_connections=CONNECTIONS,
         )
-        self._last = threading.local()
-        self._certificates, self._requester_pays = certificates, requester_pays
-        self._objects = OncePerKey[tuple[str, str], FastObjects | None]()
-        client.meta.events.register("before-send.s3", self._send)
 
     def list(self, **params: Any) -> ListingPage | None:
         """Request a page of a listing; None if the answer is another. Raises as botocore does."""
@@ -90,19 +115,43 @@ class FastListTransport:
                 self.client,
                 bucket,
                 self._certificates,
+                self.patience,
                 checksum=checksum,
                 requester_pays=self._requester_pays,
             )
         except (BotoCoreError, OSError, ValueError):
             return None
 
+    def _begin(self, **_: object) -> None:
+        self._last.attempts, self._last.began = 0, self.patience.begin()
+
+    def _fail(self, exception: Exception, **_: object) -> None:
+        from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+
+        if isinstance(exception, (ConnectTimeoutError, NoAnswerError, ReadTimeoutError)):
+            self.patience.unanswered(self._last.began)
+
     def _send(self, request: Any, event_name: str, **_: object) -> Any:
-        answer = self._session.send(request)
+        patience, last = self.patience, self._last
+        if last.attempts and not patience.has_time_since(last.began):
+            raise NoAnswerError(str(self.client.meta.endpoint_url))
+        last.attempts += 1
+        session = self._short_session if patience.is_silent else self._session
+        answer = session.send(request)
+        patience.answered()
         if event_name.endswith(".ListObjectsV2") and answer.status_code == HTTPStatus.OK:
             with suppress(ValueError):  # botocore recognizes an error
                 self._last.page = parse_listing(answer.content)
                 return _framed(answer)
         return answer
+
+
+class _Request(threading.local):
+    """The last request of a thread."""
+
+    page: ListingPage | None = None
+    began = 0.0
+    attempts = 0
 
 
 def _framed(answer: Any) -> Any:

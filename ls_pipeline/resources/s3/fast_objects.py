@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ls_pipeline.resources.patience import Patience
+
 MAX_MISSES = 10
 """Misses in a row after which a bucket is left to botocore."""
 
@@ -39,22 +41,25 @@ class FastObjects:
         client: Any,
         bucket: str,
         certificates: str,
+        patience: Patience,
         *,
         checksum: str = "sha256",
         requester_pays: bool = False,
     ) -> None:
         from obstore.store import S3Store  # not needed to load the definitions
 
+        self._patience = patience
+
         signed_url = client.generate_presigned_url("head_bucket", Params={"Bucket": bucket})
         address = signed_url.partition("?")[0].rstrip("/")
         trusted = {"root_certificate": Path(certificates).read_bytes()} if certificates else {}
-        config = client.meta.config
+        config, seconds = client.meta.config, self._patience.seconds / 4
         # The store refuses a body that does not match its checksum.
         sent: Any = {"checksum_algorithm": checksum} if checksum == "sha256" else {}
         options: Any = {
             "allow_http": True,
-            "connect_timeout": timedelta(seconds=config.connect_timeout),
-            "read_timeout": timedelta(seconds=config.read_timeout),
+            "connect_timeout": timedelta(seconds=min(config.connect_timeout, seconds)),
+            "read_timeout": timedelta(seconds=min(config.read_timeout, seconds)),
             "timeout": timedelta(hours=1),
             **trusted,
         }
@@ -68,7 +73,8 @@ class FastObjects:
             conditional_put="etag",
             credential_provider=_credentials(client),
             client_options=options,
-            retry_config={"max_retries": 2},
+            # What took longer is not repeated: botocore has the rest of the time.
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=seconds / 2)},
             **sent,
         )
         self._misses = 0
@@ -117,10 +123,11 @@ class FastObjects:
         """Return the result of a request; None if it failed, which counts as a miss."""
         from obstore import exceptions as failed
 
-        if self._misses >= MAX_MISSES:
+        if self._misses >= MAX_MISSES or self._patience.is_silent:
             return None
+        began = self._patience.now()
         try:
-            return request()
+            result = request()
         except (failed.AlreadyExistsError, failed.NotModifiedError, failed.PreconditionError):
             return None  # no miss: the object has another version
         except (failed.BaseError, OSError, ValueError, NotImplementedError):
@@ -129,6 +136,10 @@ class FastObjects:
             if type(error).__name__ != "PanicException":  # Rust's, no subclass of Exception
                 raise
             self._count(hit=False)
+        else:
+            self._patience.answered()
+            return result
+        self._patience.hand_on(began)
         return None
 
     def _count(self, *, hit: bool) -> bool:

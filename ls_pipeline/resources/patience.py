@@ -1,0 +1,64 @@
+"""How long a store may leave requests without an answer, before that counts as its fault."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ls_pipeline.resources.environment import store_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHORT_SECONDS = 5.0
+"""How long a request waits for a store that was silent before."""
+
+
+class Patience:
+    """Waits for one store. Safe to use from several threads.
+
+    A request may wait ``seconds``, with its repetitions; by default, LS_PIPELINE_STORE_SECONDS. If
+    one ends unanswered, and no other was answered since it began, the store is silent: until it
+    answers again, each request waits only `SHORT_SECONDS`. So a run ends soon, however many
+    requests it has left, and one object that hangs does not hurry the others.
+    """
+
+    def __init__(self, seconds: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds or float(store_seconds())
+        self.now = clock
+        self.is_silent = False
+        self._answered_at = float("-inf")
+        self._of_thread = threading.local()
+
+    def begin(self) -> float:
+        """Return when a request of this thread begins: now, or when it began in another client."""
+        began: float = vars(self._of_thread).pop("began", self.now())
+        return began
+
+    def hand_on(self, began: float) -> None:
+        """Let another client repeat a request of this thread that began then."""
+        self._of_thread.began = began
+
+    @property
+    def attempt_seconds(self) -> float:
+        """How long one of a request's attempts waits."""
+        return self.short_seconds if self.is_silent else self.seconds / 4
+
+    @property
+    def short_seconds(self) -> float:
+        """How long a request waits for a silent store."""
+        return min(SHORT_SECONDS, self.seconds / 4)
+
+    def has_time_since(self, began: float) -> bool:
+        """Return whether a request that began then may be sent once more."""
+        most = self.short_seconds if self.is_silent else self.seconds
+        return began + most - self.now() >= self.attempt_seconds
+
+    def answered(self) -> None:
+        """Record that the store answered a request."""
+        self._answered_at, self.is_silent = self.now(), False
+
+    def unanswered(self, began: float) -> None:
+        """Record that a request that began then got no answer."""
+        self.is_silent = self.is_silent or self._answered_at < began
