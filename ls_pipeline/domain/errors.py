@@ -248,8 +248,9 @@ class ObjectChangedError(BucketError):
 
     transient = True
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(uri, "the object changed while it was read. The next run reads it again.")
+    def __init__(self, uri: str, *, is_write: bool = False) -> None:
+        verb, next_time = ("written", "looks again") if is_write else ("read", "reads it again")
+        super().__init__(uri, f"the object changed while it was {verb}. The next run {next_time}.")
 
 
 class QueueError(ExternalSystemError):

@@ -39,7 +39,7 @@ class Meaning(Enum):
     CHANGED = auto()
     """The object is there in another version."""
     SETTING = auto()
-    """A setting is wrong, so that no request can succeed."""
+    """A setting is wrong, or the store is full, so that no such request can succeed."""
     REFUSED = auto()
     """This request is refused; others may succeed."""
 
@@ -86,6 +86,9 @@ NO_ACCESS = Failure(Meaning.ACCESS, "access is refused ({reason})", "{service.ac
 WRONG_SETTING = Failure(Meaning.SETTING, "{reason}", "Correct {service.setting}.")
 WRONG_ADDRESS = Failure(Meaning.SETTING, "{reason}", "Correct {service.address}.")
 REFUSED = Failure(Meaning.REFUSED, "{service.name} refused ({reason})")
+FULL = Failure(
+    Meaning.SETTING, "{service.name} refused ({reason})", "Free space there, or raise its quota."
+)
 NOT_FOUND = REFUSED._replace(meaning=Meaning.NOT_FOUND)
 CHANGED = REFUSED._replace(meaning=Meaning.CHANGED)
 
@@ -99,6 +102,15 @@ def look_up(names: Iterable[str], table: Mapping[Failure, str], default: Failure
 def one_line(error: object) -> str:
     """Return an exception's message on one line, without a full stop and without logins."""
     return without_login(" ".join(str(error).split()).rstrip("."))
+
+
+def or_full(failure: Failure, reason: str) -> Failure:
+    """Return `FULL` in place of a refusal whose reason is a quota, else the failure itself.
+
+    Stores have many codes for it. Credentials have nothing to do with it, whatever the status.
+    """
+    is_refusal = failure in {NO_ACCESS, REFUSED}
+    return FULL if is_refusal and "quota" in reason.lower() else failure
 
 
 def wrong_address(variables: Iterable[str]) -> Failure | None:

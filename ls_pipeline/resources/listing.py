@@ -129,7 +129,7 @@ class ListedBucket(ABC):
         with suppress(ObjectNotFoundError):
             if stored and stored.size == len(body) and self.get(key, stored.version) == body:
                 return stored
-        raise ObjectChangedError(self.uri(key))
+        raise ObjectChangedError(self.uri(key), is_write=True)
 
 
 class _Part(NamedTuple):

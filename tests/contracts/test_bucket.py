@@ -400,7 +400,7 @@ def test_put_if_version_replaces_only_that_version(conditional):
     first = bucket.put("a", b"1", "text/plain", if_version="")
     second = bucket.put("a", b"2", "text/plain", if_version=first.version)
     for stale in ("", first.version):
-        with pytest.raises(ObjectChangedError, match="a"):
+        with pytest.raises(ObjectChangedError, match="a: the object changed while it was written"):
             bucket.put("a", b"3", "text/plain", if_version=stale)
 
     assert bucket.get("a", second.version) == b"2"
@@ -654,6 +654,9 @@ def test_s3_put_is_confirmed_by_its_md5_as_etag(faulty_s3, fake_server):
         ("TooManyRequests", 429, BucketUnavailableError, "Try again"),
         ("BadDigest", 400, BucketUnavailableError, "Try again"),
         ("KeyTooLongError", 400, ObjectRefusedError, "Said so"),
+        ("QuotaExceeded", 403, BucketError, r"S3 refused \(QuotaExceeded: Said so\)\. Free space"),
+        ("XMinioAdminBucketQuotaExceeded", 400, BucketError, "Free space"),
+        ("XMinioStorageFull", 507, BucketError, "Free space"),
         ("NoSuchBucket", 404, BucketNotFoundError, "Create it"),
         ("NoSuchKey", 404, ObjectNotFoundError, "the object does not exist"),
     ],
@@ -666,6 +669,15 @@ def test_s3_refusal_says_what_to_do(faulty_s3, fake_server, code, status, error,
 
     assert caught.type is error
     assert "secret-of-ours" not in str(caught.value)
+
+
+def test_s3_that_is_full_is_asked_twice_at_most(faulty_s3, fake_server):
+    fake_server.answer = s3_refusal("QuotaExceeded", 403)
+
+    with pytest.raises(BucketError, match="QuotaExceeded"):
+        faulty_s3.put("k", b"abc", "text/plain")
+
+    assert len(fake_server.requests) <= 2
 
 
 def test_s3_illegal_name_is_an_error(environment):
@@ -816,6 +828,15 @@ def test_gcs_refusal_says_what_to_do(faulty_gcs, fake_server, status, error, adv
 
     assert caught.type is error
     assert "http" not in str(caught.value)
+
+
+def test_gcs_that_is_full_says_so(faulty_gcs, fake_server):
+    fake_server.answer = gcs_refusal(403, "The quota of the project is used up.")
+
+    with pytest.raises(BucketError, match=r"GCS refused .*used up.* Free space") as caught:
+        faulty_gcs.put("k", b"abc", "text/plain")
+
+    assert caught.type is BucketError
 
 
 def test_gcs_illegal_name_is_an_error(faulty_gcs):

@@ -50,7 +50,8 @@ def failure(error: Exception, service: Service) -> Failure:
     cause = getattr(error, "cause", None) or error  # of a `RetryError`
     if kind is failures.NO_ANSWER and getattr(cause, "response", None) is not None:
         kind = failures.BUSY
-    return kind.of(service, _words(cause))
+    words = _words(cause)
+    return failures.or_full(kind, words).of(service, words)
 
 
 @cache

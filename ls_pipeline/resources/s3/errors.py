@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from ls_pipeline.resources import failures
@@ -63,6 +64,7 @@ _REFUSALS = {
     _OTHER_REGION: "301 AuthorizationHeaderMalformed PermanentRedirect",
     _OTHER_STYLE: "InvalidPathAccess PathStyleDomainForbidden SecondLevelDomainForbidden",
     _ARCHIVED: "InvalidObjectState",
+    failures.FULL: "507 InsufficientStorage XMinioStorageFull",
     failures.NO_ACCESS: "AccessDenied",
     failures.NO_ACCESS._replace(hint="Set this machine's clock."): "RequestTimeTooSkewed",
     failures.NO_ACCESS._replace(hint="Check the AWS credentials, and this machine's clock."): (
@@ -168,6 +170,7 @@ def _refusal(response: dict[str, Any], service: Service) -> Failure:
     if refusal is failures.NO_ACCESS and "explicit deny in a resource-based" in message:
         refusal = _DENIED_BY_BUCKET
     words = one_line(": ".join(filter(None, (code, message)))) or f"status {status}"
+    refusal = failures.or_full(refusal, words)
     reason = code or str(status) if refusal is failures.BUSY else words
     headers = meta.get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or error.get("Region", "the bucket's")
@@ -177,6 +180,8 @@ def _refusal(response: dict[str, Any], service: Service) -> Failure:
 def _of_status(status: int) -> Failure:
     if status in {401, 403}:
         return failures.NO_ACCESS
+    if status == HTTPStatus.INSUFFICIENT_STORAGE:
+        return failures.FULL
     return failures.BUSY if status == 429 or status >= 500 else failures.REFUSED  # noqa: PLR2004 - HTTP's
 
 
