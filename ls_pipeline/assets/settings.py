@@ -14,8 +14,10 @@ from ls_pipeline.domain.errors import (
     BucketNotFoundError,
     ExternalSystemError,
     InvalidConnectionError,
+    SettingsMismatchError,
     StoredSettingsError,
 )
+from ls_pipeline.engine.manifest import filter_of
 from ls_pipeline.engine.settings_change import (
     Preview,
     SettingsChange,
@@ -36,7 +38,7 @@ from ls_pipeline.settings.model import Connection, Source, Target
 Side = Literal["source", "target"]
 PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Target}
 
-DROPPED_BY = ("prefix", "regex", "exclude")
+DROPPED_BY = ("prefix", "regex", "exclude", "manifest")
 """Params that reject keys."""
 
 DESCRIPTION = """
@@ -173,12 +175,12 @@ def _preview(
         preview = preview_target(task_ids, select)
     try:
         bucket = open_bucket(part)
-        if side == "source":
-            return preview_source(bucket, select)
+        if isinstance(part, Source):
+            return preview_source(bucket, filter_of(bucket, part.params))
         next(bucket.pages(select.folder), None)
     except BucketNotFoundError:
         raise
-    except ExternalSystemError as error:
+    except (ExternalSystemError, SettingsMismatchError) as error:
         preview.notes.append(f"No preview: {error}" if side == "source" else str(error))
     return preview
 

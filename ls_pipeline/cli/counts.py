@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.completions import belongs_to
 from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.domain.objects import folder
+from ls_pipeline.engine.manifest import filter_of
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.snapshots import Snapshots
 
@@ -43,8 +44,9 @@ def count_connection(name: str, cli: CliContext) -> Counts:
 def _objects(source: Source | None, cli: CliContext) -> int:
     if source is None:
         return 0
-    select = source.params.filter
-    pages = cli.bucket_of(source).pages(select.folder)
+    bucket = cli.bucket_of(source)
+    select = filter_of(bucket, source.params)
+    pages = bucket.pages(select.folder)
     keys = (stored.key for page in pages for stored in page)
     return sum(not (select.rejected_by(key) or select.is_sidecar(key)) for key in keys)
 

@@ -68,12 +68,16 @@ def diff(
     """Compare two streams, both in the order of their keys' bytes, in constant memory.
 
     An object is the same if its key, version and size are; no time is compared. A key that is
-    listed twice counts once. A known object stays known if a narrower filter now skips it.
+    listed twice counts once. A known object stays known if a narrower filter now skips it; but if
+    the manifest does not list it any more, it counts as removed.
     """
     for key, known_object, listed_object in _pairs(iter(known), iter(listed)):
-        change = _change(known_object, listed_object, select)
+        present = listed_object
+        if known_object and known_object.state is not State.REMOVED and select.takes_away(key):
+            present = None
+        change = _change(known_object, present, select)
         if change is not None:
-            yield Difference(key, change, known_object, listed_object)
+            yield Difference(key, change, known_object, present)
 
 
 def _pairs(

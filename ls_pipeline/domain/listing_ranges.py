@@ -97,6 +97,9 @@ def _diff_pages(
     known: Iterable[Sequence[KnownObject]], listed: Iterable[Sequence[StoredObject]], select: Filter
 ) -> Iterator[RangeDiff]:
     for through, known_page, listed_page in _align(iter(known), iter(listed)):
+        if select.manifest is not None:
+            yield RangeDiff(through, 0, list(diff(known_page, listed_page, select)))
+            continue
         known_versions, listed_versions = (
             list(map(_version, page)) for page in (known_page, listed_page)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import re2
 
@@ -60,6 +60,18 @@ def overlap(prefix: str, other: str) -> bool:
     return prefix.startswith(other) or other.startswith(prefix)
 
 
+class ListedKeys(Protocol):
+    """The keys that a manifest lists, in one version of it."""
+
+    version: str
+
+    def __contains__(self, key: str) -> bool: ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it could be read to its end."""
+
+
 @dataclass(frozen=True)
 class Filter:
     """The keys that a connection's ``prefix``, ``regex`` and ``exclude`` select.
@@ -67,7 +79,7 @@ class Filter:
     ``regex`` and ``exclude`` are RE2 (linear time), matched from the start of the full key, not to
     its end. An empty ``regex`` selects every key, and an empty ``exclude`` rejects none. Folder
     markers (keys that end in ``/``) are never selected. Sidecars, by their suffix, are selected
-    whatever the ``regex`` is.
+    whatever the ``regex`` is. With a ``manifest``, only keys that it lists are selected.
 
     The first use raises ``re2.error`` if one is not RE2. Stored connections were checked.
     """
@@ -76,6 +88,7 @@ class Filter:
     regex: str = ""
     exclude: str = ""
     sidecar_suffix: str = ""
+    manifest: ListedKeys | None = None
 
     @property
     def folder(self) -> str:
@@ -92,12 +105,14 @@ class Filter:
     @property
     def text(self) -> str:
         """The filter as one text, which differs if anything in it differs."""
-        return f"{self.folder}\n{self.regex}\n{self.exclude}\n{self.sidecar_suffix}"
+        version = self.manifest.version if self.manifest else ""
+        return f"{self.folder}\n{self.regex}\n{self.exclude}\n{self.sidecar_suffix}\n{version}"
 
     def rejected_by(self, key: str) -> str:
         """Return what rejects ``key``, or ``""`` if it is selected.
 
-        It is the name of a param (``prefix``, ``regex`` or ``exclude``), or ``folder``.
+        It is the name of a param (``prefix``, ``regex``, ``exclude`` or ``manifest``), or
+        ``folder``.
         """
         if not key.startswith(self.folder):
             return "prefix"
@@ -107,7 +122,14 @@ class Filter:
             return "regex"
         if self.exclude and self._excluded.match(key):
             return "exclude"
+        if self.manifest is not None and key not in self.manifest:
+            return "manifest"
         return ""
+
+    def takes_away(self, key: str) -> bool:
+        """Return whether the manifest surely does not list a key, so that it counts as removed."""
+        manifest = self.manifest
+        return manifest is not None and key not in manifest and manifest.is_whole
 
     def is_sidecar(self, key: str) -> bool:
         """Return whether a key is that of a sidecar."""

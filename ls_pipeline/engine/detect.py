@@ -5,7 +5,7 @@ Nothing here writes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import islice
@@ -17,6 +17,7 @@ from ls_pipeline.domain.exports import completion_key
 from ls_pipeline.domain.listing_ranges import diff_ranges
 from ls_pipeline.domain.moments import earlier
 from ls_pipeline.engine.local_mirror import mirror_is_stale
+from ls_pipeline.engine.manifest import manifest_of, read_as
 from ls_pipeline.engine.projects import Projects
 from ls_pipeline.resources.ledger.health import is_waiting
 from ls_pipeline.resources.ledger.records import OF_TASKS, Kind
@@ -66,12 +67,14 @@ def scan_source(
         return SourceScan(changed=True)
     if connection_ledger.objects.retryable(params.reading):
         return SourceScan(changed=True)
-    if connection_ledger.sidecars.read_as() != params.sidecar_suffix:
+    manifest = manifest_of(bucket, params)
+    if connection_ledger.sidecars.read_as() != read_as(params, manifest):
         return SourceScan(changed=True)
-    known = partial(connection_ledger.objects.known_pages, params.filter.folder)
-    boundaries = connection_ledger.objects.range_boundaries(params.filter, after)
-    ranges = bucket.ranges(params.filter.folder, after, boundaries)
-    for range_diff in diff_ranges(known, ranges, params.filter, after):
+    select = replace(params.filter, manifest=manifest)
+    known = partial(connection_ledger.objects.known_pages, select.folder)
+    boundaries = connection_ledger.objects.range_boundaries(select, after)
+    ranges = bucket.ranges(select.folder, after, boundaries)
+    for range_diff in diff_ranges(known, ranges, select, after):
         if objects := sum(difference.change in WORK for difference in range_diff.differences):
             return SourceScan(changed=True, objects=objects)
         if stop():

@@ -47,6 +47,7 @@ from ls_pipeline.engine.import_queue import (
     Batch,
     ImportQueue,
 )
+from ls_pipeline.engine.manifest import manifest_of, read_as
 from ls_pipeline.engine.object_rows import Content, Rejections, Remarks, close_content, content_of
 from ls_pipeline.engine.reading import ObjectReader
 from ls_pipeline.engine.reconcile import reconcile_tasks
@@ -124,6 +125,7 @@ class _Loader:
         self.next_rows: dict[str, int] = {}
         self.removals = Removals(run)
         self.boundaries = BoundaryTracker()
+        self.compared_all = True
         self.remarks = Remarks()
         self.unknown_forms = 0
         self.first_unknown = ""
@@ -134,6 +136,8 @@ class _Loader:
 
     def load(self) -> LoadResult:
         self._list_one_page()
+        self.manifest = manifest_of(self.bucket, self.params)
+        self.select = replace(self.params.filter, manifest=self.manifest)
         self.projects.find()
         reconciler = reconcile_tasks(self.run)
         self.result.notes += reconciler.notes
@@ -155,6 +159,7 @@ class _Loader:
         self._remark_unknown_forms()
         self._remark_unopenable()
         self._remark_lone_sidecars()
+        self._remark_manifest()
         if self.result.unread:
             raise ExternalSystemError(" ".join(self.result.unread))
         return self.result
@@ -223,16 +228,33 @@ class _Loader:
             )
 
     def _follow_sidecar_param(self) -> None:
-        """Read all objects again if the params now find other sidecars."""
-        read_as = self.params.sidecar_suffix
-        if read_as != self.held.sidecars.read_as():
-            self.held.sidecars.read_all_again(read_as)
+        """Have objects read again if they now have other sidecars, or lines of the manifest."""
+        manifest, sidecars = self.manifest, self.held.sidecars
+        now, before = read_as(self.params, manifest), sidecars.read_as()
+        if manifest and before.startswith(f"{manifest.key}\n") and before != now:
+            sidecars.read_changed_again(now, lambda key: manifest.sidecar(key).version)
+        elif before != now:
+            sidecars.read_all_again(now)
 
     def _remark_lone_sidecars(self) -> None:
         if lone := self.held.sidecars.without_object(self.new_sidecars):
             first, others = self.bucket.uri(lone[0]), len(lone) - 1
             more = f", and so do {others:,} others" if others else ""
             self.result.notes.append(f"The sidecar {first} waits for its object{more}.")
+
+    def _remark_manifest(self) -> None:
+        manifest = self.manifest
+        if not manifest or not self.compared_all:
+            return
+        if manifest.error:
+            self.result.unread.append(manifest.error)
+        count, first = manifest.unseen()
+        if count:
+            others = f" and {count - 1:,} more" if count > 1 else ""
+            self.result.notes.append(
+                f"The manifest {manifest.uri} lists {quoted(first)}{others}, and no such object is "
+                "selected from the bucket."
+            )
 
     def _list_one_page(self) -> None:
         """Fail before anything is made in Label Studio if the bucket can't be listed."""
@@ -248,7 +270,7 @@ class _Loader:
             )
         name = self.params.data_key or next(iter(keys), "")
         self.reader = ObjectReader(
-            self.bucket, self.params, self.label_config, self.label_config.key(name), self.held
+            self.run, self.select, self.manifest, self.label_config, self.label_config.key(name)
         )
         fills_one = self.params.fills_one_key
         noun = "blob" if self.params.use_blob_urls else "text"
@@ -258,12 +280,12 @@ class _Loader:
                 hint='Set data_key, or set a label config with a tag like <Image value="$image"/>.',
             )
         missing = [key for key in keys if key != name]
-        if fills_one and missing and not self.params.sidecar_suffix:
+        if fills_one and missing and not self.params.adds_data:
             raise SettingsMismatchError(
                 f"The label config of {self.project.url} shows {', '.join(keys)}, and a {noun} "
                 f"fills only {name!r}.",
-                hint="Set data_key to a key that it shows, sidecar_suffix if the rest is in "
-                "sidecars, or use JSON tasks.",
+                hint="Set data_key to a key that it shows, sidecar_suffix or manifest if the rest "
+                "is there, or use JSON tasks.",
             )
 
     @cached_property
@@ -280,7 +302,7 @@ class _Loader:
         self.unread = UnreadObjects(self.held, self.params.reading, failures)
 
     def _work(self) -> Iterator[Difference]:
-        select, objects = self.params.filter, self.held.objects
+        select, objects = self.select, self.held.objects
         ranges = self.bucket.ranges(
             select.folder, range_boundaries=objects.range_boundaries(select)
         )
@@ -288,6 +310,7 @@ class _Loader:
         for range_diff in diff_ranges(known, ranges, select):
             self.held.check_time()
             self.boundaries.record(range_diff)
+            self.compared_all &= not (range_diff.completed and range_diff.completed.same)
             self._count_unchanged(range_diff)
             for difference in range_diff.differences:
                 if not self.is_again or difference.change is Change.REPLACED:
@@ -299,7 +322,7 @@ class _Loader:
 
     def _record_range_boundaries(self) -> None:
         """Record how the bucket wrote what is now done."""
-        select, objects = self.params.filter, self.held.objects
+        select, objects = self.select, self.held.objects
         boundaries = self.boundaries.range_boundaries(self.queue.unfinished)
         if boundaries != objects.range_boundaries(select):
             objects.set_range_boundaries(select, boundaries)
@@ -444,11 +467,11 @@ class _Loader:
     def _remember_new(self, listed: StoredObject) -> None:
         if len(self.result.first_new) < FIRST_NEW:
             self.result.first_new.append(listed)
-        if self.reader.select.is_sidecar(listed.key) and len(self.new_sidecars) < LONE_SIDECARS:
+        if self.select.is_sidecar(listed.key) and len(self.new_sidecars) < LONE_SIDECARS:
             self.new_sidecars.append(listed.key)
 
     def _remark_key(self, key: str) -> None:
-        is_blob = self.params.use_blob_urls and not self.reader.select.is_sidecar(key)
+        is_blob = self.params.use_blob_urls and not self.select.is_sidecar(key)
         if is_blob and not opens_in_browsers(key):
             self.unopenable += 1
             self.first_unopenable = self.first_unopenable or self.bucket.uri(key)
@@ -460,7 +483,7 @@ class _Loader:
         """
         sidecar = content.sidecar
         if sidecar is None:
-            return "" if self.reader.select.is_sidecar(listed.key) else listed.version
+            return "" if self.select.is_sidecar(listed.key) else listed.version
         read = ReadSidecar(listed.key, sidecar.key, sidecar.version)
         self.batch.update.sidecars.append(read)
         return sidecar.version_with(listed.version)

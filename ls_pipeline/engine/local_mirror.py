@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.errors import ExternalSystemError
 from ls_pipeline.domain.exports import is_written_key
+from ls_pipeline.engine.manifest import filter_of
 from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.local_copy import CopyResult, LocalCopy
+from ls_pipeline.settings.model import SourceParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,13 +61,14 @@ def _scope(part: Source | Target) -> str:
 
 
 def _selected(part: Source | Target, bucket: Bucket) -> Iterator[StoredObject]:
-    wanted = _is_wanted(part)
+    wanted = _is_wanted(part, bucket)
     pages = bucket.pages(part.params.filter.folder)
     return (stored for page in pages for stored in page if wanted(stored.key))
 
 
-def _is_wanted(part: Source | Target) -> Callable[[str], bool]:
+def _is_wanted(part: Source | Target, bucket: Bucket) -> Callable[[str], bool]:
     select = part.params.filter
-    if part.side == "source":
+    if isinstance(part.params, SourceParams):
+        select = filter_of(bucket, part.params)
         return lambda key: not select.rejected_by(key)
     return lambda key: is_written_key(select.prefix, key)

@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.diff import Difference
     from ls_pipeline.domain.label_config import DataKey, LabelConfig
-    from ls_pipeline.domain.objects import StoredObject
+    from ls_pipeline.domain.objects import Filter, StoredObject
+    from ls_pipeline.engine.context import RunContext
+    from ls_pipeline.engine.manifest import Manifest
     from ls_pipeline.engine.object_rows import IsLoaded
-    from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.ledger.connection import ConnectionLedger
-    from ls_pipeline.settings.model import SourceParams
 
 IN_MEMORY = 8 * 2**20
 """Bytes of a table that is read into memory; a larger one is read from a temporary file."""
@@ -36,14 +35,16 @@ class ObjectReader:
 
     def __init__(
         self,
-        bucket: Bucket,
-        params: SourceParams,
+        run: RunContext,
+        select: Filter,
+        manifest: Manifest | None,
         label_config: LabelConfig,
         data_key: DataKey,
-        ledger: ConnectionLedger,
     ) -> None:
-        self.bucket, self.params, self.label_config = bucket, params, label_config
-        self.data_key, self.ledger, self.select = data_key, ledger, params.filter
+        self.bucket, self.objects, params = run.bucket, run.held.objects, run.source.params
+        self.params, self.select, self.label_config = params, select, label_config
+        self.manifest = manifest if params.fills_one_key else None
+        self.data_key = data_key
         self.reading = Reading(params.format, params.column_map, data_key)
 
     @property
@@ -67,7 +68,7 @@ class ObjectReader:
         if self.params.on_change != "ignore" or difference.change is not Change.REPLACED:
             return False
         is_finished = bool(known and known.is_finished)
-        return is_finished and not self.ledger.objects.is_quarantined(difference.key)
+        return is_finished and not self.objects.is_quarantined(difference.key)
 
     def read(self, difference: Difference) -> Content:
         """Return the rows of an object; none of a sidecar's own.
@@ -77,7 +78,7 @@ class ObjectReader:
         listed = difference.listed
         if listed is None or self.ignores(difference) or self.select.is_sidecar(listed.key):
             return content_of()
-        sidecar = self._read_sidecar(listed.key) if self.params.sidecar_suffix else None
+        sidecar = self._sidecar(listed.key)
         if sidecar and sidecar.error:
             return content_of(Rejection(None, sidecar.error), sidecar=sidecar)
         if self.params.use_blob_urls:
@@ -97,12 +98,18 @@ class ObjectReader:
         return self._named(task_of(0, data, self.label_config), sidecar)
 
     def _named(self, item: Task | Rejection, sidecar: Sidecar) -> Task | Rejection:
-        """Have a rejection name the sidecar, and say whether it is missing."""
+        """Have a rejection name where the rest of the data is, or would be."""
         if isinstance(item, Task):
             return item
         uri = self.bucket.uri(sidecar.key)
         named = f"Its sidecar is {uri}." if sidecar.version else f"It has no sidecar, {uri}."
+        named = f"Its manifest is {uri}." if self.manifest else named
         return Rejection(item.position, f"{item.reason} {named}", item.data)
+
+    def _sidecar(self, key: str) -> Sidecar | None:
+        if self.manifest:
+            return self.manifest.sidecar(key)
+        return self._read_sidecar(key) if self.params.sidecar_suffix else None
 
     def _read_sidecar(self, key: str) -> Sidecar:
         """Read the sidecar of an object as it is now."""

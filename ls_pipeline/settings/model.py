@@ -151,6 +151,9 @@ class SourceParams(Params):
     """What an object's sidecar has in place of its suffix: with .json, cat.json belongs to cat.jpg.
     It is a JSON object with more of the task's data, or with data, predictions and annotations.
     Empty: objects have none."""
+    manifest: str = ""
+    """Key of an object that lists the keys that count: one a line, or JSON Lines with more of the
+    tasks' data. Empty: all keys that prefix and regex select."""
     on_change: Literal["update", "new_task", "ignore"] = "update"
     """What to do if an object is replaced. update: update its task, unless it is labeled. new_task:
     make a new task and keep the old one. ignore: do nothing."""
@@ -198,6 +201,8 @@ class SourceParams(Params):
     def _has_sidecars_of_whole_objects(self) -> "Self":
         if self.sidecar_suffix and not self.fills_one_key:
             raise ValueError("sidecar_suffix needs use_blob_urls, or the format text")
+        if self.sidecar_suffix and self.manifest:
+            raise ValueError("set sidecar_suffix or manifest, not both")
         return self
 
     @property
@@ -218,6 +223,11 @@ class SourceParams(Params):
     def fills_one_key(self) -> bool:
         """Whether an object is one task, whose data has one key."""
         return self.use_blob_urls or self.format == "text"
+
+    @property
+    def adds_data(self) -> bool:
+        """Whether a task may have more data than its object."""
+        return bool(self.sidecar_suffix or self.manifest)
 
     @property
     def has_columns(self) -> bool:

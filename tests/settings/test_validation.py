@@ -45,6 +45,7 @@ def test_defaults_are_the_documented_ones():
         "run_hours_at_most": 12,
         "row_key": "",
         "sidecar_suffix": "",
+        "manifest": "",
         "on_change": "update",
         "predictions_on_labeled": "leave",
         "on_delete": "keep",

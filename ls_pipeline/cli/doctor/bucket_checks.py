@@ -6,12 +6,18 @@ import secrets
 from typing import TYPE_CHECKING
 
 from ls_pipeline.cli.doctor.report import Check
-from ls_pipeline.domain.errors import BucketError, ObjectChangedError, QueueError
+from ls_pipeline.domain.errors import (
+    BucketError,
+    ObjectChangedError,
+    QueueError,
+    SettingsMismatchError,
+)
 from ls_pipeline.domain.formats.choice import LARGEST_OBJECT, Reading
 from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.notification_setup import NotificationCheck
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.tasks import Rejection
+from ls_pipeline.engine.manifest import filter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -33,16 +39,16 @@ def check_source(
     source: Source, label_config: LabelConfig, cli: CliContext
 ) -> Generator[Check, None, str]:
     """List one page and read one object. Return its key, or an empty string."""
-    select = source.params.filter
-    place = source.root + select.folder
+    place = source.root + source.params.filter.folder
     try:
         bucket = cli.bucket_of(source)
+        select = filter_of(bucket, source.params)
         page = next(bucket.pages(select.folder), [])
-    except BucketError as error:
+        matching = [stored for stored in page if not select.rejected_by(stored.key)]
+    except (BucketError, SettingsMismatchError) as error:
         yield Check.from_error("source: list", error)
         yield Check("source: read", "skipped", "The bucket can't be listed.")
         return ""
-    matching = [stored for stored in page if not select.rejected_by(stored.key)]
     total = f"the first {len(page)}" if len(page) >= PAGE else f"{len(page)}"
     message = f"{len(matching)} of {total} objects in {place} match."
     if not matching:

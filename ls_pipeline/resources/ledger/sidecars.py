@@ -14,7 +14,7 @@ from ls_pipeline.resources.ledger.section import PAGE, Records, Writer, columns
 from ls_pipeline.resources.ledger.tables import connections, objects, range_boundaries, sidecars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.resources.ledger.records import ReadSidecar
@@ -54,6 +54,27 @@ class SidecarWriter(SidecarRecords, Writer):
             db.execute(sidecars.delete().where(sidecars.c.connection == self.id))
             db.execute(range_boundaries.update().where(own).values(fingerprint=""))
             db.execute(objects.update().where(objects.c.connection == self.id).values(version=""))
+            db.execute(self.fence.update().values(sidecars=read_as))
+
+    def read_changed_again(self, read_as: str, version_of: Callable[[str], str]) -> None:
+        """Record which objects have another sidecar than they were read with.
+
+        ``version_of`` returns the version of an object's sidecar as it is now.
+        """
+        c = sidecars.c
+        query = sa.select(c.key, c.version).where(c.connection == self.id)
+        query, last = query.order_by(c.key).limit(PAGE), ""
+        while True:
+            with self.database.engine.connect() as db:
+                page = db.execute(query.where(c.key > last)).all()
+            if not page:
+                break
+            changed = [key for key, version in page if version != version_of(key)]
+            with self.fence.transaction() as db:
+                forget_fingerprints(db, self.id, changed)
+                reopen(db, self.id, changed)
+            last = page[-1].key
+        with self.fence.transaction() as db:
             db.execute(self.fence.update().values(sidecars=read_as))
 
 
