@@ -1,10 +1,10 @@
 """Kill a run before and after every call that leaves the process; then repeat the run."""
 
 from collections import Counter
-from contextlib import contextmanager
 
 import pytest
 
+from ls_pipeline.resources.ledger.ledger import Ledger
 from tests.bench import RESULT, Bench
 
 pytestmark = pytest.mark.slow
@@ -145,26 +145,30 @@ def end_state(bench):
     return bench.tasks, set(bench.reasons), set(bench.target.objects), project_sizes
 
 
+@pytest.fixture
+def ledger(database_url):
+    ledger = Ledger(database_url)
+    yield ledger
+    ledger.close()
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_run_killed_anywhere_and_repeated_ends_the_same(case, database_url):
+def test_run_killed_anywhere_and_repeated_ends_the_same(case, ledger):
     prepare, run = CASES[case]
 
-    @contextmanager
     def prepared(name):
-        bench = Bench(database_url, name)
+        bench = Bench(ledger, name)
         prepare(bench)
-        yield bench
-        bench.ledger.close()
+        return bench
 
-    killer = Killer()
-    with prepared("undisturbed") as undisturbed:
-        run(undisturbed, killer)
-        expected = end_state(undisturbed)
+    killer, undisturbed = Killer(), prepared("undisturbed")
+    run(undisturbed, killer)
+    expected = end_state(undisturbed)
 
     assert killer.calls > 10
     for at in range(1, killer.calls + 1):
-        with prepared(f"killed-{at}") as bench:
-            with pytest.raises(Killed):
-                run(bench, Killer(at))
-            run(bench, Killer())
-            assert end_state(bench) == expected, f"killed at call {at}"
+        bench = prepared(f"killed-{at}")
+        with pytest.raises(Killed):
+            run(bench, Killer(at))
+        run(bench, Killer())
+        assert end_state(bench) == expected, f"killed at call {at}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from ls_pipeline.domain.errors import LabelStudioUnavailableError
 from tests.bench import RESULT, Bench
 from tests.engine.test_load import Wrapped
-from tests.machine.running import hurry
+from tests.machine.running import LedgerFile
 
 
 @pytest.fixture
@@ -196,19 +195,26 @@ def test_many_known_rows_are_found_in_pages(bench, monkeypatch):
     assert len(after) == 8
 
 
+@pytest.fixture(scope="module")
+def ledger_file(tmp_path_factory):
+    file = LedgerFile(tmp_path_factory.mktemp("ledger"))
+    yield file
+    file.ledger.close()
+
+
 FILES = st.lists(st.text("abcdef", min_size=1, max_size=1), min_size=1, max_size=7)
 
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.lists(FILES, min_size=2, max_size=4), st.data())
-def test_file_that_is_made_anew_has_a_task_for_each_row_and_loses_no_label(versions, data):
-    with TemporaryDirectory() as folder:
-        bench = Bench(f"sqlite:///{folder}/ledger.db")
-        hurry(bench)
-        bench.set(on_delete="delete")
-        make_anew(bench, versions, data)
-        bench.ledger.close()
+def test_file_that_is_made_anew_has_a_task_for_each_row_and_loses_no_label(
+    ledger_file, versions, data
+):
+    ledger_file.empty()
+    bench = Bench(ledger_file.ledger)
+    bench.set(on_delete="delete")
+    make_anew(bench, versions, data)
 
 
 def make_anew(bench, versions, data):

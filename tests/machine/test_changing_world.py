@@ -13,13 +13,10 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import sqlite3
 import tempfile
 from collections import Counter, defaultdict
-from contextlib import closing
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -32,11 +29,10 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.exports import LEFT_ALONE
 from ls_pipeline.resources.ledger.intents import LOOK_SECONDS
-from ls_pipeline.resources.ledger.ledger import Ledger
 from tests.bench import RESULT, Bench
 from tests.contracts.memory_labeling_app import MemoryLabelingApp
 from tests.engine.test_crashes import Killed, Killer
-from tests.machine.running import hurry, place_of, run_steps
+from tests.machine.running import LedgerFile, place_of, run_steps
 
 pytestmark = pytest.mark.machine
 
@@ -122,8 +118,8 @@ class ChangingWorld(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.folder = tempfile.mkdtemp()
-        self.bench = Bench(f"sqlite:///{self.folder}/ledger.db")
-        hurry(self.bench)
+        self.ledger_file.empty()
+        self.bench = Bench(self.ledger_file.ledger)
         self.content = {}
         self.models = {}
         """Key → the models with a prediction for each row of the object."""
@@ -139,7 +135,6 @@ class ChangingWorld(RuleBasedStateMachine):
         self.is_ledger_restored = False
         """Whether the ledger was restored since the last runs that ended well."""
         self.act, self.act_in = "nothing", 0
-        self.backups = 0
 
     @initialize(
         size=st.sampled_from([0, 2]),
@@ -156,7 +151,6 @@ class ChangingWorld(RuleBasedStateMachine):
             self.deliver()
             self.settle()
         finally:
-            self.bench.ledger.close()
             shutil.rmtree(self.folder)
 
     # -- people and buckets -----------------------------------------------------------------
@@ -329,23 +323,14 @@ class ChangingWorld(RuleBasedStateMachine):
             getattr(self, f"{do}_{what}")()
 
     def back_up_ledger(self):
-        self.backups += 1
-        path = f"{self.folder}/backup-{self.backups}.db"
-        with closing(sqlite3.connect(sa.make_url(self.bench.url).database)) as db:
-            db.execute("VACUUM INTO ?", (path,))
-        self.ledger_backup = path
+        self.ledger_backup = f"{self.folder}/backup.db"
+        self.ledger_file.back_up(self.ledger_backup)
 
     def restore_ledger(self):
         taken["ledger restored"] += 1
         # It knows of no prediction that is on its way.
         self.late = [each for each in self.late if "prediction" not in each[1]]
-        self.backups += 1
-        path = f"{self.folder}/restored-{self.backups}.db"
-        shutil.copy(self.ledger_backup, path)
-        self.bench.ledger.close()
-        self.bench.ledger = Ledger(f"sqlite:///{path}", self.bench.time, self.bench.time.sleep)
-        self.bench.url = f"sqlite:///{path}"
-        hurry(self.bench)
+        self.ledger_file.restore(self.ledger_backup)
         self.bench.connection_ledger = self.bench.ledger.connection_ledger(self.bench.name)
         bound = self.bench.connection_ledger.projects.bound().values()
         projects = self.bench.app.existing_projects([project.id for project in bound])
@@ -514,9 +499,9 @@ class ChangingWorld(RuleBasedStateMachine):
         taken["steps"] += 1
 
 
-def test_nothing_is_lost_or_doubled_however_the_world_changes(request):
+def test_nothing_is_lost_or_doubled_however_the_world_changes(request, tmp_path):
     taken.clear()
-    steps = run_steps(ChangingWorld, request, SHORT_RUN)
+    steps = run_steps(ChangingWorld, LedgerFile(tmp_path), request, SHORT_RUN)
     assert taken["steps"] >= steps
     happened = (*FAULTS[1:], "acted during a run", "landed late", "ledger restored", "stopped")
     assert min(taken[name] for name in happened) > 0, taken

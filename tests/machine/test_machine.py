@@ -8,8 +8,6 @@ kept in ``.hypothesis`` and replayed by the next such run.
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections import Counter
 
 import pytest
@@ -24,7 +22,7 @@ from tests.bench import RESULT, Bench
 from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
 from tests.machine.model import BAD, Model
-from tests.machine.running import hurry, run_steps
+from tests.machine.running import LedgerFile, run_steps
 
 pytestmark = pytest.mark.machine
 
@@ -39,23 +37,18 @@ taken = Counter()
 class World(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.mkdtemp()
-        self.bench = Bench(f"sqlite:///{self.folder}/ledger.db")
-        hurry(self.bench)
+        self.ledger_file.empty()
+        self.bench = Bench(self.ledger_file.ledger)
         self.model = Model()
         self.late = []
 
     def teardown(self):
-        try:
-            self.deliver_late()
-            self.load()
-            self.export()
-            self.export_changes_nothing_again()
-            if len(self.bench.app.projects) > 1:
-                self.snapshot_is_complete()
-        finally:
-            self.bench.ledger.close()
-            shutil.rmtree(self.folder)
+        self.deliver_late()
+        self.load()
+        self.export()
+        self.export_changes_nothing_again()
+        if len(self.bench.app.projects) > 1:
+            self.snapshot_is_complete()
 
     # -- people and buckets -----------------------------------------------------------------
 
@@ -268,9 +261,9 @@ def _state(task):
     return task["data"]["text"], bool(task["annotations"] or task.get("drafts"))
 
 
-def test_any_order_of_events_ends_as_the_model_says(request):
+def test_any_order_of_events_ends_as_the_model_says(request, tmp_path):
     taken.clear()
-    steps = run_steps(World, request, SHORT_RUN)
+    steps = run_steps(World, LedgerFile(tmp_path), request, SHORT_RUN)
     assert taken["steps"] >= steps
     happened = ("killed", "reply lost", "late", "overtaken", "several projects")
     assert min(taken[name] for name in happened) > 0, taken
