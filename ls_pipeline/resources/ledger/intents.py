@@ -126,7 +126,8 @@ class IntentWriter(IntentRecords, Writer):
                 _forget(db, closing)
             with_sidecars = has_sidecars(db, self.id)
             self._drop_old_quarantine(db, update.finished, with_sidecars=with_sidecars)
-            for table in (objects, quarantine, tasks, sidecars):
+            all_of_object = (objects, quarantine, tasks, sidecars)
+            for table in all_of_object if update.forgotten else ():
                 own = table.c.connection == self.id
                 db.execute(table.delete().where(own, table.c.key.in_(update.forgotten)))
             dropped = [(row.key, row.row) for row in update.dropped]

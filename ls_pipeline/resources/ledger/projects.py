@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.labeling_app import Project
 
 
+_BOUND = (
+    sa.select(projects.c.number, projects.c.project_id, projects.c.created_at, projects.c.marked)
+    .where(projects.c.connection == sa.bindparam("connection"))
+    .order_by(projects.c.number)
+)
+"""Built once: a run asks it most often, and building it takes longer than the answer."""
+
+
 class ProjectRecords(Records):
     """Projects by number: the first is 1, an overflow project has the number of its title."""
 
@@ -25,11 +33,9 @@ class ProjectRecords(Records):
 
     def bound(self) -> dict[int, BoundProject]:
         """Return what the ledger knows of the projects, by number, in that order."""
-        c = projects.c
-        query = sa.select(c.number, c.project_id, c.created_at, c.marked)
-        query = query.where(c.connection == self.id).order_by(c.number)
         with self.database.engine.connect() as db:
-            return {number: BoundProject(*row) for number, *row in db.execute(query)}
+            rows = db.execute(_BOUND, {"connection": self.id})
+            return {number: BoundProject(*row) for number, *row in rows}
 
 
 class ProjectWriter(ProjectRecords, Writer):
