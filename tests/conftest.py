@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import signal
 from contextlib import contextmanager
@@ -102,6 +103,12 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         items.sort(key=_start_order)
+
+
+def pytest_collection_finish():
+    """Have the garbage collector leave alone what the imports made: it lasts as long as we do."""
+    gc.collect()
+    gc.freeze()
 
 
 LONGEST = ("machine", "e2e", "crash", "contracts")

@@ -35,6 +35,8 @@ SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
     "max_connections": "40",
 }
 
