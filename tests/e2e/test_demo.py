@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ls_pipeline.cli.demo.demo import PICTURES, REVIEWS, SHAPES, TEXTS
+from ls_pipeline.cli.demo.demo import PICTURES, REVIEWS, ROWS, SHAPES, SURVEY, TEXTS
 from tests.e2e.conftest import PROGRAM
 
 pytestmark = pytest.mark.server
@@ -22,9 +22,9 @@ def temp_folder():
         yield Path(folder)
 
 
-def counts(number):
-    names = ("objects", "tasks", "completions", "json_files", "parquet_rows")
-    return dict.fromkeys(names, number)
+def counts(tasks, objects=None):
+    names = ("tasks", "completions", "json_files", "parquet_rows")
+    return {"objects": objects or tasks, **dict.fromkeys(names, tasks)}
 
 
 def left_over(folder):
@@ -45,7 +45,11 @@ def test_demo_runs_unattended_and_leaves_nothing(environment, temp_folder):
 
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == {
-        "connections": {REVIEWS: counts(TEXTS), SHAPES: counts(PICTURES)}
+        "connections": {
+            REVIEWS: counts(TEXTS),
+            SHAPES: counts(PICTURES),
+            SURVEY: counts(ROWS, objects=1),
+        }
     }
     assert (list(temp_folder.iterdir()), left_over(temp_folder)) == ([], [])
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from ls_pipeline.cli.console import ProgressBars
     from ls_pipeline.settings.model import Connection
 
-TEXTS, PICTURES = 24, 12
-REVIEWS, SHAPES = "reviews", "shapes"
+TEXTS, PICTURES, ROWS = 24, 12, 6
+REVIEWS, SHAPES, SURVEY = "reviews", "shapes", "survey"
 """Names of the connections and of their buckets."""
 
 PASSWORD = "label-all-day"  # noqa: S105 - of a server on loopback that ends with the demo
@@ -202,7 +202,7 @@ class Demo:
         _upload_samples(self.cli)
         for connection in _connections():
             self.cli.ledger.save(connection, "demo")
-        for name, expected in {REVIEWS: TEXTS, SHAPES: PICTURES}.items():
+        for name, expected in {REVIEWS: TEXTS, SHAPES: PICTURES, SURVEY: ROWS}.items():
             self._wait_for("tasks", name, expected)
 
     def label_everything(self) -> None:
@@ -245,7 +245,7 @@ def _create_buckets() -> None:
     from google.cloud import storage
 
     s3, gcs = boto3.client("s3"), storage.Client()
-    for name in (REVIEWS, f"{REVIEWS}-labels"):
+    for name in (REVIEWS, f"{REVIEWS}-labels", SURVEY, f"{SURVEY}-labels"):
         s3.create_bucket(Bucket=name)
     for name in (SHAPES, f"{SHAPES}-labels"):
         gcs.create_bucket(name)
@@ -257,9 +257,11 @@ def _upload_samples(cli: CliContext) -> None:
         reviews.put(key, body, "application/json")
     for key, body in samples.pictures(PICTURES):
         shapes.put(key, body, "image/png")
+    key, body = samples.table(ROWS)
+    cli.s3.open(SURVEY).put(key, body, "text/csv")
 
 
-def _connections() -> tuple[Connection, Connection]:
+def _connections() -> tuple[Connection, ...]:
     reviews = build_connection(
         REVIEWS,
         source={"type": "s3", "path": REVIEWS},
@@ -274,7 +276,14 @@ def _connections() -> tuple[Connection, Connection]:
         project="Shapes (GCS, pictures)",
         label_config=samples.PICTURE_CONFIG,
     )
-    return reviews, shapes
+    survey = build_connection(
+        SURVEY,
+        source={"type": "s3", "path": SURVEY},
+        target=_target("s3-completions", SURVEY),
+        project="Survey (S3, CSV)",
+        label_config=samples.TEXT_CONFIG,
+    )
+    return reviews, shapes, survey
 
 
 def _target(kind: str, name: str) -> dict[str, Any]:

@@ -60,12 +60,22 @@ def texts(count: int) -> list[tuple[str, bytes]]:
     """
     objects = []
     for number in range(count):
-        rng = random.Random(number)  # noqa: S311 - sample data
-        opinion = rng.choice(_OPINIONS[rng.choice(list(_OPINIONS))])
-        data = {"text": f"The {rng.choice(_THINGS)} {opinion}."}
+        data = {"text": _review(number)}
         task = data if number % 2 else {"data": data, "meta": {"shop": f"shop-{number % 3}"}}
         objects.append((f"reviews/review-{number:03}.json", json.dumps(task).encode()))
     return objects
+
+
+def table(count: int) -> tuple[str, bytes]:
+    """Return key and body of one object with ``count`` text tasks: the rows of a CSV file."""
+    lines = ["order,text", *(f"{number:04},{_review(number)}" for number in range(count))]
+    return "answers.csv", "".join(f"{line}\n" for line in lines).encode()
+
+
+def _review(number: int) -> str:
+    rng = random.Random(number)  # noqa: S311 - sample data
+    opinion = rng.choice(_OPINIONS[rng.choice(list(_OPINIONS))])
+    return f"The {rng.choice(_THINGS)} {opinion}."
 
 
 def pictures(count: int) -> list[tuple[str, bytes]]:

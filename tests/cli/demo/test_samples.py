@@ -1,5 +1,6 @@
 """Sample data and its labels."""
 
+import csv
 import io
 import json
 from itertools import pairwise
@@ -58,6 +59,27 @@ def test_texts_have_the_data_that_their_config_shows():
 
 def test_pictures_have_the_data_key_that_the_annotator_reads():
     assert LabelConfig(samples.PICTURE_CONFIG).keys == ("image",)
+
+
+def rows(count):
+    _, body = samples.table(count)
+    return list(csv.DictReader(io.StringIO(body.decode())))
+
+
+def test_table_has_a_row_with_the_shown_data_for_each_task():
+    (key,) = LabelConfig(samples.TEXT_CONFIG).keys
+
+    assert [sorted(row) for row in rows(COUNT)] == [["order", key]] * COUNT
+
+
+def test_numbers_in_the_table_begin_with_zeros():
+    assert [row["order"] for row in rows(2)] == ["0000", "0001"]
+
+
+def test_table_labels_fit_their_config():
+    results = [samples.label(row) for row in rows(COUNT)]
+
+    assert [errors(samples.TEXT_CONFIG, result) for result in results] == [[]] * COUNT
 
 
 def test_texts_hold_every_opinion():
