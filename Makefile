@@ -34,11 +34,14 @@ GCS_OBJECTS ?= 1000
 TASKS ?= 500
 GROWTH ?= $(OBJECTS)
 MEMORY ?= 10
+ROWS ?= 20000
+ROWS_ALONE ?= 100000
 PUTS ?= 5
 REPEATS ?= 3
 bench: setup
 	$(BIN)/python -m benchmarks --objects $(OBJECTS) --gcs-objects $(GCS_OBJECTS) \
-		--tasks $(TASKS) --memory $(MEMORY) --growth $(GROWTH) --puts $(PUTS) --repeats $(REPEATS)
+		--tasks $(TASKS) --memory $(MEMORY) --rows $(ROWS) --rows-alone $(ROWS_ALONE) \
+		--growth $(GROWTH) --puts $(PUTS) --repeats $(REPEATS)
 
 # Runs many connections for some minutes and writes docs/load.md, which shows the last command.
 CONNECTIONS ?= 20

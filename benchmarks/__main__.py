@@ -12,6 +12,7 @@ from benchmarks.bucket_growth import bucket_growth
 from benchmarks.memory import memory
 from benchmarks.notification_latency import notification_latency
 from benchmarks.polling_latency import polling_latency
+from benchmarks.tables import tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,8 @@ def measure(
         yield on_moto.snapshots(tasks, repeats)
         if options.memory:
             yield memory(on_moto.url, options.memory, options.masks)
+        if options.rows:
+            yield tables(on_moto.url, on_moto.process, options.rows, options.rows_alone)
         if options.growth:
             yield bucket_growth(options.growth, repeats, folder)
         if options.puts:
@@ -55,11 +58,18 @@ def main() -> None:
         "--tasks",
         type=int,
         default=500,
-        help="Tasks to load and export; the measurements of the next five options need them.",
+        help="Tasks to load and export; the measurements of the next seven options need them.",
     )
     parser.add_argument("--memory", type=int, default=10, help="Megabytes of large objects.")
     parser.add_argument(
         "--masks", type=int, default=1000, help="Brush masks, if memory is measured."
+    )
+    parser.add_argument("--rows", type=int, default=20_000, help="Rows of a table to load.")
+    parser.add_argument(
+        "--rows-alone",
+        type=int,
+        default=100_000,
+        help="Rows of a table to load without Label Studio's import, if tables are measured.",
     )
     parser.add_argument("--growth", type=int, default=50_000, help="Largest growing bucket.")
     parser.add_argument("--puts", type=int, default=5, help="Objects to time with polling.")

@@ -20,6 +20,7 @@ from benchmarks import (
     load_contenders,
     mask_contenders,
     memory_contenders,
+    table_contenders,
 )
 from benchmarks.processes import cpu_seconds_of
 
@@ -53,6 +54,11 @@ CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
         mask_contenders.convert_masks,
         memory_contenders.fill_with_shape,
         memory_contenders.load_shape,
+        table_contenders.fill_with_table,
+        table_contenders.load_table,
+        table_contenders.load_table_alone,
+        table_contenders.continue_table,
+        table_contenders.label_studio_table_sync,
     )
 }
 

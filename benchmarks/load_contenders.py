@@ -22,6 +22,9 @@ from benchmarks.synthetic_s3 import NumberedKeys, Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import httpx
+
+    from ls_pipeline.resources.labeling_app import LabelingApp
     from ls_pipeline.resources.ledger.connection import ConnectionLedger
 
 ANY_CREDENTIALS = {"Authorization": "AWS made-up:unchecked"}
@@ -45,15 +48,17 @@ def our_load(url: str, blobs: int, again: int) -> Callable[[], Result]:
     return work
 
 
-def load_run(connection_ledger: ConnectionLedger, url: str) -> Callable[[], Result]:
-    """Prepare a run that loads a connection's source."""
+def load_run(
+    connection_ledger: ConnectionLedger, url: str, app: LabelingApp | None = None
+) -> Callable[[], Result]:
+    """Prepare a run that loads a connection's source, by default into the real Label Studio."""
     from ls_pipeline.engine.context import RunContext
     from ls_pipeline.engine.load import load_tasks
     from ls_pipeline.resources.label_studio.app import LabelStudio
     from ls_pipeline.resources.progress import SilentProgress
 
     revision = connection_ledger.settings.in_force()
-    app, bucket = LabelStudio(), open_bucket(url)
+    app, bucket = app or LabelStudio(), open_bucket(url)
 
     def work() -> Result:
         with connection_ledger.acquire() as held:
@@ -69,24 +74,11 @@ def label_studio_source_sync(url: str, blobs: int, again: int) -> Callable[[], R
     del url  # it is in Label Studio's environment: its API refuses loopback addresses
     client = label_studio_client()
     project = new_project(client)
-    storage = client.post(
-        "/api/storages/s3/",
-        json={
-            "project": project,
-            "bucket": BUCKET,
-            "prefix": "objects/",
-            "regex_filter": ".*",
-            "use_blob_urls": bool(blobs),
-            "recursive_scan": True,
-            "aws_access_key_id": "made-up",
-            "aws_secret_access_key": "made-up",
-            "region_name": "us-east-1",
-        },
-    ).raise_for_status()
+    storage = new_source_storage(client, project, "objects/", blobs=bool(blobs))
 
     def work() -> Result:
         before = count_tasks(client, project)
-        sync = client.post(f"/api/storages/s3/{storage.json()['id']}/sync").raise_for_status()
+        sync = client.post(f"/api/storages/s3/{storage}/sync").raise_for_status()
         if sync.json()["status"] != "completed":
             raise ValueError(sync.text)
         tasks = count_tasks(client, project)
@@ -95,6 +87,24 @@ def label_studio_source_sync(url: str, blobs: int, again: int) -> Callable[[], R
     if again:
         work()
     return work
+
+
+def new_source_storage(
+    client: httpx.Client, project: int, prefix: str, *, blobs: bool = False
+) -> int:
+    """Create a source storage of Label Studio's own; return its id."""
+    body = {
+        "project": project,
+        "bucket": BUCKET,
+        "prefix": prefix,
+        "regex_filter": ".*",
+        "use_blob_urls": blobs,
+        "recursive_scan": True,
+        "aws_access_key_id": "made-up",
+        "aws_secret_access_key": "made-up",
+        "region_name": "us-east-1",
+    }
+    return int(client.post("/api/storages/s3/", json=body).raise_for_status().json()["id"])
 
 
 def import_only(url: str, objects: int) -> Callable[[], Result]:

@@ -40,8 +40,8 @@ class Section:
 
 HEAD = """# Benchmarks
 
-Written by `make bench OBJECTS={objects} GCS_OBJECTS={gcs_objects} TASKS={tasks} PUTS={puts}
-REPEATS={repeats}`, on {machine}.
+Written by `make bench OBJECTS={objects} GCS_OBJECTS={gcs_objects} TASKS={tasks} ROWS={rows}
+PUTS={puts} REPEATS={repeats}`, on {machine}.
 
 Each figure is the median of all runs, followed by the lowest and the highest. A ratio compares a
 row with the first one. Contenders run alternately, each in a process of its own. A run counts only
