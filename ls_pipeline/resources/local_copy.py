@@ -47,7 +47,10 @@ AHEAD = 32
 """Objects that may be fetched before their turn."""
 
 MAX_REFUSED = 20
-"""With this many refused objects in one update, the bucket as a whole counts as refused."""
+"""With this many refused objects in one update, the bucket as a whole counts as refused.
+
+If it fails at this many in a row, it counts as unavailable.
+"""
 
 
 @dataclass
@@ -60,7 +63,9 @@ class CopyResult:
     bytes: int = 0
     """Bytes of the fetched objects."""
     skipped: list[str] = field(default_factory=list)
-    """A sentence for each object that changed or disappeared while it was read."""
+    """A sentence for each object that changed, disappeared or failed while it was read."""
+    failed: int = 0
+    """Those of them that the bucket failed at, since it last delivered one."""
     refused: list[str] = field(default_factory=list)
     """A sentence for each object that the credentials may not read."""
 
@@ -196,13 +201,19 @@ class LocalCopy:
         except (ObjectChangedError, ObjectRefusedError) as error:  # the next version may do better
             result.skipped.append(str(error))
             yield from self._keep(known)
+        except BucketUnavailableError as error:  # the next update tries again
+            result.skipped.append(str(error))
+            result.failed += 1
+            if result.failed >= MAX_REFUSED:
+                raise
+            yield from self._keep(known)
         except BucketAccessError as error:
             result.refused.append(str(error))
             if len(result.refused) >= MAX_REFUSED:
                 raise
             yield from self._keep(known)
         else:
-            result.fetched += 1
+            result.fetched, result.failed = result.fetched + 1, 0
             result.bytes += stored.size
             yield _entry(stored), part
 

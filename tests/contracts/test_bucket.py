@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -654,7 +655,12 @@ def test_s3_put_is_confirmed_by_its_md5_as_etag(faulty_s3, fake_server):
         ("TooManyRequests", 429, BucketUnavailableError, "Try again"),
         ("BadDigest", 400, BucketUnavailableError, "Try again"),
         ("KeyTooLongError", 400, ObjectRefusedError, "Said so"),
-        ("QuotaExceeded", 403, BucketError, r"S3 refused \(QuotaExceeded: Said so\)\. Free space"),
+        (
+            "QuotaExceeded",
+            403,
+            BucketError,
+            r"S3 at \S+ refused \(QuotaExceeded: Said so\)\. Free space",
+        ),
         ("XMinioAdminBucketQuotaExceeded", 400, BucketError, "Free space"),
         ("XMinioStorageFull", 507, BucketError, "Free space"),
         ("NoSuchBucket", 404, BucketNotFoundError, "Create it"),
@@ -669,6 +675,16 @@ def test_s3_refusal_says_what_to_do(faulty_s3, fake_server, code, status, error,
 
     assert caught.type is error
     assert "secret-of-ours" not in str(caught.value)
+
+
+def test_s3_body_that_stops_names_the_store(faulty_s3):
+    with pytest.raises(BucketUnavailableError) as caught, faulty_s3._object("k"):
+        raise ReadTimeoutError(endpoint_url=None)
+
+    assert str(caught.value).startswith(
+        f"s3://b/k: S3 at {faulty_s3.client.meta.endpoint_url} does not answer "
+        "(Read timeout in the middle of an answer)"
+    )
 
 
 def test_s3_that_is_full_is_asked_twice_at_most(faulty_s3, fake_server):

@@ -105,6 +105,22 @@ def test_copy_is_due_until_made_and_after_filter_changes(bench):
     assert states == [True, False, True]
 
 
+def test_object_that_can_not_be_delivered_is_skipped_alone(bench, files):
+    bench.set(create_local_copy=True)
+    for key in ("a.json", "b.json", "c.json"):
+        bench.put(key, b"x")
+
+    def fail_at_b(stored, file):
+        if stored.key == "b.json":
+            raise BucketUnavailableError("s3://bucket/b.json", "try again.")
+        bench.bucket.download(stored, file)
+
+    result = bench.copy(bucket=Wrapped(bench.bucket, download=fail_at_b))
+
+    assert set(files()) == {"a.json", "c.json"}
+    assert result.skipped == ["s3://bucket/b.json: try again."]
+
+
 def test_interrupted_copy_is_due_and_continues(bench, files):
     bench.set(create_local_copy=True)
     for key in ("a.json", "b.json"):
@@ -116,7 +132,7 @@ def test_interrupted_copy_is_due_and_continues(bench, files):
         raise BucketUnavailableError("s3://bucket/", "try again.")
 
     with pytest.raises(BucketUnavailableError):
-        bench.copy(bucket=Wrapped(bench.bucket, download=fail))
+        bench.copy(bucket=Wrapped(bench.bucket, pages=fail))
     due_before = due(bench)
     result = bench.copy()
 

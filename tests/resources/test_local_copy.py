@@ -13,7 +13,7 @@ from ls_pipeline.domain.errors import (
     ObjectChangedError,
 )
 from ls_pipeline.domain.objects import StoredObject
-from ls_pipeline.resources.local_copy import LocalCopy
+from ls_pipeline.resources.local_copy import MAX_REFUSED, LocalCopy
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.contracts.test_bucket import HOSTILE, gcs, s3
 from tests.engine.test_load import Wrapped
@@ -143,13 +143,23 @@ def test_unreadable_object_does_not_stop_the_others(copy, bucket):
     )
 
 
-def test_truncated_body_is_an_error(copy, bucket):
+def test_truncated_body_is_skipped(copy, bucket):
     put(bucket, **{"a.txt": b"whole"})
     short = Wrapped(bucket, download=lambda stored, file: file.write(b"wh"))
+    result = follow(copy, bucket, short)
 
-    with pytest.raises(BucketUnavailableError, match="only 2 of its 5 bytes arrived"):
-        follow(copy, bucket, short)
+    assert "only 2 of its 5 bytes arrived" in result.skipped[0]
     assert list(copy.files.iterdir()) == []
+
+
+def test_bucket_that_delivers_nothing_is_an_error(copy, bucket):
+    put(bucket, **{f"{number:02}.txt": b"whole" for number in range(MAX_REFUSED)})
+
+    def fail(*_):
+        raise BucketUnavailableError("s3://bucket/", "try again.")
+
+    with pytest.raises(BucketUnavailableError):
+        follow(copy, bucket, Wrapped(bucket, download=fail))
 
 
 def test_link_out_of_the_copy_is_refused(copy, bucket, tmp_path):

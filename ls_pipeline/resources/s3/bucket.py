@@ -19,7 +19,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.notification_setup import NotificationCheck, check_s3_notifications
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.client_cache import OncePerKey
-from ls_pipeline.resources.failures import bucket_error, cause_of
+from ls_pipeline.resources.failures import Service, bucket_error, cause_of
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 from ls_pipeline.resources.patience import Patience
 from ls_pipeline.resources.s3.credentials import Role, check_variables, session_in_role
@@ -225,8 +225,9 @@ class S3Bucket(ListedBucket):
 
         S3 answers "access denied" for an absent object if the credentials may list one folder only.
         """
+        store = S3._replace(name=f"S3 at {self.client.meta.endpoint_url}")
         try:
-            with _translated(self.uri(key)):
+            with _translated(self.uri(key), store):
                 yield
         except BucketAccessError as error:
             if self._is_gone(key):
@@ -438,10 +439,10 @@ def _condition(version: str | None) -> dict[str, str]:
 
 
 @contextmanager
-def _translated(place: str) -> Iterator[None]:
+def _translated(place: str, service: Service = S3) -> Iterator[None]:
     """Turn what botocore raises into our errors about a bucket or an object."""
     try:
         yield
     except handled() as error:
-        found = failure(error, S3)
+        found = failure(error, service)
         raise bucket_error(place, found) from cause_of(error, found)
