@@ -212,8 +212,8 @@ def data_key_errors(params: SourceParams, label_config: str) -> Iterator[str]:
             f"A {noun} fills a data key, and the label config shows none. Add a tag like "
             '<Image name="image" value="$image"/>, or set data_key.'
         )
-    if fills_one and len(keys) > 1:
+    if fills_one and len(keys) > 1 and not params.adds_data:
         yield (
-            f"A {noun} fills one data key, and the label config shows {shown}. Use JSON tasks, or "
-            "a label config with one data key."
+            f"A {noun} fills one data key, and the label config shows {shown}. Set sidecar_suffix "
+            "or manifest if the rest is there, use JSON tasks, or use another label config."
         )

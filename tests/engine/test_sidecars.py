@@ -6,6 +6,7 @@ import json
 import pytest
 
 from ls_pipeline.domain.errors import InvalidConnectionError
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import RESULT, Bench
 from tests.engine.test_changed_world import KillerAfterEffects
 from tests.engine.test_crashes import Killed
@@ -331,3 +332,10 @@ def check(bench):
         else:
             assert (key, 0) in bench.reasons
     settle(bench)
+
+
+@pytest.mark.parametrize("params", [{"sidecar_suffix": ".json"}, {"manifest": "m.txt"}])
+def test_label_config_may_show_what_is_beside_the_object(params):
+    source = {"type": "s3", "path": "bucket", "params": {"use_blob_urls": True, **params}}
+
+    assert build_connection("a", source=source, target=None, project="Cats", label_config=CAPTIONED)
