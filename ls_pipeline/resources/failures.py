@@ -54,6 +54,8 @@ class Service(NamedTuple):
     """The setting that holds the service's address."""
     setting: str = "it"
     """What to correct if the client refuses a value of ours."""
+    certificates: str = "AWS_CA_BUNDLE"
+    """The variable that names a file of certificates to trust."""
 
 
 class Failure(NamedTuple):
@@ -80,6 +82,11 @@ NO_ANSWER = Failure(
     "{service.name} does not answer ({reason})",
     "Check the network, and {service.address}.",
 )
+UNTRUSTED = Failure(
+    Meaning.UNAVAILABLE,
+    "{service.name} has a certificate that is not trusted ({reason})",
+    "Set {service.certificates} to a file with the certificate of the authority that signed it.",
+)
 BUSY = Failure(Meaning.UNAVAILABLE, "{service.name} can't answer now ({reason})", "Try again.")
 DAMAGED = Failure(Meaning.UNAVAILABLE, "the answer is damaged ({reason})", "Try again.")
 NO_ACCESS = Failure(Meaning.ACCESS, "access is refused ({reason})", "{service.access_hint}")
@@ -91,6 +98,20 @@ FULL = Failure(
 )
 NOT_FOUND = REFUSED._replace(meaning=Meaning.NOT_FOUND)
 CHANGED = REFUSED._replace(meaning=Meaning.CHANGED)
+
+
+def is_untrusted(error: object) -> bool:
+    """Return whether an exception is about a certificate that is not trusted."""
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+def unreadable(variable: str) -> Failure | None:
+    """Return the failure of a variable whose path can't be read; None if it is not set."""
+    path = os.environ.get(variable)
+    if not path or os.access(path, os.R_OK):
+        return None
+    what = f"{variable} names a file that can't be read"
+    return Failure(Meaning.SETTING, what, "Correct it. ~ is not expanded there.")
 
 
 def look_up(names: Iterable[str], table: Mapping[Failure, str], default: Failure) -> Failure:

@@ -23,8 +23,8 @@ from ls_pipeline.domain.notification_setup import (
     check_gcs_notifications,
 )
 from ls_pipeline.domain.objects import StoredObject, uri
-from ls_pipeline.resources.failures import bucket_error, cause_of, wrong_address
-from ls_pipeline.resources.gcs.errors import GCS, failure, handled
+from ls_pipeline.resources.failures import bucket_error, cause_of, unreadable, wrong_address
+from ls_pipeline.resources.gcs.errors import GCS, credentials_failure, failure, handled
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 from ls_pipeline.resources.patience import Patience
 
@@ -68,14 +68,19 @@ class GCSBuckets:
 
         If the requester pays, it is the client's project.
         """
-        if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]):
+        certificates = unreadable("REQUESTS_CA_BUNDLE")
+        if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]) or certificates:
             raise bucket_error(uri("gs", name, ""), wrong)
-        with _translated(uri("gs", name, "")):
-            emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
-            payer = self._client.project if requester_pays else ""
-            return GCSBucket(
-                name, self._client, self._retry, self._patience, emulated=emulated, payer=payer
-            )
+        try:
+            client = self._client
+        except Exception as error:  # noqa: BLE001 - Google's libraries let through any
+            found = credentials_failure(error)
+            raise bucket_error(uri("gs", name, ""), found) from cause_of(error, found)
+        emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+        payer = client.project if requester_pays else ""
+        return GCSBucket(
+            name, client, self._retry, self._patience, emulated=emulated, payer=payer
+        )
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target."""

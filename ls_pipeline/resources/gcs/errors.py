@@ -10,9 +10,17 @@ from typing import Any
 from ls_pipeline.resources import failures
 from ls_pipeline.resources.failures import Failure, Meaning, Service, look_up, one_line
 
-GCS = Service("GCS", "Check the credentials and their roles.", "STORAGE_EMULATOR_HOST, if set")
+GCS = Service(
+    "GCS",
+    "Check the credentials and their roles.",
+    "STORAGE_EMULATOR_HOST, if set",
+    certificates="REQUESTS_CA_BUNDLE",
+)
 PUBSUB = Service(
-    "Pub/Sub", "Grant the account roles/pubsub.subscriber on it.", "PUBSUB_EMULATOR_HOST, if set"
+    "Pub/Sub",
+    "Grant the account roles/pubsub.subscriber on it.",
+    "PUBSUB_EMULATOR_HOST, if set",
+    certificates="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 )
 
 _CREDENTIALS = (
@@ -50,8 +58,24 @@ def failure(error: Exception, service: Service) -> Failure:
     cause = getattr(error, "cause", None) or error  # of a `RetryError`
     if kind is failures.NO_ANSWER and getattr(cause, "response", None) is not None:
         kind = failures.BUSY
+    if kind is failures.NO_ANSWER and failures.is_untrusted(cause):
+        kind = failures.UNTRUSTED
     words = _words(cause)
     return failures.or_full(kind, words).of(service, words)
+
+
+def credentials_failure(error: Exception) -> Failure:
+    """Return what any exception means that a client raises while it is made.
+
+    Google's libraries let through what is wrong with the file, or with a process that it names.
+    """
+    from google.auth.exceptions import GoogleAuthError
+
+    if isinstance(error, (GoogleAuthError, OSError)):
+        return failure(error, GCS)
+    return _NO_CREDENTIALS.of(
+        GCS, _words(error) if isinstance(error, ValueError) else type(error).__name__
+    )
 
 
 @cache

@@ -22,7 +22,13 @@ from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.failures import Service, bucket_error, cause_of
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 from ls_pipeline.resources.patience import Patience
-from ls_pipeline.resources.s3.credentials import Role, check_variables, session_in_role
+from ls_pipeline.resources.s3.credentials import (
+    Role,
+    check_variables,
+    guard_credentials,
+    reading_credentials,
+    session_in_role,
+)
 from ls_pipeline.resources.s3.errors import S3, error_code, failure, handled
 from ls_pipeline.resources.s3.fast_list import FastListTransport
 from ls_pipeline.resources.s3.fast_objects import FastObjects, md5
@@ -157,10 +163,13 @@ class S3Buckets:
             role = Role(options.role_arn, options.external_id, region)
             session = session_in_role(session, role, config)
         elif self.new_client:
-            return self.new_client(region, endpoint, config)
-        return session.create_client(
+            return guard_credentials(self.new_client(region, endpoint, config))
+        with reading_credentials():
+            session.get_credentials()
+        client = session.create_client(
             "s3", region_name=region or None, endpoint_url=endpoint or None, config=config
         )
+        return guard_credentials(client)
 
 
 def _request_payer(request: Any, **_: object) -> None:

@@ -8,8 +8,20 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.resources.failures import DAMAGED, Failure, Meaning, wrong_address
-from ls_pipeline.resources.s3.errors import STS, CredentialsError, failure, handled
+from ls_pipeline.resources.failures import (
+    DAMAGED,
+    Failure,
+    Meaning,
+    unreadable,
+    wrong_address,
+)
+from ls_pipeline.resources.s3.errors import (
+    STS,
+    CredentialsError,
+    credentials_failure,
+    failure,
+    handled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,18 +49,55 @@ ENDPOINTS = (
 )
 
 
+CERTIFICATES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+
+
 def check_variables() -> None:
     """Raise ``CredentialsError`` if a variable can't be a key or an endpoint.
 
     botocore would quote all of it in its error.
     """
-    if failure := wrong_address(ENDPOINTS):
-        raise CredentialsError(failure)
+    certificates = map(unreadable, CERTIFICATES)
+    if found := wrong_address(ENDPOINTS) or next(filter(None, certificates), None):
+        raise CredentialsError(found)
     for name in KEYS:
         key = os.environ.get(name, "")
         if not (key.isascii() and key.isprintable()):
             what = f"{name} holds a line break or another character that no key has"
             raise CredentialsError(Failure(Meaning.ACCESS, what, "Set it again."))
+
+
+@contextmanager
+def reading_credentials() -> Iterator[None]:
+    """Raise ``CredentialsError`` for everything that a chain of credentials raises."""
+    try:
+        yield
+    except CredentialsError:
+        raise
+    except Exception as error:  # noqa: BLE001 - botocore lets through any; it may quote a key
+        raise CredentialsError(credentials_failure(error)) from None
+
+
+def guard_credentials(client: Any) -> Any:
+    """Return a client whose credentials raise ``CredentialsError`` if they can't be renewed."""
+    signer = client._request_signer  # noqa: SLF001 - the only way to a client's credentials
+    if signer._credentials is not None:  # noqa: SLF001
+        signer._credentials = _GuardedCredentials(signer._credentials)  # noqa: SLF001
+    return client
+
+
+class _GuardedCredentials:
+    """Credentials of botocore."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def get_frozen_credentials(self) -> Any:
+        with reading_credentials():
+            return self._own.get_frozen_credentials()
 
 
 def session_in_role(own: Any, role: Role, config: Any) -> Any:
@@ -64,7 +113,10 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
     def assume() -> dict[str, str]:
         external_id = {"ExternalId": role.external_id} if role.external_id else {}
         with _translated(role):
+            with reading_credentials():
+                own.get_credentials()
             sts = own.create_client("sts", region_name=role.region or None, config=config)
+            guard_credentials(sts)
             answer = sts.assume_role(RoleArn=role.arn, RoleSessionName=SESSION, **external_id)
         keys = answer["Credentials"]
         return {

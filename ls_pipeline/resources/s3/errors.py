@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from ls_pipeline.resources import failures
@@ -104,6 +106,7 @@ _EXCEPTIONS = {
         "ResponseParserError"
     ),
     failures.WRONG_SETTING: "BotoCoreError",
+    failures.NO_ANSWER._replace(hint=""): "OSError",
     failures.WRONG_ADDRESS: "ValueError",  # botocore's for a malformed endpoint
 }
 """Classes of exceptions without an answer of a service."""
@@ -135,7 +138,28 @@ def failure(error: Exception, service: Service) -> Failure:
         return _refusal(error.response, service)
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
+    if isinstance(error, OSError) and error.filename:
+        return _of_file(error)
+    if kind is failures.NO_ANSWER and failures.is_untrusted(error):
+        kind = failures.UNTRUSTED
     return kind.of(service, _words(error))
+
+
+def credentials_failure(error: Exception) -> Failure:
+    """Return what any exception of a chain of credentials means.
+
+    botocore lets through what the files, processes and services in it cause.
+    """
+    if isinstance(error, handled()) and not isinstance(error, ValueError):
+        meaning, what, hint = failure(error, STS)
+        if meaning not in {Meaning.UNAVAILABLE, Meaning.SETTING}:
+            meaning = Meaning.ACCESS
+        return Failure(meaning, what, hint or _CREDENTIALS)
+    if isinstance(error, RuntimeError):  # botocore's for credentials that are renewed too late
+        return Failure(Meaning.ACCESS, "the AWS credentials are expired", _CREDENTIALS)
+    reason = type(error).__name__  # its text may quote a key
+    what = f"what a file, a process or a service gave as AWS credentials can't be read ({reason})"
+    return Failure(Meaning.ACCESS, what, _CREDENTIALS)
 
 
 def error_code(error: BaseException | None) -> str:
@@ -152,7 +176,36 @@ def handled() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     botocore = (BotoCoreError, ClientError, ResponseParserError)
-    return (CredentialsError, NoAnswerError, *botocore, HTTPError, ValueError)
+    return (CredentialsError, NoAnswerError, *botocore, HTTPError, OSError, ValueError)
+
+
+_FILES = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+)
+"""Variables that name files of credentials."""
+
+
+def _of_file(error: OSError) -> Failure:
+    """Return the failure to read a file, or to start a process, that a chain of credentials names.
+
+    A relative path is not repeated: it may be a token in place of its file.
+    """
+    path = str(error.filename)
+    for variable in _FILES:
+        value = os.environ.get(variable, "")
+        if value and Path(path) in {Path(value), Path(value).expanduser()}:
+            shown = f" ({path})" if Path(path).is_absolute() else ""
+            what = f"the file of {variable}{shown} can't be read: {error.strerror}"
+            hint = f"Correct {variable}, with a whole path, or let this user read the file."
+            return Failure(Meaning.ACCESS, what, hint)
+    what = f"{path}, which AWS's configuration names, can't be used: {error.strerror}"
+    hint = (
+        "Correct credential_process or web_identity_token_file in AWS_CONFIG_FILE, or install it."
+    )
+    return Failure(Meaning.ACCESS, one_line(what), hint)
 
 
 def _refusal(response: dict[str, Any], service: Service) -> Failure:

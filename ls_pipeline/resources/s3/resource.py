@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.resources.s3.credentials import reading_credentials
 
 if TYPE_CHECKING:
     from dagster_aws.s3 import S3Resource
@@ -28,6 +29,9 @@ def s3_buckets(resource: S3Resource | None = None) -> S3Buckets:
         session = boto3.session.Session(profile_name=s3.profile_name)
         if s3.use_unsigned_session:
             config = config.merge(Config(signature_version=UNSIGNED))
+        if not (s3.aws_access_key_id or s3.use_unsigned_session):
+            with reading_credentials():
+                session.get_credentials()
         return session.client(
             "s3",
             region_name=region or s3.region_name,

@@ -14,7 +14,13 @@ from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.events import LARGEST_BODY, Message
 from ls_pipeline.domain.permissions import aws_partition
 from ls_pipeline.resources.failures import cause_of, queue_error
-from ls_pipeline.resources.s3.credentials import Role, check_variables, session_in_role
+from ls_pipeline.resources.s3.credentials import (
+    Role,
+    check_variables,
+    guard_credentials,
+    reading_credentials,
+    session_in_role,
+)
 from ls_pipeline.resources.s3.errors import SQS, failure, handled
 
 if TYPE_CHECKING:
@@ -94,12 +100,15 @@ class SQSQueue:
         if self.role_arn:
             role = Role(self.role_arn, self.external_id, region)
             session = session_in_role(session, role, config)
-        return session.create_client(
+        with reading_credentials():
+            session.get_credentials()
+        client = session.create_client(
             "sqs",
             region_name=region or None,
             endpoint_url="{0.scheme}://{0.netloc}".format(urlsplit(self.address)),
             config=config,
         )
+        return guard_credentials(client)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
