@@ -58,9 +58,10 @@ def sync(
         raise click.UsageError("Name the connections that --allow-mass-change is for.")
     end_on_signals()
     ledgers = connection_ledgers(cli.ledger, names)  # an unknown name raises before anything runs
+    _ = cli.instance if ledgers else None  # so does a home of Dagster that is unusable
     with show_progress() as progress:
         reports = {
-            name: run_connection(name, cli, progress, allow_mass_change=allow_mass_change)
+            name: _run_alone(name, cli, progress, allow_mass_change=allow_mass_change)
             for name in ledgers
         }
     if as_json:
@@ -71,6 +72,17 @@ def sync(
         print_no_connections()
     if any("error" in report for report in reports.values()):
         ctx.exit(FAILED)
+
+
+def _run_alone(
+    name: str, cli: CliContext, progress: Progress, *, allow_mass_change: bool
+) -> dict[str, Any]:
+    """Run a connection as `run_connection` does; report whatever it raises, too."""
+    try:
+        return run_connection(name, cli, progress, allow_mass_change=allow_mass_change)
+    except Exception as error:  # noqa: BLE001 - the other connections still run
+        counts = dict.fromkeys(each.name for each in fields(Counts))
+        return {**counts, "quarantined": None, "removed": None, "error": _sentence(error)}
 
 
 def run_connection(

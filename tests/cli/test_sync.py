@@ -50,6 +50,26 @@ def test_mass_changes_are_not_allowed_for_all_connections_at_once(bench, instanc
     assert "Name the connections that --allow-mass-change is for." in refused.stderr
 
 
+def test_fault_of_one_connection_ends_no_other(bench, instance, monkeypatch):
+    connection = bench.connection_ledger.settings.in_force().connection
+    bench.ledger.save(connection.model_copy(update={"name": "faulty", "project": "F"}), "test")
+    bench.put("a.json", {"text": "a"})
+    known = instance.has_dynamic_partition
+
+    def has_dynamic_partition(*given, **named):
+        if "faulty" in given:
+            raise IsADirectoryError(21, "Is a directory", "/token")
+        return known(*given, **named)
+
+    monkeypatch.setattr(instance, "has_dynamic_partition", has_dynamic_partition)
+    cli = MemoryContext(bench, instance)
+    result = CliRunner().invoke(main, ["sync", "faulty", "reviews", "--json"], obj=cli)
+    reports = json.loads(result.stdout)["connections"]
+
+    assert (result.exit_code, reports["reviews"]["tasks"]) == (1, 1)
+    assert "/token" in reports["faulty"]["error"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_sync_stopped_in_the_background_starts_no_other_run(environment, number):
