@@ -8,7 +8,6 @@ import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,13 +16,14 @@ from filelock import FileLock
 
 from ls_pipeline.domain.errors import DagsterStorageError, HomeError, PipelineError
 from ls_pipeline.domain.text import has_escaped_login, without_login
-from ls_pipeline.resources.environment import create_home, database_url, home
+from ls_pipeline.resources.environment import create_home, database_url, home, path_in
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.private_files import create_private_folder
 from ls_pipeline.resources.queue import QueueOpener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     import dagster as dg
 
@@ -193,7 +193,7 @@ def _check_url(file: Path) -> None:
 
 def dagster_home() -> Path:
     """Return Dagster's home: DAGSTER_HOME, or a folder in ours."""
-    return Path(os.environ.get("DAGSTER_HOME") or home() / "dagster")
+    return path_in("DAGSTER_HOME") or home() / "dagster"
 
 
 def create_dagster_home() -> Path:

@@ -44,7 +44,10 @@ Examples:
   ls-pipeline status --watch   the state of all connections
 
 Label Studio:   LABEL_STUDIO_URL, LABEL_STUDIO_API_KEY; for links LABEL_STUDIO_PUBLIC_URL;
-                to sign gs:// URLs LABEL_STUDIO_GOOGLE_CREDENTIALS
+                to sign gs:// URLs LABEL_STUDIO_GOOGLE_CREDENTIALS;
+                for an identity proxy LABEL_STUDIO_HEADERS
+Networks:       HTTP_PROXY, HTTPS_PROXY, NO_PROXY; certificates: SSL_CERT_FILE,
+                AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE
 S3:             AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_PROFILE and the other AWS_* variables
 GCS:            GOOGLE_CLOUD_PROJECT, GOOGLE_APPLICATION_CREDENTIALS, STORAGE_EMULATOR_HOST
 Webhooks:       LS_PIPELINE_WEBHOOK_URL, LS_PIPELINE_WEBHOOK_SECRET

@@ -300,13 +300,22 @@ class TasksRefusedError(LabelStudioError):
 
     ``reasons`` maps positions in the batch to Label Studio's reason; it is empty if the answer
     names none. ``crashed`` means an internal error of Label Studio, which a task may have caused:
-    whether the tasks were stored is unknown, so look. Otherwise none was stored.
+    whether the tasks were stored is unknown, so look. Otherwise none was stored. ``too_large``
+    means that fewer tasks, or shorter ones, may be accepted.
     """
 
-    def __init__(self, message: str, reasons: Mapping[int, str], *, crashed: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        reasons: Mapping[int, str],
+        *,
+        crashed: bool = False,
+        too_large: bool = False,
+        hint: str = "",
+    ) -> None:
         self.reasons = dict(reasons)
-        self.crashed = crashed
-        super().__init__(message)
+        self.crashed, self.too_large = crashed, too_large
+        super().__init__(message, hint=hint)
 
 
 class TaskPartsLostError(LabelStudioError):

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import TaskPartsLostError, TasksRefusedError
@@ -114,6 +115,8 @@ class ImportQueue:
         self.outdated: set[str] = set()
         """Keys of finished objects whose sidecars have changed since they were read."""
         self._project = run.projects.newest
+        self._most_bytes = BATCH_BYTES
+        """How large an import may be; less if a proxy refused one."""
         self._suspects: list[tuple[TaskRow, TasksRefusedError]] = []
         self._withheld: list[KnownObject] = []
         self._rejected: Counter[str] = Counter()
@@ -207,12 +210,18 @@ class ImportQueue:
     def _import_all(self, tasks: Sequence[NewTask]) -> tuple[Intent | None, Sequence[TaskRow]]:
         """Import tasks into the newest project, and those without room into overflow projects.
 
-        The last of them are returned as `_import` returns them.
+        Each import is as large as Label Studio is known to accept. The last one is returned as
+        `_import` returns it.
         """
-        while tasks and (room := self._room(len(tasks))) < len(tasks):
+        while tasks and (room := self._room(self._fitting(tasks))) < len(tasks):
             self._import_and_record(tasks[:room])
             tasks = tasks[room:]
         return self._import(tasks)
+
+    def _fitting(self, tasks: Sequence[NewTask]) -> int:
+        """Return how many of the tasks one import may have; at least one."""
+        sizes = accumulate(len(task.text) for task in tasks)
+        return max(1, sum(size <= self._most_bytes for size in sizes))
 
     def _room(self, wanted: int) -> int:
         """Return how many tasks fit into the newest project; begin another if it is full."""
@@ -230,7 +239,7 @@ class ImportQueue:
                 f"Project {full.title!r} has {full.tasks} tasks, and is full; new ones go to "
                 f"{self._project.title!r}, {self._project.url}."
             )
-        return size - self._project.tasks
+        return min(wanted, size - self._project.tasks)
 
     def _import_and_record(self, tasks: Sequence[NewTask]) -> None:
         """Import tasks, as one batch if Label Studio accepts it, else without the bad ones."""
@@ -335,6 +344,8 @@ class ImportQueue:
 
         If Label Studio crashed, the refused batch may still arrive: its intent stays open.
         """
+        if error.too_large:
+            self._most_bytes = sum(len(task.text) for task in tasks) // 2
         reasons = error.reasons
         if len(tasks) == 1 and not error.crashed:
             reasons = reasons or {0: str(error)}

@@ -30,7 +30,17 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 def home() -> Path:
     """Return the folder of our own state: LS_PIPELINE_HOME, else ``.ls_pipeline`` here."""
-    return Path(os.environ.get("LS_PIPELINE_HOME") or ".ls_pipeline").absolute()
+    return path_in("LS_PIPELINE_HOME") or Path(".ls_pipeline").absolute()
+
+
+def path_in(variable: str) -> Path | None:
+    """Return a variable's path in full, with ``~`` expanded; None if the variable is not set."""
+    value = os.environ.get(variable)
+    try:
+        return Path(value).expanduser().absolute() if value else None
+    except RuntimeError:
+        what = "begins with the home folder of a user that this machine does not have."
+        raise InvalidVariableError(variable, what, hint="Write the whole path.") from None
 
 
 def create_home() -> Path:
@@ -46,7 +56,12 @@ def create_home() -> Path:
 
 def database_url() -> str:
     """Return the ledger's database: LS_PIPELINE_DATABASE_URL, else a file in the home."""
-    if url := os.environ.get("LS_PIPELINE_DATABASE_URL"):
+    variable = "LS_PIPELINE_DATABASE_URL"
+    if url := os.environ.get(variable):
+        if url.startswith("sqlite:///~"):
+            what = "has a ~, which is not expanded in a URL."
+            hint = "Write the whole path, as in sqlite:////home/me/ledger.db."
+            raise InvalidVariableError(variable, what, hint=hint)
         return url
     return f"sqlite:///{(home() / 'ledger.db').as_posix()}"
 
@@ -126,6 +141,8 @@ class LabelStudioAddress:
     api_key: str = field(repr=False)
     webhooks: str = ""
     """The receiver of its webhooks, if one runs next to it."""
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    """Headers for a server in front of it."""
 
 
 def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress:
@@ -135,7 +152,47 @@ def label_studio_address(url: str = "", api_key: str = "") -> LabelStudioAddress
     if not url and (local := read_local_label_studio()):
         return local
     url = check_url("LABEL_STUDIO_URL", url or DEFAULT_URL)
-    return LabelStudioAddress(url.rstrip("/"), key)
+    return LabelStudioAddress(url.rstrip("/"), key, headers=label_studio_headers())
+
+
+OWN_HEADERS = {"authorization", "connection", "content-length", "host", "transfer-encoding"}
+
+
+def label_studio_headers() -> dict[str, str]:
+    """Return the headers of each request to Label Studio: LABEL_STUDIO_HEADERS.
+
+    They are lines, as in ``Name: value``, or a JSON object. Raises ``InvalidVariableError``, which
+    quotes nothing: they may be secrets.
+    """
+    variable = "LABEL_STUDIO_HEADERS"
+    headers = _parse_headers(os.environ.get(variable, ""))
+    form = "Write each on a line, as in Name: value, or a JSON object."
+    if headers is None:
+        raise InvalidVariableError(variable, "has no headers that can be read.", hint=form)
+    for number, (name, value) in enumerate(headers.items(), 1):
+        is_value = isinstance(value, str) and value.isascii() and value.isprintable()
+        if not (is_value and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)):
+            what = f"has a name or a value that no header can have: number {number}."
+            raise InvalidVariableError(variable, what, hint=form)
+        if name.lower() in OWN_HEADERS:
+            what = f"sets {name.title()}, which ls-pipeline sets itself."
+            raise InvalidVariableError(
+                variable, what, hint="Some identity proxies take Proxy-Authorization instead."
+            )
+    return headers
+
+
+def _parse_headers(text: str) -> dict[str, str] | None:
+    if text.lstrip().startswith("{"):
+        try:
+            headers = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return headers if isinstance(headers, dict) else None
+    lines = [line.partition(":") for line in text.splitlines() if line.strip()]
+    if not all(colon for _, colon, _ in lines):
+        return None
+    return {name.strip(): value.strip() for name, _, value in lines}
 
 
 def label_studio_public_url(url: str) -> str:
@@ -211,10 +268,8 @@ def webhook_secret() -> str:
 
 def unusable_variables() -> list[InvalidVariableError]:
     """Return an error for each variable of Dagster's processes that can't be parsed."""
-    readers = (
-        *(asset_owners, poll_seconds, notification_seconds, store_seconds),
-        *(gc_threshold, webhook_url),
-    )
+    numbers = (poll_seconds, notification_seconds, store_seconds, gc_threshold)
+    readers = (asset_owners, *numbers, webhook_url, label_studio_headers)
     return list(filter(None, map(_error_of, readers)))
 
 

@@ -51,6 +51,8 @@ URLS = [
     "ftp://user:{}@host",
 ]
 TOKENS = ["{}", "{}\n", "Token {}", "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.{}"]
+HEADERS = ["{}", "X-Key: {}", "Host: {}", '{{"X-Key": "{}"}}', '{{"{}": 5}}', '["{}"', "{}:"]
+PROXIES = [f"http://user:{{}}@{NO_SERVER}", f"user:{{}}@{NO_SERVER}", "gopher://user:{}@host"]
 KEYS = [
     "{}",
     '{{"type": "service_account", "private_key": "{}"',
@@ -73,6 +75,10 @@ VARIABLES = {
     "AWS_ENDPOINT_URL": URLS,
     "STORAGE_EMULATOR_HOST": URLS,
     "LABEL_STUDIO_API_KEY": TOKENS,
+    "LABEL_STUDIO_HEADERS": HEADERS,
+    "HTTP_PROXY": PROXIES,
+    "SSL_CERT_FILE": TOKENS,
+    "AWS_WEB_IDENTITY_TOKEN_FILE": TOKENS,
     "LS_PIPELINE_WEBHOOK_SECRET": TOKENS,
     "AWS_ACCESS_KEY_ID": TOKENS,
     "AWS_SECRET_ACCESS_KEY": TOKENS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ls_pipeline.cli.context import CliContext
+from ls_pipeline.cli.context import CliContext, create_dagster_home
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import InvalidVariableError, PipelineError
 from ls_pipeline.resources.environment import (
@@ -17,6 +17,7 @@ from ls_pipeline.resources.environment import (
     create_home,
     database_url,
     label_studio_address,
+    label_studio_headers,
     label_studio_public_url,
     read_local_label_studio,
     unusable_variables,
@@ -43,19 +44,30 @@ READERS = {
     "LS_PIPELINE_NOTIFICATION_SECONDS": (defs, ["0", "1e3"]),
     "LS_PIPELINE_GC_THRESHOLD": (defs, ["-1", str(2**31)]),
     "LABEL_STUDIO_URL": (label_studio_address, WRONG_URLS),
+    "LABEL_STUDIO_HEADERS": (label_studio_headers, ["x", "{", "[]", "a: é", "Host: a", '{"a": 5}']),
     "LABEL_STUDIO_PUBLIC_URL": (partial(label_studio_public_url, ""), WRONG_URLS),
 }
+
+
+def _label_studio_on_https():
+    return LabelStudio(url="https://labels.invalid", api_key="k").version()
+
 
 NAMED = {
     "LS_PIPELINE_DATABASE_URL": (
         lambda: Ledger(database_url()),
-        ["x", "mysql://h/d", "postgresql+psycopg://h:port/d"],
+        ["x", "mysql://h/d", "postgresql+psycopg://h:port/d", "sqlite:///~/ledger.db"],
     ),
-    "LS_PIPELINE_HOME": (lambda: Ledger(database_url()), ["/dev/null/home"]),
-    "DAGSTER_HOME": (lambda: CliContext().instance, ["/dev/null/dagster"]),
+    "LS_PIPELINE_HOME": (lambda: Ledger(database_url()), ["/dev/null/home", "~nobody-here/home"]),
+    "DAGSTER_HOME": (lambda: CliContext().instance, ["/dev/null/dagster", "~nobody-here/d"]),
     "AWS_ENDPOINT_URL": (lambda: S3Buckets().open("b"), WRONG_URLS),
     "AWS_ENDPOINT_URL_STS": (lambda: S3Buckets().open("b"), WRONG_URLS),
     "AWS_ACCESS_KEY_ID": (lambda: S3Buckets().open("b"), ["a\nb", "é"]),
+    "AWS_CA_BUNDLE": (lambda: S3Buckets().open("b"), ["absent", "~/absent"]),
+    "REQUESTS_CA_BUNDLE": (lambda: GCSBuckets().open("b"), ["absent", "~/absent"]),
+    "SSL_CERT_FILE": (LabelStudio(api_key="k").version, ["absent", "/dev/null"]),
+    "HTTP_PROXY": (LabelStudio(api_key="k").version, ["gopher://proxy", "http://127.0.0.1:9"]),
+    "HTTPS_PROXY": (_label_studio_on_https, ["gopher://proxy", "http://127.0.0.1:9"]),
     "AWS_PROFILE": (lambda: S3Buckets().open("b"), ["absent"]),
     "STORAGE_EMULATOR_HOST": (lambda: GCSBuckets().open("b"), WRONG_URLS),
     "GOOGLE_APPLICATION_CREDENTIALS": (lambda: GCSBuckets().open("b"), ["absent", "/dev/null"]),
@@ -64,7 +76,7 @@ NAMED = {
 }
 """Those whose error is about what they name; it says which variable to correct."""
 
-NOT_PARSED = {"GOOGLE_CLOUD_PROJECT", "PUBSUB_EMULATOR_HOST"}
+NOT_PARSED = {"GOOGLE_CLOUD_PROJECT", "PUBSUB_EMULATOR_HOST", "NO_PROXY"}
 """Those that no value of can be told from a right one without a server."""
 
 
@@ -99,6 +111,18 @@ def test_every_variable_of_the_docs_is_tested():
     documented = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
 
     assert documented == READERS.keys() | NAMED.keys() | NOT_PARSED
+
+
+@pytest.mark.parametrize("variable", ["LS_PIPELINE_HOME", "DAGSTER_HOME"])
+@pytest.mark.parametrize("value", ["here", "~/here"])
+def test_path_is_made_whole_before_anything_is_made(environment, tmp_path, variable, value):
+    environment.setenv("HOME", str(tmp_path))
+    environment.chdir(tmp_path)
+    environment.setenv(variable, value)
+    folder = {"LS_PIPELINE_HOME": create_home, "DAGSTER_HOME": create_dagster_home}[variable]()
+
+    assert folder == tmp_path / "here"
+    assert not (tmp_path / "~").exists()
 
 
 def test_doctor_reports_every_variable_that_can_not_be_parsed(environment):

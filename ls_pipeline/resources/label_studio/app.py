@@ -271,13 +271,13 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         answer = self.api.send("PATCH", f"api/tasks/{task_id}/", json=dict(body))
-        if answer.status_code == 400:  # noqa: PLR2004
+        if answer.status_code in {400, 413}:
             raise _refusal(answer, 1)
         self.api.content(answer)
 
     def add_prediction(self, task_id: int, body: Mapping[str, Any]) -> None:
         answer = self.api.send("POST", "api/predictions/", json={**body, "task": task_id})
-        if answer.status_code == 400:  # noqa: PLR2004
+        if answer.status_code in {400, 413}:
             raise _refusal(answer, 1)
         self.api.content(answer)
 
@@ -436,8 +436,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _google_credentials(self) -> str:
         file = self.google_credentials or os.environ.get("LABEL_STUDIO_GOOGLE_CREDENTIALS")
         try:
-            return Path(file).read_text(encoding="utf-8") if file else ""
-        except (OSError, ValueError) as error:  # never its text: it may quote the key itself
+            return Path(file).expanduser().read_text(encoding="utf-8") if file else ""
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # never its text: it may quote the key itself
             reason = getattr(error, "strerror", None) or "it is not text"
             raise InvalidVariableError(
                 "LABEL_STUDIO_GOOGLE_CREDENTIALS",
@@ -477,6 +481,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
                     params={"fileuri": base64.urlsafe_b64encode(uri.encode()).decode()},
                     headers={"Origin": origin, "Range": "bytes=0-0"},
                     retries=0,
+                    follow_redirects=True,
                 )
             except httpx.HTTPError as error:
                 if error.request.url.netloc == httpx.URL(self.base_url).netloc:
@@ -511,7 +516,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @cached_property
     def api(self) -> LabelStudioAPI:
-        return LabelStudioAPI(self.base_url, self._server.api_key)
+        return LabelStudioAPI(self.base_url, self._server.api_key, self._server.headers)
 
 
 def _has_prefix(row: answers.ProjectRow, prefix: str) -> bool:
@@ -538,6 +543,13 @@ def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
     calls webhooks and summarizes the project (``tasks/serializers.py``, ``data_import/api.py``).
     The error names the refused tasks if Label Studio's answer has an entry for each task.
     """
+    if answer.status_code == 413:  # noqa: PLR2004
+        return TasksRefusedError(
+            f"{count} tasks are too large for Label Studio, or for a server in front of it (413).",
+            {},
+            too_large=True,
+            hint="Have it accept larger requests, as with nginx's client_max_body_size.",
+        )
     try:
         entries = answer.json()["validation_errors"]["non_field_errors"]
     except (ValueError, KeyError, TypeError):

@@ -19,9 +19,17 @@ from ls_pipeline.domain.errors import (
     LabelStudioUnavailableError,
     ProjectNotFoundError,
 )
+from ls_pipeline.resources.label_studio.network import (
+    CHECK_SERVER,
+    IDENTITY_PROXY,
+    redirected,
+    through_proxy,
+    unanswered,
+    unusable_client,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import httpx
 
@@ -34,7 +42,6 @@ class Items(RootModel[list[Any]]):
 
 Model = TypeVar("Model", bound=BaseModel)
 
-CHECK_SERVER = "Check that it runs and that LABEL_STUDIO_URL is its address."
 SEE_LOG = "See Label Studio's log."
 
 LONGEST_DETAIL = 500
@@ -44,8 +51,10 @@ LONGEST_DETAIL = 500
 class LabelStudioAPI:
     """A client of one Label Studio server, with one API key."""
 
-    def __init__(self, base_url: str, api_key: str) -> None:
-        self.base_url, self.api_key = base_url, api_key
+    def __init__(
+        self, base_url: str, api_key: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.base_url, self.api_key, self._headers = base_url, api_key, headers or {}
 
     def json(self, method: str, path: str, **options: Any) -> Any:
         """Send a request and return the answer's document; raises what `send` and `content` do."""
@@ -88,6 +97,8 @@ class LabelStudioAPI:
         """
         with self.errors_translated():
             answer = self.http.request(path, method, **options)
+        if foreign := self._foreign(answer):
+            raise foreign
         if answer.status_code in {401, 403}:
             raise self._access_error()
         is_known = is_own_error(answer) or answer.status_code == 413  # noqa: PLR2004
@@ -131,10 +142,13 @@ class LabelStudioAPI:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise invalid_url("LABEL_STUDIO_URL") from error
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise self._unavailable(f"does not answer ({reason}).", CHECK_SERVER) from error
+            what, hint = unanswered(error, self.base_url)
+            raise LabelStudioUnavailableError(
+                f"Label Studio at {self.base_url} {what}", hint=hint
+            ) from error
         except TokenRefreshError as error:
-            raise self._unavailable(str(error), CHECK_SERVER) from error
+            foreign = self._foreign(error.answer)
+            raise foreign or self._unavailable(str(error), CHECK_SERVER) from error
         except TokenRefusedError as error:
             raise self._access_error() from error
 
@@ -142,8 +156,14 @@ class LabelStudioAPI:
     def http(self) -> Session:
         """What sends requests. Raises ``LabelStudioAccessError`` without a valid key."""
         # httpx is heavy, and not needed to load the definitions.
+        import httpx
+
         from ls_pipeline.resources.label_studio.session import Session, TokenRefusedError
 
+        try:
+            httpx.URL(self.base_url)
+        except httpx.InvalidURL as error:
+            raise invalid_url("LABEL_STUDIO_URL") from error
         if not self.api_key:
             raise LabelStudioAccessError(
                 "The API key for Label Studio is missing.",
@@ -156,16 +176,34 @@ class LabelStudioAPI:
                 hint=f"Copy it again from {self.base_url}/user/account.",
             )
         try:
-            return Session(self.base_url, self.api_key)
+            return Session(self.base_url, self.api_key, headers=self._headers)
+        except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+            raise unusable_client(error, self.base_url) from None  # it may quote a password
         except TokenRefusedError as error:  # an expired personal access token
             raise self._access_error() from error
 
     def not_label_studio(self) -> LabelStudioError:
+        through = through_proxy(self.base_url)
         return LabelStudioError(
-            f"The server at {self.base_url} is not Label Studio.", hint="Correct LABEL_STUDIO_URL."
+            f"The server at {self.base_url} is not Label Studio.",
+            hint=f"Correct LABEL_STUDIO_URL. {through or IDENTITY_PROXY}",
         )
 
+    def _foreign(self, answer: httpx.Response) -> LabelStudioError | None:
+        """Return the error for an answer of a server in front of Label Studio; None for others."""
+        if answer.has_redirect_location:
+            what, hint = redirected(answer, self.base_url)
+            return LabelStudioError(f"Label Studio at {self.base_url} {what}", hint=hint)
+        if answer.status_code in {401, 403} and not is_own_error(answer):
+            return LabelStudioAccessError(
+                f"A server in front of Label Studio at {self.base_url} refuses the request "
+                f"({answer.status_code} {answer.reason_phrase}).",
+                hint=through_proxy(self.base_url) or IDENTITY_PROXY,
+            )
+        return None
+
     def _unavailable(self, what: str, hint: str) -> LabelStudioUnavailableError:
+        hint = f"{hint} {through_proxy(self.base_url)}".rstrip()
         return LabelStudioUnavailableError(f"Label Studio at {self.base_url} {what}", hint=hint)
 
     def _access_error(self) -> LabelStudioAccessError:

@@ -41,6 +41,10 @@ class TokenRefusedError(Exception):
 class TokenRefreshError(Exception):
     """A personal access token could not be exchanged for an access token; says why."""
 
+    def __init__(self, what: str, answer: httpx.Response) -> None:
+        self.answer = answer
+        super().__init__(what)
+
 
 class Session:
     """Sends requests with a legacy token, or with a personal access token, which it refreshes.
@@ -48,10 +52,18 @@ class Session:
     A personal access token is a JWT. Label Studio exchanges it for an access token, which lasts
     for minutes. Safe to use from several threads.
 
+    ``headers`` are sent with each request, but to no other server that it is redirected to.
+
     Raises ``TokenRefusedError`` for a personal access token that has expired.
     """
 
-    def __init__(self, base_url: str, api_key: str, client: httpx.Client | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        client: httpx.Client | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._base_url, self._api_key = base_url.rstrip("/"), api_key
         # The server that pip installs sends head and body separately. On a kept-alive connection
         # the body waits about 40 ms for a delayed acknowledgement; on a new one it does not.
@@ -59,8 +71,9 @@ class Session:
             timeout=httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             limits=httpx.Limits(max_keepalive_connections=0),
             headers={"Connection": "close"},
-            follow_redirects=True,
         )
+        self._headers, self._own = headers or {}, httpx.URL(self._base_url)
+        self._client.event_hooks["request"].append(self._add_headers)
         self._lock = threading.Lock()
         self._access, self._expires = "", 0.0
         claims = _claims(api_key)
@@ -103,6 +116,14 @@ class Session:
             time.sleep(min(asked, LONGEST_PAUSE) or FIRST_PAUSE * 2**attempt)
         return answer
 
+    def _add_headers(self, request: httpx.Request) -> None:
+        url = request.url
+        is_own = (url.scheme, url.netloc) == (self._own.scheme, self._own.netloc)
+        for name, value in self._headers.items():
+            request.headers.pop(name, None)
+            if is_own:
+                request.headers[name] = value
+
     def _authorization(self) -> str:
         if not self._is_personal:
             return f"Token {self._api_key}"
@@ -116,11 +137,13 @@ class Session:
         url = f"{self._base_url}/api/token/refresh/"
         answer = self._client.post(url, json={"refresh": self._api_key})
         if answer.is_server_error:
-            raise TokenRefreshError(f"answered {answer.status_code} to a token refresh.")
+            what = f"answered {answer.status_code} to a token refresh."
+            raise TokenRefreshError(what, answer)
         try:
             access = answer.json()["access"]
         except (ValueError, RecursionError):
-            raise TokenRefreshError("did not answer a token refresh with JSON.") from None
+            what = "did not answer a token refresh with JSON."
+            raise TokenRefreshError(what, answer) from None
         except (KeyError, TypeError):
             access = None
         is_token = isinstance(access, str) and access.isascii() and access.isprintable()
