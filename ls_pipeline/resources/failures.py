@@ -100,9 +100,9 @@ NOT_FOUND = REFUSED._replace(meaning=Meaning.NOT_FOUND)
 CHANGED = REFUSED._replace(meaning=Meaning.CHANGED)
 
 
-def is_untrusted(error: object) -> bool:
+def is_untrusted(error: BaseException) -> bool:
     """Return whether an exception is about a certificate that is not trusted."""
-    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+    return "CERTIFICATE_VERIFY_FAILED" in repr(error.args)
 
 
 def unreadable(variable: str) -> Failure | None:

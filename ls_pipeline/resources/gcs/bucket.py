@@ -78,9 +78,7 @@ class GCSBuckets:
             raise bucket_error(uri("gs", name, ""), found) from cause_of(error, found)
         emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
         payer = client.project if requester_pays else ""
-        return GCSBucket(
-            name, client, self._retry, self._patience, emulated=emulated, payer=payer
-        )
+        return GCSBucket(name, client, self._retry, self._patience, emulated=emulated, payer=payer)
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target."""

@@ -106,7 +106,6 @@ _EXCEPTIONS = {
         "ResponseParserError"
     ),
     failures.WRONG_SETTING: "BotoCoreError",
-    failures.NO_ANSWER._replace(hint=""): "OSError",
     failures.WRONG_ADDRESS: "ValueError",  # botocore's for a malformed endpoint
 }
 """Classes of exceptions without an answer of a service."""
@@ -138,8 +137,6 @@ def failure(error: Exception, service: Service) -> Failure:
         return _refusal(error.response, service)
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
-    if isinstance(error, OSError) and error.filename:
-        return _of_file(error)
     if kind is failures.NO_ANSWER and failures.is_untrusted(error):
         kind = failures.UNTRUSTED
     return kind.of(service, _words(error))
@@ -150,6 +147,8 @@ def credentials_failure(error: Exception) -> Failure:
 
     botocore lets through what the files, processes and services in it cause.
     """
+    if isinstance(error, OSError) and error.filename:
+        return _of_file(error)
     if isinstance(error, handled()) and not isinstance(error, ValueError):
         meaning, what, hint = failure(error, STS)
         if meaning not in {Meaning.UNAVAILABLE, Meaning.SETTING}:
@@ -176,7 +175,7 @@ def handled() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     botocore = (BotoCoreError, ClientError, ResponseParserError)
-    return (CredentialsError, NoAnswerError, *botocore, HTTPError, OSError, ValueError)
+    return (CredentialsError, NoAnswerError, *botocore, HTTPError, ValueError)
 
 
 _FILES = (
