@@ -20,6 +20,7 @@ from ls_pipeline.resources.environment import (
     label_studio_headers,
     label_studio_public_url,
     read_local_label_studio,
+    store_seconds,
     unusable_variables,
     webhook_secret,
     webhook_url,
@@ -42,6 +43,7 @@ READERS = {
     "LS_PIPELINE_WEBHOOK_SECRET": (webhook_secret, ["ü", "a\nb", "a\tb"]),
     "LS_PIPELINE_POLL_SECONDS": (defs, ["0", "-5", "x", "1.5", "9" * 5000, "１"]),  # noqa: RUF001
     "LS_PIPELINE_NOTIFICATION_SECONDS": (defs, ["0", "1e3"]),
+    "LS_PIPELINE_STORE_SECONDS": (store_seconds, ["0", "-5", "x"]),
     "LS_PIPELINE_GC_THRESHOLD": (defs, ["-1", str(2**31)]),
     "LABEL_STUDIO_URL": (label_studio_address, WRONG_URLS),
     "LABEL_STUDIO_HEADERS": (label_studio_headers, ["x", "{", "[]", "a: é", "Host: a", '{"a": 5}']),
