@@ -231,9 +231,14 @@ class _Loader:
         """Have objects read again if they now have other sidecars, or lines of the manifest."""
         manifest, sidecars = self.manifest, self.held.sidecars
         now, before = read_as(self.params, manifest), sidecars.read_as()
-        if manifest and before.startswith(f"{manifest.key}\n") and before != now:
+        if before == now:
+            return
+        if manifest and manifest.error:
+            self.result.unread.append(manifest.error)
+            now = f"{manifest.key}\n"  # so that the next run says it, too
+        if manifest and before.startswith(f"{manifest.key}\n"):
             sidecars.read_changed_again(now, lambda key: manifest.sidecar(key).version)
-        elif before != now:
+        else:
             sidecars.read_all_again(now)
 
     def _remark_lone_sidecars(self) -> None:
@@ -246,8 +251,6 @@ class _Loader:
         manifest = self.manifest
         if not manifest or not self.compared_all:
             return
-        if manifest.error:
-            self.result.unread.append(manifest.error)
         count, first = manifest.unseen()
         if count:
             others = f" and {count - 1:,} more" if count > 1 else ""
