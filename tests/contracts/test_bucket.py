@@ -375,7 +375,7 @@ def test_download_of_what_is_gone_says_so(bucket):
 
 
 def test_bucket_works_from_32_threads(bucket):
-    keys = [f"{n:02}" for n in range(96)]
+    keys = [f"{n:02}" for n in range(40)]
     with ThreadPoolExecutor(32) as threads:
         list(threads.map(lambda key: put(bucket, key), keys))
         bodies = list(threads.map(bucket.get, keys))
