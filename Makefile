@@ -30,7 +30,7 @@ fast: setup
 
 # Compares with other tools and writes docs/benchmarks.md, which shows the sizes of the last run.
 OBJECTS ?= 50000
-GCS_OBJECTS ?= 1000
+GCS_OBJECTS ?= $(OBJECTS)
 TASKS ?= 500
 GROWTH ?= $(OBJECTS)
 MEMORY ?= 10

@@ -26,7 +26,9 @@ def measure(
     if objects:
         yield from comparisons.detection(objects, options.latency, repeats, folder)
     if options.gcs_objects:
-        yield from comparisons.detection_on_gcs(options.gcs_objects, repeats, folder)
+        yield from comparisons.detection_on_gcs(
+            options.gcs_objects, options.latency, repeats, folder
+        )
     if not tasks:
         return
     with comparisons.label_studio_on_synthetic_s3(tasks, folder) as on_synthetic_s3:
@@ -53,7 +55,7 @@ def main() -> None:
         prog="benchmarks", description=f"{__doc__} A size of 0 leaves out that measurement."
     )
     parser.add_argument("--objects", type=int, default=50_000, help="Objects on S3 to probe.")
-    parser.add_argument("--gcs-objects", type=int, default=1000, help="Objects on GCS to probe.")
+    parser.add_argument("--gcs-objects", type=int, default=50_000, help="Objects on GCS to probe.")
     parser.add_argument(
         "--tasks",
         type=int,

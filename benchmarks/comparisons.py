@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.contender import ENVIRONMENT, Contender, run, run_alternately
 from benchmarks.fixtures import BUCKET, ledger_of_all_objects
 from benchmarks.report import Comparison
+from benchmarks.synthetic_gcs import synthetic_gcs
 from benchmarks.synthetic_s3 import synthetic_s3
-from ls_pipeline.cli.servers.local_servers import gcs_server, label_studio_server, s3_server
+from ls_pipeline.cli.servers.local_servers import label_studio_server, s3_server
 from ls_pipeline.cli.servers.server import running
 
 if TYPE_CHECKING:
@@ -83,22 +84,43 @@ def detection(objects: int, latency: float, repeats: int, folder: Path) -> Itera
             )
 
 
-def detection_on_gcs(objects: int, repeats: int, folder: Path) -> Iterator[Comparison]:
+def detection_on_gcs(
+    objects: int, latency: float, repeats: int, folder: Path
+) -> Iterator[Comparison]:
     """Compare ways to find out that a GCS bucket has nothing new."""
-    arguments, expected = {"bucket": BUCKET}, {"new": 0}
-    with _running(gcs_server(folder / "logs")):
-        run("fill_gcs_bucket", {"bucket": BUCKET, "objects": objects})
+    ledger, bucket = f"sqlite:///{folder}/gcs-ledger.db", {"bucket": BUCKET}
+
+    def our_sensor(parallel: int) -> Contender:
+        title = OUR_SENSOR if parallel else f"{OUR_SENSOR}, page by page"
+        arguments = {"ledger": ledger, "parallel": parallel, **bucket}
+        return Contender(title, "our_gcs_sensor", arguments, {"new": 0})
+
+    get_gcs_keys = Contender(
+        "dagster-gcp's get_gcs_keys", "dagster_gcp_get_gcs_keys", bucket, {"new": 0}
+    )
+    with _synthetic_gcs(objects):
+        run("fill_gcs_ledger", {"ledger": ledger, **bucket})
         yield compare(
             f"Nothing new among {objects:,} objects on GCS",
-            "On the emulator, which lists slowly. Only the clients' CPU seconds count.",
-            [
-                Contender(OUR_SENSOR, "our_gcs_sensor", arguments, expected),
-                Contender(
-                    "dagster-gcp's get_gcs_keys", "dagster_gcp_get_gcs_keys", arguments, expected
-                ),
-            ],
+            "The server answers immediately, so the figures are the client's own cost.",
+            [our_sensor(1), our_sensor(0), get_gcs_keys],
             repeats,
         )
+    with _synthetic_gcs(objects, latency):
+        yield compare(
+            f"The same on GCS, {latency * 1000:.0f} ms away",
+            "Each response is delayed, as between a machine and a bucket in the cloud.",
+            [our_sensor(1), our_sensor(0)],
+            repeats,
+        )
+
+
+@contextmanager
+def _synthetic_gcs(objects: int, latency: float = 0.0) -> Iterator[None]:
+    """Run a synthetic GCS server, and point clients to it by environment variables."""
+    with synthetic_gcs(objects, latency) as url:
+        os.environ.update({"STORAGE_EMULATOR_HOST": url, "GOOGLE_CLOUD_PROJECT": "benchmarks"})
+        yield
 
 
 @contextmanager

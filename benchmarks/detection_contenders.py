@@ -13,7 +13,6 @@ from benchmarks.fixtures import (
     BUCKET,
     Result,
     new_connection,
-    new_ledger_url,
     open_bucket,
     range_boundaries,
     record_as_loaded,
@@ -114,41 +113,41 @@ def plain_http_listing(url: str) -> Callable[[], Result]:
 # -- GCS ----------------------------------------------------------------------------------
 
 
-def fill_gcs_bucket(bucket: str, objects: int) -> Callable[[], Result]:
-    """Fill a bucket of the GCS emulator. This is setup, not a contender."""
-    from google.cloud import storage
-
+def fill_gcs_ledger(ledger: str, bucket: str) -> Callable[[], Result]:
+    """Record all objects of a GCS bucket in a ledger. This is setup, not a contender."""
+    from ls_pipeline.domain.diff import KnownObject, State
     from ls_pipeline.resources.gcs.bucket import GCSBuckets
+    from ls_pipeline.resources.ledger.records import LedgerUpdate
 
     def work() -> Result:
-        storage.Client().create_bucket(bucket)
-        opened = GCSBuckets().open(bucket)
-        for key in NumberedKeys(objects)[:]:
-            opened.put(key, b"{}", "application/json")
+        objects, source = 0, {"type": "gcs", "path": bucket, "params": {}}
+        with new_connection(source, ledger=ledger).acquire() as held:
+            for page in GCSBuckets().open(bucket).pages():
+                loaded = [KnownObject(*stored[:3], State.LOADED) for stored in page]
+                held.intents.record(LedgerUpdate(finished=loaded))
+                objects += len(loaded)
         return {"objects": objects}
 
     return work
 
 
-def our_gcs_sensor(bucket: str) -> Callable[[], Result]:
-    """Run our sensor over a bucket of the GCS emulator whose objects are all known."""
+def our_gcs_sensor(ledger: str, bucket: str, parallel: int) -> Callable[[], Result]:
+    """Run our sensor over a GCS bucket whose objects are all known.
+
+    ``parallel`` is as in `our_s3_sensor`.
+    """
     from ls_pipeline.definitions import tune_garbage_collector
-    from ls_pipeline.domain.diff import KnownObject, State
+    from ls_pipeline.domain.objects import Filter
     from ls_pipeline.resources.gcs.bucket import GCSBuckets
     from ls_pipeline.resources.ledger.ledger import Ledger
-    from ls_pipeline.resources.ledger.records import LedgerUpdate
 
     tune_garbage_collector(20_000)
     opened = GCSBuckets().open(bucket)
-    url = new_ledger_url()
-    source = {"type": "gcs", "path": bucket, "params": {}}
-    with new_connection(source, ledger=url).acquire() as held:
-        for page in opened.pages():
-            loaded = [KnownObject(*stored[:3], State.LOADED) for stored in page]
-            held.intents.record(LedgerUpdate(finished=loaded))
-    work = _ticks_until_done(Ledger(url), "gcs", opened)
-    work()  # Google's client imports some modules with its first page
-    return work
+    next(opened.pages(), None)  # Google's client imports some modules with its first page
+    boundaries = range_boundaries(opened) if parallel else []
+    with _only_connection(ledger).acquire() as held:
+        held.objects.set_range_boundaries(Filter(), boundaries)
+    return _ticks_until_done(Ledger(ledger), "gcs", opened)
 
 
 def dagster_gcp_get_gcs_keys(bucket: str) -> Callable[[], Result]:

@@ -24,12 +24,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
 PAGE = 1000
 CACHED_PAGES = 3000
@@ -105,11 +106,11 @@ class Store:
         """Return an object's bytes, or None if it does not exist."""
         if written := self.written.get(key):
             return written.body
-        return content(key) if self._has(key) else None
+        return content(key) if self.has(key) else None
 
     def put(self, key: str, body: bytes) -> None:
         """Write an object, and drop the cached pages that cover its key."""
-        if not self._has(key):
+        if not self.has(key):
             bisect.insort(self.extra, key)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self.written[key] = WrittenObject(body, now.replace("+00:00", "Z"))
@@ -123,7 +124,8 @@ class Store:
             self.pages[query] = listing(self, query)
         return self.pages[query].response
 
-    def _has(self, key: str) -> bool:
+    def has(self, key: str) -> bool:
+        """Return whether there is an object."""
         for keys in (self.keys, self.extra):
             index = bisect.bisect_left(keys, key)
             if index < len(keys) and keys[index] == key:
@@ -230,14 +232,24 @@ def respond(stores: Stores, method: str, target: str, sent: bytes) -> tuple[int,
     return 200, headers, b"" if method == "PUT" else body
 
 
+Respond: TypeAlias = "Callable[[Stores, str, str, bytes], tuple[int, str, bytes]]"
+"""What answers a request: of the stores, the method, the target and the body."""
+
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class HttpConnection(asyncio.Protocol):
     """One client's connection, which answers its requests in order, each after the latency."""
 
-    def __init__(self, stores: Stores, latency: float, call_later: Callable[..., object]) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        latency: float,
+        call_later: Callable[..., object],
+        respond: Respond,
+    ) -> None:
         self.stores, self.latency, self.call_later = stores, latency, call_later
+        self._respond = respond
         self.received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -261,28 +273,37 @@ class HttpConnection(asyncio.Protocol):
 
     def respond(self, method: str, target: str, sent: bytes) -> None:
         """Send the response to a request."""
-        status, headers, body = respond(self.stores, method, target, sent)
+        status, headers, body = self._respond(self.stores, method, target, sent)
         head = f"HTTP/1.1 {status} -\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + (b"" if method == "HEAD" else body))
 
 
-async def serve(stores: Stores, latency: float, port: int) -> None:
+async def serve(stores: Stores, latency: float, port: int, respond: Respond) -> None:
     """Serve on loopback until the process ends."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: HttpConnection(stores, latency, loop.call_later), "127.0.0.1", port
+        lambda: HttpConnection(stores, latency, loop.call_later, respond), "127.0.0.1", port
     )
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)  # noqa: T201
     await server.serve_forever()
 
 
-@contextmanager
-def synthetic_s3(objects: int, latency: float = 0.0, **options: Sequence[str]) -> Iterator[str]:
+def synthetic_s3(
+    objects: int, latency: float = 0.0, **options: Sequence[str]
+) -> AbstractContextManager[str]:
     """Run this server in a process of its own; yield its URL.
 
     ``options`` are the other options of the command line, each with its values.
     """
-    command = [sys.executable, "-m", "benchmarks.synthetic_s3", "--objects", str(objects)]
+    return synthetic_server("benchmarks.synthetic_s3", objects, latency, **options)
+
+
+@contextmanager
+def synthetic_server(
+    module: str, objects: int, latency: float = 0.0, **options: Sequence[str]
+) -> Iterator[str]:
+    """Run the server of a module in a process of its own; yield its URL."""
+    command = [sys.executable, "-m", module, "--objects", str(objects)]
     command += ["--latency", str(latency)]
     for option, values in options.items():
         for value in values:
@@ -295,7 +316,7 @@ def synthetic_s3(objects: int, latency: float = 0.0, **options: Sequence[str]) -
             server.kill()  # it has no state to save
 
 
-def main() -> None:
+def main(respond: Respond = respond) -> None:
     """Serve the buckets that the command line describes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--objects", type=int, default=1000)
@@ -313,7 +334,7 @@ def main() -> None:
     buckets = (bucket.partition("=") for bucket in options.bucket)
     sizes = {name: int(count) for name, _, count in buckets}
     stores = Stores(options.objects, options.extra, sizes, options.missing, options.silent)
-    asyncio.run(serve(stores, options.latency, options.port))
+    asyncio.run(serve(stores, options.latency, options.port, respond))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def ask_label_studio(url):
         (list_s3, Answer(LISTING), "AWS_CA_BUNDLE"),
         (
             list_gcs,
-            Answer(b"{}", headers={"content-type": "application/json"}),
+            Answer(b'{"kind": "storage#objects"}', headers={"content-type": "application/json"}),
             "REQUESTS_CA_BUNDLE",
         ),
         (ask_label_studio, Answer(b'{"release": "1.23.0"}'), "SSL_CERT_FILE"),

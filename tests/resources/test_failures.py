@@ -142,7 +142,7 @@ def test_role_translates_every_exception(kind):
 
 @pytest.mark.parametrize("kind", [*GOOGLE, *STORAGE], ids=name_of)
 def test_gcs_bucket_translates_every_exception(kind):
-    client = SimpleNamespace(list_blobs=raising(kind), bucket=lambda *_, **__: None)
+    client = SimpleNamespace(_connection=SimpleNamespace(api_request=raising(kind)))
 
     with pytest.raises(BucketError, match=r"^gs://b/: "):
         list(GCSBucket("b", client, None).pages())

@@ -7,8 +7,9 @@ import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from urllib.parse import quote
 
 from ls_pipeline.domain.errors import (
     BucketError,
@@ -25,6 +26,7 @@ from ls_pipeline.domain.notification_setup import (
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.failures import bucket_error, cause_of, unreadable, wrong_address
 from ls_pipeline.resources.gcs.errors import GCS, credentials_failure, failure, handled
+from ls_pipeline.resources.gcs.fast_list import FIELDS, parse_listing
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 from ls_pipeline.resources.patience import Patience
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.settings.model import Source, Target
 
+T = TypeVar("T")
+
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 """Seconds to connect, and between two bytes, at most."""
 
@@ -43,8 +47,6 @@ CONNECTIONS = 64
 
 UPLOAD_CHUNK = 16 * 2**20
 """Bytes of a file that are in memory at once while it is uploaded."""
-
-FIELDS = "items(name,generation,size,updated),nextPageToken"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def _mount(client: Any, patience: Patience) -> None:
     """Let a client keep more than ten connections, as Google's own guide does, and time them."""
     from requests.adapters import HTTPAdapter
     from requests.exceptions import Timeout
+    from requests.utils import get_environ_proxies
 
     class TimedAdapter(HTTPAdapter):
         def send(self, *arguments: Any, **options: Any) -> Any:
@@ -120,6 +123,11 @@ def _mount(client: Any, patience: Patience) -> None:
             return answer
 
     session = client._http  # noqa: SLF001 - the only way
+    # What the environment says is read once, not with each request.
+    session.trust_env = False
+    session.proxies = get_environ_proxies(client._connection.API_BASE_URL)  # noqa: SLF001
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    session.verify = bundle or True
     if not session.is_mtls:  # which has an adapter of its own
         for scheme in ("https://", "http://"):
             session.mount(scheme, TimedAdapter(pool_maxsize=CONNECTIONS))
@@ -157,21 +165,35 @@ class GCSBucket(ListedBucket):
         return None if self.patience.is_silent else self.retry_always
 
     def _list(self, prefix: str, after: str, token: str, limit: int) -> ListingPage:
+        params = {
+            "prefix": prefix,
+            "startOffset": after,  # inclusive
+            "pageToken": token,
+            "userProject": self.payer,
+            "maxResults": limit + bool(after and not token),
+            "fields": FIELDS,
+        }
         with _translated(self.uri()):
-            listing = self.client.list_blobs(
-                self._bucket,
-                prefix=prefix or None,
-                start_offset=after or None,  # inclusive
-                page_token=token or None,
-                page_size=limit + 1,
-                fields=FIELDS,
+            body = self.client._connection.api_request(  # noqa: SLF001 - as its own listing does
+                method="GET",
+                path=f"/b/{quote(self.name, safe='')}/o",
+                query_params={name: value for name, value in params.items() if value},
+                expect_json=False,
                 timeout=self.timeout,
                 retry=self.retry,
             )
-            objects = [_stored_object(blob) for blob in next(listing.pages, ())]
-            if objects and objects[0].key <= after:  # an emulator ignores the offset
-                objects = [stored for stored in objects if stored.key > after]
-            return ListingPage(listing.next_page_token or "", lambda: objects)
+        page = self._parsed(partial(parse_listing, body, after))
+        return page._replace(read=partial(self._parsed, page.read))
+
+    def _parsed(self, parse: Callable[[], T]) -> T:
+        try:
+            return parse()
+        except ValueError as error:
+            raise BucketUnavailableError(
+                self.uri(),
+                "the answer is not a complete listing.",
+                hint="Check STORAGE_EMULATOR_HOST, if set, and the proxy, if any.",
+            ) from error
 
     def get(self, key: str, version: str = "") -> bytes:
         with self._reading(key, version) as blob:
@@ -295,10 +317,6 @@ class GCSBucket(ListedBucket):
         except BucketNotFoundError:
             return False
         return True
-
-
-def _stored_object(blob: Any) -> StoredObject:
-    return StoredObject(blob.name, str(blob.generation), blob.size, blob.updated)
 
 
 @contextmanager
