@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_Insert = TypeVar("_Insert", postgresql.Insert, sqlite.Insert)
+
+
+COMPILED = 64
+"""Statements that are kept compiled."""
 
 
 def upsert(
@@ -24,22 +31,45 @@ def upsert(
     """
     if not rows:
         return
-    key = list(table.primary_key.columns)
-    insert: postgresql.Insert | sqlite.Insert
     if db.dialect.name == "postgresql":
-        insert, values = _from_arrays(table, _last_of_each(rows, key)), None
+        arrays = _from_arrays(table, _last_of_each(rows, [*table.primary_key.columns]))
+        db.execute(_with_conflicts(arrays, table, tuple(rows[0]), replace=replace))
+    elif isinstance(replace, bool):
+        db.execute(_compiled(db.dialect, table, tuple(rows[0]), replace=replace), rows)
     else:
-        insert, values = sqlite.insert(table), rows
+        db.execute(
+            _with_conflicts(sqlite.insert(table), table, tuple(rows[0]), replace=replace), rows
+        )
+
+
+@lru_cache(COMPILED)
+def _compiled(
+    dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], *, replace: bool
+) -> sa.Executable:
+    """Return a statement on SQLite, compiled: SQLAlchemy would compile it each time."""
+    statement = _with_conflicts(sqlite.insert(table), table, names, replace=replace)
+    compiled = statement.compile(dialect=dialect, column_keys=list(names))
+    return cast("sa.Executable", compiled)
+
+
+def _with_conflicts(
+    insert: _Insert,
+    table: sa.Table,
+    names: Sequence[str],
+    *,
+    replace: bool | sa.ColumnElement[bool],
+) -> _Insert:
+    """Return an insertion that says what happens to rows with the same key."""
+    key = list(table.primary_key.columns)
     if replace is False:
-        db.execute(insert.on_conflict_do_nothing(index_elements=key), values)
-        return
+        return insert.on_conflict_do_nothing(index_elements=key)
     change = {
         column.name: insert.excluded[column.name]
         for column in table.columns
-        if column.name in rows[0] and not column.primary_key
+        if column.name in names and not column.primary_key
     }
     some = None if replace is True else replace
-    db.execute(insert.on_conflict_do_update(index_elements=key, set_=change, where=some), values)
+    return insert.on_conflict_do_update(index_elements=key, set_=change, where=some)
 
 
 def _from_arrays(table: sa.Table, rows: Sequence[dict[str, Any]]) -> postgresql.Insert:
