@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,6 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.listing_ranges import BoundaryTracker, diff_ranges
 from ls_pipeline.domain.notes import Notes, quoted, shorten
-from ls_pipeline.domain.objects import opens_in_browsers
 from ls_pipeline.domain.predictions import record_of
 from ls_pipeline.domain.row_matching import identity_of
 from ls_pipeline.domain.tasks import (
@@ -43,12 +42,13 @@ from ls_pipeline.domain.tasks import (
 )
 from ls_pipeline.engine.effects import NewTask
 from ls_pipeline.engine.import_queue import (
-    BATCH_ROWS,
     Batch,
     ImportQueue,
 )
+from ls_pipeline.engine.load_notes import LoadNotes, note_of_unlisted
 from ls_pipeline.engine.manifest import manifest_of, read_as
-from ls_pipeline.engine.object_rows import Content, Rejections, Remarks, close_content, content_of
+from ls_pipeline.engine.object_rows import Content, Rejections, Remarks, content_of
+from ls_pipeline.engine.read_ahead import READERS, ReadAhead
 from ls_pipeline.engine.reading import ObjectReader
 from ls_pipeline.engine.reconcile import reconcile_tasks
 from ls_pipeline.engine.removals import Removals
@@ -57,23 +57,12 @@ from ls_pipeline.engine.unread import UNREADABLE_AT_MOST, UnreadObjects
 from ls_pipeline.resources.ledger.records import Kind, Quarantined, ReadSidecar, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
 
-
-READERS = 16
-"""Objects read at once."""
-
-READ_AHEAD = BATCH_ROWS
-READ_AHEAD_BYTES = 64 * 2**20
-"""What is read and waits for its turn: while one batch is imported, the next is read. A larger
-object is read when no other waits."""
-
-LONE_SIDECARS = 1000
-"""New sidecars that a run looks up at its end, to name those that wait for their objects."""
 
 FIRST_NEW = 10
 """New objects that a result shows."""
@@ -121,18 +110,12 @@ class _Loader:
         self.row_key = "" if self.params.fills_one_key else self.params.row_key
         self.result = LoadResult()
         self.batch = Batch()
-        self.rows: dict[str, Iterable[TaskRow]] = {}
-        self.next_rows: dict[str, int] = {}
         self.removals = Removals(run)
         self.boundaries = BoundaryTracker()
         self.compared_all = True
         self.remarks = Remarks()
-        self.unknown_forms = 0
-        self.first_unknown = ""
-        self.unopenable = 0
-        self.first_unopenable = ""
+        self.notes = LoadNotes(run)
         self.is_again = False
-        self.new_sidecars: list[str] = []
 
     def load(self) -> LoadResult:
         self._list_one_page()
@@ -156,10 +139,9 @@ class _Loader:
                 self._begin_again()
                 self._load_differences(readers)
         self._count_queue()
-        self._remark_unknown_forms()
-        self._remark_unopenable()
-        self._remark_lone_sidecars()
-        self._remark_manifest()
+        self.result.notes += self.notes.sentences()
+        if self.manifest and self.compared_all:
+            self.result.notes += note_of_unlisted(self.manifest)
         if self.result.unread:
             raise ExternalSystemError(" ".join(self.result.unread))
         return self.result
@@ -178,12 +160,13 @@ class _Loader:
         self._record_range_boundaries()
 
     def _take_all(self, readers: ThreadPoolExecutor) -> None:
-        for difference, content in self._read_ahead(readers, self._work()):
-            with closing(content):  # not later: the next one is read by then
-                self.held.check_time()
-                self._take(difference, content)
-            if self.batch.is_full:
-                self._flush()
+        for difference, future in self.ahead.read(readers, self._work()):
+            for content in self._contents(difference, future):
+                with closing(content):  # not later: the next one is read by then
+                    self.held.check_time()
+                    self._take(difference, content)
+                if self.batch.is_full:
+                    self._flush()
 
     def _finish_batch(self) -> None:
         self._flush()
@@ -198,7 +181,7 @@ class _Loader:
     def _begin_again(self) -> None:
         """Compare a second time, for objects whose sidecars came after them in the listing."""
         self.is_again = True
-        self.rows, self.boundaries, self.removals = {}, BoundaryTracker(), Removals(self.run)
+        self.boundaries, self.removals = BoundaryTracker(), Removals(self.run)
         self._find_begun()
 
     def _count_queue(self) -> None:
@@ -207,25 +190,6 @@ class _Loader:
         self.result.tasks_kept += self.queue.kept
         self.result.notes += self.queue.notes
         self.result.notes += self.queue.kept_notes
-
-    def _remark_unknown_forms(self) -> None:
-        """Note that nothing is loaded because no object has a form that is read."""
-        if self.unknown_forms and not self.held.objects.has_tasks():
-            noun = "object" if self.unknown_forms == 1 else "objects"
-            self.result.notes.append(
-                f"Nothing is loaded: {self.unknown_forms:,} {noun}, such as {self.first_unknown}, "
-                "have no form that is read as tasks. Set the param format, or use_blob_urls to "
-                "show them by their URL."
-            )
-
-    def _remark_unopenable(self) -> None:
-        if self.unopenable:
-            noun = "blob" if self.unopenable == 1 else "blobs"
-            self.result.notes.append(
-                f"Label Studio can't open {self.unopenable:,} {noun}, such as "
-                f"{quoted(self.first_unopenable)}: the key has a ?, a line break, or a / at its "
-                "start. Rename the objects, or leave them out with the param exclude."
-            )
 
     def _follow_sidecar_param(self) -> None:
         """Have objects read again if they now have other sidecars, or lines of the manifest."""
@@ -240,24 +204,6 @@ class _Loader:
             sidecars.read_changed_again(now, lambda key: manifest.sidecar(key).version)
         else:
             sidecars.read_all_again(now)
-
-    def _remark_lone_sidecars(self) -> None:
-        if lone := self.held.sidecars.without_object(self.new_sidecars):
-            first, others = self.bucket.uri(lone[0]), len(lone) - 1
-            more = f", and so do {others:,} others" if others else ""
-            self.result.notes.append(f"The sidecar {first} waits for its object{more}.")
-
-    def _remark_manifest(self) -> None:
-        manifest = self.manifest
-        if not manifest or not self.compared_all:
-            return
-        count, first = manifest.unseen()
-        if count:
-            others = f" and {count - 1:,} more" if count > 1 else ""
-            self.result.notes.append(
-                f"The manifest {manifest.uri} lists {quoted(first)}{others}, and no such object is "
-                "selected from the bucket."
-            )
 
     def _list_one_page(self) -> None:
         """Fail before anything is made in Label Studio if the bucket can't be listed."""
@@ -275,6 +221,7 @@ class _Loader:
         self.reader = ObjectReader(
             self.run, self.select, self.manifest, self.label_config, self.label_config.key(name)
         )
+        self.ahead = ReadAhead(self.reader, self.held.objects)
         fills_one = self.params.fills_one_key
         noun = "blob" if self.params.use_blob_urls else "text"
         if fills_one and not name:
@@ -350,74 +297,24 @@ class _Loader:
 
     # -- reading --------------------------------------------------------------------------
 
-    def _read_ahead(
-        self, readers: ThreadPoolExecutor, work: Iterator[Difference]
-    ) -> Iterator[tuple[Difference, Content]]:
-        """Read the objects of some differences in parallel; return them in their order."""
-        waiting: deque[tuple[Difference, Future[Content]]] = deque()
-        ahead = 0
-        try:
-            for difference in work:
-                size = self.reader.bytes_of(difference)
-                while waiting and (len(waiting) >= READ_AHEAD or ahead + size > READ_AHEAD_BYTES):
-                    first = waiting[0][0]
-                    yield from self._first(waiting)
-                    # Not before: until then its content is held.
-                    ahead -= self.reader.bytes_of(first)
-                waiting.append((difference, self._begin(readers, difference)))
-                ahead += size
-            while waiting:
-                yield from self._first(waiting)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-                future.add_done_callback(close_content)
-
-    def _first(
-        self, waiting: deque[tuple[Difference, Future[Content]]]
-    ) -> Iterator[tuple[Difference, Content]]:
-        self._look_up_rows(waiting)
-        yield from self._result(*waiting.popleft())
-
-    def _look_up_rows(self, waiting: Sequence[tuple[Difference, object]]) -> None:
-        """Look up the known rows of the first, and of others that wait with it if they are few."""
-        key = waiting[0][0].key
-        if key in self.rows:
-            return
-        keys = [difference.key for difference, _ in waiting]
-        while (rows := self.held.objects.few_rows_of(keys)) is None and len(keys) > 1:
-            keys = keys[: len(keys) // 2]
-        self.rows = {key: self.held.objects.all_rows_of(key)} if rows is None else {**rows}
-        known = [each.key for each, _ in waiting if each.known and each.key in self.rows]
-        self.next_rows = self.held.objects.next_rows(known) if known else {}
-
-    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
-        """Read an object in another thread; a blob is not read, and needs none."""
-        if not self.reader.needs_no_request:
-            return readers.submit(self.reader.read, difference)
-        done: Future[Content] = Future()
-        done.set_result(self.reader.read(difference))
-        return done
-
-    def _result(
-        self, difference: Difference, future: Future[Content]
-    ) -> Iterator[tuple[Difference, Content]]:
+    def _contents(self, difference: Difference, future: Future[Content]) -> Iterator[Content]:
+        """Yield what was read of an object, or nothing if it can't be read now."""
         try:
             with self.run.timings.timing("reading"):
                 content = future.result()
             if self.reader.bytes_of(difference):
                 self._quarantine_unread()
-            yield difference, content
+            yield content
         except (ObjectChangedError, ObjectNotFoundError) as error:
             self.result.notes.append(str(error))  # the next run sees what it is by then
             self.result.pending += difference.change is Change.ADDED
         except ObjectRefusedError as error:
-            yield difference, content_of(Rejection(None, str(error)))
+            yield content_of(Rejection(None, str(error)))
         except BucketUnavailableError as error:
             listed = difference.listed
             if listed is None:
                 raise
-            has_tasks = any(row.task_id for row in self.rows[listed.key])
+            has_tasks = any(row.task_id for row in self.ahead.rows[listed.key])
             self.unread.add(listed, error, has_tasks=has_tasks)
         except BucketAccessError as error:
             self.result.unread.append(str(error))
@@ -433,12 +330,12 @@ class _Loader:
             return
         if difference.change is Change.ADDED:
             self._remember_new(listed)
-        rows = self.rows[listed.key]
+        rows = self.ahead.rows[listed.key]
         if self.reader.ignores(difference):
             self.result.tasks_kept += sum(1 for _ in rows)
             self._finish(listed, State.LOADED)
             return
-        self._remark_key(listed.key)
+        self.notes.add_key(listed.key)
         version = self._note_sidecar(listed, content)
         numbers, rejections = self._number(listed.key, version, content), Rejections()
         self.remarks = Remarks()
@@ -454,8 +351,7 @@ class _Loader:
             else:
                 self._keep_place(item, numbers)
                 if item.is_unknown_form:
-                    self.unknown_forms += 1
-                    self.first_unknown = self.first_unknown or self.bucket.uri(listed.key)
+                    self.notes.add_unknown_form(listed.key)
                 if rejections.add(item):
                     self._quarantine(listed.key, version, item)
             del item  # before the next one is built
@@ -468,16 +364,9 @@ class _Loader:
         self._finish(listed, state, numbers.gone)
 
     def _remember_new(self, listed: StoredObject) -> None:
+        self.notes.add_new(listed)
         if len(self.result.first_new) < FIRST_NEW:
             self.result.first_new.append(listed)
-        if self.select.is_sidecar(listed.key) and len(self.new_sidecars) < LONE_SIDECARS:
-            self.new_sidecars.append(listed.key)
-
-    def _remark_key(self, key: str) -> None:
-        is_blob = self.params.use_blob_urls and not self.select.is_sidecar(key)
-        if is_blob and not opens_in_browsers(key):
-            self.unopenable += 1
-            self.first_unopenable = self.first_unopenable or self.bucket.uri(key)
 
     def _note_sidecar(self, listed: StoredObject, content: Content) -> str:
         """Record with which sidecar an object was read; return the version of both.
@@ -503,7 +392,7 @@ class _Loader:
         known = difference.known
         if known is None:
             return
-        rows = array("q", (row.row for row in self.rows[known.key] if row.task_id))
+        rows = array("q", (row.row for row in self.ahead.rows[known.key] if row.task_id))
         removed = known._replace(state=State.REMOVED)
         if not rows:
             self.batch.update.forgotten.append(known.key)
@@ -546,7 +435,7 @@ class _Loader:
     def _number(self, key: str, version: str, content: Content) -> RowNumbers:
         """Return the numbers of an object's rows, those that it has and those that it gets."""
         objects = self.held.objects
-        rows, begun = self.rows[key], self.begun.get(key, {})
+        rows, begun = self.ahead.rows[key], self.begun.get(key, {})
         few = {row.row: row for row in rows} if isinstance(rows, list) else None
 
         def known() -> Iterator[TaskRow]:
@@ -562,7 +451,7 @@ class _Loader:
             found = objects.rows_at((key, number) for number in wanted)
             return {**begun, **{row.row: row for row in found.values()}}
 
-        numbers = RowNumbers(known(), version, self.next_rows.get(key, 0), look_up)
+        numbers = RowNumbers(known(), version, self.ahead.next_rows.get(key, 0), look_up)
         numbers.compare(content, self.row_key)
         return numbers
 

@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
-from ls_pipeline.engine import import_queue, load, removals
+from ls_pipeline.engine import import_queue, load, read_ahead, removals
 from ls_pipeline.resources.ledger import objects
 from ls_pipeline.settings.validation import build_connection
 from tests.bench import RESULT, Bench
@@ -619,7 +619,7 @@ def test_tasks_of_many_gone_rows_are_deleted_in_batches(bench, monkeypatch):
 
 
 def test_contents_wait_only_as_far_as_they_fit(bench, monkeypatch):
-    monkeypatch.setattr(load, "READ_AHEAD_BYTES", 100)
+    monkeypatch.setattr(read_ahead, "READ_AHEAD_BYTES", 100)
     held, most = set(), []
 
     class Content(bytes):

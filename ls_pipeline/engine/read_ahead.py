@@ -1,0 +1,88 @@
+"""Reads objects ahead of their turn, and looks up what is known of their rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from ls_pipeline.engine.import_queue import BATCH_ROWS
+from ls_pipeline.engine.object_rows import close_content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ls_pipeline.domain.diff import Difference
+    from ls_pipeline.engine.object_rows import Content
+    from ls_pipeline.engine.reading import ObjectReader
+    from ls_pipeline.resources.ledger.objects import ObjectRecords
+    from ls_pipeline.resources.ledger.records import TaskRow
+
+READERS = 16
+"""Objects read at once."""
+
+READ_AHEAD = BATCH_ROWS
+READ_AHEAD_BYTES = 64 * 2**20
+"""What is read and waits for its turn: while one batch is imported, the next is read. A larger
+object is read when no other waits."""
+
+
+class ReadAhead:
+    """The objects of some differences, read in parallel."""
+
+    def __init__(self, reader: ObjectReader, objects: ObjectRecords) -> None:
+        self._reader, self._objects = reader, objects
+        self.rows: dict[str, Iterable[TaskRow]] = {}
+        """By key, the known rows of the object whose turn it is, and of some that follow."""
+        self.next_rows: dict[str, int] = {}
+
+    def read(
+        self, readers: ThreadPoolExecutor, work: Iterable[Difference]
+    ) -> Iterator[tuple[Difference, Future[Content]]]:
+        """Read the objects; yield them in their order, each with its rows looked up."""
+        waiting: deque[tuple[Difference, Future[Content]]] = deque()
+        ahead = 0
+        self.rows, self.next_rows = {}, {}
+        try:
+            for difference in work:
+                size = self._reader.bytes_of(difference)
+                while waiting and (len(waiting) >= READ_AHEAD or ahead + size > READ_AHEAD_BYTES):
+                    first = waiting[0][0]
+                    yield self._first(waiting)
+                    # Not before: until then its content is held.
+                    ahead -= self._reader.bytes_of(first)
+                waiting.append((difference, self._begin(readers, difference)))
+                ahead += size
+            while waiting:
+                yield self._first(waiting)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+                future.add_done_callback(close_content)
+
+    def _first(
+        self, waiting: deque[tuple[Difference, Future[Content]]]
+    ) -> tuple[Difference, Future[Content]]:
+        self._look_up_rows(waiting)
+        return waiting.popleft()
+
+    def _look_up_rows(self, waiting: Sequence[tuple[Difference, object]]) -> None:
+        """Look up the known rows of the first, and of others that wait with it if they are few."""
+        key = waiting[0][0].key
+        if key in self.rows:
+            return
+        keys = [difference.key for difference, _ in waiting]
+        while (rows := self._objects.few_rows_of(keys)) is None and len(keys) > 1:
+            keys = keys[: len(keys) // 2]
+        self.rows = {key: self._objects.all_rows_of(key)} if rows is None else {**rows}
+        known = [each.key for each, _ in waiting if each.known and each.key in self.rows]
+        self.next_rows = self._objects.next_rows(known) if known else {}
+
+    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
+        """Read an object in another thread; a blob is not read, and needs none."""
+        if not self._reader.needs_no_request:
+            return readers.submit(self._reader.read, difference)
+        done: Future[Content] = Future()
+        done.set_result(self._reader.read(difference))
+        return done
