@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import (
     TaskPartsLostError,
     TasksRefusedError,
 )
-from ls_pipeline.engine import import_queue, load, read_ahead, removals
+from ls_pipeline.engine import import_queue, read_ahead, removals
 from ls_pipeline.resources.ledger import objects
 from ls_pipeline.settings.validation import build_connection
 from tests.bench import RESULT, Bench

@@ -90,7 +90,7 @@ FILL = (
     "INSERT INTO completions SELECT 1, n, '', 'd', 'u', 1, '', 9 FROM generate_series(10, 20000) n",
     "INSERT INTO range_boundaries SELECT 1, 'A/' || n, '', 0, 0 FROM generate_series(1, 20000) n",
     (
-        "INSERT INTO quarantine SELECT 1, 'A/' || n, 0, 'v', '', 'json', 0 "
+        "INSERT INTO quarantine SELECT 1, 'A/' || n, 0, 'v', '', 'json', 0, 0, 0 "
         "FROM generate_series(1, 20000) n"
     ),
     "ANALYZE",
