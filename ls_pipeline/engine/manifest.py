@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ls_pipeline.domain.objects import Filter, StoredObject
-    from ls_pipeline.resources.bucket import Readable
+    from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.settings.model import SourceParams
 
 LARGEST = 2**30
@@ -40,7 +40,7 @@ LARGEST = 2**30
 _CHUNK = 2**20
 
 
-def filter_of(bucket: Readable, params: SourceParams) -> Filter:
+def filter_of(bucket: Bucket, params: SourceParams) -> Filter:
     """Return a source's filter, with the present version of its manifest if it has one.
 
     Raises ``BucketError`` if the manifest does not exist.
@@ -48,7 +48,7 @@ def filter_of(bucket: Readable, params: SourceParams) -> Filter:
     return replace(params.filter, manifest=manifest_of(bucket, params))
 
 
-def manifest_of(bucket: Readable, params: SourceParams) -> Manifest | None:
+def manifest_of(bucket: Bucket, params: SourceParams) -> Manifest | None:
     """Return the present version of a source's manifest, if it has one.
 
     Raises ``BucketError`` if the manifest does not exist.
@@ -69,7 +69,7 @@ class Manifest:
     What asks for a key raises ``SettingsMismatchError`` if the manifest can't be used at all.
     """
 
-    def __init__(self, bucket: Readable, params: SourceParams) -> None:
+    def __init__(self, bucket: Bucket, params: SourceParams) -> None:
         self._bucket, self._params = bucket, params
         self._stored = _find(bucket, params.manifest)
         self.key, self.version = self._stored.key, self._stored.version
@@ -171,13 +171,13 @@ class Manifest:
         return whole
 
 
-def _find(bucket: Readable, key: str) -> StoredObject:
-    found = next(iter(bucket.pages(key)), [])[:1]
-    if not found or found[0].key != key:
+def _find(bucket: Bucket, key: str) -> StoredObject:
+    found = bucket.find(key)
+    if found is None:
         raise BucketError(
             bucket.uri(key), "the manifest does not exist.", hint="Upload it, or correct the param."
         )
-    return found[0]
+    return found
 
 
 class _Lines:

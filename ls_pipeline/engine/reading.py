@@ -114,10 +114,9 @@ class ObjectReader:
     def _read_sidecar(self, key: str) -> Sidecar:
         """Read the sidecar of an object as it is now."""
         sidecar = sidecar_key(key, self.params.sidecar_suffix)
-        first = next(self.bucket.pages(sidecar), [])[:1]
-        if not first or first[0].key != sidecar:
+        stored = self.bucket.find(sidecar)
+        if stored is None:
             return Sidecar(sidecar)
-        stored = first[0]
         uri = self.bucket.uri(sidecar)
         if stored.size > LARGEST_SIDECAR:
             error = (

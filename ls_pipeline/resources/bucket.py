@@ -68,6 +68,12 @@ class Bucket(Protocol):
         boundary, without its objects.
         """
 
+    def find(self, key: str) -> StoredObject | None:
+        """Return an object as a listing would, or None if it does not exist.
+
+        Usually one request, and it needs the permission to list, not to read.
+        """
+
     def version(self, key: str) -> str:
         """Return the key's current version as a listing would; empty if the object does not exist.
 

@@ -110,10 +110,10 @@ class ListedBucket(ABC):
     def get(self, key: str, version: str = "") -> bytes: ...
 
     def version(self, key: str) -> str:
-        stored = self._find(key)
+        stored = self.find(key)
         return stored.version if stored else ""
 
-    def _find(self, key: str) -> StoredObject | None:
+    def find(self, key: str) -> StoredObject | None:
         # Of the keys that start with this key, it is the first. HEAD would need other permissions.
         page = self._page(key, "", "", 1)
         while not (objects := page.read()) and page.token:
@@ -125,7 +125,7 @@ class ListedBucket(ABC):
 
         Raises ``ObjectChangedError`` if the object has another body.
         """
-        stored = self._find(key)
+        stored = self.find(key)
         with suppress(ObjectNotFoundError):
             if stored and stored.size == len(body) and self.get(key, stored.version) == body:
                 return stored

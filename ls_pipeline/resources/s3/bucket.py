@@ -371,7 +371,7 @@ class S3Bucket(ListedBucket):
             with _translated(self.uri(key)):
                 head = self.client.head_object(Bucket=self.name, Key=key)
             self._check_encryption(key, head)
-        stored = self._find(key)
+        stored = self.find(key)
         if stored is None or stored.size != size:
             raise self._not_confirmed(key)
         if kind != "sha256" and not self._holds_file(stored, file):
