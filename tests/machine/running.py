@@ -50,7 +50,7 @@ def run_steps(machine, ledger_file, request, short_run):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=steps // (STEPS_AN_EXAMPLE - 4) + 1,
+            max_examples=steps // (STEPS_AN_EXAMPLE - 7) + 1,  # some end early
             stateful_step_count=STEPS_AN_EXAMPLE,
             deadline=None,
             derandomize=is_short,
