@@ -5,13 +5,19 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 import httpx
 import hypothesis
 import pytest
 import sqlalchemy as sa
+from filelock import FileLock
 
 from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
@@ -258,8 +264,34 @@ def database_url(request, tmp_path):
 def label_studio_server(logs, s3_server, gcs_server, tmp_path_factory):
     buckets = {**s3_server.client_environment, **gcs_server.client_environment}
     home = tmp_path_factory.mktemp("label-studio")
+    shutil.copy(label_studio_database(tmp_path_factory), home)
     with _running(local_servers.label_studio_server(home, logs, buckets)) as server:
         yield server
+
+
+def label_studio_database(tmp_path_factory):
+    """Return an empty database of Label Studio.
+
+    Its first start spends most of a minute on creating one, so the test processes share it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "empty-label-studio"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "ready").exists():
+            environment = {
+                "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
+                "DJANGO_SETTINGS_MODULE": "label_studio.core.settings.label_studio",
+                "PYTHONPATH": str(Path(find_spec("label_studio").origin).parent),
+            }
+            subprocess.run(
+                [sys.executable, "-m", "django", "migrate", "--no-color", "--verbosity=0"],
+                env={**os.environ, **environment},
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
+            (folder / "ready").touch()
+    return folder / "label_studio.sqlite3"
 
 
 @pytest.fixture(scope="session")
