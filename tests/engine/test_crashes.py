@@ -166,8 +166,9 @@ def test_run_killed_anywhere_and_repeated_ends_the_same(case, ledger):
     expected = end_state(undisturbed)
 
     assert killer.calls > 10
-    # After each call; before a call is after the one before it.
-    for at in range(2, killer.calls + 1, 2):
+    # After each call; before a call is after the one before it. PostgreSQL has every third one.
+    every = 2 if ledger.database.engine.dialect.name == "sqlite" else 6
+    for at in range(2, killer.calls + 1, every):
         bench = prepared(f"killed-{at}")
         with pytest.raises(Killed):
             run(bench, Killer(at))

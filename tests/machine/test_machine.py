@@ -1,6 +1,6 @@
 """Real runs, in any order, against the model; killed anywhere, with replies lost.
 
-The 4,000 steps of a run are the same each time; test_changing_world.py takes five times as many.
+The 2,000 steps of a run are the same each time; test_changing_world.py takes ten times as many.
 ``--machine-steps 200000`` makes a long run of others; a failing example is printed with its steps,
 kept in ``.hypothesis`` and replayed by the next such run.
 """
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.machine
 KEYS = st.sampled_from(["a.json", "b.json", "c.json"])
 CONTENTS = st.one_of(st.just(BAD), st.lists(st.sampled_from("xyz"), min_size=1, max_size=3))
 NUMBERS = st.integers(0, 30)
-SHORT_RUN = 4_000
+SHORT_RUN = 2_000
 
 taken = Counter()
 
