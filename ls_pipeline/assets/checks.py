@@ -8,7 +8,8 @@ import dagster as dg
 from ls_pipeline.assets.external import labels, source_bucket
 from ls_pipeline.assets.metadata import table, verbatim
 from ls_pipeline.domain.diff import State
-from ls_pipeline.domain.snapshot.manifest import Tally
+from ls_pipeline.domain.snapshot.manifest import Leaks, Tally
+from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.engine.load import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
@@ -220,9 +221,11 @@ _BLOCKING = {
     "no_orphans": "Every result has its annotation, and every annotation its task.",
     "no_duplicates": "No task, annotation or result occurs twice.",
     "schema_as_declared": "Every file has the declared schema.",
-    "no_split_leak": "Every row is in the split of its object, so no object is in two splits.",
+    "no_split_leak": "Every row is in the split of its group, or without group_by of its object, "
+    "so none of them is in two splits.",
 }
 _WARNING = {
+    "no_content_leak": "No two tasks that show the same are in different splits.",
     "no_class_vanished": "Every label in the previous snapshot is still in use.",
     "few_skipped": "Annotators skipped at most the target's skipped_at_most.",
     "target_complete": "Every completion that was written to the target is still there.",
@@ -256,7 +259,9 @@ def snapshot_checks(
     tally = result.manifest.tally if result.manifest else Tally()
     before = result.before.tally if result.before else Tally()
     skipped, agreement = _share_skipped(tally), _agreement(tally)
-    warnings: dict[str, tuple[str, dict[str, float]]] = {
+    leaks = result.manifest.leaks if result.manifest else Leaks()
+    warnings: dict[str, tuple[str, dict[str, Any]]] = {
+        "no_content_leak": (_leaked(leaks), _leak_metadata(leaks)),
         "no_class_vanished": (_vanished(tally, before) if result.manifest else "", {}),
         "target_complete": (_missing(missing), {"lost": len(missing)}),
         "few_skipped": (_skipped(tally, params.skipped_at_most), {"skipped": skipped}),
@@ -283,6 +288,24 @@ def _vanished(tally: Tally, before: Tally) -> str:
         if label not in tally.labels.get(control, {})
     ]
     return f"No result has these labels any more: {', '.join(vanished)}." if vanished else ""
+
+
+def _leaked(leaks: Leaks) -> str:
+    if not leaks.contents:
+        return ""
+    first = [f"{task.task_id} ({task.split})" for tasks in leaks.examples[:1] for task in tasks]
+    return (
+        f"{leaks.tasks} tasks show the same as a task of another split ({leaks.contents} different "
+        f"contents), the first are tasks {' and '.join(first)}. A model would be evaluated on what "
+        "it was trained on: set the target's group_by, or remove the copies."
+    )
+
+
+def _leak_metadata(leaks: Leaks) -> dict[str, Any]:
+    rows = [{task.split: str(task.task_id) for task in example} for example in leaks.examples]
+    examples = [{str(split): row.get(split, "") for split in SPLITS} for row in rows]
+    counts = {"contents": leaks.contents, "tasks": leaks.tasks}
+    return {**counts, "examples": table(examples)} if examples else dict(counts)
 
 
 def _missing(files: Sequence[str]) -> str:

@@ -137,10 +137,13 @@ def _metadata(
         "new": dg.MetadataValue.int(manifest.changes.new if written.is_new else 0),
         "changed": dg.MetadataValue.int(manifest.changes.changed if written.is_new else 0),
         "removed": dg.MetadataValue.int(manifest.changes.removed if written.is_new else 0),
+        "moved": dg.MetadataValue.int(manifest.changes.moved if written.is_new else 0),
         "skipped": dg.MetadataValue.int(tally.skipped),
         "files_written": dg.MetadataValue.int(written.written),
         "files_copied": dg.MetadataValue.int(written.copied),
     }
+    if manifest.group_by:
+        metadata["group_by"] = text(manifest.group_by)
     if tally.compared:
         metadata["agreement"] = dg.MetadataValue.float(tally.agreement / tally.compared)
         metadata["tasks_compared"] = dg.MetadataValue.int(tally.compared)

@@ -99,6 +99,8 @@ def _for_files(connection_ledger: ConnectionLedger, before: Target, after: Targe
             f"All completions will be written to {after.uri(new.filter.folder)}; the files in "
             f"{before.uri(old.filter.folder)} stay."
         )
+    if old.split_rule != new.split_rule:
+        yield "The next snapshot moves tasks to other splits, once."
     if old.create_local_copy and not new.create_local_copy:
         yield "The local copy stays, and is no longer updated."
 

@@ -21,6 +21,8 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     SnapshotError,
 )
+from ls_pipeline.domain.snapshot.leaks import COLUMNS as COMPARED
+from ls_pipeline.domain.snapshot.leaks import LeakFinder
 from ls_pipeline.domain.snapshot.manifest import (
     Changes,
     File,
@@ -44,6 +46,7 @@ from ls_pipeline.domain.snapshot.parts import (
     failed_checks,
     merge_tables,
     part_digest,
+    read_columns,
     read_parquet,
     tally_part,
     to_table,
@@ -120,10 +123,11 @@ class _Snapshotter:
     def __init__(self, run: RunContext) -> None:
         self.run, self.held, self.bucket = run, run.held, run.bucket
         self.exports, self.target, self.projects = run.held.exports, run.target, run.projects
-        self.prefix, self.shares = self.target.params.prefix, self.target.params.shares
+        self.prefix, self.rule = self.target.params.prefix, self.target.params.split_rule
         self.newest_project = self.projects.newest
         self.snapshots = Snapshots(self.bucket, self.prefix)
         self.changes: Counter[str] = Counter()
+        self.leaks = LeakFinder(self.newest_project.label_config)
         self.result = SnapshotResult()
 
     def write(self) -> SnapshotResult:
@@ -176,9 +180,9 @@ class _Snapshotter:
         is_empty = True
         for ids, contents in cut_parts(self.exports.contents()):
             is_empty = False
-            yield ids, part_digest((item[:2] for item in contents), self.shares)
+            yield ids, part_digest((item[:2] for item in contents), self.rule)
         if is_empty:
-            yield Range(0, PART_TASKS - 1), part_digest((), self.shares)
+            yield Range(0, PART_TASKS - 1), part_digest((), self.rule)
 
     def _highest_number(self) -> int:
         """Return the highest number of any folder; ``latest.json`` may have been removed."""
@@ -193,7 +197,8 @@ class _Snapshotter:
             if (part.first, part.last, part.digest) == (*ids, digest) and self._copy(part):
                 return part
         tables = self._tables(ids, old)
-        self.result.failed.update(failed_checks(ids, tables, self.shares))
+        self.leaks.add(tables["tasks"])
+        self.result.failed.update(failed_checks(ids, tables, self.rule))
         bodies = {name: write_parquet(tables[name]) for name in TABLES}
         files = {
             name: describe_file(name, ids.first, tables[name].num_rows, bodies[name])
@@ -205,7 +210,7 @@ class _Snapshotter:
         return Part(
             first=ids.first,
             last=ids.last,
-            digest=part_digest(_digests(tables["tasks"]).items(), self.shares),
+            digest=part_digest(_digests(tables["tasks"]).items(), self.rule),
             files=files,
             tally=tally_part(tables),
         )
@@ -220,10 +225,12 @@ class _Snapshotter:
             return False
         files, copy = part.files.values(), partial(self._copy_one, self.before.snapshot)
         try:
+            tasks = self.snapshots.read(self.before.snapshot, part.files["tasks"])
             with ThreadPoolExecutor(len(TABLES)) as copiers:
                 list(copiers.map(copy, files))
         except (ObjectNotFoundError, SnapshotError):
             return False
+        self.leaks.add(read_columns(tasks, COMPARED))
         self.result.copied += len(files)
         return True
 
@@ -268,20 +275,29 @@ class _Snapshotter:
         reread = list(wanted) if self._is_outdated else stale
         new: dict[Table, list[pa.Table]] = {name: [] for name in TABLES}
         for completions in self._completions(reread):
-            rows = table_rows(completions, self.shares)
+            rows = table_rows(completions, self.rule)
             for name in TABLES:
                 new[name].append(to_table(name, rows.pop(name)))
         kept = wanted.keys() - set(reread)
         # One table after the other: each is in memory twice while it is merged.
-        return {name: merge_tables(name, before.pop(name), kept, new.pop(name)) for name in TABLES}
+        splits = _splits(before["tasks"])
+        merged = {
+            name: merge_tables(name, before.pop(name), kept, new.pop(name)) for name in TABLES
+        }
+        self.changes["moved"] += sum(
+            splits.get(task_id, split) != split
+            for task_id, split in _splits([merged["tasks"]]).items()
+        )
+        return merged
 
     @property
     def _is_outdated(self) -> bool:
-        """Whether other shares or another schema make the rows of the snapshot before outdated."""
+        """Whether another rule of splits or another schema makes the rows before outdated."""
         if self.before is None:
             return False
-        now = {"validation": self.shares.validation, "test": self.shares.test}
-        return self.before.shares != now or self.before.schema_version != SCHEMA_VERSION
+        rule_before = (self.before.shares, self.before.group_by)
+        has_rule = rule_before == (self.rule.shares, self.rule.group_by)
+        return not has_rule or self.before.schema_version != SCHEMA_VERSION
 
     def _old_tables(self, parts: Sequence[Part]) -> dict[Table, list[pa.Table]]:
         """Read parts of the snapshot before; nothing if one of them was damaged since."""
@@ -329,11 +345,13 @@ class _Snapshotter:
             label_studio_version=self.projects.app.version(),
             settings_revision=self.run.revision.number,
             pyarrow_version=pa.__version__,
-            shares={"validation": self.shares.validation, "test": self.shares.test},
+            shares=self.rule.shares,
+            group_by=self.rule.group_by,
             rows=rows,
             bytes=size,
             changes=Changes(**self.changes, removed=max(gone, 0)),
             tally=add_tallies([part.tally for part in parts]),
+            leaks=self.leaks.find(),
             parts=list(parts),
         )
 
@@ -447,6 +465,12 @@ def _digests(tasks: pa.Table) -> dict[int, str]:
     """Return task id → digest of the completion, from a table of tasks."""
     columns = [tasks[name].to_pylist() for name in ("task_id", "digest")]
     return dict(zip(*columns, strict=True))
+
+
+def _splits(tables: Iterable[pa.Table]) -> dict[int, str]:
+    """Return task id → split, from tables of tasks."""
+    columns = ([table[name].to_pylist() for name in ("task_id", "split")] for table in tables)
+    return {id_: split for ids, splits in columns for id_, split in zip(ids, splits, strict=True)}
 
 
 def _is_manifest(key: str) -> bool:

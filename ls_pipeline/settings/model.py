@@ -19,7 +19,7 @@ from pydantic import (
 
 from ls_pipeline.domain.objects import Filter, compile_regex, uri
 from ls_pipeline.domain.snapshot.formats import FORMATS
-from ls_pipeline.domain.snapshot.splits import Shares
+from ls_pipeline.domain.snapshot.splits import SplitRule, group_by_error
 from ls_pipeline.domain.text import is_text
 from ls_pipeline.settings import addresses
 
@@ -271,6 +271,10 @@ class TargetParams(Params):
     """Training data: share of the validation split."""
     test_share: float = Field(default=0.1, ge=0, lt=1)
     """Training data: share of the test split."""
+    group_by: str = ""
+    """Training data: what keeps tasks in one split. data:patient.id: tasks with this value in their
+    data. key:videos/([^/]+)/: tasks whose objects' keys match this RE2 expression with equal
+    groups. row: nothing, not even that they are rows of one object. Empty: the object."""
     skipped_at_most: float = Field(default=0.2, ge=0, le=1)
     """Training data: warn if annotators skip more than this share."""
     agreement_at_least: float = Field(default=0.5, ge=0, le=1)
@@ -288,6 +292,13 @@ class TargetParams(Params):
         if cron and not croniter.is_valid(cron):
             raise ValueError(f"snapshot_cron {cron!r} is not a cron expression, as in 0 6 * * 1-5")
         return cron
+
+    @field_validator("group_by")
+    @classmethod
+    def _is_group(cls, group_by: str) -> str:
+        if error := group_by_error(group_by):
+            raise ValueError(error)
+        return group_by
 
     @field_validator("formats")
     @classmethod
@@ -310,8 +321,8 @@ class TargetParams(Params):
         return self
 
     @property
-    def shares(self) -> Shares:
-        return Shares(self.validation_share, self.test_share)
+    def split_rule(self) -> SplitRule:
+        return SplitRule(self.validation_share, self.test_share, self.group_by)
 
 
 S3_ONLY = (

@@ -55,6 +55,25 @@ def test_failed_check_is_an_error(labeled):
     assert (one.passed, one.severity.value) == (False, "ERROR")
 
 
+def test_equal_content_in_two_splits_is_a_warning(bench):
+    bench.set(target={"test_share": 0.5, "validation_share": 0.0})
+    for number in range(8):
+        bench.put(f"{number}.json", {"text": "same"})
+    bench.load()
+    for number in range(8):
+        bench.app.annotate(bench.task_id(f"{number}.json"), RESULT)
+    bench.export()
+    one = checked(bench.snapshot())["no_content_leak"]
+
+    assert (one.passed, one.severity.value) == (False, "WARN")
+    assert "8 tasks show the same as a task of another split (1 different contents)" in (
+        one.description
+    )
+    assert (one.metadata["contents"].value, one.metadata["tasks"].value) == (1, 8)
+    (example,) = one.metadata["examples"].records
+    assert set(example.data) == {"train", "validation", "test"}
+
+
 def test_class_that_vanished_is_a_warning(labeled):
     labeled.snapshot()
     labeled.app.delete_task(labeled.task_id("b.json"))

@@ -227,6 +227,8 @@ def test_target_preview_shows_the_keys_that_are_written(bench, save):
     assert table(saved["first_matching"]) == [{"key": f"new/{first}.json"}]
     assert table(saved["first_dropped"]) == [{"key": f"new/{second}.json", "left out by": "regex"}]
     assert saved["notes"].startswith("All completions will be written to s3://labels/new/;")
+    notes = save(target_settings, prefix="new", group_by="data:text")["notes"]
+    assert "The next snapshot moves tasks to other splits, once." in notes
 
 
 def prefilled(name, side="source"):

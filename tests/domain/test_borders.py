@@ -12,7 +12,7 @@ from ls_pipeline.domain.completions import parse_completion
 from ls_pipeline.domain.events import LARGEST_BODY, BucketEvent, Message, parse_message
 from ls_pipeline.domain.exports import json_document
 from ls_pipeline.domain.snapshot.parts import tally_part, to_table, write_parquet
-from ls_pipeline.domain.snapshot.splits import Shares
+from ls_pipeline.domain.snapshot.splits import SplitRule
 from ls_pipeline.domain.snapshot.tables import TABLES, build_document, table_rows
 from ls_pipeline.domain.target_mark import TargetMark
 from ls_pipeline.domain.tasks import LAST_ROW, Origin, parse_origin
@@ -113,7 +113,7 @@ def test_key_may_hold_a_nul():
 @settings(max_examples=60)
 def test_any_task_fits_the_tables_and_loses_nothing(tasks):
     completions = [parse_completion(task) for task in tasks]
-    rows = table_rows(completions, Shares())
+    rows = table_rows(completions, SplitRule())
     tables = {name: to_table(name, rows[name]) for name in TABLES}
     tally = tally_part(tables)
     restored = {

@@ -81,6 +81,7 @@ CHECKS = (
     "no_duplicates",
     "schema_as_declared",
     "no_split_leak",
+    "no_content_leak",
     "no_class_vanished",
     "few_skipped",
     "annotators_agree",

@@ -262,6 +262,70 @@ def test_changed_shares_make_a_snapshot_with_new_splits(labeled, tmp_path):
     assert_snapshot_is_complete(labeled, tmp_path)
 
 
+def splits(bench, tmp_path):
+    """Return the splits of the objects in the newest snapshot, by the letters of their names."""
+    tasks = opened(bench, tmp_path).frame("tasks")
+    return dict(zip(tasks["object_uri"].str[-6], tasks["split"], strict=True))
+
+
+def test_group_moves_tasks_into_one_split_once(labeled, tmp_path):
+    labeled.snapshot()
+    before = splits(labeled, tmp_path)
+    labeled.set(target={"group_by": r"key:[^e](\.json)"})
+    labeled.export()
+    manifest, again = labeled.snapshot().manifest, labeled.snapshot()
+    after = splits(labeled, tmp_path)
+
+    assert len({after[name] for name in after if name != "e"}) == 1
+    assert after["e"] == before["e"]
+    assert manifest.group_by == r"key:[^e](\.json)"
+    assert manifest.changes.moved == sum(after[name] != before[name] for name in before) > 0
+    assert (manifest.changes.changed, again.is_new) == (0, False)
+    assert_snapshot_is_complete(labeled, tmp_path)
+
+
+def test_rows_with_one_value_are_in_one_split(bench, tmp_path):
+    rows = [{"text": str(number), "patient": {"id": number % 4}} for number in range(20)]
+    bench.set(target={"group_by": "data:patient.id", "validation_share": 0.3, "test_share": 0.3})
+    bench.put("a.json", rows[:10])
+    bench.put("b.json", rows[10:])
+    bench.load()
+    for number in range(20):
+        key = "a.json" if number < 10 else "b.json"
+        bench.app.annotate(bench.task_id(key, number % 10), RESULT)
+    bench.export()
+    result = bench.snapshot()
+    tasks = opened(bench, tmp_path).frame("tasks")
+    patients = tasks["data"].map(lambda data: json.loads(data)["patient"]["id"])
+
+    assert result.failed == {}
+    assert tasks.groupby(patients)["split"].nunique().tolist() == [1, 1, 1, 1]
+    assert tasks["split"].nunique() > 1
+    assert tasks.groupby("object_uri")["split"].nunique().max() > 1
+
+
+def test_equal_content_in_several_splits_is_reported(labeled, tmp_path):
+    labeled.set(target={"validation_share": 0.0, "test_share": 0.5})
+    labeled.export()
+    labeled.snapshot()
+    apart = splits(labeled, tmp_path)
+    for name in "uvwxyz":  # of the same text, in a part of its own
+        labeled.put(f"{name}.json", {"text": "a"})
+    labeled.load()
+    for name in "uvwxyz":
+        labeled.app.annotate(labeled.task_id(f"{name}.json"), RESULT)
+    labeled.export()
+    result = labeled.snapshot()
+    now = splits(labeled, tmp_path)
+    copies = {now[name] for name in "auvwxyz"}
+
+    assert (result.copied > 0, len(copies)) == (True, 2)
+    assert apart == {name: now[name] for name in apart}
+    assert (result.manifest.leaks.contents, result.manifest.leaks.tasks) == (1, 7)
+    (example,) = result.manifest.leaks.examples
+    assert [item.split for item in example] == ["train", "test"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["file", "manifest", "all", "damaged"])
 def test_removed_or_damaged_files_are_written_again(labeled, tmp_path, fault):

@@ -71,6 +71,13 @@ def test_cron_that_never_comes_is_refused(cron, message):
         make(None, target(snapshot_cron=cron))
 
 
+def test_group_of_another_form_is_refused():
+    assert make(None, target(group_by="data:patient.id")).target.params.split_rule.needs_data
+
+    (error,) = errors(None, target(group_by="patient"))
+    assert error.startswith("The target group_by 'patient' must be data: with a key")
+
+
 def test_formats_are_refused_without_the_converter(monkeypatch):
     assert make(None, target(formats=["COCO"])).target.params.formats == ["COCO"]
     monkeypatch.setitem(sys.modules, "label_studio_sdk", None)

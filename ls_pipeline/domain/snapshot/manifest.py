@@ -114,6 +114,25 @@ class Changes(_Document):
     new: Count = 0
     changed: Count = 0
     removed: Count = 0
+    moved: Count = 0
+    """Tasks that are in another split than before."""
+
+
+class LeakedTask(_Document):
+    """A task whose content is also in another split."""
+
+    task_id: Count
+    split: Split
+
+
+class Leaks(_Document):
+    """Equal content in several splits."""
+
+    contents: Count = 0
+    tasks: Count = 0
+    """The tasks that have one of these contents."""
+    examples: list[list[LeakedTask]] = []
+    """For some contents, the first task of each split that has it."""
 
 
 class Manifest(_Document):
@@ -132,11 +151,14 @@ class Manifest(_Document):
     settings_revision: int
     pyarrow_version: str
     shares: dict[str, float]
+    group_by: str = ""
+    """What kept tasks in one split, as the target's param says it."""
     rows: Annotated[dict[Table, Count], AfterValidator(_of_all_tables)]
     """Table → rows."""
     bytes: Count
     changes: Changes
     tally: Tally
+    leaks: Leaks = Leaks()
     parts: list[Part]
 
     @model_validator(mode="after")

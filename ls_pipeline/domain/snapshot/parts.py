@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from ls_pipeline.domain.batches import halves
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import File, Tally, part_path
-from ls_pipeline.domain.snapshot.splits import SPLITS, Shares, assign_split
+from ls_pipeline.domain.snapshot.splits import SPLITS, SplitRule
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, VERSION_KEY, schema
 
 if TYPE_CHECKING:
@@ -96,14 +96,16 @@ def cut_parts(contents: Iterable[Content]) -> Iterator[tuple[Range, Sequence[Con
                 yield Range(first, last), held[start:stop]
 
 
-def part_digest(content: Iterable[tuple[int, str]], shares: Shares) -> str:
+def part_digest(content: Iterable[tuple[int, str]], rule: SplitRule) -> str:
     """Hash everything that a part's bytes depend on.
 
     ``content`` has each task's id and its completion's digest, ordered by id.
     """
     import pyarrow as pa
 
-    settings = [SCHEMA_VERSION, pa.__version__, shares.validation, shares.test]
+    settings: list[Any] = [SCHEMA_VERSION, pa.__version__, rule.validation, rule.test]
+    if rule.group_by:
+        settings.append(rule.group_by)
     sha256 = hashlib.sha256(json.dumps(settings).encode())
     for task_id, digest in content:
         sha256.update(f"\n{task_id} {digest}".encode())
@@ -204,6 +206,14 @@ def read_parquet(name: str, body: bytes) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema(name))
 
 
+def read_columns(body: bytes, columns: Sequence[str]) -> pa.Table:
+    """Read some columns of a file of a snapshot, which was verified."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(body), columns=list(columns))  # type: ignore[no-untyped-call]
+
+
 def has_declared_schema(name: str, found: pa.Schema) -> bool:
     """Return whether a schema is the declared one, in the same version."""
     declared = schema(name)
@@ -278,7 +288,7 @@ def _nest(counts: Mapping[tuple[str, str, str], int]) -> dict[str, dict[str, dic
 # -- checks ---------------------------------------------------------------------------------------
 
 
-def failed_checks(ids: Range, tables: Mapping[Table, pa.Table], shares: Shares) -> dict[str, str]:
+def failed_checks(ids: Range, tables: Mapping[Table, pa.Table], rule: SplitRule) -> dict[str, str]:
     """Check a part; return check → a sentence for each check that fails.
 
     The checks are ``no_orphans``, ``no_duplicates``, ``schema_as_declared`` and
@@ -291,7 +301,7 @@ def failed_checks(ids: Range, tables: Mapping[Table, pa.Table], shares: Shares) 
         "annotations": tables["annotations"]["annotation_id"].to_pylist(),
         "results": list(zip(*result_columns, strict=True)),
     }
-    failed = {}
+    failed, splits = {}, _splits(tables["tasks"], rule)
     for name, table in tables.items():
         if not has_declared_schema(name, table.schema):
             failed["schema_as_declared"] = (
@@ -299,7 +309,7 @@ def failed_checks(ids: Range, tables: Mapping[Table, pa.Table], shares: Shares) 
             )
         if twice := [key for key, count in Counter(keys[name]).items() if count > 1]:
             failed["no_duplicates"] = f"{name} has {twice[0]} twice."
-        if item := _item_in_wrong_split(table, shares):
+        if item := _item_in_wrong_split(table, splits):
             failed["no_split_leak"] = f"{item} is in another split in {name} than it belongs to."
     misplaced = [task_id for task_id in keys["tasks"] if not ids.first <= task_id <= ids.last]
     misplaced += set(tables["annotations"]["task_id"].to_pylist()) - set(keys["tasks"])
@@ -310,10 +320,18 @@ def failed_checks(ids: Range, tables: Mapping[Table, pa.Table], shares: Shares) 
     return failed
 
 
-def _item_in_wrong_split(table: pa.Table, shares: Shares) -> str:
+def _splits(tasks: pa.Table, rule: SplitRule) -> dict[int, str]:
+    """Return task id → the split that the task belongs to."""
+    columns = ["task_id", "object_uri", "object_row", *(["data"] if rule.needs_data else [])]
+    return {
+        task["task_id"]: rule.split(task, json.loads(task.get("data", "null")))
+        for task in tasks.select(columns).to_pylist()
+    }
+
+
+def _item_in_wrong_split(table: pa.Table, splits: Mapping[int, str]) -> str:
     columns = [table[name].to_pylist() for name in ("object_uri", "task_id", "split")]
     for uri, task_id, split in set(zip(*columns, strict=True)):
-        item: str = uri or f"task {task_id}"
-        if split != assign_split(item, shares):
-            return item
+        if split != splits.get(task_id, split):  # the check no_orphans reports one without a task
+            return uri or f"task {task_id}"
     return ""

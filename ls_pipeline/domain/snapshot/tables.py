@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ls_pipeline.domain.snapshot.agreement import find_disagreements, mean_agreement
-from ls_pipeline.domain.snapshot.splits import assign_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ls_pipeline.domain.completions import Completion
-    from ls_pipeline.domain.snapshot.splits import Shares
+    from ls_pipeline.domain.snapshot.splits import SplitRule
 
 Row = dict[str, Any]
 """Column → value."""
@@ -50,7 +49,10 @@ LINEAGE: dict[str, tuple[str, str]] = {
         "int64",
         "the row's number in the object; a row keeps it in all versions",
     ),
-    "split": ("string not null", "train, validation or test; the same for all tasks of an object"),
+    "split": (
+        "string not null",
+        "train, validation or test; the same for all tasks of a group, or else of an object",
+    ),
 }
 ANNOTATOR: dict[str, tuple[str, str]] = {
     "annotation_id": ("int64 not null", "Label Studio's id of the annotation"),
@@ -154,23 +156,23 @@ def schema(table: str) -> pa.Schema:
     return pa.schema(fields, metadata={VERSION_KEY: SCHEMA_VERSION.encode()})
 
 
-def table_rows(completions: Iterable[Completion], shares: Shares) -> dict[str, list[Row]]:
+def table_rows(completions: Iterable[Completion], rule: SplitRule) -> dict[str, list[Row]]:
     """Return the rows of each table, ordered by task, annotation and result."""
     tables: dict[str, list[Row]] = {table: [] for table in TABLES}
     for completion in sorted(completions, key=attrgetter("task_id")):
-        _add_rows(tables, completion, shares)
+        _add_rows(tables, completion, rule)
     return tables
 
 
-def _add_rows(tables: dict[str, list[Row]], completion: Completion, shares: Shares) -> None:
+def _add_rows(tables: dict[str, list[Row]], completion: Completion, rule: SplitRule) -> None:
     origin = completion.origin
-    lineage = {
+    lineage: Row = {
         "task_id": completion.task_id,
         "object_uri": origin and origin.uri,
         "object_version": origin and origin.version,
         "object_row": None if origin is None else origin.row,
-        "split": assign_split(origin.uri if origin else f"task {completion.task_id}", shares),
     }
+    lineage["split"] = rule.split(lineage, completion.document["data"])
     annotations = [_Annotation(document) for document in completion.annotations]
     finished = [one for one in annotations if not one.columns["was_cancelled"]]
     disagreements = find_disagreements([annotation.results for annotation in finished])

@@ -23,17 +23,17 @@ from ls_pipeline.domain.snapshot.parts import (
     to_table,
     write_parquet,
 )
-from ls_pipeline.domain.snapshot.splits import Shares
+from ls_pipeline.domain.snapshot.splits import SplitRule
 from ls_pipeline.domain.snapshot.tables import TABLES, table_rows
 from tests.domain.snapshot.test_tables import KINDS, labeled
 
-SHARES = Shares()
+RULE = SplitRule()
 WHOLE = Range(0, PART_TASKS - 1)
 RESULTS = [result for result, _ in KINDS.values()]
 
 
-def tables(completions, shares=SHARES):
-    rows = table_rows(completions, shares)
+def tables(completions, rule=RULE):
+    rows = table_rows(completions, rule)
     return {name: to_table(name, rows[name]) for name in TABLES}
 
 
@@ -103,13 +103,13 @@ def test_row_groups_have_limited_rows():
     ]
 
 
-@pytest.mark.parametrize("other", [Shares(0.1, 0.2), Shares(0.2, 0.1)])
+@pytest.mark.parametrize("other", [SplitRule(0.1, 0.2), SplitRule(0.2, 0.1)])
 def test_other_shares_are_another_part(other):
-    assert part_digest([(1, "a")], SHARES) != part_digest([(1, "a")], other)
+    assert part_digest([(1, "a")], RULE) != part_digest([(1, "a")], other)
 
 
 def test_sound_part_fails_no_check():
-    assert failed_checks(WHOLE, tables([labeled(1, RESULTS), labeled(2, [], [])]), SHARES) == {}
+    assert failed_checks(WHOLE, tables([labeled(1, RESULTS), labeled(2, [], [])]), RULE) == {}
 
 
 def test_failed_checks_of_a_part_are_named():
@@ -119,16 +119,16 @@ def test_failed_checks_of_a_part_are_named():
     twice = {**sound, "annotations": sound["annotations"].take([0, 0, 1])}
     other = {**sound, "tasks": sound["tasks"].drop_columns(["digest"])}
 
-    assert "no_orphans" in failed_checks(WHOLE, orphan, SHARES)
-    assert "no_orphans" in failed_checks(WHOLE, lost, SHARES)
-    assert "no_orphans" in failed_checks(Range(1000, 2000), sound, SHARES)
-    assert "no_duplicates" in failed_checks(WHOLE, twice, SHARES)
-    assert "schema_as_declared" in failed_checks(WHOLE, other, SHARES)
+    assert "no_orphans" in failed_checks(WHOLE, orphan, RULE)
+    assert "no_orphans" in failed_checks(WHOLE, lost, RULE)
+    assert "no_orphans" in failed_checks(Range(1000, 2000), sound, RULE)
+    assert "no_duplicates" in failed_checks(WHOLE, twice, RULE)
+    assert "schema_as_declared" in failed_checks(WHOLE, other, RULE)
 
 
 def test_row_in_the_wrong_split_is_found():
-    all_to_test = Shares(0.0, 0.999)
-    failed = failed_checks(WHOLE, tables([labeled(1, [])], Shares(0.999, 0.0)), all_to_test)
+    all_to_test = SplitRule(0.0, 0.999)
+    failed = failed_checks(WHOLE, tables([labeled(1, [])], SplitRule(0.999, 0.0)), all_to_test)
 
     assert failed.keys() == {"no_split_leak"}
     assert failed["no_split_leak"].startswith("s3://b/a is in another split")

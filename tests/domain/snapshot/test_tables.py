@@ -13,7 +13,7 @@ from ls_pipeline.domain.snapshot.parts import (
     to_table,
     write_parquet,
 )
-from ls_pipeline.domain.snapshot.splits import Shares
+from ls_pipeline.domain.snapshot.splits import SplitRule
 from ls_pipeline.domain.snapshot.tables import (
     COLUMNS,
     TABLES,
@@ -23,7 +23,7 @@ from ls_pipeline.domain.snapshot.tables import (
     table_rows,
 )
 
-SHARES = Shares()
+RULE = SplitRule()
 
 
 def labeled(number, *results, origin="s3://b/a", data=None, **fields):
@@ -55,7 +55,7 @@ def labeled(number, *results, origin="s3://b/a", data=None, **fields):
 
 def through_parquet(*completions):
     """Write completions as Parquet files, and read them back: rows by table."""
-    rows = table_rows(completions, SHARES)
+    rows = table_rows(completions, RULE)
     return {
         name: read_parquet(name, write_parquet(to_table(name, rows[name]))).to_pylist()
         for name in TABLES
@@ -259,7 +259,7 @@ def test_typed_columns_hold_what_kinds_of_results_share(kind):
 
 def test_all_kinds_read_together_lose_nothing(tmp_path):
     for number, (item, _) in enumerate(KINDS.values()):
-        rows = table_rows([labeled(number, [item])], SHARES)["results"]
+        rows = table_rows([labeled(number, [item])], RULE)["results"]
         (tmp_path / f"{number:03}.parquet").write_bytes(write_parquet(to_table("results", rows)))
     table = ds.dataset(tmp_path).to_table()
 
@@ -334,7 +334,7 @@ def test_skipped_annotations_are_rows_that_disagree_with_none():
 
 def test_same_completions_in_any_order_are_the_same_bytes():
     some = [labeled(1, []), labeled(2, [], [])]
-    one, other = (table_rows(order, SHARES)["annotations"] for order in (some, some[::-1]))
+    one, other = (table_rows(order, RULE)["annotations"] for order in (some, some[::-1]))
 
     assert write_parquet(to_table("annotations", one)) == write_parquet(
         to_table("annotations", other)
