@@ -16,6 +16,7 @@ import click
 from ls_pipeline.cli.console import print_error, print_result, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import FAILED, json_instead_of, verbatim
+from ls_pipeline.domain.converters.choice import ANNOTATIONS
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     ObjectNotFoundError,
@@ -31,6 +32,7 @@ from ls_pipeline.settings.model import Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ls_pipeline.domain.converters.choice import Annotations
     from ls_pipeline.reader import Snapshot
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.settings.model import Target
@@ -71,6 +73,14 @@ def _check_buckets(
     "--output", type=click.Path(path_type=Path), required=True, help="A new folder to write to."
 )
 @click.option("--split", type=click.Choice(SPLITS), help="Convert only this split.")
+@click.option(
+    "--annotations",
+    type=click.Choice(ANNOTATIONS),
+    default="all",
+    show_default=True,
+    help="Whose annotations to convert, if several people labeled a task.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 if the format can't hold everything.")
 @click.option("--images", is_flag=True, help="Also download the images from their buckets.")
 @click.option(
     "--images-from",
@@ -88,18 +98,23 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
     name: str,
     output: Path,
     split: str | None,
+    annotations: Annotations,
+    strict: bool,  # noqa: FBT001 - a flag
     images: bool,  # noqa: FBT001 - a flag
     others: tuple[Source, ...],
     as_json: bool,  # noqa: FBT001 - a flag
 ) -> None:
-    """Convert a snapshot with label-studio-sdk's converter.
+    """Convert a snapshot to another format.
 
     SNAPSHOT is the folder of a snapshot (s3://…, gs://… or a local path). For the newest
     snapshot, use the name of a connection or the folder of a target.
 
     Anyone who can add tasks chooses the addresses of images. So --images downloads only from the
     buckets of the connection, or from the bucket of the snapshot. --images-from adds others. If an
-    image was not downloaded, the exit code is 1.
+    image was not downloaded, the exit code is 1. ASR_MANIFEST reads the recordings in these buckets
+    for their durations.
+
+    The file lost.json in the output lists each result that the format can't hold.
     """
     cli, output = CliContext(), output.absolute()
     if output.resolve() == Path.cwd():
@@ -112,19 +127,36 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
         downloads = ImageDownloads(
             cli.bucket_of, [*sides, *others], partial(progress.advance, title, "images")
         )
-        fetch = downloads.fetch if images or others else None
-        convert(opened.documents(split), opened.manifest.label_config, name, draft, fetch)
+        report = convert(
+            opened.documents(split),
+            opened.manifest.label_config,
+            name,
+            draft,
+            downloads.fetch if images or others else None,
+            annotations=annotations,
+            classes=opened.manifest.class_list,
+            measure=ImageDownloads(cli.bucket_of, sides, lambda _done: None).fetch,
+        )
     document = {
         "snapshot": opened.uri,
         "format": name,
         "output": str(output),
         "images": downloads.done,
         "not_downloaded": downloads.missing,
+        "annotations": annotations,
+        **report.as_dict(),
     }
     sentence = f"{opened.uri} was written to {output} as {name}."
+    if report.not_chosen:
+        sentence += f" --annotations {annotations} left out {report.not_chosen} annotations."
+    if report.sentence and not strict:
+        sentence += f" {report.sentence}"
     print_result(document, sentence, as_json=as_json)
     if downloads.missing:
         print_error(downloads.sentence)
+    if strict and not report.is_complete:
+        print_error(report.sentence)
+    if downloads.missing or (strict and not report.is_complete):
         ctx.exit(FAILED)
 
 

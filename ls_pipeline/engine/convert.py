@@ -57,7 +57,8 @@ def _archive(snapshots: Snapshots, manifest: Manifest, name: str) -> Iterator[Pa
     with tempfile.TemporaryDirectory() as folder:
         root, output = Path(folder), Path(folder, "output")
         documents = Snapshot(snapshots, manifest, root / "snapshot").documents()
-        convert(documents, manifest.label_config, name, output)
+        classes = manifest.class_list
+        convert(documents, manifest.label_config, name, output, classes=classes)
         with zipfile.ZipFile(root / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(output.rglob("*")):
                 if path.is_file():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.domain.converters.shown import class_list
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketError,
@@ -334,6 +335,8 @@ class _Snapshotter:
         rows = {name: sum(part.files[name].rows for part in parts) for name in TABLES}
         size = sum(file.bytes for part in parts for file in part.files.values())
         gone = (before.rows["tasks"] if before else 0) + self.changes["new"] - rows["tasks"]
+        tally = add_tallies([part.tally for part in parts])
+        label_config = self.newest_project.label_config
         return Manifest(
             snapshot=self.name,
             number=number,
@@ -341,7 +344,8 @@ class _Snapshotter:
             schema_version=SCHEMA_VERSION,
             connection=self.run.name,
             project=self.newest_project.id,
-            label_config=self.newest_project.label_config,
+            label_config=label_config,
+            classes=class_list(label_config, tally.labels, before.class_list if before else ()),
             label_studio_version=self.projects.app.version(),
             settings_revision=self.run.revision.number,
             pyarrow_version=pa.__version__,
@@ -350,7 +354,7 @@ class _Snapshotter:
             rows=rows,
             bytes=size,
             changes=Changes(**self.changes, removed=max(gone, 0)),
-            tally=add_tallies([part.tally for part in parts]),
+            tally=tally,
             leaks=self.leaks.find(),
             parts=list(parts),
         )

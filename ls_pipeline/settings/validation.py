@@ -6,7 +6,6 @@ import difflib
 import json
 import re
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -15,7 +14,6 @@ from ls_pipeline.domain.errors import InvalidConnectionError, NotATaskError
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.objects import overlap
-from ls_pipeline.domain.snapshot.formats import CONVERTER, INSTALL, NO_CONVERTER
 from ls_pipeline.domain.text import is_text
 from ls_pipeline.settings.addresses import access_point_region
 from ls_pipeline.settings.model import TITLE_LENGTHS, Connection, Source, SourceParams, Target
@@ -183,8 +181,6 @@ def _useless_settings(source: Source | None, target: Target | None) -> Iterator[
             croniter(cron).get_next()
         except CroniterBadDateError:
             yield f"The target's snapshot_cron {cron!r} matches no date."
-    if target and target.params.formats and find_spec(CONVERTER) is None:
-        yield f"{NO_CONVERTER} The target's formats need it. {INSTALL}"
 
 
 def _overlap_errors(source: Source, target: Target) -> Iterator[str]:

@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 
 from ls_pipeline.domain.errors import InvalidConnectionError
@@ -76,14 +74,6 @@ def test_group_of_another_form_is_refused():
 
     (error,) = errors(None, target(group_by="patient"))
     assert error.startswith("The target group_by 'patient' must be data: with a key")
-
-
-def test_formats_are_refused_without_the_converter(monkeypatch):
-    assert make(None, target(formats=["COCO"])).target.params.formats == ["COCO"]
-    monkeypatch.setitem(sys.modules, "label_studio_sdk", None)
-
-    with pytest.raises(InvalidConnectionError, match=r"pip install 'ls-pipeline\[formats\]'"):
-        make(None, target(formats=["COCO"]))
 
 
 def test_endpoint_may_have_a_path():

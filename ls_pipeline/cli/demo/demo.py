@@ -227,15 +227,13 @@ class Demo:
             time.sleep(1)
 
     def _label_project(self, name: str) -> int:
-        from label_studio_sdk.client import LabelStudio  # slow
-
-        client = LabelStudio(  # type: ignore[no-untyped-call]
-            base_url=os.environ["LABEL_STUDIO_URL"], api_key=os.environ["LABEL_STUDIO_API_KEY"]
-        )
+        api = self.cli.label_studio.api
         project_id = self.cli.ledger.connection_ledger(name).projects.ids()[1]
-        tasks: list[Any] = list(client.tasks.list(project=project_id, resolve_uri=False))
+        params = {"project": str(project_id), "page_size": "1000", "resolve_uri": "false"}
+        tasks: list[Any] = api.json("GET", "api/tasks/", params=params)["tasks"]
         for count, task in enumerate(tasks, 1):
-            client.annotations.create(id=task.id, result=samples.label(task.data), lead_time=4.2)
+            annotation = {"result": samples.label(task["data"]), "lead_time": 4.2}
+            api.json("POST", f"api/tasks/{task['id']}/annotations/", json=annotation)
             self.progress.advance(name, f"labels {_usually('labels')}", count, len(tasks))
         return len(tasks)
 

@@ -16,9 +16,8 @@ from ls_pipeline.cli.doctor.media_checks import check_blobs, check_media
 from ls_pipeline.cli.doctor.report import Check, Findings, Report, has_failed, print_report
 from ls_pipeline.cli.doctor.requirements import policies, setups
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
-from ls_pipeline.domain.errors import FormatError, PipelineError, StoredSettingsError
+from ls_pipeline.domain.errors import PipelineError, StoredSettingsError
 from ls_pipeline.domain.label_config import LabelConfig
-from ls_pipeline.resources.converter import check_converter
 from ls_pipeline.resources.environment import create_home, home, unusable_variables, webhook_url
 from ls_pipeline.resources.ledger.records import WORKS
 
@@ -128,14 +127,6 @@ def _check_runs(connection_ledger: ConnectionLedger) -> Iterator[Check]:
         yield Check("runs", "failed", failure)
 
 
-def _check_formats() -> Check:
-    try:
-        check_converter()
-    except FormatError as error:
-        return Check.from_error("formats", error)
-    return Check("formats", "ok", "The converter to other formats is installed.")
-
-
 def _check_connection(
     connection_ledger: ConnectionLedger, cli: CliContext, *, app_works: bool
 ) -> Iterator[Check]:
@@ -155,8 +146,6 @@ def _check_connection(
         if source.params.notifications:
             yield from check_queue(source, cli)
     if target := connection.target:
-        if target.params.formats:
-            yield _check_formats()
         yield from check_target(target, cli)
         if app_works and (url := webhook_url()):
             yield from check_webhook(connection_ledger, url, cli)

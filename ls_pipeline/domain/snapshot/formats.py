@@ -15,10 +15,4 @@ FORMATS = (
     "BRUSH_TO_COCO",
     "ASR_MANIFEST",
 )
-"""The formats of label-studio-sdk's converter that need no further downloads."""
-
-CONVERTER = "label_studio_sdk"
-"""The converter's package."""
-
-NO_CONVERTER = "The converter to other formats, label-studio-sdk, is not installed."
-INSTALL = "Run pip install 'ls-pipeline[formats]'."
+"""Their names, as in Label Studio's export."""

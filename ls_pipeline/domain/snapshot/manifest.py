@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ls_pipeline.domain.converters.shown import class_list
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.snapshot.formats import FORMATS
 from ls_pipeline.domain.snapshot.splits import Split
@@ -147,6 +148,9 @@ class Manifest(_Document):
     project: int
     """Label Studio's id."""
     label_config: str
+    classes: list[str] = []
+    """The classes of regions on pictures, in the order of their indices. A later snapshot keeps the
+    order and adds new classes at the end."""
     label_studio_version: str
     settings_revision: int
     pyarrow_version: str
@@ -166,6 +170,11 @@ class Manifest(_Document):
         if any(part.last >= following.first for part, following in pairwise(self.parts)):
             raise ValueError("the parts are not in the order of their ids")
         return self
+
+    @property
+    def class_list(self) -> list[str]:
+        """The classes, also of a snapshot from before they were stored."""
+        return self.classes or class_list(self.label_config, self.tally.labels)
 
     def files(self, table: str) -> list[File]:
         """Return the files of a table, in the order of task ids."""

@@ -1,7 +1,6 @@
 """The findings of `doctor`, on systems in memory."""
 
 import json
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -63,16 +62,6 @@ def test_everything_is_ok(bench):
 
     assert {check.state for check in checks.values()} == {"ok"}
     assert (report.failed, bench.target.objects) == (False, {})
-
-
-def test_formats_need_the_converter(bench, monkeypatch):
-    bench.set(target={"formats": ["COCO"]})
-    installed = findings(bench)[1]["formats"]
-    monkeypatch.setitem(sys.modules, "label_studio_sdk", None)
-    absent = findings(bench)[1]["formats"]
-
-    assert (installed.state, absent.state) == ("ok", "failed")
-    assert absent.do == "Run pip install 'ls-pipeline[formats]'."
 
 
 def test_unknown_connection_is_refused_before_anything_is_tried(bench):
