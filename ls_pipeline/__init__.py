@@ -1,19 +1,36 @@
 """Label Studio's cloud storage, rebuilt as a Dagster project."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ls_pipeline.domain.errors import BucketError, PipelineError, SnapshotError
+    from ls_pipeline.project.build import build_definitions
     from ls_pipeline.reader import Snapshot, open_snapshot
 
-__all__ = ["BucketError", "PipelineError", "Snapshot", "SnapshotError", "open_snapshot"]
+__all__ = [
+    "BucketError",
+    "PipelineError",
+    "Snapshot",
+    "SnapshotError",
+    "build_definitions",
+    "open_snapshot",
+]
+
+_MODULES = {
+    "domain.errors": ("BucketError", "PipelineError", "SnapshotError"),
+    "project.build": ("build_definitions",),
+    "reader": ("Snapshot", "open_snapshot"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import at first use: the reader is slow to import, and most commands don't need it."""
-    if name not in __all__:
-        raise AttributeError(f"module 'ls_pipeline' has no attribute {name!r}")
-    from ls_pipeline import reader
-    from ls_pipeline.domain import errors
+    """Import at first use: a training job needs no Dagster, and most commands no reader."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"ls_pipeline.{module}"), name)
+    raise AttributeError(f"module 'ls_pipeline' has no attribute {name!r}")
 
-    return getattr(errors if hasattr(errors, name) else reader, name)
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

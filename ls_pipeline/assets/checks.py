@@ -5,8 +5,9 @@ from typing import Any
 
 import dagster as dg
 
-from ls_pipeline.assets.external import labels, source_bucket
 from ls_pipeline.assets.metadata import table, verbatim
+from ls_pipeline.assets.pipeline import Pipeline
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.snapshot.manifest import Leaks, Tally
 from ls_pipeline.domain.snapshot.splits import SPLITS
@@ -107,18 +108,24 @@ def annotations_counted(connection: str, uncounted: Sequence[int]) -> dg.AssetCh
     return _result(check, connection, problem, otherwise, miscounted=len(uncounted))
 
 
-CONNECTIONS_HEALTHY = dg.AssetCheckKey(source_bucket.key, "connections_healthy")
+CONNECTIONS_HEALTHY = dg.AssetCheckKey(dg.AssetKey("source_bucket"), "connections_healthy")
 
 
-@dg.asset_check(
-    asset=source_bucket.key,
-    name=CONNECTIONS_HEALTHY.name,
-    description="No enabled connection is failing: the last run succeeded, and sensors can see "
-    "its source and Label Studio. The sensor `notifications` updates this check.",
-)
-def connections_healthy(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
-    """Check that no connection is failing."""
-    return dg.AssetCheckResult(**health_check_fields(failing_connections(ledger)))
+def connections_healthy(pipeline: Pipeline) -> dg.AssetChecksDefinition:
+    """Return the check that no connection is failing."""
+
+    @dg.asset_check(
+        asset=pipeline.check(CONNECTIONS_HEALTHY).asset_key,
+        name=CONNECTIONS_HEALTHY.name,
+        description="No enabled connection is failing: the last run succeeded, and sensors can see "
+        "its source and Label Studio. The sensor `notifications` updates this check.",
+        required_resource_keys=pipeline.names("ledger"),
+    )
+    def connections_healthy(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        ledger = Systems(pipeline, context.resources).ledger
+        return dg.AssetCheckResult(**health_check_fields(failing_connections(ledger)))
+
+    return connections_healthy
 
 
 def failing_connections(ledger: Ledger) -> list[dict[str, str]]:
@@ -161,18 +168,24 @@ def health_check_fields(failures: Sequence[dict[str, str]]) -> dict[str, Any]:
 FAILURES_AT_MOST = 20
 """Failures in a check's description; its table has up to 100."""
 
-LABELS_KEEP_COMING = dg.AssetCheckKey(labels.key, "labels_keep_coming")
+LABELS_KEEP_COMING = dg.AssetCheckKey(dg.AssetKey("labels"), "labels_keep_coming")
 
 
-@dg.asset_check(
-    asset=labels.key,
-    name=LABELS_KEEP_COMING.name,
-    description="If tasks are waiting, one was labeled within the target's "
-    "labels_within_days. The sensor `completions` updates this check.",
-)
-def labels_keep_coming(ledger: dg.ResourceParam[Ledger]) -> dg.AssetCheckResult:
-    """Check that the tasks of all connections are being labeled."""
-    return dg.AssetCheckResult(**labels_check_fields(stalled_connections(ledger)))
+def labels_keep_coming(pipeline: Pipeline) -> dg.AssetChecksDefinition:
+    """Return the check that the tasks of all connections are being labeled."""
+
+    @dg.asset_check(
+        asset=pipeline.check(LABELS_KEEP_COMING).asset_key,
+        name=LABELS_KEEP_COMING.name,
+        description="If tasks are waiting, one was labeled within the target's "
+        "labels_within_days. The sensor `completions` updates this check.",
+        required_resource_keys=pipeline.names("ledger"),
+    )
+    def labels_keep_coming(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        ledger = Systems(pipeline, context.resources).ledger
+        return dg.AssetCheckResult(**labels_check_fields(stalled_connections(ledger)))
+
+    return labels_keep_coming
 
 
 def stalled_connections(ledger: Ledger) -> dict[str, str]:

@@ -1,11 +1,8 @@
 """The ``completions`` asset: finished labels, in the target bucket, one JSON file a task."""
 
-from functools import partial
-
 import dagster as dg
 
 from ls_pipeline.assets.checks import ANNOTATIONS_COUNTED, annotations_counted
-from ls_pipeline.assets.external import labels
 from ls_pipeline.assets.metadata import (
     folder_link,
     mirror_metadata,
@@ -13,25 +10,19 @@ from ls_pipeline.assets.metadata import (
     project_links,
     timings_metadata,
 )
-from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.run import (
     MassChangeConsent,
-    bucket_of,
     connection_run,
     log_warnings,
     nothing_to_do,
     register_webhooks,
 )
-from ls_pipeline.assets.settings import target_settings
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.export import export_completions
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
-from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.progress import Progress
-from ls_pipeline.resources.s3.bucket import S3Buckets
 
 DESCRIPTION = """
 Every task of the connection's projects that has a finished annotation (skipped ones included),
@@ -40,39 +31,47 @@ changed is written. A completion counts as exported once the bucket has confirme
 """
 
 
-@dg.asset(
-    partitions_def=CONNECTIONS,
-    deps=[target_settings, labels],
-    group_name="labeling",
-    kinds={"json"},
-    description=DESCRIPTION,
-    check_specs=[ANNOTATIONS_COUNTED],
-)
-def completions(  # noqa: PLR0913, PLR0917 - one for each resource
-    context: dg.AssetExecutionContext,
-    config: MassChangeConsent,
-    ledger: dg.ResourceParam[Ledger],
-    s3: dg.ResourceParam[S3Buckets],
-    gcs: dg.ResourceParam[GCSBuckets],
-    label_studio: dg.ResourceParam[LabelingApp],
-    progress: dg.ResourceParam[Progress],
+def completions(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """Return the asset."""
+
+    @dg.asset(
+        key=pipeline.key("completions"),
+        partitions_def=pipeline.partitions,
+        deps=[pipeline.key("target_settings"), pipeline.key("labels")],
+        group_name=pipeline.group,
+        kinds={"json"},
+        description=DESCRIPTION,
+        check_specs=pipeline.checks([ANNOTATIONS_COUNTED]),
+        required_resource_keys=pipeline.names("ledger", "s3", "gcs", "label_studio", "progress"),
+    )
+    def completions(
+        context: dg.AssetExecutionContext, config: MassChangeConsent
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return _materialize(context, config, pipeline)
+
+    return completions
+
+
+def _materialize(
+    context: dg.AssetExecutionContext, config: MassChangeConsent, pipeline: Pipeline
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Write the completions that changed to the target."""
-    with connection_run(context, ledger, "completions") as held:
+    systems = Systems(pipeline, context.resources)
+    with connection_run(context, systems.ledger, "completions", pipeline) as held:
         revision = held.settings.in_force()
         connection, target = revision.connection, revision.connection.target
         if target is None or not connection.enabled:
             result = nothing_to_do(connection, "target")
             return result._replace(check_results=[annotations_counted(held.name, [])])
-        open_bucket = partial(bucket_of, s3=s3, gcs=gcs)
         run = RunContext(
             held,
             revision,
-            open_bucket(target),
-            label_studio,
-            progress,
-            open_bucket=open_bucket,
+            systems.bucket_of(target),
+            systems.label_studio,
+            systems.progress,
+            open_bucket=systems.bucket_of,
             allow_mass_change=config.allow_mass_change,
+            place=pipeline.place,
         )
         mark_mirror_stale(run, target)
         # A sensor asks because it saw a change; a person or `sync` may ask at any time.
@@ -93,7 +92,7 @@ def completions(  # noqa: PLR0913, PLR0917 - one for each resource
                 "dagster/row_count": dg.MetadataValue.int(held.exports.count()[0]),
                 **timings_metadata(run.timings),
                 **notes_metadata(notes),
-                **mirror_metadata(held.name, target, copied),
+                **mirror_metadata(run, target, copied),
             },
             check_results=[check],
         )

@@ -2,32 +2,36 @@
 
 import dagster as dg
 
-from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.assets.pipeline import Pipeline
 
-source_bucket = dg.AssetSpec(
-    "source_bucket",
-    partitions_def=CONNECTIONS,
-    group_name="labeling",
-    kinds={"s3", "gcs"},
-    description="The bucket that a connection's tasks come from. The sensors `s3_objects` and "
-    "`gcs_objects` compare it with the ledger.",
-)
-labels = dg.AssetSpec(
-    "labels",
-    deps=["tasks"],
-    partitions_def=CONNECTIONS,
-    group_name="labeling",
-    kinds={"labelstudio"},
-    description="The annotations of the tasks, in Label Studio. The sensor `completions` "
-    "compares them with the ledger.",
-)
-target_bucket = dg.AssetSpec(
-    "target_bucket",
-    deps=["completions", "training_data"],
-    partitions_def=CONNECTIONS,
-    group_name="labeling",
-    kinds={"s3", "gcs"},
-    description="The bucket that completions and training data are written to. Training jobs read "
-    "it with `ls_pipeline.open_snapshot`.",
-)
-EXTERNAL_ASSETS = [source_bucket, labels, target_bucket]
+
+def external_assets(pipeline: Pipeline) -> list[dg.AssetSpec]:
+    """Return the specs of the source bucket, of the labels, and of the target bucket."""
+    return [
+        dg.AssetSpec(
+            pipeline.key("source_bucket"),
+            partitions_def=pipeline.partitions,
+            group_name=pipeline.group,
+            kinds={"s3", "gcs"},
+            description="The bucket that a connection's tasks come from. The sensors `s3_objects` "
+            "and `gcs_objects` compare it with the ledger.",
+        ),
+        dg.AssetSpec(
+            pipeline.key("labels"),
+            deps=[pipeline.key("tasks")],
+            partitions_def=pipeline.partitions,
+            group_name=pipeline.group,
+            kinds={"labelstudio"},
+            description="The annotations of the tasks, in Label Studio. The sensor `completions` "
+            "compares them with the ledger.",
+        ),
+        dg.AssetSpec(
+            pipeline.key("target_bucket"),
+            deps=[pipeline.key("completions"), pipeline.key("training_data")],
+            partitions_def=pipeline.partitions,
+            group_name=pipeline.group,
+            kinds={"s3", "gcs"},
+            description="The bucket that completions and training data are written to. Training "
+            "jobs read it with `ls_pipeline.open_snapshot`.",
+        ),
+    ]

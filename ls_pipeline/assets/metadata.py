@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ls_pipeline.domain.snapshot.manifest import Tally
-    from ls_pipeline.engine.context import Timings
+    from ls_pipeline.engine.context import RunContext, Timings
     from ls_pipeline.resources.labeling_app import Project
     from ls_pipeline.resources.local_copy import CopyResult
     from ls_pipeline.settings.model import Source, Target
@@ -96,13 +96,13 @@ def _cells(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def mirror_metadata(
-    name: str, part: Source | Target, copied: CopyResult | None
+    run: RunContext, part: Source | Target, copied: CopyResult | None
 ) -> dict[str, dg.MetadataValue[Any]]:
     """Return where a connection's local copy is, and what changed in it; empty without a copy."""
     if copied is None:
         return {}
     return {
-        "local_copy": dg.MetadataValue.path(local_copy(name, part).root),
+        "local_copy": dg.MetadataValue.path(local_copy(run, part).root),
         "local_copy_host": text(socket.gethostname()),
         "files_fetched": dg.MetadataValue.int(copied.fetched),
         "files_removed": dg.MetadataValue.int(copied.removed),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import Field
 
+from ls_pipeline.assets.pipeline import STANDALONE
 from ls_pipeline.domain.errors import (
     HomeError,
     InvalidVariableError,
@@ -18,23 +19,16 @@ from ls_pipeline.domain.errors import (
     PipelineError,
 )
 from ls_pipeline.domain.text import visible
-from ls_pipeline.resources.environment import webhook_secret, webhook_url
 from ls_pipeline.resources.ledger.lease import LONGEST_HOLD, run_of
-from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ls_pipeline.assets.pipeline import Pipeline
     from ls_pipeline.engine.context import RunContext
-    from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.resources.gcs.bucket import GCSBuckets
     from ls_pipeline.resources.ledger.connection import HeldConnection
     from ls_pipeline.resources.ledger.ledger import Ledger
-    from ls_pipeline.resources.s3.bucket import S3Buckets
-    from ls_pipeline.settings.model import Connection, Source, Target
-
-WORK_OF_JOBS = {"load_tasks": "tasks", "export_completions": "completions"}
-"""The work of a job whose runs name no assets."""
+    from ls_pipeline.settings.model import Connection
 
 PATIENCE = 120.0
 """Seconds to wait for another run on the same connection."""
@@ -52,7 +46,7 @@ class MassChangeConsent(dg.Config):
 
 @contextmanager
 def connection_run(
-    context: dg.AssetExecutionContext, ledger: Ledger, work: str
+    context: dg.AssetExecutionContext, ledger: Ledger, work: str, pipeline: Pipeline = STANDALONE
 ) -> Iterator[HeldConnection]:
     """Hold the partition's connection for a run of some ``work``, and record how the run ends.
 
@@ -69,7 +63,7 @@ def connection_run(
             connection_ledger.acquire(PATIENCE, run_id, seconds) as held,
         ):
             try:
-                if work_of_dead := _report_overtaken(context.instance, held, run_id):
+                if work_of_dead := _report_overtaken(context.instance, held, run_id, pipeline):
                     _record_failure(held, work_of_dead, "The run before was cut off.")
                 yield held
             except PipelineError as error:
@@ -114,7 +108,9 @@ def _seconds_at_most(connection: Connection, work: str) -> float:
     return side.params.run_seconds if side else LONGEST_HOLD
 
 
-def _report_overtaken(instance: dg.DagsterInstance, held: HeldConnection, run_id: str) -> str:
+def _report_overtaken(
+    instance: dg.DagsterInstance, held: HeldConnection, run_id: str, pipeline: Pipeline
+) -> str:
     """Report the overtaken run to Dagster as failed; return its work, or nothing if unknown.
 
     Dagster might not find out: if a host is gone, its launcher knows only that the run started,
@@ -127,17 +123,9 @@ def _report_overtaken(instance: dg.DagsterInstance, held: HeldConnection, run_id
             f"{held.name!r}, and continues where it stopped."
         )
         instance.report_run_failed(run, message)
-        works = works_of(run)
+        works = pipeline.works_of(run)
         return next(iter(works)) if len(works) == 1 else ""
     return ""
-
-
-def works_of(run: dg.DagsterRun) -> set[str]:
-    """Return what a run of ours works on; nothing for a run of other assets."""
-    if run.job_name in WORK_OF_JOBS:
-        return {WORK_OF_JOBS[run.job_name]}
-    assets = {key.path[-1] for key in run.asset_selection or ()}
-    return (assets or set(run.step_keys_to_execute or ())).intersection(WORKS)
 
 
 def _record_failure(
@@ -156,19 +144,14 @@ def register_webhooks(run: RunContext, project_ids: Iterable[int]) -> list[str]:
     if run.connection.target is None:
         return []
     try:
-        if not (url := webhook_url()):
+        if not (url := run.place.webhook_url):
             return []
         address = f"{url}/connections/{run.name}"
         for project_id in project_ids:
-            run.app.register_webhook(project_id, address, webhook_secret())
+            run.app.register_webhook(project_id, address, run.place.webhook_secret)
     except (LabelStudioError, InvalidVariableError, HomeError) as error:
         return [str(error)]
     return []
-
-
-def bucket_of(part: Source | Target, s3: S3Buckets, gcs: GCSBuckets) -> Bucket:
-    """Open the bucket of a source or target, with its params."""
-    return (s3 if part.cloud == "s3" else gcs).bucket_of(part)
 
 
 def nothing_to_do(connection: Connection, side: str) -> dg.MaterializeResult[None]:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import dagster as dg
 
 from ls_pipeline.assets.metadata import table, text
-from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.run import bucket_of, presentable
+from ls_pipeline.assets.pipeline import Pipeline
+from ls_pipeline.assets.run import presentable
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.errors import (
     BucketNotFoundError,
     ExternalSystemError,
@@ -26,12 +27,9 @@ from ls_pipeline.engine.settings_change import (
     preview_target,
 )
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.environment import database_url
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.ledger.lease import LONGEST_HOLD
 from ls_pipeline.resources.ledger.ledger import OVERTAKEN, Ledger
 from ls_pipeline.resources.ledger.records import Revision
-from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.settings.diff import apply_form
 from ls_pipeline.settings.model import Connection, Source, Target
 
@@ -42,7 +40,7 @@ DROPPED_BY = ("prefix", "regex", "exclude", "manifest")
 """Params that reject keys."""
 
 DESCRIPTION = """
-{what} To change its settings, open the launchpad of the job `save_{side}_settings` and select a
+{what} To change its settings, open the launchpad of the job `{job}` and select a
 connection: the form shows its current settings. The next tick uses the saved settings. Fields that
 you leave out keep their values; if a value is invalid, nothing is saved. To create a connection,
 add a partition to this asset (Materialize…, Add a partition, Cancel). Then select it in the
@@ -87,9 +85,9 @@ def _form(side: Side) -> dict[str, dg.Field]:
     }
 
 
-def _current_form(side: Side, name: str) -> dict[str, Any]:
+def _current_form(side: Side, name: str, pipeline: Pipeline) -> dict[str, Any]:
     """Return a form with the current settings, or the defaults for a new connection."""
-    ledger = Ledger(database_url())
+    ledger = Ledger(pipeline.place.database_url)
     try:
         return _filled(side, name, _in_force(ledger, name))
     finally:
@@ -207,44 +205,49 @@ def _metadata(
     return metadata
 
 
-def _settings_asset(side: Side, what: str) -> dg.AssetsDefinition:
+WHAT = {
+    "source": "The bucket that tasks come from.",
+    "target": "The bucket that completions go to.",
+}
+
+
+def settings(pipeline: Pipeline, side: Side) -> dg.AssetsDefinition:
+    """Return the asset of one side."""
+    job = pipeline.name(f"save_{side}_settings")
+
     @dg.asset(
-        name=f"{side}_settings",
-        partitions_def=CONNECTIONS,
-        group_name="labeling",
+        key=pipeline.key(f"{side}_settings"),
+        partitions_def=pipeline.partitions,
+        group_name=pipeline.group,
         kinds={"yaml"},
         config_schema=_form(side),
-        description=DESCRIPTION.format(side=side, what=what),
+        description=DESCRIPTION.format(side=side, what=WHAT[side], job=job),
+        required_resource_keys=pipeline.names("ledger", "s3", "gcs"),
     )
-    def settings(
-        context: dg.AssetExecutionContext,
-        ledger: dg.ResourceParam[Ledger],
-        s3: dg.ResourceParam[S3Buckets],
-        gcs: dg.ResourceParam[GCSBuckets],
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        def preview(new: Connection) -> Preview:
-            return _preview(side, new, ledger, lambda part: bucket_of(part, s3, gcs))
+    def settings(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        systems = Systems(pipeline, context.resources)
 
-        with ledger.heartbeats.of(context.run.run_id, LONGEST_HOLD):
-            return _revise(context, ledger, side, preview)
+        def preview(new: Connection) -> Preview:
+            return _preview(side, new, systems.ledger, systems.bucket_of)
+
+        with systems.ledger.heartbeats.of(context.run.run_id, LONGEST_HOLD):
+            return _revise(context, systems.ledger, side, preview)
 
     return settings
 
 
-source_settings = _settings_asset("source", "The bucket that tasks come from.")
-target_settings = _settings_asset("target", "The bucket that completions go to.")
-
-
-def save_settings(side: Side, asset: dg.AssetsDefinition) -> Any:
+def save_settings(pipeline: Pipeline, side: Side) -> Any:
     """Return the job whose launchpad shows the current settings."""
+    key = pipeline.key(f"{side}_settings")
 
     def run_config(name: str) -> dict[str, Any]:
-        return {"ops": {f"{side}_settings": {"config": _current_form(side, name)}}}
+        form = _current_form(side, name, pipeline)
+        return {"ops": {key.to_python_identifier(): {"config": form}}}
 
-    config = dg.PartitionedConfig(CONNECTIONS, run_config_for_partition_key_fn=run_config)
+    config = dg.PartitionedConfig(pipeline.partitions, run_config_for_partition_key_fn=run_config)
     return dg.define_asset_job(
-        f"save_{side}_settings",
-        [asset],
+        pipeline.name(f"save_{side}_settings"),
+        dg.AssetSelection.assets(key),
         config=config,
         description=f"Shows and changes a connection's {side}. Select it in the launchpad.",
     )

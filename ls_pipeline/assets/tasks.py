@@ -10,7 +10,6 @@ from ls_pipeline.assets.checks import (
     nothing_quarantined,
     passed_task_checks,
 )
-from ls_pipeline.assets.external import source_bucket
 from ls_pipeline.assets.metadata import (
     folder_link,
     mirror_metadata,
@@ -19,16 +18,15 @@ from ls_pipeline.assets.metadata import (
     table,
     timings_metadata,
 )
-from ls_pipeline.assets.partitions import CONNECTIONS
+from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.run import (
     MassChangeConsent,
-    bucket_of,
     connection_run,
     log_warnings,
     nothing_to_do,
     register_webhooks,
 )
-from ls_pipeline.assets.settings import source_settings
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.diff import Change, State
 from ls_pipeline.domain.errors import (
     ExternalSystemError,
@@ -38,11 +36,6 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.load import LoadResult, load_tasks
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
-from ls_pipeline.resources.labeling_app import LabelingApp
-from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.progress import Progress
-from ls_pipeline.resources.s3.bucket import S3Buckets
 
 DESCRIPTION = """
 Every object that the source's `prefix`, `regex` and `exclude` select, as one or more tasks in the
@@ -52,32 +45,45 @@ object. A task that has annotations or drafts is never overwritten or deleted.
 """
 
 
-@dg.asset(
-    partitions_def=CONNECTIONS,
-    deps=[source_settings, source_bucket],
-    group_name="labeling",
-    kinds={"labelstudio"},
-    description=DESCRIPTION,
-    check_specs=TASK_CHECKS,
-)
-def tasks(  # noqa: PLR0913, PLR0917 - one for each resource
-    context: dg.AssetExecutionContext,
-    config: MassChangeConsent,
-    ledger: dg.ResourceParam[Ledger],
-    s3: dg.ResourceParam[S3Buckets],
-    gcs: dg.ResourceParam[GCSBuckets],
-    label_studio: dg.ResourceParam[LabelingApp],
-    progress: dg.ResourceParam[Progress],
+def tasks(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """Return the asset."""
+
+    @dg.asset(
+        key=pipeline.key("tasks"),
+        partitions_def=pipeline.partitions,
+        deps=[pipeline.key("source_settings"), pipeline.key("source_bucket")],
+        group_name=pipeline.group,
+        kinds={"labelstudio"},
+        description=DESCRIPTION,
+        check_specs=pipeline.checks(TASK_CHECKS),
+        required_resource_keys=pipeline.names("ledger", "s3", "gcs", "label_studio", "progress"),
+    )
+    def tasks(context: dg.AssetExecutionContext, config: MassChangeConsent) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        return _materialize(context, config, pipeline)
+
+    return tasks
+
+
+def _materialize(
+    context: dg.AssetExecutionContext, config: MassChangeConsent, pipeline: Pipeline
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Bring the connection's tasks up to date with its source."""
-    with connection_run(context, ledger, "tasks") as held:
+    systems = Systems(pipeline, context.resources)
+    with connection_run(context, systems.ledger, "tasks", pipeline) as held:
         revision = held.settings.in_force()
         connection, source = revision.connection, revision.connection.source
         if source is None or not connection.enabled:
             result = nothing_to_do(connection, "source")
             return result._replace(check_results=passed_task_checks(held.name))
-        bucket, allowed = bucket_of(source, s3, gcs), config.allow_mass_change
-        run = RunContext(held, revision, bucket, label_studio, progress, allow_mass_change=allowed)
+        run = RunContext(
+            held,
+            revision,
+            systems.bucket_of(source),
+            systems.label_studio,
+            systems.progress,
+            allow_mass_change=config.allow_mass_change,
+            place=pipeline.place,
+        )
         mark_mirror_stale(run, source)
         try:
             loaded = load_tasks(run)
@@ -94,7 +100,7 @@ def tasks(  # noqa: PLR0913, PLR0917 - one for each resource
                 **project_links(projects),
                 "folder": folder_link(source, source.params.filter.folder),
                 **_metadata(run, loaded, sum(project.tasks for project in projects)),
-                **mirror_metadata(held.name, source, copied),
+                **mirror_metadata(run, source, copied),
             },
             check_results=[
                 accounts_balance(held, source.params.filter.folder, loaded),

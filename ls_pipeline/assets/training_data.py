@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from ls_pipeline.assets import checks
-from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.metadata import (
     balance_metadata,
     folder_link,
@@ -16,8 +15,10 @@ from ls_pipeline.assets.metadata import (
     text,
     timings_metadata,
 )
-from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
-from ls_pipeline.assets.run import bucket_of, connection_run, nothing_to_do
+from ls_pipeline.assets.partitions import pending_connections
+from ls_pipeline.assets.pipeline import Pipeline
+from ls_pipeline.assets.run import connection_run, nothing_to_do
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import snapshot_folder
 from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
@@ -27,12 +28,7 @@ from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import SnapshotResult, write_snapshot
-from ls_pipeline.resources.environment import database_url, poll_seconds
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
-from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.progress import Progress
-from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
 
 DESCRIPTION = """
@@ -47,6 +43,9 @@ passed its checks. A new one is made if completions changed, by the target's `sn
 class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
     """Holds for connections whose completions changed since their snapshot, once one is due."""
 
+    def __init__(self, pipeline: Pipeline, poll_seconds: int) -> None:
+        self._pipeline, self._poll_seconds = pipeline, poll_seconds
+
     @property
     def description(self) -> str:
         return "completions changed since the last snapshot, and the target's settings say now"
@@ -54,48 +53,64 @@ class CompletionsChanged(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(
         self, context: dg.AutomationContext[dg.AssetKey]
     ) -> dg.AutomationResult[dg.AssetKey]:
-        ledger = Ledger(database_url())
+        ledger = Ledger(self._pipeline.place.database_url)
         try:
             now = ledger.now()
             due = {status.name for status in ledger.statuses() if wants_snapshot(status, now)}
-            ledger.ticks.record("training_data", poll_seconds())
+            ledger.ticks.record("training_data", self._poll_seconds)
         finally:
             ledger.close()
         # Not Dagster's own `in_progress`: it calls a run started whose machine is gone.
-        due -= pending_connections(context.asset_graph_view.instance)
+        due -= pending_connections(context.asset_graph_view.instance, self._pipeline)
         known = context.candidate_subset.expensively_compute_partition_keys()
         subset = context.asset_graph_view.get_subset_from_partition_keys(
-            context.key, CONNECTIONS, due & set(known)
+            context.key, self._pipeline.partitions, due & set(known)
         )
         return dg.AutomationResult(context, true_subset=subset)
 
 
-@dg.asset(
-    partitions_def=CONNECTIONS,
-    deps=[completions],
-    group_name="labeling",
-    kinds={"parquet"},
-    description=DESCRIPTION,
-    check_specs=checks.TRAINING_DATA_CHECKS,
-    automation_condition=CompletionsChanged(),
-)
-def training_data(
-    context: dg.AssetExecutionContext,
-    ledger: dg.ResourceParam[Ledger],
-    s3: dg.ResourceParam[S3Buckets],
-    gcs: dg.ResourceParam[GCSBuckets],
-    label_studio: dg.ResourceParam[LabelingApp],
-    progress: dg.ResourceParam[Progress],
+def training_data(pipeline: Pipeline, poll_seconds: int) -> dg.AssetsDefinition:
+    """Return the asset, whose condition is evaluated at some interval."""
+
+    @dg.asset(
+        key=pipeline.key("training_data"),
+        partitions_def=pipeline.partitions,
+        deps=[pipeline.key("completions")],
+        group_name=pipeline.group,
+        kinds={"parquet"},
+        description=DESCRIPTION,
+        check_specs=pipeline.checks(checks.TRAINING_DATA_CHECKS),
+        automation_condition=CompletionsChanged(pipeline, poll_seconds),
+        required_resource_keys=pipeline.names("ledger", "s3", "gcs", "label_studio", "progress"),
+    )
+    def training_data(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:  # type: ignore[type-arg]
+        yield from _materialize(context, pipeline)
+
+    return training_data
+
+
+def _materialize(
+    context: dg.AssetExecutionContext, pipeline: Pipeline
 ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:  # type: ignore[type-arg]
     """Make a snapshot of the completions in the target, when any changed."""
-    with connection_run(context, ledger, "training_data") as held:
+    systems = Systems(pipeline, context.resources)
+    with connection_run(context, systems.ledger, "training_data", pipeline) as held:
         revision = held.settings.in_force()
         connection, target = revision.connection, revision.connection.target
         if target is None or not connection.enabled:
             yield from checks.passed_snapshot_checks(held.name)
             yield nothing_to_do(connection, "target")
             return
-        run = RunContext(held, revision, bucket_of(target, s3, gcs), label_studio, progress)
+        run = RunContext(
+            held,
+            revision,
+            systems.bucket_of(target),
+            systems.label_studio,
+            systems.progress,
+            place=pipeline.place,
+        )
         mark_mirror_stale(run, target)
         with run.timings.timing("snapshot"):
             written = write_snapshot(run)
@@ -115,7 +130,7 @@ def training_data(
         if formats:
             outcomes = [{"format": name, "outcome": what} for name, what in formats.items()]
             metadata["formats"] = table(outcomes)
-        copies = mirror_metadata(held.name, target, copied)
+        copies = mirror_metadata(run, target, copied)
         yield dg.MaterializeResult(metadata={**metadata, **copies})
 
 

@@ -14,6 +14,7 @@ from ls_pipeline.cli.counts import Counts, count_connection
 from ls_pipeline.cli.options import CONNECTIONS, FAILED, json_instead_of, verbatim
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.environment import poll_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,16 +95,17 @@ def run_connection(
     failed there is also ``error``, and None for what could not be counted. Completions are
     exported even if the source fails.
     """
-    from ls_pipeline.assets.partitions import CONNECTIONS as PARTITIONS  # slow
-    from ls_pipeline.definitions import ASSETS
+    from ls_pipeline.assets.pipeline import STANDALONE  # slow
+    from ls_pipeline.project.build import work_assets
     from ls_pipeline.sensors.dead_runs import report_dead_runs
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     report_dead_runs(cli.instance, cli.ledger, [name])
-    if not cli.instance.has_dynamic_partition(str(PARTITIONS.name), name):
-        cli.instance.add_dynamic_partitions(str(PARTITIONS.name), [name])
+    partitions = str(STANDALONE.partitions.name)
+    if not cli.instance.has_dynamic_partition(partitions, name):
+        cli.instance.add_dynamic_partitions(partitions, [name])
     config = {"config": {"allow_mass_change": allow_mass_change}}
-    load, *export = ASSETS
+    load, *export = work_assets(STANDALONE, poll_seconds())
     errors = _materialize([load], name, cli, progress, {"tasks": config})
     errors += _materialize(export, name, cli, progress, {"completions": config})
     return _report(name, cli, errors)

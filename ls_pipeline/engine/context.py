@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ls_pipeline.engine.effects import Effects
 from ls_pipeline.engine.identity import TargetIdentity
 from ls_pipeline.engine.projects import HeldProjects
+from ls_pipeline.resources.environment import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +63,8 @@ class RunContext:
     """Opens another bucket: that of an earlier target."""
     allow_mass_change: bool = False
     """Whether a person consents to what the guard would stop."""
+    place: Place = field(default_factory=Place)
+    """Where local copies and the secret of webhooks are."""
 
     @property
     def name(self) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from ls_pipeline.domain.errors import ExternalSystemError
 from ls_pipeline.domain.exports import is_written_key
 from ls_pipeline.engine.manifest import filter_of
-from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.local_copy import CopyResult, LocalCopy
 from ls_pipeline.settings.model import SourceParams
 
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from ls_pipeline.settings.model import Source, Target
 
 
-def local_copy(name: str, part: Source | Target) -> LocalCopy:
+def local_copy(run: RunContext, part: Source | Target) -> LocalCopy:
     """Return the copy of one side of a connection, in ``<home>/copies/<name>/<side>``."""
-    return LocalCopy(home() / "copies" / name / part.side)
+    return LocalCopy(run.place.folder / "copies" / run.name / part.side)
 
 
 def mirror_is_stale(ledger: ConnectionLedger, part: Source | Target) -> bool:
@@ -48,7 +47,7 @@ def update_mirror(run: RunContext, part: Source | Target) -> CopyResult | None:
     def advance(done: int) -> None:
         run.advance(f"{part.side} copy", done)
 
-    result = local_copy(run.name, part).update(run.bucket, _selected(part, run.bucket), advance)
+    result = local_copy(run, part).update(run.bucket, _selected(part, run.bucket), advance)
     if result.refused:
         raise ExternalSystemError(" ".join(result.refused))
     run.held.set_mirror_state(part.side, _scope(part))

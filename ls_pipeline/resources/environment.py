@@ -43,9 +43,9 @@ def path_in(variable: str) -> Path | None:
         raise InvalidVariableError(variable, what, hint="Write the whole path.") from None
 
 
-def create_home() -> Path:
-    """Create the home, or close an existing one to other users if it is ours. Return its path."""
-    folder = home()
+def create_home(folder: Path | None = None) -> Path:
+    """Create a home, or close an existing one to other users if it is ours. Return its path."""
+    folder = folder or home()
     create_private_folder(folder)
     status = folder.stat()
     if status.st_mode & OTHERS and status.st_uid == os.geteuid():
@@ -63,7 +63,12 @@ def database_url() -> str:
             hint = "Write the whole path, as in sqlite:////home/me/ledger.db."
             raise InvalidVariableError(variable, what, hint=hint)
         return url
-    return f"sqlite:///{(home() / 'ledger.db').as_posix()}"
+    return ledger_in(home())
+
+
+def ledger_in(folder: Path) -> str:
+    """Return the URL of the ledger in a home."""
+    return f"sqlite:///{(folder / 'ledger.db').as_posix()}"
 
 
 def asset_owners() -> list[str]:
@@ -241,10 +246,10 @@ def webhook_url() -> str:
     return (url or "").rstrip("/")
 
 
-def webhook_secret() -> str:
+def webhook_secret(folder: Path | None = None) -> str:
     """Return the secret that Label Studio sends with its webhooks: LS_PIPELINE_WEBHOOK_SECRET.
 
-    If that is not set, the secret is in a file of the home, which the first call creates. Raises
+    If that is not set, the secret is in a file of a home, which the first call creates. Raises
     ``InvalidVariableError``, and ``HomeError`` if the file is damaged.
     """
     variable = "LS_PIPELINE_WEBHOOK_SECRET"
@@ -252,9 +257,9 @@ def webhook_secret() -> str:
         if not (secret.isascii() and secret.isprintable()):
             raise InvalidVariableError(variable, "has a character that no header can have.")
         return secret
-    file = home() / "webhook-secret"
+    file = (folder or home()) / "webhook-secret"
     if not file.exists():
-        create_home()
+        create_home(folder)
         draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}")
         write_private_file(draft, secrets.token_hex(32))
         with suppress(FileExistsError):  # another process created it at the same moment
@@ -264,6 +269,33 @@ def webhook_secret() -> str:
     if not re.fullmatch(rb"[!-~]{16,}", stored):  # such as after a loss of power
         raise HomeError(str(file), "it has no secret.", hint="Delete it: it is made again then.")
     return stored.decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one pipeline keeps its state. The environment says what is empty, at each use."""
+
+    home: str = ""
+    database: str = ""
+    webhooks: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The home."""
+        return Path(self.home).expanduser().absolute() if self.home else home()
+
+    @property
+    def database_url(self) -> str:
+        """The ledger's database. In a home of its own, a pipeline has a ledger of its own."""
+        return self.database or (ledger_in(self.folder) if self.home else database_url())
+
+    @property
+    def webhook_url(self) -> str:
+        return self.webhooks.rstrip("/") or webhook_url()
+
+    @property
+    def webhook_secret(self) -> str:
+        return webhook_secret(self.folder if self.home else None)
 
 
 def unusable_variables() -> list[InvalidVariableError]:

@@ -9,6 +9,8 @@ import dagster as dg
 from pydantic import Field
 
 from ls_pipeline.assets.checks import LABELS_KEEP_COMING, labels_check_fields, stalled_connections
+from ls_pipeline.assets.pipeline import STANDALONE, Pipeline
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.moments import Moment
 from ls_pipeline.engine.detect import AnnotationCounts, count_annotations, labels_changed
 from ls_pipeline.resources.labeling_app import LabelingApp
@@ -21,24 +23,24 @@ STALLED_CHECK_SECONDS = 600.0
 """The pause between two checks for connections without new labels: each counts their tasks."""
 
 
-def completions(seconds: int) -> dg.SensorDefinition:
+def completions(pipeline: Pipeline, seconds: int) -> dg.SensorDefinition:
     """Return the sensor that requests ``export_completions`` if labels have changed."""
     pool = ProbePool()
 
     @dg.sensor(
-        job_name="export_completions",
+        name=pipeline.name("completions"),
+        job_name=pipeline.name("export_completions"),
         minimum_interval_seconds=seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=pipeline.sensor_status,
+        required_resource_keys=pipeline.names("ledger", "label_studio"),
         description="Polls Label Studio for tasks whose annotations changed since their export, "
         "and requests a run of each connection that has such tasks.",
     )
-    def completions(
-        context: dg.SensorEvaluationContext,
-        ledger: dg.ResourceParam[Ledger],
-        label_studio: dg.ResourceParam[LabelingApp],
-    ) -> dg.SensorResult:
-        result = completions_tick(context, ledger, label_studio, pool)
-        record_tick(context.instance, ledger, "completions", seconds)
+    def completions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        systems = Systems(pipeline, context.resources)
+        ledger = systems.ledger
+        result = completions_tick(context, ledger, systems.label_studio, pool, pipeline)
+        record_tick(context.instance, ledger, "completions", seconds, pipeline)
         return result
 
     return completions
@@ -69,19 +71,20 @@ def completions_tick(
     ledger: Ledger,
     app: LabelingApp,
     pool: ProbePool | None = None,
+    pipeline: Pipeline = STANDALONE,
 ) -> dg.SensorResult:
     """Compare Label Studio's annotations with the ledger; request a run if they differ.
 
     If nothing differs, the next tick lists only tasks that changed later. Reports the check
     ``labels_keep_coming`` when its result changes.
     """
-    tick = Tick()
+    tick = Tick(pipeline)
     statuses = tick.enabled(ledger, lambda connection: connection.target is not None)
     settings = digest(f"{each.ledger.id} {each.revision}" for each in statuses.values())
     state = _State.from_cursor(context.cursor)
     if state.settings != settings:
         state = _State(settings=settings, stalled=state.stalled)
-    candidates = Candidates.of(context.instance, ledger, statuses)
+    candidates = Candidates.of(context.instance, ledger, statuses, pipeline)
     names = tick.admit(candidates, rotate(list(statuses), state.first), "completions")
     pool = pool or ProbePool()
     if counts := _count(app, statuses, names, pool, tick):
@@ -159,5 +162,5 @@ def _check_stalled(ledger: Ledger, state: _State, tick: Tick) -> None:
     stalled, state.stalled_at = stalled_connections(ledger), now
     if digest(stalled) != state.stalled:
         state.stalled = digest(stalled)
-        key, fields = LABELS_KEEP_COMING, labels_check_fields(stalled)
+        key, fields = tick.pipeline.check(LABELS_KEEP_COMING), labels_check_fields(stalled)
         tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))

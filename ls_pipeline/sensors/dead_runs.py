@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from ls_pipeline.assets.partitions import PARTITION_TAG
-from ls_pipeline.assets.run import works_of
+from ls_pipeline.assets.pipeline import STANDALONE
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from ls_pipeline.assets.pipeline import Pipeline
     from ls_pipeline.resources.ledger.ledger import Ledger
 
 SILENCE = timedelta(seconds=90)
@@ -27,9 +28,12 @@ RUNS_AT_ONCE = 100
 
 
 def report_dead_runs(
-    instance: dg.DagsterInstance, ledger: Ledger, connections: Collection[str]
+    instance: dg.DagsterInstance,
+    ledger: Ledger,
+    connections: Collection[str],
+    pipeline: Pipeline = STANDALONE,
 ) -> None:
-    """Report runs of ours as ended whose process died.
+    """Report runs of a pipeline as ended whose process died.
 
     Their heartbeats in the ledger say so; and for a run that died before its first one, its
     silence, if it is a run over one of some ``connections``.
@@ -44,7 +48,7 @@ def report_dead_runs(
     dead = ledger.heartbeats.dead([run.run_id for run in runs])
     for run in runs:
         never_began = run.run_id not in dead
-        is_ours = run.tags.get(PARTITION_TAG) in connections and works_of(run)
+        is_ours = run.tags.get(PARTITION_TAG) in connections and pipeline.works_of(run)
         if dead.get(run.run_id) or (never_began and is_ours and _is_silent(instance, run)):
             ended[run.status](run, "It sends no sign of life: its process died.")
     ledger.heartbeats.forget([run_id for run_id, is_dead in dead.items() if is_dead])

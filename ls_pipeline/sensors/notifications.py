@@ -12,13 +12,12 @@ from ls_pipeline.assets.checks import (
     failing_connections,
     health_check_fields,
 )
-from ls_pipeline.assets.run import WORK_OF_JOBS, bucket_of
+from ls_pipeline.assets.pipeline import STANDALONE, WORK_OF_JOBS, Pipeline
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
-from ls_pipeline.resources.queue import Queue, QueueOpener
-from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.resources.queue import Queue
 from ls_pipeline.sensors.bucket_events import (
     Backlog,
     acknowledge,
@@ -54,7 +53,7 @@ class ProbePools:
     labels: ProbePool = field(default_factory=ProbePool)
 
 
-def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
+def notifications(pipeline: Pipeline, seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
     """Return the sensor that requests a run if a notification led to a change.
 
     ``jobs`` are ``load_tasks`` and ``export_completions``.
@@ -62,23 +61,19 @@ def notifications(seconds: int, jobs: Sequence[Any]) -> dg.SensorDefinition:
     pools = ProbePools()
 
     @dg.sensor(
+        name=pipeline.name("notifications"),
         jobs=jobs,
         minimum_interval_seconds=seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=pipeline.sensor_status,
+        required_resource_keys=pipeline.names("ledger", "s3", "gcs", "queues", "label_studio"),
         description="Compares the keys in buckets' notifications, and the labels that Label "
         "Studio's webhooks announce, with the ledger. Requests a run of each connection that "
         "differs.",
     )
-    def notifications(
-        context: dg.SensorEvaluationContext,
-        ledger: dg.ResourceParam[Ledger],
-        s3: dg.ResourceParam[S3Buckets],
-        gcs: dg.ResourceParam[GCSBuckets],
-        queues: dg.ResourceParam[QueueOpener],
-        label_studio: dg.ResourceParam[LabelingApp],
-    ) -> dg.SensorResult:
-        services = Services(lambda source: bucket_of(source, s3, gcs), queues.open, label_studio)
-        return notifications_tick(context, ledger, services, pools)
+    def notifications(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        systems = Systems(pipeline, context.resources)
+        services = Services(systems.bucket_of, systems.queues.open, systems.label_studio)
+        return notifications_tick(context, systems.ledger, services, pools, pipeline)
 
     return notifications
 
@@ -99,12 +94,13 @@ def notifications_tick(
     ledger: Ledger,
     services: Services,
     pools: ProbePools | None = None,
+    pipeline: Pipeline = STANDALONE,
 ) -> dg.SensorResult:
     """Follow notifications; request a run of connections that differ from the ledger.
 
     A connection that needs both jobs gets ``load_tasks``, and the other job in a later tick.
     """
-    pools, tick = pools or ProbePools(), Tick(idle="No notification of a change.")
+    pools, tick = pools or ProbePools(), Tick(pipeline, idle="No notification of a change.")
     state = _State.from_cursor(context.cursor)
     statuses = tick.enabled(ledger)
     if not any(map(queue_of, statuses.values())):
@@ -115,7 +111,7 @@ def notifications_tick(
     state.webhooks = {name: at for name, at in state.webhooks.items() if name in times}
     if batches or state.backlog.events or new:
         # Reading waited for messages: settings, and who holds a connection, may have changed.
-        candidates = Candidates.of(context.instance, ledger, tick.enabled(ledger))
+        candidates = Candidates.of(context.instance, ledger, tick.enabled(ledger), pipeline)
         probes = select_keys(candidates, batches.values(), state.backlog, tick)
         compare_keys(probes, services.open_bucket, state.backlog, pools.buckets, tick)
         acknowledge(batches, pools.queues, tick)
@@ -123,7 +119,8 @@ def notifications_tick(
         dealt_with = compare_labels(candidates, new, services.app, pools.labels, tick)
         state.webhooks |= {name: new[name] for name in dealt_with}
     for job, work in WORK_OF_JOBS.items():
-        changed = [request for request in tick.requests if request.job_name == job]
+        name = pipeline.name(job)
+        changed = [request for request in tick.requests if request.job_name == name]
         ledger.record_changes(work, {str(request.partition_key): 0 for request in changed})
     _check_health(ledger, state, tick)
     unchanged = "a notification arrived, but nothing changed."
@@ -139,5 +136,5 @@ def _check_health(ledger: Ledger, state: _State, tick: Tick) -> None:
     found = digest(" ".join(failure.values()) for failure in failures)
     if found != state.failures:
         state.failures = found
-        key, fields = CONNECTIONS_HEALTHY, health_check_fields(failures)
+        key, fields = tick.pipeline.check(CONNECTIONS_HEALTHY), health_check_fields(failures)
         tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))

@@ -2,64 +2,43 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
+from ls_pipeline.assets.pipeline import STANDALONE, Pipeline
+from ls_pipeline.assets.systems import Systems
 from ls_pipeline.engine.detect import scan_source
 from ls_pipeline.resources.bucket import Bucket
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
-from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import Candidates, State, Tick, record_tick, rotate
 from ls_pipeline.settings.model import Connection, Source
 
 
-def s3_objects(seconds: int) -> dg.SensorDefinition:
-    """Return the sensor that requests ``load_tasks`` if an S3 bucket has changed."""
-    pool = ProbePool()
+def objects(pipeline: Pipeline, cloud: Literal["s3", "gcs"], seconds: int) -> dg.SensorDefinition:
+    """Return the sensor that requests ``load_tasks`` if a bucket of a cloud has changed."""
+    pool, name = ProbePool(), f"{cloud}_objects"
 
-    @dg.sensor(**_options("S3", seconds))
-    def s3_objects(
-        context: dg.SensorEvaluationContext,
-        ledger: dg.ResourceParam[Ledger],
-        s3: dg.ResourceParam[S3Buckets],
-    ) -> dg.SensorResult:
-        result = objects_tick(context, ledger, "s3", s3.bucket_of, pool)
-        record_tick(context.instance, ledger, "s3_objects", seconds)
-        return result
-
-    return s3_objects
-
-
-def gcs_objects(seconds: int) -> dg.SensorDefinition:
-    """Return the sensor that requests ``load_tasks`` if a GCS bucket has changed."""
-    pool = ProbePool()
-
-    @dg.sensor(**_options("GCS", seconds))
-    def gcs_objects(
-        context: dg.SensorEvaluationContext,
-        ledger: dg.ResourceParam[Ledger],
-        gcs: dg.ResourceParam[GCSBuckets],
-    ) -> dg.SensorResult:
-        result = objects_tick(context, ledger, "gcs", gcs.bucket_of, pool)
-        record_tick(context.instance, ledger, "gcs_objects", seconds)
-        return result
-
-    return gcs_objects
-
-
-def _options(cloud: str, seconds: int) -> dict[str, Any]:
-    return {
-        "job_name": "load_tasks",
-        "minimum_interval_seconds": seconds,
-        "default_status": dg.DefaultSensorStatus.RUNNING,
-        "description": f"Compares the {cloud} buckets of all connections with the ledger, and "
+    @dg.sensor(
+        name=pipeline.name(name),
+        job_name=pipeline.name("load_tasks"),
+        minimum_interval_seconds=seconds,
+        default_status=pipeline.sensor_status,
+        required_resource_keys=pipeline.names("ledger", cloud),
+        description=f"Compares the {cloud.upper()} buckets of all connections with the ledger, and "
         "requests a run of each connection whose bucket differs.",
-    }
+    )
+    def objects(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        systems = Systems(pipeline, context.resources)
+        ledger = systems.ledger
+        result = objects_tick(context, ledger, cloud, systems.bucket_of, pool, pipeline)
+        record_tick(context.instance, ledger, name, seconds, pipeline)
+        return result
+
+    return objects
 
 
 class _State(State):
@@ -76,15 +55,17 @@ def objects_tick(
     cloud: str,
     open_bucket: Callable[[Source], Bucket],
     pool: ProbePool | None = None,
+    pipeline: Pipeline = STANDALONE,
 ) -> dg.SensorResult:
     """Compare the buckets of one cloud with the ledger; request a run of those that differ.
 
     If the time runs out, the next tick continues from the cursor.
     """
-    state, tick = _State.from_cursor(context.cursor), Tick()
+    state, tick = _State.from_cursor(context.cursor), Tick(pipeline)
     statuses = tick.enabled(ledger, partial(_has_source, cloud))
     rotated = rotate(list(statuses), state.first)
-    names = tick.admit(Candidates.of(context.instance, ledger, statuses), rotated, "tasks")
+    candidates = Candidates.of(context.instance, ledger, statuses, pipeline)
+    names = tick.admit(candidates, rotated, "tasks")
     state.after = {name: key for name, key in state.after.items() if name in names}
 
     def probe_of(name: str) -> Probe:

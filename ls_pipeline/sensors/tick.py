@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ls_pipeline.assets.partitions import CONNECTIONS, pending_connections
+from ls_pipeline.assets.partitions import pending_connections
+from ls_pipeline.assets.pipeline import STANDALONE
 from ls_pipeline.domain.text import visible
 from ls_pipeline.resources.ledger.health import at_time, is_waiting
 from ls_pipeline.resources.ledger.records import QUEUE
+from ls_pipeline.resources.ledger.ticks import SENSOR_NAMES
 from ls_pipeline.sensors.dead_runs import report_dead_runs
 from ls_pipeline.sensors.probes import Deadline
 from ls_pipeline.sensors.stalled_runs import find_stalled_runs
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ls_pipeline.assets.pipeline import Pipeline
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.sensors.probes import ProbeResult
@@ -68,18 +71,20 @@ class Candidates:
         instance: dg.DagsterInstance,
         ledger: Ledger,
         statuses: Mapping[str, ConnectionStatus],
+        pipeline: Pipeline,
     ) -> Candidates:
         """Read which connections runs will soon hold. Runs that died count no more."""
-        report_dead_runs(instance, ledger, statuses)
-        waiting = find_stalled_runs(instance, statuses)
+        report_dead_runs(instance, ledger, statuses, pipeline)
+        waiting = find_stalled_runs(instance, statuses, pipeline)
         ledger.record_looks(QUEUE, {name: waiting.get(name, "") for name in statuses})
-        return cls(statuses, pending_connections(instance) if statuses else set())
+        return cls(statuses, pending_connections(instance, pipeline) if statuses else set())
 
 
 @dataclass
 class Tick:
     """The runs that a tick requests, and the reasons why other connections get none."""
 
+    pipeline: Pipeline = STANDALONE
     idle: str = "Nothing to watch yet."
     """The skip message if nothing else was skipped."""
     requests: list[dg.RunRequest] = field(default_factory=list)
@@ -126,11 +131,15 @@ class Tick:
         return admitted
 
     def record(self, name: str, result: ProbeResult, job: str | None = None) -> None:
-        """Add the result of a complete probe; a sensor with several jobs names one of them."""
+        """Add the result of a complete probe; a sensor with several jobs names one of them.
+
+        ``job`` is the name without the prefix.
+        """
         self.looks[name] = result.reason if result.failed else ""
         if result.wanted:
             self.changes[name] = result.objects
-            self.requests.append(dg.RunRequest(partition_key=name, job_name=job))
+            job_name = self.pipeline.name(job) if job else None
+            self.requests.append(dg.RunRequest(partition_key=name, job_name=job_name))
         elif result.reason:
             self.skip(name, result.reason)
         else:
@@ -164,15 +173,16 @@ class Tick:
         if self.requests:  # an idle tick writes no log: Dagster never removes the files
             for sentence in sentences:
                 context.log.info(sentence)
-        partitions = set(context.instance.get_dynamic_partitions("connections"))
+        connections = self.pipeline.partitions
+        partitions = set(context.instance.get_dynamic_partitions(str(connections.name)))
         missing = [name for name in names if name not in partitions]
         left = sorted(partitions & ledger.removed_names())
         return dg.SensorResult(
             run_requests=self.requests,
             skip_reason=None if self.requests else " ".join(sentences) or self.idle,
             dynamic_partitions_requests=[
-                *([CONNECTIONS.build_add_request(missing)] if missing else []),
-                *([CONNECTIONS.build_delete_request(left)] if left else []),
+                *([connections.build_add_request(missing)] if missing else []),
+                *([connections.build_delete_request(left)] if left else []),
             ],
             cursor=cursor,
             asset_events=self.checks,
@@ -204,16 +214,23 @@ def rotate(names: Sequence[str], first: str) -> list[str]:
     return later + [name for name in names if name < first]
 
 
-def record_tick(instance: dg.DagsterInstance, ledger: Ledger, sensor: str, interval: float) -> None:
+def record_tick(
+    instance: dg.DagsterInstance,
+    ledger: Ledger,
+    sensor: str,
+    interval: float,
+    pipeline: Pipeline = STANDALONE,
+) -> None:
     """Record that a tick of a sensor succeeded, and which sensors a person switched off."""
     if ledger.ticks.record(sensor, interval):
-        ledger.ticks.forget(switched_off(instance))
+        ledger.ticks.forget(switched_off(instance, pipeline))
 
 
-def switched_off(instance: dg.DagsterInstance) -> set[str]:
-    """Return the names of the sensors that a person switched off in Dagster."""
+def switched_off(instance: dg.DagsterInstance, pipeline: Pipeline = STANDALONE) -> set[str]:
+    """Return the names, without the prefix, of the sensors that a person switched off."""
     states = instance.all_instigator_state()
-    return {state.instigator_name for state in states if state.status.value == "STOPPED"}
+    stopped = {state.instigator_name for state in states if state.status.value == "STOPPED"}
+    return {sensor for sensor in SENSOR_NAMES if pipeline.name(sensor) in stopped}
 
 
 def digest(parts: Iterable[str]) -> str:

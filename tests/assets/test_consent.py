@@ -5,15 +5,13 @@ import logging
 import pytest
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
-from ls_pipeline.assets.completions import completions
-from ls_pipeline.assets.settings import source_settings, target_settings
-from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.definitions import defs
 from ls_pipeline.resources.ledger.records import Intent, Kind, TaskRow
 from ls_pipeline.settings.validation import build_connection
 from tests.assets.test_settings import Buckets, materialize
 from tests.bench import CONFIG, RESULT
 from tests.contracts.memory_bucket import MemoryBucket
+from tests.standalone import completions, source_settings, target_settings, tasks
 
 MANY = 30
 CONSENT = {"allow_mass_change": True}

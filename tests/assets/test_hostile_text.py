@@ -4,8 +4,6 @@ import dagster as dg
 import pytest
 
 from ls_pipeline.assets.checks import snapshot_checks
-from ls_pipeline.assets.settings import source_settings
-from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.domain.errors import BucketUnavailableError
 from ls_pipeline.domain.snapshot.manifest import Manifest, Tally
 from ls_pipeline.domain.text import visible
@@ -15,6 +13,7 @@ from tests.assets.test_metadata import tokens
 from tests.assets.test_settings import Buckets, materialize
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.domain.test_text import controls
+from tests.standalone import source_settings, tasks
 
 HOSTILE = "\x1b[2J![x](http://evil.example/p.png)<img src=x>\u202e\x9b"
 SHOWN = visible(HOSTILE)

@@ -3,11 +3,11 @@
 import dagster as dg
 import pytest
 
-from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.assets.run import connection_run
 from ls_pipeline.domain.errors import LabelStudioUnavailableError
 from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from tests.bench import Bench
+from tests.standalone import CONNECTIONS
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 import dagster as dg
 import pytest
 
-from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.settings import source_settings, target_settings
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import BucketAccessError
 from ls_pipeline.resources.progress import SilentProgress
 from tests.bench import CONFIG, RESULT
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.engine.test_load import Wrapped
+from tests.standalone import CONNECTIONS, source_settings, target_settings
 
 
 class Buckets:

@@ -4,9 +4,9 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from ls_pipeline.assets.partitions import CONNECTIONS
 from ls_pipeline.cli.context import create_dagster_home
 from ls_pipeline.cli.main import main
+from tests.standalone import CONNECTIONS
 
 pytestmark = pytest.mark.slow
 

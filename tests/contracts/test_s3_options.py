@@ -11,7 +11,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
 from ls_pipeline.domain.errors import (
@@ -20,7 +19,6 @@ from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectRefusedError,
 )
-from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
 from ls_pipeline.resources.s3.writing import Writing
 from ls_pipeline.settings.model import Source, Target
@@ -143,9 +141,9 @@ def test_params_of_source_and_target_are_options(own_credentials, store):
     params = {"endpoint_url": store.url, "region_name": "eu-west-3"}
     source = Source(type="s3", path="b", params=params)
     target = Target(type="s3-completions", path="b", params={**params, "kms_key_id": KEY})
-    s3, gcs = S3Buckets(), GCSBuckets()
-    bucket_of(source, s3, gcs).get("k")
-    bucket_of(target, s3, gcs).put("k", b"abc", "text/plain")
+    s3 = S3Buckets()
+    s3.bucket_of(source).get("k")
+    s3.bucket_of(target).put("k", b"abc", "text/plain")
 
     key = [
         request.headers.get("x-amz-server-side-encryption-aws-kms-key-id")

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine.default import DefaultDialect
 
-from ls_pipeline.assets.run import bucket_of
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.engine import reconcile
 from ls_pipeline.engine.context import RunContext
@@ -83,7 +82,7 @@ def run_over(held: HeldConnection, side: str) -> RunContext | None:
     settings = getattr(revision.connection, side)
     if settings is None:
         return None
-    bucket = bucket_of(settings, S3Buckets(), GCSBuckets())
+    bucket = (S3Buckets() if settings.cloud == "s3" else GCSBuckets()).bucket_of(settings)
     return RunContext(held, revision, bucket, LabelStudio(), SilentProgress())
 
 

@@ -6,17 +6,16 @@ import dagster as dg
 import pytest
 
 from ls_pipeline import open_snapshot
-from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.metadata import mirror_metadata
-from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.domain.errors import BucketAccessError, BucketUnavailableError, ExternalSystemError
-from ls_pipeline.engine.local_mirror import mirror_is_stale
+from ls_pipeline.engine.local_mirror import mirror_is_stale, update_mirror
 from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.local_copy import LocalCopy
 from ls_pipeline.sensors.completions import completions_tick
 from tests.assets.test_settings import materialize
 from tests.bench import RESULT
 from tests.engine.test_load import Wrapped
+from tests.standalone import completions, target_settings
 
 
 @pytest.fixture
@@ -72,7 +71,8 @@ def test_source_copy_follows_changes_removals_and_the_filter(bench, files):
 def test_copy_metadata_names_its_host(bench, files):
     bench.set(create_local_copy=True)
     source = bench.connection_ledger.settings.in_force().connection.source
-    metadata = mirror_metadata("reviews", source, bench.copy())
+    with bench.run(bench.bucket) as run:
+        metadata = mirror_metadata(run, source, update_mirror(run, source))
 
     assert metadata["local_copy"].path == str(home() / "copies" / "reviews" / "source")
     assert metadata["local_copy_host"].text == socket.gethostname()

@@ -6,8 +6,6 @@ import pytest
 
 from ls_pipeline.assets import partitions
 from ls_pipeline.assets import training_data as asset
-from ls_pipeline.assets.partitions import CONNECTIONS
-from ls_pipeline.assets.settings import target_settings
 from ls_pipeline.definitions import defs
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -26,6 +24,7 @@ from tests.bench import RESULT
 from tests.domain.snapshot.test_tables import without_time
 from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
+from tests.standalone import CONNECTIONS, completions, target_settings, training_data
 
 LATEST = "training_data/latest.json"
 OTHERS = Latest(
@@ -645,12 +644,12 @@ def test_run_that_died_with_its_host_blocks_no_snapshot(
     environment.setenv("LS_PIPELINE_DATABASE_URL", labeled.url)
     instance.add_dynamic_partitions(CONNECTIONS.name, ["reviews"])
     died = dg.DagsterRun(
-        "job", tags={partitions.PARTITION_TAG: "reviews"}, status=dg.DagsterRunStatus.STARTED
+        "load_tasks", tags={partitions.PARTITION_TAG: "reviews"}, status=dg.DagsterRunStatus.STARTED
     )
     instance.add_run(died)
     monkeypatch.setattr(partitions, "_ACQUIRE_TIME", timedelta(minutes=minutes))
     evaluated = dg.evaluate_automation_conditions(defs(), instance)
-    requested = evaluated.get_requested_partitions(asset.training_data.key)
+    requested = evaluated.get_requested_partitions(training_data.key)
 
     assert requested == (set() if minutes else {"reviews"})
 
@@ -675,7 +674,7 @@ def test_run_uses_the_settings_of_its_start(labeled, instance, monkeypatch):
         labeled.set(target={"prefix": "new"})
 
     monkeypatch.setattr(asset, "mark_mirror_stale", change_settings)
-    materialize(labeled, instance, asset.training_data, asset.completions, target_settings)
+    materialize(labeled, instance, training_data, completions, target_settings)
 
     assert LATEST in labeled.target.objects
     assert not [key for key in labeled.target.objects if key.startswith("new/")]

@@ -3,14 +3,13 @@
 import dagster as dg
 import pytest
 
-from ls_pipeline.assets.completions import completions
-from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.resources.ledger.health import RETRY_AT_MOST, RETRY_UNDECIDED
 from ls_pipeline.sensors.completions import completions_tick
 from ls_pipeline.sensors.objects import objects_tick
 from tests.assets.test_consent import CONSENT, emptied, run  # noqa: F401 - a fixture
 from tests.bench import RESULT
+from tests.standalone import completions, tasks
 
 ASSETS = {"tasks": tasks, "completions": completions}
 HINT = "allow it once with `ls-pipeline sync reviews --allow-mass-change`"

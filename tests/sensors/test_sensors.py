@@ -115,11 +115,10 @@ def test_pending_import_asks_for_a_run(bench, instance):
     assert wanted(look(bench, instance)) == ["reviews"]
 
 
-def add_run(instance, status):
-    run = dg.DagsterRun(
-        "job", run_id="1", tags={partitions.PARTITION_TAG: "reviews"}, status=status
-    )
+def add_run(instance, status, job="load_tasks"):
+    run = dg.DagsterRun(job, run_id="1", tags={partitions.PARTITION_TAG: "reviews"}, status=status)
     instance.add_run(run)
+    instance.report_engine_event("It began.", run)
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED"])

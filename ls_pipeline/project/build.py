@@ -1,0 +1,190 @@
+"""Puts the definitions of one pipeline together, for any Dagster project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dagster as dg
+
+from ls_pipeline.assets.checks import connections_healthy, labels_keep_coming
+from ls_pipeline.assets.completions import completions
+from ls_pipeline.assets.external import external_assets
+from ls_pipeline.assets.pipeline import Pipeline
+from ls_pipeline.assets.settings import save_settings, settings
+from ls_pipeline.assets.tasks import tasks
+from ls_pipeline.assets.training_data import training_data
+from ls_pipeline.resources import environment
+from ls_pipeline.resources.client_cache import TTLCache
+from ls_pipeline.resources.gcs.resource import gcs_buckets
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.progress import SilentProgress
+from ls_pipeline.resources.queue import QueueOpener
+from ls_pipeline.resources.s3.resource import s3_buckets
+from ls_pipeline.sensors.completions import completions as completions_sensor
+from ls_pipeline.sensors.notifications import notifications
+from ls_pipeline.sensors.objects import objects
+from ls_pipeline.sensors.training_data import training_data as training_data_sensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dagster_aws.s3 import S3Resource
+    from dagster_gcp.gcs import GCSResource
+
+
+def build_definitions(  # noqa: PLR0913 - each is a setting with a default
+    *,
+    prefix: str,
+    group: str = "labeling",
+    owners: Sequence[str] | None = None,
+    home: str = "",
+    database_url: str = "",
+    webhook_url: str = "",
+    label_studio: LabelStudio | None = None,
+    s3: S3Resource | None = None,
+    gcs: GCSResource | None = None,
+    poll_seconds: int | None = None,
+    notification_seconds: int | None = None,
+    automation: bool = True,
+) -> dg.Definitions:
+    """Return the assets, jobs, sensors, checks and resources of one pipeline.
+
+    They load without credentials and without a network, and write nothing. Merge them with other
+    definitions: ``dg.Definitions.merge(build_definitions(prefix="vision"), …)``.
+
+    Args:
+        prefix: The first part of every asset's key, as in ``vision/tasks``, and of the name of
+            every job, sensor, resource and partition set, as in ``vision_load_tasks``. Empty: no
+            prefix, as in the standalone project.
+        group: The group of the assets.
+        owners: The owners of the assets. Default: LS_PIPELINE_OWNERS, else ``team:labeling``.
+        home: The folder of the ledger, of local copies and of the webhooks' secret. Each pipeline
+            of a project needs its own. It may be a ``dagster.EnvVar``. Default: LS_PIPELINE_HOME,
+            else ``.ls_pipeline`` in the working directory.
+        database_url: The ledger's database; it may be a ``dagster.EnvVar``. Each pipeline needs its
+            own. Default: a file in ``home`` if that is given, else LS_PIPELINE_DATABASE_URL, else
+            a file in the default home.
+        webhook_url: Where Label Studio reaches this pipeline's `ls-pipeline webhooks`; it may be a
+            ``dagster.EnvVar``. Default: LS_PIPELINE_WEBHOOK_URL.
+        label_studio: Label Studio. Default: LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY.
+        s3: Amazon S3, or another store that speaks its protocol. Default: AWS_* variables, AWS's
+            files, or the machine's role.
+        gcs: Google Cloud Storage. Default: Google's default credentials.
+        poll_seconds: The interval of the sensors that compare. Default: LS_PIPELINE_POLL_SECONDS,
+            else 30.
+        notification_seconds: The interval of the sensor of notifications. Default:
+            LS_PIPELINE_NOTIFICATION_SECONDS, else 4.
+        automation: False: the sensors are stopped until a person starts them in Dagster.
+
+    Raises ``InvalidVariableError`` for a variable that can't be parsed.
+
+    """
+    pipeline = Pipeline(prefix, group, home, database_url, webhook_url, automation)
+    polls = poll_seconds or environment.poll_seconds()
+    jobs = _work_jobs(pipeline)
+    return dg.Definitions(
+        assets=_assets(pipeline, polls, owners),
+        asset_checks=[labels_keep_coming(pipeline), connections_healthy(pipeline)],
+        jobs=[*jobs, save_settings(pipeline, "source"), save_settings(pipeline, "target")],
+        sensors=[
+            objects(pipeline, "s3", polls),
+            objects(pipeline, "gcs", polls),
+            completions_sensor(pipeline, polls),
+            training_data_sensor(pipeline, polls),
+            notifications(
+                pipeline, notification_seconds or environment.notification_seconds(), jobs
+            ),
+        ],
+        resources=_resources(pipeline, label_studio, s3, gcs),
+    )
+
+
+def work_assets(pipeline: Pipeline, poll_seconds: int) -> list[dg.AssetsDefinition]:
+    """Return the assets that work on connections, in the order of their work."""
+    return [tasks(pipeline), completions(pipeline), training_data(pipeline, poll_seconds)]
+
+
+def _assets(
+    pipeline: Pipeline, poll_seconds: int, owners: Sequence[str] | None
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    owners = environment.asset_owners() if owners is None else owners
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+        settings(pipeline, "source"),
+        settings(pipeline, "target"),
+        *work_assets(pipeline, poll_seconds),
+        *external_assets(pipeline),
+    ]
+    return list(dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), assets))
+
+
+def _work_jobs(pipeline: Pipeline) -> list[Any]:
+    def job(name: str, work: str, description: str) -> Any:
+        selection = dg.AssetSelection.assets(pipeline.key(work))
+        return dg.define_asset_job(pipeline.name(name), selection, description=description)
+
+    return [
+        job("load_tasks", "tasks", "Loads what changed in a connection's source as tasks."),
+        job(
+            "export_completions",
+            "completions",
+            "Writes a connection's changed completions to its target.",
+        ),
+    ]
+
+
+def _resources(
+    pipeline: Pipeline,
+    label_studio: LabelStudio | None,
+    s3: S3Resource | None,
+    gcs: GCSResource | None,
+) -> dict[str, dg.ResourceDefinition]:
+    """Return the resources, by name. Each opens its connections at its first use."""
+    buckets = TTLCache(lambda: s3_buckets(_initialized(s3)))
+    resources = {
+        "ledger": _ledger(pipeline),
+        "progress": dg.ResourceDefinition.hardcoded_resource(
+            SilentProgress(), "Progress bars of the command line. Dagster shows none."
+        ),
+        "s3": _cached(
+            buckets.get, "Amazon S3: as configured, else AWS_* variables, files, or a role."
+        ),
+        "gcs": _cached(
+            TTLCache(lambda: gcs_buckets(_initialized(gcs))).get,
+            "Google Cloud Storage: as configured, else with default credentials.",
+        ),
+        "queues": _cached(
+            TTLCache(QueueOpener).get, "SQS and Pub/Sub, with the environment's credentials."
+        ),
+        "label_studio": _cached(
+            TTLCache(lambda: _initialized(label_studio) or LabelStudio()).get,
+            "Label Studio: as configured, else LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else the "
+            "server that `start` runs.",
+        ),
+    }
+    return {pipeline.name(name): resource for name, resource in resources.items()}
+
+
+Resource = TypeVar("Resource", bound="dg.ConfigurableResource[Any]")
+
+
+def _initialized(resource: Resource | None) -> Resource | None:
+    """Return a team's resource with the values of its ``EnvVar``."""
+    return resource and resource.process_config_and_initialize()
+
+
+def _ledger(pipeline: Pipeline) -> dg.ResourceDefinition:
+    @dg.resource(description="The ledger: which object is which task, and which is exported.")
+    def ledger(_context: dg.InitResourceContext) -> Iterator[Ledger]:
+        opened = Ledger(pipeline.place.database_url)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    return ledger
+
+
+def _cached(get: Callable[[], object], description: str) -> dg.ResourceDefinition:
+    """Return a resource without a config schema. A tick finds the clients of the tick before."""
+    return dg.ResourceDefinition(lambda _context: get(), description=description)

@@ -1,0 +1,228 @@
+"""Pipelines in another Dagster project, next to its own definitions and to each other."""
+
+import dagster as dg
+import pytest
+from dagster_aws.s3 import S3Resource
+
+from ls_pipeline.assets.pipeline import Pipeline
+from ls_pipeline.assets.systems import Systems
+from ls_pipeline.definitions import defs as standalone
+from ls_pipeline.project.build import build_definitions
+from ls_pipeline.resources.environment import home
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.ledger.ledger import Ledger
+from ls_pipeline.resources.progress import SilentProgress
+from ls_pipeline.sensors.objects import objects_tick
+from tests.bench import Bench
+from tests.sensors.test_sensors import add_run
+
+
+@dg.asset
+def tasks(s3: dg.ResourceParam[str]):
+    assert s3 == "the team's"
+
+
+@dg.job
+def load_tasks():
+    pass
+
+
+@dg.sensor(job=load_tasks)
+def completions():
+    return dg.SkipReason("nothing")
+
+
+@dg.asset(partitions_def=dg.DynamicPartitionsDefinition(name="connections"))
+def source_settings():
+    pass
+
+
+TEAM = dg.Definitions(
+    assets=[tasks, source_settings],
+    jobs=[load_tasks],
+    sensors=[completions],
+    resources={"s3": "the team's", "ledger": "a book"},
+    executor=dg.in_process_executor,
+    loggers={"console": dg.colored_console_logger},
+)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a team's definitions with two pipelines."""
+    vision = build_definitions(prefix="vision", home=str(tmp_path / "vision"))
+    text = build_definitions(
+        prefix="text",
+        group="language",
+        owners=["team:nlp"],
+        database_url=f"sqlite:///{tmp_path}/text.db",
+        label_studio=LabelStudio(url="http://text.example.com", api_key="secret"),
+        s3=S3Resource(region_name="eu-west-3"),
+        poll_seconds=11,
+        notification_seconds=5,
+        automation=False,
+    )
+    return dg.Definitions.merge(TEAM, vision, text)
+
+
+def test_two_pipelines_live_next_to_the_teams_own(project, instance):
+    dg.Definitions.validate_loadable(project)
+    result = project.resolve_implicit_global_asset_job_def().execute_in_process(
+        asset_selection=[dg.AssetKey("tasks")], instance=instance
+    )
+
+    assert result.success
+
+
+def names_of(definitions):
+    """Return the names of all that a repository has, without the team's own."""
+    repository = definitions.get_repository_def()
+    partitions = {
+        node.partitions_def.name
+        for node in repository.asset_graph.asset_nodes
+        if node.partitions_def
+    }
+    return {
+        "assets": {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()},
+        "jobs": {job.name for job in repository.get_all_jobs() if job.name[0] != "_"},
+        "sensors": {sensor.name for sensor in repository.sensor_defs},
+        "resources": set(repository.get_top_level_resources()),
+        "partitions": partitions,
+    }
+
+
+@pytest.mark.parametrize("kind", ["assets", "jobs", "sensors", "resources", "partitions"])
+def test_every_name_has_the_prefix(kind):
+    separator = "/" if kind == "assets" else "_"
+    plain = names_of(standalone())[kind]
+
+    assert names_of(build_definitions(prefix="vision"))[kind] == {
+        f"vision{separator}{name}" for name in plain
+    }
+
+
+def test_checks_are_on_the_pipelines_assets():
+    graph = build_definitions(prefix="vision").get_repository_def().asset_graph
+    plain = standalone().get_repository_def().asset_graph.asset_check_keys
+
+    assert {(key.asset_key.path[0], key.name) for key in graph.asset_check_keys} == {
+        ("vision", key.name) for key in plain
+    }
+
+
+def test_pipeline_imposes_no_executor_and_no_logger():
+    definitions = build_definitions(prefix="vision")
+
+    assert (definitions.executor, definitions.loggers) == (None, None)
+
+
+def test_arguments_say_group_owners_intervals_and_status(project):
+    repository = project.get_repository_def()
+    asset = repository.asset_graph.get(dg.AssetKey(["text", "training_data"]))
+    sensors = [each for each in repository.sensor_defs if each.name.startswith("text_")]
+
+    assert (asset.group_name, list(asset.owners)) == ("language", ["team:nlp"])
+    assert {(each.minimum_interval_seconds, each.default_status.value) for each in sensors} == {
+        (11, "STOPPED"),
+        (5, "STOPPED"),
+    }
+
+
+@pytest.mark.parametrize("prefix", ["vision/", "1st", "a-b", "ä"])
+def test_prefix_that_no_name_can_have_is_refused(prefix):
+    with pytest.raises(ValueError, match=r"prefix .* must have letters"):
+        build_definitions(prefix=prefix)
+
+
+def test_building_creates_no_home():
+    build_definitions(prefix="vision").get_repository_def()
+
+    assert not home().exists()
+
+
+def test_pipeline_in_a_home_of_its_own_has_its_own_ledger(environment, tmp_path):
+    environment.setenv("LS_PIPELINE_DATABASE_URL", "sqlite:////shared.db")
+    environment.setenv("VISION_HOME", str(tmp_path / "vision"))
+    own = Pipeline("vision", home=dg.EnvVar("VISION_HOME")).place
+
+    assert own.database_url == f"sqlite:///{tmp_path}/vision/ledger.db"
+    assert Pipeline("text").place.database_url == "sqlite:////shared.db"
+
+
+@pytest.mark.parametrize(("job", "is_own"), [("load_tasks", False), ("vision_load_tasks", True)])
+def test_run_of_another_pipeline_delays_none(instance, tmp_path, job, is_own):
+    bench = Bench(f"sqlite:///{tmp_path}/vision/ledger.db")
+    bench.put("a.json", {"text": "a"})
+    add_run(instance, dg.DagsterRunStatus.STARTED, job)
+    context, pipeline = dg.build_sensor_context(instance=instance), Pipeline("vision")
+    result = objects_tick(context, bench.ledger, "s3", lambda _: bench.bucket, pipeline=pipeline)
+
+    assert [request.partition_key for request in result.run_requests] == (
+        [] if is_own else ["reviews"]
+    )
+    assert [request.partitions_def_name for request in result.dynamic_partitions_requests] == [
+        "vision_connections"
+    ]
+
+
+class InMemory:
+    """Replaces `S3Buckets`."""
+
+    def __init__(self, bucket):
+        self.bucket = bucket
+
+    def bucket_of(self, _side):
+        return self.bucket
+
+
+def test_run_works_with_the_pipelines_own_ledger(project, instance, tmp_path):
+    bench = Bench(f"sqlite:///{tmp_path}/vision/ledger.db")
+    bench.put("a.json", {"text": "a"})
+    instance.add_dynamic_partitions("vision_connections", ["reviews"])
+    job = project.resolve_job_def("vision_load_tasks")
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key="reviews",
+        resources={
+            "vision_ledger": bench.ledger,
+            "vision_s3": InMemory(bench.bucket),
+            "vision_gcs": None,
+            "vision_label_studio": bench.app,
+            "vision_progress": SilentProgress(),
+        },
+        raise_on_error=True,
+    )
+
+    assert result.success
+    assert len(bench.tasks) == 1
+
+
+def test_clients_of_a_teams_resources_are_kept_between_ticks(environment):
+    environment.setenv("VISION_URL", "http://vision.example.com")
+    resources = build_definitions(
+        prefix="vision",
+        s3=S3Resource(region_name="eu-west-3"),
+        label_studio=LabelStudio(url=dg.EnvVar("VISION_URL"), api_key="secret"),
+    ).resources
+    needed = {name: resources[name] for name in ("vision_s3", "vision_label_studio")}
+
+    def clients():
+        with dg.build_resources(needed) as opened:
+            systems = Systems(Pipeline("vision"), opened)
+            return systems.s3, systems.label_studio
+
+    (s3, app), (same_s3, same_app) = clients(), clients()
+
+    assert (s3 is same_s3, app is same_app) == (True, True)
+    assert (s3.region_name, app.base_url) == ("eu-west-3", "http://vision.example.com")
+
+
+def test_ledger_is_opened_where_the_home_is(tmp_path):
+    definitions = build_definitions(prefix="vision", home=str(tmp_path / "vision"))
+    resources = {"vision_ledger": definitions.resources["vision_ledger"]}
+    with dg.build_resources(resources) as opened:
+        ledger = opened.vision_ledger
+        names = ledger.names()
+
+    assert isinstance(ledger, Ledger)
+    assert (names, (tmp_path / "vision" / "ledger.db").exists()) == ([], True)
