@@ -154,7 +154,8 @@ def _resources(
             "Google Cloud Storage: as configured, else with default credentials.",
         ),
         "queues": _cached(
-            TTLCache(QueueOpener).get, "SQS and Pub/Sub, with the environment's credentials."
+            TTLCache(lambda: QueueOpener(buckets.get().session)).get,
+            "SQS, with the credentials of S3; Pub/Sub, with Google's default credentials.",
         ),
         "label_studio": _cached(
             TTLCache(lambda: _initialized(label_studio) or LabelStudio()).get,

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ls_pipeline.resources.client_cache import OncePerKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ls_pipeline.domain.events import Message
     from ls_pipeline.settings.model import Source
@@ -48,9 +48,14 @@ class Queue(Protocol):
 
 
 class QueueOpener:
-    """Opens the queues that sources name, each once. Safe to use from several threads."""
+    """Opens the queues that sources name, each once. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    ``new_session`` returns a botocore session with the credentials for SQS; by default, those that
+    AWS's tools find.
+    """
+
+    def __init__(self, new_session: Callable[[], Any] | None = None) -> None:
+        self._new_session = new_session
         self._queues = OncePerKey[tuple[str, ...], Queue]()
 
     def open(self, source: Source) -> Queue:
@@ -60,14 +65,15 @@ class QueueOpener:
         """
         params = source.params
         key = (params.notifications, params.region_name, params.role_arn, params.external_id)
-        return self._queues.get(key, lambda: _open(source.cloud, *key))
+        return self._queues.get(key, lambda: self._open(source))
 
+    def _open(self, source: Source) -> Queue:
+        params = source.params
+        if source.cloud == "s3":
+            from ls_pipeline.resources.s3.sqs import SQSQueue
 
-def _open(cloud: str, address: str, region: str, role_arn: str, external_id: str) -> Queue:
-    if cloud == "s3":
-        from ls_pipeline.resources.s3.sqs import SQSQueue
+            role = params.role_arn, params.external_id
+            return SQSQueue(params.notifications, params.region_name, *role, self._new_session)
+        from ls_pipeline.resources.gcs.pubsub import PubSubQueue
 
-        return SQSQueue(address, region, role_arn, external_id)
-    from ls_pipeline.resources.gcs.pubsub import PubSubQueue
-
-    return PubSubQueue(address)
+        return PubSubQueue(params.notifications)

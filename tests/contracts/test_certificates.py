@@ -11,11 +11,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from dagster_aws.s3 import S3Resource
 
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
+from ls_pipeline.resources.s3.fast_objects import md5
+from ls_pipeline.resources.s3.resource import s3_buckets
 from tests.contracts.conftest import Answer
 
 pytestmark = pytest.mark.slow
@@ -101,3 +104,13 @@ def test_certificate_of_a_companys_own_is_trusted_once_it_is_named(
         use(https)
     environment.setenv(variable, str(certificate))
     use(https)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_resource_that_verifies_nothing_trusts_any_certificate(https, fake_server):
+    body = b"abc"
+    found = Answer(body, headers={"ETag": f'"{md5(body)}"'})
+    fake_server.answer = lambda request: Answer(LISTING) if "list-type" in request.path else found
+    bucket = s3_buckets(S3Resource(verify=False, max_attempts=1, endpoint_url=https)).open("b")
+
+    assert (list(bucket.pages()), bucket.get("k", md5(body))) == ([], body)

@@ -19,7 +19,7 @@ from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectRefusedError,
 )
-from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
+from ls_pipeline.resources.s3.bucket import Keys, S3Buckets, S3Options
 from ls_pipeline.resources.s3.writing import Writing
 from ls_pipeline.settings.model import Source, Target
 from tests.contracts.conftest import Answer, s3_refusal
@@ -86,6 +86,14 @@ def in_role(own_credentials, store, sts):
     sts.answer = assumed(3600)
     options = S3Options(endpoint_url=store.url, role_arn=ROLE, external_id="partner-7")
     return S3Buckets(max_attempts=1).open("b", options)
+
+
+def test_role_is_assumed_with_the_keys_of_the_resource(own_credentials, in_role, store, sts):
+    resource = S3Buckets(max_attempts=1, keys=Keys("AKIATEAM", "secret-of-the-team"))
+    list(resource.open("b", S3Options(endpoint_url=store.url, role_arn=ROLE)).pages())
+
+    assert signer(sts.requests[0])[0] == "AKIATEAM"
+    assert signer(store.requests[0])[0] != "AKIATEAM"
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ from dagster_gcp.gcs import GCSResource
 
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.gcs.resource import gcs_buckets
+from ls_pipeline.resources.queue import QueueOpener
 from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
 from ls_pipeline.resources.s3.resource import s3_buckets
+from ls_pipeline.settings.model import Source
 
 
 @pytest.fixture
@@ -54,3 +56,25 @@ def test_gcs_bucket_is_opened_with_the_resources_client(environment):
 
     assert gcs_buckets(team).open("b").client.project == "team"
     assert own.open("b").client.project == "own"
+
+
+def test_queues_have_the_teams_keys(team):
+    source = Source(
+        type="s3", path="b", params={"notifications": "https://sqs.eu-west-3.amazonaws.com/1/q"}
+    )
+    queue = QueueOpener(s3_buckets(team).session).open(source)
+
+    assert queue._client._get_credentials().access_key == "AKIATEAM"
+
+
+def test_resource_of_public_buckets_signs_nothing():
+    public = s3_buckets(S3Resource(use_unsigned_session=True, endpoint_url="http://127.0.0.1:9"))
+    url = public.open("b").client.generate_presigned_url("head_bucket", Params={"Bucket": "b"})
+
+    assert "Signature" not in url
+
+
+def test_resource_without_ssl_uses_http():
+    plain = s3_buckets(S3Resource(use_ssl=False, region_name="eu-west-3"))
+
+    assert plain.open("b").client.meta.endpoint_url.startswith("http://s3.eu-west-3.")

@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from dagster_gcp.gcs import GCSResource
 
 
-def gcs_buckets(resource: GCSResource | None = None) -> GCSBuckets:
+def gcs_buckets(gcs: GCSResource | None = None) -> GCSBuckets:
     """Return the buckets that a resource reaches; by default, the environment's."""
-    from dagster_gcp.gcs import GCSResource  # three seconds
-
-    gcs = resource or GCSResource()
+    if gcs is None:
+        return GCSBuckets()
     return GCSBuckets(project=gcs.project or "", new_client=gcs.get_client)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 from ls_pipeline.domain.errors import (
     BucketAccessError,
@@ -53,6 +53,14 @@ if TYPE_CHECKING:
 Written = TypeVar("Written")
 
 
+class Keys(NamedTuple):
+    """AWS's keys; a session token belongs to temporary ones."""
+
+    access_key: str
+    secret_key: str
+    token: str | None = None
+
+
 @dataclass(frozen=True)
 class S3Options:
     """A connection's options for one bucket; the resource's apply if these are empty."""
@@ -94,9 +102,14 @@ class S3Buckets:
     """How often a request is tried."""
     answer_seconds: float = 0.0
     """For how long an answer is waited for; 0: LS_PIPELINE_STORE_SECONDS."""
-    new_client: Callable[[str, str, Any], Any] | None = field(default=None, repr=False)
-    """Makes a client for a region and an endpoint, which may be empty, and botocore's config;
-    None: botocore's."""
+    keys: Keys | None = field(default=None, repr=False)
+    """Fixed keys instead of those that AWS's tools find; they may also assume a role."""
+    is_signed: bool = True
+    """False: requests carry no signature, as public buckets allow."""
+    use_ssl: bool = True
+    """False: http:// if no endpoint is set."""
+    verify: bool = True
+    """False: the certificate of the store is not checked."""
 
     _transports: OncePerKey[S3Options, FastListTransport] = field(
         default_factory=OncePerKey[S3Options, FastListTransport], init=False, repr=False
@@ -135,9 +148,7 @@ class S3Buckets:
         )
 
     def _open_transport(self, options: S3Options) -> FastListTransport:
-        from botocore.session import Session  # half a second
-
-        own = Session(profile=self.profile_name or None)
+        own = self.session()
         client = self._client(own, options)
         if options.requester_pays:
             client.meta.events.register("before-sign.s3", _request_payer)
@@ -147,9 +158,20 @@ class S3Buckets:
             own.get_config_variable("ca_bundle"),
             self._patience.get(endpoint, lambda: Patience(self.answer_seconds)),
             requester_pays=options.requester_pays,
+            verify=self.verify,
         )
 
+    def session(self) -> Any:
+        """Return a botocore session with the profile or the keys."""
+        from botocore.session import Session  # half a second
+
+        session = Session(profile=self.profile_name or None)
+        if self.keys:
+            session.set_credentials(*self.keys)
+        return session
+
     def _client(self, session: Any, options: S3Options) -> Any:
+        from botocore import UNSIGNED
         from botocore.config import Config
 
         check_variables()
@@ -162,12 +184,17 @@ class S3Buckets:
         if options.role_arn:  # its keys expire within the hour, and are renewed
             role = Role(options.role_arn, options.external_id, region)
             session = session_in_role(session, role, config)
-        elif self.new_client:
-            return guard_credentials(self.new_client(region, endpoint, config))
+        elif not self.is_signed:
+            config = config.merge(Config(signature_version=UNSIGNED))
         with reading_credentials():
             session.get_credentials()
         client = session.create_client(
-            "s3", region_name=region or None, endpoint_url=endpoint or None, config=config
+            "s3",
+            region_name=region or None,
+            endpoint_url=endpoint or None,
+            config=config,
+            use_ssl=self.use_ssl,
+            verify=None if self.verify else False,
         )
         return guard_credentials(client)
 

@@ -55,6 +55,7 @@ class FastListTransport:
         patience: Patience | None = None,
         *,
         requester_pays: bool = False,
+        verify: bool = True,
     ) -> None:
         self.patience = patience or Patience()
         certificates = ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE", "")  # as botocore does
@@ -66,7 +67,8 @@ class FastListTransport:
         client.meta.config.request_checksum_calculation = (
             "when_required"  # it is ours that are sent
         )
-        self._certificates, self._requester_pays = certificates, requester_pays
+        self._certificates, self._verify = certificates, verify
+        self._requester_pays = requester_pays
         self._session = self._new_session(self.patience.seconds / 4)
         self._short_session = self._new_session(self.patience.short_seconds)
         self._last = _Request()
@@ -82,7 +84,7 @@ class FastListTransport:
 
         config = self.client.meta.config
         return URLLib3Session(
-            verify=self._certificates or True,
+            verify=self._verify and (self._certificates or True),
             proxies=get_environ_proxies(self.client.meta.endpoint_url),
             timeout=(
                 min(config.connect_timeout, seconds, CONNECT_SECONDS),
@@ -114,7 +116,7 @@ class FastListTransport:
             return FastObjects(
                 self.client,
                 bucket,
-                self._certificates,
+                self._certificates if self._verify else None,
                 self.patience,
                 checksum=checksum,
                 requester_pays=self._requester_pays,

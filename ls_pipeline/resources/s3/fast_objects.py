@@ -32,15 +32,16 @@ _PLAIN_KEY = re.compile(r"(?!\.{1,2}(/|$))[\w.=-]+(/(?!\.{1,2}(/|$))[\w.=-]+)*",
 class FastObjects:
     """The objects of one bucket, with the credentials of a botocore client.
 
-    ``certificates`` is a file of certificates to trust besides the system's, or empty. Raises as
-    botocore does if the client has no credentials, and ``OSError`` if the file is missing.
+    ``certificates`` is a file of certificates to trust besides the system's, or empty; None: any
+    certificate is trusted. Raises as botocore does if the client has no credentials, and
+    ``OSError`` if the file is missing.
     """
 
     def __init__(
         self,
         client: Any,
         bucket: str,
-        certificates: str,
+        certificates: str | None,
         patience: Patience,
         *,
         checksum: str = "sha256",
@@ -58,6 +59,7 @@ class FastObjects:
         sent: Any = {"checksum_algorithm": checksum} if checksum == "sha256" else {}
         options: Any = {
             "allow_http": True,
+            "allow_invalid_certificates": certificates is None,
             "connect_timeout": timedelta(seconds=min(config.connect_timeout, seconds)),
             "read_timeout": timedelta(seconds=min(config.read_timeout, seconds)),
             "timeout": timedelta(hours=1),

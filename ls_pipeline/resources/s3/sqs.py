@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from ls_pipeline.resources.s3.credentials import (
 from ls_pipeline.resources.s3.errors import SQS, failure, handled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 BATCH = 10
 """Messages per request, at most."""
@@ -47,6 +47,8 @@ class SQSQueue:
     region_name: str = ""
     role_arn: str = ""
     external_id: str = ""
+    new_session: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    """Returns a botocore session; None: one with the credentials that AWS's tools find."""
 
     def receive(self, most: int, wait: float) -> list[Message]:
         deadline, messages = time.monotonic() + wait + AFTERWARDS_SECONDS, list[Message]()
@@ -96,7 +98,8 @@ class SQSQueue:
             read_timeout=ANSWER_SECONDS,
             retries={"max_attempts": 1, "mode": "standard"},
         )
-        session, region = Session(), region_of(self.address) or self.region_name
+        session = self.new_session() if self.new_session else Session()
+        region = region_of(self.address) or self.region_name
         if self.role_arn:
             role = Role(self.role_arn, self.external_id, region)
             session = session_in_role(session, role, config)
