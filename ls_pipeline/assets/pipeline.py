@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,7 +12,9 @@ from ls_pipeline.resources.environment import Place
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from ls_pipeline.settings.declarations import Declaration
 
 WORK_OF_JOBS = {"load_tasks": "tasks", "export_completions": "completions"}
 """The work of a job whose runs name no assets."""
@@ -33,6 +35,8 @@ class Pipeline:
     webhook_url: str = ""
     automation: bool = True
     """False: sensors are stopped until a person starts them in Dagster."""
+    declarations: Mapping[str, Declaration] = field(default_factory=dict, compare=False)
+    declared_in: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"([A-Za-z][A-Za-z0-9_]*)?", self.prefix):

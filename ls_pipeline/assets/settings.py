@@ -205,6 +205,23 @@ def _metadata(
     return metadata
 
 
+def _declared_metadata(pipeline: Pipeline, side: Side) -> dict[str, dg.MetadataValue[Any]]:
+    """Return which connections are declared, with which settings of a side, and where."""
+    if not pipeline.declarations:
+        return {}
+    other = "target." if side == "source" else "source."
+    rows = [
+        {
+            "connection": name,
+            "settings": ", ".join(
+                setting for setting in declaration.settings() if not setting.startswith(other)
+            ),
+        }
+        for name, declaration in pipeline.declarations.items()
+    ]
+    return {"declared_connections": table(rows), "declared_in": text(pipeline.declared_in)}
+
+
 WHAT = {
     "source": "The bucket that tasks come from.",
     "target": "The bucket that completions go to.",
@@ -221,6 +238,7 @@ def settings(pipeline: Pipeline, side: Side) -> dg.AssetsDefinition:
         group_name=pipeline.group,
         kinds={"yaml"},
         config_schema=_form(side),
+        metadata=_declared_metadata(pipeline, side),
         description=DESCRIPTION.format(side=side, what=WHAT[side], job=job),
         required_resource_keys=pipeline.names("ledger", "s3", "gcs"),
     )

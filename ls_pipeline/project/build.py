@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
@@ -25,9 +26,10 @@ from ls_pipeline.sensors.completions import completions as completions_sensor
 from ls_pipeline.sensors.notifications import notifications
 from ls_pipeline.sensors.objects import objects
 from ls_pipeline.sensors.training_data import training_data as training_data_sensor
+from ls_pipeline.settings.declarations import read_declarations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dagster_aws.s3 import S3Resource
     from dagster_gcp.gcs import GCSResource
@@ -46,6 +48,8 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
     gcs: GCSResource | None = None,
     poll_seconds: int | None = None,
     notification_seconds: int | None = None,
+    connections: Mapping[str, Any] | None = None,
+    declared_in: str = "",
     automation: bool = True,
 ) -> dg.Definitions:
     """Return the assets, jobs, sensors, checks and resources of one pipeline.
@@ -75,12 +79,28 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
             else 30.
         notification_seconds: The interval of the sensor of notifications. Default:
             LS_PIPELINE_NOTIFICATION_SECONDS, else 4.
+        connections: Connections by name, in the form of ``connections.yaml``. A sensor's tick
+            applies what changes in them from one deployment to the next, and nothing else, so
+            that settings which people save in Dagster stay. A connection that is no longer
+            declared is disabled. Default: none; people add them in Dagster or the terminal.
+        declared_in: Where ``connections`` are written, for people. Default: the call.
         automation: False: the sensors are stopped until a person starts them in Dagster.
 
-    Raises ``InvalidVariableError`` for a variable that can't be parsed.
+    Raises ``InvalidVariableError`` for a variable that can't be parsed, ``ConnectionsFileError``
+    for connections that are not valid, and ``ValueError`` for the prefix.
 
     """
-    pipeline = Pipeline(prefix, group, home, database_url, webhook_url, automation)
+    declared_in = declared_in or f"build_definitions(prefix={prefix!r})"
+    pipeline = Pipeline(
+        prefix,
+        group,
+        home,
+        database_url,
+        webhook_url,
+        automation,
+        read_declarations(connections or {}, Path.cwd(), declared_in),
+        declared_in if connections is not None else "",
+    )
     polls = poll_seconds or environment.poll_seconds()
     jobs = _work_jobs(pipeline)
     return dg.Definitions(

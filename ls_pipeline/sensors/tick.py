@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.assets.pipeline import STANDALONE
 from ls_pipeline.domain.text import visible
+from ls_pipeline.engine.declare import apply_declarations
 from ls_pipeline.resources.ledger.health import at_time, is_waiting
-from ls_pipeline.resources.ledger.records import QUEUE
+from ls_pipeline.resources.ledger.records import DECLARATION, QUEUE
 from ls_pipeline.resources.ledger.ticks import SENSOR_NAMES
 from ls_pipeline.sensors.dead_runs import report_dead_runs
 from ls_pipeline.sensors.probes import Deadline
@@ -108,8 +109,10 @@ class Tick:
     ) -> dict[str, ConnectionStatus]:
         """Return the status of each enabled connection that ``select`` accepts, by name.
 
-        Skips the connections whose stored settings are refused.
+        Applies what changed in the declared connections before. Skips the connections whose stored
+        settings are refused.
         """
+        self._declare(ledger)
         statuses = ledger.statuses()
         for status in statuses:
             if status.refusal and status.name not in self.skipped[status.refusal]:
@@ -119,6 +122,14 @@ class Tick:
             for status in statuses
             if not status.refusal and status.connection.enabled and select(status.connection)
         }
+
+    def _declare(self, ledger: Ledger) -> None:
+        declarations, place = self.pipeline.declarations, self.pipeline.declared_in
+        if place:
+            failures = apply_declarations(ledger, declarations, place)
+            ledger.record_looks(
+                DECLARATION, {name: failures.get(name, "") for name in {*declarations, *failures}}
+            )
 
     def admit(self, candidates: Candidates, names: Iterable[str], work: str) -> deque[str]:
         """Return the connections that may get a run now; skip the others."""

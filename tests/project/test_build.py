@@ -1,9 +1,12 @@
 """Pipelines in another Dagster project, next to its own definitions and to each other."""
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 from dagster_aws.s3 import S3Resource
 
+from ls_pipeline.assets.checks import failing_connections
 from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.definitions import defs as standalone
@@ -13,6 +16,7 @@ from ls_pipeline.resources.label_studio.app import LabelStudio
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.sensors.objects import objects_tick
+from ls_pipeline.settings.declarations import read_declarations
 from tests.bench import Bench
 from tests.sensors.test_sensors import add_run
 
@@ -126,6 +130,42 @@ def test_arguments_say_group_owners_intervals_and_status(project):
         (11, "STOPPED"),
         (5, "STOPPED"),
     }
+
+
+DECLARED = {"cats": {"source": {"type": "s3", "path": "pictures", "params": {"prefix": "in"}}}}
+
+
+def test_tick_applies_declared_connections(instance, empty_ledger):
+    declarations = read_declarations(DECLARED, Path(), "team.py")
+    pipeline = Pipeline("vision", declarations=declarations, declared_in="team.py")
+    context = dg.build_sensor_context(instance=instance)
+    objects_tick(context, empty_ledger, "gcs", None, pipeline=pipeline)
+
+    assert empty_ledger.names() == ["cats"]
+
+
+def test_declaration_that_can_not_be_applied_is_a_failure(instance, tmp_path):
+    bench = Bench(f"sqlite:///{tmp_path}/ledger.db", name="cats")
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    declarations = read_declarations(DECLARED, Path(), "team.py")
+    pipeline = Pipeline("vision", declarations=declarations, declared_in="team.py")
+    context = dg.build_sensor_context(instance=instance)
+    objects_tick(context, bench.ledger, "gcs", None, pipeline=pipeline)
+    (row,) = failing_connections(bench.ledger)
+
+    assert (row["connection"], row["what"]) == ("cats", "declaration")
+    assert "declaration in team.py can't be applied" in row["reason"]
+
+
+def test_ui_says_which_connections_are_declared_and_where():
+    definitions = build_definitions(prefix="vision", connections=DECLARED, declared_in="team.py")
+    spec = definitions.resolve_asset_graph().get(dg.AssetKey(["vision", "source_settings"]))
+    (row,) = spec.metadata["declared_connections"].records
+
+    assert row.data["connection"] == "cats"
+    assert "source.params.prefix" in row.data["settings"]
+    assert spec.metadata["declared_in"].text == "team.py"
 
 
 @pytest.mark.parametrize("prefix", ["vision/", "1st", "a-b", "ä"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from ls_pipeline.cli.connections.file import ConnectionsFile, collect_errors, read_file
+from ls_pipeline.cli.connections.file import ConnectionsFile, read_file
 from ls_pipeline.cli.connections.flags import ConnectionFlags, connection_options
 from ls_pipeline.cli.connections.holding import hold, run_context
 from ls_pipeline.cli.connections.rebind import rebind
@@ -28,6 +28,7 @@ from ls_pipeline.engine.settings_change import SettingsChange, plan_change
 from ls_pipeline.engine.settle import settle_all
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.diff import diff_settings
+from ls_pipeline.settings.entries import collect_errors
 from ls_pipeline.settings.model import Connection, Params, SourceParams, TargetParams
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ def store_file(file: Path, ledger: Ledger, *, dry_run: bool = False) -> Iterator
 
     Raises ``ConnectionsFileError`` at the end, for the connections that can't be stored.
     """
-    with collect_errors(file, "the others were stored") as attempt:
+    with collect_errors(str(file), "the others were stored") as attempt:
         for connection in read_file(file):
             with attempt(connection.name):
                 yield store(ledger, connection, dry_run=dry_run)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ls_pipeline.cli.connections.file import read_label_config
 from ls_pipeline.cli.options import FILE
+from ls_pipeline.settings.entries import read_label_config
 from ls_pipeline.settings.model import TITLE_LENGTHS, Connection
 from ls_pipeline.settings.validation import adding_errors, build_connection, parse_params
 

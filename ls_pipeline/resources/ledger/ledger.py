@@ -7,6 +7,7 @@ of its transactions fails if a newer run has taken that connection.
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -16,11 +17,13 @@ from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.database import Database
 from ls_pipeline.resources.ledger.heartbeats import Heartbeats
 from ls_pipeline.resources.ledger.looks import record_changes, record_looks
+from ls_pipeline.resources.ledger.records import Declared
 from ls_pipeline.resources.ledger.settings import raw_setting
 from ls_pipeline.resources.ledger.status import ConnectionStatus, statuses
 from ls_pipeline.resources.ledger.tables import (
     completions,
     connections,
+    declarations,
     health,
     heartbeats,
     intents,
@@ -124,23 +127,38 @@ class Ledger:
         """
         return self.connection_ledger(name).settings.in_force().connection
 
-    def save(self, connection: Connection, saved_by: str, onto: int | None = None) -> int:
+    def save(
+        self,
+        connection: Connection,
+        saved_by: str,
+        onto: int | None = None,
+        declared: Declared | None = None,
+    ) -> int:
         """Store a connection, new or changed, as its next revision; return the revision's number.
 
         The same settings again make no new revision. A removed connection that comes back with the
         same source bucket and project continues with its old records, so that nothing is loaded
-        twice. ``onto`` is the revision that was changed, if there was one.
+        twice. ``onto`` is the revision that was changed, if there was one; ``declared`` is what was
+        applied, if code declares the connection.
 
         Raises ``InvalidConnectionError`` if a connection with loaded tasks would get another
         source bucket or project, and if another change came first.
         """
         try:
-            return self._save(connection, saved_by, onto)
+            return self._save(connection, saved_by, onto, declared)
         except sa.exc.IntegrityError:
             # Another process made a connection of that name at the same moment: now it exists.
-            return self._save(connection, saved_by, onto)
+            return self._save(connection, saved_by, onto, declared)
 
-    def _save(self, connection: Connection, saved_by: str, onto: int | None) -> int:
+    def declarations(self) -> dict[str, Declared]:
+        """Return the declarations that were applied last, by the connection's name."""
+        with self.database.engine.connect() as db:
+            rows = db.execute(sa.select(declarations)).all()
+        return {row.name: Declared(row.document, row.place) for row in rows}
+
+    def _save(
+        self, connection: Connection, saved_by: str, onto: int | None, declared: Declared | None
+    ) -> int:
         document = connection.model_dump(mode="json")
         with self.database.engine.begin() as db:
             self._lock_out_writers(db, connection.name)
@@ -150,6 +168,10 @@ class Ledger:
                 raise InvalidConnectionError(connection.name, [OVERTAKEN])
             own = connections.update().where(connections.c.id == connection_id)
             db.execute(own.values(removed=False))
+            if declared:
+                db.execute(declarations.delete().where(declarations.c.name == connection.name))
+                row = {"name": connection.name, **asdict(declared)}
+                db.execute(declarations.insert().values(row))
             if last and raw_setting(last.document, "target") != document["target"]:
                 # Another place or filter for completions: the next export reads all of them.
                 count = connections.c.export_changes + 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import StoredSettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ls_pipeline.domain.diff import KnownObject
     from ls_pipeline.settings.model import Connection
 
@@ -203,10 +205,11 @@ class SnapshotState:
 WORKS = ("tasks", "completions", "training_data")
 """What runs work on, each with its own health."""
 
-QUEUE, SENSORS = "queue", "sensors"
-"""What else is looked at: whether Dagster starts runs, and whether the sensors' ticks succeed."""
+QUEUE, SENSORS, DECLARATION = "queue", "sensors", "declaration"
+"""What else is looked at: whether Dagster starts runs, whether the sensors' ticks succeed, and
+whether a declaration could be applied."""
 
-LOOKS = (*WORKS, QUEUE, SENSORS)
+LOOKS = (*WORKS, QUEUE, SENSORS, DECLARATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +268,15 @@ class StoredSettings:
     def refusal(self) -> str:
         """Why this version refuses the settings; empty if it does not."""
         return str(self.settings) if isinstance(self.settings, StoredSettingsError) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The declaration of a connection that was applied last."""
+
+    document: Mapping[str, Any]
+    place: str
+    """Where it is; empty if it was withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)

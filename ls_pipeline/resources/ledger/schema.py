@@ -15,7 +15,7 @@ from ls_pipeline.resources.ledger.tables import connections
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-SCHEMAS = ("0001_f0215c54",)
+SCHEMAS = ("0001_03fed892",)
 """The schemas that this version knows, oldest first; the last is its own.
 
 Until 0.1.0 is released, the first schema is edited in place, and the digest behind its number

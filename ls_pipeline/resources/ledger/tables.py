@@ -129,6 +129,13 @@ revisions = sa.Table(
     sa.Column("saved_at", sa.Float, nullable=False),
     sa.Column("saved_by", _Prose, nullable=False),
 )
+declarations = sa.Table(
+    "declarations",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("document", sa.JSON, nullable=False),
+    sa.Column("place", sa.Text, nullable=False),
+)
 objects = sa.Table(
     "objects",
     metadata,

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from ls_pipeline.cli.connections.file import LARGEST_FILE
 from ls_pipeline.cli.demo.samples import TEXT_CONFIG
 from ls_pipeline.cli.main import main
+from ls_pipeline.settings.entries import LARGEST_FILE
 
 GOOD = """\
 connections:
