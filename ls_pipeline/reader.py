@@ -22,9 +22,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ls_pipeline.domain.errors import ObjectNotFoundError, SnapshotError
 from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.domain.snapshot.media import TASK_COLUMNS, MediaKeys
 from ls_pipeline.domain.snapshot.splits import SPLITS
-from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, build_document, schema
+from ls_pipeline.domain.snapshot.tables import (
+    COLUMNS,
+    LINEAGE,
+    SCHEMA_VERSION,
+    TABLES,
+    build_document,
+    schema,
+)
+from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.hugging_face import TaskDataset
+from ls_pipeline.resources.media_cache import MediaCache
 from ls_pipeline.resources.private_files import create_private_folder
 from ls_pipeline.resources.s3.bucket import S3Buckets
 from ls_pipeline.resources.snapshots import Snapshots
@@ -32,13 +43,19 @@ from ls_pipeline.settings.model import Target
 from ls_pipeline.settings.validation import check_side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import datasets
     import pandas as pd
     import pyarrow.dataset as ds
 
     from ls_pipeline.domain.snapshot.manifest import File, Manifest
-    from ls_pipeline.resources.bucket import Readable
+    from ls_pipeline.domain.snapshot.media import MediaObject
+    from ls_pipeline.resources.bucket import Bucket, Readable
+    from ls_pipeline.resources.media_cache import LocalMedia
+
+MISSING_AT_MOST = 10
+"""Objects that an error lists."""
 
 _SNAPSHOT = re.compile(r"(?P<prefix>(?:.*/)?)training_data/snapshots/(?P<name>[^/]+)")
 
@@ -70,7 +87,8 @@ def open_snapshot(
             hint="Upgrade ls_pipeline.",
         )
     location = hashlib.sha256(snapshots.uri(name).encode()).hexdigest()[:16]
-    return Snapshot(snapshots, manifest, Path(cache or _default_cache()) / location / name)
+    folder = Path(cache or _default_cache()) / location / name
+    return Snapshot(snapshots, manifest, folder, params or {})
 
 
 def _default_cache() -> Path:
@@ -105,13 +123,19 @@ def _open_bucket(where: str, params: Mapping[str, Any]) -> tuple[Readable, str]:
             f"{where!r} is not the location of a snapshot.",
             hint="Use s3://…, gs://… or a folder.",
         )
+    return _open_bucket_of(f"{scheme}://{bucket}", params), path
+
+
+def _open_bucket_of(root: str, params: Mapping[str, Any]) -> Bucket:
+    """Open the bucket of a URI, as a target with these params."""
+    scheme, _, name = root.partition("://")
     is_s3 = scheme == "s3"
     errors: list[str] = []
     kind = "s3-completions" if is_s3 else "gcs-completions"
-    target = check_side(Target, {"type": kind, "path": bucket, "params": params}, errors)
+    target = check_side(Target, {"type": kind, "path": name, "params": params}, errors)
     if target is None:
         raise SnapshotError(" ".join(errors))
-    return (S3Buckets() if is_s3 else GCSBuckets()).bucket_of(target), path
+    return (S3Buckets() if is_s3 else GCSBuckets()).bucket_of(target)
 
 
 @dataclass(frozen=True)
@@ -121,6 +145,7 @@ class Snapshot:
     snapshots: Snapshots
     manifest: Manifest = field(repr=False)
     cache: Path
+    params: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -141,8 +166,7 @@ class Snapshot:
 
         if table not in TABLES:
             raise ValueError(f"there is no table {table!r}; there are {', '.join(TABLES)}")
-        if split is not None and split not in SPLITS:
-            raise ValueError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
+        _check_split(split)
         arrow: Any = ds  # it has no types
         files = [str(file) for file in self.files(table)]
         dataset = arrow.dataset(files, schema=schema(table), format="parquet")
@@ -176,6 +200,88 @@ class Snapshot:
                 if has_own:
                     task_id, own = next(annotations, (None, ()))
 
+    def media(
+        self,
+        split: str | None = None,
+        *,
+        buckets: Sequence[str] = (),
+        skip_missing: bool = False,
+    ) -> list[LocalMedia]:
+        """Return the pictures, recordings and the like of tasks on disk, ordered by task.
+
+        They are what the label config shows, in the version that was labeled if the task is of a
+        blob. They are fetched once, in parallel, from the snapshot's own bucket and from
+        ``buckets``, as in ``["s3://pictures"]``: people who can add tasks choose the addresses.
+        Other buckets of the same cloud are read with the snapshot's ``params``.
+
+        Raises ``SnapshotError`` if any can't be read, unless ``skip_missing`` leaves them out.
+        """
+        _check_split(split)
+        self._create_cache()
+        pins, root = self.cache / "media.json", self.cache.parent.parent / "media"
+        media = MediaCache(root, pins, _media_buckets(self, buckets))
+        files = media.fetch(self._media_objects(split))
+        if media.missing and not skip_missing:
+            raise SnapshotError(
+                f"{len(media.missing)} media objects of {self.uri} can't be read.",
+                hint="Name other buckets in buckets, or leave them out with skip_missing.",
+                details=list(media.missing.values())[:MISSING_AT_MOST],
+            )
+        return files
+
+    def to_datasets(
+        self,
+        split: str | None = None,
+        *,
+        media: bool = False,
+        buckets: Sequence[str] = (),
+        skip_missing: bool = False,
+    ) -> datasets.Dataset:
+        """Return tasks as a dataset of Hugging Face's library ``datasets``, one row per task.
+
+        ``results`` is a list with the columns of the table of that name. Each data key that the
+        label config shows is a column: with ``media``, pictures and recordings are features
+        ``Image`` and ``Audio`` over files on disk, as `media` returns them; a missing one is null.
+
+        Raises ``SnapshotError`` as `media` does, and if ``datasets`` is not installed.
+        """
+        _check_split(split)
+        paths: dict[tuple[int, str], list[str]] = {}
+        if media:
+            for file in self.media(split, buckets=buckets, skip_missing=skip_missing):
+                paths.setdefault((file.task_id, file.data_key), []).append(str(file.path))
+        dataset = TaskDataset(MediaKeys(self.manifest.label_config).keys, paths if media else None)
+        self._create_cache()
+        name = f"{split or 'all'}{'-media' if media else ''}.arrow"
+        return dataset.write(self._tasks_with_results(split), self.cache / "datasets" / name)
+
+    def _tasks_with_results(
+        self, split: str | None
+    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        columns = [name for name in COLUMNS["results"] if name not in LINEAGE]
+        parts = zip(self.files("tasks"), self.files("results"), strict=True)
+        for task_file, result_file in parts:
+            results = groupby(_rows(result_file), key=itemgetter("task_id"))
+            task_id, own = next(results, (None, iter(())))
+            for task in _rows(task_file, [*LINEAGE, "data"]):  # both are in the order of task ids
+                rows = []
+                if task["task_id"] == task_id:
+                    rows = [{name: row[name] for name in columns} for row in own]
+                    task_id, own = next(results, (None, iter(())))
+                if split in (None, task["split"]):
+                    yield task, rows
+
+    def _media_objects(self, split: str | None) -> Iterator[MediaObject]:
+        keys = MediaKeys(self.manifest.label_config)
+        for file in self.files("tasks"):
+            for task in _rows(file, TASK_COLUMNS):
+                if split in (None, task["split"]):
+                    yield from keys.objects(task)
+
+    def _create_cache(self) -> None:
+        if _default_cache() in self.cache.parents:
+            create_private_folder(_default_cache())
+
     def _fetch(self, file: File) -> Path:
         bucket = self.snapshots.bucket
         if isinstance(bucket, _Disk):
@@ -183,20 +289,43 @@ class Snapshot:
             self.snapshots.verify(self.name, file, path)
         else:
             path = self.cache / file.path
-            if _default_cache() in path.parents:
-                create_private_folder(_default_cache())
+            self._create_cache()
             self.snapshots.fetch(self.name, file, path)
         return path
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
+def _check_split(split: str | None) -> None:
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
+
+
+def _media_buckets(snapshot: Snapshot, others: Sequence[str]) -> Callable[[str], Bucket | None]:
+    """Return what opens a bucket by its URI, or returns None if no media may be read there."""
+    for name in others:
+        if not re.fullmatch("(s3|gs)://[^/]+/?", name):
+            raise SnapshotError(f"{name!r} is not a bucket, as in s3://pictures.")
+    own = re.match("(s3|gs)://[^/]+", snapshot.uri)
+    allowed = {name.rstrip("/") for name in others} | ({own[0]} if own else set())
+    opened: OncePerKey[str, Bucket] = OncePerKey()
+
+    def get(name: str) -> Bucket | None:
+        if name not in allowed:
+            return None
+        is_alike = own is not None and name.startswith(own[1])
+        params = snapshot.params if is_alike else {}
+        return opened.get(name, lambda: _open_bucket_of(name, params))
+
+    return get
+
+
+def _rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a Parquet file, with one row group in memory at a time."""
     import pyarrow.parquet as pq
 
     opened: Any = pq  # it has no types
     with opened.ParquetFile(file) as parquet:
         for number in range(parquet.num_row_groups):
-            yield from parquet.read_row_group(number).to_pylist()
+            yield from parquet.read_row_group(number, columns=columns).to_pylist()
 
 
 class _Disk:

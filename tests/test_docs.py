@@ -185,7 +185,7 @@ def test_snippets_of_training_data_run(folder, environment, tmp_path, capsys):  
         names = alone if "latest.json" in block else ours
         exec(block.replace("s3://my-bucket/labels", str(folder)), names)  # noqa: S102
 
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     assert ours["again"].name == ours["snapshot"].name == capsys.readouterr().out.strip()
     assert alone["name"] == ours["snapshot"].name
 

@@ -1,5 +1,6 @@
 """Snapshots as a training job reads them: with our reader, and with others."""
 
+import io
 import json
 import os
 import re
@@ -409,3 +410,111 @@ def test_example_says_that_one_class_is_too_few(bench, tmp_path):
     assert "labeled texts of 1 classes. A classifier needs two classes" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "model").exists()
+
+
+# -- media --------------------------------------------------------------------------------------
+
+PICTURES = """<View><Image name="i" value="$image"/><Text name="t" value="$text"/>
+<Choices name="c" toName="i"><Choice value="A"/></Choices></View>"""
+
+
+def picture(number):
+    """Return a small PNG, different for each number."""
+    from PIL import Image
+
+    body = io.BytesIO()
+    Image.new("RGB", (3, 2), (number, 0, 0)).save(body, "PNG")
+    return body.getvalue()
+
+
+def labeled_pictures(bench, roots, monkeypatch):
+    """Label six tasks, whose pictures are in buckets with these URIs in turn; make a snapshot."""
+    monkeypatch.setattr("tests.bench.CONFIG", PICTURES)
+    bench.set(target={"prefix": "labels", "test_share": 0.4})
+    for number in range(6):
+        address = f"{roots[number % len(roots)]}/pictures/{number}.png"
+        bench.put(f"{number}.json", {"image": address, "text": f"text {number}"})
+    bench.load()
+    for number in range(6):
+        result = {**RESULT[0], "to_name": "i"}
+        bench.app.annotate(bench.task_id(f"{number}.json"), [result])
+    bench.export()
+    bench.snapshot()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("make", "other"), [(s3, gcs), (gcs, s3)])
+def test_media_of_both_clouds_are_on_disk(
+    environment, s3_server, gcs_server, bench, monkeypatch, tmp_path, make, other
+):
+    for name, value in (s3_server.client_environment | gcs_server.client_environment).items():
+        environment.setenv(name, value)
+    bucket, pictures = (m(f"media-{make.__name__}-{m.__name__}") for m in (make, other))
+    labeled_pictures(bench, [bucket.uri()[:-1], pictures.uri()[:-1]], monkeypatch)
+    for number in range(6):
+        place = pictures if number % 2 else bucket
+        place.put(f"pictures/{number}.png", picture(number), "image/png")
+    for key, body in bench.target.objects.items():
+        bucket.put(key, body, "application/octet-stream")
+    opened = open_snapshot(bucket.uri("labels"), cache=tmp_path)
+
+    with pytest.raises(SnapshotError, match=r"3 media objects .* skip_missing"):
+        opened.media()
+    assert len(opened.media(skip_missing=True)) == 3
+    files = opened.media(buckets=[pictures.uri()])
+    assert [file.path.read_bytes() for file in files] == [picture(n) for n in range(6)]
+    test = {file.task_id for file in opened.media("test", buckets=[pictures.uri()])}
+    assert test == set(opened.frame("tasks", "test")["task_id"]) != set()
+
+    for place in (bucket, pictures):
+        for stored in next(place.pages("pictures/")):
+            place.delete(stored.key)
+    dataset = opened.to_datasets("test", media=True, buckets=[pictures.uri()])
+    assert sorted(dataset["task_id"]) == sorted(test)
+    number = int(dataset[0]["text"].partition(" ")[2])
+    assert dataset[0]["image"].getpixel((0, 0)) == (number, 0, 0)
+    assert dataset[0]["results"][0]["labels"] == ["A"]
+
+
+def test_media_of_a_folder_are_missed_with_their_addresses(bench, monkeypatch, tmp_path):
+    labeled_pictures(bench, ["s3://pictures"], monkeypatch)
+    snapshot = opened_of(bench, tmp_path)
+
+    with pytest.raises(SnapshotError) as caught:
+        snapshot.media("train")
+    assert "s3://pictures was not named as a bucket to read" in str(caught.value)
+    assert snapshot.media(skip_missing=True) == []
+    with pytest.raises(SnapshotError, match="'pictures' is not a bucket, as in s3://pictures"):
+        snapshot.media(buckets=["pictures"])
+    with pytest.raises(ValueError, match="there is no split 'dev'"):
+        snapshot.media("dev")
+
+
+def opened_of(bench, tmp_path):
+    snapshots = Snapshots(bench.target, "labels")
+    manifest = snapshots.manifest(snapshots.latest()[0].snapshot)
+    return Snapshot(snapshots, manifest, tmp_path / "cache" / "of-it" / manifest.snapshot)
+
+
+def test_datasets_has_a_row_for_each_task(snapshot):
+    whole, train = snapshot.to_datasets(), snapshot.to_datasets("train")
+    frame = snapshot.frame("tasks")
+
+    assert whole["task_id"][:] == frame["task_id"].tolist()
+    assert whole["text"][:3] == ["bad", "text 1 good", "bad"]
+    assert [len(results) for results in whole["results"]][:2] == [2, 1]
+    assert whole[1]["results"][0]["labels"] == ["A"]
+    assert set(train["split"]) == {"train"}
+
+
+def test_datasets_takes_media_as_features(bench, monkeypatch, tmp_path):
+    import datasets
+
+    labeled_pictures(bench, ["s3://pictures"], monkeypatch)
+    snapshot = opened_of(bench, tmp_path)
+    without = snapshot.to_datasets()
+    missing = snapshot.to_datasets(media=True, skip_missing=True)
+
+    assert without[0]["image"] == "s3://pictures/pictures/0.png"
+    assert isinstance(missing.features["image"], datasets.Image)
+    assert missing[0]["image"] is None
