@@ -18,7 +18,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.target_mark import LARGEST, TargetMark, mark_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
@@ -45,17 +45,21 @@ class ProjectIdentity:
         Raises ``IdentityError`` if Label Studio has others. If the ledger is behind its mark, it
         was restored: then nothing that it knows of tasks and files counts as verified.
         """
+        ids = self.held.projects.ids().values()
+        found = self.app.existing_projects(list(ids))
+        self.check_found(found, self.app.marks())
+        return found
+
+    def check_found(self, found: Mapping[int, Project], marks: Sequence[Mark]) -> None:
+        """Check as `check` does, with the projects and marks that Label Studio was read to have."""
         bound = self.held.projects.bound()
-        found = self.app.existing_projects([project.id for project in bound.values()])
         for project in bound.values():
             self._check_project(project, found.get(project.id))
-        marks = self.app.marks()
         self.check_unclaimed(marks, found)
         for project in bound.values():
             self._check_mark(project, marks)
         if bound:
             self._check_generation(self._own(marks, next(iter(bound.values())).id))
-        return found
 
     def claimed(self) -> set[int]:
         """Return the ids of the projects that another installation has marked."""
@@ -131,8 +135,10 @@ class ProjectIdentity:
             )
             raise self._difference(what)
         else:
-            self._claim(project.id, self.held.binding.state().generation)
+            new, _ = self._claim(project.id, self.held.binding.state().generation)
             self.held.projects.set_marked(project.id)
+            if project.id == next(iter(self.held.projects.ids().values())):
+                self._mark = new
 
     def _check_generation(self, marks: Iterable[Mark]) -> None:
         newest = max((mark.generation for mark in marks), default=0)

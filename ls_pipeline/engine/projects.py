@@ -200,6 +200,8 @@ class HeldProjects(Projects):
         self.identity = ProjectIdentity(held, app)
         self.found: dict[int, Project] = {}
         """By id, as they were when the run began."""
+        self._overflow_is_known = False
+        """Whether this run has looked for overflow projects with the connection's tasks."""
 
     @property
     def newest(self) -> Project:
@@ -219,12 +221,20 @@ class HeldProjects(Projects):
             first = self.app.find_or_create_project(
                 self.connection.project, self.connection.label_config
             )
-            self.identity.check_unclaimed(self.app.marks(), [first.id])
-            self.held.projects.add({1: first, **self.own_overflow(1)})
-        self.found = self.identity.check()
+            marks = self.app.marks()
+            self.identity.check_unclaimed(marks, [first.id])
+            own = {1: first, **self.own_overflow(1)}
+            self.held.projects.add(own)
+            self._overflow_is_known = True
+            self.found = {project.id: project for project in own.values()}
+            self.identity.check_found(self.found, marks)
+        else:
+            self.found = self.identity.check()
 
     def recover_overflow(self) -> None:
         """Record overflow projects with tasks of the connection that an old ledger misses."""
+        if self._overflow_is_known:
+            return
         if own := self.own_overflow(max(self.held.projects.ids())):
             self.held.projects.add(own)
             self.found = self.identity.check()

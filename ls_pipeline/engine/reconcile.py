@@ -276,7 +276,8 @@ class Reconciler:
     def verify(self) -> None:
         """Record the connection's tasks that exist, as they are."""
         self.projects.recover_overflow()
-        existing = ExistingTasks(self.run, self.projects.ids)
+        occupied = [project.id for project in self.projects.found.values() if project.tasks]
+        existing = ExistingTasks(self.run, occupied)
         for page in self.held.objects.all_rows():
             self._record(list(existing.corrections(page)))
         unknown = existing.unknown()

@@ -169,22 +169,36 @@ def test_mark_that_lands_late_is_no_restore(labeled):
     assert labeled.load().tasks_created == 0
 
 
-def test_run_without_changes_asks_for_projects_and_marks_once(labeled):
+def calls_of_load(bench):
+    """Load, and return the names of the calls to Label Studio."""
     calls = []
 
     def counted(name):
         def call(*arguments):
             calls.append(name)
-            return getattr(labeled.app, name)(*arguments)
+            return getattr(bench.app, name)(*arguments)
 
         return call
 
     names = [name for name in dir(MemoryLabelingApp) if not name.startswith("_")]
     methods = [name for name in names if callable(getattr(MemoryLabelingApp, name))]
-    app = Wrapped(labeled.app, **{name: counted(name) for name in methods})
-    labeled.load(app=app)
+    bench.load(app=Wrapped(bench.app, **{name: counted(name) for name in methods}))
+    return calls
 
-    assert calls == ["existing_projects", "marks", "register_storage"]
+
+def test_run_without_changes_asks_for_projects_and_marks_once(labeled):
+    assert calls_of_load(labeled) == ["existing_projects", "marks", "register_storage"]
+
+
+def test_first_load_asks_for_nothing_twice(bench):
+    bench.put("a.json", {"text": "a"})
+
+    assert calls_of_load(bench) == [
+        *("find_or_create_project", "marks", "projects_with_prefix"),
+        *("add_mark", "marks"),  # two installations may claim the project at the same moment
+        "register_storage",
+        *("highest_task_id", "raise_mark", "import_tasks"),
+    ]
 
 
 def test_changing_run_leaves_one_mark_with_the_generation_of_the_ledger(labeled):
