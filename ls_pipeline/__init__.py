@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ls_pipeline.domain.errors import BucketError, PipelineError, SnapshotError
     from ls_pipeline.project.build import build_definitions
+    from ls_pipeline.project.component import LabelingComponent
     from ls_pipeline.reader import Snapshot, open_snapshot
 
 __all__ = [
     "BucketError",
+    "LabelingComponent",
     "PipelineError",
     "Snapshot",
     "SnapshotError",
@@ -20,6 +22,7 @@ __all__ = [
 _MODULES = {
     "domain.errors": ("BucketError", "PipelineError", "SnapshotError"),
     "project.build": ("build_definitions",),
+    "project.component": ("LabelingComponent",),
     "reader": ("Snapshot", "open_snapshot"),
 }
 

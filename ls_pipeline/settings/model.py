@@ -382,6 +382,7 @@ class Source(_Side):
     type: Literal["s3", "gcs"]
     """The cloud."""
     params: SourceParams = SourceParams()
+    """Which objects are read, and how."""
 
     side = "source"
 
@@ -416,6 +417,7 @@ class Target(_Side):
     type: Literal["s3-completions", "gcs-completions"]
     """The cloud."""
     params: TargetParams = TargetParams()
+    """How completions and training data are written."""
 
     side = "target"
 
