@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import asdict, fields
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -100,6 +102,7 @@ def run_connection(
     from ls_pipeline.sensors.dead_runs import report_dead_runs
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    keep_pandas_out()
     report_dead_runs(cli.instance, cli.ledger, [name])
     partitions = str(STANDALONE.partitions.name)
     if not cli.instance.has_dynamic_partition(partitions, name):
@@ -109,6 +112,30 @@ def run_connection(
     errors = _materialize([load], name, cli, progress, {"tasks": config})
     errors += _materialize(export, name, cli, progress, {"completions": config})
     return _report(name, cli, errors)
+
+
+class _NoPandas(MetaPathFinder):
+    """Finds no pandas."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def keep_pandas_out() -> None:
+    """Have pyarrow do without pandas, which takes 40 MB, until a program asks for a frame.
+
+    pyarrow imports it with the first list that it gets, to know a pandas array when it sees one
+    (``_have_pandas_internal`` in its pandas-shim.pxi). This process has none.
+    """
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        import pyarrow as pa  # slow
+
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _materialize(

@@ -100,3 +100,18 @@ def test_sync_stopped_in_the_background_starts_no_other_run(environment, number)
     assert (background.returncode, shown[0]) == (130, "")
     assert "Aborted!" in shown[1]
     assert ledger.connection_ledger("cats").held_by() == ""
+
+
+@pytest.mark.slow
+def test_pandas_is_imported_only_for_a_frame():
+    program = """
+import sys
+from ls_pipeline.cli.sync import keep_pandas_out
+keep_pandas_out()
+import pyarrow as pa
+table = pa.Table.from_pylist([{"a": 1}])
+assert "pandas" not in sys.modules
+assert table.to_pandas()["a"].sum() == 1
+assert pa.array(sys.modules["pandas"].Series([2])).to_pylist() == [2]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
