@@ -44,6 +44,10 @@ def results_of(annotation: Mapping[str, Any]) -> list[Any]:
     return results if isinstance(results, list) else []
 
 
+def _is_relation(result: object) -> bool:
+    return isinstance(result, dict) and result.get("type") == "relation"
+
+
 def _time(annotation: Annotation) -> tuple[str, int]:
     time = annotation.get("updated_at") or annotation.get("created_at")
     number = annotation.get("id")
@@ -51,22 +55,22 @@ def _time(annotation: Annotation) -> tuple[str, int]:
 
 
 def _majority(annotations: Sequence[Annotation]) -> Annotation:
-    rows = [
-        [result_row(number, result) for number, result in enumerate(results_of(annotation))]
+    plain = [
+        [result for result in results_of(annotation) if not _is_relation(result)]
         for annotation in annotations
     ]
+    rows = [[result_row(number, each) for number, each in enumerate(own)] for own in plain]
     lacking = find_disagreements(rows)
     # The annotation that agrees most comes first; the others add what it lacks.
     order = sorted(range(len(annotations)), key=lambda at: sum(map(len, lacking[at])))
     kept: list[Any] = []
-    relations: list[Any] = []
     for position, at in enumerate(order):
         before = set(order[:position])
-        for result, others in zip(results_of(annotations[at]), lacking[at], strict=True):
-            if isinstance(result, dict) and result.get("type") == "relation":
-                relations.append(result)
-            elif 2 * (len(annotations) - len(others)) > len(annotations) and before <= set(others):
+        for result, others in zip(plain[at], lacking[at], strict=True):
+            if 2 * (len(annotations) - len(others)) > len(annotations) and before <= set(others):
                 kept.append(result)
     ids = {result.get("id") for result in kept if isinstance(result, dict)}
-    kept += [each for each in relations if {each.get("from_id"), each.get("to_id")} <= ids]
+    for result in (result for annotation in annotations for result in results_of(annotation)):
+        if _is_relation(result) and {result.get("from_id"), result.get("to_id")} <= ids:
+            kept.append(result)
     return {**annotations[order[0]], "result": kept}
