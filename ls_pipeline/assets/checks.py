@@ -11,6 +11,7 @@ from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.diff import State
 from ls_pipeline.domain.snapshot.manifest import Leaks, Tally
 from ls_pipeline.domain.snapshot.splits import SPLITS
+from ls_pipeline.engine.convert import Conversion
 from ls_pipeline.engine.load import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
@@ -248,17 +249,36 @@ _WARNING = {
 ERRORS = {BALANCE.name, *_BLOCKING}
 """The checks whose failure is an error; the others warn."""
 
+FORMATS_COMPLETE = "formats_complete"
+_FORMATS = {
+    FORMATS_COMPLETE: "The target's formats hold every result. If formats_strict is true, it is an "
+    "error if they don't."
+}
+
 TRAINING_DATA_CHECKS = [
     dg.AssetCheckSpec(name, asset="training_data", description=what, blocking=name in _BLOCKING)
-    for name, what in {**_BLOCKING, **_WARNING}.items()
+    for name, what in {**_BLOCKING, **_WARNING, **_FORMATS}.items()
 ]
 """If one of the first five fails, the snapshot is not published; the others warn."""
 
 
 def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
     """Yield a passed result for each check of ``training_data``, of a run without a snapshot."""
-    for name in (*_BLOCKING, *_WARNING):
+    for name in (*_BLOCKING, *_WARNING, *_FORMATS):
         yield _result(name, connection, "", "There was nothing to check.")
+
+
+def formats_complete(
+    connection: str, conversions: Mapping[str, Conversion], *, strict: bool
+) -> dg.AssetCheckResult:
+    """Return whether other formats hold every result; an error if they don't and must."""
+    reports = {name: each.report for name, each in conversions.items() if each.report}
+    sentences = {name: report.sentence for name, report in reports.items() if report.sentence}
+    problem = " ".join(f"{name}: {verbatim(text)}" for name, text in sentences.items())
+    counts = {"lost": sum(report.lost for report in reports.values())}
+    counts["simplified"] = sum(report.simplified for report in reports.values())
+    result = _result(FORMATS_COMPLETE, connection, problem, "Nothing is lost.", **counts)
+    return result._replace(severity=dg.AssetCheckSeverity.ERROR) if strict else result
 
 
 def snapshot_checks(

@@ -19,11 +19,12 @@ from ls_pipeline.assets.partitions import pending_connections
 from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.run import connection_run, nothing_to_do
 from ls_pipeline.assets.systems import Systems
+from ls_pipeline.domain.converters.lost import Report
 from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.manifest import snapshot_folder
 from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
 from ls_pipeline.engine.context import RunContext
-from ls_pipeline.engine.convert import convert_snapshot
+from ls_pipeline.engine.convert import Conversion, convert_snapshot
 from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
@@ -122,16 +123,29 @@ def _materialize(
             raise SnapshotError(f"The snapshot was not published: {failures}")
         snapshots = Snapshots(run.bucket, target.params.prefix)
         with run.timings.timing("converting"):
-            formats = convert_snapshot(run.bucket, snapshots, written.newest, target.params.formats)
+            formats = convert_snapshot(
+                run.bucket,
+                snapshots,
+                written.newest,
+                target.params.formats,
+                target.params.formats_annotations,
+            )
+        yield checks.formats_complete(held.name, formats, strict=target.params.formats_strict)
         copied = update_mirror(run, target)
         metadata = {**_metadata(written, snapshots), **timings_metadata(run.timings)}
         place = snapshot_folder(target.params.prefix, written.newest.snapshot)
         metadata["folder"] = folder_link(target, place)
         if formats:
-            outcomes = [{"format": name, "outcome": what} for name, what in formats.items()]
+            outcomes = [_format_row(name, each) for name, each in formats.items()]
             metadata["formats"] = table(outcomes)
         copies = mirror_metadata(run, target, copied)
         yield dg.MaterializeResult(metadata={**metadata, **copies})
+
+
+def _format_row(name: str, conversion: Conversion) -> dict[str, str]:
+    report = conversion.report or Report()
+    counts = {"lost": str(report.lost), "simplified": str(report.simplified)}
+    return {"format": name, "outcome": conversion.outcome, **counts}
 
 
 def _metadata(

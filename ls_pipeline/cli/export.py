@@ -16,7 +16,6 @@ import click
 from ls_pipeline.cli.console import print_error, print_result, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import FAILED, json_instead_of, verbatim
-from ls_pipeline.domain.converters.choice import ANNOTATIONS
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     ObjectNotFoundError,
@@ -24,7 +23,7 @@ from ls_pipeline.domain.errors import (
     UnknownConnectionError,
 )
 from ls_pipeline.domain.objects import StoredObject, folder
-from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.domain.snapshot.formats import ANNOTATIONS, FORMATS
 from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.resources.converter import convert
 from ls_pipeline.settings.model import Source
@@ -32,7 +31,7 @@ from ls_pipeline.settings.model import Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ls_pipeline.domain.converters.choice import Annotations
+    from ls_pipeline.domain.snapshot.formats import Annotations
     from ls_pipeline.reader import Snapshot
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.settings.model import Target

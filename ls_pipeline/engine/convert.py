@@ -1,22 +1,29 @@
-"""Converts a snapshot to other formats: one archive each, next to the snapshots."""
+"""Converts a snapshot to other formats: one archive each, next to the snapshots.
+
+Next to each archive is what its format could not hold, as ``lost.json`` in it says, too.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ls_pipeline.domain.converters.lost import LOST_FILE, Report
 from ls_pipeline.domain.errors import FormatError
-from ls_pipeline.domain.snapshot.manifest import formats_folder
+from ls_pipeline.domain.snapshot.manifest import archive_path, formats_folder
 from ls_pipeline.reader import Snapshot
 from ls_pipeline.resources.converter import convert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ls_pipeline.domain.snapshot.formats import Annotations
     from ls_pipeline.domain.snapshot.manifest import Manifest
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.snapshots import Snapshots
@@ -24,41 +31,84 @@ if TYPE_CHECKING:
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """The first day that a zip archive knows: its content must not depend on the time of writing."""
 
+HEAD_BYTES = 64 * 1024
+"""Bytes of a list of losses that have its counts."""
 
-def archive_key(prefix: str, snapshot: str, name: str) -> str:
-    """Return the key of a snapshot in one format."""
-    return f"{formats_folder(prefix, snapshot)}{name}.zip"
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What became of a snapshot in one format."""
+
+    outcome: str
+    """The archive's URI, or why there is none."""
+    report: Report | None = None
+    """What the format could not hold; None without an archive."""
 
 
 def convert_snapshot(
-    bucket: Bucket, snapshots: Snapshots, manifest: Manifest, formats: Sequence[str]
-) -> dict[str, str]:
-    """Write a snapshot in other formats, unless it exists; return each one's URI or its error.
+    bucket: Bucket,
+    snapshots: Snapshots,
+    manifest: Manifest,
+    formats: Sequence[str],
+    annotations: Annotations = "all",
+) -> dict[str, Conversion]:
+    """Write a snapshot in other formats, unless it exists.
 
     A format that does not fit stops no other. Raises ``ExternalSystemError`` if the bucket fails.
     """
-    outcomes = {}
+    conversions = {}
+    root = formats_folder(snapshots.prefix, manifest.snapshot)
     for name in formats:
-        key = archive_key(snapshots.prefix, manifest.snapshot, name)
-        if next((page for page in bucket.pages(key)), None) is None:
-            try:
-                with _archive(snapshots, manifest, name) as file:
-                    bucket.put_file(key, file, "application/zip")
-            except FormatError as error:
-                outcomes[name] = str(error)
-                continue
-        outcomes[name] = bucket.uri(key)
-    return outcomes
+        key = root + archive_path(name, annotations)
+        lost_key = root + archive_path(name, annotations, "lost.json")
+        if bucket.find(key) and bucket.find(lost_key):
+            conversions[name] = Conversion(bucket.uri(key), _read_report(bucket, lost_key))
+            continue
+        try:
+            with _archive(snapshots, manifest, name, annotations) as (archive, lost, report):
+                bucket.put_file(lost_key, lost, "application/json")
+                bucket.put_file(key, archive, "application/zip")
+        except FormatError as error:
+            conversions[name] = Conversion(str(error))
+            continue
+        conversions[name] = Conversion(bucket.uri(key), report)
+    return conversions
+
+
+def _read_report(bucket: Bucket, key: str) -> Report:
+    """Return the counts at the start of a list of losses."""
+    stored = bucket.find(key)
+    with tempfile.TemporaryFile() as file:
+        if stored:
+            bucket.download(stored, file)
+        file.seek(0)
+        head = file.read(HEAD_BYTES).decode(errors="replace")
+    counts, found, _ = head.partition(',\n "items"')
+    try:
+        return Report.from_dict(json.loads(counts + "}") if found else {})
+    except (ValueError, TypeError, AttributeError):  # someone else wrote it
+        return Report()
 
 
 @contextmanager
-def _archive(snapshots: Snapshots, manifest: Manifest, name: str) -> Iterator[Path]:
-    """Yield the file of an archive. It and what it is made of are on disk, not in memory."""
+def _archive(
+    snapshots: Snapshots, manifest: Manifest, name: str, annotations: Annotations
+) -> Iterator[tuple[Path, Path, Report]]:
+    """Yield an archive, its list of losses, and their counts.
+
+    What it is made of is on disk, not in memory.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root, output = Path(folder), Path(folder, "output")
         documents = Snapshot(snapshots, manifest, root / "snapshot").documents()
-        classes = manifest.class_list
-        convert(documents, manifest.label_config, name, output, classes=classes)
+        report = convert(
+            documents,
+            manifest.label_config,
+            name,
+            output,
+            annotations=annotations,
+            classes=manifest.class_list,
+        )
         with zipfile.ZipFile(root / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(output.rglob("*")):
                 if path.is_file():
@@ -66,4 +116,4 @@ def _archive(snapshots: Snapshots, manifest: Manifest, name: str) -> Iterator[Pa
                     entry.compress_type, entry.file_size = zipfile.ZIP_DEFLATED, path.stat().st_size
                     with path.open("rb") as content, archive.open(entry, "w") as stream:
                         shutil.copyfileobj(content, stream)
-        yield root / "archive.zip"
+        yield root / "archive.zip", output / LOST_FILE, report

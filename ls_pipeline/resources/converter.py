@@ -20,8 +20,8 @@ from ls_pipeline.resources.media_files import picture_size, recording_seconds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from ls_pipeline.domain.converters.choice import Annotations
     from ls_pipeline.domain.converters.media import Media
+    from ls_pipeline.domain.snapshot.formats import Annotations
 
     Fetch = Callable[[str, Path], bool]
     """Downloads an object to a file, or returns False."""

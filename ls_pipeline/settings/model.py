@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from ls_pipeline.domain.objects import Filter, compile_regex, uri
-from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.domain.snapshot.formats import FORMATS, Annotations
 from ls_pipeline.domain.snapshot.splits import SplitRule, group_by_error
 from ls_pipeline.domain.text import is_text
 from ls_pipeline.settings import addresses
@@ -283,6 +283,11 @@ class TargetParams(Params):
     """Warn if tasks are waiting and nothing was labeled for this many days."""
     formats: list[str] = []
     """Training data: other formats to convert each snapshot to, such as COCO, YOLO or CSV."""
+    formats_annotations: Annotations = "all"
+    """Training data: whose annotations to convert, if several people labeled a task."""
+    formats_strict: bool = False
+    """Training data: what to do if a format can't hold everything. True: the check formats_complete
+    fails as an error. False: it warns."""
 
     @field_validator("snapshot_cron")
     @classmethod

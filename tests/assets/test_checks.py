@@ -1,6 +1,11 @@
 import pytest
 
-from ls_pipeline.assets.checks import annotations_counted, passed_snapshot_checks, snapshot_checks
+from ls_pipeline.assets.checks import (
+    FORMATS_COMPLETE,
+    annotations_counted,
+    passed_snapshot_checks,
+    snapshot_checks,
+)
 from ls_pipeline.assets.metadata import balance_metadata, label_chart
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.engine.export import find_missing_files
@@ -33,7 +38,8 @@ def test_sound_snapshot_passes_all(labeled):
     done = labeled.snapshot()
 
     assert failed(done) == set()
-    assert {one.check_name for one in passed_snapshot_checks("reviews")} == checked(done).keys()
+    names = {one.check_name for one in passed_snapshot_checks("reviews")}
+    assert names == {*checked(done), FORMATS_COMPLETE}
 
 
 def test_rows_are_compared_with_ledger_and_label_studio(labeled):

@@ -134,11 +134,14 @@ def test_images_from_what_is_no_bucket_is_refused(folder, tmp_path, bucket):  # 
     assert (done.exit_code, "is not a bucket" in done.stderr) == (2, True)
 
 
-@pytest.mark.slow
-def test_images_that_were_not_downloaded_are_reported(tmp_path):
+@pytest.fixture
+def copy(tmp_path):
+    """Return a copy of a target with a task that two people labeled, one with a relation."""
     bench = Bench(f"sqlite:///{tmp_path}/ledger.db")
     bench.put("a.json", {"text": "s3://others/a.png"})
     bench.load()
+    relation = {"type": "relation", "from_id": "a", "to_id": "b"}
+    bench.app.annotate(bench.task_id("a.json"), [*RESULT, relation])
     bench.app.annotate(bench.task_id("a.json"), RESULT)
     bench.export()
     bench.snapshot()
@@ -146,8 +149,32 @@ def test_images_that_were_not_downloaded_are_reported(tmp_path):
     for key, body in bench.target.objects.items():
         (tmp_path / "copy" / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "copy" / key).write_bytes(body)
+    return tmp_path / "copy"
+
+
+def test_losses_are_said_and_fail_if_strict(copy, tmp_path):
+    lax = run(copy, "--format", "CSV", "--output", tmp_path / "lax")
+    strict = run(copy, "--format", "CSV", "--output", tmp_path / "strict", "--strict")
+    whole = run(copy, "--format", "JSON", "--output", tmp_path / "whole", "--strict")
+    said = "1 of 3 results are not in it (1: it is a relation). See lost.json."
+
+    assert (lax.exit_code, strict.exit_code, whole.exit_code) == (0, 1, 0)
+    assert said in " ".join(lax.stdout.split())
+    assert said in " ".join(strict.stderr.split())
+    assert len(json.loads((tmp_path / "strict/lost.json").read_text())["items"]) == 1
+
+
+def test_annotations_are_chosen(copy, tmp_path):
+    words = ("--format", "CSV", "--output", tmp_path / "out", "--annotations", "latest")
+    done = run(copy, *words, "--json")
+
+    assert (done.exit_code, json.loads(done.stdout)["annotations_not_chosen"]) == (0, 1)
+    assert len((tmp_path / "out/result.csv").read_text().splitlines()) == 2
+
+
+def test_images_that_were_not_downloaded_are_reported(copy, tmp_path):
     words = ("--format", "JSON", "--output", tmp_path / "out", "--images", "--json")
-    done = run(tmp_path / "copy", *words)
+    done = run(copy, *words)
 
     assert (done.exit_code, "--images-from s3://others" in done.stderr) == (1, True)
     assert json.loads(done.stdout)["not_downloaded"].keys() == {"s3://others"}

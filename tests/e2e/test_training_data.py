@@ -83,6 +83,7 @@ CHECKS = (
     "no_split_leak",
     "no_content_leak",
     "no_class_vanished",
+    "formats_complete",
     "few_skipped",
     "annotators_agree",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.snapshot.agreement import find_disagreements
 from ls_pipeline.domain.snapshot.tables import result_row
@@ -10,8 +10,7 @@ from ls_pipeline.domain.snapshot.tables import result_row
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Annotations = Literal["all", "latest", "ground-truth", "majority"]
-ANNOTATIONS: tuple[Annotations, ...] = get_args(Annotations)
+    from ls_pipeline.domain.snapshot.formats import Annotations
 
 Annotation = dict[str, Any]
 """An annotation in Label Studio's export form."""
@@ -70,7 +69,7 @@ def _majority(annotations: Sequence[Annotation]) -> Annotation:
             if 2 * (len(annotations) - len(others)) > len(annotations) and before <= set(others):
                 kept.append(result)
     ids = {result.get("id") for result in kept if isinstance(result, dict)}
-    for result in (result for annotation in annotations for result in results_of(annotation)):
-        if _is_relation(result) and {result.get("from_id"), result.get("to_id")} <= ids:
-            kept.append(result)
+    everything = (result for annotation in annotations for result in results_of(annotation))
+    relations = filter(_is_relation, everything)
+    kept += [each for each in relations if {each.get("from_id"), each.get("to_id")} <= ids]
     return {**annotations[order[0]], "result": kept}

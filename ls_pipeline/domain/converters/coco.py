@@ -1,7 +1,7 @@
 """COCO: boxes, polygons, masks and key points (https://cocodataset.org/#format-data).
 
-Ids begin at 1: COCO's evaluation takes a match with annotation 0 for none, and models take class 0
-for the background.
+Ids of annotations and classes begin at 1: COCO's evaluation takes a match with annotation 0 for
+none, and models take class 0 for the background.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class CocoWriter:
 
     def add(self, task: Task) -> None:
         for picture in self.reader.read(task.id, task.data, task.annotations, apart=False):
-            image: dict[str, Any] = {"id": self._images.count + 1, "file_name": picture.file_name}
+            image: dict[str, Any] = {"id": self._images.count, "file_name": picture.file_name}
             if picture.size:
                 image |= {"width": picture.size.width, "height": picture.size.height}
             self._images.write(json.dumps({**image, "coco_url": picture.uri, "task_id": task.id}))
@@ -73,7 +73,7 @@ class CocoWriter:
         for label in marked.labels:
             ids = {
                 "id": self._annotations.count + 1,
-                "image_id": self._images.count,
+                "image_id": self._images.count - 1,
                 "category_id": self.setup.classes.index(label) + 1,
             }
             self._annotations.write(json.dumps({**ids, **form, "iscrowd": 0}))

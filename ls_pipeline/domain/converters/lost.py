@@ -87,12 +87,13 @@ class Report:
     def from_dict(cls, document: Mapping[str, Any]) -> Report:
         """Return the counts that a `LOST_FILE` has."""
         names = ("tasks", "results", "lost", "simplified")
+        reasons: Mapping[str, Any] = document.get("reasons") or {}
         counts = {name: int(document.get(name) or 0) for name in names}
         return cls(
             **counts,
             skipped=int(document.get("skipped_tasks") or 0),
             not_chosen=int(document.get("annotations_not_chosen") or 0),
-            reasons=Counter(document.get("reasons") or {}),
+            reasons=Counter({str(why): int(count) for why, count in reasons.items()}),
         )
 
 

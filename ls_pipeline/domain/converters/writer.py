@@ -10,11 +10,12 @@ from ls_pipeline.domain.converters.choice import choose, finished, results_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ls_pipeline.domain.converters.choice import Annotation, Annotations
+    from ls_pipeline.domain.converters.choice import Annotation
     from ls_pipeline.domain.converters.folder import OutputFolder
     from ls_pipeline.domain.converters.lost import Losses
     from ls_pipeline.domain.converters.media import Media
     from ls_pipeline.domain.converters.shown import Classes, ShownConfig
+    from ls_pipeline.domain.snapshot.formats import Annotations
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,9 @@
-"""The formats that training data can be converted to."""
+"""The formats that training data can be converted to, and whose annotations they have."""
+
+from typing import Literal, get_args
+
+Annotations = Literal["all", "latest", "ground-truth", "majority"]
+ANNOTATIONS: tuple[Annotations, ...] = get_args(Annotations)
 
 FORMATS = (
     "JSON",

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from ls_pipeline.domain.converters.shown import class_list
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.domain.snapshot.formats import FORMATS
+from ls_pipeline.domain.snapshot.formats import ANNOTATIONS, FORMATS
 from ls_pipeline.domain.snapshot.splits import Split
 from ls_pipeline.domain.snapshot.tables import TABLES, Table
 
@@ -226,6 +226,11 @@ def formats_folder(prefix: str, name: str) -> str:
     return f"{training_folder(prefix)}formats/{name}/"
 
 
+def archive_path(name: str, annotations: str, ending: str = "zip") -> str:
+    """Return the path of a conversion of a snapshot, relative to the formats folder."""
+    return f"{name}.{ending}" if annotations == "all" else f"{name}-{annotations}.{ending}"
+
+
 def part_path(table: str, first: int) -> str:
     """Return the path of a part's file, relative to the snapshot's folder."""
     return f"{table}/part-{first:08}.parquet"
@@ -243,8 +248,10 @@ def is_snapshot_file(path: str) -> bool:
 
 def is_archive(path: str) -> bool:
     """Return whether a path, relative to a formats folder, is that of a conversion of ours."""
-    stem, dot, ending = path.rpartition(".")
-    return stem in FORMATS and dot + ending == ".zip"
+    stem, _, ending = path.partition(".")
+    name, _, annotations = stem.partition("-")
+    known = name in FORMATS and annotations in {"", *ANNOTATIONS}
+    return known and ending in {"zip", "lost.json"}
 
 
 def snapshot_name(number: int, parts: Iterable[str]) -> str:

@@ -21,19 +21,18 @@ NO_SIZE = {"original_width": None, "original_height": None}
 
 def box(id_="b", label="car", **more):
     value = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0, "rectanglelabels": [label]}
-    return result("rectanglelabels", "box", value, id=id_, **more)
+    return result("rectanglelabels", "box", value, id=id_) | more
 
 
 def result(type_, from_name, value, **more):
     sizes = {"original_width": 200, "original_height": 100}
     names = {"type": type_, "from_name": from_name, "to_name": "i"}
-    return {"id": "r", **names, **sizes, "value": value, **more}
+    return {"id": "r", **names, **sizes, "value": value} | more
 
 
 def point(name, x, y, **more):
-    return result(
-        "keypointlabels", "kp", {"x": x, "y": y, "width": 1, "keypointlabels": [name]}, **more
-    )
+    value = {"x": x, "y": y, "width": 1, "keypointlabels": [name]}
+    return result("keypointlabels", "kp", value, **more)
 
 
 def coco(folder, documents, config, **options):
@@ -92,7 +91,7 @@ def test_pictures_of_a_list_and_of_a_repeater_have_their_own_marks(tmp_path):
     found, report = coco(tmp_path / "repeater", [document], repeated)
 
     assert [item["file_name"] for item in found["images"]] == ["s3://b/x.png", "s3://c/x.png"]
-    assert [item["image_id"] for item in found["annotations"]] == [2]
+    assert [item["image_id"] for item in found["annotations"]] == [1]
     assert report.is_complete
 
 
