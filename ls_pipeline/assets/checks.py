@@ -9,6 +9,7 @@ from ls_pipeline.assets.metadata import table, verbatim
 from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.diff import State
+from ls_pipeline.domain.snapshot.folders import Folder
 from ls_pipeline.domain.snapshot.manifest import Leaks, Tally
 from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.engine.convert import Conversion
@@ -246,6 +247,10 @@ _WARNING = {
     "annotators_agree": "People who labeled the same task agree at least as much as the target's "
     "agreement_at_least.",
 }
+_OF_FOLDERS = {
+    "media_complete": "Every picture that tasks show is in the target's folders.",
+    "no_media_leak": "No two pictures with the same bytes are in different splits of a folder.",
+}
 ERRORS = {BALANCE.name, *_BLOCKING}
 """The checks whose failure is an error; the others warn."""
 
@@ -257,14 +262,14 @@ _FORMATS = {
 
 TRAINING_DATA_CHECKS = [
     dg.AssetCheckSpec(name, asset="training_data", description=what, blocking=name in _BLOCKING)
-    for name, what in {**_BLOCKING, **_WARNING, **_FORMATS}.items()
+    for name, what in {**_BLOCKING, **_WARNING, **_OF_FOLDERS, **_FORMATS}.items()
 ]
 """If one of the first five fails, the snapshot is not published; the others warn."""
 
 
 def passed_snapshot_checks(connection: str) -> Iterator[dg.AssetCheckResult]:
     """Yield a passed result for each check of ``training_data``, of a run without a snapshot."""
-    for name in (*_BLOCKING, *_WARNING, *_FORMATS):
+    for name in (*_BLOCKING, *_WARNING, *_OF_FOLDERS, *_FORMATS):
         yield _result(name, connection, "", "There was nothing to check.")
 
 
@@ -305,6 +310,33 @@ def snapshot_checks(
     }
     for name, (warning, figures) in warnings.items():
         yield _result(name, connection, warning, _passed(result), **figures)
+
+
+def folder_checks(
+    connection: str, folders: Mapping[str, Folder | str]
+) -> Iterator[dg.AssetCheckResult]:
+    """Yield the results for the folders of a snapshot: by format, or why it has none."""
+    written = [folder for folder in folders.values() if isinstance(folder, Folder)]
+    incomplete = [folder for folder in written if folder.missing]
+    missing = sum(folder.missing for folder in written)
+    problem = ""
+    if incomplete:
+        problem = (
+            f"{missing} pictures are missing, and their tasks are left out; missing.jsonl in the "
+            f"folder lists them. The first is {verbatim(incomplete[0].missing_example)}"
+        )
+    passed = "Passed." if written else "The target asks for no folders."
+    yield _result("media_complete", connection, problem, passed, missing=missing)
+    leaking = [folder for folder in written if folder.leaks]
+    leaks, problem = max((folder.leaks for folder in written), default=0), ""
+    if leaking:
+        first = " and ".join(map(verbatim, leaking[0].leak_example))
+        problem = (
+            f"{leaks} pictures have the same bytes as one of another split, as {first}. A model "
+            "would be evaluated on what it was trained on: set the target's group_by, or remove "
+            "the copies."
+        )
+    yield _result("no_media_leak", connection, problem, passed, pictures=leaks)
 
 
 def _passed(result: SnapshotResult) -> str:

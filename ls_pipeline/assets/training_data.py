@@ -21,12 +21,14 @@ from ls_pipeline.assets.run import connection_run, nothing_to_do
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.converters.lost import Report
 from ls_pipeline.domain.errors import SnapshotError
+from ls_pipeline.domain.snapshot.folders import Folder, dataset_folder
 from ls_pipeline.domain.snapshot.manifest import snapshot_folder
 from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
 from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.convert import Conversion, convert_snapshot
 from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_missing_files
+from ls_pipeline.engine.folder import write_folders
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import SnapshotResult, write_snapshot
 from ls_pipeline.resources.ledger.ledger import Ledger
@@ -110,6 +112,7 @@ def _materialize(
             systems.bucket_of(target),
             systems.label_studio,
             systems.progress,
+            open_bucket=systems.bucket_of,
             place=pipeline.place,
         )
         mark_mirror_stale(run, target)
@@ -130,6 +133,11 @@ def _materialize(
                 target.params.formats,
                 target.params.formats_annotations,
             )
+        with run.timings.timing("folders"):
+            folders = write_folders(run, snapshots, written.newest)
+        yield from checks.folder_checks(held.name, folders)
+        for name, folder in folders.items():
+            formats[f"{name} folder"] = _conversion(snapshots, folder)
         yield checks.formats_complete(held.name, formats, strict=target.params.formats_strict)
         copied = update_mirror(run, target)
         metadata = {**_metadata(written, snapshots), **timings_metadata(run.timings)}
@@ -140,6 +148,16 @@ def _materialize(
             metadata["formats"] = table(outcomes)
         copies = mirror_metadata(run, target, copied)
         yield dg.MaterializeResult(metadata={**metadata, **copies})
+
+
+def _conversion(snapshots: Snapshots, folder: Folder | str) -> Conversion:
+    """Return what became of a folder, or why there is none, as of another format."""
+    if isinstance(folder, str):
+        return Conversion(folder)
+    key = dataset_folder(snapshots.prefix, folder.snapshot, folder.format)
+    pictures = ", ".join(f"{split}: {count}" for split, count in folder.pictures.items())
+    outcome = f"{snapshots.bucket.uri(key)} ({pictures or 'no pictures'})"
+    return Conversion(outcome, Report.from_dict(folder.report))
 
 
 def _format_row(name: str, conversion: Conversion) -> dict[str, str]:

@@ -22,6 +22,7 @@ from ls_pipeline.domain.errors import (
     ObjectNotFoundError,
     SnapshotError,
 )
+from ls_pipeline.domain.snapshot.folders import datasets_folder, is_folder_file
 from ls_pipeline.domain.snapshot.leaks import COLUMNS as COMPARED
 from ls_pipeline.domain.snapshot.leaks import LeakFinder
 from ls_pipeline.domain.snapshot.manifest import (
@@ -445,7 +446,15 @@ class _Snapshotter:
         """
         manifest = [file for file in files if _is_manifest(file.key)]
         tables = [file for file in files if not _is_manifest(file.key)]
-        return all(self._delete(some) for some in (self._archives(name), manifest, tables))
+        copies = [*self._folder_files(name), *self._archives(name)]
+        return all(self._delete(some) for some in (copies, manifest, tables))
+
+    def _folder_files(self, name: str) -> list[StoredObject]:
+        """Return the files of a snapshot's folders, the markers first."""
+        root = datasets_folder(self.prefix, name)
+        files = (file for page in self.bucket.pages(root) for file in page)
+        ours = [file for file in files if is_folder_file(file.key[len(root) :])]
+        return sorted(ours, key=lambda file: not file.key.endswith("/folder.json"))
 
     def _archives(self, name: str) -> list[StoredObject]:
         root = formats_folder(self.prefix, name)

@@ -110,10 +110,19 @@ class Bucket(Protocol):
     def put_file(self, key: str, file: Path, content_type: str) -> StoredObject:
         """Write a file of any size as `put` does, with a few chunks in memory at a time."""
 
-    def copy(self, key: str, to: str) -> None:
-        """Copy an object within the bucket; the store moves the bytes.
+    def copy(self, key: str, to: str, *, source: Bucket | None = None, version: str = "") -> None:
+        """Copy an object within the bucket, or from another bucket of the same store.
 
-        Raises ``ObjectNotFoundError``.
+        The store moves the bytes. With a ``version``, it is exactly that one.
+
+        Raises ``ObjectNotFoundError``, and ``ObjectChangedError`` for another version: the copy
+        may have been made then.
+        """
+
+    def checksum(self, stored: StoredObject) -> str:
+        """Return a text that two objects of this bucket share if their bytes are equal.
+
+        Not always: for some kinds of encryption and uploads, equal bytes have several texts.
         """
 
     def delete(self, key: str) -> None:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from ls_pipeline.domain.objects import Filter, compile_regex, uri
+from ls_pipeline.domain.snapshot.folders import FOLDERS
 from ls_pipeline.domain.snapshot.formats import FORMATS, Annotations
 from ls_pipeline.domain.snapshot.splits import SplitRule, group_by_error
 from ls_pipeline.domain.text import is_text
@@ -289,6 +290,10 @@ class TargetParams(Params):
     """Training data: what to do if a format can't hold everything. True: the check formats_complete
     fails as an error. False: it warns."""
 
+    folders: list[str] = []
+    """Training data: formats to write each snapshot in as a folder with its pictures, by split:
+    YOLO, YOLO_OBB or COCO."""
+
     @field_validator("snapshot_cron")
     @classmethod
     def _is_cron(cls, cron: str) -> str:
@@ -312,6 +317,14 @@ class TargetParams(Params):
             if name not in FORMATS:
                 raise ValueError(f"format {name!r} is not one of {', '.join(FORMATS)}")
         return formats
+
+    @field_validator("folders")
+    @classmethod
+    def _are_folders(cls, folders: list[str]) -> list[str]:
+        for name in folders:
+            if name not in FOLDERS:
+                raise ValueError(f"folder {name!r} is not one of {', '.join(FOLDERS)}")
+        return folders
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> "Self":

@@ -3,10 +3,12 @@ import pytest
 from ls_pipeline.assets.checks import (
     FORMATS_COMPLETE,
     annotations_counted,
+    folder_checks,
     passed_snapshot_checks,
     snapshot_checks,
 )
 from ls_pipeline.assets.metadata import balance_metadata, label_chart
+from ls_pipeline.domain.snapshot.folders import Folder
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.settings.model import TargetParams
@@ -39,7 +41,8 @@ def test_sound_snapshot_passes_all(labeled):
 
     assert failed(done) == set()
     names = {one.check_name for one in passed_snapshot_checks("reviews")}
-    assert names == {*checked(done), FORMATS_COMPLETE}
+    of_folders = {one.check_name for one in folder_checks("reviews", {})}
+    assert names == {*checked(done), *of_folders, FORMATS_COMPLETE}
 
 
 def test_rows_are_compared_with_ledger_and_label_studio(labeled):
@@ -78,6 +81,27 @@ def test_equal_content_in_two_splits_is_a_warning(bench):
     assert (one.metadata["contents"].value, one.metadata["tasks"].value) == (1, 8)
     (example,) = one.metadata["examples"].records
     assert set(example.data) == {"train", "validation", "test"}
+
+
+def test_folder_without_all_pictures_or_with_copies_is_a_warning():
+    whole = Folder(snapshot="00000001-0123456789ab", format="YOLO", pictures={"train": 2})
+    partly = whole.model_copy(
+        update={
+            "missing": 3,
+            "missing_example": "s3://b/1.jpg: it is gone.",
+            "leaks": 2,
+            "leak_example": ["images/train/1-a.jpg", "images/test/2-b.jpg"],
+        }
+    )
+    complete, alone = folder_checks("reviews", {"YOLO": whole, "COCO": "It does not fit."})
+    missing, leaking = folder_checks("reviews", {"YOLO": partly})
+
+    assert (complete.passed, alone.passed) == (True, True)
+    assert (missing.passed, missing.severity.value) == (False, "WARN")
+    assert "3 pictures are missing, and their tasks are left out" in missing.description
+    assert missing.metadata["missing"].value == 3
+    assert "2 pictures have the same bytes as one of another split" in leaking.description
+    assert leaking.metadata["pictures"].value == 2
 
 
 def test_class_that_vanished_is_a_warning(labeled):

@@ -62,8 +62,11 @@ class MemoryBucket(ListedBucket):
     def put_file(self, key, file, content_type):
         return self.put(key, file.read_bytes(), content_type)
 
-    def copy(self, key, to):
-        self.objects[to] = self.get(key)
+    def copy(self, key, to, *, source=None, version=""):
+        self.objects[to] = (source or self).get(key, version)
+
+    def checksum(self, stored):
+        return stored.version
 
     def delete(self, key):
         self._check()

@@ -464,6 +464,33 @@ def test_copy_of_an_absent_object_says_so(bucket):
         bucket.copy("nowhere", "there")
 
 
+def test_copy_of_another_version_says_changed(bucket):
+    version = bucket.put("a", b"1", "text/plain").version
+    bucket.copy("a", "same", version=version)
+    bucket.put("a", b"2", "text/plain")
+
+    assert bucket.get("same") == b"1"
+    with pytest.raises(ObjectChangedError, match="a"):
+        bucket.copy("a", "other", version=version)
+
+
+def test_copy_from_another_bucket_is_the_same(request, store, bucket):
+    other, _ = store.buckets(request)
+    stored = other.put("ü b/a.jpg", b"1", "image/jpeg")
+    bucket.copy(stored.key, "to/a.jpg", source=other, version=stored.version)
+
+    assert (bucket.get("to/a.jpg"), listed(other)) == (b"1", [stored.key])
+    with pytest.raises(ObjectNotFoundError, match="nowhere"):
+        bucket.copy("nowhere", "there", source=other)
+
+
+def test_equal_bytes_have_one_checksum(bucket):
+    bodies = {"a": b"1", "b": b"1", "c": b"2"}
+    first, same, other = (bucket.put(key, body, "text/plain") for key, body in bodies.items())
+
+    assert bucket.checksum(first) == bucket.checksum(same) != bucket.checksum(other)
+
+
 def test_delete_removes_an_object_and_ignores_an_absent_key(bucket):
     put(bucket, "a", "b")
     bucket.delete("a")

@@ -57,7 +57,7 @@ def _use(side: Source | Target, region: str) -> permissions.BucketUse:
         isinstance(params, TargetParams),
         permissions.aws_partition(params.region_name or region, params.role_arn),
         params.kms_key_id if isinstance(params, TargetParams) else "",
-        isinstance(params, TargetParams) and params.delete,
+        isinstance(params, TargetParams) and (params.delete or bool(params.folders)),
         _queue(side, region) if isinstance(side, Source) else "",
     )
 

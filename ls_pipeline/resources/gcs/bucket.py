@@ -274,14 +274,36 @@ class GCSBucket(ListedBucket):
             )
         return StoredObject(blob.name, str(blob.generation), size)
 
-    def copy(self, key: str, to: str) -> None:
-        bucket = self._bucket
+    def copy(self, key: str, to: str, *, source: Bucket | None = None, version: str = "") -> None:
+        origin = source or self
+        generation = int(version) if version else None
+        blob = self.client.bucket(origin.name, user_project=self.payer or None).blob(key)
+        copied, token = self._bucket.blob(to), ""
         try:
-            with _translated(self.uri(key)):
-                blob = bucket.blob(key)
-                bucket.copy_blob(blob, bucket, to, timeout=self.timeout, retry=self.retry)
+            with _translated(origin.uri(key)):
+                while token is not None:  # a large object is copied in several requests
+                    token, *_ = copied.rewrite(
+                        blob,
+                        token=token or None,
+                        if_source_generation_match=generation,
+                        timeout=self.timeout,
+                        retry=self.retry,
+                    )
         except ObjectNotFoundError as error:
-            raise self._missing(key) from error
+            if source is None:
+                raise self._missing(key) from error
+            raise ObjectNotFoundError(source.uri(key)) from error
+        except KeyError as error:  # the client reads what a proxy need not have written
+            raise BucketUnavailableError(
+                self.uri(to), "the answer is not that to a copy.", hint="Try again."
+            ) from error
+        if self.emulated and version and origin.version(key) != version:
+            raise ObjectChangedError(origin.uri(key))
+
+    def checksum(self, stored: StoredObject) -> str:
+        with self._reading(stored.key, stored.version) as blob:
+            blob.reload(timeout=self.timeout, retry=self.retry)
+        return str(blob.md5_hash or blob.crc32c or "")
 
     def delete(self, key: str) -> None:
         try:

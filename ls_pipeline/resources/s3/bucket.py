@@ -426,14 +426,22 @@ class S3Bucket(ListedBucket):
             copy.seek(0)
             return same_bytes(copy, original, CHUNK)
 
-    def copy(self, key: str, to: str) -> None:
-        with self._object(key):
+    def copy(self, key: str, to: str, *, source: Bucket | None = None, version: str = "") -> None:
+        origin = source or self
+        match = {"CopySourceIfMatch": f'"{version}"'} if version else {}
+        with self._object(key) if source is None else _translated(source.uri(key)):
             self.client.copy_object(
                 Bucket=self.name,
                 Key=to,
-                CopySource={"Bucket": self.name, "Key": key},
+                CopySource={"Bucket": origin.name, "Key": key},
+                **match,
                 **self.writing.encryption,
             )
+        if version and origin.version(key) != version:  # some stores ignore the condition
+            raise ObjectChangedError(origin.uri(key))
+
+    def checksum(self, stored: StoredObject) -> str:
+        return stored.version
 
     def _not_confirmed(self, key: str) -> BucketError:
         return BucketUnavailableError(
