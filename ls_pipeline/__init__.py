@@ -7,6 +7,14 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.errors import BucketError, PipelineError, SnapshotError
     from ls_pipeline.project.build import build_definitions
     from ls_pipeline.project.component import LabelingComponent
+    from ls_pipeline.project.conditions import (
+        automation_sensor,
+        connection_partitions,
+        new_labels,
+        new_snapshot,
+        training_data_dep,
+    )
+    from ls_pipeline.project.training_data import TrainingData
     from ls_pipeline.reader import Snapshot, open_snapshot
 
 __all__ = [
@@ -15,14 +23,28 @@ __all__ = [
     "PipelineError",
     "Snapshot",
     "SnapshotError",
+    "TrainingData",
+    "automation_sensor",
     "build_definitions",
+    "connection_partitions",
+    "new_labels",
+    "new_snapshot",
     "open_snapshot",
+    "training_data_dep",
 ]
 
 _MODULES = {
     "domain.errors": ("BucketError", "PipelineError", "SnapshotError"),
     "project.build": ("build_definitions",),
     "project.component": ("LabelingComponent",),
+    "project.conditions": (
+        "automation_sensor",
+        "connection_partitions",
+        "new_labels",
+        "new_snapshot",
+        "training_data_dep",
+    ),
+    "project.training_data": ("TrainingData",),
     "reader": ("Snapshot", "open_snapshot"),
 }
 

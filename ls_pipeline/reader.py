@@ -78,7 +78,19 @@ def open_snapshot(
     and ``BucketError`` if the bucket fails.
     """
     bucket, path = _open_bucket(str(where), params or {})
-    snapshots, name = _find_snapshot(bucket, path.strip("/"), name)
+    return open_in(bucket, path.strip("/"), name, params=params, cache=cache)
+
+
+def open_in(
+    bucket: Readable,
+    path: str,
+    name: str = "",
+    *,
+    params: Mapping[str, Any] | None = None,
+    cache: str | Path | None = None,
+) -> Snapshot:
+    """Open a snapshot as `open_snapshot` does, in a folder of a bucket that is open already."""
+    snapshots, name = _find_snapshot(bucket, path, name)
     manifest = snapshots.manifest(name)
     if int(manifest.schema_version) > int(SCHEMA_VERSION):
         raise SnapshotError(

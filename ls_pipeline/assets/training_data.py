@@ -104,7 +104,8 @@ def _materialize(
         connection, target = revision.connection, revision.connection.target
         if target is None or not connection.enabled:
             yield from checks.passed_snapshot_checks(held.name)
-            yield nothing_to_do(connection, "target")
+            version = _version(held.exports.snapshot_state().snapshot_uri)
+            yield nothing_to_do(connection, "target")._replace(data_version=version)
             return
         run = RunContext(
             held,
@@ -147,7 +148,13 @@ def _materialize(
             outcomes = [_format_row(name, each) for name, each in formats.items()]
             metadata["formats"] = table(outcomes)
         copies = mirror_metadata(run, target, copied)
-        yield dg.MaterializeResult(metadata={**metadata, **copies})
+        version = dg.DataVersion(written.newest.snapshot)
+        yield dg.MaterializeResult(metadata={**metadata, **copies}, data_version=version)
+
+
+def _version(snapshot_uri: str) -> dg.DataVersion:
+    """Return the data version of a run that makes no snapshot: that of the last one."""
+    return dg.DataVersion(snapshot_uri.rstrip("/").rpartition("/")[2] or "none")
 
 
 def _conversion(snapshots: Snapshots, folder: Folder | str) -> Conversion:

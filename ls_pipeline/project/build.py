@@ -14,6 +14,7 @@ from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.settings import save_settings, settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
+from ls_pipeline.project.training_data import TrainingData
 from ls_pipeline.resources import environment
 from ls_pipeline.resources.client_cache import TTLCache
 from ls_pipeline.resources.gcs.resource import gcs_buckets
@@ -160,27 +161,32 @@ def _resources(
     gcs: GCSResource | None,
 ) -> dict[str, dg.ResourceDefinition]:
     """Return the resources, by name. Each opens its connections at its first use."""
-    buckets = TTLCache(lambda: s3_buckets(_initialized(s3)))
+    s3_cache = TTLCache(lambda: s3_buckets(_initialized(s3)))
+    gcs_cache = TTLCache(lambda: gcs_buckets(_initialized(gcs)))
     resources = {
         "ledger": _ledger(pipeline),
         "progress": dg.ResourceDefinition.hardcoded_resource(
             SilentProgress(), "Progress bars of the command line. Dagster shows none."
         ),
         "s3": _cached(
-            buckets.get, "Amazon S3: as configured, else AWS_* variables, files, or a role."
+            s3_cache.get, "Amazon S3: as configured, else AWS_* variables, files, or a role."
         ),
         "gcs": _cached(
-            TTLCache(lambda: gcs_buckets(_initialized(gcs))).get,
+            gcs_cache.get,
             "Google Cloud Storage: as configured, else with default credentials.",
         ),
         "queues": _cached(
-            TTLCache(lambda: QueueOpener(buckets.get().session)).get,
+            TTLCache(lambda: QueueOpener(s3_cache.get().session)).get,
             "SQS, with the credentials of S3; Pub/Sub, with Google's default credentials.",
         ),
         "label_studio": _cached(
             TTLCache(lambda: _initialized(label_studio) or LabelStudio()).get,
             "Label Studio: as configured, else LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else the "
             "server that `start` runs.",
+        ),
+        "training_data": _cached(
+            lambda: _training_data(pipeline).with_buckets(s3_cache.get(), gcs_cache.get()),
+            "Opens snapshots, for assets that train models.",
         ),
     }
     return {pipeline.name(name): resource for name, resource in resources.items()}
@@ -192,6 +198,11 @@ Resource = TypeVar("Resource", bound="dg.ConfigurableResource[Any]")
 def _initialized(resource: Resource | None) -> Resource | None:
     """Return a team's resource with the values of its ``EnvVar``."""
     return resource and resource.process_config_and_initialize()
+
+
+def _training_data(pipeline: Pipeline) -> TrainingData:
+    place = pipeline.place
+    return TrainingData(prefix=pipeline.prefix, home=place.home, database_url=place.database)
 
 
 def _ledger(pipeline: Pipeline) -> dg.ResourceDefinition:

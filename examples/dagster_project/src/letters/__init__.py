@@ -1,0 +1,1 @@
+"""Letters to a shop: people label their topics, and a classifier learns from the labels."""
