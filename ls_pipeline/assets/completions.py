@@ -43,6 +43,7 @@ def completions(pipeline: Pipeline) -> dg.AssetsDefinition:
         description=DESCRIPTION,
         check_specs=pipeline.checks([ANNOTATIONS_COUNTED]),
         required_resource_keys=pipeline.names("ledger", "s3", "gcs", "label_studio", "progress"),
+        pool=pipeline.pool,
     )
     def completions(
         context: dg.AssetExecutionContext, config: MassChangeConsent

@@ -37,6 +37,8 @@ class Pipeline:
     """False: sensors are stopped until a person starts them in Dagster."""
     declarations: Mapping[str, Declaration] = field(default_factory=dict, compare=False)
     declared_in: str = ""
+    pool: str | None = None
+    """The concurrency pool of the runs that work on connections."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"([A-Za-z][A-Za-z0-9_]*)?", self.prefix):

@@ -57,6 +57,7 @@ def tasks(pipeline: Pipeline) -> dg.AssetsDefinition:
         description=DESCRIPTION,
         check_specs=pipeline.checks(TASK_CHECKS),
         required_resource_keys=pipeline.names("ledger", "s3", "gcs", "label_studio", "progress"),
+        pool=pipeline.pool,
     )
     def tasks(context: dg.AssetExecutionContext, config: MassChangeConsent) -> dg.MaterializeResult:  # type: ignore[type-arg]
         return _materialize(context, config, pipeline)

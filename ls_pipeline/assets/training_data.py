@@ -85,6 +85,7 @@ def training_data(pipeline: Pipeline, poll_seconds: int) -> dg.AssetsDefinition:
         check_specs=pipeline.checks(checks.TRAINING_DATA_CHECKS),
         automation_condition=CompletionsChanged(pipeline, poll_seconds),
         required_resource_keys=pipeline.names("ledger", "s3", "gcs", "label_studio", "progress"),
+        pool=pipeline.pool,
     )
     def training_data(
         context: dg.AssetExecutionContext,

@@ -51,6 +51,7 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
     notification_seconds: int | None = None,
     connections: Mapping[str, Any] | None = None,
     declared_in: str = "",
+    pool: str | None = None,
     automation: bool = True,
 ) -> dg.Definitions:
     """Return the assets, jobs, sensors, checks and resources of one pipeline.
@@ -85,6 +86,7 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
             that settings which people save in Dagster stay. A connection that is no longer
             declared is disabled. Default: none; people add them in Dagster or the terminal.
         declared_in: Where ``connections`` are written, for people. Default: the call.
+        pool: The concurrency pool of the runs that work on connections. Default: none.
         automation: False: the sensors are stopped until a person starts them in Dagster.
 
     Raises ``InvalidVariableError`` for a variable that can't be parsed, ``ConnectionsFileError``
@@ -101,6 +103,7 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
         automation,
         read_declarations(connections or {}, Path.cwd(), declared_in),
         declared_in if connections is not None else "",
+        pool,
     )
     polls = poll_seconds or environment.poll_seconds()
     jobs = _work_jobs(pipeline)

@@ -224,6 +224,13 @@ class LabelingComponent(dg.Component, dg.Model, dg.Resolvable):
             ],
         ),
     ] = Field(default_factory=dict)
+    pool: Annotated[
+        str | None,
+        _described(
+            "The concurrency pool of the runs that work on connections. Default: none.",
+            "label_studio",
+        ),
+    ] = None
     automation: Annotated[
         bool, _described("False: the sensors are stopped until a person starts them in Dagster.")
     ] = True
@@ -245,6 +252,7 @@ class LabelingComponent(dg.Component, dg.Model, dg.Resolvable):
             notification_seconds=self.notification_seconds,
             connections=_with_whole_paths(self.connections, context.path),
             declared_in=place.relative_to(context.project_root).as_posix(),
+            pool=self.pool,
             automation=self.automation,
         )
 

@@ -132,6 +132,21 @@ def test_arguments_say_group_owners_intervals_and_status(project):
     }
 
 
+def test_work_on_connections_is_in_the_pool():
+    repository = build_definitions(prefix="vision", pool="label_studio").get_repository_def()
+    pools = {
+        node.key.path[-1]: node.assets_def.op.pool
+        for node in repository.asset_graph.asset_nodes
+        if node.is_materializable
+    }
+
+    assert pools == {
+        "source_settings": None,
+        "target_settings": None,
+        **dict.fromkeys(("tasks", "completions", "training_data"), "label_studio"),
+    }
+
+
 DECLARED = {"cats": {"source": {"type": "s3", "path": "pictures", "params": {"prefix": "in"}}}}
 
 
