@@ -43,7 +43,7 @@ def _result(
     Dagster shows ``problem`` as Markdown.
     """
     severity = dg.AssetCheckSeverity.ERROR if check in ERRORS else dg.AssetCheckSeverity.WARN
-    text = f"{connection}: {problem or otherwise}"  # Dagster shows no partition of a check
+    text = f"{connection}: {problem or otherwise}"  # lists of checks show no partition
     return dg.AssetCheckResult(
         check_name=check, passed=not problem, severity=severity, description=text, metadata=metadata
     )
@@ -114,94 +114,75 @@ CONNECTIONS_HEALTHY = dg.AssetCheckKey(dg.AssetKey("source_bucket"), "connection
 
 
 def connections_healthy(pipeline: Pipeline) -> dg.AssetChecksDefinition:
-    """Return the check that no connection is failing."""
+    """Return the check that a connection is not failing."""
 
-    @dg.asset_check(
-        asset=pipeline.check(CONNECTIONS_HEALTHY).asset_key,
-        name=CONNECTIONS_HEALTHY.name,
-        description="No enabled connection is failing: the last run succeeded, and sensors can see "
-        "its source and Label Studio. The sensor `notifications` updates this check.",
-        required_resource_keys=pipeline.names("ledger"),
+    @pipeline.asset_check(
+        CONNECTIONS_HEALTHY,
+        "The connection is disabled, or it is not failing: its last run succeeded, and sensors can "
+        "see its source and Label Studio. The sensor `notifications` updates this check.",
     )
     def connections_healthy(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        ledger = Systems(pipeline, context.resources).ledger
-        return dg.AssetCheckResult(**health_check_fields(failing_connections(ledger)))
+        results = health_results(Systems(pipeline, context.resources).ledger)
+        return dg.AssetCheckResult(**results.get(context.partition_key, _NOTHING))
 
     return connections_healthy
 
 
-def failing_connections(ledger: Ledger) -> list[dict[str, str]]:
-    """Return a row for each failure of an enabled connection: its reason, and since when."""
-    failing = (status for status in ledger.statuses() if status.settings.enabled)
-    return [
+_NOTHING: dict[str, Any] = {"passed": True, "description": "There is no such connection."}
+
+
+def health_results(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """Return the result of ``connections_healthy`` for each connection, as fields."""
+    return {status.name: _health_result(status) for status in ledger.statuses()}
+
+
+def _health_result(status: ConnectionStatus) -> dict[str, Any]:
+    failures = failures_of(status) if status.settings.enabled else {}
+    since = failing_since(status)
+    rows = [
         {
-            "connection": status.name,
             "what": what,
             "reason": reason,
-            "since": at_time(since, status.read_at)
-            if (since := failing_since(status).get(what))
-            else "",
+            "since": at_time(since[what], status.read_at) if since.get(what) else "",
         }
-        for status in failing
-        for what, reason in failures_of(status).items()
+        for what, reason in failures.items()
     ]
-
-
-def health_check_fields(failures: Sequence[dict[str, str]]) -> dict[str, Any]:
-    """Return the fields of the result of ``connections_healthy``.
-
-    One result is about all connections: Dagster shows only the newest of a check, so one
-    connection's success would hide another's failure.
-    """
-    sentences = [f"{each['connection']}: {verbatim(each['reason'])}" for each in failures]
-    more = len(sentences) - FAILURES_AT_MOST
-    if more > 0:
-        sentences[FAILURES_AT_MOST:] = [f"And {more} more."]
-    failing = len({each["connection"] for each in failures})
-    metadata = {"failures": table(failures[:100])} if failures else {}
     return {
         "passed": not failures,
         "severity": dg.AssetCheckSeverity.ERROR,
-        "description": "\n\n".join(sentences) or "No connection is failing.",
-        "metadata": {"connections_failing": failing, **metadata},
+        "description": "\n\n".join(map(verbatim, failures.values())) or "It is not failing.",
+        "metadata": {"failures": table(rows)} if rows else {},
     }
 
-
-FAILURES_AT_MOST = 20
-"""Failures in a check's description; its table has up to 100."""
 
 LABELS_KEEP_COMING = dg.AssetCheckKey(dg.AssetKey("labels"), "labels_keep_coming")
 
 
 def labels_keep_coming(pipeline: Pipeline) -> dg.AssetChecksDefinition:
-    """Return the check that the tasks of all connections are being labeled."""
+    """Return the check that the tasks of a connection are being labeled."""
 
-    @dg.asset_check(
-        asset=pipeline.check(LABELS_KEEP_COMING).asset_key,
-        name=LABELS_KEEP_COMING.name,
-        description="If tasks are waiting, one was labeled within the target's "
-        "labels_within_days. The sensor `completions` updates this check.",
-        required_resource_keys=pipeline.names("ledger"),
+    @pipeline.asset_check(
+        LABELS_KEEP_COMING,
+        "If tasks are waiting, one was labeled within the target's labels_within_days. The sensor "
+        "`completions` updates this check.",
     )
     def labels_keep_coming(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        ledger = Systems(pipeline, context.resources).ledger
-        return dg.AssetCheckResult(**labels_check_fields(stalled_connections(ledger)))
+        results = label_results(Systems(pipeline, context.resources).ledger)
+        return dg.AssetCheckResult(**results.get(context.partition_key, _NOTHING))
 
     return labels_keep_coming
 
 
-def stalled_connections(ledger: Ledger) -> dict[str, str]:
-    """Return a sentence for each connection whose tasks wait too long for labels."""
-    return {status.name: message for status in ledger.statuses() if (message := _stalled(status))}
+def label_results(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """Return the result of ``labels_keep_coming`` for each connection, as fields."""
+    return {status.name: _label_result(_stalled(status)) for status in ledger.statuses()}
 
 
-def labels_check_fields(stalled: Mapping[str, str]) -> dict[str, Any]:
-    """Return the fields of the result of ``labels_keep_coming``."""
+def _label_result(problem: str) -> dict[str, Any]:
     return {
-        "passed": not stalled,
+        "passed": not problem,
         "severity": dg.AssetCheckSeverity.WARN,
-        "description": " ".join(stalled.values()) or "No tasks have waited too long for labels.",
-        "metadata": {"connections_without_labels": len(stalled)},
+        "description": problem or "No tasks have waited too long for labels.",
     }
 
 
@@ -223,8 +204,7 @@ def _stalled(status: ConnectionStatus) -> str:
     waiting = connection_ledger.objects.count_tasks() - connection_ledger.exports.count()[0]
     if waiting <= 0:
         return ""
-    name = connection_ledger.name
-    return f"{name}: {waiting} tasks are waiting, and nothing was labeled for {days} days."
+    return f"{waiting} tasks are waiting, and nothing was labeled for {days} days."
 
 
 DAY = 86_400.0

@@ -8,7 +8,7 @@ from functools import partial
 import dagster as dg
 from pydantic import Field
 
-from ls_pipeline.assets.checks import LABELS_KEEP_COMING, labels_check_fields, stalled_connections
+from ls_pipeline.assets.checks import LABELS_KEEP_COMING, label_results
 from ls_pipeline.assets.pipeline import STANDALONE, Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.moments import Moment
@@ -56,8 +56,8 @@ class _State(State):
     behind: dict[str, Moment] = Field(default_factory=dict)
     settings: str = ""
     """A digest of all settings: if they change, the times do not count."""
-    stalled: str = ""
-    """A digest of the connections without new labels, as the check last reported them."""
+    stalled: dict[str, str] = Field(default_factory=dict)
+    """What ``labels_keep_coming`` last reported, as `Tick.report` returns it."""
     stalled_at: float = 0.0
 
     def since(self, status: ConnectionStatus) -> str:
@@ -155,12 +155,9 @@ def _count(
 
 
 def _check_stalled(ledger: Ledger, state: _State, tick: Tick) -> None:
-    """Report ``labels_keep_coming`` if other connections than before have no new labels."""
+    """Report ``labels_keep_coming`` of the connections whose result is another than before."""
     now = ledger.now()
     if 0 <= now - state.stalled_at < STALLED_CHECK_SECONDS:  # else the clock was set back
         return
-    stalled, state.stalled_at = stalled_connections(ledger), now
-    if digest(stalled) != state.stalled:
-        state.stalled = digest(stalled)
-        key, fields = tick.pipeline.check(LABELS_KEEP_COMING), labels_check_fields(stalled)
-        tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))
+    state.stalled_at = now
+    state.stalled = tick.report(LABELS_KEEP_COMING, label_results(ledger), state.stalled)

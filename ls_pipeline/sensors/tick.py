@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -38,6 +38,9 @@ TICK_SECONDS = 10.0
 SENTENCES_AT_MOST = 20
 NAMES_AT_MOST = 3
 """Limits of a skip message: Dagster stores the message of every tick."""
+
+REPORTS_AT_ONCE = 200
+"""Results of a check that a tick reports."""
 
 
 class State(BaseModel):
@@ -159,6 +162,33 @@ class Tick:
 
     def skip(self, name: str, reason: str) -> None:
         self.skipped[reason].append(name)
+
+    def report(
+        self,
+        check: dg.AssetCheckKey,
+        results: Mapping[str, Mapping[str, Any]],
+        reported: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Report the results of a check that are other ones than those reported before.
+
+        ``results`` are fields by connection; ``reported`` is what the last call returned: by
+        connection, a digest of a failed result, and an empty text for a passed one. If more than
+        `REPORTS_AT_ONCE` are other ones, the rest is for the next call.
+        """
+        key = self.pipeline.check(check)
+        found = {
+            name: "" if fields["passed"] else digest([fields["description"]])
+            for name, fields in results.items()
+        }
+        changed = [name for name in found if found[name] != reported.get(name)]
+        for name in changed[:REPORTS_AT_ONCE]:
+            fields = results[name]
+            self.checks.append(
+                dg.AssetCheckEvaluation(key.asset_key, key.name, partition=name, **fields)
+            )
+        later = set(changed[REPORTS_AT_ONCE:])
+        kept = {name: reported[name] for name in later if name in reported}
+        return {name: found[name] for name in found if name not in later} | kept
 
     def sentences(self, unchanged: str) -> list[str]:
         """Return the reasons for no run, and ``unchanged`` for connections without changes."""

@@ -515,16 +515,32 @@ def test_failing_connections_are_reported_once_and_again_when_they_are_well(benc
     bench.time.sleep(HEALTH_CHECK_SECONDS)
     well = look(both.cursor)
     reported = [
-        [(check.passed, check.description) for check in result.asset_events]
+        {check.partition: (check.passed, check.description) for check in result.asset_events}
         for result in (first, again, both, well)
     ]
 
+    passed = (True, "It is not failing.")
     assert reported == [
-        [(False, "reviews: `It is down.`")],
-        [],
-        [(False, "other: `<b>It</b> is gone.`\n\nreviews: `It is down.`")],
-        [(True, "No connection is failing.")],
+        {"reviews": (False, "`It is down.`"), "other": passed},
+        {},
+        {"other": (False, "`<b>It</b> is gone.`")},
+        {"reviews": passed, "other": passed},
     ]
+
+
+def test_checks_of_many_connections_are_reported_over_several_ticks(bench, look, monkeypatch):
+    monkeypatch.setattr(tick, "REPORTS_AT_ONCE", 2)
+    for number in range(4):
+        bench.time = Bench(bench.ledger, name=f"c{number}").time
+    cursor, reported = None, []
+    for _ in range(4):
+        result = look(cursor)
+        cursor = result.cursor
+        reported.append([check.partition for check in result.asset_events])
+        bench.time.sleep(HEALTH_CHECK_SECONDS)
+
+    assert [len(names) for names in reported] == [2, 2, 1, 0]
+    assert len({name for names in reported for name in names}) == 5
 
 
 def test_disabled_connection_fails_no_check(bench, look):
