@@ -29,10 +29,12 @@ from ls_pipeline.engine.convert import Conversion, convert_snapshot
 from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.engine.folder import write_folders
+from ls_pipeline.engine.image_downloads import ImageDownloads
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import SnapshotResult, write_snapshot
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.snapshots import Snapshots
+from ls_pipeline.settings.model import Connection
 
 DESCRIPTION = """
 All completions in the target as three Parquet tables (`tasks`, `annotations`, `results`), in a
@@ -134,6 +136,7 @@ def _materialize(
                 written.newest,
                 target.params.formats,
                 target.params.formats_annotations,
+                _downloads(connection, systems).fetch,
             )
         with run.timings.timing("folders"):
             folders = write_folders(run, snapshots, written.newest)
@@ -166,6 +169,14 @@ def _conversion(snapshots: Snapshots, folder: Folder | str) -> Conversion:
     pictures = ", ".join(f"{split}: {count}" for split, count in folder.pictures.items())
     outcome = f"{snapshots.bucket.uri(key)} ({pictures or 'no pictures'})"
     return Conversion(outcome, Report.from_dict(folder.report))
+
+
+def _downloads(connection: Connection, systems: Systems) -> ImageDownloads:
+    """Return what reads the objects that tasks name, in the connection's buckets."""
+    source = connection.source
+    sides = [source, connection.target, *(source.media if source else [])]
+    known = [side for side in sides if side]
+    return ImageDownloads(systems.bucket_of, known, lambda _done: None)
 
 
 def _format_row(name: str, conversion: Conversion) -> dict[str, str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,24 +14,19 @@ import click
 from ls_pipeline.cli.console import print_error, print_result, show_progress
 from ls_pipeline.cli.context import CliContext
 from ls_pipeline.cli.options import FAILED, json_instead_of, verbatim
-from ls_pipeline.domain.errors import (
-    BucketAccessError,
-    ObjectNotFoundError,
-    ObjectRefusedError,
-    UnknownConnectionError,
-)
-from ls_pipeline.domain.objects import StoredObject, folder
+from ls_pipeline.domain.errors import UnknownConnectionError
+from ls_pipeline.domain.objects import folder
 from ls_pipeline.domain.snapshot.formats import ANNOTATIONS, FORMATS
 from ls_pipeline.domain.snapshot.splits import SPLITS
+from ls_pipeline.engine.image_downloads import ImageDownloads
 from ls_pipeline.resources.converter import convert
 from ls_pipeline.settings.model import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from ls_pipeline.domain.snapshot.formats import Annotations
     from ls_pipeline.reader import Snapshot
-    from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.settings.model import Target
 
 EPILOG = verbatim("""
@@ -44,10 +37,6 @@ Examples:
     ls-pipeline export s3://my-bucket/labels/training_data/snapshots/00000007-3f2a9c41d0b2 \\
       --format YOLO --split train --images --output cats-yolo
 """)
-
-
-MOST = 5
-"""Buckets that a sentence names, at most."""
 
 
 def _bucket(uri: str) -> Source:
@@ -157,59 +146,6 @@ def export(  # noqa: PLR0913, PLR0917 - one for each flag
         print_error(report.sentence)
     if downloads.missing or (strict and not report.is_complete):
         ctx.exit(FAILED)
-
-
-@dataclass
-class ImageDownloads:
-    """Downloads images from the buckets of ``sides``, each with its params, and from no other."""
-
-    open_bucket: Callable[[Source | Target], Bucket]
-    sides: Sequence[Source | Target]
-    advance: Callable[[int], None]
-    done: int = 0
-    elsewhere: Counter[str] = field(default_factory=Counter)
-    """URIs of other buckets, with the number of their images."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """URIs of images that could not be read, with the reasons."""
-
-    def fetch(self, uri: str, file: Path) -> bool:
-        """Download an image to a file, if it is in one of the buckets and can be read."""
-        side = next((side for side in self.sides if uri.startswith(side.root)), None)
-        if side is None:
-            self.elsewhere["/".join(uri.split("/")[:3])] += 1
-            return False
-        stored = StoredObject(uri[len(side.root) :], "", 0)
-        try:
-            with file.open("wb") as stream:
-                self.open_bucket(side).download(stored, stream)
-        except (BucketAccessError, ObjectNotFoundError, ObjectRefusedError) as error:
-            file.unlink()
-            self.failed[uri] = str(error)
-            return False
-        self.done += 1
-        self.advance(self.done)
-        return True
-
-    @property
-    def missing(self) -> dict[str, str]:
-        """What was not downloaded, and why: buckets, and images."""
-        why = "{} images there were not downloaded. Add --images-from {} if they should be."
-        elsewhere = {bucket: why.format(n, bucket) for bucket, n in sorted(self.elsewhere.items())}
-        return {**elsewhere, **self.failed}
-
-    @property
-    def sentence(self) -> str:
-        """What was not downloaded, for people."""
-        count = sum(self.elsewhere.values()) + len(self.failed)
-        sentences = [f"{count} images were not downloaded, and are named by their URIs."]
-        if self.elsewhere:
-            options = " ".join(
-                f"--images-from {bucket}" for bucket in sorted(self.elsewhere)[:MOST]
-            )
-            sentences.append(f"Those in other buckets need {options}.")
-        if self.failed:
-            sentences.append(next(iter(self.failed.values())))
-        return " ".join(sentences)
 
 
 def _open(where: str, cli: CliContext) -> tuple[Snapshot, list[Source | Target]]:

@@ -12,7 +12,7 @@ import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.converters.lost import LOST_FILE, Report
 from ls_pipeline.domain.errors import FormatError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.snapshot.formats import Annotations
     from ls_pipeline.domain.snapshot.manifest import Manifest
     from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.resources.converter import Fetch
     from ls_pipeline.resources.snapshots import Snapshots
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -45,16 +46,26 @@ class Conversion:
     """What the format could not hold; None without an archive."""
 
 
+class _Archive(NamedTuple):
+    """An archive, its list of losses, and their counts."""
+
+    file: Path
+    lost: Path
+    report: Report
+
+
 def convert_snapshot(
     bucket: Bucket,
     snapshots: Snapshots,
     manifest: Manifest,
     formats: Sequence[str],
     annotations: Annotations = "all",
+    measure: Fetch | None = None,
 ) -> dict[str, Conversion]:
     """Write a snapshot in other formats, unless it exists.
 
-    A format that does not fit stops no other. Raises ``ExternalSystemError`` if the bucket fails.
+    ``measure`` downloads recordings for their durations. A format that does not fit stops no other.
+    Raises ``ExternalSystemError`` if the bucket fails.
     """
     conversions = {}
     root = formats_folder(snapshots.prefix, manifest.snapshot)
@@ -65,7 +76,11 @@ def convert_snapshot(
             conversions[name] = Conversion(bucket.uri(key), _read_report(bucket, lost_key))
             continue
         try:
-            with _archive(snapshots, manifest, name, annotations) as (archive, lost, report):
+            with _archive(snapshots, manifest, name, annotations, measure) as (
+                archive,
+                lost,
+                report,
+            ):
                 bucket.put_file(lost_key, lost, "application/json")
                 bucket.put_file(key, archive, "application/zip")
         except FormatError as error:
@@ -92,12 +107,13 @@ def _read_report(bucket: Bucket, key: str) -> Report:
 
 @contextmanager
 def _archive(
-    snapshots: Snapshots, manifest: Manifest, name: str, annotations: Annotations
-) -> Iterator[tuple[Path, Path, Report]]:
-    """Yield an archive, its list of losses, and their counts.
-
-    What it is made of is on disk, not in memory.
-    """
+    snapshots: Snapshots,
+    manifest: Manifest,
+    name: str,
+    annotations: Annotations,
+    measure: Fetch | None,
+) -> Iterator[_Archive]:
+    """Yield an archive. It and what it is made of are on disk, not in memory."""
     with tempfile.TemporaryDirectory() as folder:
         root, output = Path(folder), Path(folder, "output")
         documents = Snapshot(snapshots, manifest, root / "snapshot").documents()
@@ -108,6 +124,7 @@ def _archive(
             output,
             annotations=annotations,
             classes=manifest.class_list,
+            measure=measure,
         )
         with zipfile.ZipFile(root / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(output.rglob("*")):
@@ -116,4 +133,4 @@ def _archive(
                     entry.compress_type, entry.file_size = zipfile.ZIP_DEFLATED, path.stat().st_size
                     with path.open("rb") as content, archive.open(entry, "w") as stream:
                         shutil.copyfileobj(content, stream)
-        yield root / "archive.zip", output / LOST_FILE, report
+        yield _Archive(root / "archive.zip", output / LOST_FILE, report)

@@ -68,8 +68,10 @@ def _majority(annotations: Sequence[Annotation]) -> Annotation:
         for result, others in zip(plain[at], lacking[at], strict=True):
             if 2 * (len(annotations) - len(others)) > len(annotations) and before <= set(others):
                 kept.append(result)
-    ids = {result.get("id") for result in kept if isinstance(result, dict)}
+    ids = {str(result.get("id")) for result in kept if isinstance(result, dict)}
     everything = (result for annotation in annotations for result in results_of(annotation))
     relations = filter(_is_relation, everything)
-    kept += [each for each in relations if {each.get("from_id"), each.get("to_id")} <= ids]
+    kept += [
+        each for each in relations if {str(each.get(end)) for end in ("from_id", "to_id")} <= ids
+    ]
     return {**annotations[order[0]], "result": kept}

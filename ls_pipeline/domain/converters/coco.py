@@ -32,6 +32,8 @@ class CocoWriter:
         self.reader = PictureReader(setup)
         self.key_points = setup.config.key_points
         self._images, self._annotations = setup.folder.spool(), setup.folder.spool()
+        self._edges = set[tuple[int, int]]()
+        """Pairs of key points that relations connect."""
 
     def add(self, task: Task) -> None:
         for picture in self.reader.read(task.id, task.data, task.annotations, apart=False):
@@ -43,7 +45,8 @@ class CocoWriter:
                 self._add_object(picture, marked)
 
     def finish(self) -> None:
-        points = {"keypoints": self.key_points, "skeleton": []} if self.key_points else {}
+        skeleton = [[first + 1, second + 1] for first, second in sorted(self._edges)]
+        points = {"keypoints": self.key_points, "skeleton": skeleton} if self.key_points else {}
         categories = [
             {"id": number, "name": name, "supercategory": "", **points}
             for number, name in enumerate(self.setup.classes.names, 1)
@@ -93,6 +96,10 @@ class CocoWriter:
             if point := self._point(picture, name, region):
                 at = 3 * self.key_points.index(name)
                 points[at : at + 3] = [*point, VISIBLE]
+        for _, *names in marked.edges:
+            if all(name in self.key_points for name in names):
+                first, second = sorted(map(self.key_points.index, names))
+                self._edges.add((first, second))
         count = sum(flag == VISIBLE for flag in points[2::3])
         return {"keypoints": points, "num_keypoints": count}
 

@@ -32,12 +32,13 @@ class MaskError(ValueError):
     """A mask that can't be read."""
 
 
-def read_mask(value: dict[str, Any], size: Size | None) -> Mask:
+def read_mask(value: dict[str, Any], size: Size) -> Mask:
     """Return the mask in a result's value. Raises ``MaskError`` if it can't be read."""
     if isinstance(address := value.get("imageDataURL"), str):
-        return _read_picture(address)
-    if size is None:
-        raise MaskError("the size of its picture is not known")
+        mask = _read_picture(address)
+        if mask.shape != (size.height, size.width):
+            raise MaskError("its mask has another size than its picture")
+        return mask
     if size.width * size.height > MOST_PIXELS:
         raise MaskError("its picture is too large")
     try:

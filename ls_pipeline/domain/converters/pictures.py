@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ls_pipeline.domain.converters.geometry import Size
 from ls_pipeline.domain.converters.media import IMAGES, MediaFile, file_name
-from ls_pipeline.domain.converters.regions import Region, ShapeError, read_results
+from ls_pipeline.domain.converters.regions import Region, Results, ShapeError, read_results
 from ls_pipeline.domain.converters.shown import KEY_POINT
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Marked:
     annotation: Mapping[str, Any]
     points: dict[str, Region] = field(default_factory=dict)
     """Key points by name."""
+    edges: list[tuple[Source, str, str]] = field(default_factory=list)
+    """Relations between two of its key points, with the names of both."""
 
     @property
     def sources(self) -> list[Source]:
@@ -115,8 +117,6 @@ class PictureReader:
             results = read_results(task_id, annotation)
             for source in results.unreadable:
                 self.losses.lose(source, "it has no value")
-            for source, *_ in results.relations:
-                self.losses.lose(source, "it is a relation")
             for source, _ in results.others:
                 self.losses.lose(source, NOT_ON_A_PICTURE)
             by_picture: dict[int, list[Region]] = {}
@@ -126,18 +126,38 @@ class PictureReader:
                     self._lose(region, NOT_ON_A_PICTURE)
                 else:
                     by_picture.setdefault(number, []).append(region)
-            for number, regions in by_picture.items():
-                marked[number] += self._objects(regions, annotation)
+            objects = {
+                number: self._objects(regions, annotation) for number, regions in by_picture.items()
+            }
+            self._add_edges(results, [each for some in objects.values() for each in some])
+            for number, some in objects.items():
+                marked[number] += some
         return marked
+
+    def _add_edges(self, results: Results, objects: Sequence[Marked]) -> None:
+        """Add the relations between key points to their objects; others are lost."""
+        places = {
+            region.id: (marked, name)
+            for marked in objects
+            for name, region in marked.points.items()
+        }
+        for source, start, end in results.relations:
+            first, second = places.get(start), places.get(end)
+            if first and second and first[0] is second[0]:
+                first[0].edges.append((source, first[1], second[1]))
+            else:
+                self.losses.lose(source, "it is a relation")
 
     def _picture(self, region: Region, shown: Sequence[Shown]) -> int | None:
         names = region.to_name.split(",")
         if not region.to_name and (control := self.config.control(region.from_name)):
             names = list(control.to_names)
-        for number, each in enumerate(shown):
-            if each.name in names and each.index == region.index:
+        here = [number for number, each in enumerate(shown) if each.index == region.index]
+        for number in here:
+            if shown[number].name in names:
                 return number
-        return None
+        # The label config has other names since.
+        return here[0] if len(here) == 1 and not self.config.knows_object(names) else None
 
     def _objects(self, regions: Sequence[Region], annotation: Annotation) -> list[Marked]:
         """Put key points and the regions that they are parts of together."""
@@ -218,14 +238,21 @@ class PictureReader:
         """Count an object, and all that was said about it, as lost."""
         for source in (*marked.sources, *marked.attribute_sources):
             self.losses.lose(source, reason)
+        self.lose_edges(marked)
 
     def lose_attributes(self, marked: Marked) -> None:
         """Count what was said about an object as lost."""
         for source in marked.attribute_sources:
             self.losses.lose(source, "the format has no attributes of regions")
 
+    def lose_edges(self, marked: Marked) -> None:
+        """Count the relations between key points of an object as lost."""
+        for source, *_ in marked.edges:
+            self.losses.lose(source, "it is a relation")
+
     def lose_points(self, marked: Marked) -> None:
         """Count the key points of an object as lost."""
+        self.lose_edges(marked)
         for region in marked.points.values():
             for source in region.sources:
                 self.losses.lose(source, "the format has no key points")

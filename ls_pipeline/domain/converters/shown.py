@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -94,6 +95,11 @@ class ShownConfig:
             if isinstance(shown.value, str)
         ]
 
+    def knows_object(self, names: Iterable[str]) -> bool:
+        """Return whether any of these names is that of an object, which may be in a Repeater."""
+        patterns = [_pattern(each.name) for each in self.objects]
+        return any(pattern.fullmatch(name) for name in names for pattern in patterns)
+
     def controls_of(self, tag: str) -> list[ControlTag]:
         """Return the controls of all objects of a kind: image, text, audio."""
         names = {each.name for each in self.objects if each.tag == tag}
@@ -111,18 +117,18 @@ class ShownConfig:
 
     # -- classes of regions on pictures -----------------------------------------------------
 
-    @property
+    @cached_property
     def shapes(self) -> set[str]:
         """The kinds of regions that the controls of pictures make, as rectangle and keypoint."""
         tags = {control.tag.removesuffix("labels") for control in self.controls_of("image")}
         return tags & {*SHAPES, KEY_POINT}
 
-    @property
+    @cached_property
     def has_key_points_alone(self) -> bool:
         """Whether only key points are marked: they are one object of each control."""
         return self.shapes == {KEY_POINT}
 
-    @property
+    @cached_property
     def key_points(self) -> list[str]:
         """The names of key points."""
         if KEY_POINT not in self.shapes:

@@ -96,6 +96,7 @@ class YoloWriter:
             numbers = self.reader.drawn(picture, marked, self._numbers(marked))
         if numbers is None:
             return []
+        self.reader.lose_edges(marked)
         self.reader.lose_attributes(marked)
         text = " ".join(f"{number:.9g}" for number in numbers)
         return [f"{self.setup.classes.index(label)} {text}\n" for label in marked.labels]

@@ -59,3 +59,9 @@ def test_majority_keeps_relations_between_what_it_keeps():
     people[0]["result"].append(relation)
 
     assert choose(people, "majority")[0]["result"][-1] == relation
+
+
+def test_majority_of_results_of_any_form_is_found():
+    people = [{"id": 1, "result": [{"id": []}]}, {"id": 1, "result": [None, {"id": {}}]}]
+
+    assert len(choose(people, "majority")) == 1

@@ -95,6 +95,15 @@ def test_pictures_of_a_list_and_of_a_repeater_have_their_own_marks(tmp_path):
     assert report.is_complete
 
 
+def test_box_of_an_earlier_label_config_is_kept(tmp_path):
+    renamed, other = box("a", to_name="old", from_name="old"), box("b", to_name="t")
+    config = BOXES.replace("</View>", '<Text name="t" value="$image"/></View>')
+    found, report = coco(tmp_path, [task(1, [renamed, other])], config)
+
+    assert [item["result_id"] for item in found["annotations"]] == ["a"]
+    assert report.reasons == {"it is not on a picture": 1}
+
+
 def test_picture_without_marks_is_kept_and_a_skipped_one_is_not(tmp_path):
     skipped = task(3, [], was_cancelled=True)
     found, report = coco(tmp_path / "coco", [task(1, [box()]), task(2, []), skipped], BOXES)
@@ -123,17 +132,20 @@ def test_key_points_belong_to_their_box(tmp_path):
         box(label="person"),
         point("nose", 20, 30, id="n", parentID="b"),
         point("nose", 90, 90, id="alone"),
+        {"type": "relation", "from_id": "t", "to_id": "n", "direction": "right"},
     ]
     found, report = coco(tmp_path / "coco", [task(1, results)], KEY_POINTS)
     lines, _ = yolo(tmp_path / "yolo", [task(1, results)], KEY_POINTS)
     names = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text())
 
     assert found["categories"][0]["keypoints"] == ["nose", "tail"]
+    assert found["categories"][0]["skeleton"] == [[1, 2]]
     assert found["annotations"][0]["keypoints"] == [40, 30, 2, 60, 40, 2]
     assert found["annotations"][0]["num_keypoints"] == 2
     assert lines["1-1"] == ["0 0.25 0.4 0.3 0.4 0.2 0.3 2 0.3 0.4 2"]
     assert (names["kpt_shape"], names["names"]) == ([2, 3], {0: "person"})
     assert [item["result"] for item in lost(tmp_path / "coco")] == ["alone"]
+    assert [item["kind"] for item in lost(tmp_path / "yolo")] == ["keypointlabels", "relation"]
     assert report.lost == 1
 
 
@@ -158,10 +170,10 @@ def test_what_is_lost_is_listed_once_with_its_place(tmp_path):
         item["value"]["rectanglelabels"] = []
     _, report = yolo(tmp_path, [task(1, results)], BOXES)
 
-    assert [(item["kind"], item["number"]) for item in lost(tmp_path)] == [
-        ("relation", 3),
-        ("rectanglelabels", 4),
-        ("choices", 1),
+    assert sorted((item["number"], item["kind"]) for item in lost(tmp_path)) == [
+        (1, "choices"),
+        (3, "relation"),
+        (4, "rectanglelabels"),
     ]
     assert {(item["task"], item["annotation"]) for item in lost(tmp_path)} == {(1, 11)}
     assert (report.results, report.lost, report.simplified) == (5, 3, 0)
