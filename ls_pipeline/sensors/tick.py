@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 TICK_SECONDS = 10.0
 """How long a tick may take. Dagster stops waiting after 60 s, but does not stop the function."""
 
+DECLARE_SECONDS = 3.0
+"""After this time a tick applies no further declaration; the next tick continues."""
+
 SENTENCES_AT_MOST = 20
 NAMES_AT_MOST = 3
 """Limits of a skip message: Dagster stores the message of every tick."""
@@ -129,10 +132,9 @@ class Tick:
     def _declare(self, ledger: Ledger) -> None:
         declarations, place = self.pipeline.declarations, self.pipeline.declared_in
         if place:
-            failures = apply_declarations(ledger, declarations, place)
-            ledger.record_looks(
-                DECLARATION, {name: failures.get(name, "") for name in {*declarations, *failures}}
-            )
+            until = min(Deadline.after(DECLARE_SECONDS), self.deadline)
+            looks = apply_declarations(ledger, declarations, place, lambda: not until.has_passed)
+            ledger.record_looks(DECLARATION, looks)
 
     def admit(self, candidates: Candidates, names: Iterable[str], work: str) -> deque[str]:
         """Return the connections that may get a run now; skip the others."""

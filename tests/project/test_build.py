@@ -170,7 +170,7 @@ def test_declaration_that_can_not_be_applied_is_a_failure(instance, tmp_path):
     result = health_results(bench.ledger)["cats"]
 
     assert not result["passed"]
-    assert "declaration in team.py can't be applied" in result["description"]
+    assert "Its declaration can't be applied" in result["description"]
 
 
 def test_ui_says_which_connections_are_declared_and_where():

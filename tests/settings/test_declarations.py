@@ -14,10 +14,11 @@ PLACE = "defs/labeling/defs.yaml"
 def declare(empty_ledger, tmp_path):
     """Return a function that applies declarations; it returns what failed."""
 
-    def apply(place=PLACE, **connections):
-        return apply_declarations(
-            empty_ledger, read_declarations(connections, tmp_path, place), place
+    def apply(place=PLACE, has_time=lambda: True, **connections):
+        outcomes = apply_declarations(
+            empty_ledger, read_declarations(connections, tmp_path, place), place, has_time
         )
+        return {name: reason for name, reason in outcomes.items() if reason}
 
     return apply
 
@@ -154,8 +155,36 @@ def test_declaration_that_can_not_be_applied_stops_no_other(declare, empty_ledge
     failures = declare(cats=entry("elsewhere"), dogs=entry("dogs"))
 
     assert empty_ledger.names() == ["cats", "dogs"]
-    assert failures["cats"].startswith(f"Its declaration in {PLACE} can't be applied: ")
+    assert failures["cats"].startswith("Its declaration can't be applied: ")
     assert "whose tasks are loaded" in failures["cats"]
+
+
+def test_next_call_continues_if_the_time_is_over(declare, empty_ledger):
+    connections = {name: entry(name) for name in ("cats", "dogs", "birds")}
+    answers = iter([True, False, False])
+    declare(has_time=lambda: next(answers), **connections)
+    first = len(empty_ledger.names())
+    declare(**connections)
+
+    assert (first, len(empty_ledger.names())) == (1, 3)
+
+
+def test_settings_that_changed_at_the_same_moment_are_no_failure(declare, edit, empty_ledger):
+    declare(cats=entry())
+    settings_of = empty_ledger.settings_of
+
+    def meanwhile(name):
+        revision = settings_of(name)
+        edit(params={"regex": "a"})
+        return revision
+
+    empty_ledger.settings_of = meanwhile
+    overtaken = declare(cats=entry(prefix="in"))
+    del empty_ledger.settings_of
+    declare(cats=entry(prefix="in"))
+
+    assert overtaken == {}
+    assert (params(empty_ledger).prefix, params(empty_ledger).regex) == ("in", "a")
 
 
 def test_every_fault_of_a_declaration_is_told(tmp_path):

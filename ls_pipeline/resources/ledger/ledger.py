@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ls_pipeline.resources.ledger.connection import HeldConnection
+    from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.settings.model import Connection
 
 
@@ -109,6 +110,13 @@ class Ledger:
             raise UnknownConnectionError(name, self.names())
         return ConnectionLedger(self.database, connection_id, name)
 
+    def settings_of(self, name: str) -> Revision | None:
+        """Return the settings in force of a connection; None if there is none of that name."""
+        c = connections.c
+        with self.database.engine.connect() as db:
+            row = db.execute(sa.select(c.id).where(c.name == name, ~c.removed)).first()
+        return ConnectionLedger(self.database, row.id, name).settings.in_force() if row else None
+
     def acquire(self, name: str, patience: float = 0.0) -> AbstractContextManager[HeldConnection]:
         """Hold a connection, as ``ConnectionLedger.acquire`` does.
 
@@ -150,10 +158,11 @@ class Ledger:
             # Another process made a connection of that name at the same moment: now it exists.
             return self._save(connection, saved_by, onto, declared)
 
-    def declarations(self) -> dict[str, Declared]:
-        """Return the declarations that were applied last, by the connection's name."""
+    def declarations(self, name: str = "") -> dict[str, Declared]:
+        """Return the declarations that were applied last, or that of one connection, by name."""
+        query = sa.select(declarations)
         with self.database.engine.connect() as db:
-            rows = db.execute(sa.select(declarations)).all()
+            rows = db.execute(query.where(declarations.c.name == name) if name else query).all()
         return {row.name: Declared(row.document, row.place) for row in rows}
 
     def _save(
