@@ -2,10 +2,12 @@
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from click.testing import CliRunner
 from dagster_dg_cli.cli import cli
 
@@ -53,6 +55,18 @@ def test_attributes_of_the_component_are_arguments_of_the_function():
 
     assert arguments - {"declared_in"} == LabelingComponent.get_model_cls().model_fields.keys()
     assert all(f"\n        {name}: " in build_definitions.__doc__ for name in arguments)
+
+
+def test_location_of_the_hybrid_deployment_exists(environment):
+    project = ROOT / "examples/dagster_project"
+    (location,) = yaml.safe_load((project / "dagster_cloud.yaml").read_text())["locations"]
+    environment.syspath_prepend(str(project / "src"))
+
+    assert find_spec(location["code_source"]["module_name"])
+    assert set(location) <= LOCATION_FIELDS
+
+
+LOCATION_FIELDS = {"location_name", "code_source", "build", "container_context", "image"}
 
 
 def test_example_project_loads(environment):
