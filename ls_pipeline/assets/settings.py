@@ -36,13 +36,18 @@ from ls_pipeline.settings.model import Connection, Source, Target
 Side = Literal["source", "target"]
 PARTS: dict[str, type[Source] | type[Target]] = {"source": Source, "target": Target}
 
+ALWAYS_SHOWN = {"prefix", "use_blob_urls"}
+"""Params that a form opens with; others are there only if they are not the default."""
+
 DROPPED_BY = ("prefix", "regex", "exclude", "manifest")
 """Params that reject keys."""
 
 DESCRIPTION = """
 {what} To change its settings, open the launchpad of the job `{job}` and select a
-connection: the form shows its current settings. The next tick uses the saved settings. Fields that
-you leave out keep their values; if a value is invalid, nothing is saved. To create a connection,
+connection: the form shows what is set. The list next to it has all fields, with examples. A field
+that you leave out keeps its value; write its default to go back to that. Set `dry_run` to see which
+objects match without saving. The next tick uses the saved settings; if a value is invalid, nothing
+is saved. To create a connection,
 add a partition to this asset (Materialize…, Add a partition, Cancel). Then select it in the
 launchpad, and fill in type, path and project.
 """
@@ -72,21 +77,26 @@ def _form(side: Side) -> dict[str, dg.Field]:
     }
     return {
         "type": _field(Literal[kinds], f"The kind of bucket; none removes the {side}."),
-        "path": _field(str, "The name of the bucket."),
+        "path": _field(str, "The name of the bucket, as in my-pictures."),
         **fields,
         "project": _field(
-            str, "The title of the Label Studio project; it is created if it does not exist."
+            str,
+            "The title of the Label Studio project, as in Cats; one that is absent is created.",
         ),
-        "label_config": _field(str, "The label config (XML) of a project that is created."),
+        "label_config": _field(
+            str,
+            "The label config of a project that is created, as in <View>…</View>; empty means that "
+            "you set it up in Label Studio.",
+        ),
         "enabled": _field(bool, "False: no sensor or run uses the connection."),
         "revision": _field(int, "The revision that the form shows. Leave it as it is."),
-        "saved_by": _field(str, "Your name, for the history."),
+        "saved_by": _field(str, "Your name for the history, as in Ada."),
         "dry_run": _field(bool, "True: show what would change, and save nothing."),
     }
 
 
 def _current_form(side: Side, name: str, pipeline: Pipeline) -> dict[str, Any]:
-    """Return a form with the current settings, or the defaults for a new connection."""
+    """Return a form with the current settings that are no defaults, or for a new connection."""
     ledger = Ledger(pipeline.place.database_url)
     try:
         return _filled(side, name, _in_force(ledger, name))
@@ -103,14 +113,20 @@ def _filled(side: Side, name: str, revision: Revision | None) -> dict[str, Any]:
     fields = PARTS[side].model_fields
     part: Source | Target | None = getattr(connection, side) if connection else None
     absent = "none" if connection else typing.get_args(fields["type"].annotation)[0]
-    defaults: Any = fields["params"].annotation
+    params: Any = fields["params"].annotation
+    defaults = params().model_dump(mode="json")
+    current = part.params.model_dump(mode="json") if part else defaults
     return {
         "type": part.type if part else absent,
         "path": part.path if part else "",
-        **(part.params if part else defaults()).model_dump(mode="json"),
+        **{
+            param: value
+            for param, value in current.items()
+            if param in ALWAYS_SHOWN or value != defaults[param]
+        },
         "project": connection.project if connection else name,
-        "label_config": connection.label_config if connection else "",
-        "enabled": connection.enabled if connection else True,
+        **({} if connection else {"label_config": ""}),
+        **({} if connection is None or connection.enabled else {"enabled": False}),
         "revision": revision.number if revision else 0,
         "saved_by": "",
         "dry_run": False,

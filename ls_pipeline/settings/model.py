@@ -66,24 +66,27 @@ class Params(_Frozen):
     """
 
     prefix: str = ""
-    """Folder in the bucket. images and images/ both mean images/…; empty means the whole bucket."""
+    """Folder in the bucket, as in images. images and images/ both mean images/…; empty means the
+    whole bucket."""
     regex: str = ""
-    """RE2 expression that the full object key matches from its start; empty selects every
-    object."""
+    """RE2 expression that the full object key matches from its start, as in .*[.]jpg; empty selects
+    every object."""
     exclude: str = ""
-    """RE2 expression for keys to leave out, matched like regex; empty leaves none out."""
+    """RE2 expression for keys to leave out, matched like regex, as in .*/thumbnails/; empty leaves
+    none out."""
     create_local_copy: bool = False
     """True: also keep a copy of these objects on disk, in the home."""
     run_hours_at_most: float = Field(default=12, gt=0, le=24)
     """Hours after which a run ends. The next run continues where it stopped."""
     endpoint_url: str = ""
-    """S3: URL of a store other than Amazon S3; empty means AWS_ENDPOINT_URL."""
+    """S3: URL of a store other than Amazon S3, as in https://minio.example.com:9000; empty means
+    AWS_ENDPOINT_URL."""
     region_name: str = ""
-    """S3: region of the bucket; empty means AWS_DEFAULT_REGION."""
+    """S3: region of the bucket, as in eu-central-1; empty means AWS_DEFAULT_REGION."""
     role_arn: str = ""
-    """S3: ARN of a role to assume for this bucket."""
+    """S3: ARN of a role to assume for this bucket, as in arn:aws:iam::123456789012:role/labels."""
     external_id: str = ""
-    """S3: external id that the role's trust policy requires; it is not a secret."""
+    """S3: external id that the role's trust policy requires, as in labels-7; it is not a secret."""
     addressing_style: Literal["auto", "path", "virtual"] = "auto"
     """S3: where requests name the bucket. path: in the URL's path. virtual: in the host's name, as
     some stores demand. auto: as AWS's own configuration says."""
@@ -134,8 +137,8 @@ class SourceParams(Params):
     """How objects become tasks."""
 
     data_key: str = ""
-    """Key of the task data that holds a blob's URL, or a text; empty means the first data key of
-    the project's label config."""
+    """Key of the task data that holds a blob's URL, or a text, as in image; empty means the first
+    data key of the project's label config."""
     use_blob_urls: bool = False
     """True: each object is a blob, and its task shows its URL. False: each object holds tasks, in
     the form that format says."""
@@ -149,12 +152,12 @@ class SourceParams(Params):
     """Key of the task data that tells the rows of an object apart, as in id. If an object is
     replaced, its rows are found again by this key; without it, by their data, then by position."""
     sidecar_suffix: str = ""
-    """What an object's sidecar has in place of its suffix: with .json, cat.json belongs to cat.jpg.
+    """What an object's sidecar has in place of its suffix, as in .json: cat.json is cat.jpg's.
     It is a JSON object with more of the task's data, or with data, predictions and annotations.
     Empty: objects have none."""
     manifest: str = ""
-    """Key of an object that lists the keys that count: one a line, or JSON Lines with more of the
-    tasks' data. Empty: all keys that prefix and regex select."""
+    """Key of an object that lists the keys that count, as in lists/march.txt: one a line, or JSON
+    Lines with more of the tasks' data. Empty: all keys that prefix and regex select."""
     on_change: Literal["update", "new_task", "ignore"] = "update"
     """What to do if an object is replaced. update: update its task, unless it is labeled. new_task:
     make a new task and keep the old one. ignore: do nothing."""
@@ -169,7 +172,7 @@ class SourceParams(Params):
     Cats (2), Cats (3). 0: no limit. Label Studio's maintainers recommend about 100000."""
     notifications: str = ""
     """Queue of the bucket's notifications, to react within seconds. S3: URL of an SQS queue. GCS: a
-    Pub/Sub subscription, projects/P/subscriptions/S. Empty means polling only."""
+    Pub/Sub subscription, as in projects/my-project/subscriptions/labels. Empty: polling only."""
     media_buckets: list[str] = []
     """Buckets besides the source's own that tasks name in s3:// and gs:// URLs, as in my-pictures
     or gs://my-pictures. Annotators can open their objects, too."""
@@ -246,8 +249,8 @@ class TargetParams(Params):
     """How completions are written; ``regex`` selects the keys that are written."""
 
     kms_key_id: str = ""
-    """S3: KMS key (id, ARN or alias) that encrypts what is written; empty means the bucket's own
-    setting."""
+    """S3: KMS key (id, ARN or alias) that encrypts what is written, as in alias/labels; empty means
+    the bucket's own setting."""
     server_side_encryption: Literal["", "AES256", "aws:kms"] = ""
     """S3: encryption to request for what is written, as a bucket's policy may demand. aws:kms: with
     kms_key_id, or else with AWS's own key. Empty means the bucket's own setting."""
@@ -273,9 +276,9 @@ class TargetParams(Params):
     test_share: float = Field(default=0.1, ge=0, lt=1)
     """Training data: share of the test split."""
     group_by: str = ""
-    """Training data: what keeps tasks in one split. data:patient.id: tasks with this value in their
-    data. key:videos/([^/]+)/: tasks whose objects' keys match this RE2 expression with equal
-    groups. row: nothing, not even that they are rows of one object. Empty: the object."""
+    """Training data: what keeps tasks in one split, as in data:patient.id: a value in their data.
+    key:videos/([^/]+)/: keys of objects that match this RE2 expression with equal groups. row:
+    nothing, not even that they are rows of one object. Empty: the object."""
     skipped_at_most: float = Field(default=0.2, ge=0, le=1)
     """Training data: warn if annotators skip more than this share."""
     agreement_at_least: float = Field(default=0.5, ge=0, le=1)

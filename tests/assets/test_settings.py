@@ -266,13 +266,50 @@ def test_form_whose_values_are_in_force_by_now_saves_nothing(bench, save, enviro
     assert save(**form)["saved"].startswith("nothing:")
 
 
-def test_launchpad_of_a_new_connection_opens_with_the_defaults():
-    form = prefilled("cats")
+NOT_SAVED = {"saved_by": "", "dry_run": False}
 
-    assert (form["type"], form["path"], form["use_blob_urls"], form["project"]) == (
-        *("s3", "", False),
-        "cats",
-    )
+
+def test_launchpad_of_a_new_connection_opens_with_what_it_needs():
+    assert prefilled("cats") == {
+        "type": "s3",
+        "path": "",
+        "prefix": "",
+        "use_blob_urls": False,
+        "project": "cats",
+        "label_config": "",
+        "revision": 0,
+        **NOT_SAVED,
+    }
+
+
+def test_launchpad_leaves_defaults_out(bench, environment):
+    bench.set(prefix="in", region_name="eu-central-1")
+    environment.setenv("LS_PIPELINE_DATABASE_URL", bench.url)
+
+    assert prefilled("reviews") == {
+        "type": "s3",
+        "path": "bucket",
+        "prefix": "in",
+        "use_blob_urls": False,
+        "region_name": "eu-central-1",
+        "project": "Reviews",
+        "revision": 2,
+        **NOT_SAVED,
+    }
+
+
+def test_each_field_of_a_text_has_an_example():
+    assets = source_settings, target_settings
+    source, target = (each.op.config_schema.config_type.fields for each in assets)
+    without = [
+        name
+        for name, field in {**source, **target}.items()
+        if field.config_type.kind.name == "SCALAR"
+        and field.config_type.given_name == "String"
+        and "as in" not in field.description
+    ]
+
+    assert without == []
 
 
 @pytest.mark.parametrize(
