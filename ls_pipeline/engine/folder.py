@@ -8,9 +8,8 @@ in a bucket of the same store inside the store, and any other is streamed.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from mimetypes import guess_type
@@ -19,14 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ls_pipeline.domain.converters.coco import CocoWriter
-from ls_pipeline.domain.converters.folder import OutputFolder
-from ls_pipeline.domain.converters.formats import fitting
-from ls_pipeline.domain.converters.lost import Losses, Report
-from ls_pipeline.domain.converters.media import MediaFile
-from ls_pipeline.domain.converters.shown import Classes, ShownConfig
-from ls_pipeline.domain.converters.writer import Setup, write_tasks
-from ls_pipeline.domain.converters.yolo import YoloWriter
 from ls_pipeline.domain.errors import (
     BucketAccessError,
     BucketError,
@@ -43,39 +34,38 @@ from ls_pipeline.domain.snapshot.folders import (
     MEDIA_FILE,
     MISSING_FILE,
     PROGRESS,
-    SPLIT_FOLDERS,
     Folder,
     dataset_folder,
     marker_key,
 )
 from ls_pipeline.domain.snapshot.media import MediaObject
-from ls_pipeline.domain.snapshot.splits import SPLITS
-from ls_pipeline.domain.tasks import parse_origin
-from ls_pipeline.engine.folder_plan import Copied, FolderPlan, Picture, Stored
+from ls_pipeline.engine.folder_labels import FolderLabels, check_fits
+from ls_pipeline.engine.folder_plan import Copied, FolderPlan, Stored, ToCopy
+from ls_pipeline.engine.parallel import in_parallel
 from ls_pipeline.reader import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ls_pipeline.domain.converters.writer import Task, Writer
+    from ls_pipeline.domain.converters.lost import Report
     from ls_pipeline.domain.snapshot.manifest import Manifest
-    from ls_pipeline.domain.snapshot.splits import Split
     from ls_pipeline.engine.context import RunContext
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.snapshots import Snapshots
     from ls_pipeline.settings.model import Source, Target
 
-COPIERS = 16
-"""Pictures copied in parallel."""
-
-AHEAD = 64
-"""Pictures that may be copied before their turn."""
+MOST_REFUSED = 20
+"""Pictures that may be refused for their credentials before it counts as a fault of those."""
 
 PROGRESS_EACH = 1000
 """Pictures after which a run writes down its progress."""
 
-REFUSALS = (BucketAccessError, BucketNotFoundError, ObjectNotFoundError, ObjectRefusedError)
-"""What one object may be refused with, while others can be read."""
+DENIED = (BucketAccessError, BucketNotFoundError)
+"""What an object may be refused with, if it is about more than this object."""
+
+
+class _ReplacedError(Exception):
+    """An object was replaced since it was copied."""
 
 
 def write_folders(
@@ -89,7 +79,8 @@ def write_folders(
     for name in run.target.params.folders:
         key = marker_key(snapshots.prefix, manifest.snapshot, name)
         found = _read_marker(run.bucket, key)
-        if found and found.annotations == run.target.params.formats_annotations:
+        is_as_wanted = found and found.annotations == run.target.params.formats_annotations
+        if found and is_as_wanted and not found.missing:
             folders[name] = found
             continue
         try:
@@ -127,9 +118,7 @@ class _FolderWriter:
         self.annotations = run.target.params.formats_annotations
         self.root = dataset_folder(snapshots.prefix, manifest.snapshot, name)
         self.origins = dict(_origins(run))
-        self.config = ShownConfig(manifest.label_config)
-        if name not in fitting(self.config):
-            raise FormatError(f"{name} can't represent the labels of this label config.")
+        check_fits(manifest, name)
 
     def write(self) -> Folder:
         with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +132,7 @@ class _FolderWriter:
 
     def _write(self) -> Folder:
         key = marker_key(self.snapshots.prefix, self.manifest.snapshot, self.name)
-        if self.bucket.find(key):  # of other annotations
+        if self.bucket.find(key):  # of other annotations, or without some pictures
             self._delete(key)
         labels = self.temporary / "labels"
         report = self._convert(labels)
@@ -166,41 +155,24 @@ class _FolderWriter:
     # -- labels ---------------------------------------------------------------------------
 
     def _convert(self, output: Path) -> Report:
-        """Write the labels of all splits to disk, and plan the pictures."""
-        with OutputFolder(output) as folder:
-            losses, classes = Losses(folder), Classes(self.manifest.class_list)
-            for split in SPLITS:
-                media = _PlannedMedia(self.plan, split, in_split=self.name == "COCO")
-                setup = Setup(self.config, classes, media, losses, folder)
-                documents = self.snapshot.documents(split)
-                complete = (each for each in documents if not self.plan.misses(each["id"]))
-                writer = _OneByOne(self._writer(setup, split), media)
-                write_tasks(writer, setup, complete, self.annotations)
-                self.held.renew()
-            losses.write(folder, self.name, self.annotations)
-            return losses.report
-
-    def _writer(self, setup: Setup, split: Split) -> Writer:
-        if self.name == "COCO":
-            return CocoWriter(setup, f"annotations/instances_{SPLIT_FOLDERS[split]}.json")
-        used = [each for each in SPLITS if self.manifest.tally.splits.get(each)]
-        folders = {SPLIT_FOLDERS[each]: f"images/{SPLIT_FOLDERS[each]}" for each in used}
-        return YoloWriter(setup, "obb" if self.name == "YOLO_OBB" else None, folders)
+        """Write the labels of all tasks that miss no picture to disk, and plan the pictures."""
+        labels = FolderLabels(self.snapshot, self.name, self.annotations)
+        return labels.write(output, self.plan, self.held.renew)
 
     def _put_labels(self, labels: Path) -> None:
-        """Write the label files, and remove those of a run that was killed."""
-        files = {path.relative_to(labels).as_posix() for path in _files(labels)}
-        with ThreadPoolExecutor(COPIERS) as writers:
-            for _ in writers.map(lambda path: self._put(path, labels / path), sorted(files)):
-                self.held.renew()
+        """Write the label files, and remove those of a run that was cut off."""
+
+        def put(file: Path) -> None:
+            path = file.relative_to(labels).as_posix()
+            kind = guess_type(path)[0] or "text/plain"
+            self.bucket.put_file(self.root + path, file, kind)
+
+        for _ in in_parallel(_files(labels), put):
+            self.held.renew()
         for folder in ("labels/", "annotations/"):
             for key in self._keys(folder):
-                if key[len(self.root) :] not in files:
+                if not (labels / key[len(self.root) :]).is_file():
                     self._delete(key)
-
-    def _put(self, path: str, file: Path) -> None:
-        kind = guess_type(path)[0] or "text/plain"
-        self.bucket.put_file(self.root + path, file, kind)
 
     # -- pictures -------------------------------------------------------------------------
 
@@ -210,6 +182,9 @@ class _FolderWriter:
             root = dataset_folder(self.snapshots.prefix, before, self.name)
             if _read_marker(self.bucket, marker_key(self.snapshots.prefix, before, self.name)):
                 self.plan.add_before(root, self._lines(root + MEDIA_FILE))
+        for entry in self._lines(self.root + MEDIA_FILE):  # of other annotations, or incomplete
+            copied = Copied(entry["path"], entry["uri"], entry["version"], entry["checksum"])
+            self.plan.add_copied(copied, entry["stored"])
         for key in self._keys(PROGRESS):
             for entry in self._lines(key):
                 self.plan.add_copied(Copied(**entry))
@@ -227,41 +202,54 @@ class _FolderWriter:
                     yield stored.key
 
     def _copy_pictures(self) -> None:
-        """Copy what is wanted and not there yet, and write down the progress."""
-        progress = list[Copied]()
-        for done, (picture, copied) in enumerate(self._in_parallel(), 1):
+        """Copy what is wanted and not there yet.
+
+        If an object was replaced since a run that was cut off copied it, all is copied again: the
+        progress would not tell which of both versions is there.
+        """
+        try:
+            self._copy_wanted()
+        except _ReplacedError:
+            for key in self._keys(PROGRESS):
+                self._delete(key)
+            self.bucket.delete(self.root + MEDIA_FILE)
+            self.plan.forget_copied()
+            self._copy_wanted()
+
+    def _copy_wanted(self) -> None:
+        """Copy pictures, and write down the progress.
+
+        Raises ``BucketAccessError`` if so many are refused that it is about more than objects.
+        """
+        progress, refused, fine = list[Copied](), list[BucketError](), 0
+        items = in_parallel(self.plan.to_copy(), self._copy)
+        for done, (item, outcome) in enumerate(items, 1):
             self.run.advance(f"{self.name} folder", done)
-            if isinstance(copied, str):
-                self.plan.miss(picture.uri, picture.task_id, copied)
-            elif copied:
-                self.plan.add_copied(copied)
-                progress.append(copied)
+            self.held.renew()
+            if isinstance(outcome, BucketError):
+                reason = str(outcome).removeprefix(f"{item.picture.uri}: ")
+                self.plan.miss(item.picture.uri, item.picture.task_id, reason)
+                refused += [outcome] if isinstance(outcome, DENIED) else []
+            elif isinstance(outcome, str):
+                self.plan.miss(item.picture.uri, item.picture.task_id, outcome)
+            else:
+                fine += 1
+                if outcome:
+                    self.plan.add_copied(outcome)
+                    progress.append(outcome)
+            if len(refused) >= MOST_REFUSED:
+                raise refused[0]
             if len(progress) == PROGRESS_EACH:
                 self._put_progress(progress)
                 progress.clear()
         if progress:
             self._put_progress(progress)
+        if refused and not fine:
+            raise refused[0]
 
-    def _in_parallel(self) -> Iterator[tuple[Picture, Copied | str | None]]:
-        """Yield each picture with what was copied, nothing if it is there, or why it can't be."""
-        waiting: deque[tuple[Picture, Future[Copied | str | None]]] = deque()
-        with ThreadPoolExecutor(COPIERS) as copiers:
-            try:
-                for picture, there, elsewhere in self.plan.to_copy():
-                    future = copiers.submit(self._copy, picture, there, elsewhere)
-                    waiting.append((picture, future))
-                    if len(waiting) > AHEAD:
-                        first, future = waiting.popleft()
-                        yield first, future.result()
-                        self.held.renew()
-                for picture, future in waiting:
-                    yield picture, future.result()
-            finally:
-                copiers.shutdown(cancel_futures=True)
-
-    def _copy(
-        self, picture: Picture, there: str, elsewhere: dict[str, Stored]
-    ) -> Copied | str | None:
+    def _copy(self, item: ToCopy) -> Copied | BucketError | str | None:
+        """Copy a picture; return nothing if it is there, and why it can't be copied."""
+        picture = item.picture
         name, key = MediaObject(picture.task_id, "", picture.uri).place
         origin, version = self.origins.get(name), picture.version
         if origin is None:
@@ -269,9 +257,11 @@ class _FolderWriter:
         to = self.root + picture.path
         try:
             version = version or _current_version(origin.bucket, key)
-            if there == version:
+            if item.there == version:
                 return None
-            earlier = elsewhere.get(version)
+            if item.there:
+                raise _ReplacedError
+            earlier = item.elsewhere.get(version)
             if earlier and self._copy_earlier(earlier, to):
                 return Copied(picture.path, picture.uri, version, earlier.checksum)
             copied = origin.is_same_store and self._copy_inside(origin.bucket, key, to, version)
@@ -280,8 +270,8 @@ class _FolderWriter:
             if not picture.version:
                 raise
             return "the object was replaced since it was labeled."
-        except REFUSALS as error:
-            return str(error).removeprefix(f"{picture.uri}: ")
+        except (*DENIED, ObjectNotFoundError, ObjectRefusedError) as error:
+            return error
         if file:
             try:
                 self.bucket.put_file(to, file, guess_type(to)[0] or "application/octet-stream")
@@ -319,7 +309,7 @@ class _FolderWriter:
 
         Raises ``BucketUnavailableError`` if one is missing.
         """
-        for key in list(self._see_pictures()):
+        for key in self._see_pictures():
             self._delete(key)
         if path := self.plan.absent():
             uri = self.bucket.uri(self.root + path)
@@ -333,9 +323,8 @@ class _FolderWriter:
             stored = StoredObject(self.root + path, version, size)
             return path, self.bucket.checksum(stored)
 
-        with ThreadPoolExecutor(COPIERS) as readers:
-            for path, text in readers.map(checksum, self.plan.alike()):
-                self.plan.set_checksum(path, text)
+        for _, (path, text) in in_parallel(self.plan.alike(), checksum):
+            self.plan.set_checksum(path, text)
 
     def _publish(self, report: Report) -> Folder:
         tally = self.plan.tally()
@@ -360,9 +349,9 @@ class _FolderWriter:
 
     # -- files in the bucket --------------------------------------------------------------
 
-    def _keys(self, folder: str) -> list[str]:
+    def _keys(self, folder: str) -> Iterator[str]:
         pages = self.bucket.pages(self.root + folder)
-        return [stored.key for page in pages for stored in page]
+        return (stored.key for page in pages for stored in page)
 
     def _delete(self, key: str) -> None:
         self.held.renew()
@@ -376,7 +365,7 @@ class _FolderWriter:
 
     def _put_progress(self, progress: Sequence[Copied]) -> None:
         body = "".join(json.dumps(each._asdict()) + "\n" for each in progress)
-        number = len(self._keys(PROGRESS))
+        number = sum(1 for _ in self._keys(PROGRESS))
         key = f"{self.root}{PROGRESS}{number:08}.jsonl"
         self.bucket.put(key, body.encode(), "application/jsonl")
 
@@ -391,44 +380,6 @@ class _FolderWriter:
         with file.open(encoding="utf-8") as lines:
             for line in lines:
                 yield json.loads(line)
-
-
-class _PlannedMedia:
-    """Plans the pictures of a split, one task after the other."""
-
-    def __init__(self, plan: FolderPlan, split: Split, *, in_split: bool) -> None:
-        """``in_split``: the output names pictures from their split's folder."""
-        self.plan, self.split, self.in_split = plan, split, in_split
-        self._task_id, self._uri, self._version = 0, "", ""
-
-    def begin(self, task: Task) -> None:
-        """Begin with another task."""
-        origin = parse_origin(task.document.get("meta"))
-        self._task_id = task.id
-        self._uri, self._version = (origin.uri, origin.version) if origin else ("", "")
-
-    def file(self, uri: str, folder: str, name: str) -> MediaFile:
-        path = f"{folder}/{SPLIT_FOLDERS[self.split]}/{name}"
-        if MediaObject(self._task_id, "", uri).place[0]:
-            version = self._version if uri == self._uri else ""
-            self.plan.want(Picture(path, self.split, self._task_id, uri, version))
-        else:
-            self.plan.miss(uri, self._task_id, "it is not in a bucket, and nothing else is read.")
-        return MediaFile(name if self.in_split else path, is_there=True)
-
-
-class _OneByOne:
-    """A writer that says which task's pictures are asked for."""
-
-    def __init__(self, writer: Writer, media: _PlannedMedia) -> None:
-        self.writer, self.media = writer, media
-
-    def add(self, task: Task) -> None:
-        self.media.begin(task)
-        self.writer.add(task)
-
-    def finish(self) -> None:
-        self.writer.finish()
 
 
 def _origins(run: RunContext) -> Iterator[tuple[str, _Origin]]:
@@ -455,5 +406,11 @@ def _current_version(bucket: Bucket, key: str) -> str:
     return stored.version
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _files(folder: str | Path) -> Iterator[Path]:
+    """Yield all files below a folder. `Path.rglob` would first list each folder in memory."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path)
+            else:
+                yield Path(entry.path)

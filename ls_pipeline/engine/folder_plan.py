@@ -15,7 +15,7 @@ CREATE TABLE before (uri TEXT, version TEXT, key TEXT, stored TEXT, size INT, ch
     PRIMARY KEY (uri, version));
 CREATE TABLE copied (path TEXT PRIMARY KEY, uri TEXT, version TEXT, stored TEXT, size INT,
     checksum TEXT, is_there INT);
-CREATE TABLE missing (uri TEXT, task_id INT, reason TEXT, PRIMARY KEY (uri, task_id));
+CREATE TABLE missing (task_id INT, uri TEXT, reason TEXT, PRIMARY KEY (task_id, uri));
 """
 
 
@@ -38,6 +38,16 @@ class Picture(NamedTuple):
     uri: str
     version: str
     """The version that was labeled; empty if only the address is known."""
+
+
+class ToCopy(NamedTuple):
+    """A picture to copy, and where it may be already."""
+
+    picture: Picture
+    there: str
+    """The version that an earlier run copied; empty if none did."""
+    elsewhere: dict[str, Stored]
+    """Version → the picture in the folder of the snapshot before."""
 
 
 class Copied(NamedTuple):
@@ -67,7 +77,7 @@ class FolderPlan:
 
     def miss(self, uri: str, task_id: int, reason: str) -> None:
         """Record that a task's object can't be read."""
-        self._db.execute("INSERT OR IGNORE INTO missing VALUES (?, ?, ?)", (uri, task_id, reason))
+        self._db.execute("INSERT OR IGNORE INTO missing VALUES (?, ?, ?)", (task_id, uri, reason))
 
     def leave_out_missing(self) -> None:
         """Leave out all pictures of tasks that miss one."""
@@ -81,7 +91,7 @@ class FolderPlan:
 
     def missing(self) -> Iterator[dict[str, Any]]:
         """Yield the objects that can't be read, with their tasks and the reasons."""
-        for uri, task_id, reason in self._db.execute("SELECT * FROM missing ORDER BY task_id, uri"):
+        for task_id, uri, reason in self._db.execute("SELECT * FROM missing ORDER BY task_id, uri"):
             yield {"task_id": task_id, "uri": uri, "reason": reason}
 
     def count_missing(self) -> int:
@@ -97,16 +107,22 @@ class FolderPlan:
         )
         self._db.executemany(sql, rows)
 
-    def add_copied(self, copied: Copied) -> None:
-        """Record that a picture was copied, in this run or an earlier one."""
+    def add_copied(self, copied: Copied, stored: str = "") -> None:
+        """Record that a picture was copied, in this run or an earlier one.
+
+        ``stored`` is the version that it has in the folder, if that is known.
+        """
         path, uri, version, checksum = copied
-        row = (path, uri, version, "", -1, checksum, 0)
+        row = (path, uri, version, stored, -1, checksum, 0)
         self._db.execute("INSERT OR REPLACE INTO copied VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def see(self, path: str, stored: str, size: int) -> bool:
         """Record that the bucket has a picture; return whether it is wanted."""
-        sql = "UPDATE copied SET stored = ?, size = ?, is_there = 1 WHERE path = ?"
-        self._db.execute(sql, (stored, size, path))
+        sql = (
+            "UPDATE copied SET stored = ?, size = ?, is_there = 1 "
+            "WHERE path = ? AND stored IN ('', ?)"
+        )
+        self._db.execute(sql, (stored, size, path, stored))
         sql = "SELECT 1 FROM wanted WHERE path = ?"
         return self._db.execute(sql, (path,)).fetchone() is not None
 
@@ -114,11 +130,12 @@ class FolderPlan:
         """Forget the pictures that the bucket does not have."""
         self._db.execute("DELETE FROM copied WHERE is_there = 0")
 
-    def to_copy(self) -> Iterator[tuple[Picture, str, dict[str, Stored]]]:
-        """Yield each wanted picture, the version that is in the folder, and those elsewhere.
+    def forget_copied(self) -> None:
+        """Forget all that is in the folder."""
+        self._db.execute("DELETE FROM copied")
 
-        The version is empty if there is none. The last is version → the picture.
-        """
+    def to_copy(self) -> Iterator[ToCopy]:
+        """Yield each wanted picture."""
         before = "SELECT version, key, stored, checksum FROM before WHERE uri = ?"
         there = "SELECT version FROM copied WHERE path = ? AND uri = ?"
         for row in self._db.execute("SELECT * FROM wanted ORDER BY path"):
@@ -126,7 +143,7 @@ class FolderPlan:
             version = self._db.execute(there, (picture.path, picture.uri)).fetchone()
             found = self._db.execute(before, (picture.uri,))
             stored = {each[0]: Stored(*each[1:]) for each in found}
-            yield picture, version[0] if version else "", stored
+            yield ToCopy(picture, version[0] if version else "", stored)
 
     def absent(self) -> str:
         """Return the path of a wanted picture that the bucket does not have; empty if all are."""
@@ -155,20 +172,23 @@ class FolderPlan:
 
     # -- the same bytes in several splits -------------------------------------------------
 
-    def alike(self) -> list[tuple[str, str, int]]:
-        """Return the pictures as large as one of another split, without a checksum yet.
+    def alike(self) -> Iterator[tuple[str, str, int]]:
+        """Yield the pictures as large as one of another split, without a checksum yet.
 
         Each is its path, the version that is stored, and the size.
         """
-        sizes = (
-            "SELECT size FROM copied JOIN wanted USING (path) "
+        self._db.execute(
+            "CREATE TABLE sizes AS SELECT size FROM copied JOIN wanted USING (path) "
             "GROUP BY size HAVING COUNT(DISTINCT split) > 1"
         )
         sql = (
-            "SELECT path, stored, size FROM copied JOIN wanted USING (path) "  # noqa: S608 - no input
-            f"WHERE checksum = '' AND size IN ({sizes})"
+            "SELECT path, stored, size FROM copied JOIN wanted USING (path) "
+            "WHERE path > ? AND checksum = '' AND size IN sizes ORDER BY path LIMIT 1000"
         )
-        return self._db.execute(sql).fetchall()
+        path = ""  # in pages, because checksums are set meanwhile
+        while rows := self._db.execute(sql, (path,)).fetchall():
+            yield from rows
+            path = rows[-1][0]
 
     def set_checksum(self, path: str, checksum: str) -> None:
         self._db.execute("UPDATE copied SET checksum = ? WHERE path = ?", (checksum, path))

@@ -246,6 +246,82 @@ def test_target_that_may_not_be_written_fails_the_run(pictures):
         pictures.write(manifest, target=target)
 
 
+@pytest.mark.parametrize("count", [1, 25])
+def test_credentials_that_may_read_nothing_fail_the_run(pictures, count):
+    pictures.label(*(f"{number:02}" for number in range(count)))
+    manifest = pictures.snapshot()
+
+    def refuse(*arguments, **options):
+        raise BucketAccessError("s3://bucket", "access is refused.")
+
+    target = Wrapped(pictures.bench.target, copy=refuse)
+    with pytest.raises(BucketAccessError):
+        pictures.write(
+            manifest, target=target, source=Wrapped(pictures.bench.bucket, download=refuse)
+        )
+
+    assert "folder.json" not in pictures.files(manifest, "yolo")
+
+
+def test_missing_picture_that_is_back_completes_the_folder(pictures):
+    pictures.set(folders=["YOLO"])
+    pictures.label("a", "b")
+    manifest = pictures.snapshot()
+    body = pictures.bench.bucket.objects.pop("pictures/b.jpg")
+    assert pictures.write(manifest)["YOLO"].missing == 1
+    pictures.bench.bucket.objects["pictures/b.jpg"] = body
+    copies = []
+
+    def copy(key, to, **options):
+        copies.append(key)
+        pictures.bench.target.copy(key, to, **options)
+
+    folder = pictures.write(manifest, target=Wrapped(pictures.bench.target, copy=copy))["YOLO"]
+
+    assert (folder.missing, sum(folder.pictures.values())) == (0, 2)
+    assert copies == ["pictures/b.jpg"]
+    assert pictures.files(manifest, "yolo")["missing.jsonl"] == b""
+
+
+def test_object_replaced_between_two_runs_is_not_mixed_up(empty_ledger, monkeypatch):
+    monkeypatch.setattr("ls_pipeline.engine.folder.PROGRESS_EACH", 1)
+    monkeypatch.setattr("ls_pipeline.engine.parallel.THREADS", 1)
+    pictures = Pictures(empty_ledger, monkeypatch, ["YOLO"])
+    bench = pictures.bench
+    bench.set(prefix="tasks", target={**TARGET, "folders": ["YOLO"]})
+    for name in "abc":
+        bench.bucket.put(f"pictures/{name}.jpg", f"first {name}".encode(), "image/jpeg")
+        bench.put(f"tasks/{name}.json", {"image": f"s3://bucket/pictures/{name}.jpg"})
+    bench.load()
+    for name in "abc":
+        bench.app.annotate(bench.task_id(f"tasks/{name}.json"), box("car"))
+    bench.export()
+    manifest = pictures.snapshot()
+
+    def breaks(key, *arguments, **options):
+        if key.endswith("media.jsonl"):
+            raise KeyboardInterrupt
+        return bench.target.put_file(key, *arguments, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        pictures.write(manifest, target=Wrapped(bench.target, put_file=breaks))
+    bench.bucket.put("pictures/b.jpg", b"second b", "image/jpeg")
+    pictures.write(manifest)
+    files = pictures.files(manifest, "yolo")
+    index = [json.loads(line) for line in files["media.jsonl"].splitlines()]
+
+    assert sorted(body for path, body in files.items() if path.startswith("images/")) == [
+        b"first a",
+        b"first c",
+        b"second b",
+    ]
+    assert {each["uri"]: each["version"] for each in index} == {
+        f"s3://bucket/pictures/{name}.jpg": bench.bucket.version(f"pictures/{name}.jpg")
+        for name in "abc"
+    }
+    assert not [path for path in files if path.startswith("progress/")]
+
+
 def test_equal_bytes_in_two_splits_are_counted(pictures):
     pictures.label(*"abcdefgh", body=b"the same")
     folder = pictures.write(pictures.snapshot())["YOLO"]
@@ -275,7 +351,7 @@ def test_format_that_does_not_fit_is_named(bench, monkeypatch):
 @pytest.mark.slow
 def test_writer_killed_anywhere_and_run_again_ends_right(pictures, monkeypatch):
     monkeypatch.setattr("ls_pipeline.engine.folder.PROGRESS_EACH", 2)
-    monkeypatch.setattr("ls_pipeline.engine.folder.COPIERS", 1)
+    monkeypatch.setattr("ls_pipeline.engine.parallel.THREADS", 1)
     pictures.set(folders=["YOLO"])
     pictures.label(*"abcd")
     manifest = pictures.snapshot()
@@ -300,7 +376,7 @@ def test_writer_killed_anywhere_and_run_again_ends_right(pictures, monkeypatch):
 
 def test_run_again_copies_only_what_is_left(pictures, monkeypatch):
     monkeypatch.setattr("ls_pipeline.engine.folder.PROGRESS_EACH", 2)
-    monkeypatch.setattr("ls_pipeline.engine.folder.COPIERS", 1)
+    monkeypatch.setattr("ls_pipeline.engine.parallel.THREADS", 1)
     pictures.set(folders=["YOLO"])
     pictures.label(*"abcdef")
     manifest = pictures.snapshot()
