@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     )
     from ls_pipeline.project.training_data import TrainingData
     from ls_pipeline.reader import Snapshot, open_snapshot
+    from ls_pipeline.resources.label_studio.app import LabelStudio
 
 __all__ = [
     "BucketError",
+    "LabelStudio",
     "LabelingComponent",
     "PipelineError",
     "Snapshot",
@@ -46,6 +48,7 @@ _MODULES = {
     ),
     "project.training_data": ("TrainingData",),
     "reader": ("Snapshot", "open_snapshot"),
+    "resources.label_studio.app": ("LabelStudio",),
 }
 
 
