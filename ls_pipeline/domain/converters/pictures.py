@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.converters.writer import Setup
 
 NO_LABEL = "it has no label"
-NOT_ON_A_PICTURE = "it is not on a picture"
+NOT_ON_A_PICTURE = "it is not a region of a picture"
 
 NO_KEY_POINT = "the label config has no such key point"
 

@@ -15,7 +15,7 @@ from ls_pipeline.domain.converters.choice import results_of
 from ls_pipeline.domain.converters.lost import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ls_pipeline.domain.converters.choice import Annotation
     from ls_pipeline.domain.converters.writer import Setup, Task
@@ -83,9 +83,7 @@ class TableWriter:
             self._rows.write(json.dumps(row))
 
     def finish(self) -> None:
-        taken = {*self._controls, *OWN}
-        columns = {key: f"_data_{key}" if key in taken else key for key in self._data}
-        controls = {key: f"_label_{key}" if key in OWN else key for key in self._controls}
+        controls, columns = _names(self.setup, self._controls, self._data)
         names = ["id", *columns.values(), *controls.values(), *OWN[1:]]
         with self.setup.folder.open(self.path) as stream:
             writer = csv.writer(stream, delimiter=self.delimiter, quoting=csv.QUOTE_NONNUMERIC)
@@ -101,12 +99,28 @@ class TableWriter:
 def fields_of(setup: Setup, task: Task, annotation: Annotation) -> Iterator[tuple[str, Any]]:
     """Yield the fields of a record."""
     said = said_by(setup, task, annotation)
-    taken = {*said, *OWN}
-    for key, value in (task.data if isinstance(task.data, dict) else {}).items():
-        yield (f"_data_{key}" if key in taken else key), value
-    for key, value in said.items():
-        yield (f"_label_{key}" if key in OWN else key), value
+    data = task.data if isinstance(task.data, dict) else {}
+    controls, columns = _names(setup, said, data)
+    yield from ((columns[key], value) for key, value in data.items())
+    yield from ((controls[key], value) for key, value in said.items())
     yield from _own(task, annotation).items()
+
+
+def _names(
+    setup: Setup, said: Iterable[str], data: Iterable[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the names of fields, all different: of controls, and of keys of task data."""
+    taken = set(OWN)
+
+    def free(name: str, prefix: str) -> str:
+        while name in taken:
+            name = prefix + name
+        taken.add(name)
+        return name
+
+    controls = {name: free(name, "_label_") for name in said}
+    taken |= {control.name for control in setup.config.controls}
+    return controls, {key: free(key, "_data_") for key in data}
 
 
 def _own(task: Task, annotation: Annotation) -> dict[str, Any]:

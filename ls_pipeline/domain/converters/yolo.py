@@ -75,7 +75,8 @@ class YoloWriter:
         import yaml
 
         names = self.setup.classes.names
-        document: dict[str, object] = {"path": ".", **self.splits}
+        # Without a path, readers look next to the file; "." would be where they were started.
+        document: dict[str, object] = {**self.splits}
         if self.key_points:
             document["kpt_shape"] = [len(self.key_points), 3]
             document["kpt_names"] = {number: list(self.key_points) for number in range(len(names))}

@@ -101,7 +101,7 @@ def test_box_of_an_earlier_label_config_is_kept(tmp_path):
     found, report = coco(tmp_path, [task(1, [renamed, other])], config)
 
     assert [item["result_id"] for item in found["annotations"]] == ["a"]
-    assert report.reasons == {"it is not on a picture": 1}
+    assert report.reasons == {"it is not a region of a picture": 1}
 
 
 def test_picture_without_marks_is_kept_and_a_skipped_one_is_not(tmp_path):

@@ -134,6 +134,22 @@ def test_own_id_of_the_data_and_that_of_the_task_are_both_there(tmp_path, name, 
         assert "=SUM(1)\r\n\tfine" in stream.read()
 
 
+@pytest.mark.parametrize("name", ["CSV", "JSON_MIN"])
+def test_fields_of_a_record_have_different_names(tmp_path, name):
+    config = CONFIG.replace('name="what"', 'name="lead_time"')
+    document = task("Anna", [span(0, 4, from_name="lead_time"), span(0, 2, from_name="gone")])
+    document["data"] |= {"id": "a", "_data_id": "b", "lead_time": "c", "gone": "d"}
+    convert([document], config, name, tmp_path)
+    if name == "CSV":
+        (record,) = pd.read_csv(tmp_path / "result.csv").to_dict("records")
+    else:
+        (record,) = json.loads((tmp_path / "result.json").read_text())
+
+    assert [record[key] for key in ("id", "_data_id", "_data__data_id")] == [1, "a", "b"]
+    assert (record["_data_lead_time"], record["_data_gone"]) == ("c", "d")
+    assert "labels" in str(record["_label_lead_time"])
+
+
 def test_results_about_one_region_keep_its_id_in_a_record(tmp_path):
     config = CONFIG.replace(
         "</View>", '<Choices name="c" toName="t"><Choice value="x"/></Choices></View>'
