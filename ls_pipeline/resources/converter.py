@@ -15,7 +15,7 @@ from ls_pipeline.domain.converters.media import AUDIO, IMAGES, MediaFile, NoMedi
 from ls_pipeline.domain.converters.shown import Classes, ShownConfig, class_list
 from ls_pipeline.domain.converters.writer import Setup, write_tasks
 from ls_pipeline.domain.errors import FormatError
-from ls_pipeline.resources.media_files import picture_size, recording_seconds
+from ls_pipeline.resources.media_files import recording_seconds, write_upright
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,7 +95,7 @@ class FetchedMedia:
             return MediaFile(path)
         if folder == AUDIO:
             return MediaFile(path, is_there=True, seconds=recording_seconds(file))
-        return MediaFile(path, is_there=True, size=picture_size(file, upright=True))
+        return MediaFile(path, is_there=True, size=write_upright(file))
 
 
 class MeasuredMedia:

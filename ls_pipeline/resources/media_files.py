@@ -14,28 +14,31 @@ ORIENTATION = 0x0112
 """EXIF's tag: how a picture is turned before it is shown."""
 
 
-def picture_size(file: Path, *, upright: bool = False) -> Size | None:
-    """Return the size of a picture as it is shown; None if it can't be read.
+PICTURES = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""Formats of pictures that are opened; Pillow calls other programs for some others."""
+
+
+def write_upright(file: Path) -> Size | None:
+    """Write a picture as it is shown, and return its size; None if it can't be read.
 
     A browser turns a picture as its EXIF data says, and annotators mark what they see. Not every
-    training program turns it. So ``upright`` writes a turned picture as it is shown.
+    training program turns it. A picture that is not turned stays as it is.
     """
     from PIL import Image, ImageOps
 
+    draft = file.with_name(file.name + ".part")
     try:
-        with warnings.catch_warnings(), Image.open(file) as picture:
+        with warnings.catch_warnings(), Image.open(file, formats=PICTURES) as picture:
             warnings.simplefilter("ignore")
-            turned = picture.getexif().get(ORIENTATION, 1) in range(2, 9)
-            if not turned:
+            if picture.getexif().get(ORIENTATION, 1) not in range(2, 9):
                 return Size(*picture.size)
-            if upright:
-                kind, profile = picture.format, picture.info.get("icc_profile")
-                shown = ImageOps.exif_transpose(picture)
-                shown.save(file, kind, quality=95, icc_profile=profile)
-                return Size(*shown.size)
-            sideways = picture.getexif()[ORIENTATION] in range(5, 9)
-            return Size(*(picture.size[::-1] if sideways else picture.size))
+            kind, profile = picture.format, picture.info.get("icc_profile")
+            shown = ImageOps.exif_transpose(picture)
+            shown.save(draft, kind, quality=95, icc_profile=profile)
+        draft.replace(file)
+        return Size(*shown.size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        draft.unlink(missing_ok=True)
         return None
 
 

@@ -244,6 +244,17 @@ def test_picture_is_written_as_the_annotator_saw_it(tmp_path):
         assert picture.getpixel((90, 10))[0] > 200
 
 
+def test_file_that_is_no_picture_stays_as_it_is(tmp_path):
+    def fetch(uri, file):
+        return bool(file.write_bytes(b"no picture"))
+
+    found, report = coco(tmp_path, [task(1, [box()]), task(2, [])], BOXES, fetch=fetch)
+
+    assert [item.get("width") for item in found["images"]] == [200, None]
+    assert {file.read_bytes() for file in (tmp_path / "images").iterdir()} == {b"no picture"}
+    assert report.is_complete
+
+
 def test_size_of_a_picture_without_marks_is_that_of_its_file(tmp_path):
     def fetch(uri, file):
         Image.new("L", (30, 20)).save(file)
