@@ -7,6 +7,7 @@ or ends inside a word, the word is cut: so every span is exactly its tokens.
 from __future__ import annotations
 
 import re
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ls_pipeline.domain.converters.choice import results_of
@@ -164,11 +165,12 @@ def find_place(text: str, start: int, end: int, said: str) -> tuple[int, int]:
 
 def tokens(text: str, spans: Iterable[Span]) -> Iterator[tuple[int, int]]:
     """Yield the place of each token; none goes over the border of a span."""
-    borders = sorted({place for span in spans for place in (span.start, span.end)})
+    borders = deque(sorted({place for span in spans for place in (span.start, span.end)}))
     for match in _TOKEN.finditer(text):
         start = match.start()
-        for border in borders:
-            if start < border < match.end():
+        while borders and borders[0] < match.end():
+            border = borders.popleft()
+            if border > start:
                 yield start, border
                 start = border
         yield start, match.end()
@@ -177,11 +179,11 @@ def tokens(text: str, spans: Iterable[Span]) -> Iterator[tuple[int, int]]:
 def _write(stream: IO[str], text: str, spans: list[Span]) -> None:
     if not _TOKEN.search(text):
         return
-    waiting = list(spans)
+    waiting = deque(spans)
     begun: Span | None = None
     for start, end in tokens(text, spans):
         while waiting and waiting[0].end <= start:
-            waiting.pop(0)
+            waiting.popleft()
         span = waiting[0] if waiting and waiting[0].start <= start else None
         entity = "O"
         if span:

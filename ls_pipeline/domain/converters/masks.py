@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 2**27
 """Pixels of a mask; a larger one would fill the memory."""
 
+MOST_LOOPS = 100
+"""Parts and holes of a mask that are joined where they are nearest."""
+
 CHANNELS = 4
 BYTE = 8
 
@@ -130,6 +133,9 @@ def outline(mask: Mask) -> list[Point]:
     loops = _loops(mask)
     if not loops:
         return []
+    if len(loops) > MOST_LOOPS:
+        starts = [loop[0] for loop in loops]
+        return [*(point for loop in loops for point in (*loop, loop[0])), *starts[-2::-1]]
     joined = list(loops[0])
     for loop in loops[1:]:
         near = min(range(len(joined)), key=lambda at: _distance(joined[at], loop[0]))
