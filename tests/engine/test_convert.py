@@ -3,7 +3,9 @@ import json
 import zipfile
 from collections import Counter
 
+import numpy as np
 import pytest
+import soundfile
 
 from ls_pipeline.assets.checks import formats_complete
 from ls_pipeline.domain.converters.lost import Report
@@ -26,10 +28,11 @@ def labeled(tmp_path):
     bench.ledger.close()
 
 
-def converted(bench, *names, annotations="all"):
+def converted(bench, *names, annotations="all", measure=None):
     snapshots = Snapshots(bench.target, "")
     manifest = bench.snapshot().newest
-    return manifest, convert_snapshot(bench.target, snapshots, manifest, names, annotations)
+    bucket = bench.target
+    return manifest, convert_snapshot(bucket, snapshots, manifest, names, annotations, measure)
 
 
 def test_losses_are_in_the_archive_and_next_to_it(labeled):
@@ -68,6 +71,32 @@ def test_each_choice_of_annotations_has_its_archive(labeled):
 
     assert everyone["CSV"].outcome != latest["CSV"].outcome
     assert (latest["CSV"].report.lost, latest["CSV"].report.not_chosen) == (0, 1)
+
+
+def test_recordings_are_read_for_their_durations(labeled):
+    def measure(uri, file):
+        uris.append(uri)
+        soundfile.write(file, np.zeros(4000), 8000)
+        return True
+
+    uris = []
+    config = """<View><Audio name="a" value="$text"/><TextArea name="c" toName="a"/></View>"""
+    labeled.app.projects[1] = ("Reviews", config)
+    labeled.put("a.json", {"text": "a"})
+    labeled.put("sound.json", {"text": "s3://b/x.wav"})
+    labeled.load()
+    said = {"from_name": "c", "to_name": "a", "type": "textarea", "value": {"text": ["hello"]}}
+    labeled.app.annotate(labeled.task_id("sound.json"), [said])
+    labeled.export()
+    manifest, _ = converted(labeled, "ASR_MANIFEST", measure=measure)
+    key = f"training_data/formats/{manifest.snapshot}/ASR_MANIFEST.zip"
+    with zipfile.ZipFile(io.BytesIO(labeled.target.get(key))) as archive:
+        lines = [json.loads(line) for line in archive.read("manifest.json").splitlines()]
+
+    assert uris == ["s3://b/x.wav"]
+    assert [(line["duration"], line["text"]) for line in lines if line["duration"]] == [
+        (0.5, "hello")
+    ]
 
 
 @pytest.mark.parametrize(("strict", "severity"), [(False, "WARN"), (True, "ERROR")])
