@@ -47,6 +47,7 @@ _MODULES = {
         "training_data_dep",
     ),
     "project.training_data": ("TrainingData",),
+    "resources.label_studio.app": ("LabelStudio",),
     "reader": ("Snapshot", "open_snapshot"),
     "resources.label_studio.app": ("LabelStudio",),
 }

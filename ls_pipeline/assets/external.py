@@ -13,8 +13,9 @@ def external_assets(pipeline: Pipeline) -> list[dg.AssetSpec]:
             partitions_def=pipeline.partitions,
             group_name=pipeline.group,
             kinds={"s3", "gcs"},
-            description="The bucket that a connection's tasks come from. The sensors `s3_objects` "
-            "and `gcs_objects` compare it with the ledger.",
+            description="The bucket that a connection's tasks come from. The sensors "
+            f"`{pipeline.name('s3_objects')}` and `{pipeline.name('gcs_objects')}` compare it with "
+            "the ledger.",
         ),
         dg.AssetSpec(
             pipeline.key("labels"),
@@ -22,8 +23,8 @@ def external_assets(pipeline: Pipeline) -> list[dg.AssetSpec]:
             partitions_def=pipeline.partitions,
             group_name=pipeline.group,
             kinds={"labelstudio"},
-            description="The annotations of the tasks, in Label Studio. The sensor `completions` "
-            "compares them with the ledger.",
+            description="The annotations of the tasks, in Label Studio. The sensor "
+            f"`{pipeline.name('completions')}` compares them with the ledger.",
         ),
         dg.AssetSpec(
             pipeline.key("target_bucket"),

@@ -84,7 +84,8 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
         connections: Connections by name, in the form of ``connections.yaml``. A sensor's tick
             applies what changes in them from one deployment to the next, and nothing else, so
             that settings which people save in Dagster stay. A connection that is no longer
-            declared is disabled. Default: none; people add them in Dagster or the terminal.
+            declared is disabled. A ``label_config_file`` is relative to the working directory.
+            Default: none; people add them in Dagster or the terminal.
         declared_in: Where ``connections`` are written, for people. Default: the call.
         pool: The concurrency pool of the runs that work on connections. Default: none.
         automation: False: the sensors are stopped until a person starts them in Dagster.

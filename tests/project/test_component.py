@@ -11,9 +11,12 @@ from ls_pipeline import LabelingComponent
 from ls_pipeline.resources.environment import home
 from ls_pipeline.settings.declarations import read_declarations
 
-pytestmark = pytest.mark.filterwarnings(  # Dagster's own, in loading components
-    "ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(  # Dagster's own, in loading components
+        "ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning"
+    ),
+]
 
 DOCUMENT = """
 type: ls_pipeline.LabelingComponent

@@ -11,9 +11,10 @@ import yaml
 from click.testing import CliRunner
 from dagster_dg_cli.cli import cli
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning"),
+]
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/dagster.md").read_text()

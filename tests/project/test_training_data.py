@@ -10,7 +10,7 @@ from ls_pipeline.resources.progress import SilentProgress
 from tests.assets.test_settings import Buckets
 from tests.bench import RESULT, Bench
 
-pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.BetaWarning")]
 
 
 class Scene:
