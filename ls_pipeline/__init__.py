@@ -47,7 +47,6 @@ _MODULES = {
         "training_data_dep",
     ),
     "project.training_data": ("TrainingData",),
-    "resources.label_studio.app": ("LabelStudio",),
     "reader": ("Snapshot", "open_snapshot"),
     "resources.label_studio.app": ("LabelStudio",),
 }
