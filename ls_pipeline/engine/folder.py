@@ -27,6 +27,7 @@ from ls_pipeline.domain.errors import (
     ObjectChangedError,
     ObjectNotFoundError,
     ObjectRefusedError,
+    SnapshotError,
 )
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.domain.snapshot.folders import (
@@ -59,6 +60,9 @@ MOST_REFUSED = 20
 
 PROGRESS_EACH = 1000
 """Pictures after which a run writes down its progress."""
+
+MOST_BEFORE = 5
+"""Snapshots before this one whose folders may have pictures to copy."""
 
 DENIED = (BucketAccessError, BucketNotFoundError)
 """What an object may be refused with, if it is about more than this object."""
@@ -177,11 +181,8 @@ class _FolderWriter:
     # -- pictures -------------------------------------------------------------------------
 
     def _find_earlier(self) -> None:
-        """Find the pictures of the folder before, and those of a run that was cut off."""
-        if before := self.manifest.previous:
-            root = dataset_folder(self.snapshots.prefix, before, self.name)
-            if _read_marker(self.bucket, marker_key(self.snapshots.prefix, before, self.name)):
-                self.plan.add_before(root, self._lines(root + MEDIA_FILE))
+        """Find the pictures of the folders before, and those of a run that was cut off."""
+        self._find_before()
         for entry in self._lines(self.root + MEDIA_FILE):  # of other annotations, or incomplete
             copied = Copied(entry["path"], entry["uri"], entry["version"], entry["checksum"])
             self.plan.add_copied(copied, entry["stored"])
@@ -191,6 +192,23 @@ class _FolderWriter:
         for _ in self._see_pictures():
             pass
         self.plan.forget_unseen()
+
+    def _find_before(self) -> None:
+        """Find the pictures of the newest complete folder, and of what was begun since."""
+        name = self.manifest.previous
+        for _ in range(MOST_BEFORE):
+            if not name:
+                return
+            root = dataset_folder(self.snapshots.prefix, name, self.name)
+            if _read_marker(self.bucket, marker_key(self.snapshots.prefix, name, self.name)):
+                self.plan.add_before(root, self._lines(root + MEDIA_FILE))
+                return
+            for key in self._keys_below(root + PROGRESS):
+                self.plan.add_before(root, self._lines(key))
+            try:
+                name = self.snapshots.manifest(name).previous
+            except SnapshotError:  # retention removed it
+                return
 
     def _see_pictures(self) -> Iterator[str]:
         """Compare the plan with what the bucket has; yield the keys that it does not have."""
@@ -350,8 +368,10 @@ class _FolderWriter:
     # -- files in the bucket --------------------------------------------------------------
 
     def _keys(self, folder: str) -> Iterator[str]:
-        pages = self.bucket.pages(self.root + folder)
-        return (stored.key for page in pages for stored in page)
+        return self._keys_below(self.root + folder)
+
+    def _keys_below(self, folder: str) -> Iterator[str]:
+        return (stored.key for page in self.bucket.pages(folder) for stored in page)
 
     def _delete(self, key: str) -> None:
         self.held.renew()

@@ -100,10 +100,13 @@ class FolderPlan:
     # -- what is there --------------------------------------------------------------------
 
     def add_before(self, root: str, entries: Iterable[dict[str, Any]]) -> None:
-        """Add the pictures of an earlier folder at ``root``."""
-        rows = ({**each, "key": root + each["path"]} for each in entries)
+        """Add the pictures of an earlier folder at ``root``, unless a later one has them.
+
+        What a run that was cut off wrote down has no stored version.
+        """
+        rows = ({"stored": "", "size": -1, **each, "key": root + each["path"]} for each in entries)
         sql = (
-            "INSERT OR REPLACE INTO before VALUES (:uri, :version, :key, :stored, :size, :checksum)"
+            "INSERT OR IGNORE INTO before VALUES (:uri, :version, :key, :stored, :size, :checksum)"
         )
         self._db.executemany(sql, rows)
 

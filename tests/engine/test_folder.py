@@ -162,6 +162,33 @@ def test_pictures_of_the_folder_before_are_copied_from_there(pictures):
     assert sorted(images) == [f"picture {name}".encode() for name in "abcd"]
 
 
+def test_pictures_of_an_incomplete_folder_are_copied_from_there(pictures, monkeypatch):
+    monkeypatch.setattr("ls_pipeline.engine.folder.PROGRESS_EACH", 1)
+    pictures.set(folders=["YOLO"])
+    pictures.label("a")
+    pictures.write(pictures.snapshot())
+    pictures.label("b")
+
+    def breaks(key, *arguments, **options):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pictures.write(pictures.snapshot(), Wrapped(pictures.bench.target, put_file=breaks))
+    pictures.label("c")
+    manifest = pictures.snapshot()
+    copies = []
+
+    def copy(key, to, **options):
+        copies.append(key)
+        pictures.bench.target.copy(key, to, **options)
+
+    pictures.write(manifest, target=Wrapped(pictures.bench.target, copy=copy))
+
+    assert [key for key in copies if "/datasets/" not in key] == ["pictures/c.jpg"]
+    images = [body for path, body in pictures.files(manifest, "yolo").items() if "images/" in path]
+    assert sorted(images) == [b"picture a", b"picture b", b"picture c"]
+
+
 @pytest.mark.parametrize("damage", ["removed", "replaced"])
 def test_picture_that_was_damaged_before_comes_from_its_source(pictures, damage):
     pictures.label("a")
