@@ -1,6 +1,6 @@
 """The asset checks, and their results."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,7 +17,6 @@ from ls_pipeline.engine.load import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.health import at_time
-from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus, failing_since, failures_of
 from ls_pipeline.settings.model import TargetParams
 
@@ -122,21 +121,24 @@ def connections_healthy(pipeline: Pipeline) -> dg.AssetChecksDefinition:
         "see its source and Label Studio. The sensor `notifications` updates this check.",
     )
     def connections_healthy(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        results = health_results(Systems(pipeline, context.resources).ledger)
-        return dg.AssetCheckResult(**results.get(context.partition_key, _NOTHING))
+        return _of_partition(context, pipeline, health_result)
 
     return connections_healthy
 
 
-_NOTHING: dict[str, Any] = {"passed": True, "description": "There is no such connection."}
+def _of_partition(
+    context: dg.AssetCheckExecutionContext,
+    pipeline: Pipeline,
+    result_of: Callable[[ConnectionStatus], dict[str, Any]],
+) -> dg.AssetCheckResult:
+    for status in Systems(pipeline, context.resources).ledger.statuses():
+        if status.name == context.partition_key:
+            return dg.AssetCheckResult(**result_of(status))
+    return dg.AssetCheckResult(passed=True, description="There is no such connection.")
 
 
-def health_results(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """Return the result of ``connections_healthy`` for each connection, as fields."""
-    return {status.name: _health_result(status) for status in ledger.statuses()}
-
-
-def _health_result(status: ConnectionStatus) -> dict[str, Any]:
+def health_result(status: ConnectionStatus) -> dict[str, Any]:
+    """Return the fields of the result of ``connections_healthy``."""
     failures = failures_of(status) if status.settings.enabled else {}
     since = failing_since(status)
     rows = [
@@ -167,18 +169,14 @@ def labels_keep_coming(pipeline: Pipeline) -> dg.AssetChecksDefinition:
         "`completions` updates this check.",
     )
     def labels_keep_coming(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        results = label_results(Systems(pipeline, context.resources).ledger)
-        return dg.AssetCheckResult(**results.get(context.partition_key, _NOTHING))
+        return _of_partition(context, pipeline, label_result)
 
     return labels_keep_coming
 
 
-def label_results(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """Return the result of ``labels_keep_coming`` for each connection, as fields."""
-    return {status.name: _label_result(_stalled(status)) for status in ledger.statuses()}
-
-
-def _label_result(problem: str) -> dict[str, Any]:
+def label_result(status: ConnectionStatus) -> dict[str, Any]:
+    """Return the fields of the result of ``labels_keep_coming``."""
+    problem = _stalled(status)
     return {
         "passed": not problem,
         "severity": dg.AssetCheckSeverity.WARN,

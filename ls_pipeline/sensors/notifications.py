@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ls_pipeline.assets.checks import CONNECTIONS_HEALTHY, health_results
+from ls_pipeline.assets.checks import CONNECTIONS_HEALTHY, health_result
 from ls_pipeline.assets.pipeline import STANDALONE, WORK_OF_JOBS, Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.resources.bucket import Bucket
@@ -23,6 +23,7 @@ from ls_pipeline.sensors.bucket_events import (
     select_keys,
 )
 from ls_pipeline.sensors.probes import ProbePool
+from ls_pipeline.sensors.reported import Reported
 from ls_pipeline.sensors.tick import Candidates, State, Tick
 from ls_pipeline.sensors.webhook_events import compare_labels
 from ls_pipeline.settings.model import Source
@@ -80,8 +81,8 @@ class _State(State):
     backlog: Backlog = Field(default_factory=Backlog)
     webhooks: dict[str, float] = Field(default_factory=dict)
     """By connection, the time of the last webhook that is dealt with."""
-    health: dict[str, str] = Field(default_factory=dict)
-    """What ``connections_healthy`` last reported, as `Tick.report` returns it."""
+    health: Reported = Field(default_factory=Reported)
+    """What ``connections_healthy`` last reported."""
     checked_at: float = 0.0
 
 
@@ -129,4 +130,4 @@ def _check_health(ledger: Ledger, state: _State, tick: Tick) -> None:
     if 0 <= now - state.checked_at < HEALTH_CHECK_SECONDS:  # else the clock was set back
         return
     state.checked_at = now
-    state.health = tick.report(CONNECTIONS_HEALTHY, health_results(ledger), state.health)
+    state.health = tick.report(CONNECTIONS_HEALTHY, health_result, ledger.statuses(), state.health)

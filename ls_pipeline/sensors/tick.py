@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.sensors.probes import ProbeResult
+    from ls_pipeline.sensors.reported import Reported
     from ls_pipeline.settings.model import Connection
 
 TICK_SECONDS = 10.0
@@ -168,29 +169,28 @@ class Tick:
     def report(
         self,
         check: dg.AssetCheckKey,
-        results: Mapping[str, Mapping[str, Any]],
-        reported: Mapping[str, str],
-    ) -> dict[str, str]:
-        """Report the results of a check that are other ones than those reported before.
+        result_of: Callable[[ConnectionStatus], Mapping[str, Any]],
+        statuses: Sequence[ConnectionStatus],
+        reported: Reported,
+    ) -> Reported:
+        """Report a check of the connections whose result is another one than ``reported``.
 
-        ``results`` are fields by connection; ``reported`` is what the last call returned: by
-        connection, a digest of a failed result, and an empty text for a passed one. If more than
-        `REPORTS_AT_ONCE` are other ones, the rest is for the next call.
+        If these are more than `REPORTS_AT_ONCE`, the rest is for the next call. Returns what is
+        reported by then.
         """
         key = self.pipeline.check(check)
+        results = {status.ledger.id: (status.name, result_of(status)) for status in statuses}
         found = {
-            name: "" if fields["passed"] else digest([fields["description"]])
-            for name, fields in results.items()
+            number: "" if fields["passed"] else digest([fields["description"]])
+            for number, (_, fields) in results.items()
         }
-        changed = [name for name in found if found[name] != reported.get(name)]
-        for name in changed[:REPORTS_AT_ONCE]:
-            fields = results[name]
+        now = reported.changed(found)[:REPORTS_AT_ONCE]
+        for number in now:
+            name, fields = results[number]
             self.checks.append(
                 dg.AssetCheckEvaluation(key.asset_key, key.name, partition=name, **fields)
             )
-        later = set(changed[REPORTS_AT_ONCE:])
-        kept = {name: reported[name] for name in later if name in reported}
-        return {name: found[name] for name in found if name not in later} | kept
+        return reported.after(found, now)
 
     def sentences(self, unchanged: str) -> list[str]:
         """Return the reasons for no run, and ``unchanged`` for connections without changes."""

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from dagster_aws.s3 import S3Resource
 
-from ls_pipeline.assets.checks import health_results
+from ls_pipeline.assets.checks import health_result
 from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.definitions import defs as standalone
@@ -167,7 +167,8 @@ def test_declaration_that_can_not_be_applied_is_a_failure(instance, tmp_path):
     pipeline = Pipeline("vision", declarations=declarations, declared_in="team.py")
     context = dg.build_sensor_context(instance=instance)
     objects_tick(context, bench.ledger, "gcs", None, pipeline=pipeline)
-    result = health_results(bench.ledger)["cats"]
+    (status,) = bench.ledger.statuses()
+    result = health_result(status)
 
     assert not result["passed"]
     assert "Its declaration can't be applied" in result["description"]

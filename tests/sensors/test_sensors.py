@@ -444,9 +444,9 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
     bench, instance, monkeypatch
 ):
     counted = []
-    count = completions.label_results
+    count = completions.label_result
     monkeypatch.setattr(
-        completions, "label_results", lambda ledger: counted.append(1) or count(ledger)
+        completions, "label_result", lambda status: counted.append(1) or count(status)
     )
     bench.put("a.json", {"text": "a"})
     bench.load()
