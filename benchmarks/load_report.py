@@ -111,7 +111,7 @@ def tick_table(ticks: Sequence[SensorTick]) -> str:
         seconds = [tick.seconds for tick in own_ticks]
         cells = [f"{np.quantile(seconds, at):.1f} s" for at in (0.5, 0.95, 1)]
         pause = max(np.diff([tick.began for tick in own_ticks]), default=0.0)
-        failed = sum(tick.failed for tick in own_ticks)
+        failed = sum(bool(tick.failure) for tick in own_ticks)
         lines.append(
             f"| `{sensor}` | {len(own_ticks)} | {' | '.join(cells)} | {failed} | {pause:.0f} s |"
         )

@@ -193,7 +193,8 @@ class SensorTick:
     sensor: str
     began: float
     seconds: float
-    failed: bool
+    failure: str
+    """Why it failed; empty if it did not."""
 
 
 def ended_ticks(instance: dg.DagsterInstance) -> list[SensorTick]:
@@ -203,6 +204,7 @@ def ended_ticks(instance: dg.DagsterInstance) -> list[SensorTick]:
         for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id):
             if tick.end_timestamp:
                 seconds = tick.end_timestamp - tick.timestamp
-                failed = tick.status.value == "FAILURE"
-                ticks.append(SensorTick(state.instigator_name, tick.timestamp, seconds, failed))
+                why = tick.error.to_string() if tick.error else tick.status.value
+                failure = why if tick.status.value == "FAILURE" else ""
+                ticks.append(SensorTick(state.instigator_name, tick.timestamp, seconds, failure))
     return ticks

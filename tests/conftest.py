@@ -288,6 +288,7 @@ def label_studio_database(tmp_path_factory):
                 [sys.executable, "-m", "django", "migrate", "--no-color", "--verbosity=0"],
                 env={**os.environ, **environment},
                 stdout=subprocess.DEVNULL,
+                umask=0o077,
                 check=True,
             )
             (folder / "ready").touch()

@@ -63,7 +63,7 @@ def test_deployment_keeps_up_with_two_failing_connections(deployment, tmp_path):
 
     assert {change.kind for change in traffic.changes} == {"object", "label"}
     assert traffic.pending == []
-    assert not any(tick.failed for tick in ticks)
+    assert [tick.failure for tick in ticks if tick.failure] == []
     assert max(tick.seconds for tick in ticks) < DAGSTER_TIMEOUT / 2
     assert max(len(serialize_value(tick.tick_data)) for tick in idle) < IDLE_TICK_BYTES
     for sensor in ("s3_objects", "completions"):
