@@ -1,6 +1,6 @@
 """The asset checks, and their results."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ from ls_pipeline.engine.load import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.health import at_time
+from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus, failing_since, failures_of
 from ls_pipeline.settings.model import TargetParams
 
@@ -113,74 +114,94 @@ CONNECTIONS_HEALTHY = dg.AssetCheckKey(dg.AssetKey("source_bucket"), "connection
 
 
 def connections_healthy(pipeline: Pipeline) -> dg.AssetChecksDefinition:
-    """Return the check that a connection is not failing."""
+    """Return the check that no connection is failing."""
 
-    @pipeline.asset_check(
-        CONNECTIONS_HEALTHY,
-        "The connection is disabled, or it is not failing: its last run succeeded, and sensors can "
-        "see its source and Label Studio. The sensor `notifications` updates this check.",
+    @dg.asset_check(
+        asset=pipeline.check(CONNECTIONS_HEALTHY).asset_key,
+        name=CONNECTIONS_HEALTHY.name,
+        description="No enabled connection is failing: the last run succeeded, and sensors can see "
+        "its source and Label Studio. The sensor `notifications` updates this check.",
+        required_resource_keys=pipeline.names("ledger"),
     )
     def connections_healthy(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return _of_partition(context, pipeline, health_result)
+        ledger = Systems(pipeline, context.resources).ledger
+        return dg.AssetCheckResult(**health_check_fields(failing_connections(ledger)))
 
     return connections_healthy
 
 
-def _of_partition(
-    context: dg.AssetCheckExecutionContext,
-    pipeline: Pipeline,
-    result_of: Callable[[ConnectionStatus], dict[str, Any]],
-) -> dg.AssetCheckResult:
-    for status in Systems(pipeline, context.resources).ledger.statuses():
-        if status.name == context.partition_key:
-            return dg.AssetCheckResult(**result_of(status))
-    return dg.AssetCheckResult(passed=True, description="There is no such connection.")
-
-
-def health_result(status: ConnectionStatus) -> dict[str, Any]:
-    """Return the fields of the result of ``connections_healthy``."""
-    failures = failures_of(status) if status.settings.enabled else {}
-    since = failing_since(status)
-    rows = [
+def failing_connections(ledger: Ledger) -> list[dict[str, str]]:
+    """Return a row for each failure of an enabled connection: its reason, and since when."""
+    failing = (status for status in ledger.statuses() if status.settings.enabled)
+    return [
         {
+            "connection": status.name,
             "what": what,
             "reason": reason,
-            "since": at_time(since[what], status.read_at) if since.get(what) else "",
+            "since": at_time(since, status.read_at)
+            if (since := failing_since(status).get(what))
+            else "",
         }
-        for what, reason in failures.items()
+        for status in failing
+        for what, reason in failures_of(status).items()
     ]
+
+
+def health_check_fields(failures: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """Return the fields of the result of ``connections_healthy``.
+
+    One result is about all connections. With partitions, Dagster's storage would refuse a second
+    result that comes from a sensor: its index of results takes each partition once for each run.
+    """
+    sentences = [f"{each['connection']}: {verbatim(each['reason'])}" for each in failures]
+    more = len(sentences) - FAILURES_AT_MOST
+    if more > 0:
+        sentences[FAILURES_AT_MOST:] = [f"And {more} more."]
+    failing = len({each["connection"] for each in failures})
+    metadata = {"failures": table(failures[:100])} if failures else {}
     return {
         "passed": not failures,
         "severity": dg.AssetCheckSeverity.ERROR,
-        "description": "\n\n".join(map(verbatim, failures.values())) or "It is not failing.",
-        "metadata": {"failures": table(rows)} if rows else {},
+        "description": "\n\n".join(sentences) or "No connection is failing.",
+        "metadata": {"connections_failing": failing, **metadata},
     }
 
+
+FAILURES_AT_MOST = 20
+"""Failures in a check's description; its table has up to 100."""
 
 LABELS_KEEP_COMING = dg.AssetCheckKey(dg.AssetKey("labels"), "labels_keep_coming")
 
 
 def labels_keep_coming(pipeline: Pipeline) -> dg.AssetChecksDefinition:
-    """Return the check that the tasks of a connection are being labeled."""
+    """Return the check that the tasks of all connections are being labeled."""
 
-    @pipeline.asset_check(
-        LABELS_KEEP_COMING,
-        "If tasks are waiting, one was labeled within the target's labels_within_days. The sensor "
-        "`completions` updates this check.",
+    @dg.asset_check(
+        asset=pipeline.check(LABELS_KEEP_COMING).asset_key,
+        name=LABELS_KEEP_COMING.name,
+        description="If tasks are waiting, one was labeled within the target's "
+        "labels_within_days. The sensor `completions` updates this check.",
+        required_resource_keys=pipeline.names("ledger"),
     )
     def labels_keep_coming(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return _of_partition(context, pipeline, label_result)
+        ledger = Systems(pipeline, context.resources).ledger
+        return dg.AssetCheckResult(**labels_check_fields(stalled_connections(ledger)))
 
     return labels_keep_coming
 
 
-def label_result(status: ConnectionStatus) -> dict[str, Any]:
+def stalled_connections(ledger: Ledger) -> dict[str, str]:
+    """Return a sentence for each connection whose tasks wait too long for labels."""
+    return {status.name: message for status in ledger.statuses() if (message := _stalled(status))}
+
+
+def labels_check_fields(stalled: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of the result of ``labels_keep_coming``."""
-    problem = _stalled(status)
     return {
-        "passed": not problem,
+        "passed": not stalled,
         "severity": dg.AssetCheckSeverity.WARN,
-        "description": problem or "No tasks have waited too long for labels.",
+        "description": " ".join(stalled.values()) or "No tasks have waited too long for labels.",
+        "metadata": {"connections_without_labels": len(stalled)},
     }
 
 
@@ -202,7 +223,8 @@ def _stalled(status: ConnectionStatus) -> str:
     waiting = connection_ledger.objects.count_tasks() - connection_ledger.exports.count()[0]
     if waiting <= 0:
         return ""
-    return f"{waiting} tasks are waiting, and nothing was labeled for {days} days."
+    name = connection_ledger.name
+    return f"{name}: {waiting} tasks are waiting, and nothing was labeled for {days} days."
 
 
 DAY = 86_400.0

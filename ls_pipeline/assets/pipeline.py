@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from ls_pipeline.resources.environment import Place
 from ls_pipeline.resources.ledger.records import WORKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from ls_pipeline.settings.declarations import Declaration
 
@@ -72,7 +71,10 @@ class Pipeline:
 
     def checks(self, specs: Iterable[dg.AssetCheckSpec]) -> list[dg.AssetCheckSpec]:
         """Return specs of checks on the assets of this pipeline, for each connection."""
-        with _partitions_of_checks():
+        with warnings.catch_warnings():
+            # Dagster calls partitions of checks a preview. Without them it shows the newest result
+            # alone, whichever connection it is of, and none if runs overlapped.
+            warnings.simplefilter("ignore", dg.PreviewWarning)
             return [
                 dg.AssetCheckSpec(
                     spec.name,
@@ -83,23 +85,6 @@ class Pipeline:
                 )
                 for spec in specs
             ]
-
-    def asset_check(
-        self, key: dg.AssetCheckKey, description: str
-    ) -> Callable[[Callable[..., dg.AssetCheckResult]], dg.AssetChecksDefinition]:
-        """Decorate a check that reads the ledger, for each connection."""
-
-        def decorate(check: Callable[..., dg.AssetCheckResult]) -> dg.AssetChecksDefinition:
-            with _partitions_of_checks():
-                return dg.asset_check(
-                    asset=self.check(key).asset_key,
-                    name=key.name,
-                    description=description,
-                    partitions_def=self.partitions,
-                    required_resource_keys=self.names("ledger"),
-                )(check)
-
-        return decorate
 
     def check(self, key: dg.AssetCheckKey) -> dg.AssetCheckKey:
         return dg.AssetCheckKey(self.key(key.asset_key.path[-1]), key.name)
@@ -119,18 +104,6 @@ class Pipeline:
     def place(self) -> Place:
         """Where the state is, as of now."""
         return Place(*map(_value, (self.home, self.database_url, self.webhook_url)))
-
-
-@contextmanager
-def _partitions_of_checks() -> Iterator[None]:
-    """Allow partitions of checks, which Dagster calls a preview.
-
-    Without them Dagster shows the newest result of a check alone, whichever connection it is of,
-    and none if runs overlapped.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.PreviewWarning)
-        yield
 
 
 def _value(given: str) -> str:

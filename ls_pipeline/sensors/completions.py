@@ -8,7 +8,7 @@ from functools import partial
 import dagster as dg
 from pydantic import Field
 
-from ls_pipeline.assets.checks import LABELS_KEEP_COMING, label_result
+from ls_pipeline.assets.checks import LABELS_KEEP_COMING, labels_check_fields, stalled_connections
 from ls_pipeline.assets.pipeline import STANDALONE, Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.moments import Moment
@@ -17,7 +17,6 @@ from ls_pipeline.resources.labeling_app import LabelingApp
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
-from ls_pipeline.sensors.reported import Reported
 from ls_pipeline.sensors.tick import Candidates, State, Tick, digest, record_tick, rotate
 
 STALLED_CHECK_SECONDS = 600.0
@@ -57,8 +56,8 @@ class _State(State):
     behind: dict[str, Moment] = Field(default_factory=dict)
     settings: str = ""
     """A digest of all settings: if they change, the times do not count."""
-    stalled: Reported = Field(default_factory=Reported)
-    """What ``labels_keep_coming`` last reported."""
+    stalled: str = ""
+    """A digest of the connections without new labels, as the check last reported them."""
     stalled_at: float = 0.0
 
     def since(self, status: ConnectionStatus) -> str:
@@ -156,9 +155,12 @@ def _count(
 
 
 def _check_stalled(ledger: Ledger, state: _State, tick: Tick) -> None:
-    """Report ``labels_keep_coming`` of the connections whose result is another than before."""
+    """Report ``labels_keep_coming`` if other connections than before have no new labels."""
     now = ledger.now()
     if 0 <= now - state.stalled_at < STALLED_CHECK_SECONDS:  # else the clock was set back
         return
-    state.stalled_at = now
-    state.stalled = tick.report(LABELS_KEEP_COMING, label_result, ledger.statuses(), state.stalled)
+    stalled, state.stalled_at = stalled_connections(ledger), now
+    if digest(stalled) != state.stalled:
+        state.stalled = digest(stalled)
+        key, fields = tick.pipeline.check(LABELS_KEEP_COMING), labels_check_fields(stalled)
+        tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))

@@ -7,7 +7,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from ls_pipeline.assets.checks import CONNECTIONS_HEALTHY, health_result
+from ls_pipeline.assets.checks import (
+    CONNECTIONS_HEALTHY,
+    failing_connections,
+    health_check_fields,
+)
 from ls_pipeline.assets.pipeline import STANDALONE, WORK_OF_JOBS, Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.resources.bucket import Bucket
@@ -23,8 +27,7 @@ from ls_pipeline.sensors.bucket_events import (
     select_keys,
 )
 from ls_pipeline.sensors.probes import ProbePool
-from ls_pipeline.sensors.reported import Reported
-from ls_pipeline.sensors.tick import Candidates, State, Tick
+from ls_pipeline.sensors.tick import Candidates, State, Tick, digest
 from ls_pipeline.sensors.webhook_events import compare_labels
 from ls_pipeline.settings.model import Source
 
@@ -81,8 +84,8 @@ class _State(State):
     backlog: Backlog = Field(default_factory=Backlog)
     webhooks: dict[str, float] = Field(default_factory=dict)
     """By connection, the time of the last webhook that is dealt with."""
-    health: Reported = Field(default_factory=Reported)
-    """What ``connections_healthy`` last reported."""
+    failures: str = "?"
+    """A digest of the failing connections, as the check last reported them."""
     checked_at: float = 0.0
 
 
@@ -125,9 +128,13 @@ def notifications_tick(
 
 
 def _check_health(ledger: Ledger, state: _State, tick: Tick) -> None:
-    """Report ``connections_healthy`` of the connections whose result is another than before."""
+    """Report ``connections_healthy`` if connections fail otherwise than at the last check."""
     now = ledger.now()
     if 0 <= now - state.checked_at < HEALTH_CHECK_SECONDS:  # else the clock was set back
         return
-    state.checked_at = now
-    state.health = tick.report(CONNECTIONS_HEALTHY, health_result, ledger.statuses(), state.health)
+    failures, state.checked_at = failing_connections(ledger), now
+    found = digest(" ".join(failure.values()) for failure in failures)
+    if found != state.failures:
+        state.failures = found
+        key, fields = tick.pipeline.check(CONNECTIONS_HEALTHY), health_check_fields(failures)
+        tick.checks.append(dg.AssetCheckEvaluation(key.asset_key, key.name, **fields))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.resources.ledger.status import ConnectionStatus
     from ls_pipeline.sensors.probes import ProbeResult
-    from ls_pipeline.sensors.reported import Reported
     from ls_pipeline.settings.model import Connection
 
 TICK_SECONDS = 10.0
@@ -42,9 +41,6 @@ DECLARE_SECONDS = 3.0
 SENTENCES_AT_MOST = 20
 NAMES_AT_MOST = 3
 """Limits of a skip message: Dagster stores the message of every tick."""
-
-REPORTS_AT_ONCE = 200
-"""Results of a check that a tick reports."""
 
 
 class State(BaseModel):
@@ -165,32 +161,6 @@ class Tick:
 
     def skip(self, name: str, reason: str) -> None:
         self.skipped[reason].append(name)
-
-    def report(
-        self,
-        check: dg.AssetCheckKey,
-        result_of: Callable[[ConnectionStatus], Mapping[str, Any]],
-        statuses: Sequence[ConnectionStatus],
-        reported: Reported,
-    ) -> Reported:
-        """Report a check of the connections whose result is another one than ``reported``.
-
-        If these are more than `REPORTS_AT_ONCE`, the rest is for the next call. Returns what is
-        reported by then.
-        """
-        key = self.pipeline.check(check)
-        results = {status.ledger.id: (status.name, result_of(status)) for status in statuses}
-        found = {
-            number: "" if fields["passed"] else digest([fields["description"]])
-            for number, (_, fields) in results.items()
-        }
-        now = reported.changed(found)[:REPORTS_AT_ONCE]
-        for number in now:
-            name, fields = results[number]
-            self.checks.append(
-                dg.AssetCheckEvaluation(key.asset_key, key.name, partition=name, **fields)
-            )
-        return reported.after(found, now)
 
     def sentences(self, unchanged: str) -> list[str]:
         """Return the reasons for no run, and ``unchanged`` for connections without changes."""

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from dagster_aws.s3 import S3Resource
 
-from ls_pipeline.assets.checks import health_result
+from ls_pipeline.assets.checks import failing_connections
 from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.definitions import defs as standalone
@@ -167,11 +167,10 @@ def test_declaration_that_can_not_be_applied_is_a_failure(instance, tmp_path):
     pipeline = Pipeline("vision", declarations=declarations, declared_in="team.py")
     context = dg.build_sensor_context(instance=instance)
     objects_tick(context, bench.ledger, "gcs", None, pipeline=pipeline)
-    (status,) = bench.ledger.statuses()
-    result = health_result(status)
+    (row,) = failing_connections(bench.ledger)
 
-    assert not result["passed"]
-    assert "Its declaration can't be applied" in result["description"]
+    assert (row["connection"], row["what"]) == ("cats", "declaration")
+    assert "Its declaration can't be applied" in row["reason"]
 
 
 def test_ui_says_which_connections_are_declared_and_where():

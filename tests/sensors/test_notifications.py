@@ -515,32 +515,32 @@ def test_failing_connections_are_reported_once_and_again_when_they_are_well(benc
     bench.time.sleep(HEALTH_CHECK_SECONDS)
     well = look(both.cursor)
     reported = [
-        {check.partition: (check.passed, check.description) for check in result.asset_events}
+        [(check.passed, check.description) for check in result.asset_events]
         for result in (first, again, both, well)
     ]
 
-    passed = (True, "It is not failing.")
     assert reported == [
-        {"reviews": (False, "`It is down.`"), "other": passed},
-        {},
-        {"other": (False, "`<b>It</b> is gone.`")},
-        {"reviews": passed, "other": passed},
+        [(False, "reviews: `It is down.`")],
+        [],
+        [(False, "other: `<b>It</b> is gone.`\n\nreviews: `It is down.`")],
+        [(True, "No connection is failing.")],
     ]
 
 
-def test_checks_of_many_connections_are_reported_over_several_ticks(bench, look, monkeypatch):
-    monkeypatch.setattr(tick, "REPORTS_AT_ONCE", 2)
-    for number in range(4):
-        bench.time = Bench(bench.ledger, name=f"c{number}").time
-    cursor, reported = None, []
-    for _ in range(4):
-        result = look(cursor)
-        cursor = result.cursor
-        reported.append([check.partition for check in result.asset_events])
-        bench.time.sleep(HEALTH_CHECK_SECONDS)
+def test_dagster_stores_each_result_of_the_check(bench, look, instance):
+    bench.fail("tasks", "It is down.")
+    first = look()
+    bench.succeed("tasks")
+    bench.time.sleep(HEALTH_CHECK_SECONDS)
+    second = look(first.cursor)
+    bench.fail("tasks", "It is down again.")
+    bench.time.sleep(HEALTH_CHECK_SECONDS)
+    results = first, second, look(second.cursor)
+    for check in (each for result in results for each in result.asset_events):
+        instance.report_runless_asset_event(check)
+    newest = instance.event_log_storage.get_asset_check_execution_history(check.asset_check_key, 9)
 
-    assert [len(names) for names in reported] == [2, 2, 1, 0]
-    assert len({name for names in reported for name in names}) == 5
+    assert [each.status.value for each in newest] == ["FAILED", "SUCCEEDED", "FAILED"]
 
 
 def test_disabled_connection_fails_no_check(bench, look):

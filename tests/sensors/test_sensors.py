@@ -444,9 +444,9 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
     bench, instance, monkeypatch
 ):
     counted = []
-    count = completions.label_result
+    count = completions.stalled_connections
     monkeypatch.setattr(
-        completions, "label_result", lambda status: counted.append(1) or count(status)
+        completions, "stalled_connections", lambda ledger: counted.append(1) or count(ledger)
     )
     bench.put("a.json", {"text": "a"})
     bench.load()
@@ -471,7 +471,7 @@ def test_labels_that_stop_coming_are_reported_once_and_again_when_they_come(
         [True],
     ]
     assert late.asset_events[0].description == (
-        "1 tasks are waiting, and nothing was labeled for 8 days."
+        "reviews: 1 tasks are waiting, and nothing was labeled for 8 days."
     )
 
 
