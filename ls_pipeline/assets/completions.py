@@ -20,7 +20,6 @@ from ls_pipeline.assets.run import (
 )
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.objects import folder
-from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.export import export_completions
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 
@@ -64,16 +63,7 @@ def _materialize(
         if target is None or not connection.enabled:
             result = nothing_to_do(connection, "target")
             return result._replace(check_results=[annotations_counted(held.name, [])])
-        run = RunContext(
-            held,
-            revision,
-            systems.bucket_of(target),
-            systems.label_studio,
-            systems.progress,
-            open_bucket=systems.bucket_of,
-            allow_mass_change=config.allow_mass_change,
-            place=pipeline.place,
-        )
+        run = systems.run(held, revision, target, allow_mass_change=config.allow_mass_change)
         mark_mirror_stale(run, target)
         # A sensor asks because it saw a change; a person or `sync` may ask at any time.
         has_changed = "dagster/sensor_name" in context.run.tags

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ls_pipeline.engine.context import RunContext
+
 if TYPE_CHECKING:
     from ls_pipeline.assets.pipeline import Pipeline
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.gcs.bucket import GCSBuckets
     from ls_pipeline.resources.labeling_app import LabelingApp
+    from ls_pipeline.resources.ledger.connection import HeldConnection
     from ls_pipeline.resources.ledger.ledger import Ledger
+    from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.resources.progress import Progress
     from ls_pipeline.resources.queue import QueueOpener
     from ls_pipeline.resources.s3.bucket import S3Buckets
@@ -58,6 +62,26 @@ class Systems:
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target, with its params."""
         return (self.s3 if part.cloud == "s3" else self.gcs).bucket_of(part)
+
+    def run(
+        self,
+        held: HeldConnection,
+        revision: Revision,
+        part: Source | Target,
+        *,
+        allow_mass_change: bool = False,
+    ) -> RunContext:
+        """Return what a run that works on a source or target of a connection works with."""
+        return RunContext(
+            held,
+            revision,
+            self.bucket_of(part),
+            self.label_studio,
+            self.progress,
+            open_bucket=self.bucket_of,
+            allow_mass_change=allow_mass_change,
+            place=self.pipeline.place,
+        )
 
     def _resource(self, name: str) -> Any:
         return getattr(self.resources, self.pipeline.name(name))

@@ -76,15 +76,7 @@ def _materialize(
         if source is None or not connection.enabled:
             result = nothing_to_do(connection, "source")
             return result._replace(check_results=passed_task_checks(held.name))
-        run = RunContext(
-            held,
-            revision,
-            systems.bucket_of(source),
-            systems.label_studio,
-            systems.progress,
-            allow_mass_change=config.allow_mass_change,
-            place=pipeline.place,
-        )
+        run = systems.run(held, revision, source, allow_mass_change=config.allow_mass_change)
         mark_mirror_stale(run, source)
         try:
             loaded = load_tasks(run)

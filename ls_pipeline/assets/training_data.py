@@ -24,7 +24,6 @@ from ls_pipeline.domain.errors import SnapshotError
 from ls_pipeline.domain.snapshot.folders import Folder, dataset_folder
 from ls_pipeline.domain.snapshot.manifest import snapshot_folder
 from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
-from ls_pipeline.engine.context import RunContext
 from ls_pipeline.engine.convert import Conversion, convert_snapshot
 from ls_pipeline.engine.detect import wants_snapshot
 from ls_pipeline.engine.export import find_missing_files
@@ -110,15 +109,7 @@ def _materialize(
             version = _version(held.exports.snapshot_state().snapshot_uri)
             yield nothing_to_do(connection, "target")._replace(data_version=version)
             return
-        run = RunContext(
-            held,
-            revision,
-            systems.bucket_of(target),
-            systems.label_studio,
-            systems.progress,
-            open_bucket=systems.bucket_of,
-            place=pipeline.place,
-        )
+        run = systems.run(held, revision, target)
         mark_mirror_stale(run, target)
         with run.timings.timing("snapshot"):
             written = write_snapshot(run)
