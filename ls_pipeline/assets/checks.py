@@ -1,6 +1,6 @@
 """The asset checks, and their results."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -115,19 +115,33 @@ CONNECTIONS_HEALTHY = dg.AssetCheckKey(dg.AssetKey("source_bucket"), "connection
 
 def connections_healthy(pipeline: Pipeline) -> dg.AssetChecksDefinition:
     """Return the check that no connection is failing."""
+    return _check_of_ledger(
+        pipeline,
+        CONNECTIONS_HEALTHY,
+        "No enabled connection is failing: the last run succeeded, and sensors can see its source "
+        "and Label Studio. The sensor `notifications` updates this check.",
+        lambda ledger: health_check_fields(failing_connections(ledger)),
+    )
+
+
+def _check_of_ledger(
+    pipeline: Pipeline,
+    key: dg.AssetCheckKey,
+    description: str,
+    fields_of: Callable[[Ledger], dict[str, Any]],
+) -> dg.AssetChecksDefinition:
+    """Return a check of what the ledger knows of all connections."""
 
     @dg.asset_check(
-        asset=pipeline.check(CONNECTIONS_HEALTHY).asset_key,
-        name=CONNECTIONS_HEALTHY.name,
-        description="No enabled connection is failing: the last run succeeded, and sensors can see "
-        "its source and Label Studio. The sensor `notifications` updates this check.",
+        asset=pipeline.check(key).asset_key,
+        name=key.name,
+        description=description,
         required_resource_keys=pipeline.names("ledger"),
     )
-    def connections_healthy(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        ledger = Systems(pipeline, context.resources).ledger
-        return dg.AssetCheckResult(**health_check_fields(failing_connections(ledger)))
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(**fields_of(Systems(pipeline, context.resources).ledger))
 
-    return connections_healthy
+    return check
 
 
 def failing_connections(ledger: Ledger) -> list[dict[str, str]]:
@@ -175,19 +189,13 @@ LABELS_KEEP_COMING = dg.AssetCheckKey(dg.AssetKey("labels"), "labels_keep_coming
 
 def labels_keep_coming(pipeline: Pipeline) -> dg.AssetChecksDefinition:
     """Return the check that the tasks of all connections are being labeled."""
-
-    @dg.asset_check(
-        asset=pipeline.check(LABELS_KEEP_COMING).asset_key,
-        name=LABELS_KEEP_COMING.name,
-        description="If tasks are waiting, one was labeled within the target's "
-        "labels_within_days. The sensor `completions` updates this check.",
-        required_resource_keys=pipeline.names("ledger"),
+    return _check_of_ledger(
+        pipeline,
+        LABELS_KEEP_COMING,
+        "If tasks are waiting, one was labeled within the target's labels_within_days. The sensor "
+        "`completions` updates this check.",
+        lambda ledger: labels_check_fields(stalled_connections(ledger)),
     )
-    def labels_keep_coming(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        ledger = Systems(pipeline, context.resources).ledger
-        return dg.AssetCheckResult(**labels_check_fields(stalled_connections(ledger)))
-
-    return labels_keep_coming
 
 
 def stalled_connections(ledger: Ledger) -> dict[str, str]:
