@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: pydantic reads the annotations.
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -316,18 +316,12 @@ class TargetParams(Params):
     @field_validator("formats")
     @classmethod
     def _are_formats(cls, formats: list[str]) -> list[str]:
-        for name in formats:
-            if name not in FORMATS:
-                raise ValueError(f"format {name!r} is not one of {', '.join(FORMATS)}")
-        return formats
+        return _known("format", formats, FORMATS)
 
     @field_validator("folders")
     @classmethod
     def _are_folders(cls, folders: list[str]) -> list[str]:
-        for name in folders:
-            if name not in FOLDERS:
-                raise ValueError(f"folder {name!r} is not one of {', '.join(FOLDERS)}")
-        return folders
+        return _known("folder", folders, FOLDERS)
 
     @model_validator(mode="after")
     def _leaves_training_data(self) -> "Self":
@@ -468,6 +462,13 @@ class Connection(_Frozen):
         """Return the title that the connection's first, second, … project gets."""
         suffix = f" ({number})" if number > 1 else ""
         return self.project[: TITLE_LENGTHS[-1] - len(suffix)] + suffix
+
+
+def _known(noun: str, names: list[str], known: Collection[str]) -> list[str]:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{noun} {name!r} is not one of {', '.join(known)}")
+    return names
 
 
 def _reason(error: Exception) -> str:
