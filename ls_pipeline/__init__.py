@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from ls_pipeline.project.build import build_definitions
     from ls_pipeline.project.component import LabelingComponent
     from ls_pipeline.project.conditions import (
-        automation_sensor,
         connection_partitions,
         new_labels,
         new_snapshot,
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from ls_pipeline.project.training_data import TrainingData
     from ls_pipeline.reader import Snapshot, open_snapshot
     from ls_pipeline.resources.label_studio.app import LabelStudio
+    from ls_pipeline.sensors.automation import automation_sensor
 
 __all__ = [
     "BucketError",
@@ -40,7 +40,6 @@ _MODULES = {
     "project.build": ("build_definitions",),
     "project.component": ("LabelingComponent",),
     "project.conditions": (
-        "automation_sensor",
         "connection_partitions",
         "new_labels",
         "new_snapshot",
@@ -49,6 +48,7 @@ _MODULES = {
     "project.training_data": ("TrainingData",),
     "reader": ("Snapshot", "open_snapshot"),
     "resources.label_studio.app": ("LabelStudio",),
+    "sensors.automation": ("automation_sensor",),
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import dagster as dg
 
 from ls_pipeline.assets.pipeline import Pipeline
@@ -49,7 +47,7 @@ def new_labels(
 
     They count in the snapshots made since the asset was last materialized: of ``connection``, or of
     the partition's own. Only a sensor with ``use_user_code_server`` evaluates it, as
-    `automation_sensor` does.
+    `ls_pipeline.automation_sensor` does.
     """
     enough = NewLabels(prefix, at_least, connection)
     return enough & ~dg.AutomationCondition.in_progress()
@@ -105,21 +103,3 @@ def _new_labels(record: dg.EventLogRecord) -> int:
         for count in counts
         if isinstance(count, dg.IntMetadataValue) and count.value is not None
     )
-
-
-def automation_sensor(
-    name: str, target: dg.AssetSelection, minimum_interval_seconds: int = 30
-) -> dg.AutomationConditionSensorDefinition:
-    """Return a sensor that evaluates conditions written in Python, such as `new_labels`.
-
-    Dagster's default automation sensor evaluates only its own conditions.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*use_user_code_server", dg.BetaWarning)
-        return dg.AutomationConditionSensorDefinition(
-            name=name,
-            target=target,
-            use_user_code_server=True,
-            minimum_interval_seconds=minimum_interval_seconds,
-            default_status=dg.DefaultSensorStatus.RUNNING,
-        )
