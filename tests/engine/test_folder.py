@@ -59,6 +59,17 @@ class Pictures:
         with self.bench.run(target, open_bucket=open_bucket) as run:
             return write_folders(run, Snapshots(target, "labels"), manifest)
 
+    def copies_of(self, manifest):
+        """Write the folders; return the keys of the objects that the store copied for them."""
+        copies, target = [], self.bench.target
+
+        def copy(key, to, **options):
+            copies.append(key)
+            target.copy(key, to, **options)
+
+        self.write(manifest, target=Wrapped(target, copy=copy))
+        return copies
+
     def files(self, manifest, name):
         root = f"labels/training_data/datasets/{manifest.snapshot}/{name}/"
         objects = self.bench.target.objects
@@ -147,14 +158,8 @@ def test_pictures_of_the_folder_before_are_copied_from_there(pictures):
     pictures.write(pictures.snapshot())
     pictures.label("d")
     manifest = pictures.snapshot()
-    copies = []
-
-    def copy(key, to, **options):
-        copies.append(key)
-        pictures.bench.target.copy(key, to, **options)
-
     pictures.set(folders=["YOLO"])
-    pictures.write(manifest, target=Wrapped(pictures.bench.target, copy=copy))
+    copies = pictures.copies_of(manifest)
 
     assert [key for key in copies if "/datasets/" not in key] == ["pictures/d.jpg"]
     assert len(copies) == 4
@@ -176,13 +181,7 @@ def test_pictures_of_an_incomplete_folder_are_copied_from_there(pictures, monkey
         pictures.write(pictures.snapshot(), Wrapped(pictures.bench.target, put_file=breaks))
     pictures.label("c")
     manifest = pictures.snapshot()
-    copies = []
-
-    def copy(key, to, **options):
-        copies.append(key)
-        pictures.bench.target.copy(key, to, **options)
-
-    pictures.write(manifest, target=Wrapped(pictures.bench.target, copy=copy))
+    copies = pictures.copies_of(manifest)
 
     assert [key for key in copies if "/datasets/" not in key] == ["pictures/c.jpg"]
     images = [body for path, body in pictures.files(manifest, "yolo").items() if "images/" in path]
