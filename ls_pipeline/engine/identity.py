@@ -45,21 +45,25 @@ class ProjectIdentity:
         Raises ``IdentityError`` if Label Studio has others. If the ledger is behind its mark, it
         was restored: then nothing that it knows of tasks and files counts as verified.
         """
-        ids = self.held.projects.ids().values()
-        found = self.app.existing_projects(list(ids))
-        self.check_found(found, self.app.marks())
+        bound = list(self.held.projects.bound().values())
+        found = self.app.existing_projects([project.id for project in bound])
+        self._check(bound, found, self.app.marks())
         return found
 
     def check_found(self, found: Mapping[int, Project], marks: Sequence[Mark]) -> None:
         """Check as `check` does, with the projects and marks that Label Studio was read to have."""
-        bound = self.held.projects.bound()
-        for project in bound.values():
+        self._check(list(self.held.projects.bound().values()), found, marks)
+
+    def _check(
+        self, bound: Sequence[BoundProject], found: Mapping[int, Project], marks: Sequence[Mark]
+    ) -> None:
+        for project in bound:
             self._check_project(project, found.get(project.id))
         self.check_unclaimed(marks, found)
-        for project in bound.values():
+        for project in bound:
             self._check_mark(project, marks)
         if bound:
-            self._check_generation(self._own(marks, next(iter(bound.values())).id))
+            self._check_generation(self._own(marks, bound[0].id))
 
     def claimed(self) -> set[int]:
         """Return the ids of the projects that another installation has marked."""
