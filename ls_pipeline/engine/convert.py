@@ -23,6 +23,7 @@ from ls_pipeline.resources.converter import convert
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.domain.snapshot.formats import Annotations
     from ls_pipeline.domain.snapshot.manifest import Manifest
     from ls_pipeline.resources.bucket import Bucket
@@ -72,30 +73,24 @@ def convert_snapshot(
     for name in formats:
         key = root + archive_path(name, annotations)
         lost_key = root + archive_path(name, annotations, "lost.json")
-        if bucket.find(key) and bucket.find(lost_key):
-            conversions[name] = Conversion(bucket.uri(key), _read_report(bucket, lost_key))
+        if bucket.find(key) and (lost := bucket.find(lost_key)):
+            conversions[name] = Conversion(bucket.uri(key), _read_report(bucket, lost))
             continue
         try:
-            with _archive(snapshots, manifest, name, annotations, measure) as (
-                archive,
-                lost,
-                report,
-            ):
-                bucket.put_file(lost_key, lost, "application/json")
-                bucket.put_file(key, archive, "application/zip")
+            with _archive(snapshots, manifest, name, annotations, measure) as archive:
+                bucket.put_file(lost_key, archive.lost, "application/json")
+                bucket.put_file(key, archive.file, "application/zip")
         except FormatError as error:
             conversions[name] = Conversion(str(error))
             continue
-        conversions[name] = Conversion(bucket.uri(key), report)
+        conversions[name] = Conversion(bucket.uri(key), archive.report)
     return conversions
 
 
-def _read_report(bucket: Bucket, key: str) -> Report:
+def _read_report(bucket: Bucket, stored: StoredObject) -> Report:
     """Return the counts at the start of a list of losses."""
-    stored = bucket.find(key)
     with tempfile.TemporaryFile() as file:
-        if stored:
-            bucket.download(stored, file)
+        bucket.download(stored, file)
         file.seek(0)
         head = file.read(HEAD_BYTES).decode(errors="replace")
     counts, found, _ = head.partition(',\n "items"')
