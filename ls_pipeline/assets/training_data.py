@@ -164,10 +164,7 @@ def _conversion(snapshots: Snapshots, folder: Folder | str) -> Conversion:
 
 def _downloads(connection: Connection, systems: Systems) -> ImageDownloads:
     """Return what reads the objects that tasks name, in the connection's buckets."""
-    source = connection.source
-    sides = [source, connection.target, *(source.media if source else [])]
-    known = [side for side in sides if side]
-    return ImageDownloads(systems.bucket_of, known, lambda _done: None)
+    return ImageDownloads(systems.bucket_of, connection.media_sides, lambda _done: None)
 
 
 def _format_row(name: str, conversion: Conversion) -> dict[str, str]:

@@ -161,8 +161,7 @@ def _open(where: str, cli: CliContext) -> tuple[Snapshot, list[Source | Target]]
         raise UnknownConnectionError(where, names)
     place = target.uri(folder(target.params.prefix))
     opened = open_snapshot(place, params=target.params.model_dump())
-    media = connection.source.media if connection.source else []
-    return opened, [side for side in (connection.source, target, *media) if side]
+    return opened, connection.media_sides
 
 
 @contextmanager

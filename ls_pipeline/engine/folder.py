@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from ls_pipeline.engine.context import RunContext
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.snapshots import Snapshots
-    from ls_pipeline.settings.model import Source, Target
 
 MOST_REFUSED = 20
 """Pictures that may be refused for their credentials before it counts as a fault of those."""
@@ -404,9 +403,8 @@ class _FolderWriter:
 
 def _origins(run: RunContext) -> Iterator[tuple[str, _Origin]]:
     """Yield the buckets of a connection's media, by their URIs."""
-    target, source = run.target, run.connection.source
-    sides: list[Source | Target] = [target, *([source, *source.media] if source else [])]
-    for side in sides:
+    target = run.target
+    for side in run.connection.media_sides:
         bucket = run.bucket
         if side.root != target.root:
             if run.open_bucket is None:

@@ -458,6 +458,12 @@ class Connection(_Frozen):
     enabled: bool = True
     """False: sensors and runs ignore it."""
 
+    @property
+    def media_sides(self) -> list[Source | Target]:
+        """The buckets that tasks' media may be in: those of both sides, and the media buckets."""
+        media = self.source.media if self.source else []
+        return [side for side in (self.source, self.target, *media) if side]
+
     def title(self, number: int) -> str:
         """Return the title that the connection's first, second, … project gets."""
         suffix = f" ({number})" if number > 1 else ""
