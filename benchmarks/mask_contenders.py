@@ -84,7 +84,8 @@ class MaskApp:
 
     def completions(self, _project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
         from ls_pipeline.domain.completions import parse_completion
-        from ls_pipeline.resources.label_studio.app import COMPLETIONS_IDS, LARGEST_PAGE
+        from ls_pipeline.resources.label_studio.app import COMPLETIONS_IDS
+        from ls_pipeline.resources.label_studio.data_manager import LARGEST_PAGE
 
         for begin in range(0, len(task_ids), COMPLETIONS_IDS):
             tasks = map(self._task, task_ids[begin : begin + COMPLETIONS_IDS])

@@ -17,8 +17,7 @@ import pytest
 from ls_pipeline.cli.servers import local_servers
 from ls_pipeline.cli.servers import server as servers
 from ls_pipeline.engine import reconcile, unread
-from ls_pipeline.resources.label_studio import app as label_studio
-from ls_pipeline.resources.label_studio import session
+from ls_pipeline.resources.label_studio import imports, session
 from tests.crash.backup import back_up_sqlite
 from tests.crash.proxy import Proxy
 
@@ -91,7 +90,7 @@ def impatient(monkeypatch):
     """Wait for seconds instead of minutes."""
     monkeypatch.setattr(reconcile, "ARRIVAL_SECONDS", 1.0)
     monkeypatch.setattr(unread, "retry_delay", lambda _failures: 0.0)
-    monkeypatch.setattr(label_studio, "IMPORT_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(imports, "IMPORT_TIMEOUT_SECONDS", 1.0)
     monkeypatch.setattr(session, "TIMEOUT_SECONDS", 5.0)
 
 

@@ -3,7 +3,7 @@
 import json
 
 from ls_pipeline.domain.errors import TasksRefusedError
-from ls_pipeline.resources.label_studio import app as label_studio
+from ls_pipeline.resources.label_studio.imports import refusal
 from tests.engine.test_load import Wrapped
 
 LIMIT = 3000
@@ -46,7 +46,7 @@ def test_row_that_no_proxy_takes_goes_to_quarantine_with_the_reason(bench):
 
 
 def test_refusal_says_whose_limit_it_may_be():
-    error = label_studio._refusal(Answer(), 20)
+    error = refusal(Answer(), 20)
 
     assert error.too_large
     assert str(error) == (

@@ -19,8 +19,9 @@ from ls_pipeline.domain.errors import (
     TasksRefusedError,
 )
 from ls_pipeline.resources.label_studio import client, marks
-from ls_pipeline.resources.label_studio.app import COMPLETIONS_PAGE, SMALLER_PAGE, LabelStudio
+from ls_pipeline.resources.label_studio.app import COMPLETIONS_PAGE, LabelStudio
 from ls_pipeline.resources.label_studio.client import MOST_BYTES, BoundedClient
+from ls_pipeline.resources.label_studio.data_manager import SMALLER_PAGE
 from ls_pipeline.resources.labeling_app import Mark, StorageLocation
 from tests.strategies import ANY_JSON, NUMBERS, TEXTS, like
 

@@ -4,14 +4,13 @@
 import base64
 import contextlib
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationError
@@ -25,21 +24,23 @@ from ls_pipeline.domain.completions import (
     parse_completion,
 )
 from ls_pipeline.domain.errors import (
-    AnswerTooLargeError,
     InvalidVariableError,
     LabelStudioError,
-    LabelStudioUnavailableError,
     ProjectNotFoundError,
-    TaskPartsLostError,
-    TasksRefusedError,
 )
 from ls_pipeline.domain.moments import FORM, check_moment
-from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.tasks import Origin, parse_origin
 from ls_pipeline.resources import environment
-from ls_pipeline.resources.label_studio import answers, marks, storages, webhooks
-from ls_pipeline.resources.label_studio.client import MOST_BYTES
-from ls_pipeline.resources.label_studio.http import SEE_LOG, LabelStudioAPI, detail, invalid_url
+from ls_pipeline.resources.label_studio import (
+    answers,
+    data_manager,
+    imports,
+    marks,
+    storages,
+    webhooks,
+)
+from ls_pipeline.resources.label_studio.data_manager import changed, condition, filters
+from ls_pipeline.resources.label_studio.http import LabelStudioAPI, invalid_url
 from ls_pipeline.resources.labeling_app import (
     BrowserResponse,
     Mark,
@@ -49,24 +50,15 @@ from ls_pipeline.resources.labeling_app import (
 )
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
-if TYPE_CHECKING:
-    import httpx
-
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
-TaskT = TypeVar("TaskT", bound=answers.TaskRow)
+
 
 STATES_PAGE = 1000
 """Tasks in one answer without their annotations."""
 
 COMPLETIONS_PAGE = 200
 """Tasks in one answer with their annotations."""
-
-LARGEST_PAGE = 32 * 2**20
-"""Bytes of an answer with several tasks. In memory they may take ten times as much."""
-
-SMALLER_PAGE = 8
-"""How many times fewer tasks an answer gets after one that was too large."""
 
 COMPLETIONS_IDS = 100
 """Task ids in one request. They travel in the URL, which stays short enough for any proxy."""
@@ -97,12 +89,6 @@ LABELING_SETTINGS = (
 
 DUPLICATE_SUFFIX = " (made twice, unused)"
 """Ends the title of a project that two runs created at once. A person may delete it."""
-
-IMPORT_COUNTS = {"annotations": "annotation_count", "predictions": "prediction_count"}
-"""For each part of a task, the field of an import's answer that counts it."""
-
-IMPORT_TIMEOUT_SECONDS = 600.0
-"""100,000 tasks in one request took 12 s on an idle server."""
 
 
 class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -151,7 +137,7 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield from (self._project(row) for row in rows if _has_prefix(row, prefix))
             if not found.next:
                 return
-            last = self._next_after(last, rows)
+            last = data_manager.next_after(self.api, last, rows)
 
     def find_project(self, title: str) -> Project | None:
         projects = self.projects_with_prefix(title)
@@ -202,68 +188,29 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def highest_task_id(self, project_id: int) -> int:
         query = {"ordering": ["-tasks:id"]}
-        tasks = self._page(answers.TaskRow, project_id, query, 1, include="id").tasks
+        tasks = data_manager.page(
+            self.api, answers.TaskRow, project_id, query, 1, include="id"
+        ).tasks
         return tasks[0].id if tasks else 0
 
     def count_tasks_above(self, project_id: int, task_id: int) -> int:
-        above = [_condition("id", "greater", task_id, "Number")]
-        return self._page(answers.TaskRow, project_id, _filters(above), 1, include="id").total
+        above = [condition("id", "greater", task_id, "Number")]
+        return data_manager.page(
+            self.api, answers.TaskRow, project_id, filters(above), 1, include="id"
+        ).total
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Import tasks as ``LabelingApp.import_tasks`` says.
-
-        If its SQLite database was locked, Label Studio repeats the import on its own. Its
-        ``retry_database_locked`` has lost the tasks' annotations and predictions by then. That and
-        its ``DatabaseIsLockedRetryMiddleware`` may store the tasks twice.
-        """
-        texts, has_parts = [], False
-        for task in tasks:
-            texts.append(json.dumps(task))
-            has_parts |= any(map(task.get, IMPORT_COUNTS))
-        answer = self._import(project_id, texts)
-        ids = answer.task_ids or []
-        if len(ids) != len(texts):
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} returned {len(ids)} ids for {len(texts)} tasks.",
-                hint=SEE_LOG,
-            )
-        if has_parts and all(getattr(answer, count) == 0 for count in IMPORT_COUNTS.values()):
-            raise TaskPartsLostError(
-                f"Label Studio stored {len(ids)} tasks without their predictions and annotations.",
-                ids,
-                hint="See its log: its database may have been locked.",
-            )
-        return ids
-
-    def _import(self, project_id: int, tasks: Sequence[str]) -> answers.Imported:
-        answer = self.api.send(
-            "POST",
-            f"api/projects/{project_id}/import",
-            params={"return_task_ids": "true", "commit_to_project": "true"},
-            content=f"[{','.join(tasks)}]".encode(),
-            headers={"Content-Type": "application/json"},
-            timeout=IMPORT_TIMEOUT_SECONDS,
-        )
-        if answer.status_code in {400, 413, 500}:
-            raise _refusal(answer, len(tasks))
-        if answer.is_client_error and answer.status_code != 404:  # noqa: PLR2004
-            raise LabelStudioUnavailableError(
-                f"Label Studio at {self.base_url} answered {answer.status_code} to an import: "
-                f"{detail(answer)}",
-                hint=SEE_LOG,
-            )
-        result = self.api.parsed(answers.Imported, answer)
-        if result.task_ids is None:
-            raise LabelStudioError(
-                f"Label Studio at {self.base_url} imported {len(tasks)} tasks without returning "
-                "their ids, as the Enterprise edition does. Only the Community edition is "
-                "supported."
-            )
-        return result
+        return imports.import_tasks(self.api, project_id, tasks)
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
-        tasks = self._tasks(
-            answers.TaskMeta, project_id, [], STATES_PAGE, above=task_id, include="id,meta"
+        tasks = data_manager.tasks(
+            self.api,
+            answers.TaskMeta,
+            project_id,
+            [],
+            STATES_PAGE,
+            above=task_id,
+            include="id,meta",
         )
         for task in tasks:
             if origin := parse_origin(task.meta):
@@ -272,13 +219,13 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def update_task(self, task_id: int, body: Mapping[str, Any]) -> None:
         answer = self.api.send("PATCH", f"api/tasks/{task_id}/", json=dict(body))
         if answer.status_code in {400, 413}:
-            raise _refusal(answer, 1)
+            raise imports.refusal(answer, 1)
         self.api.content(answer)
 
     def add_prediction(self, task_id: int, body: Mapping[str, Any]) -> None:
         answer = self.api.send("POST", "api/predictions/", json={**body, "task": task_id})
         if answer.status_code in {400, 413}:
-            raise _refusal(answer, 1)
+            raise imports.refusal(answer, 1)
         self.api.content(answer)
 
     def delete_prediction(self, prediction_id: int) -> None:
@@ -291,27 +238,30 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def task_states(self, project_id: int, since: str = "") -> Iterator[TaskState]:
         fields = "id,meta,updated_at,total_annotations,cancelled_annotations"
-        changed = _changed(since)
-        for task in self._tasks(
-            answers.TaskCounts, project_id, changed, STATES_PAGE, include=fields
+        for task in data_manager.tasks(
+            self.api, answers.TaskCounts, project_id, changed(since), STATES_PAGE, include=fields
         ):
             finished = (task.total_annotations or 0) + (task.cancelled_annotations or 0)
             yield TaskState(task.id, task.updated_at, finished, parse_origin(task.meta))
 
     def uncounted_tasks(self, project_id: int, since: str = "") -> list[int]:
         conditions = [
-            _condition("annotations_ids", "greater", 0, "Number"),
-            _condition("total_annotations", "equal", 0, "Number"),
-            _condition("cancelled_annotations", "equal", 0, "Number"),
-            *_changed(since),
+            condition("annotations_ids", "greater", 0, "Number"),
+            condition("total_annotations", "equal", 0, "Number"),
+            condition("cancelled_annotations", "equal", 0, "Number"),
+            *changed(since),
         ]
         # Label Studio lists a task once for each annotation.
-        tasks = self._tasks(answers.TaskRow, project_id, conditions, STATES_PAGE, include="id")
+        tasks = data_manager.tasks(
+            self.api, answers.TaskRow, project_id, conditions, STATES_PAGE, include="id"
+        )
         return sorted({task.id for task in tasks})
 
     def recent_changes(self, project_id: int, since: str) -> RecentChanges:
-        query = {**_filters(_changed(since)), "ordering": ["-tasks:updated_at"]}
-        page = self._page(answers.TaskTime, project_id, query, 1, include="id,updated_at")
+        query = {**filters(changed(since)), "ordering": ["-tasks:updated_at"]}
+        page = data_manager.page(
+            self.api, answers.TaskTime, project_id, query, 1, include="id,updated_at"
+        )
         newest = page.tasks[0].updated_at if page.tasks else ""
         return RecentChanges(since, page.total, newest)
 
@@ -331,16 +281,19 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         # Fields are named one by one: what the Data Manager adds takes as long again.
         params: Any = {"fields": "all", "include": ",".join(WHOLE_FIELDS)}
         for batch in batches(ids, COMPLETIONS_IDS):
-            some = _condition("id", "in_list", batch, "Number")
-            tasks = self._tasks(answers.WholeTask, project_id, [some], COMPLETIONS_PAGE, **params)
+            some = condition("id", "in_list", batch, "Number")
+            tasks = data_manager.tasks(
+                self.api, answers.WholeTask, project_id, [some], COMPLETIONS_PAGE, **params
+            )
             yield from (parse_completion(task.document) for task in tasks)
 
     def count_annotated(self, project_id: int) -> int:
         if not self.project(project_id).tasks:  # Label Studio crashes on the filter
             return 0
-        conditions = [_condition("annotations_ids", "empty", "false", "String")]
-        filters = _filters(conditions)
-        return self._page(answers.TaskRow, project_id, filters, 1, include="id").total
+        query = filters([condition("annotations_ids", "empty", "false", "String")])
+        return data_manager.page(
+            self.api, answers.TaskRow, project_id, query, 1, include="id"
+        ).total
 
     def count_annotations(self, project_ids: Sequence[int]) -> dict[int, int]:
         # A page of projects with these counts takes half the time of counting one's tasks.
@@ -349,66 +302,6 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         # A project whose counts have another form is left out, so that it hides no other.
         rows = (row for page in pages for row in answers.those_of(answers.ProjectCounts, page))
         return {row.id: sum(getattr(row, count) or 0 for count in finished) for row in rows}
-
-    def _tasks(
-        self,
-        kind: type[TaskT],
-        project_id: int,
-        conditions: Sequence[Mapping[str, Any]],
-        page_size: int,
-        above: int = 0,
-        **params: str,
-    ) -> Iterator[TaskT]:
-        """List tasks by id. Each page starts after the last id, so that changes shift no page.
-
-        If a page is too large to be read, the following ones have fewer tasks.
-        """
-        while True:
-            filters = _filters([*conditions, _condition("id", "greater", above, "Number")])
-            query = {**filters, "ordering": ["tasks:id"]}
-            try:
-                tasks = self._page(kind, project_id, query, page_size, **params).tasks
-            except AnswerTooLargeError:
-                if page_size == 1:
-                    raise
-                page_size = max(page_size // SMALLER_PAGE, 1)
-                continue
-            yield from tasks
-            if len(tasks) < page_size:
-                return
-            above = self._next_after(above, tasks)
-
-    def _next_after(self, last: int, rows: "Sequence[answers.TaskRow | answers.ProjectRow]") -> int:
-        """Return the last id of a page. Raises ``LabelStudioError`` if it is not above ``last``."""
-        if not rows or rows[-1].id <= last:
-            raise LabelStudioError(
-                f"Label Studio at {self.base_url} lists the same page again and again.",
-                hint=SEE_LOG,
-            )
-        return rows[-1].id
-
-    def _page(
-        self,
-        kind: type[TaskT],
-        project_id: int,
-        query: Mapping[str, Any],
-        page_size: int,
-        **params: str,
-    ) -> answers.TaskPage[TaskT]:
-        """Return the first page of a query of the Data Manager."""
-        params = {
-            "project": str(project_id),
-            "query": json.dumps(query),
-            "page_size": str(page_size),
-            "resolve_uri": "false",  # otherwise s3:// URLs become links into Label Studio
-            **params,
-        }
-        page: Any = answers.TaskPage[kind]  # type: ignore[valid-type]
-        bound = {MOST_BYTES: str(LARGEST_PAGE)} if page_size > 1 else {}
-        result: answers.TaskPage[TaskT] = self.api.parse(
-            page, "GET", "api/tasks/", params=params, headers=bound
-        )
-        return result
 
     # -- storages, webhooks and marks --------------------------------------------------------
 
@@ -521,44 +414,3 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def _has_prefix(row: answers.ProjectRow, prefix: str) -> bool:
     return (row.title or "").startswith(prefix)
-
-
-def _changed(since: str) -> list[dict[str, Any]]:
-    """Return the condition that a task changed at or after ``since``; none if it is empty."""
-    return [_condition("updated_at", "greater_or_equal", since, "Datetime")] if since else []
-
-
-def _filters(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"filters": {"conjunction": "and", "items": conditions}}
-
-
-def _condition(column: str, operator: str, value: object, kind: str) -> dict[str, Any]:
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-
-
-def _refusal(answer: "httpx.Response", count: int) -> TasksRefusedError:
-    """Return the error for an import that Label Studio refused, or over which it crashed.
-
-    After a crash, what it stored is unknown: it commits the tasks before it updates counters,
-    calls webhooks and summarizes the project (``tasks/serializers.py``, ``data_import/api.py``).
-    The error names the refused tasks if Label Studio's answer has an entry for each task.
-    """
-    if answer.status_code == 413:  # noqa: PLR2004
-        return TasksRefusedError(
-            f"{count} tasks are too large for Label Studio, or for a server in front of it (413).",
-            {},
-            too_large=True,
-            hint="Have it accept larger requests, as with nginx's client_max_body_size.",
-        )
-    try:
-        entries = answer.json()["validation_errors"]["non_field_errors"]
-    except (ValueError, KeyError, TypeError):
-        entries = []
-    reasons = {}
-    if isinstance(entries, list) and len(entries) == count:
-        # After " :: " the entry repeats the whole task.
-        texts = {n: str(entry) for n, entry in enumerate(entries) if entry}
-        reasons = {n: shorten(text.partition(" :: ")[0]) for n, text in texts.items()}
-    message = f"Label Studio refused {count} tasks: {detail(answer)}"
-    crashed = answer.status_code == 500  # noqa: PLR2004
-    return TasksRefusedError(message, reasons, crashed=crashed)
