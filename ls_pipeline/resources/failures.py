@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,9 @@ from ls_pipeline.resources.environment import DEFAULT_URL, check_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+
+_QUERY = re.compile(r"""(/[^\s"'?]*)\?[^\s"'=]*=[^\s"')]*""")
 
 
 class Meaning(Enum):
@@ -121,8 +125,12 @@ def look_up(names: Iterable[str], table: Mapping[Failure, str], default: Failure
 
 
 def one_line(error: object) -> str:
-    """Return an exception's message on one line, without a full stop and without logins."""
-    return without_login(" ".join(str(error).split()).rstrip("."))
+    """Return an exception's message on one line, without a full stop.
+
+    URLs have neither their query, which differs between requests, nor their login.
+    """
+    text = " ".join(str(error).split()).rstrip(".")
+    return without_login(_QUERY.sub(r"\1", text))
 
 
 def or_full(failure: Failure, reason: str) -> Failure:

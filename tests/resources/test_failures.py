@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from ls_pipeline.domain.errors import BucketError, QueueError
+from ls_pipeline.resources import failures
 from ls_pipeline.resources.gcs import errors as gcs
 from ls_pipeline.resources.gcs.bucket import GCSBucket
 from ls_pipeline.resources.gcs.pubsub import PubSubQueue
@@ -165,3 +166,21 @@ def test_fast_objects_leave_every_exception_to_botocore(kind, monkeypatch):
         monkeypatch.setattr(f"obstore.{name}", raising(kind))
 
     assert objects.get("k", md5(b"")) is objects.put("k", b"", "text/plain") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            'to "http://127.0.0.1:9/b?list-type=2&X-Amz-Signature=1f".\n',
+            'to "http://127.0.0.1:9/b"',
+        ),
+        (
+            "with url: /storage/v1/b/o?prefix=a (Caused by …)",
+            "with url: /storage/v1/b/o (Caused by …)",
+        ),
+        ("and/or? a=b", "and/or? a=b"),
+    ],
+)
+def test_query_of_an_address_is_left_out(text, shown):
+    assert failures.one_line(text) == shown
