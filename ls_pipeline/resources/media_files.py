@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 ORIENTATION = 0x0112
 """EXIF's tag: how a picture is turned before it is shown."""
 
+DAMAGED = (OSError, SyntaxError, ValueError, struct.error)
+"""What Pillow raises for a damaged picture."""
+
+UNKNOWN_FRAMES = 2**62
+"""libsndfile says a number as large as this if it can't know the length of a recording."""
 
 PICTURES = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 """Formats of pictures that are opened; Pillow calls other programs for some others."""
@@ -28,16 +34,17 @@ def write_upright(file: Path) -> Size | None:
 
     draft = file.with_name(file.name + ".part")
     try:
-        with warnings.catch_warnings(), Image.open(file, formats=PICTURES) as picture:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if picture.getexif().get(ORIENTATION, 1) not in range(2, 9):
-                return Size(*picture.size)
-            kind, profile = picture.format, picture.info.get("icc_profile")
-            shown = ImageOps.exif_transpose(picture)
+            with Image.open(file, formats=PICTURES) as picture:
+                if picture.getexif().get(ORIENTATION, 1) not in range(2, 9):
+                    return Size(*picture.size)
+                kind, profile = picture.format, picture.info.get("icc_profile")
+                shown = ImageOps.exif_transpose(picture)
             shown.save(draft, kind, quality=95, icc_profile=profile)
         draft.replace(file)
         return Size(*shown.size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (*DAMAGED, Image.DecompressionBombError):
         draft.unlink(missing_ok=True)
         return None
 
@@ -49,5 +56,7 @@ def recording_seconds(file: Path) -> float | None:
     try:
         information = soundfile.info(str(file))
     except (soundfile.SoundFileError, OSError):
+        return None
+    if information.frames >= UNKNOWN_FRAMES:
         return None
     return float(information.frames) / float(information.samplerate)

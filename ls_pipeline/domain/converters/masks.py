@@ -7,7 +7,6 @@ https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack; only alpha co
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ls_pipeline.domain.converters.geometry import Box, Point, Size
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from PIL import Image
 
     Mask = npt.NDArray[np.uint8]
     """Rows of pixels; 0 is outside."""
@@ -45,7 +45,7 @@ def read_mask(value: dict[str, Any], size: Size) -> Mask:
     if size.width * size.height > MOST_PIXELS:
         raise MaskError("its picture is too large")
     try:
-        packed = bytes(value["rle"])
+        packed = bytes([*value["rle"]])
         return _unpack(packed, size.width * size.height).reshape(size.height, size.width)
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise MaskError("its mask is damaged") from error
@@ -58,13 +58,18 @@ def _read_picture(address: str) -> Mask:
     try:
         body = base64.b64decode(address.partition(",")[2], validate=True)
         with Image.open(io.BytesIO(body), formats=["PNG", "JPEG", "WEBP"]) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise MaskError("its picture is too large")
-            channel = "A" if "A" in picture.getbands() else "L"
-            grey = picture.getchannel("A") if channel == "A" else picture.convert("L")
-            return np.array(grey, dtype=np.uint8)
-    except (OSError, binascii.Error, SyntaxError, Image.DecompressionBombError) as error:
+            return _alpha(picture)
+    except MaskError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MaskError("its mask is damaged") from error
+
+
+def _alpha(picture: Image.Image) -> Mask:
+    if picture.width * picture.height > MOST_PIXELS:
+        raise MaskError("its picture is too large")
+    has_alpha = "A" in picture.getbands()
+    return np.array(picture.getchannel("A") if has_alpha else picture.convert("L"), dtype=np.uint8)
 
 
 def _unpack(packed: bytes, pixels: int) -> Mask:
