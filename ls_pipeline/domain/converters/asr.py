@@ -10,9 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.converters.choice import results_of
-from ls_pipeline.domain.converters.lost import Source
+from ls_pipeline.domain.converters.lost import Source, source_of
 from ls_pipeline.domain.converters.media import AUDIO, file_name
-from ls_pipeline.domain.converters.regions import labels_in, number
+from ls_pipeline.domain.converters.pictures import NO_NOTES
+from ls_pipeline.domain.converters.regions import labels_in, notes_in, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,10 +59,9 @@ class AsrWriter:
         """Add the results of an annotation to its recordings, or count them as lost."""
         for position, item in enumerate(results_of(annotation)):
             result: Mapping[str, Any] = item if isinstance(item, dict) else {}
-            kind, id_ = str(result.get("type") or ""), str(result.get("id") or "")
-            source = Source(task_id, annotation.get("id"), id_, position, kind)
+            source = source_of(task_id, annotation, position, result)
             mine = [each for each in recordings if each.shown.name == result.get("to_name")]
-            if kind == "relation":
+            if source.kind == "relation":
                 self.setup.losses.lose(source, "it is a relation")
             elif not isinstance(result.get("value"), dict):
                 self.setup.losses.lose(source, "it has no value")
@@ -69,18 +69,21 @@ class AsrWriter:
                 self.setup.losses.lose(source, "it is not about a recording")
             elif not mine[0].add(source, result, self._text_of(result)):
                 self.setup.losses.lose(source, "it is no text of a recording")
+            elif notes_in(result):
+                self.setup.losses.simplify(source, NO_NOTES)
 
     def _text_of(self, result: Mapping[str, Any]) -> str | None:
         control = self.setup.config.control(str(result.get("from_name") or ""))
         if result.get("type") != "textarea" or (control and control.name not in self.texts):
             return None
         text = result["value"].get("text")
-        texts = text if isinstance(text, list) else [text]
-        return "\n".join(each for each in texts if isinstance(each, str))
+        found = text if isinstance(text, list) else [text]
+        texts = [each for each in found if isinstance(each, str)]
+        return "\n".join(texts) if texts else None
 
     def _write(self, recording: _Recording, annotation: Annotation) -> None:
         lines = []
-        for part in recording.parts.values():
+        for part in recording.parts:
             if part.is_placed and (part.texts or part.labels):
                 lines.append(self._part(part))
             else:
@@ -111,18 +114,28 @@ class AsrWriter:
         start, end = part.start or 0.0, part.end or 0.0
         line: dict[str, Any] = {"offset": start, "duration": end - start}
         line["text"] = "\n".join(part.texts)
+        if part.channel is not None:
+            line["channel"] = part.channel
         return {**line, "labels": part.labels} if part.labels else line
 
 
 class _Part:
     """A part of a recording."""
 
-    def __init__(self) -> None:
+    def __init__(self, id_: str, channel: Any = None) -> None:
+        self.id, self.channel = id_, channel
         self.start: float | None = None
         self.end: float | None = None
         self.texts: list[str] = []
         self.labels: list[str] = []
         self.sources: list[Source] = []
+
+    def is_at(self, start: float | None, end: float | None) -> bool:
+        """Return whether a result at this place can be about it."""
+        return all(
+            new is None or known is None or new == known
+            for new, known in ((start, self.start), (end, self.end))
+        )
 
     @property
     def is_placed(self) -> bool:
@@ -134,7 +147,7 @@ class _Recording:
 
     def __init__(self, shown: Shown, file: MediaFile) -> None:
         self.shown, self.file = shown, file
-        self.parts: dict[str, _Part] = {}
+        self.parts: list[_Part] = []
         self.texts: list[tuple[Source, str, str]] = []
         self.seconds: float | None = None
         """As the annotator saw it."""
@@ -152,7 +165,12 @@ class _Recording:
             return True
         if not is_label and text is None and source.kind not in {"audio", "region"}:
             return False
-        part = self.parts.setdefault(source.result_id or str(source.number), _Part())
+        id_ = source.result_id or str(source.number)
+        found = (each for each in self.parts if each.id == id_ and each.is_at(start, end))
+        part = next(found, None)
+        if part is None:
+            part = _Part(id_, value.get("channel"))
+            self.parts.append(part)
         part.sources.append(source)
         part.start, part.end = (
             part.start if start is None else start,

@@ -70,6 +70,8 @@ class CocoWriter:
             form |= self._points(picture, marked)
         if marked.attributes:
             form["attributes"] = marked.attributes
+        if marked.shape and marked.shape.notes:
+            form["notes"] = marked.shape.notes
         form["annotation_id"] = marked.annotation.get("id")
         form["completed_by"] = marked.annotation.get("completed_by")
         form["result_id"] = marked.shape.id if marked.shape else None
@@ -96,10 +98,12 @@ class CocoWriter:
             if point := self._point(picture, name, region):
                 at = 3 * self.key_points.index(name)
                 points[at : at + 3] = [*point, VISIBLE]
-        for _, *names in marked.edges:
+        for source, *names in marked.edges:
             if all(name in self.key_points for name in names):
                 first, second = sorted(map(self.key_points.index, names))
                 self._edges.add((first, second))
+            else:
+                self.setup.losses.lose(source, NO_KEY_POINT)
         count = sum(flag == VISIBLE for flag in points[2::3])
         return {"keypoints": points, "num_keypoints": count}
 

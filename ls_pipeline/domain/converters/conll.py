@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ls_pipeline.domain.converters.choice import results_of
 from ls_pipeline.domain.converters.media import plain
-from ls_pipeline.domain.converters.regions import labels_in, number, read_results
+from ls_pipeline.domain.converters.pictures import NO_NOTES
+from ls_pipeline.domain.converters.regions import labels_in, notes_in, number, read_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -113,7 +114,7 @@ class ConllWriter:
         if control is None or control.name not in self._streams:
             return None
         for position, text in enumerate(shown):
-            if str(result.get("to_name")) == text.name and text.name not in self._urls:
+            if str(result.get("to_name")) == text.name and self._labels(control.name, text):
                 return control.name, position
         return None
 
@@ -134,6 +135,10 @@ class ConllWriter:
             return None
         if isinstance(said, str) and "".join(text[slice(*place)].split()) != "".join(said.split()):
             losses.simplify(source, "the text at its place is not the text that it names")
+        elif end > len(text.encode("utf-16-le", "surrogatepass")) / 2:
+            losses.simplify(source, "its end is after the end of its text")
+        if notes_in(result):
+            losses.simplify(source, NO_NOTES)
         if len(labels) > 1:
             losses.simplify(source, "only its first label is in the output")
         return Span(*place, labels[0])

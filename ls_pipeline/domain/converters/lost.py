@@ -31,6 +31,16 @@ class Source(NamedTuple):
     """Position among the annotation's results, from 0."""
     kind: str
     """Type of the result: rectanglelabels, relation, choices …"""
+    owner: int = 0
+    """What differs for each annotation of a task, also if they have no ids."""
+
+
+def source_of(
+    task_id: Any, annotation: Mapping[str, Any], number: int, result: Mapping[str, Any]
+) -> Source:
+    """Return the source of an annotation's result."""
+    id_, kind = (str(result.get(name) or "") for name in ("id", "type"))
+    return Source(task_id, annotation.get("id"), id_, number, kind, id(annotation))
 
 
 @dataclass
@@ -120,7 +130,7 @@ class Losses:
         self._add("simplified", source, reason)
 
     def _add(self, what: What, source: Source, reason: str) -> None:
-        place = (source.task_id, source.annotation_id, source.number)
+        place = (source.owner, source.number)
         if (*place, reason) in self._seen or (*place, "lost") in self._seen:
             return
         if (*place, what) not in self._seen:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ls_pipeline.domain.converters.media import plain
+from ls_pipeline.domain.converters.media import plain, shortened
 from ls_pipeline.domain.converters.pictures import PictureReader
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.converters.writer import Setup, Task
 
 LENGTH = 30
-"""Characters of each part of a file's name."""
+"""Bytes of each part of a file's name: file systems take 255 of a name."""
 
 
 class MaskWriter:
@@ -53,7 +53,8 @@ class MaskWriter:
         for number, label in enumerate(marked.labels):
             several = str(number) if len(marked.labels) > 1 else ""
             parts = [*begin, control, label, *filter(None, [*places, several])]
-            name = "-".join(plain(str(part))[:LENGTH] for part in parts if part is not None)
+            names = (plain(str(part)) for part in parts if part is not None)
+            name = "-".join(shortened(each, LENGTH) for each in names)
             self.setup.folder.write(f"{name}.{self.kind}", _bytes(mask, self.kind))
 
 

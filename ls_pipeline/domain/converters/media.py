@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from ls_pipeline.domain.converters.geometry import Size
 
+STEM_BYTES, ENDING_BYTES = 160, 20
+"""Bytes of a file name's parts: file systems take 255 of a name, with its prefixes."""
+
 IMAGES, AUDIO = "images", "audio"
 """Folders of an output."""
 
@@ -57,4 +60,9 @@ def file_name(uri: str, *prefixes: Any) -> str:
 def plain(name: str) -> str:
     """Return a file name that every system accepts."""
     stem, ending = posixpath.splitext(re.sub(r"[^\w.-]", "_", name))
-    return f"{stem[:80]}{ending[:20]}"
+    return f"{shortened(stem[:80], STEM_BYTES)}{shortened(ending[:20], ENDING_BYTES)}"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return the start of a text, with at most so many bytes."""
+    return text.encode()[:most].decode(errors="ignore")

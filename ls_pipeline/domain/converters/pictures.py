@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 NO_LABEL = "it has no label"
 NOT_ON_A_PICTURE = "it is not a region of a picture"
 
+NO_NOTES = "the format has no notes on regions"
+
 NO_KEY_POINT = "the label config has no such key point"
 
 PERCENT = Size(100, 100)
@@ -98,13 +100,16 @@ class PictureReader:
         all_marked = [self._marked(task_id, group, shown) for group in groups]
         sizes = [_size(marked[number] for marked in all_marked) for number in range(len(shown))]
         pictures = []
-        for group, marked in zip(groups, all_marked, strict=True):
+        ids = [group[0].get("id") for group in groups if group]
+        if len({id_ for id_ in ids if isinstance(id_, int)}) < len(groups):
+            ids = list(range(len(groups)))
+        for position, marked in enumerate(all_marked):
             for number, each in enumerate(shown):
                 parts = [task_id]
-                parts += [group[0].get("id")] if apart and len(groups) > 1 else []
+                parts += [ids[position]] if apart and len(groups) > 1 else []
                 parts += [number] if len(shown) > 1 else []
                 media = self.media.file(each.value, IMAGES, file_name(each.value, *parts))
-                size = sizes[number] or media.size
+                size = media.size or sizes[number]
                 pictures.append(Picture(task_id, each.value, media, size, marked[number]))
         return pictures
 
@@ -206,6 +211,8 @@ class PictureReader:
             return
         for source in region.attribute_sources:
             self.losses.lose(source, "it is about a key point")
+        if region.notes:
+            self.losses.simplify(region.source, NO_NOTES)
         kept = [label for label in region.labels if label not in whole.points]
         if not kept:
             self._lose(region, "its region has another key point of that name")
@@ -220,16 +227,21 @@ class PictureReader:
         if region is None:
             return None
         try:
-            return draw(region, self.size(picture, region))
+            form = draw(region, self.size(picture, region))
         except ShapeError as error:
             self.lose(marked, str(error))
             return None
+        if region.own_size and picture.size and _differ(region.own_size, picture.size):
+            self.losses.simplify(region.source, "it was drawn on a picture of another form")
+        return form
 
     def size(self, picture: Picture, region: Region) -> Size:
         """Return the size of a region's picture. Raises ``ShapeError`` if it is not known."""
-        size = region.own_size or picture.size
+        size = picture.size or region.own_size
         if size is None and self.proportions and not region.needs_size:
             return PERCENT
+        if region.kind == "brush" and region.own_size and region.own_size != size:
+            raise ShapeError("its mask has another size than its picture")
         if size is None:
             raise ShapeError("the size of its picture is not known")
         return size
@@ -244,6 +256,8 @@ class PictureReader:
         """Count what was said about an object as lost."""
         for source in marked.attribute_sources:
             self.losses.lose(source, "the format has no attributes of regions")
+        if marked.shape and marked.shape.notes:
+            self.losses.simplify(marked.shape.source, NO_NOTES)
 
     def lose_edges(self, marked: Marked) -> None:
         """Count the relations between key points of an object as lost."""
@@ -260,6 +274,12 @@ class PictureReader:
     def _lose(self, region: Region, reason: str) -> None:
         for source in (*region.sources, *region.attribute_sources):
             self.losses.lose(source, reason)
+
+
+def _differ(first: Size, second: Size) -> bool:
+    """Return whether two sizes have different proportions, by more than the rounding of pixels."""
+    one, other = first.width * second.height, second.width * first.height
+    return abs(one - other) > max(*first, *second)
 
 
 def _size(groups: Iterable[Iterable[Marked]]) -> Size | None:

@@ -12,10 +12,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.converters.choice import results_of
-from ls_pipeline.domain.converters.lost import Source
+from ls_pipeline.domain.converters.lost import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.converters.choice import Annotation
     from ls_pipeline.domain.converters.writer import Setup, Task
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 OWN = ("id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time")
 """Fields of a record that are not of its task's data: ``id`` is that of the task."""
 
-KEPT = ("original_width", "original_height", "item_index", "parentID")
+KEPT = ("original_width", "original_height", "item_index", "parentID", "meta")
 """Fields of a result that are not in its value."""
+
+SIZES = {"original_width", "original_height"}
+"""Fields of a result that say nothing of a choice or a text."""
 
 
 class JsonWriter:
@@ -142,15 +145,17 @@ def said_by(setup: Setup, task: Task, annotation: Annotation) -> dict[str, Any]:
     kinds: dict[str, str] = {}
     for position, item in enumerate(results):
         result: Mapping[str, Any] = item if isinstance(item, dict) else {}
-        kind, id_ = str(result.get("type") or ""), str(result.get("id") or "")
-        source = Source(task.id, annotation.get("id"), id_, position, kind)
+        source = source_of(task.id, annotation, position, result)
+        kind, id_ = source.kind, source.result_id
         if kind == "relation":
             setup.losses.lose(source, "it is a relation")
         elif not isinstance(result.get("value"), dict):
             setup.losses.lose(source, "it has no value")
         else:
             name = str(result.get("from_name") or kind)
-            said.setdefault(name, []).append(_pretty(result, kind, ids[id_] > 1))
+            control = setup.config.control(name)
+            more = ["to_name"] if control and len(control.to_names) > 1 else []
+            said.setdefault(name, []).append(_pretty(result, kind, ids[id_] > 1, more))
             kinds[name] = kind
     return {
         name: values[0] if len(values) == 1 and kinds[name] in {"choices", "textarea"} else values
@@ -158,14 +163,21 @@ def said_by(setup: Setup, task: Task, annotation: Annotation) -> dict[str, Any]:
     }
 
 
-def _pretty(result: Mapping[str, Any], kind: str, is_linked: bool) -> Any:  # noqa: FBT001
+def _pretty(
+    result: Mapping[str, Any],
+    kind: str,
+    is_linked: bool,  # noqa: FBT001
+    names: Sequence[str],
+) -> Any:
+    """Return what a result says; ``names`` are further fields of it that say something."""
     value = result["value"]
     chosen = value.get({"choices": "choices", "textarea": "text"}.get(kind, ""))
-    if kind == "chatmessage" and "chatmessage" in value:
+    more = {name: result[name] for name in (*KEPT, *names) if result.get(name) is not None}
+    if kind == "chatmessage" and "chatmessage" in value and not more:
         return value["chatmessage"]
-    if not is_linked and isinstance(chosen, list) and len(chosen) == 1:
+    is_alone = not is_linked and len(value) == 1 and not more.keys() - SIZES
+    if is_alone and isinstance(chosen, list) and len(chosen) == 1:
         return chosen[0]
-    more = {name: result[name] for name in KEPT if result.get(name) is not None}
     return {**({"id": result.get("id")} if is_linked else {}), **value, **more}
 
 

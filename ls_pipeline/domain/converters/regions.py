@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ls_pipeline.domain.converters import geometry
 from ls_pipeline.domain.converters.choice import results_of
 from ls_pipeline.domain.converters.geometry import Box, Point, Size
-from ls_pipeline.domain.converters.lost import Source
+from ls_pipeline.domain.converters.lost import Source, source_of
 from ls_pipeline.domain.converters.masks import MaskError, mask_box, outline, read_mask
 from ls_pipeline.domain.converters.shown import KEY_POINT, SHAPES
 
@@ -23,6 +24,19 @@ ATTRIBUTES = ("choices", "textarea", "rating", "number", "taxonomy", "datetime",
 
 CORNERS = 3
 """Points that a polygon has at least."""
+
+FAR = 10**6
+"""Percent of a picture's side; a shape that is as far away, or as large, is a mistake."""
+
+MOST_SIDE = 10**6
+"""Pixels of a picture's side."""
+
+_SIDES = {"x", "y", "width", "height", "radiusX", "radiusY", "rotation"}
+GEOMETRY = frozenset(_SIDES | {"points", "vertices", "rle", "imageDataURL"})
+"""What a value says of a shape. All results about one region have the same."""
+
+
+NOT_NUMBERS = "its coordinates are not numbers"
 
 
 class ShapeError(ValueError):
@@ -53,6 +67,8 @@ class Region:
     attributes: dict[str, Any] = field(default_factory=dict)
     """Control → what it says about the region."""
     attribute_sources: list[Source] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What annotators noted about it."""
 
     def point(self, size: Size) -> Point:
         """Return the position of a key point, in pixels."""
@@ -113,10 +129,7 @@ class Region:
 
     def _numbers(self, *names: str) -> list[float]:
         found = [number(self.value.get(name)) for name in names]
-        numbers = [each for each in found if each is not None]
-        if len(numbers) < len(found):
-            raise ShapeError("its coordinates are not numbers")
-        return numbers
+        return [_coordinate(each) for each in found]
 
     def _points(self) -> Iterator[Point]:
         if self.kind == "vector" and not self.value.get("closed"):
@@ -125,9 +138,9 @@ class Region:
         for point in points if isinstance(points, list) else []:
             pair = [point.get("x"), point.get("y")] if isinstance(point, dict) else point
             xy = [number(each) for each in pair] if isinstance(pair, (list, tuple)) else []
-            if len(xy) != 2 or xy[0] is None or xy[1] is None:  # noqa: PLR2004
-                raise ShapeError("its coordinates are not numbers")
-            yield xy[0], xy[1]
+            if len(xy) != 2:  # noqa: PLR2004
+                raise ShapeError(NOT_NUMBERS)
+            yield _coordinate(xy[0]), _coordinate(xy[1])
 
 
 @dataclass(slots=True)
@@ -148,18 +161,46 @@ def read_results(task_id: Any, annotation: Mapping[str, Any]) -> Results:
     groups: dict[object, list[tuple[Source, dict[str, Any]]]] = {}
     for position, item in enumerate(results_of(annotation)):
         result = item if isinstance(item, dict) else {}
-        kind, id_ = (str(result.get(name) or "") for name in ("type", "id"))
-        source = Source(task_id, annotation.get("id"), id_, position, kind)
-        if kind == "relation":
+        source = source_of(task_id, annotation, position, result)
+        if source.kind == "relation":
             start, end = (str(result.get(name) or "") for name in ("from_id", "to_id"))
             results.relations.append((source, start, end))
         elif not isinstance(result.get("value"), dict):
             results.unreadable.append(source)
         else:
-            groups.setdefault(id_ or position, []).append((source, result))
+            groups.setdefault(source.result_id or position, []).append((source, result))
     for group in groups.values():
-        _add_group(results, group, annotation)
+        for about_one in _apart(group):
+            _add_group(results, about_one, annotation)
     return results
+
+
+def _apart(
+    group: list[tuple[Source, dict[str, Any]]],
+) -> list[list[tuple[Source, dict[str, Any]]]]:
+    """Return the results about each region: people import several regions with one id.
+
+    What is said without a place is about the first.
+    """
+    is_shaped = [bool(shape_of(source.kind, result["value"])) for source, result in group]
+    if sum(is_shaped) < 2:  # noqa: PLR2004 - one region
+        return [group]
+    places = [_place(result) for _, result in group]
+    found = dict.fromkeys(place for place, shaped in zip(places, is_shaped, strict=True) if shaped)
+    found.pop("", None)
+    parts: dict[str, list[tuple[Source, dict[str, Any]]]] = {place: [] for place in found}
+    first = next(iter(parts), "")
+    for place, each in zip(places, group, strict=True):
+        parts.setdefault(place if place in parts else first, []).append(each)
+    return list(parts.values())
+
+
+def _place(result: Mapping[str, Any]) -> str:
+    """Return what is equal for the results about one region; empty without a place."""
+    value = result["value"]
+    names = GEOMETRY if value.get("rotation") else GEOMETRY - {"rotation"}
+    place = {name: value[name] for name in sorted(names & value.keys())}
+    return json.dumps([result.get("to_name"), _index(result), place]) if place else ""
 
 
 def _add_group(
@@ -192,6 +233,7 @@ def _add_group(
     )
     for source_, result in group:
         region.parent = region.parent or str(result.get("parentID") or "")
+        region.notes += [note for note in notes_in(result) if note not in region.notes]
         if source_.kind.endswith("labels"):
             found = labels_in(result)
             region.from_name = str(result.get("from_name") or "") if found else region.from_name
@@ -201,7 +243,11 @@ def _add_group(
             region.sources.append(source_)
         elif source_.kind in ATTRIBUTES:
             name = str(result.get("from_name") or source_.kind)
-            region.attributes[name] = said(result)
+            told = said(result)
+            if name in region.attributes:
+                before = region.attributes[name]
+                told = [*(before if isinstance(before, list) else [before]), told]
+            region.attributes[name] = told
             region.attribute_sources.append(source_)
         else:
             results.others.append((source_, result))
@@ -228,7 +274,16 @@ def labels_in(result: Mapping[str, Any]) -> list[str]:
     """Return the labels of a result."""
     found = result["value"].get(str(result.get("type")))
     found = found if isinstance(found, list) else [found]
-    return list(dict.fromkeys(label for label in found if isinstance(label, str) and label))
+    texts = (label for label in found if isinstance(label, str) and label.strip())
+    return list(dict.fromkeys(texts))
+
+
+def notes_in(result: Mapping[str, Any]) -> list[str]:
+    """Return what annotators noted about a region, which Label Studio has in its ``meta``."""
+    meta = result.get("meta")
+    notes = meta.get("text") if isinstance(meta, dict) else None
+    notes = notes if isinstance(notes, list) else [notes]
+    return [note for note in notes if isinstance(note, str) and note]
 
 
 def said(result: Mapping[str, Any]) -> Any:
@@ -242,7 +297,7 @@ def said(result: Mapping[str, Any]) -> Any:
 def size_of(result: Mapping[str, Any]) -> Size | None:
     """Return the size of a result's picture, as the annotator saw it."""
     sizes = [number(result.get(name)) for name in ("original_width", "original_height")]
-    if all(size is not None and size >= 1 for size in sizes):
+    if all(size is not None and 1 <= size <= MOST_SIDE for size in sizes):
         return Size(*(round(size) for size in sizes if size is not None))
     return None
 
@@ -255,6 +310,14 @@ def number(value: object) -> float | None:
         return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
+
+
+def _coordinate(found: float | None) -> float:
+    if found is None:
+        raise ShapeError(NOT_NUMBERS)
+    if abs(found) > FAR:
+        raise ShapeError("it is far outside of its picture")
+    return found
 
 
 def _index(result: Mapping[str, Any]) -> int:

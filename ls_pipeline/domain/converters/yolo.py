@@ -11,7 +11,15 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Literal
 
-from ls_pipeline.domain.converters.geometry import Box, Point, Size, area, box_around, clip
+from ls_pipeline.domain.converters.geometry import (
+    Box,
+    Point,
+    Size,
+    area,
+    box_around,
+    clip,
+    smallest_rectangle,
+)
 from ls_pipeline.domain.converters.media import IMAGES
 from ls_pipeline.domain.converters.pictures import NO_KEY_POINT, PictureReader
 from ls_pipeline.domain.converters.regions import ShapeError
@@ -120,7 +128,8 @@ class YoloWriter:
         if box.clipped(size) != box:
             points = clip(outline, size)
             self._clipped(marked, box, size)
-        if len(points) < 3 or not area(points):  # noqa: PLR2004
+        # The area of crossing lines may be 0, but not that of the rectangle around them.
+        if len(points) < 3 or not area(smallest_rectangle(points)):  # noqa: PLR2004
             raise ShapeError(OUTSIDE)
         return _proportions(points, size)
 
@@ -152,7 +161,8 @@ class YoloWriter:
         elif places:
             box = _center(box_around(places), Size(1, 1))
         else:
-            return None
+            box = None
+            self.reader.lose_edges(marked)
         return None if box is None else [*box, *flags]
 
     def _point(self, name: str, region: Region, size: Size) -> Point:
