@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ls_pipeline.domain.errors import InvalidVariableError
+from ls_pipeline.domain.text import without_login
 from ls_pipeline.resources.environment import Place
 from ls_pipeline.resources.ledger.records import WORKS
 
@@ -16,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ls_pipeline.settings.declarations import Declaration
+
+LEDGER = "ledger"
+"""Metadata of the settings: where the ledger is."""
+
+DEFAULT_LEDGER = "LS_PIPELINE_DATABASE_URL, else LS_PIPELINE_HOME, else .ls_pipeline"
 
 WORK_OF_JOBS = {"load_tasks": "tasks", "export_completions": "completions"}
 """The work of a job whose runs name no assets."""
@@ -101,13 +110,62 @@ class Pipeline:
         return {work for work, key in keys.items() if key.to_python_identifier() in steps}
 
     @property
+    def ledger(self) -> str:
+        """Where the ledger is, for people: without secrets, and with the name of an ``EnvVar``.
+
+        Two pipelines with equal ones share a ledger.
+        """
+        if self.database_url:
+            return _shown_database(self.database_url)
+        return _shown(self.home) if self.home else DEFAULT_LEDGER
+
+    @property
     def place(self) -> Place:
         """Where the state is, as of now."""
         return Place(*map(_value, (self.home, self.database_url, self.webhook_url)))
 
 
 def _value(given: str) -> str:
-    return (given.get_value() or "") if isinstance(given, dg.EnvVar) else given
+    if not isinstance(given, dg.EnvVar):
+        return given
+    if value := given.get_value():
+        return value
+    what = "is not set, and it says where a pipeline keeps its state."
+    raise InvalidVariableError(given.env_var_name, what, hint="Set it, or name another place.")
+
+
+def _shown(home: str) -> str:
+    if isinstance(home, dg.EnvVar):
+        return f"${home.env_var_name}"
+    return str(Path(home).expanduser().absolute())
+
+
+def _shown_database(url: str) -> str:
+    if isinstance(url, dg.EnvVar):
+        return f"${url.env_var_name}"
+    shown = without_login(url).partition("?")[0]
+    # Users and options may lead to different schemas of one database.
+    return shown if shown == url else f"{shown} ({sha256(url.encode()).hexdigest()[:8]})"
+
+
+class OwnLedger(dg.AssetSelection):
+    """The assets of a job, in a project in which each pipeline has a ledger of its own."""
+
+    def __init__(self, pipeline: Pipeline, selected: dg.AssetSelection) -> None:
+        self.pipeline, self.selected = pipeline, selected
+
+    def resolve_inner(self, asset_graph: Any, allow_missing: bool) -> Any:  # noqa: FBT001
+        """Return the keys of the assets. Raises ``ValueError`` if pipelines share a ledger."""
+        for key in asset_graph.get_all_asset_keys():
+            ledger = asset_graph.get(key).metadata.get(LEDGER)
+            own = self.pipeline.key(key.path[-1])
+            if ledger and ledger.value == self.pipeline.ledger and key != own:
+                first, second = sorted(each.path[0] for each in (own, key))
+                raise ValueError(
+                    f"The pipelines {first!r} and {second!r} have one ledger "
+                    f"({ledger.value}): give each a home or a database_url of its own."
+                )
+        return self.selected.resolve(asset_graph, allow_missing=allow_missing)
 
 
 STANDALONE = Pipeline()

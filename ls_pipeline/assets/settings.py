@@ -8,7 +8,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from ls_pipeline.assets.metadata import table, text
-from ls_pipeline.assets.pipeline import Pipeline
+from ls_pipeline.assets.pipeline import LEDGER, Pipeline
 from ls_pipeline.assets.run import presentable
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.domain.errors import (
@@ -254,7 +254,7 @@ def settings(pipeline: Pipeline, side: Side) -> dg.AssetsDefinition:
         group_name=pipeline.group,
         kinds={"yaml"},
         config_schema=_form(side),
-        metadata=_declared_metadata(pipeline, side),
+        metadata={LEDGER: text(pipeline.ledger), **_declared_metadata(pipeline, side)},
         description=DESCRIPTION.format(side=side, what=WHAT[side], job=job),
         required_resource_keys=pipeline.names("ledger", "s3", "gcs"),
     )

@@ -10,7 +10,7 @@ import dagster as dg
 from ls_pipeline.assets.checks import connections_healthy, labels_keep_coming
 from ls_pipeline.assets.completions import completions
 from ls_pipeline.assets.external import external_assets
-from ls_pipeline.assets.pipeline import Pipeline
+from ls_pipeline.assets.pipeline import OwnLedger, Pipeline
 from ls_pipeline.assets.settings import save_settings, settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
@@ -145,7 +145,7 @@ def _assets(
 
 def _work_jobs(pipeline: Pipeline) -> list[Any]:
     def job(name: str, work: str, description: str) -> Any:
-        selection = dg.AssetSelection.assets(pipeline.key(work))
+        selection = OwnLedger(pipeline, dg.AssetSelection.assets(pipeline.key(work)))
         return dg.define_asset_job(pipeline.name(name), selection, description=description)
 
     return [

@@ -10,6 +10,7 @@ from ls_pipeline.assets.checks import failing_connections
 from ls_pipeline.assets.pipeline import Pipeline
 from ls_pipeline.assets.systems import Systems
 from ls_pipeline.definitions import defs as standalone
+from ls_pipeline.domain.errors import InvalidVariableError
 from ls_pipeline.project.build import build_definitions
 from ls_pipeline.resources.environment import home
 from ls_pipeline.resources.label_studio.app import LabelStudio
@@ -281,3 +282,47 @@ def test_ledger_is_opened_where_the_home_is(tmp_path):
 
     assert isinstance(ledger, Ledger)
     assert (names, (tmp_path / "vision" / "ledger.db").exists()) == ([], True)
+
+
+def shared(first, second):
+    """Return why two pipelines can't be in one project."""
+    pipelines = [build_definitions(prefix=name, **more) for name, more in (first, second)]
+    with pytest.raises(dg.DagsterInvalidDefinitionError) as error:
+        dg.Definitions.validate_loadable(dg.Definitions.merge(TEAM, *pipelines))
+    return str(error.value.__cause__)
+
+
+def test_pipelines_with_the_default_ledger_are_refused():
+    said = shared(("vision", {}), ("text", {}))
+
+    assert said.startswith("The pipelines 'text' and 'vision' have one ledger (LS_PIPELINE_")
+    assert said.endswith("give each a home or a database_url of its own.")
+
+
+@pytest.mark.parametrize(
+    ("place", "other"),
+    [
+        ({"home": "labels"}, {"home": "./labels"}),
+        ({"home": dg.EnvVar("HOME_OF_BOTH")}, {"home": dg.EnvVar("HOME_OF_BOTH")}),
+        ({"database_url": "postgresql://me:secret@db/ledger"}, {}),
+    ],
+)
+def test_pipelines_with_one_place_are_refused_without_secrets(place, other):
+    said = shared(("vision", place), ("text", {**place, **other}))
+
+    assert "'text' and 'vision'" in said
+    assert "secret" not in said
+
+
+def test_schemas_of_one_database_are_ledgers_of_their_own():
+    url = "postgresql+psycopg://me:secret@db/ledger?options=-csearch_path="
+    pipelines = [
+        build_definitions(prefix=name, database_url=url + name) for name in ("vision", "text")
+    ]
+
+    dg.Definitions.validate_loadable(dg.Definitions.merge(*pipelines))
+
+
+def test_place_in_a_variable_that_is_not_set_is_not_the_default():
+    with pytest.raises(InvalidVariableError, match="VISION_HOME is not set"):
+        _ = Pipeline("vision", home=dg.EnvVar("VISION_HOME")).place
