@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,11 +15,13 @@ from ls_pipeline.assets.pipeline import OwnLedger, Pipeline
 from ls_pipeline.assets.settings import save_settings, settings
 from ls_pipeline.assets.tasks import tasks
 from ls_pipeline.assets.training_data import training_data
+from ls_pipeline.domain.errors import InvalidVariableError, LedgerError
 from ls_pipeline.project.training_data import TrainingData
 from ls_pipeline.resources import environment
 from ls_pipeline.resources.client_cache import TTLCache
 from ls_pipeline.resources.gcs.resource import gcs_buckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.ledger.database import parse_database_url
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.progress import SilentProgress
 from ls_pipeline.resources.queue import QueueOpener
@@ -91,9 +94,18 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
         automation: False: the sensors are stopped until a person starts them in Dagster.
 
     Raises ``InvalidVariableError`` for a variable that can't be parsed, ``ConnectionsFileError``
-    for connections that are not valid, and ``ValueError`` for the prefix.
+    for connections that are not valid, and ``ValueError`` for the other arguments.
 
     """
+    _check_arguments(
+        {"poll_seconds": poll_seconds, "notification_seconds": notification_seconds},
+        {
+            "webhook_url": webhook_url,
+            "label_studio.url": label_studio.url if label_studio else "",
+            "s3.endpoint_url": s3.endpoint_url or "" if s3 else "",
+        },
+        database_url,
+    )
     declared_in = declared_in or f"build_definitions(prefix={prefix!r})"
     pipeline = Pipeline(
         prefix,
@@ -123,6 +135,36 @@ def build_definitions(  # noqa: PLR0913 - each is a setting with a default
         ],
         resources=_resources(pipeline, label_studio, s3, gcs),
     )
+
+
+def _check_arguments(
+    seconds: Mapping[str, int | None], urls: Mapping[str, str], database_url: str
+) -> None:
+    """Raise ``ValueError`` with every argument that can't be used. An ``EnvVar`` is not read."""
+    errors = [
+        f"{name} must be at least 1, not {value}."
+        for name, value in seconds.items()
+        if value is not None and value < 1
+    ]
+    checks: list[partial[Any]] = [
+        partial(environment.check_url, name, url) for name, url in urls.items() if url
+    ]
+    checks += [partial(parse_database_url, database_url)] if database_url else []
+    errors += filter(None, map(_error_of, checks))
+    if errors:
+        raise ValueError(" ".join(errors))
+
+
+def _error_of(check: partial[Any]) -> str:
+    if isinstance(check.args[-1], dg.EnvVar):
+        return ""
+    try:
+        check()
+    except InvalidVariableError as error:
+        return str(error)
+    except LedgerError as error:
+        return f"database_url: {error}"
+    return ""
 
 
 def work_assets(pipeline: Pipeline, poll_seconds: int) -> list[dg.AssetsDefinition]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import dagster as dg
-from pydantic import Field, GetJsonSchemaHandler
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import core_schema
 
 from ls_pipeline.project.build import build_definitions
@@ -116,6 +116,35 @@ class EntryDocument:
 
 def _as_written(context: dg.ResolutionContext, connections: Any) -> Any:
     return context.resolve_value(connections)
+
+
+class _PreciseSchema(BaseModel):
+    """A model whose JSON schema has no ``anyOf`` of a mapping and something plain.
+
+    A validator says of such a one only that nothing fits. Where it is known which one is meant, it
+    names the field.
+    """
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        precise: dict[str, Any] = _precise(handler(schema))
+        return precise
+
+
+def _precise(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_precise(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    precise = {key: _precise(value) for key, value in schema.items()}
+    plain = [each["type"] for each in precise.get("anyOf", ()) if each.keys() == {"type"}]
+    others = [each for each in precise.get("anyOf", ()) if each.keys() != {"type"}]
+    if plain and len(others) == 1:
+        del precise["anyOf"]
+        precise |= {"if": {"type": plain}, "else": others[0]}
+    return precise
 
 
 class LabelingScaffolder(dg.Scaffolder[Any]):
@@ -234,6 +263,12 @@ class LabelingComponent(dg.Component, dg.Model, dg.Resolvable):
     automation: Annotated[
         bool, _described("False: the sensors are stopped until a person starts them in Dagster.")
     ] = True
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Return the model of the attributes, whose schema leads to the field that is wrong."""
+        model: type[BaseModel] = cls.model()
+        return create_model(model.__name__, __base__=(_PreciseSchema, model))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions of the pipeline."""

@@ -326,3 +326,22 @@ def test_schemas_of_one_database_are_ledgers_of_their_own():
 def test_place_in_a_variable_that_is_not_set_is_not_the_default():
     with pytest.raises(InvalidVariableError, match="VISION_HOME is not set"):
         _ = Pipeline("vision", home=dg.EnvVar("VISION_HOME")).place
+
+
+def test_arguments_that_can_not_be_used_are_all_named():
+    with pytest.raises(ValueError, match="must be at least 1") as error:
+        build_definitions(
+            prefix="vision",
+            poll_seconds=0,
+            notification_seconds=-5,
+            webhook_url="nowhere",
+            label_studio=LabelStudio(url="labels.example.com", api_key="secret"),
+            s3=S3Resource(endpoint_url="not a url"),
+            database_url="postgres//me:secret@db",
+        )
+    said = str(error.value)
+
+    assert "poll_seconds must be at least 1, not 0. notification_seconds must be" in said
+    for name in ("webhook_url is", "label_studio.url is", "s3.endpoint_url is", "database_url: "):
+        assert name in said
+    assert "secret" not in said

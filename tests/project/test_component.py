@@ -103,7 +103,7 @@ def test_dg_check_yaml_finds_an_unknown_param(team, component):
     status, shown = run_dg("check", "yaml")
 
     assert status == 1
-    assert "defs/pictures/defs.yaml:9" in shown
+    assert "defs/pictures/defs.yaml:11" in shown
 
 
 def test_loading_names_an_unknown_param(team, component):
@@ -177,3 +177,19 @@ def test_example_of_the_schema_is_valid(tmp_path):
     (tmp_path / "reviews.xml").write_text(CONFIG)
 
     assert list(read_declarations(example, tmp_path, "here")) == ["reviews"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("prefix: in,", "prefics: in,", "source.params.prefics Additional properties are not"),
+        ("type: s3,", "type: s4,", "source.type 's4' is not one of ['s3', 'gcs']"),
+        ("path: labels", "path: labels, params: {delete: 5}", "params.delete 5 is not of type"),
+        ("target: {type: s3-completions, path: labels}", "target: x", "target 'x' is not of type"),
+    ],
+)
+def test_dg_check_defs_names_the_field_and_what_it_takes(team, component, old, new, said):
+    component.write_text(DOCUMENT.replace(old, new))
+    status, shown = run_dg("check", "defs")
+
+    assert (status, said in " ".join(shown.split())) == (1, True), shown

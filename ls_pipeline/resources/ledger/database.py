@@ -94,7 +94,7 @@ class Database:
 
 
 def _open(url: str) -> tuple[sa.Engine, str]:
-    parsed = _parsed(url)
+    parsed = parse_database_url(url)
     try:
         engine = _engine(parsed)
         before = _migrate(engine, _without_secrets(url))
@@ -107,7 +107,7 @@ def _open(url: str) -> tuple[sa.Engine, str]:
     return engine, before
 
 
-def _parsed(url: str) -> sa.URL:
+def parse_database_url(url: str) -> sa.URL:
     """Return a URL by its parts.
 
     Raises ``LedgerError`` without the URL: nobody knows which part of it is the password.
