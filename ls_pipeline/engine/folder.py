@@ -120,7 +120,7 @@ class _FolderWriter:
         self.snapshots, self.held = snapshots, run.held
         self.annotations = run.target.params.formats_annotations
         self.root = dataset_folder(snapshots.prefix, manifest.snapshot, name)
-        self.origins = dict(_origins(run))
+        self.origins = _origins(run)
         check_fits(manifest, name)
 
     def write(self) -> Folder:
@@ -401,20 +401,20 @@ class _FolderWriter:
                 yield json.loads(line)
 
 
-def _origins(run: RunContext) -> Iterator[tuple[str, _Origin]]:
-    """Yield the buckets of a connection's media, by their URIs."""
-    target = run.target
+def _origins(run: RunContext) -> dict[str, _Origin]:
+    """Return the buckets of a connection's media, by their URIs.
+
+    Two stores may have a bucket of the same name: tasks then name the source's.
+    """
+    origins: dict[str, _Origin] = {}
     for side in run.connection.media_sides:
-        bucket = run.bucket
-        if side.root != target.root:
+        bucket, is_same_store = run.bucket, side.store == run.target.store
+        if not (is_same_store and side.root == run.target.root):
             if run.open_bucket is None:
                 continue
             bucket = run.open_bucket(side)
-        is_same = (side.cloud, side.params.endpoint_url) == (
-            target.cloud,
-            target.params.endpoint_url,
-        )
-        yield side.root.rstrip("/"), _Origin(bucket, is_same)
+        origins.setdefault(side.root.rstrip("/"), _Origin(bucket, is_same_store))
+    return origins
 
 
 def _current_version(bucket: Bucket, key: str) -> str:

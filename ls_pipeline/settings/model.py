@@ -386,6 +386,11 @@ class _Side(_Frozen):
         """``s3`` or ``gcs``."""
 
     @property
+    def store(self) -> tuple[str, str]:
+        """The store that has the bucket: two may have buckets of the same name."""
+        return self.cloud, self.params.endpoint_url
+
+    @property
     def root(self) -> str:
         """The bucket's URI."""
         return uri("s3" if self.cloud == "s3" else "gs", self.path, "")

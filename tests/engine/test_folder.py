@@ -9,7 +9,9 @@ from ls_pipeline.domain.errors import BucketAccessError
 from ls_pipeline.domain.snapshot.folders import FOLDERS, is_folder_file
 from ls_pipeline.engine.folder import write_folders
 from ls_pipeline.resources.snapshots import Snapshots
+from ls_pipeline.settings.validation import build_connection
 from tests.bench import Bench
+from tests.contracts.memory_bucket import MemoryBucket
 from tests.engine.test_crashes import Killed, Killer
 from tests.engine.test_load import Wrapped
 
@@ -74,6 +76,31 @@ class Pictures:
         root = f"labels/training_data/datasets/{manifest.snapshot}/{name}/"
         objects = self.bench.target.objects
         return {key[len(root) :]: body for key, body in objects.items() if key.startswith(root)}
+
+
+def test_buckets_with_one_name_in_two_stores_are_told_apart(pictures):
+    bench, place = pictures.bench, {"type": "s3", "path": "labels"}
+    bench.bucket = other = MemoryBucket("labels")
+    params = {"use_blob_urls": True, "prefix": "pictures", "endpoint_url": "http://other:9000"}
+    connection = build_connection(
+        bench.name,
+        source={**place, "params": params},
+        target={**place, "type": "s3-completions", "params": {**TARGET, "folders": ["YOLO"]}},
+        project="Reviews",
+        label_config=CONFIG,
+    )
+    bench.ledger.save(connection, "test")
+    pictures.label(*"abc")
+    for name in "abc":
+        bench.target.put(f"pictures/{name}.jpg", b"of another store", "image/jpeg")
+    manifest = pictures.snapshot()
+    buckets = {"http://other:9000": other, "": bench.target}
+    with bench.run(bench.target, open_bucket=lambda side: buckets[side.params.endpoint_url]) as run:
+        folder = write_folders(run, Snapshots(bench.target, "labels"), manifest)["YOLO"]
+    files = pictures.files(manifest, "yolo")
+    images = {body for path, body in files.items() if path.startswith("images/")}
+
+    assert (images, folder.missing) == ({b"picture a", b"picture b", b"picture c"}, 0)
 
 
 @pytest.fixture
