@@ -121,6 +121,8 @@ class _FolderWriter:
         self.annotations = run.target.params.formats_annotations
         self.root = dataset_folder(snapshots.prefix, manifest.snapshot, name)
         self.origins = _origins(run)
+        self.progress_files = 0
+        """The number of the next file of progress."""
         check_fits(manifest, name)
 
     def write(self) -> Folder:
@@ -188,6 +190,7 @@ class _FolderWriter:
         for key in self._keys(PROGRESS):
             for entry in self._lines(key):
                 self.plan.add_copied(Copied(**entry))
+            self.progress_files = max(self.progress_files, _number_of(key) + 1)
         for _ in self._see_pictures():
             pass
         self.plan.forget_unseen()
@@ -384,9 +387,9 @@ class _FolderWriter:
 
     def _put_progress(self, progress: Sequence[Copied]) -> None:
         body = "".join(json.dumps(each._asdict()) + "\n" for each in progress)
-        number = sum(1 for _ in self._keys(PROGRESS))
-        key = f"{self.root}{PROGRESS}{number:08}.jsonl"
+        key = f"{self.root}{PROGRESS}{self.progress_files:08}.jsonl"
         self.bucket.put(key, body.encode(), "application/jsonl")
+        self.progress_files += 1
 
     def _lines(self, key: str) -> Iterator[dict[str, Any]]:
         """Yield the entries of a file of ours; none if it was removed or damaged."""
@@ -415,6 +418,12 @@ def _origins(run: RunContext) -> dict[str, _Origin]:
             bucket = run.open_bucket(side)
         origins.setdefault(side.root.rstrip("/"), _Origin(bucket, is_same_store))
     return origins
+
+
+def _number_of(key: str) -> int:
+    """Return the number of a file of progress; -1 if it has none of ours."""
+    name = key.rpartition("/")[2].removesuffix(".jsonl")
+    return int(name) if name.isascii() and name.isdigit() else -1
 
 
 def _current_version(bucket: Bucket, key: str) -> str:

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 def check_fits(manifest: Manifest, name: str) -> None:
     """Raise ``FormatError`` if a format can't hold the labels of a snapshot."""
     if name not in fitting(ShownConfig(manifest.label_config)):
-        raise FormatError(f"{name} can't represent the labels of this label config.")
+        raise FormatError(
+            f"{name} can't represent the labels of this label config.",
+            hint="Folders hold pictures with regions; formats hold texts and recordings.",
+        )
 
 
 @dataclass(frozen=True)

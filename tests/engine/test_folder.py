@@ -398,7 +398,10 @@ def test_format_that_does_not_fit_is_named(bench, monkeypatch):
     with bench.run(bench.target) as run:
         folders = write_folders(run, Snapshots(bench.target, ""), manifest)
 
-    assert folders == {"YOLO": "YOLO can't represent the labels of this label config."}
+    assert folders == {
+        "YOLO": "YOLO can't represent the labels of this label config. "
+        "Folders hold pictures with regions; formats hold texts and recordings."
+    }
 
 
 @pytest.mark.slow
