@@ -16,7 +16,7 @@ from ls_pipeline.cli.demo import samples
 from ls_pipeline.cli.main import main
 from ls_pipeline.domain.formats.objects import parse_tasks
 from ls_pipeline.domain.label_config import LabelConfig
-from ls_pipeline.settings.model import SourceParams, TargetParams
+from ls_pipeline.settings.params import SourceParams, TargetParams
 from tests.test_reader import folder, labeled  # noqa: F401 - fixtures
 
 ROOT = Path(__file__).parent.parent

@@ -19,7 +19,7 @@ from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.health import at_time
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.ledger.status import ConnectionStatus, failing_since, failures_of
-from ls_pipeline.settings.model import TargetParams
+from ls_pipeline.settings.params import TargetParams
 
 BALANCE = dg.AssetCheckSpec(
     "accounts_balance",

@@ -8,7 +8,7 @@ from ls_pipeline.domain.errors import ExternalSystemError
 from ls_pipeline.domain.exports import is_written_key
 from ls_pipeline.engine.manifest import filter_of
 from ls_pipeline.resources.local_copy import CopyResult, LocalCopy
-from ls_pipeline.settings.model import SourceParams
+from ls_pipeline.settings.params import SourceParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ls_pipeline.domain.objects import Filter, StoredObject
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.settings.model import SourceParams
+    from ls_pipeline.settings.params import SourceParams
 
 LARGEST = 2**30
 """Bytes of a manifest, also decompressed."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.settings.model import Connection, SourceParams, TargetParams
+from ls_pipeline.settings.model import Connection
+from ls_pipeline.settings.params import SourceParams, TargetParams
 from ls_pipeline.settings.validation import build_connection
 
 if TYPE_CHECKING:

@@ -16,10 +16,12 @@ from ls_pipeline.domain.notes import shorten
 from ls_pipeline.domain.objects import overlap
 from ls_pipeline.domain.text import is_text
 from ls_pipeline.settings.addresses import access_point_region
-from ls_pipeline.settings.model import TITLE_LENGTHS, Connection, Source, SourceParams, Target
+from ls_pipeline.settings.model import TITLE_LENGTHS, Connection, Source, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from ls_pipeline.settings.params import SourceParams
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 

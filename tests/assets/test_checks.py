@@ -11,7 +11,7 @@ from ls_pipeline.assets.metadata import balance_metadata, label_chart
 from ls_pipeline.domain.snapshot.folders import Folder
 from ls_pipeline.domain.snapshot.manifest import Tally
 from ls_pipeline.engine.export import find_missing_files
-from ls_pipeline.settings.model import TargetParams
+from ls_pipeline.settings.params import TargetParams
 from tests.bench import RESULT
 
 OTHER = [{**RESULT[0], "value": {"choices": ["B"]}}]

@@ -8,7 +8,7 @@ from ls_pipeline.domain.errors import BucketUnavailableError
 from ls_pipeline.domain.snapshot.manifest import Manifest, Tally
 from ls_pipeline.domain.text import visible
 from ls_pipeline.engine.snapshot import SnapshotResult
-from ls_pipeline.settings.model import TargetParams
+from ls_pipeline.settings.params import TargetParams
 from tests.assets.test_metadata import tokens
 from tests.assets.test_settings import Buckets, materialize
 from tests.contracts.memory_bucket import MemoryBucket

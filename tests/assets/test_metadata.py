@@ -6,7 +6,8 @@ from markdown_it import MarkdownIt
 from ls_pipeline.assets.metadata import folder_link, project_links, table, text
 from ls_pipeline.domain.text import visible
 from ls_pipeline.resources.labeling_app import Project
-from ls_pipeline.settings.model import Target, TargetParams
+from ls_pipeline.settings.model import Target
+from ls_pipeline.settings.params import TargetParams
 from tests.domain.test_text import TEXTS, controls
 
 CONSOLES = {

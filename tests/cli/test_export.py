@@ -6,7 +6,8 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli.export import ImageDownloads
 from ls_pipeline.cli.main import main
-from ls_pipeline.settings.model import Source, SourceParams
+from ls_pipeline.settings.model import Source
+from ls_pipeline.settings.params import SourceParams
 from tests.bench import RESULT, Bench
 from tests.contracts.memory_bucket import MemoryBucket
 from tests.test_reader import folder, labeled  # noqa: F401 - fixtures

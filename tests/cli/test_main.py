@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from ls_pipeline.cli.main import main
 from ls_pipeline.resources.environment import home
-from ls_pipeline.settings.model import SourceParams, TargetParams
+from ls_pipeline.settings.params import SourceParams, TargetParams
 from tests.cli.test_secrets import full_words
 from tests.e2e.conftest import PROGRAM
 

@@ -17,7 +17,8 @@ from ls_pipeline.resources.s3.sqs import SQSQueue, arn_of, region_of
 from ls_pipeline.sensors import bucket_events
 from ls_pipeline.sensors.probes import ProbePool
 from ls_pipeline.sensors.tick import Tick
-from ls_pipeline.settings.model import Source, SourceParams
+from ls_pipeline.settings.model import Source
+from ls_pipeline.settings.params import SourceParams
 from tests.contracts.conftest import Answer
 from tests.contracts.memory_queue import MemoryQueue
 from tests.contracts.pubsub_server import ACK_SECONDS, pubsub

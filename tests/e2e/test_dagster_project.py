@@ -12,7 +12,7 @@ import pytest
 from ls_pipeline.domain.snapshot.manifest import Latest
 from ls_pipeline.domain.snapshot.splits import assign_split
 from ls_pipeline.resources.label_studio.app import LabelStudio
-from ls_pipeline.settings.model import TargetParams
+from ls_pipeline.settings.params import TargetParams
 
 pytestmark = [
     pytest.mark.server,

@@ -12,7 +12,8 @@ from ls_pipeline.domain.errors import InvalidConnectionError, StoredSettingsErro
 from ls_pipeline.engine.detect import snapshot_is_due
 from ls_pipeline.resources.ledger.records import SnapshotState
 from ls_pipeline.resources.ledger.settings import parse_settings
-from ls_pipeline.settings.model import MOST_MINUTES, Connection, Target, TargetParams
+from ls_pipeline.settings.model import Connection, Target
+from ls_pipeline.settings.params import MOST_MINUTES, TargetParams
 from ls_pipeline.settings.validation import build_connection, parse_params
 from tests.strategies import ANY_JSON, NUMBERS, TEXTS, like
 

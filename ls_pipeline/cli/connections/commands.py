@@ -29,7 +29,7 @@ from ls_pipeline.engine.settle import settle_all
 from ls_pipeline.resources.ledger.records import WORKS
 from ls_pipeline.settings.diff import diff_settings
 from ls_pipeline.settings.entries import collect_errors
-from ls_pipeline.settings.model import Connection, Params, SourceParams, TargetParams
+from ls_pipeline.settings.params import Params, SourceParams, TargetParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.resources.ledger.status import ConnectionStatus
+    from ls_pipeline.settings.model import Connection
 
 EPILOG = verbatim("""
 Examples:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.label_config import LabelConfig
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.resources.bucket import Bucket
-    from ls_pipeline.settings.model import Source, SourceParams, Target
+    from ls_pipeline.settings.model import Source, Target
+    from ls_pipeline.settings.params import SourceParams
 
 TEST_OBJECT = ".ls_pipeline-doctor-"
 """The start of the name of the object that is written to a target and deleted again."""

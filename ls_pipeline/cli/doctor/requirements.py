@@ -9,7 +9,8 @@ from ls_pipeline.domain import permissions
 from ls_pipeline.domain.notification_setup import gcs_setup_command, s3_setup_commands
 from ls_pipeline.domain.objects import folder
 from ls_pipeline.resources.s3.sqs import arn_of
-from ls_pipeline.settings.model import Source, TargetParams
+from ls_pipeline.settings.model import Source
+from ls_pipeline.settings.params import TargetParams
 
 if TYPE_CHECKING:
     from ls_pipeline.settings.model import Connection, Target

@@ -42,13 +42,14 @@ from ls_pipeline.resources.s3.writing import (
     same_bytes,
 )
 from ls_pipeline.settings.addresses import access_point_region
-from ls_pipeline.settings.model import Source, Target, TargetParams
+from ls_pipeline.settings.params import TargetParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ls_pipeline.resources.bucket import Bucket
+    from ls_pipeline.settings.model import Source, Target
 
 Written = TypeVar("Written")
 

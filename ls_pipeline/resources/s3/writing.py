@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ls_pipeline.settings.model import TargetParams
+    from ls_pipeline.settings.params import TargetParams
 
 KMS = "aws:kms"
 
