@@ -63,6 +63,8 @@ class KeyRange(NamedTuple):
     after: str
     token: str
     end: RangeBoundary | None
+    is_last: bool = False
+    """Whether the keys after ``end`` belong to it, too."""
 
     @property
     def limit(self) -> int:
@@ -214,12 +216,20 @@ def _listing_range(objects: list[StoredObject], page: ListingPage) -> ListingRan
 
 
 def _key_ranges(rest: KeyRange, range_boundaries: Iterable[RangeBoundary]) -> Iterator[KeyRange]:
-    """Cut the rest of a listing at its range boundaries."""
+    """Cut the rest of a listing at its range boundaries.
+
+    Keys after the last boundary belong to the last range: mostly there aren't any.
+    """
     for boundary in range_boundaries:
-        if boundary.key > rest.after:
-            yield rest._replace(end=boundary)
-            rest = KeyRange(boundary.key, "", None)
-    yield rest
+        begin = rest.end.key if rest.end else rest.after
+        if boundary.key <= begin:
+            continue
+        if rest.end:
+            yield rest
+            rest = KeyRange(begin, "", boundary)
+        else:
+            rest = rest._replace(end=boundary)
+    yield rest._replace(is_last=True)
 
 
 def _list_ahead(
@@ -253,16 +263,18 @@ def _list_part(fetch: Callable[[str, str, int], ListingPage], key_range: KeyRang
     for _ in range(PAGES_AHEAD):
         page = fetch(key_range.after, key_range.token, key_range.limit)
         if same := key_range.unchanged(page):
-            return _Part([ListingRange(same.key, (), same=same)], None, at_end=not page.token)
+            is_unread = key_range.is_last and page.token
+            rest = KeyRange(same.key, "", None) if is_unread else None
+            return _Part([ListingRange(same.key, (), same=same)], rest, at_end=not page.token)
         listed = objects = page.read()
-        if key_range.end:
-            end = bisect_right(listed, key_range.end.key, key=attrgetter("key"))
-            objects = listed[:end]
+        end = None if key_range.is_last else key_range.end
+        if end:
+            objects = listed[: bisect_right(listed, end.key, key=attrgetter("key"))]
         if objects:
             exact = page if len(objects) == len(listed) else page._replace(fingerprint="")
             ranges.append(_listing_range(objects, exact))
         past_end = len(objects) < len(listed)
-        is_over = past_end or (objects and key_range.end and objects[-1].key == key_range.end.key)
+        is_over = past_end or (objects and end and objects[-1].key == end.key)
         if is_over or not page.token:
             return _Part(ranges, None, at_end=not page.token and not past_end)
         key_range = key_range._replace(token=page.token)

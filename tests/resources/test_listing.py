@@ -90,16 +90,16 @@ def test_listing_is_the_same_whatever_the_boundaries(names, size, empty, range_b
     assert listed(store, after, cut_at(range_boundaries)) == expected
 
 
-def test_fitting_range_boundaries_cost_at_most_one_extra_request():
-    """The listing may end before or after the request for keys after the last boundary."""
-    names = [f"{n:06}" for n in range(100 * 999)]
-    boundaries = names[998::999]
-    store = Store(names)
-    keys = listed(store, range_boundaries=cut_at(boundaries))
-    requested = Counter(after for after, _ in store.requests)
+@pytest.mark.parametrize("after_run", [False, True])
+def test_fitting_range_boundaries_cost_no_request(after_run):
+    names = [f"{n:06}" for n in range(100 * PAGE)]
+    ends = names[PAGE - 1 :: PAGE]
+    boundaries = boundaries_after_run(Store(names, PAGE)) if after_run else cut_at(ends)
+    store = Store(names, PAGE)
+    through = [listing_range.through for listing_range in ranges(store, "", boundaries)]
 
-    assert keys == names
-    assert requested - Counter(boundaries[-1:]) == Counter(["", *boundaries[:-1]])
+    assert through == ends
+    assert Counter(after for after, _ in store.requests) == Counter(["", *ends[:-1]])
 
 
 def test_short_listing_is_one_request():
