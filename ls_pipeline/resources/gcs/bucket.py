@@ -26,7 +26,7 @@ from ls_pipeline.domain.notification_setup import (
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.failures import bucket_error, cause_of, unreadable, wrong_address
 from ls_pipeline.resources.gcs.errors import GCS, credentials_failure, failure, handled
-from ls_pipeline.resources.gcs.fast_list import FIELDS, parse_listing
+from ls_pipeline.resources.gcs.fast_list import FIELDS, FastListTransport, parse_listing
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 from ls_pipeline.resources.patience import Patience
 
@@ -41,9 +41,6 @@ T = TypeVar("T")
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 """Seconds to connect, and between two bytes, at most."""
-
-CONNECTIONS = 64
-"""Connections kept open, at most."""
 
 UPLOAD_CHUNK = 16 * 2**20
 """Bytes of a file that are in memory at once while it is uploaded."""
@@ -74,25 +71,33 @@ class GCSBuckets:
         if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]) or certificates:
             raise bucket_error(uri("gs", name, ""), wrong)
         try:
-            client = self._client
+            transport = self._transport
         except Exception as error:  # noqa: BLE001 - Google's libraries let through any
             found = credentials_failure(error)
             raise bucket_error(uri("gs", name, ""), found) from cause_of(error, found)
         emulated = bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+        client = transport.client
         payer = client.project if requester_pays else ""
-        return GCSBucket(name, client, self._retry, self._patience, emulated=emulated, payer=payer)
+        return GCSBucket(
+            name,
+            client,
+            self._retry,
+            self._patience,
+            emulated=emulated,
+            payer=payer,
+            transport=transport,
+        )
 
     def bucket_of(self, part: Source | Target) -> Bucket:
         """Open the bucket of a source or target."""
         return self.open(part.path, requester_pays=part.params.requester_pays)
 
     @cached_property
-    def _client(self) -> Any:
+    def _transport(self) -> FastListTransport:
         from google.cloud.storage import Client  # a second
 
         client = self.new_client() if self.new_client else Client(project=self.project or None)
-        _mount(client, self._patience)
-        return client
+        return FastListTransport(client, self._patience)
 
     @cached_property
     def _patience(self) -> Patience:
@@ -103,34 +108,6 @@ class GCSBuckets:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         return DEFAULT_RETRY.with_timeout(self.retry_seconds)
-
-
-def _mount(client: Any, patience: Patience) -> None:
-    """Let a client keep more than ten connections, as Google's own guide does, and time them."""
-    from requests.adapters import HTTPAdapter
-    from requests.exceptions import Timeout
-    from requests.utils import get_environ_proxies
-
-    class TimedAdapter(HTTPAdapter):
-        def send(self, *arguments: Any, **options: Any) -> Any:
-            began = patience.now()
-            try:
-                answer = super().send(*arguments, **options)
-            except Timeout:
-                patience.unanswered(began)
-                raise
-            patience.answered()
-            return answer
-
-    session = client._http  # noqa: SLF001 - the only way
-    # What the environment says is read once, not with each request.
-    session.trust_env = False
-    session.proxies = get_environ_proxies(client._connection.API_BASE_URL)  # noqa: SLF001
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    session.verify = bundle or True
-    if not session.is_mtls:  # which has an adapter of its own
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, TimedAdapter(pool_maxsize=CONNECTIONS))
 
 
 @dataclass(frozen=True)
@@ -144,6 +121,8 @@ class GCSBucket(ListedBucket):
     emulated: bool = False
     payer: str = ""
     """The project that pays for requests; empty: the bucket's own."""
+    transport: FastListTransport | None = field(default=None, repr=False)
+    """None: Google's client sends all requests."""
     scheme: str = "gs"
     region: str = ""
 
@@ -173,17 +152,26 @@ class GCSBucket(ListedBucket):
             "maxResults": limit + bool(after and not token),
             "fields": FIELDS,
         }
+        query = {name: value for name, value in params.items() if value}
         with _translated(self.uri()):
-            body = self.client._connection.api_request(  # noqa: SLF001 - as its own listing does
+            body = self._get(f"/b/{quote(self.name, safe='')}/o", query)
+        page = self._parsed(partial(parse_listing, body, after))
+        return page._replace(read=partial(self._parsed, page.read))
+
+    def _get(self, path: str, query: dict[str, Any]) -> bytes:
+        """Return the body of an answer."""
+        body = self.transport and self.transport.get(path, query, self.timeout)
+        if not body:
+            connection = self.client._connection  # noqa: SLF001 - as its own listing does
+            body = connection.api_request(
                 method="GET",
-                path=f"/b/{quote(self.name, safe='')}/o",
-                query_params={name: value for name, value in params.items() if value},
+                path=path,
+                query_params=query,
                 expect_json=False,
                 timeout=self.timeout,
                 retry=self.retry,
             )
-        page = self._parsed(partial(parse_listing, body, after))
-        return page._replace(read=partial(self._parsed, page.read))
+        return body
 
     def _parsed(self, parse: Callable[[], T]) -> T:
         try:

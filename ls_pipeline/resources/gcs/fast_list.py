@@ -1,21 +1,34 @@
-"""Fast listings of GCS: Google's requests, with a parser of our own.
+"""Fast listings of GCS: requests over the connections of Google's client, with a parser of our own.
 
-For a page of 1,000 keys Google's client makes 1,000 objects of its own, which takes 25 ms of
-processor time. This module takes 2 ms, and less if only the page's fingerprint is wanted.
+For a page of 1,000 keys Google's client makes 1,000 objects of its own, which takes 15 ms of
+processor time. This module takes 2 ms, and half a millisecond if only the page's fingerprint is
+wanted. Whatever is not the usual answer, Google's client asks for again: it repeats requests,
+refreshes credentials, follows redirects, and knows all refusals.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.resources.gcs.errors import handled
 from ls_pipeline.resources.listing import ListingPage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ls_pipeline.resources.patience import Patience
+
+CONNECTIONS = 64
+"""Connections kept open, at most."""
 
 FIELDS = "kind,items(name,generation,size,updated),nextPageToken"
 
@@ -25,6 +38,92 @@ _DECODER = json.JSONDecoder()
 
 _stored_object = partial(tuple.__new__, StoredObject)
 """`StoredObject` without a call in Python: there may be millions."""
+
+
+class FastListTransport:
+    """The connections of one client. Safe to use from several threads."""
+
+    def __init__(self, client: Any, patience: Patience) -> None:
+        self.client, self._patience = client, patience
+        # The only ways to how the client sends its requests.
+        self._session, self._connection = client._http, client._connection  # noqa: SLF001
+        self._mount()
+
+    def get(
+        self, path: str, query: Mapping[str, Any], timeout: tuple[float, float]
+    ) -> bytes | None:
+        """Send a request once, and return the body of the answer.
+
+        None if Google's client has to send it, whether it was sent or not.
+        """
+        session = self._session
+        if self._patience.is_silent or not session.credentials.valid:
+            return None
+        request = self._request.copy()
+        request.url = self._connection.build_api_url(path, query)
+        try:
+            session.credentials.before_request(
+                session._auth_request,  # noqa: SLF001
+                request.method,
+                request.url,
+                request.headers,
+            )
+            with session.get_adapter(request.url).send(
+                request,
+                stream=True,
+                timeout=timeout,
+                verify=session.verify,
+                cert=session.cert,
+                proxies=session.proxies,
+            ) as answer:
+                is_usual = answer.status_code == HTTPStatus.OK
+                return answer.raw.read(decode_content=True) if is_usual else None
+        except handled():
+            return None
+
+    @cached_property
+    def _request(self) -> Any:
+        """A request with the headers of Google's client."""
+        from requests import Request
+
+        agent = self._connection.user_agent
+        headers = {
+            **self._connection.extra_headers,
+            "Accept-Encoding": "gzip",
+            "User-Agent": agent,
+            "X-Goog-API-Client": agent,
+        }
+        request = Request("GET", self._connection.build_api_url("/b"), headers=headers)
+        return self._session.prepare_request(request)
+
+    def _mount(self) -> None:
+        """Keep more than ten connections, as Google's own guide does, and time them."""
+        from requests.adapters import HTTPAdapter
+        from requests.exceptions import Timeout
+        from requests.utils import get_environ_proxies
+
+        patience = self._patience
+
+        class TimedAdapter(HTTPAdapter):
+            def send(self, *arguments: Any, **options: Any) -> Any:
+                began = patience.now()
+                try:
+                    answer = super().send(*arguments, **options)
+                except Timeout:
+                    patience.unanswered(began)
+                    raise
+                patience.answered()
+                return answer
+
+        session = self._session
+        # What the environment says is read once, not with each request.
+        session.trust_env = False
+        session.proxies = get_environ_proxies(self._connection.API_BASE_URL)
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        session.verify = bundle or True
+        if not session.is_mtls:  # which has an adapter of its own
+            for scheme in ("https://", "http://"):
+                session.mount(scheme, TimedAdapter(pool_maxsize=CONNECTIONS))
 
 
 def parse_listing(body: bytes, after: str) -> ListingPage:
@@ -75,7 +174,7 @@ def _fingerprint(items: bytes, after: str) -> str:
 
 
 def _first(items: bytes) -> tuple[str, int]:
-    """Return the name of the first item, and where it ends. Raises ``ValueError``."""
+    """Return the name of the first item, and the position after it. Raises ``ValueError``."""
     for size in (4096, len(items)):
         text = items[:size].decode(errors="ignore" if size < len(items) else "strict")
         try:

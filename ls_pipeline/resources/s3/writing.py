@@ -56,7 +56,7 @@ def checksum_of(kind: str, body: bytes) -> dict[str, str]:
 
 
 def checksum_of_parts(kind: str) -> dict[str, str]:
-    """Return the option of an upload in parts with a checksum. There is none with MD5."""
+    """Return the option of an upload in parts with a checksum; empty with MD5."""
     return {"ChecksumAlgorithm": "SHA256"} if kind == "sha256" else {}
 
 
@@ -72,7 +72,7 @@ def multipart_version(file: Path, part_size: int) -> str:
 
 
 def same_bytes(one: BinaryIO, other: BinaryIO, chunk: int) -> bool:
-    """Return whether two files have the same bytes from where they are to their ends."""
+    """Return whether two files have the same bytes from their positions to their ends."""
     while (piece := one.read(chunk)) == other.read(chunk):
         if not piece:
             return True
