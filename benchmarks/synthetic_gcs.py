@@ -1,15 +1,15 @@
 """A GCS server whose objects are synthetic, so that it costs less than the clients it measures.
 
-It speaks ``objects.list`` of the JSON API (prefix, startOffset, pageToken, maxResults). Everything
-else is as in `benchmarks.synthetic_s3`.
+It speaks ``objects.list`` of the JSON API (prefix, startOffset, pageToken, maxResults,
+prettyPrint). Everything else is as in `benchmarks.synthetic_s3`.
 
     python -m benchmarks.synthetic_gcs --objects 1000000 --latency 0.08
 """
 
 from __future__ import annotations
 
-from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from benchmarks.synthetic_s3 import (
@@ -40,19 +40,22 @@ def listing(store: Store, query: str) -> CachedPage:
     is_first = not token and after.startswith(prefix) and store.has(after)  # it is inclusive
     keys, more = store.page(prefix, token or after, limit - is_first)
     keys = [after] * is_first + keys
-    extra = set(store.extra)
-    items = ",\n".join(
-        "    {\n"
-        f'      "name": {quoted(key)},\n'
-        f'      "generation": "{1_700_000_000_000_000 + len(key)}",\n'
-        f'      "size": "{size(key)}",\n'
-        f'      "updated": "{NEW if key in extra else OLD}"\n'
-        "    }"
-        for key in keys
-    )
-    following = f'  "nextPageToken": {quoted(keys[-1])},\n' if more else ""
-    listed = f'  "items": [\n{items}\n  ]\n' if keys else '  "items": []\n'
-    response = f'{{\n  "kind": "storage#objects",\n{following}{listed}}}\n'
+    extra, is_compact = set(store.extra), params.get("prettyPrint") == "false"
+    document = {
+        "kind": "storage#objects",
+        **({"nextPageToken": keys[-1]} if more else {}),
+        "items": [
+            {
+                "name": key,
+                "generation": str(1_700_000_000_000_000 + len(key)),
+                "size": str(size(key)),
+                "updated": NEW if key in extra else OLD,
+            }
+            for key in keys
+        ],
+    }
+    form: Any = {"separators": (",", ":")} if is_compact else {"indent": 2}
+    response = json.dumps(document, **form)
     return CachedPage(after, keys[-1] if more else None, response.encode())
 
 
