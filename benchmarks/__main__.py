@@ -29,6 +29,7 @@ def measure(
         yield from comparisons.detection_on_gcs(
             options.gcs_objects, options.latency, repeats, folder
         )
+        yield comparisons.detection_on_fake_gcs_server(repeats, folder)
     if not tasks:
         return
     with comparisons.label_studio_on_synthetic_s3(tasks, folder) as on_synthetic_s3:

@@ -37,6 +37,7 @@ CONTENDERS: dict[str, Callable[..., Callable[[], Result]]] = {
         detection_contenders.our_run_without_changes,
         detection_contenders.dagster_aws_get_objects,
         detection_contenders.plain_http_listing,
+        detection_contenders.fill_gcs_bucket,
         detection_contenders.fill_gcs_ledger,
         detection_contenders.our_gcs_sensor,
         detection_contenders.dagster_gcp_get_gcs_keys,

