@@ -83,12 +83,13 @@ class MaskApp:
         return "1.23.2"
 
     def completions(self, _project_id: int, task_ids: Sequence[int]) -> Iterator[Completion]:
+        from ls_pipeline.domain.batches import batches
         from ls_pipeline.domain.completions import parse_completion
-        from ls_pipeline.resources.label_studio.app import COMPLETIONS_IDS
+        from ls_pipeline.resources.label_studio.app import COMPLETIONS_PAGE
         from ls_pipeline.resources.label_studio.data_manager import LARGEST_PAGE
 
-        for begin in range(0, len(task_ids), COMPLETIONS_IDS):
-            tasks = map(self._task, task_ids[begin : begin + COMPLETIONS_IDS])
+        for batch in batches(task_ids, COMPLETIONS_PAGE):
+            tasks = map(self._task, batch)
             for page in sized_batches(tasks, len, LARGEST_PAGE):
                 body = b'{"tasks":[' + b",".join(page) + b"]}"
                 yield from map(parse_completion, json.loads(body)["tasks"])

@@ -38,8 +38,13 @@ WHOLE_FIELDS = sorted(
     {*_TASK_FIELDS, "annotations", "predictions", "draft_exists", TAG_FIELD}
     | {*_ANNOTATION_FIELDS}
     | {*_PREDICTION_FIELDS}
+    | {f"annotations.{name}" for name in _ANNOTATION_FIELDS}
 )
-"""The fields of a task, and of what it contains, that `parse_completion` reads."""
+"""The fields of a task, and of what it contains, that `parse_completion` reads.
+
+Those of annotations have two names: Label Studio takes the second for annotations that a request
+expands, and the first for others.
+"""
 
 UNREADABLE = "unreadable_annotations"
 """The field of a document with what Label Studio listed as annotations, but can't be one."""

@@ -327,7 +327,10 @@ def test_completions_leave_out_deleted_tasks(app, project):
 def test_completions_come_by_id_each_once(app, project):
     ids = app.import_tasks(project.id, [body(row=n) for n in range(102)])
 
+    some = [ids[0], *ids[2:]]
+
     assert [task.task_id for task in app.completions(project.id, [*ids[::-1], ids[0]])] == ids
+    assert [task.task_id for task in app.completions(project.id, some)] == some
 
 
 def test_deleting_a_task_twice_is_fine(app, project):

@@ -185,6 +185,49 @@ def test_pages_that_repeat_for_ever_are_an_error(name):
     assert name == "states" or "lists the same page again and again" in str(error)
 
 
+class Asked(Answering):
+    """Answers, and keeps the params of each request."""
+
+    def __init__(self, *bodies):
+        super().__init__(*bodies)
+        self.params = []
+
+    def request(self, path, method, params, **_):
+        self.params.append(params)
+        return super().request(path, method)
+
+    @property
+    def ids(self):
+        """The operators and values of the conditions on the ids."""
+        queries = [json.loads(params["query"])["filters"]["items"][0] for params in self.params]
+        return [(query["operator"], query["value"]) for query in queries]
+
+
+@pytest.mark.parametrize(
+    ("ids", "asked"),
+    [
+        (range(7, 10), [("in_list", [7, 8, 9])]),
+        (range(250), [("in", {"min": 0, "max": 199}), ("in", {"min": 200, "max": 249})]),
+        (range(0, 202, 2), [("in_list", [*range(0, 200, 2)]), ("in_list", [200])]),
+        ([], []),
+    ],
+)
+def test_many_consecutive_ids_are_asked_for_as_a_range(ids, asked):
+    http = Asked(b'{"tasks": [], "total": 0}')
+    outcome(lambda app: app.completions(1, ids), http)
+
+    assert http.ids == asked
+
+
+def test_annotations_are_expanded_with_all_their_fields():
+    http = Asked(b'{"tasks": [], "total": 0}')
+    outcome(lambda app: app.completions(1, [1]), http)
+    [params] = http.params
+
+    assert params["expand"] == "annotations"
+    assert {"annotations", "result", "annotations.result"} <= set(params["include"].split(","))
+
+
 def bounded(answer):
     return BoundedClient(transport=httpx.MockTransport(answer))
 

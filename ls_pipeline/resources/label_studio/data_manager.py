@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.errors import AnswerTooLargeError, LabelStudioError
 from ls_pipeline.resources.label_studio import answers
 from ls_pipeline.resources.label_studio.client import MOST_BYTES
@@ -17,6 +18,9 @@ TaskT = TypeVar("TaskT", bound=answers.TaskRow)
 
 LARGEST_PAGE = 32 * 2**20
 """Bytes of an answer with several tasks. In memory they may take ten times as much."""
+
+IDS = 100
+"""Task ids in one request. They travel in the URL, which stays short enough for any proxy."""
 
 SMALLER_PAGE = 8
 """How many times fewer tasks an answer gets after one that was too large."""
@@ -90,6 +94,19 @@ def page(
 def changed(since: str) -> list[dict[str, Any]]:
     """Return the condition that a task changed at or after ``since``; none if it is empty."""
     return [condition("updated_at", "greater_or_equal", since, "Datetime")] if since else []
+
+
+def id_conditions(ids: Sequence[int], most: int) -> Iterator[dict[str, Any]]:
+    """Return the conditions that select tasks with ascending ids, at most that many at once.
+
+    Many consecutive ids are selected by the first and the last of them.
+    """
+    if len(ids) > IDS and ids[-1] - ids[0] == len(ids) - 1:
+        for batch in batches(ids, most):
+            yield condition("id", "in", {"min": batch[0], "max": batch[-1]}, "Number")
+    else:
+        for batch in batches(ids, IDS):
+            yield condition("id", "in_list", batch, "Number")
 
 
 def filters(conditions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
