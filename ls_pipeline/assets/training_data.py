@@ -26,11 +26,11 @@ from ls_pipeline.domain.snapshot.manifest import snapshot_folder
 from ls_pipeline.domain.snapshot.tables import COLUMNS, TABLES
 from ls_pipeline.engine.convert import Conversion, convert_snapshot
 from ls_pipeline.engine.detect import wants_snapshot
-from ls_pipeline.engine.export import find_missing_files
 from ls_pipeline.engine.folder import write_folders
 from ls_pipeline.engine.image_downloads import ImageDownloads
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 from ls_pipeline.engine.snapshot import SnapshotResult, write_snapshot
+from ls_pipeline.engine.target_files import find_missing_files
 from ls_pipeline.resources.ledger.ledger import Ledger
 from ls_pipeline.resources.snapshots import Snapshots
 from ls_pipeline.settings.model import Connection

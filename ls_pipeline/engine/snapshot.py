@@ -55,7 +55,7 @@ from ls_pipeline.domain.snapshot.parts import (
     write_parquet,
 )
 from ls_pipeline.domain.snapshot.tables import SCHEMA_VERSION, TABLES, table_rows
-from ls_pipeline.engine.export import (
+from ls_pipeline.engine.completion_files import (
     WRITERS,
     ExportResult,
     begin_files,

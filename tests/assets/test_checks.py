@@ -10,7 +10,7 @@ from ls_pipeline.assets.checks import (
 from ls_pipeline.assets.metadata import balance_metadata, label_chart
 from ls_pipeline.domain.snapshot.folders import Folder
 from ls_pipeline.domain.snapshot.manifest import Tally
-from ls_pipeline.engine.export import find_missing_files
+from ls_pipeline.engine.target_files import find_missing_files
 from ls_pipeline.settings.params import TargetParams
 from tests.bench import RESULT
 

@@ -11,7 +11,7 @@ from ls_pipeline.domain.errors import (
     IdentityError,
     LeaseLostError,
 )
-from ls_pipeline.engine import export
+from ls_pipeline.engine import completion_files, export
 from ls_pipeline.engine.projects import (
     FIRST_PAGE_TASKS,
     PAGE_BYTES,
@@ -355,7 +355,7 @@ def test_target_that_refuses_everything_is_an_error_soon(labeled):
     with pytest.raises(ExternalSystemError, match="access is refused"):
         labeled.export(target=Wrapped(labeled.target, put=refuse))
 
-    assert len(refused) <= 2 * export.REFUSED_AT_MOST
+    assert len(refused) <= 2 * completion_files.REFUSED_AT_MOST
 
 
 def test_tasks_of_another_connection_are_not_exported(labeled):
