@@ -84,19 +84,50 @@ class ExportResult:
             raise error
 
 
+@dataclass(frozen=True)
+class BegunFiles:
+    """Completions whose intent is recorded, so that their files may be written."""
+
+    completions: Sequence[Completion]
+    rows: Mapping[int, TaskRow]
+    """The files that differ from what is in the target, by task id."""
+    last: Mapping[int, Exported]
+    intent: Intent | None
+    """None if no file differs."""
+
+
 def write_completions(
     run: RunContext, writers: Executor, completions: Sequence[Completion], result: ExportResult
 ) -> None:
     """Write the completions that differ from what is in the target, and record them.
 
-    A file that the target refuses stays unfinished, and the others are written. Raises
-    ``LeaseLostError`` if a newer run has taken over; the target is then as it should be.
+    Raises as `write_begun` does.
     """
-    exports, target = run.held.exports, run.target
-    last = exports.last_written([completion.task_id for completion in completions])
+    write_begun(run, writers, begin_completions(run, completions), result)
+
+
+def begin_completions(run: RunContext, completions: Sequence[Completion]) -> BegunFiles:
+    """Record that the completions that differ from what is in the target are about to be written.
+
+    Raises ``LeaseLostError``, and ``IdentityError`` if another installation has taken over.
+    """
+    target = run.target
+    last = run.held.exports.last_written([completion.task_id for completion in completions])
     files = [_file_row(target, each.task_id, each.digest, last) for each in completions]
     rows = {row.task_id: row for row in files if _differs(row, target, last.get(row.task_id))}
     intent = begin_files(run, list(rows.values())) if rows else None
+    return BegunFiles(completions, rows, last, intent)
+
+
+def write_begun(
+    run: RunContext, writers: Executor, begun: BegunFiles, result: ExportResult
+) -> None:
+    """Write the files of completions, and record them.
+
+    A file that the target refuses stays unfinished, and the others are written. Raises
+    ``LeaseLostError`` if a newer run has taken over; the target is then as it should be.
+    """
+    completions, rows, target = begun.completions, begun.rows, run.target
 
     def write(completion: Completion) -> Written:
         row = rows.get(completion.task_id)
@@ -107,11 +138,11 @@ def write_completions(
     records = [
         _record_of(completion, rows[completion.task_id], target, file)
         if completion.task_id in rows
-        else replace(last[completion.task_id], updated_at=completion.updated_at)
+        else replace(begun.last[completion.task_id], updated_at=completion.updated_at)
         for completion, file in zip(completions, stored, strict=True)
         if not isinstance(file, BucketAccessError)
     ]
-    exports.record(records, changed=bool(rows), closing=intent)
+    run.held.exports.record(records, changed=bool(rows), closing=begun.intent)
     result.count(completions, stored)
 
 

@@ -6,9 +6,10 @@ Each is a JSON document, written whole, and only if it differs.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.completions import Completion, RecentChanges, TaskState
@@ -23,8 +24,11 @@ from ls_pipeline.domain.moments import earlier
 from ls_pipeline.domain.notes import Notes
 from ls_pipeline.engine.completion_files import (
     WRITERS,
+    BegunFiles,
     ExportResult,
+    begin_completions,
     bury_files,
+    write_begun,
     write_completions,
 )
 from ls_pipeline.engine.detect import OVERLAP, select_changed
@@ -33,12 +37,13 @@ from ls_pipeline.engine.target_files import reopen_changed, verify_files
 from ls_pipeline.resources.ledger.records import Intent, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from concurrent.futures import Executor
+    from collections.abc import Generator, Iterator, Sequence
 
     from ls_pipeline.engine.context import RunContext, Timings
     from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.settings.model import Target
+
+Page = TypeVar("Page")
 
 SAME_FOR = timedelta(minutes=2)
 """How long an equal count and newest time of recently touched tasks count as "nothing changed".
@@ -187,12 +192,7 @@ class _Exporter:
             for task_id in unfinished
             if not params.filter.rejected_by(completion_key(params.prefix, task_id))
         ]
-        found = set[int]()
-        with ThreadPoolExecutor(WRITERS) as writers:
-            for completions in self.projects.pages(ids):
-                self._write(writers, completions)
-                found |= {completion.task_id for completion in completions}
-        self.deleted |= set(ids) - found
+        self.deleted |= set(ids) - self._write(ids)
 
     def _write_changed(self, states: Sequence[TaskState], since: str) -> None:
         """Write the completions of tasks that were touched since a time, if they changed."""
@@ -202,23 +202,34 @@ class _Exporter:
         selected = select_changed(states, last, run.name, self.target, uncounted)
         selected = [task_id for task_id in selected if task_id not in self.emptied]
         result.selected += len(selected)
-        done = 0
-        with ThreadPoolExecutor(WRITERS) as writers:
-            for completions in _read_ahead(projects.pages(selected), run.timings):
-                with run.timings.timing("writing"):
-                    self._write(writers, completions)
-                done += len(completions)
-                run.advance("completions", done, len(selected))
+        self._write(selected)
         if uncounted:  # without those that were only being annotated
             uncounted.intersection_update(projects.uncounted_tasks(since))
             result.uncounted = sorted(uncounted.union(result.uncounted))
 
-    def _write(self, writers: Executor, completions: Sequence[Completion]) -> None:
-        """Write completions, except those to take away at last."""
+    def _write(self, task_ids: Sequence[int]) -> set[int]:
+        """Write the completions of tasks, except those to take away at last; return which exist.
+
+        While the files of a page are written, the next page is read, and its intent recorded.
+        """
+        timings, found = self.run.timings, set[int]()
+        pages = _read_ahead(map(self._begin, self.projects.pages(task_ids)), timings)
+        # Closed at once: nothing may be recorded once the connection is not held any more.
+        with ThreadPoolExecutor(WRITERS) as writers, closing(pages):
+            for emptied, begun in pages:
+                with timings.timing("writing"):
+                    write_begun(self.run, writers, begun, self.result)
+                self.emptied |= emptied
+                found |= emptied | {completion.task_id for completion in begun.completions}
+                self.run.advance("completions", len(found), len(task_ids))
+                del begun  # before the next is waited for
+        return found
+
+    def _begin(self, completions: Sequence[Completion]) -> tuple[set[int], BegunFiles]:
+        """Return the tasks without annotations, and the others' files, about to be written."""
         emptied = {completion.task_id for completion in completions if not completion.annotations}
-        self.emptied |= emptied
         filled = [completion for completion in completions if completion.annotations]
-        write_completions(self.run, writers, filled, self.result)
+        return emptied, begin_completions(self.run, filled)
 
     def _count_to_take_away(self) -> int:
         last = self.exports.last_written(list(self.emptied | self.deleted))
@@ -260,7 +271,7 @@ def _touched(
     return states, since, RecentChanges.among(states, through)
 
 
-def _read_ahead(pages: Iterator[list[Completion]], timings: Timings) -> Iterator[list[Completion]]:
+def _read_ahead(pages: Iterator[Page], timings: Timings) -> Generator[Page, None, None]:
     """Read each page in a thread while the one before it is written."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, pages, None)

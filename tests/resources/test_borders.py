@@ -219,6 +219,16 @@ def test_many_consecutive_ids_are_asked_for_as_a_range(ids, asked):
     assert http.ids == asked
 
 
+@pytest.mark.parametrize(("total", "requests"), [(COMPLETIONS_PAGE, 1), (COMPLETIONS_PAGE + 1, 2)])
+def test_full_page_is_the_last_if_its_total_says_so(total, requests):
+    rows = [{"id": n, "updated_at": NOW} for n in range(1, COMPLETIONS_PAGE + 1)]
+    pages = [{"tasks": rows, "total": total}, {"tasks": [], "total": 0}]
+    http = Asked(*(json.dumps(page).encode() for page in pages))
+    completions = app_with(http).completions(1, range(1, COMPLETIONS_PAGE + 1))
+
+    assert (len(list(completions)), len(http.params)) == (COMPLETIONS_PAGE, requests)
+
+
 def test_annotations_are_expanded_with_all_their_fields():
     http = Asked(b'{"tasks": [], "total": 0}')
     outcome(lambda app: app.completions(1, [1]), http)

@@ -43,16 +43,16 @@ def tasks(
         wanted = filters([*conditions, condition("id", "greater", above, "Number")])
         query = {**wanted, "ordering": ["tasks:id"]}
         try:
-            found = page(api, kind, project_id, query, page_size, **params).tasks
+            found = page(api, kind, project_id, query, page_size, **params)
         except AnswerTooLargeError:
             if page_size == 1:
                 raise
             page_size = max(page_size // SMALLER_PAGE, 1)
             continue
-        yield from found
-        if len(found) < page_size:
+        yield from found.tasks
+        if len(found.tasks) < page_size or len(found.tasks) == found.total:
             return
-        above = next_after(api, above, found)
+        above = next_after(api, above, found.tasks)
 
 
 def next_after(
