@@ -35,12 +35,16 @@ def our_export(url: str, annotations: int, again: int) -> Callable[[], Result]:
 
     Ten annotations are exported first, so that everything is imported when the measurement begins.
     """
+    from ls_pipeline.domain.target_mark import mark_key
+
     LabeledConnection(url, 10).export()
     labeled = LabeledConnection(url, annotations)
 
     def work() -> Result:
         labeled.export()
-        return {"objects": _count_objects(labeled.bucket, f"{labeled.prefix}/")}
+        # The mark of the target is an object, too, and no completion.
+        mark = _count_objects(labeled.bucket, mark_key(labeled.prefix))
+        return {"objects": _count_objects(labeled.bucket, f"{labeled.prefix}/") - mark}
 
     if again:
         work()

@@ -1,5 +1,7 @@
 import json
 from datetime import datetime, timedelta, timezone
+from threading import Event
+from time import sleep
 
 import dagster as dg
 import pytest
@@ -11,6 +13,7 @@ from ls_pipeline.domain.errors import (
     IdentityError,
     LeaseLostError,
 )
+from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.engine import completion_files, export
 from ls_pipeline.engine.projects import (
     FIRST_PAGE_TASKS,
@@ -414,3 +417,46 @@ def test_large_completions_are_read_few_at_a_time(bench, monkeypatch):
 
     assert (asked[0], set(asked[1:])) == (FIRST_PAGE_TASKS, {2})
     assert sum(asked) == 40
+
+
+def test_next_intent_is_recorded_while_files_are_written(bench):
+    def raise_mark(*mark):
+        raised.set()
+        return bench.app.raise_mark(*mark)
+
+    def put(key, *args, **options):
+        overlapped.append(is_completion_key("", key) and raised.wait(10))
+        return bench.target.put(key, *args, **options)
+
+    bench.fill(range(FIRST_PAGE_TASKS + 1), labeled=range(FIRST_PAGE_TASKS + 1))
+    raised, overlapped = Event(), []
+    target = Wrapped(bench.target, put=put)
+    bench.export(target=target, app=Wrapped(bench.app, raise_mark=raise_mark))
+
+    assert overlapped.count(True) == FIRST_PAGE_TASKS + 1
+
+
+def test_failed_export_records_nothing_more(bench):
+    def completions(project_id, ids):
+        if len(ids) < FIRST_PAGE_TASKS:  # the second page
+            failed.wait(10)
+            sleep(0.05)
+        return bench.app.completions(project_id, ids)
+
+    def put(key, *args, **options):
+        if is_completion_key("", key):
+            failed.set()
+            raise BucketUnavailableError(key, "it is down.")
+        return bench.target.put(key, *args, **options)
+
+    bench.fill(range(FIRST_PAGE_TASKS + 1), labeled=range(FIRST_PAGE_TASKS + 1))
+    failed = Event()
+    app, target = Wrapped(bench.app, completions=completions), Wrapped(bench.target, put=put)
+    with pytest.raises(BucketUnavailableError) as caught:
+        bench.export(target=target, app=app)
+    begun = len(bench.connection_ledger.intents.open())
+    del caught  # which keeps the frames of the export
+    bench.export()
+
+    assert begun == 2
+    assert len(documents(bench)) == FIRST_PAGE_TASKS + 1
