@@ -15,6 +15,7 @@ from ls_pipeline.resources.failures import (
     unreadable,
     wrong_address,
 )
+from ls_pipeline.resources.s3.botocore_data import load_less
 from ls_pipeline.resources.s3.errors import (
     STS,
     CredentialsError,
@@ -127,6 +128,7 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
         }
 
     session = Session(profile=own.profile)
+    load_less(session)
     keys = DeferredRefreshableCredentials(assume, "assume-role")
     resolver = SimpleNamespace(load_credentials=lambda: keys)
     session.register_component("credential_provider", resolver)

@@ -14,6 +14,7 @@ from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.events import LARGEST_BODY, Message
 from ls_pipeline.domain.permissions import aws_partition
 from ls_pipeline.resources.failures import cause_of, queue_error
+from ls_pipeline.resources.s3.botocore_data import load_less
 from ls_pipeline.resources.s3.credentials import (
     Role,
     check_variables,
@@ -99,6 +100,7 @@ class SQSQueue:
             retries={"max_attempts": 1, "mode": "standard"},
         )
         session = self.new_session() if self.new_session else Session()
+        load_less(session)
         region = region_of(self.address) or self.region_name
         if self.role_arn:
             role = Role(self.role_arn, self.external_id, region)
