@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.environment import poll_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import dagster as dg
 
@@ -60,6 +61,7 @@ def sync(
     if allow_mass_change and not names:
         raise click.UsageError("Name the connections that --allow-mass-change is for.")
     end_on_signals()
+    keep_pygments_out()
     ledgers = connection_ledgers(cli.ledger, names)  # an unknown name raises before anything runs
     _ = cli.instance if ledgers else None  # so does a home of Dagster that is unusable
     with show_progress() as progress:
@@ -114,12 +116,26 @@ def run_connection(
     return _report(name, cli, errors)
 
 
-class _NoPandas(MetaPathFinder):
-    """Finds no pandas."""
+class _Absent(MetaPathFinder):
+    """Finds no package of a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def find_spec(self, name: str, *_: object) -> None:
-        if name == "pandas":
+        if name == self.name:
             raise ModuleNotFoundError(name)
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Have what is imported in the block do without a package."""
+    finder = _Absent(package)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def keep_pandas_out() -> None:
@@ -128,14 +144,16 @@ def keep_pandas_out() -> None:
     pyarrow imports it with the first list that it gets, to know a pandas array when it sees one
     (``_have_pandas_internal`` in its pandas-shim.pxi). This process has none.
     """
-    finder = _NoPandas()
-    sys.meta_path.insert(0, finder)
-    try:
+    with _without("pandas"):
         import pyarrow as pa  # slow
 
         pa.array([0])
-    finally:
-        sys.meta_path.remove(finder)
+
+
+def keep_pygments_out() -> None:
+    """Have Alembic's templates do without Pygments, which takes 5 MB to colour their errors."""
+    with _without("pygments"):
+        import alembic.util  # slow  # noqa: F401
 
 
 def _materialize(

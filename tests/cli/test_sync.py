@@ -103,6 +103,31 @@ def test_sync_stopped_in_the_background_starts_no_other_run(environment, number)
 
 
 @pytest.mark.slow
+def test_first_snapshot_does_without_what_takes_memory():
+    script = """
+import sys
+from ls_pipeline.cli.sync import keep_pandas_out, keep_pygments_out
+keep_pygments_out()
+keep_pandas_out()
+from ls_pipeline.cli.context import CliContext
+from ls_pipeline.domain.completions import parse_completion
+from ls_pipeline.domain.snapshot import leaks, parts, splits, tables
+annotation = {"id": 1, "result": [{"type": "choices", "value": {"choices": ["a"]}}]}
+task = {"id": 1, "updated_at": "", "data": {"text": "x"}, "annotations": [annotation]}
+rows = tables.table_rows([parse_completion(task)], splits.SplitRule())
+new = {name: [parts.to_table(name, rows[name])] for name in rows}
+merged = {name: parts.merge_tables(name, [], [], new[name]) for name in rows}
+assert all(map(parts.write_parquet, merged.values()))
+finder = leaks.LeakFinder("")
+finder.add(merged["tasks"])
+assert finder.find().contents == 0
+heavy = {"pandas", "pygments", "pyarrow.compute", "pyarrow.dataset"}
+sys.exit(" ".join(heavy & {*sys.modules}) or None)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.slow
 def test_pandas_is_imported_only_for_a_frame():
     program = """
 import sys
