@@ -20,16 +20,20 @@ Value = TypeVar("Value")
 class OncePerKey(Generic[Key, Value]):
     """A value for each key, created at its first use and kept.
 
-    Safe to use from several threads: for one key they all get the same value.
+    Safe to use from several threads: for one key they all get the same value. While it is created,
+    only those that want it wait.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._locks: dict[Key, Lock] = {}
         self._values: dict[Key, Value] = {}
 
     def get(self, key: Key, create: Callable[[], Value]) -> Value:
         """Return the value of a key; an error of ``create`` passes, and the next call retries."""
         with self._lock:
+            lock = self._locks.setdefault(key, Lock())
+        with lock:
             if key not in self._values:
                 self._values[key] = create()
             return self._values[key]

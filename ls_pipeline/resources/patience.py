@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ls_pipeline.resources.environment import store_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 SHORT_SECONDS = 5.0
 """How long a request waits for a store that was silent before."""
@@ -30,6 +33,8 @@ class Patience:
         self.is_silent = False
         self._answered_at = float("-inf")
         self._of_thread = threading.local()
+        self._late: Future[Any] | None = None
+        """A call that was given up, and may not have ended."""
 
     def begin(self) -> float:
         """Return when a request of this thread begins: now, or when it began in another client."""
@@ -54,6 +59,37 @@ class Patience:
         """Return whether a request that began then may be sent once more."""
         most = self.short_seconds if self.is_silent else self.seconds
         return began + most - self.now() >= self.attempt_seconds
+
+    def wait_for(self, call: Callable[[], T]) -> T:
+        """Return what a call returns, however it waits for its answer: it runs in another thread.
+
+        Raises ``TimeoutError`` if it has not ended in time. Its thread goes on, and if the call
+        succeeds after all, that counts as an answer. Until then, no other call begins.
+        """
+        began, seconds = self.now(), self.short_seconds if self.is_silent else self.seconds
+        late, future = self._late, Future[T]()
+        if late is None or self._ended(late, seconds):
+            threading.Thread(target=self._run, args=(call, future, began), daemon=True).start()
+            if self._ended(future, seconds):
+                return future.result()
+            self._late = future
+        self.unanswered(began)
+        raise TimeoutError(f"no answer came within {seconds:g} seconds")
+
+    @staticmethod
+    def _ended(future: Future[Any], seconds: float) -> bool:
+        return bool(wait([future], seconds).done)
+
+    def _run(self, call: Callable[[], T], future: Future[T], began: float) -> None:
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            if self.now() - began >= self.short_seconds:
+                self.unanswered(began)
+            future.set_exception(error)
+        else:
+            self.answered()
+            future.set_result(result)
 
     def answered(self) -> None:
         """Record that the store answered a request."""

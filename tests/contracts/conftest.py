@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,13 +16,15 @@ import pytest
 class Answer:
     """The answer to every request.
 
-    ``announced`` is the length that the headers promise; by default the body's.
+    ``announced`` is the length that the headers promise; by default the body's. ``pause`` is the
+    number of seconds before each byte, of the headers, too; by default, all comes at once.
     """
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     announced: int | None = None
+    pause: float = 0.0
 
 
 def s3_refusal(code, status, **headers):
@@ -60,6 +63,20 @@ class FakeServer(http.server.ThreadingHTTPServer):
         return f"http://{self.server_address[0]}:{self.server_port}"
 
 
+class _Slow:
+    """Writes byte by byte, until its reader is gone."""
+
+    def __init__(self, file, pause):
+        self._file, self._pause = file, pause
+        self.flush, self.close, self.closed = file.flush, file.close, False
+
+    def write(self, data):
+        with contextlib.suppress(OSError):
+            for byte in data:
+                time.sleep(self._pause)
+                self._file.write(bytes([byte]))
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # else botocore waits a second for "100 Continue"
 
@@ -70,6 +87,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append(request)
         answer = self.server.answer
         answer = answer(request) if callable(answer) else answer
+        if answer.pause:
+            self.wfile = _Slow(self.wfile, answer.pause)
         length = len(answer.body) if answer.announced is None else answer.announced
         self.send_response(answer.status)
         for name, value in {**answer.headers, "content-length": length}.items():

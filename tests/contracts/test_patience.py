@@ -1,15 +1,26 @@
-"""Stores that do not answer."""
+"""Stores, and services of credentials, that do not answer, or byte by byte."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from ls_pipeline.domain.errors import BucketUnavailableError
+from ls_pipeline.domain.errors import (
+    BucketError,
+    BucketUnavailableError,
+    LabelStudioUnavailableError,
+    QueueUnavailableError,
+)
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
+from ls_pipeline.resources.label_studio import session
+from ls_pipeline.resources.label_studio.http import LabelStudioAPI
+from ls_pipeline.resources.pace import LEAST_RATE, Pace
 from ls_pipeline.resources.patience import SHORT_SECONDS, Patience
-from ls_pipeline.resources.s3.bucket import S3Buckets
+from ls_pipeline.resources.s3 import credentials, sqs
+from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
+from ls_pipeline.resources.s3.sqs import SQSQueue
 from tests.bench import FakeClock
 from tests.contracts.conftest import Answer
 
@@ -113,3 +124,194 @@ def test_requests_end_within_their_time():
         clock.sleep(patience.attempt_seconds)
 
     assert clock.now - began == 120
+
+
+# -- answers byte by byte -----------------------------------------------------------------
+
+SLOW = 0.05
+"""Seconds before each byte; a client would wait longer for it."""
+
+
+@pytest.mark.parametrize("opened", [s3, gcs])
+def test_answer_of_a_store_that_comes_byte_by_byte_is_given_up(environment, fake_server, opened):
+    bucket = opened(environment, fake_server)
+    fake_server.answer = replace(STORED, pause=SLOW)
+    for use in (
+        lambda: list(bucket.pages()),
+        lambda: bucket.get("k", VERSION if bucket.scheme == "s3" else "1"),
+        lambda: bucket.put("k k", b"abc", "text/plain"),
+    ):
+        with pytest.raises(BucketUnavailableError):
+            use()
+
+
+def test_body_that_comes_byte_by_byte_is_given_up(environment, fake_server):
+    bucket = s3(environment, fake_server)
+    fake_server.answer = lambda _: replace(STORED, body=b"x" * 1000, pause=0.004)
+
+    with pytest.raises(BucketUnavailableError):
+        bucket.get("k")
+
+
+def test_queue_that_answers_byte_by_byte_is_given_up(environment, fake_server):
+    environment.setenv("AWS_ACCESS_KEY_ID", "x")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    environment.setattr(sqs, "ANSWER_SECONDS", 0.2)
+    fake_server.answer = Answer(pause=SLOW)
+
+    with pytest.raises(QueueUnavailableError):
+        SQSQueue(f"{fake_server.url}/1/labels", "eu-west-3").receive(1, 1.0)
+
+
+def test_label_studio_that_answers_byte_by_byte_is_given_up(environment, fake_server):
+    environment.setattr(session, "TIMEOUT_SECONDS", 0.2)
+    fake_server.answer = Answer(b"{}", pause=SLOW)
+
+    with pytest.raises(LabelStudioUnavailableError, match="does not answer"):
+        LabelStudioAPI(fake_server.url, "key").json("GET", "api/version")
+
+
+def test_slow_answer_that_keeps_coming_is_read():
+    clock = FakeClock()
+    pace = Pace(30, clock)
+
+    def read(seconds):
+        clock.sleep(min(seconds, 20))
+        return 20 * LEAST_RATE
+
+    assert [pace.read(30, read) for _ in range(100)] == [20 * LEAST_RATE] * 100
+
+
+def test_time_between_reads_is_not_that_of_the_answer():
+    clock = FakeClock()
+    pace = Pace(30, clock)
+    pace.read(30, lambda _: 1)
+    clock.sleep(1000)
+
+    assert pace.read(30, lambda _: 1) == 1
+
+
+# -- credentials --------------------------------------------------------------------------
+
+ROLE = "arn:aws:iam::123456789012:role/labels"
+
+
+@pytest.fixture
+def aws(environment, fake_server):
+    """Return the environment of a machine whose services of credentials are the fake server."""
+    environment.setenv("AWS_DEFAULT_REGION", "eu-west-3")
+    environment.setenv("AWS_ENDPOINT_URL_STS", fake_server.url)
+    return environment
+
+
+def assumes_role(environment, fake_server, tmp_path):
+    environment.setenv("AWS_ACCESS_KEY_ID", "x")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    return S3Options(endpoint_url="http://127.0.0.1:9", role_arn=ROLE)
+
+
+def has_web_identity(environment, fake_server, tmp_path):
+    (tmp_path / "token").write_text("token")
+    environment.setenv("AWS_ROLE_ARN", ROLE)
+    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    return S3Options(endpoint_url="http://127.0.0.1:9")
+
+
+def is_container(environment, fake_server, tmp_path):
+    environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", fake_server.url)
+    return S3Options(endpoint_url="http://127.0.0.1:9")
+
+
+def is_machine(environment, fake_server, tmp_path):
+    environment.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    environment.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", fake_server.url)
+    return S3Options(endpoint_url="http://127.0.0.1:9")
+
+
+def has_process(environment, fake_server, tmp_path):
+    (tmp_path / "config").write_text("[default]\ncredential_process = sleep 61\n")
+    environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    return S3Options(endpoint_url="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "options", [assumes_role, has_web_identity, is_container, is_machine, has_process]
+)
+def test_aws_credentials_that_do_not_come_are_given_up(aws, fake_server, tmp_path, options):
+    fake_server.answer = Answer(b"x" * 1000, pause=SLOW)
+    buckets, given = S3Buckets(answer_seconds=0.4), options(aws, fake_server, tmp_path)
+    for _ in range(2):
+        with pytest.raises(BucketUnavailableError, match=r"does not answer .*AWS_ENDPOINT_URL_STS"):
+            list(buckets.open("b", given).pages())
+
+    assert buckets._patience_with("credentials").is_silent
+
+
+def test_role_is_named_if_sts_does_not_answer(aws, fake_server, hangs, tmp_path):
+    buckets = S3Buckets(answer_seconds=0.4)
+
+    with pytest.raises(BucketUnavailableError, match=f"role {ROLE} can't be assumed: what gives"):
+        list(buckets.open("b", assumes_role(aws, fake_server, tmp_path)).pages())
+
+
+def test_queue_in_a_role_is_given_up_if_sts_does_not_answer(aws, fake_server, hangs, tmp_path):
+    assumes_role(aws, fake_server, tmp_path)
+    queue = SQSQueue("http://127.0.0.1:9/1/labels", "eu-west-3", ROLE)
+    queue.patience = Patience(0.4)
+
+    with pytest.raises(QueueUnavailableError, match=f"role {ROLE} can't be assumed: what gives"):
+        queue.receive(1, 1.0)
+
+
+def test_google_credentials_that_do_not_come_are_given_up(environment, fake_server):
+    from google.cloud.storage import Client
+    from google.oauth2.credentials import Credentials
+
+    fake_server.answer = Answer(b"x" * 1000, pause=SLOW)
+
+    def new():
+        uri = f"{fake_server.url}/token"
+        keys = {"refresh_token": "r", "client_id": "c", "client_secret": "s", "token_uri": uri}
+        return Client("p", credentials=Credentials(None, **keys))
+
+    bucket = GCSBuckets(new_client=new, retry_seconds=0.2, answer_seconds=0.4).open("b")
+    for _ in range(2):
+        with pytest.raises(BucketUnavailableError, match="does not answer"):
+            list(bucket.pages())
+
+    assert bucket.patience.is_silent
+
+
+def test_process_that_does_not_end_is_killed(aws, fake_server, tmp_path, monkeypatch):
+    monkeypatch.setattr(credentials, "MORE_SECONDS", 0.0)
+    killed = threading.Event()
+
+    class Process(credentials._Process):
+        def kill(self):
+            super().kill()
+            killed.set()
+
+    monkeypatch.setattr(credentials, "_Process", Process)
+    given = has_process(aws, fake_server, tmp_path)
+    with pytest.raises(BucketError):
+        S3Buckets(answer_seconds=0.2).open("b", given)
+
+    assert killed.wait(60)
+
+
+def test_call_that_ends_late_counts_as_an_answer_and_until_then_no_other_begins():
+    patience, ends, begun = Patience(0.1), threading.Event(), []
+
+    def call():
+        begun.append(1)
+        return ends.wait(60)
+
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            patience.wait_for(call)
+    before = patience.is_silent, len(begun)
+    ends.set()
+
+    assert before == (True, 1)
+    assert patience.wait_for(call)
+    assert not patience.is_silent

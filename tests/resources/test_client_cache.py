@@ -41,6 +41,16 @@ def test_value_of_a_key_is_created_once():
     assert sorted(results) in ([("a", 0), ("b", 1)], [("a", 1), ("b", 0)])
 
 
+def test_value_that_takes_long_holds_up_no_other_key():
+    values, ends = OncePerKey(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(values.get, "a", lambda: ends.wait(60))
+        other = values.get("b", lambda: 2)
+        ends.set()
+
+    assert (slow.result(), other) == (True, 2)
+
+
 def test_value_that_could_not_be_created_is_tried_again():
     values = OncePerKey()
     with pytest.raises(ZeroDivisionError):

@@ -96,8 +96,11 @@ class GCSBuckets:
     def _transport(self) -> FastListTransport:
         from google.cloud.storage import Client  # a second
 
-        client = self.new_client() if self.new_client else Client(project=self.project or None)
-        return FastListTransport(client, self._patience)
+        def new() -> Any:
+            return self.new_client() if self.new_client else Client(project=self.project or None)
+
+        # It may ask the machine for credentials.
+        return FastListTransport(self._patience.wait_for(new), self._patience)
 
     @cached_property
     def _patience(self) -> Patience:

@@ -16,11 +16,12 @@ from datetime import datetime
 from functools import cached_property, partial
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.gcs.errors import handled
 from ls_pipeline.resources.listing import ListingPage
+from ls_pipeline.resources.pace import paced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,7 @@ class FastListTransport:
         # The only ways to how the client sends its requests.
         self._session, self._connection = client._http, client._connection  # noqa: SLF001
         self._mount()
+        self._bound_renewal()
 
     def get(
         self, path: str, query: Mapping[str, Any], timeout: tuple[float, float]
@@ -101,10 +103,22 @@ class FastListTransport:
         from requests.adapters import HTTPAdapter
         from requests.exceptions import Timeout
         from requests.utils import get_environ_proxies
+        from urllib3 import ProxyManager
 
         patience = self._patience
 
         class TimedAdapter(HTTPAdapter):
+            def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+                super().init_poolmanager(*arguments, **options)
+                pools = self.poolmanager
+                pools.pool_classes_by_scheme = paced(pools.pool_classes_by_scheme)
+
+            def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
+                manager = super().proxy_manager_for(*arguments, **options)
+                if isinstance(manager, ProxyManager):
+                    manager.pool_classes_by_scheme = self.poolmanager.pool_classes_by_scheme
+                return manager
+
             def send(self, *arguments: Any, **options: Any) -> Any:
                 began = patience.now()
                 try:
@@ -124,6 +138,22 @@ class FastListTransport:
         if not session.is_mtls:  # which has an adapter of its own
             for scheme in ("https://", "http://"):
                 session.mount(scheme, TimedAdapter(pool_maxsize=CONNECTIONS))
+
+
+    def _bound_renewal(self) -> None:
+        """Let credentials be renewed within the time that ``patience`` allows."""
+        from google.auth import exceptions
+
+        credentials, patience = self._session.credentials, self._patience
+        own, unavailable = credentials.refresh, cast("Any", exceptions.TransportError)
+
+        def refresh(request: Any) -> None:
+            try:
+                patience.wait_for(lambda: own(request))
+            except TimeoutError as error:
+                raise unavailable(f"what gives Google credentials: {error}") from None
+
+        credentials.refresh = refresh
 
 
 def parse_listing(body: bytes, after: str) -> ListingPage:

@@ -6,9 +6,11 @@ import time
 from contextlib import closing
 from typing import Any
 
+import httpcore
 import httpx
 
 from ls_pipeline.domain.errors import AnswerTooLargeError
+from ls_pipeline.resources.pace import Pace
 
 LARGEST_ANSWER = 256 * 2**20
 """Bytes of an answer, uncompressed."""
@@ -28,6 +30,12 @@ class BoundedClient(httpx.Client):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(event_hooks={"response": [_drop_body_of_redirect]}, **options)
+
+    def _init_transport(self, *arguments: Any, **options: Any) -> httpx.BaseTransport:
+        return _paced(super()._init_transport(*arguments, **options))
+
+    def _init_proxy_transport(self, *arguments: Any, **options: Any) -> httpx.BaseTransport:
+        return _paced(super()._init_proxy_transport(*arguments, **options))
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         until = time.monotonic() + ANSWER_SECONDS
@@ -60,3 +68,58 @@ def _drop_body_of_redirect(answer: httpx.Response) -> None:
     if answer.has_redirect_location and isinstance(answer.stream, httpx.SyncByteStream):
         answer.stream.close()
         answer.stream = httpx.ByteStream(b"")
+
+
+def _paced(transport: httpx.BaseTransport) -> httpx.BaseTransport:
+    """Return a transport; if it opens connections, their answers keep pace."""
+    if isinstance(transport, httpx.HTTPTransport):
+        pool: Any = transport._pool  # noqa: SLF001 - the only way
+        pool._network_backend = _PacedNetwork(pool._network_backend)  # noqa: SLF001
+    return transport
+
+
+class _PacedNetwork(httpcore.NetworkBackend):
+    """Opens connections for one request each."""
+
+    def __init__(self, own: httpcore.NetworkBackend) -> None:
+        self._own = own
+
+    def connect_tcp(self, *arguments: Any, **options: Any) -> httpcore.NetworkStream:
+        return _PacedStream(self._own.connect_tcp(*arguments, **options))
+
+
+class _PacedStream(httpcore.NetworkStream):
+    """A connection."""
+
+    def __init__(self, own: httpcore.NetworkStream) -> None:
+        self._own = own
+        self._pace: Pace | None = None
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if timeout is None:
+            return self._own.read(max_bytes)
+        self._pace = self._pace or Pace(timeout)
+        received = b""
+
+        def read(seconds: float) -> int:
+            nonlocal received
+            received = self._own.read(max_bytes, seconds)
+            return len(received)
+
+        try:
+            self._pace.read(timeout, read)
+        except TimeoutError as error:
+            raise httpcore.ReadTimeout(str(error)) from None
+        return received
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._own.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._own.close()
+
+    def start_tls(self, *arguments: Any, **options: Any) -> httpcore.NetworkStream:
+        return _PacedStream(self._own.start_tls(*arguments, **options))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._own.get_extra_info(info)

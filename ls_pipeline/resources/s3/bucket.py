@@ -26,9 +26,7 @@ from ls_pipeline.resources.s3.botocore_data import load_less
 from ls_pipeline.resources.s3.credentials import (
     Role,
     check_variables,
-    guard_credentials,
-    reading_credentials,
-    session_in_role,
+    create_client,
 )
 from ls_pipeline.resources.s3.errors import S3, error_code, failure, handled
 from ls_pipeline.resources.s3.fast_list import FastListTransport
@@ -119,7 +117,7 @@ class S3Buckets:
     _patience: OncePerKey[str, Patience] = field(
         default_factory=OncePerKey[str, Patience], init=False, repr=False
     )
-    """For each endpoint."""
+    """For each endpoint, and for what gives credentials."""
 
     def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
         """Return a bucket, without a request to it. Raises ``BucketAccessError``.
@@ -154,11 +152,10 @@ class S3Buckets:
         client = self._client(own, options)
         if options.requester_pays:
             client.meta.events.register("before-sign.s3", _request_payer)
-        endpoint = str(client.meta.endpoint_url)
         return FastListTransport(
             client,
             own.get_config_variable("ca_bundle"),
-            self._patience.get(endpoint, lambda: Patience(self.answer_seconds)),
+            self._patience_with(str(client.meta.endpoint_url)),
             requester_pays=options.requester_pays,
             verify=self.verify,
         )
@@ -184,22 +181,25 @@ class S3Buckets:
         config = Config(retries={"max_attempts": self.max_attempts, "mode": "standard"})
         if options.addressing_style != "auto":
             config = config.merge(Config(s3={"addressing_style": options.addressing_style}))
+        role = None
         if options.role_arn:  # its keys expire within the hour, and are renewed
             role = Role(options.role_arn, options.external_id, region)
-            session = session_in_role(session, role, config)
         elif not self.is_signed:
             config = config.merge(Config(signature_version=UNSIGNED))
-        with reading_credentials():
-            session.get_credentials()
-        client = session.create_client(
+        return create_client(
+            session,
             "s3",
+            self._patience_with("credentials"),
+            role,
             region_name=region or None,
             endpoint_url=endpoint or None,
             config=config,
             use_ssl=self.use_ssl,
             verify=None if self.verify else False,
         )
-        return guard_credentials(client)
+
+    def _patience_with(self, service: str) -> Patience:
+        return self._patience.get(service, lambda: Patience(self.answer_seconds))
 
 
 def _request_payer(request: Any, **_: object) -> None:

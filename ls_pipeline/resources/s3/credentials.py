@@ -1,12 +1,14 @@
-"""AWS credentials: a check of the keys in the environment, and sessions in a role."""
+"""AWS credentials: a check of the variables, and clients that get theirs in bounded time."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ls_pipeline.resources.failures import (
     DAMAGED,
@@ -25,10 +27,17 @@ from ls_pipeline.resources.s3.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from ls_pipeline.resources.patience import Patience
+
+T = TypeVar("T")
 
 SESSION = "ls_pipeline"
 """The session's name in AWS's own log of what was done in the role."""
+
+MORE_SECONDS = 1.0
+"""How much longer a process may run than it is waited for."""
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -68,37 +77,83 @@ def check_variables() -> None:
             raise CredentialsError(Failure(Meaning.ACCESS, what, "Set it again."))
 
 
-@contextmanager
-def reading_credentials() -> Iterator[None]:
-    """Raise ``CredentialsError`` for everything that a chain of credentials raises."""
+def create_client(
+    session: Any, service: str, patience: Patience, role: Role | None = None, **options: Any
+) -> Any:
+    """Return a client of botocore, in a role if one is given; STS is asked at its first request.
+
+    Its credentials take no longer than ``patience`` allows, here and when they are renewed. If they
+    can't be had, this and every request raise ``CredentialsError``.
+    """
+    if role:
+        session = session_in_role(session, role, options["config"])
+    else:
+        _bound_process(session, patience.seconds)
+    _read_credentials(session.get_credentials, patience, role)
+    client = session.create_client(service, **options)
+    signer = client._request_signer  # noqa: SLF001 - the only way to a client's credentials
+    if own := signer._credentials:  # noqa: SLF001
+        signer._credentials = _BoundedCredentials(own, patience, role)  # noqa: SLF001
+    return client
+
+
+def _read_credentials(read: Callable[[], T], patience: Patience, role: Role | None) -> T:
+    """Return what ``read`` returns; raise ``CredentialsError`` for everything that it raises."""
     try:
-        yield
+        return patience.wait_for(read)
     except CredentialsError:
         raise
+    except TimeoutError as error:
+        reason = _LATE.of(STS, str(error))
+        raise CredentialsError(_about_role(role, reason) if role else reason) from None
     except Exception as error:  # noqa: BLE001 - botocore lets through any; it may quote a key
         raise CredentialsError(credentials_failure(error)) from None
 
 
-def guard_credentials(client: Any) -> Any:
-    """Return a client whose credentials raise ``CredentialsError`` if they can't be renewed."""
-    signer = client._request_signer  # noqa: SLF001 - the only way to a client's credentials
-    if signer._credentials is not None:  # noqa: SLF001
-        signer._credentials = _GuardedCredentials(signer._credentials)  # noqa: SLF001
-    return client
+_LATE = Failure(
+    Meaning.UNAVAILABLE,
+    "what gives the AWS credentials does not answer ({reason})",
+    "Check the network, {service.address}, and credential_process in AWS_CONFIG_FILE, if any.",
+)
 
 
-class _GuardedCredentials:
-    """Credentials of botocore."""
+def _bound_process(session: Any, seconds: float) -> None:
+    """Let a ``credential_process`` of a session be killed if it does not end."""
+    providers = session.get_component("credential_provider").providers
+    for provider in providers:
+        if provider.METHOD == "custom-process":
+            provider._popen = partial(_Process, seconds + MORE_SECONDS)  # noqa: SLF001
 
-    def __init__(self, own: Any) -> None:
-        self._own = own
+
+class _Process(subprocess.Popen[bytes]):
+    """A process that is killed if its output takes longer."""
+
+    def __init__(self, seconds: float, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._seconds = seconds
+
+    def communicate(self, *_: Any, **__: Any) -> tuple[bytes, bytes]:
+        try:
+            return super().communicate(timeout=self._seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            super().communicate()
+            raise
+
+
+class _BoundedCredentials:
+    """Credentials of botocore that are renewed in bounded time."""
+
+    def __init__(self, own: Any, patience: Patience, role: Role | None) -> None:
+        self._own, self._patience, self._role = own, patience, role
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name)
 
     def get_frozen_credentials(self) -> Any:
-        with reading_credentials():
-            return self._own.get_frozen_credentials()
+        is_due = getattr(self._own, "refresh_needed", bool)()
+        read = self._own.get_frozen_credentials
+        return _read_credentials(read, self._patience, self._role) if is_due else read()
 
 
 def session_in_role(own: Any, role: Role, config: Any) -> Any:
@@ -114,10 +169,8 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
     def assume() -> dict[str, str]:
         external_id = {"ExternalId": role.external_id} if role.external_id else {}
         with _translated(role):
-            with reading_credentials():
-                own.get_credentials()
+            own.get_credentials()
             sts = own.create_client("sts", region_name=role.region or None, config=config)
-            guard_credentials(sts)
             answer = sts.assume_role(RoleArn=role.arn, RoleSessionName=SESSION, **external_id)
         keys = answer["Credentials"]
         return {

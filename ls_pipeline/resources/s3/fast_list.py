@@ -25,6 +25,7 @@ from lxml import etree
 from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.listing import ListingPage
+from ls_pipeline.resources.pace import pace_session
 from ls_pipeline.resources.patience import Patience
 from ls_pipeline.resources.s3.errors import NoAnswerError
 from ls_pipeline.resources.s3.fast_objects import FastObjects
@@ -83,7 +84,7 @@ class FastListTransport:
         from botocore.utils import get_environ_proxies
 
         config = self.client.meta.config
-        return URLLib3Session(
+        session = URLLib3Session(
             verify=self._verify and (self._certificates or True),
             proxies=get_environ_proxies(self.client.meta.endpoint_url),
             timeout=(
@@ -92,6 +93,8 @@ class FastListTransport:
             ),
             max_pool_connections=CONNECTIONS,
         )
+        pace_session(session)
+        return session
 
     def list(self, **params: Any) -> ListingPage | None:
         """Request a page of a listing; None if the answer is another. Raises as botocore does."""

@@ -62,7 +62,7 @@ class FastObjects:
             "allow_invalid_certificates": certificates is None,
             "connect_timeout": timedelta(seconds=min(config.connect_timeout, seconds)),
             "read_timeout": timedelta(seconds=min(config.read_timeout, seconds)),
-            "timeout": timedelta(hours=1),
+            "timeout": timedelta(seconds=2 * seconds),  # in all; botocore has the other half
             **trusted,
         }
         self._store = S3Store(

@@ -14,13 +14,13 @@ from ls_pipeline.domain.batches import batches
 from ls_pipeline.domain.events import LARGEST_BODY, Message
 from ls_pipeline.domain.permissions import aws_partition
 from ls_pipeline.resources.failures import cause_of, queue_error
+from ls_pipeline.resources.pace import keep_pace
+from ls_pipeline.resources.patience import Patience
 from ls_pipeline.resources.s3.botocore_data import load_less
 from ls_pipeline.resources.s3.credentials import (
     Role,
     check_variables,
-    guard_credentials,
-    reading_credentials,
-    session_in_role,
+    create_client,
 )
 from ls_pipeline.resources.s3.errors import SQS, failure, handled
 
@@ -102,18 +102,23 @@ class SQSQueue:
         session = self.new_session() if self.new_session else Session()
         load_less(session)
         region = region_of(self.address) or self.region_name
-        if self.role_arn:
-            role = Role(self.role_arn, self.external_id, region)
-            session = session_in_role(session, role, config)
-        with reading_credentials():
-            session.get_credentials()
-        client = session.create_client(
+        role = Role(self.role_arn, self.external_id, region) if self.role_arn else None
+        client = create_client(
+            session,
             "sqs",
+            self.patience,
+            role,
             region_name=region or None,
             endpoint_url="{0.scheme}://{0.netloc}".format(urlsplit(self.address)),
             config=config,
         )
-        return guard_credentials(client)
+        keep_pace(client)
+        return client
+
+    @cached_property
+    def patience(self) -> Patience:
+        """How long its credentials may take."""
+        return Patience()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
