@@ -1,4 +1,4 @@
-"""How long a store may leave requests without an answer, before that counts as its fault."""
+"""How long a server may leave requests without an answer, before that counts as its fault."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHORT_SECONDS = 5.0
-"""How long a request waits for a store that was silent before."""
+"""How long a request waits for a server that was silent before."""
 
 
 class Patience:
-    """Waits for one store. Safe to use from several threads.
+    """Waits for one server. Safe to use from several threads.
 
     A request may wait ``seconds``, with its repetitions; by default, LS_PIPELINE_STORE_SECONDS. If
-    one ends unanswered, and no other was answered since it began, the store is silent: until it
-    answers again, each request waits only `SHORT_SECONDS`. So a run ends soon, however many
+    one ends unanswered, and no other was answered since it began, the server is silent: until it
+    answers again, each request waits only ``short_seconds``. So a run ends soon, however many
     requests it has left, and one object that hangs does not hurry the others.
     """
 
-    def __init__(self, seconds: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+        short_seconds: float = 0.0,
+    ) -> None:
         self.seconds = seconds or float(store_seconds())
+        self.short_seconds = short_seconds or min(SHORT_SECONDS, self.seconds / 4)
+        """How long a request waits for a silent server."""
         self.now = clock
         self.is_silent = False
         self._answered_at = float("-inf")
@@ -49,11 +56,6 @@ class Patience:
     def attempt_seconds(self) -> float:
         """How long one of a request's attempts waits."""
         return self.short_seconds if self.is_silent else self.seconds / 4
-
-    @property
-    def short_seconds(self) -> float:
-        """How long a request waits for a silent store."""
-        return min(SHORT_SECONDS, self.seconds / 4)
 
     def has_time_since(self, began: float) -> bool:
         """Return whether a request that began then may be sent once more."""
@@ -92,7 +94,7 @@ class Patience:
             future.set_result(result)
 
     def answered(self) -> None:
-        """Record that the store answered a request."""
+        """Record that the server answered a request."""
         self._answered_at, self.is_silent = self.now(), False
 
     def unanswered(self, began: float) -> None:

@@ -171,6 +171,22 @@ def test_label_studio_that_answers_byte_by_byte_is_given_up(environment, fake_se
         LabelStudioAPI(fake_server.url, "key").json("GET", "api/version")
 
 
+def test_label_studio_that_hangs_is_waited_for_once(environment, fake_server, hangs):
+    environment.setattr(session, "TIMEOUT_SECONDS", 0.4)
+    environment.setattr(session, "SILENT_SECONDS", 0.1)
+    api = LabelStudioAPI(fake_server.url, "key")
+    waited = []
+    for _ in range(3):
+        with pytest.raises(LabelStudioUnavailableError, match="does not answer"):
+            api.json("GET", "api/version")
+        waited.append(api.http._patience.is_silent)
+    fake_server.answer = Answer(b"{}")
+    api.json("GET", "api/version")
+
+    assert waited == [True, True, True]
+    assert not api.http._patience.is_silent
+
+
 def test_slow_answer_that_keeps_coming_is_read():
     clock = FakeClock()
     pace = Pace(30, clock)

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from ls_pipeline.resources.label_studio.client import BoundedClient
+from ls_pipeline.resources.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIMEOUT_SECONDS = 60.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+
+SILENT_SECONDS = 10.0
+"""How long a request waits after one that was not answered, until one is."""
 
 RETRIES = 2
 """How often a GET request is repeated."""
@@ -68,12 +72,14 @@ class Session:
         # The server that pip installs sends head and body separately. On a kept-alive connection
         # the body waits about 40 ms for a delayed acknowledgement; on a new one it does not.
         self._client = client or BoundedClient(
-            timeout=httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             limits=httpx.Limits(max_keepalive_connections=0),
             headers={"Connection": "close"},
         )
         self._headers, self._own = headers or {}, httpx.URL(self._base_url)
         self._client.event_hooks["request"].append(self._add_headers)
+        self._patience = Patience(
+            TIMEOUT_SECONDS, short_seconds=min(SILENT_SECONDS, TIMEOUT_SECONDS)
+        )
         self._lock = threading.Lock()
         self._access, self._expires = "", 0.0
         claims = _claims(api_key)
@@ -99,9 +105,9 @@ class Session:
         for attempt in range(retries + 1):
             is_last = attempt == retries
             try:
-                answer = self._client.request(
+                answer = self._send(
                     method,
-                    f"{self._base_url}/{path}",
+                    path,
                     headers={**(headers or {}), "Authorization": self._authorization()},
                     **options,
                 )
@@ -114,6 +120,22 @@ class Session:
                     break
                 asked = _seconds(answer.headers.get("retry-after", ""))
             time.sleep(min(asked, LONGEST_PAUSE) or FIRST_PAUSE * 2**attempt)
+        return answer
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        patience = self._patience
+        began, seconds = patience.now(), TIMEOUT_SECONDS
+        if patience.is_silent:
+            seconds = patience.short_seconds
+        timeout = httpx.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT_SECONDS))
+        try:
+            answer = self._client.request(
+                method, f"{self._base_url}/{path}", **{"timeout": timeout, **options}
+            )
+        except httpx.TimeoutException:
+            patience.unanswered(began)
+            raise
+        patience.answered()
         return answer
 
     def _add_headers(self, request: httpx.Request) -> None:
@@ -134,8 +156,7 @@ class Session:
             return f"Bearer {self._access}"
 
     def _refreshed(self) -> str:
-        url = f"{self._base_url}/api/token/refresh/"
-        answer = self._client.post(url, json={"refresh": self._api_key})
+        answer = self._send("POST", "api/token/refresh/", json={"refresh": self._api_key})
         if answer.is_server_error:
             what = f"answered {answer.status_code} to a token refresh."
             raise TokenRefreshError(what, answer)

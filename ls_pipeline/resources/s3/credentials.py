@@ -98,14 +98,22 @@ def create_client(
 
 
 def _read_credentials(read: Callable[[], T], patience: Patience, role: Role | None) -> T:
-    """Return what ``read`` returns; raise ``CredentialsError`` for everything that it raises."""
+    """Return what ``read`` returns, in bounded time; raise ``CredentialsError`` if it fails."""
+    with _reading():
+        try:
+            return patience.wait_for(read)
+        except TimeoutError as error:
+            late = _LATE.of(STS, str(error))
+            raise CredentialsError(_about_role(role, late) if role else late) from None
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Raise ``CredentialsError`` for everything that a chain of credentials raises."""
     try:
-        return patience.wait_for(read)
+        yield
     except CredentialsError:
         raise
-    except TimeoutError as error:
-        reason = _LATE.of(STS, str(error))
-        raise CredentialsError(_about_role(role, reason) if role else reason) from None
     except Exception as error:  # noqa: BLE001 - botocore lets through any; it may quote a key
         raise CredentialsError(credentials_failure(error)) from None
 
@@ -169,7 +177,8 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
     def assume() -> dict[str, str]:
         external_id = {"ExternalId": role.external_id} if role.external_id else {}
         with _translated(role):
-            own.get_credentials()
+            with _reading():
+                own.get_credentials()
             sts = own.create_client("sts", region_name=role.region or None, config=config)
             answer = sts.assume_role(RoleArn=role.arn, RoleSessionName=SESSION, **external_id)
         keys = answer["Credentials"]
