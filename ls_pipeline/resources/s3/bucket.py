@@ -19,7 +19,7 @@ from ls_pipeline.domain.errors import (
 from ls_pipeline.domain.notification_setup import NotificationCheck, check_s3_notifications
 from ls_pipeline.domain.objects import StoredObject, uri
 from ls_pipeline.resources.client_cache import OncePerKey
-from ls_pipeline.resources.failures import Service, bucket_error, cause_of
+from ls_pipeline.resources.failures import Service, bucket_error, cause_of, one_line
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 from ls_pipeline.resources.patience import Patience
 from ls_pipeline.resources.s3.botocore_data import load_less
@@ -29,7 +29,7 @@ from ls_pipeline.resources.s3.credentials import (
     create_client,
 )
 from ls_pipeline.resources.s3.errors import S3, error_code, failure, handled
-from ls_pipeline.resources.s3.fast_list import FastListTransport
+from ls_pipeline.resources.s3.fast_list import FastListTransport, version_of
 from ls_pipeline.resources.s3.fast_objects import FastObjects, md5
 from ls_pipeline.resources.s3.writing import (
     CHECKSUMS,
@@ -240,12 +240,12 @@ class S3Bucket(ListedBucket):
         try:
             return read()
         except ValueError as error:
-            raise self._no_listing() from error
+            raise self._no_listing(f" ({one_line(error)})") from error
 
-    def _no_listing(self) -> BucketError:
+    def _no_listing(self, reason: str = "") -> BucketError:
         return BucketUnavailableError(
             self.uri(),
-            "the answer is not a complete listing.",
+            f"the answer is not a complete listing{reason}.",
             hint="Check AWS_ENDPOINT_URL and the proxy, if any.",
         )
 
@@ -254,9 +254,24 @@ class S3Bucket(ListedBucket):
             body = fast.get(key, version)
             if body is not None:
                 return body
-        with self._object(key):
+        with self._version(key, version):
             content: bytes = self._open(key, version).read()  # botocore detects a truncated body
         return content
+
+    @contextmanager
+    def _version(self, key: str, version: str) -> Iterator[None]:
+        """Turn what botocore raises about a version of an object into our errors."""
+        try:
+            with self._object(key):
+                yield
+        except ObjectChangedError as error:
+            if self.version(key) != version:
+                raise
+            raise ObjectRefusedError(
+                self.uri(key),
+                "the store lists it with another ETag than it delivers it with.",
+                hint="Upload it again, or ask who runs the store.",
+            ) from error
 
     @contextmanager
     def _object(self, key: str) -> Iterator[None]:
@@ -284,13 +299,13 @@ class S3Bucket(ListedBucket):
             return self.transport.objects(self.name)
 
     def download(self, stored: StoredObject, file: BinaryIO) -> None:
-        with self._object(stored.key):
+        with self._version(stored.key, stored.version):
             file.writelines(self._open(stored.key, stored.version).iter_chunks(CHUNK))
 
     def _open(self, key: str, version: str) -> Any:
         match = {"IfMatch": f'"{version}"'} if version else {}
         answer = self.client.get_object(Bucket=self.name, Key=key, **match)
-        current = answer.get("ETag", "").strip('"')
+        current = version_of(answer.get("ETag", ""))
         if current and current == (version or current):
             return answer["Body"]
         answer["Body"].close()
@@ -304,7 +319,7 @@ class S3Bucket(ListedBucket):
     def _head_version(self, key: str) -> str:
         """Return an object's current version; empty if the answer has none."""
         tag: str = self.client.head_object(Bucket=self.name, Key=key).get("ETag", "")
-        return tag.strip('"')
+        return version_of(tag)
 
     def put(
         self, key: str, body: bytes, content_type: str, if_version: str | None = None
@@ -339,13 +354,13 @@ class S3Bucket(ListedBucket):
             answer, checksum = self._with_checksum(write)
         except ObjectNotFoundError as error:  # the version to replace is gone
             raise ObjectChangedError(self.uri(key)) from error
-        except BucketUnavailableError as error:
+        except ObjectRefusedError as error:
             if if_version is None or error_code(error) != "NotImplemented":
                 raise
             stored = self.put(key, body, content_type)
             self.transport.has_conditions = False
             return stored
-        version = answer.get("ETag", "").strip('"')
+        version = version_of(answer.get("ETag", "")) or self.version(key)
         confirmed = answer.get("ChecksumSHA256")
         if not version or not (
             confirmed == checksum if checksum and confirmed else self._holds(key, body, version)
@@ -366,12 +381,12 @@ class S3Bucket(ListedBucket):
     def _try_checksums(self, kinds: Sequence[str], write: Callable[[str], Written]) -> Written:
         try:
             written = write(kinds[0])
-        except (ObjectRefusedError, BucketUnavailableError) as error:
+        except (ObjectRefusedError, BucketAccessError) as error:
             if not (kinds[1:] and _may_be_checksum(error)):
                 raise
             try:
                 return self._try_checksums(kinds[1:], write)
-            except (ObjectRefusedError, BucketUnavailableError):
+            except (ObjectRefusedError, BucketAccessError):
                 raise error from error.__cause__
         self.transport.checksum = kinds[0]
         return written
@@ -469,9 +484,12 @@ class S3Bucket(ListedBucket):
 
 
 def _may_be_checksum(error: BucketError) -> bool:
-    """Return whether a store may have refused a write for its checksum: some name no reason."""
+    """Return whether a store may have refused a write for its checksum: some name no reason.
+
+    If a proxy drops the checksum's header, the signature does not match.
+    """
     code = error_code(error)
-    is_refusal = isinstance(error, ObjectRefusedError) or code == "NotImplemented"
+    is_refusal = isinstance(error, ObjectRefusedError) or code == "SignatureDoesNotMatch"
     return is_refusal and not code.lower().startswith("kms")
 
 

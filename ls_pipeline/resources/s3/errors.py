@@ -41,8 +41,8 @@ _OTHER_STYLE = Failure(
     "the store wants the bucket in the host's name ({reason})",
     "Set addressing_style to virtual.",
 )
-_DENIED_BY_BUCKET = failures.NO_ACCESS._replace(
-    hint="The bucket's own policy denies it. If it demands an encryption, set "
+_DENIED = failures.NO_ACCESS._replace(
+    hint="A policy denies it, whatever others allow. If it demands an encryption, set "
     "server_side_encryption or kms_key_id."
 )
 _ARCHIVED = Failure(
@@ -59,8 +59,18 @@ _KEY_ACCESS = _KEY_REFUSED._replace(
     meaning=Meaning.ACCESS, hint="Allow the credentials kms:GenerateDataKey and kms:Decrypt on it."
 )
 
+_NOT_S3 = Failure(
+    Meaning.REFUSED,
+    "a server that is not S3 refuses the request (status {reason})",
+    "Check {service.address}, and the proxies on the way to it.",
+)
+_MOVED = Failure(
+    Meaning.SETTING, "{service.name} redirects to {reason}", "Correct {service.address}."
+)
+
 _REFUSALS = {
     failures.REFUSED._replace(meaning=Meaning.NO_BUCKET): "NoSuchBucket",
+    failures.REFUSED: "NotImplemented",
     failures.NOT_FOUND: "404 NoSuchKey NonExistentQueue NotFound QueueDoesNotExist",
     failures.CHANGED: "412 ConditionalRequestConflict PreconditionFailed",
     _OTHER_REGION: "301 AuthorizationHeaderMalformed PermanentRedirect",
@@ -103,7 +113,7 @@ _EXCEPTIONS = {
     failures.NO_ANSWER: "ConnectionError HTTPClientError",
     failures.DAMAGED: (  # HTTPError: botocore translates only some that reading a body raises
         "ChecksumError FlexibleChecksumError HTTPError IncompleteReadError PaginationError "
-        "ResponseParserError"
+        "ResponseParserError ResponseStreamingError"
     ),
     failures.WRONG_SETTING: "BotoCoreError",
     failures.WRONG_ADDRESS: "ValueError",  # botocore's for a malformed endpoint
@@ -111,27 +121,38 @@ _EXCEPTIONS = {
 """Classes of exceptions without an answer of a service."""
 
 
-class CredentialsError(Exception):
-    """Credentials or an endpoint are unusable; raised through botocore, which asks for them."""
+class OwnError(Exception):
+    """What we find wrong with a request; raised through botocore."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
         super().__init__(failure.what)
 
 
-class NoAnswerError(Exception):
-    """A store has left a request without an answer for too long; raised through botocore."""
+class CredentialsError(OwnError):
+    """Credentials or an endpoint are unusable."""
 
-    def __init__(self, endpoint: str) -> None:
-        self.failure = failures.NO_ANSWER.of(S3, f"{endpoint} left a request without an answer")
-        super().__init__(self.failure.what)
+
+class NoAnswerError(OwnError):
+    """A request has no time left. ``status`` is that of the answer so far; 0 if there was none."""
+
+    def __init__(self, endpoint: str, status: int) -> None:
+        silent = failures.NO_ANSWER.of(S3, f"{endpoint} left a request without an answer")
+        super().__init__(failures.BUSY.of(S3, str(status)) if status else silent)
+
+
+class MovedError(OwnError):
+    """A server redirects to another. botocore would ask it again and again."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(_MOVED.of(S3, place or "an address that it does not name"))
 
 
 def failure(error: Exception, service: Service) -> Failure:
     """Return what an exception of botocore means; it is one of `handled`."""
     from botocore.exceptions import ClientError  # half a second
 
-    if isinstance(error, (CredentialsError, NoAnswerError)):
+    if isinstance(error, OwnError):
         return error.failure
     if isinstance(error, ClientError):
         return _refusal(error.response, service)
@@ -163,7 +184,7 @@ def credentials_failure(error: Exception) -> Failure:
 
 def error_code(error: BaseException | None) -> str:
     """Return the code of the refusal that is an error's cause; empty if it has another cause."""
-    response = getattr(error and error.__cause__, "response", {})
+    response = getattr(error and error.__cause__, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))
 
 
@@ -175,7 +196,7 @@ def handled() -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError
 
     botocore = (BotoCoreError, ClientError, ResponseParserError)
-    return (CredentialsError, NoAnswerError, *botocore, HTTPError, ValueError)
+    return (OwnError, *botocore, HTTPError, ValueError)
 
 
 _FILES = (
@@ -219,11 +240,15 @@ def _refusal(response: dict[str, Any], service: Service) -> Failure:
         refusal = {failures.NO_ACCESS: _KEY_ACCESS, failures.REFUSED: _KEY_REFUSED}.get(
             refusal, refusal
         )
-    if refusal is failures.NO_ACCESS and "explicit deny in a resource-based" in message:
-        refusal = _DENIED_BY_BUCKET
+    if refusal is failures.NO_ACCESS and "explicit deny" in message:
+        refusal = _DENIED
+    if not code and refusal in {failures.NO_ACCESS, failures.REFUSED}:
+        refusal = _NOT_S3._replace(meaning=refusal.meaning)
     words = one_line(": ".join(filter(None, (code, message)))) or f"status {status}"
     refusal = failures.or_full(refusal, words)
-    reason = code or str(status) if refusal is failures.BUSY else words
+    reason = words
+    if refusal is failures.BUSY or not code:
+        reason = code or str(status)
     headers = meta.get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or error.get("Region", "the bucket's")
     return refusal.of(service, reason, region=region)
@@ -234,6 +259,8 @@ def _of_status(status: int) -> Failure:
         return failures.NO_ACCESS
     if status == HTTPStatus.INSUFFICIENT_STORAGE:
         return failures.FULL
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        return failures.REFUSED
     return failures.BUSY if status == 429 or status >= 500 else failures.REFUSED  # noqa: PLR2004 - HTTP's
 
 

@@ -7,11 +7,13 @@ a bucket's region, and parses refusals. Of a complete listing it only gets an em
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import re
 import sys
 import threading
+import zlib
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -23,11 +25,12 @@ from urllib.parse import unquote_plus
 from lxml import etree
 
 from ls_pipeline.domain.objects import StoredObject
+from ls_pipeline.domain.text import without_login
 from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.listing import ListingPage
 from ls_pipeline.resources.pace import pace_session
 from ls_pipeline.resources.patience import Patience
-from ls_pipeline.resources.s3.errors import NoAnswerError
+from ls_pipeline.resources.s3.errors import MovedError, NoAnswerError
 from ls_pipeline.resources.s3.fast_objects import FastObjects
 from ls_pipeline.resources.s3.writing import CHECKSUMS
 
@@ -98,10 +101,16 @@ class FastListTransport:
 
     def list(self, **params: Any) -> ListingPage | None:
         """Request a page of a listing; None if the answer is another. Raises as botocore does."""
-        self._last.page = None
-        self.client.list_objects_v2(EncodingType="url", **params)
-        page: ListingPage | None = self._last.page
-        return page
+        from botocore.exceptions import ClientError
+
+        last = self._last
+        last.page, last.is_damaged = None, False
+        try:
+            self.client.list_objects_v2(EncodingType="url", **params)
+        except ClientError:  # botocore takes a document that is cut off for an error of the server
+            if not last.is_damaged:
+                raise
+        return last.page
 
     def objects(self, bucket: str, checksum: str = CHECKSUMS[0]) -> FastObjects | None:
         """Return the fast access to a bucket's objects; None if only botocore can open them.
@@ -128,7 +137,8 @@ class FastListTransport:
             return None
 
     def _begin(self, **_: object) -> None:
-        self._last.attempts, self._last.began = 0, self.patience.begin()
+        self._last.attempts, self._last.status = 0, 0
+        self._last.began = self.patience.begin()
 
     def _fail(self, exception: Exception, **_: object) -> None:
         from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
@@ -139,14 +149,21 @@ class FastListTransport:
     def _send(self, request: Any, event_name: str, **_: object) -> Any:
         patience, last = self.patience, self._last
         if last.attempts and not patience.has_time_since(last.began):
-            raise NoAnswerError(str(self.client.meta.endpoint_url))
+            raise NoAnswerError(str(self.client.meta.endpoint_url), last.status)
         last.attempts += 1
         session = self._short_session if patience.is_silent else self._session
         answer = session.send(request)
         patience.answered()
+        last.status, last.is_damaged = answer.status_code, False
+        if answer.status_code in _REDIRECTS and "x-amz-bucket-region" not in answer.headers:
+            raise MovedError(_place_of(answer))
         if event_name.endswith(".ListObjectsV2") and answer.status_code == HTTPStatus.OK:
-            with suppress(ValueError):  # botocore recognizes an error
-                self._last.page = parse_listing(answer.content)
+            body = _content_of(answer)
+            try:
+                last.page = parse_listing(body)
+            except ValueError:
+                last.is_damaged = b"<Error>" not in body  # botocore recognizes an error
+            else:
                 return _framed(answer)
         return answer
 
@@ -157,6 +174,29 @@ class _Request(threading.local):
     page: ListingPage | None = None
     began = 0.0
     attempts = 0
+    status = 0
+    """The status of the last answer."""
+    is_damaged = False
+    """Whether the last answer should be a listing, and is not."""
+
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+
+
+def _place_of(answer: Any) -> str:
+    """Return where a redirect leads to, without a query: the header's place, or S3's endpoint."""
+    endpoint = re.search(rb"<Endpoint>([^<]+)</Endpoint>", answer.content)
+    place = answer.headers.get("location") or (endpoint[1].decode() if endpoint else "")
+    return without_login(place.partition("?")[0])
+
+
+def _content_of(answer: Any) -> bytes:
+    """Return the body of an answer, which some proxies compress without being asked."""
+    body: bytes = answer.content
+    if answer.headers.get("content-encoding") == "gzip":
+        with suppress(OSError, EOFError, zlib.error):
+            return gzip.decompress(body)
+    return body
 
 
 def _framed(answer: Any) -> Any:
@@ -196,15 +236,24 @@ def _parse_objects(body: bytes, contents: bytes, root: Any, namespace: str) -> l
         keys, times, tags, sizes = map(list, zip(*rows, strict=True))
     else:
         root, namespace = _parse(body)
+        items = list(root.iter(namespace + "Contents"))
         keys, times, tags, sizes = (
-            [element.text or "" for element in root.iter(namespace + name)]
+            [item.findtext(namespace + name) or "" for item in items]
             for name in ("Key", "LastModified", "ETag", "Size")
         )
-        tags = [tag.strip('"') for tag in tags]
+        tags = [version_of(tag) for tag in tags]
+    for given, name in ((tags, "ETag"), (sizes, "Size")):
+        if any(not key.endswith("/") for key, each in zip(keys, given, strict=True) if not each):
+            raise ValueError(f"an object has no {name}")
     if root.findtext(namespace + "EncodingType") == "url":
         keys = [unquote_plus(key) if "%" in key or "+" in key else key for key in keys]
-    fields = zip(keys, tags, map(int, sizes), _times(times), strict=True)
+    fields = zip(keys, tags, (int(size or 0) for size in sizes), _times(times), strict=True)
     return list(map(_stored_object, fields))
+
+
+def version_of(tag: str) -> str:
+    """Return the version that an ETag names. A proxy that compresses makes the ETag weak."""
+    return tag.removeprefix("W/").strip('"')
 
 
 _CONTENTS = re.compile(
