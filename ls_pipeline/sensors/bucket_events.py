@@ -8,12 +8,13 @@ wait for a run stays in the cursor: its message would count as failed, and becom
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.events import BucketEvent, differs_at, needs_probe, parse_message
+from ls_pipeline.engine.manifest import manifest_of, read_as
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import rotate
 
@@ -146,6 +147,8 @@ class KeyProbe:
     known: Mapping[str, KnownObject]
     events: Sequence[BucketEvent]
     """One for each key, the newest last."""
+    read_as: str = ""
+    """How the last run read the objects, with the version of the manifest if there is one."""
 
     @classmethod
     def of(
@@ -154,10 +157,18 @@ class KeyProbe:
         """Select the events that the ledger does not reflect yet."""
         newest, select = {event.key: event for event in events}, source.params.filter
         known = status.ledger.objects.known_at(list(newest)) if newest else {}
+        manifest = source.params.manifest
+        read = status.ledger.sidecars.read_as() if manifest else ""
         selected = [
-            event for key, event in newest.items() if needs_probe(event, known.get(key), select)
+            event
+            for key, event in newest.items()
+            if (
+                read != f"{manifest}\n{event.version}"
+                if key == manifest
+                else needs_probe(event, known.get(key), select)
+            )
         ]
-        return cls(source, known, selected)
+        return cls(source, known, selected, read)
 
     def run(self, open_bucket: Callable[[Source], Bucket], deadline: Deadline) -> ProbeResult:
         """Compare key after key, the newest first, to the first difference or the deadline.
@@ -167,12 +178,29 @@ class KeyProbe:
         bucket, events = open_bucket(self.source), list(self.events)
         for _ in range(min(len(events), KEYS_AT_MOST)):
             key = events.pop().key
-            listed = next(bucket.pages(key), [])
-            if differs_at(key, self.known.get(key), listed, self.source.params.filter):
+            if self._is_wanted(key, bucket):
                 return ProbeResult(wanted=True)
             if deadline.has_passed:
                 break
         return ProbeResult(value=events)
+
+    def _is_wanted(self, key: str, bucket: Bucket) -> bool:
+        """Return whether a key, or the manifest, differs from the ledger.
+
+        The manifest is read only if the key differs, because it may be large.
+        """
+        params, known = self.source.params, self.known.get(key)
+        if key != params.manifest:
+            listed = next(bucket.pages(key), [])
+            if not differs_at(key, known, listed, params.filter):
+                return False
+        if not params.manifest:
+            return True
+        manifest = manifest_of(bucket, params)
+        if read_as(params, manifest) != self.read_as:
+            return True
+        select = replace(params.filter, manifest=manifest)
+        return key != params.manifest and differs_at(key, known, listed, select)
 
 
 def select_keys(

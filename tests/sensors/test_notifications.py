@@ -164,6 +164,48 @@ def test_keys_that_a_connection_does_not_select_cost_no_probe(bench, queue, look
     assert (said(look()), look.probed) == ("No notification of a change.", [])
 
 
+@pytest.fixture
+def listing(empty_ledger):
+    """Return a bench whose manifest lists ``a.json``, which is loaded."""
+    bench = Bench(empty_ledger, notifications=QUEUE, manifest="m.txt")
+    bench.bucket.put("m.txt", b"a.json\nlater.json", "text/plain")
+    bench.put("a.json", {"text": "a"})
+    bench.load()
+    return bench
+
+
+def test_key_that_the_manifest_does_not_list_requests_no_run(queue, look, listing):
+    listing.put("b.json", {"text": "b"})
+    notify(queue, "b.json")
+
+    assert said(look(bucket=listing.bucket)).endswith("arrived, but nothing changed.")
+    assert len(queue) == 0
+
+
+@pytest.mark.parametrize("key", ["a.json", "later.json"])
+def test_key_that_the_manifest_lists_requests_a_run(queue, look, listing, key):
+    listing.put(key, {"text": "new"})
+    notify(queue, key)
+
+    assert wanted(look(bucket=listing.bucket)) == ["reviews"]
+
+
+@pytest.mark.parametrize("prefix", ["", "elsewhere"])
+def test_new_manifest_requests_a_run(empty_ledger, queue, look, prefix):
+    bench = Bench(empty_ledger, notifications=QUEUE, manifest="m.txt", prefix=prefix)
+    bench.bucket.put("m.txt", b"elsewhere/a.json", "text/plain")
+    bench.put("elsewhere/a.json", {"text": "a"})
+    bench.load()
+    stored = bench.bucket.put("m.txt", b"elsewhere/b.json", "text/plain")
+    notify(queue, "m.txt")
+    before = wanted(look(bucket=bench.bucket))
+    bench.load()
+    notify(queue, "m.txt", etag=stored.version)
+
+    assert before == ["reviews"]
+    assert said(look(bucket=bench.bucket)) == "No notification of a change."
+
+
 def test_other_buckets_are_not_probed(queue, look):
     other = record("a.json")
     other["s3"]["bucket"]["name"] = "other"
