@@ -139,7 +139,6 @@ class FastListTransport:
             for scheme in ("https://", "http://"):
                 session.mount(scheme, TimedAdapter(pool_maxsize=CONNECTIONS))
 
-
     def _bound_renewal(self) -> None:
         """Let credentials be renewed within the time that ``patience`` allows."""
         from google.auth import exceptions

@@ -242,7 +242,7 @@ def _parse_objects(body: bytes, contents: bytes, root: Any, namespace: str) -> l
             for name in ("Key", "LastModified", "ETag", "Size")
         )
         tags = [version_of(tag) for tag in tags]
-    for given, name in ((tags, "ETag"), (sizes, "Size")):
+    for given, name in ((keys, "Key"), (tags, "ETag"), (sizes, "Size")):
         if any(not key.endswith("/") for key, each in zip(keys, given, strict=True) if not each):
             raise ValueError(f"an object has no {name}")
     if root.findtext(namespace + "EncodingType") == "url":
