@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LEAST_RATE = 1024
-"""Bytes a second at which a slow answer may go on for ever."""
+"""Bytes a second at which a slow answer may continue."""
 
 
 class Pace:

@@ -266,7 +266,7 @@ def test_aws_credentials_that_do_not_come_are_given_up(aws, fake_server, tmp_pat
 def test_role_is_named_if_sts_does_not_answer(aws, fake_server, hangs, tmp_path):
     buckets = S3Buckets(answer_seconds=0.4)
 
-    with pytest.raises(BucketUnavailableError, match=f"role {ROLE} can't be assumed: what gives"):
+    with pytest.raises(BucketUnavailableError, match=f"role {ROLE} can't be assumed: the source"):
         list(buckets.open("b", assumes_role(aws, fake_server, tmp_path)).pages())
 
 
@@ -275,7 +275,7 @@ def test_queue_in_a_role_is_given_up_if_sts_does_not_answer(aws, fake_server, ha
     queue = SQSQueue("http://127.0.0.1:9/1/labels", "eu-west-3", ROLE)
     queue.patience = Patience(0.4)
 
-    with pytest.raises(QueueUnavailableError, match=f"role {ROLE} can't be assumed: what gives"):
+    with pytest.raises(QueueUnavailableError, match=f"role {ROLE} can't be assumed: the source"):
         queue.receive(1, 1.0)
 
 

@@ -150,7 +150,7 @@ class FastListTransport:
             try:
                 patience.wait_for(lambda: own(request))
             except TimeoutError as error:
-                raise unavailable(f"what gives Google credentials: {error}") from None
+                raise unavailable(f"the source of Google credentials: {error}") from None
 
         credentials.refresh = refresh
 

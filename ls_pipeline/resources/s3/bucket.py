@@ -117,7 +117,7 @@ class S3Buckets:
     _patience: OncePerKey[str, Patience] = field(
         default_factory=OncePerKey[str, Patience], init=False, repr=False
     )
-    """For each endpoint, and for what gives credentials."""
+    """For each endpoint, and for the source of credentials."""
 
     def open(self, name: str, options: S3Options = _NO_OPTIONS) -> Bucket:
         """Return a bucket, without a request to it. Raises ``BucketAccessError``.
@@ -265,7 +265,7 @@ class S3Bucket(ListedBucket):
             with self._object(key):
                 yield
         except ObjectChangedError as error:
-            if self.version(key) != version:
+            if not version or self._listed_version(key) != version:
                 raise
             raise ObjectRefusedError(
                 self.uri(key),
@@ -287,6 +287,13 @@ class S3Bucket(ListedBucket):
             if self._is_gone(key):
                 raise ObjectNotFoundError(self.uri(key)) from error
             raise
+
+    def _listed_version(self, key: str) -> str:
+        """Return an object's version in a listing; empty if it can't be listed."""
+        try:
+            return self.version(key)
+        except BucketError:
+            return ""
 
     def _is_gone(self, key: str) -> bool:
         try:
@@ -360,7 +367,7 @@ class S3Bucket(ListedBucket):
             stored = self.put(key, body, content_type)
             self.transport.has_conditions = False
             return stored
-        version = version_of(answer.get("ETag", "")) or self.version(key)
+        version = version_of(answer.get("ETag", "")) or self._listed_version(key)
         confirmed = answer.get("ChecksumSHA256")
         if not version or not (
             confirmed == checksum if checksum and confirmed else self._holds(key, body, version)

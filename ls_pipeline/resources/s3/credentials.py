@@ -120,7 +120,7 @@ def _reading() -> Iterator[None]:
 
 _LATE = Failure(
     Meaning.UNAVAILABLE,
-    "what gives the AWS credentials does not answer ({reason})",
+    "the source of the AWS credentials does not answer ({reason})",
     "Check the network, {service.address}, and credential_process in AWS_CONFIG_FILE, if any.",
 )
 
