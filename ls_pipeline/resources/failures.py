@@ -86,6 +86,10 @@ NO_ANSWER = Failure(
     "{service.name} does not answer ({reason})",
     "Check the network, and {service.address}.",
 )
+BAD_PROXY = NO_ANSWER._replace(
+    hint="Correct HTTP_PROXY or HTTPS_PROXY, or add the host to NO_PROXY if no proxy is needed."
+)
+NO_TLS = NO_ANSWER._replace(hint="It does not speak https: write http:// in {service.address}.")
 UNTRUSTED = Failure(
     Meaning.UNAVAILABLE,
     "{service.name} has a certificate that is not trusted ({reason})",
@@ -107,6 +111,15 @@ CHANGED = REFUSED._replace(meaning=Meaning.CHANGED)
 def is_untrusted(error: BaseException) -> bool:
     """Return whether an exception is about a certificate that is not trusted."""
     return "CERTIFICATE_VERIFY_FAILED" in repr(error.args)
+
+
+def of_connection(failure: Failure, error: BaseException) -> Failure:
+    """Return what exactly is wrong with a connection, in place of `NO_ANSWER`."""
+    if failure is not NO_ANSWER:
+        return failure
+    if "WRONG_VERSION_NUMBER" in repr(error.args):
+        return NO_TLS
+    return UNTRUSTED if is_untrusted(error) else NO_ANSWER
 
 
 def unreadable(variable: str) -> Failure | None:

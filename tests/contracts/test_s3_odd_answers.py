@@ -112,6 +112,27 @@ def test_time_that_ends_after_an_answer_is_not_a_silence():
     ]
 
 
+def test_proxy_that_does_not_answer_is_named_with_its_variable(environment):
+    environment.setenv("AWS_ACCESS_KEY_ID", "x")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    environment.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    environment.setenv("NO_PROXY", "")
+    options = S3Options(endpoint_url="http://s3.example.com", region_name="eu-west-3")
+
+    with pytest.raises(BucketUnavailableError, match=r"127\.0\.0\.1:9.*Correct HTTP_PROXY or"):
+        list(S3Buckets(max_attempts=1).open("b", options).pages())
+
+
+def test_store_without_https_is_named(environment, fake_server):
+    environment.setenv("AWS_ACCESS_KEY_ID", "x")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "y")
+    url = fake_server.url.replace("http:", "https:")
+    options = S3Options(endpoint_url=url, region_name="eu-west-3")
+
+    with pytest.raises(BucketUnavailableError, match="write http:// in endpoint_url"):
+        list(S3Buckets(max_attempts=1).open("b", options).pages())
+
+
 # -- listings -----------------------------------------------------------------------------
 
 

@@ -115,6 +115,15 @@ def test_certificates_that_can_not_be_read(chain, value):
     assert "AWS_CA_BUNDLE names a file that can't be read. Correct it." in said(USES["commands"])
 
 
+@pytest.mark.parametrize(
+    "variable", ["AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS"]
+)
+def test_number_that_is_none(chain, variable):
+    chain.setenv(variable, "2s")
+
+    assert f"{variable} is not a whole number. Set it again" in said(USES["commands"])
+
+
 KEY = {
     "type": "service_account",
     "client_email": "a@b.c",

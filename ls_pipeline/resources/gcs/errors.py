@@ -38,6 +38,7 @@ _EXCEPTIONS = {
     failures.NOT_FOUND: "NotFound",
     failures.CHANGED: "PreconditionFailed",
     failures.NO_ACCESS: "Forbidden Unauthorized",
+    failures.BAD_PROXY: "ProxyError",
     failures.NO_ANSWER: (
         "ConnectionError HTTPError RequestException RetryError ServerError TimeoutError "
         "TooManyRequests"
@@ -58,8 +59,7 @@ def failure(error: Exception, service: Service) -> Failure:
     cause = getattr(error, "cause", None) or error  # of a `RetryError`
     if kind is failures.NO_ANSWER and getattr(cause, "response", None) is not None:
         kind = failures.BUSY
-    if kind is failures.NO_ANSWER and failures.is_untrusted(cause):
-        kind = failures.UNTRUSTED
+    kind = failures.of_connection(kind, cause)
     words = _words(cause)
     return failures.or_full(kind, words).of(service, words)
 

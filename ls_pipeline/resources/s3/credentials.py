@@ -62,6 +62,9 @@ ENDPOINTS = (
 CERTIFICATES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 
 
+NUMBERS = ("AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS")
+
+
 def check_variables() -> None:
     """Raise ``CredentialsError`` if a variable can't be a key or an endpoint.
 
@@ -70,6 +73,10 @@ def check_variables() -> None:
     certificates = map(unreadable, CERTIFICATES)
     if found := wrong_address(ENDPOINTS) or next(filter(None, certificates), None):
         raise CredentialsError(found)
+    for name in NUMBERS:
+        if not os.environ.get(name, "1").isdecimal():
+            what = f"{name} is not a whole number"
+            raise CredentialsError(Failure(Meaning.SETTING, what, "Set it again, or unset it."))
     for name in KEYS:
         key = os.environ.get(name, "")
         if not (key.isascii() and key.isprintable()):

@@ -110,6 +110,7 @@ _EXCEPTIONS = {
         "RefreshWithMFAUnsupportedError SSOError TokenRetrievalError UnknownCredentialError"
     ),
     _NO_REGION: "NoRegionError",
+    failures.BAD_PROXY: "ProxyConnectionError",
     failures.NO_ANSWER: "ConnectionError HTTPClientError",
     failures.DAMAGED: (  # HTTPError: botocore translates only some that reading a body raises
         "ChecksumError FlexibleChecksumError HTTPError IncompleteReadError PaginationError "
@@ -158,9 +159,7 @@ def failure(error: Exception, service: Service) -> Failure:
         return _refusal(error.response, service)
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
-    if kind is failures.NO_ANSWER and failures.is_untrusted(error):
-        kind = failures.UNTRUSTED
-    return kind.of(service, _words(error))
+    return failures.of_connection(kind, error).of(service, _words(error))
 
 
 def credentials_failure(error: Exception) -> Failure:
