@@ -132,7 +132,9 @@ def _form(region: Region, size: Size) -> dict[str, Any]:
         return {**_box(box), "area": int((mask > 0).sum()), "segmentation": segmentation}
     outline = region.outline(size)
     polygon = [number for point in outline for number in point]
-    return {**_box(region.box(size)), "area": geometry.area(outline), "segmentation": [polygon]}
+    is_drawn_freely = region.kind in {"polygon", "vector"}
+    area = geometry.filled_area(outline) if is_drawn_freely else geometry.area(outline)
+    return {**_box(region.box(size)), "area": area, "segmentation": [polygon]}
 
 
 def _box(box: Box) -> dict[str, Any]:

@@ -11,10 +11,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Point = tuple[float, float]
+
+MOST_CORNERS = 1000
+"""Corners of an outline, and heights in it, up to which crossing lines are looked for."""
 
 SAGITTA = 0.1
 """Pixels that the outline of an ellipse may be off by."""
@@ -112,6 +117,40 @@ def area(points: Sequence[Point]) -> float:
     following = [*points[1:], *points[:1]]
     cross = (x * v - u * y for (x, y), (u, v) in zip(points, following, strict=True))
     return abs(math.fsum(cross)) / 2
+
+
+def filled_area(points: Sequence[Point]) -> float:
+    """Return the area that readers fill: what lines enclose an odd number of times.
+
+    An outline with very many corners or crossings has the area of `area`.
+    """
+    if len(points) > MOST_CORNERS:
+        return area(points)
+    levels = np.array(sorted({y for _, y in points} | _crossings(points)))
+    if len(levels) > MOST_CORNERS:
+        return area(points)
+    # Between two levels no lines cross: the part of the area there has straight sides.
+    (x, y), (u, v) = np.array(points).T, np.roll(points, -1, 0).T
+    middle = ((levels[:-1] + levels[1:]) / 2)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sides = x + (u - x) * (middle - y) / (v - y)
+    sides = np.sort(np.where((y < middle) != (v < middle), sides, np.inf))
+    sides[np.isinf(sides)] = 0
+    return float(np.diff(levels) @ (sides[:, 1::2].sum(1) - sides[:, ::2].sum(1)))
+
+
+def _crossings(points: Sequence[Point]) -> set[float]:
+    """Return the heights at which lines of an outline cross."""
+    start = np.array(points)
+    line = np.roll(start, -1, 0) - start
+    apart = start[None] - start[:, None]
+    # For each two lines: how far along the first one the second one crosses it.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        turn = line[:, None, 0] * line[None, :, 1] - line[:, None, 1] * line[None, :, 0]
+        along = (apart[..., 0] * line[None, :, 1] - apart[..., 1] * line[None, :, 0]) / turn
+    is_inside = (along > 0) & (along < 1)
+    first, second = np.nonzero(is_inside & is_inside.T)
+    return set((start[first, 1] + along[first, second] * line[first, 1]).tolist())
 
 
 def clip(points: Sequence[Point], size: Size) -> list[Point]:

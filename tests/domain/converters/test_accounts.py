@@ -2,16 +2,19 @@
 
 import io
 import json
+import math
 import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pycocotools.mask
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ls_pipeline.domain.converters.geometry import filled_area
 from ls_pipeline.resources.converter import convert
 from tests.domain.converters.annotated import BOXES, SHAPES, pack, task
 from tests.domain.converters.test_kinds import (
@@ -145,6 +148,16 @@ def test_crossing_outline_is_kept(tmp_path):
 
     assert lines["1-1"] == ["3 0 0 0.5 0.5 0.5 0 0 0.5"]
     assert report.is_complete
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 100)] * 2).map(list), min_size=3, max_size=8))
+def test_area_of_crossing_outlines_is_what_readers_fill(points):
+    pixels = [(x * 20.0, y * 20.0) for x, y in points]
+    flat = [number for point in pixels for number in point]
+    (mask,) = pycocotools.mask.frPyObjects([flat], 2000, 2000)
+    length = sum(math.dist(*ends) for ends in zip(pixels, [*pixels[1:], pixels[0]], strict=True))
+
+    assert abs(filled_area(pixels) - pycocotools.mask.area(mask)) <= length + len(points)
 
 
 @pytest.mark.parametrize("id_", [None, [1], 7])
