@@ -6,6 +6,7 @@ import ssl
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,6 +17,7 @@ from dagster_aws.s3 import S3Resource
 from ls_pipeline.domain.errors import PipelineError
 from ls_pipeline.resources.gcs.bucket import GCSBuckets
 from ls_pipeline.resources.label_studio.app import LabelStudio
+from ls_pipeline.resources.label_studio.client import BoundedClient, lazy_context
 from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
 from ls_pipeline.resources.s3.fast_objects import md5
 from ls_pipeline.resources.s3.resource import s3_buckets
@@ -104,6 +106,19 @@ def test_certificate_of_a_companys_own_is_trusted_once_it_is_named(
         use(https)
     environment.setenv(variable, str(certificate))
     use(https)
+
+
+def test_certificate_is_verified_behind_a_redirect_to_https(
+    https, fake_server, environment, certificate
+):
+    fake_server.answer = Answer(b"")
+    client = BoundedClient(verify=lazy_context())
+
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        client.get(https)
+    environment.setenv("SSL_CERT_FILE", str(certificate))
+
+    assert client.get(https).status_code == 200
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpcore
@@ -20,6 +23,27 @@ MOST_BYTES = "x-ls-pipeline-most-bytes"
 
 ANSWER_SECONDS = 900.0
 """How long an answer may take from the request to its last byte."""
+
+
+class LazyContext(ssl.SSLContext):
+    """Parses the certificates of authorities for each https connection, and not before.
+
+    That takes as long as several requests, and a server at an http address needs none of them.
+    """
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        return httpx.create_ssl_context().wrap_socket(*args, **options)
+
+
+def lazy_context() -> LazyContext:
+    """Return a context for a client of a server at an http address.
+
+    Raises ``OSError`` if SSL_CERT_FILE names no certificates.
+    """
+    file = os.environ.get("SSL_CERT_FILE")
+    if file and b"-----BEGIN" not in Path(file).read_bytes():
+        raise ssl.SSLError(f"{file} has no certificate")
+    return LazyContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class BoundedClient(httpx.Client):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ls_pipeline.resources.label_studio.client import BoundedClient
+from ls_pipeline.resources.label_studio.client import BoundedClient, lazy_context
 from ls_pipeline.resources.patience import Patience
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class Session:
         self._base_url, self._api_key = base_url.rstrip("/"), api_key
         # The server that pip installs sends head and body separately. On a kept-alive connection
         # the body waits about 40 ms for a delayed acknowledgement; on a new one it does not.
+        is_plain = self._base_url.startswith("http://")
         self._client = client or BoundedClient(
+            verify=lazy_context() if is_plain else True,
             limits=httpx.Limits(max_keepalive_connections=0),
             headers={"Connection": "close"},
         )
