@@ -84,7 +84,7 @@ def fill(ledger: Ledger, shape: Shape, source_url: str, target_url: str) -> None
             load_tasks(RunContext(held, revision, bucket, app, SilentProgress()))
 
     for name in shape.small:  # a busy Label Studio on SQLite would create some projects twice
-        app.find_or_create_project(name, LABEL_CONFIG)
+        app.create_project(name, LABEL_CONFIG)
     with ThreadPoolExecutor(4) as pool:
         for _ in pool.map(load_all, shape.small):
             pass
@@ -100,7 +100,7 @@ def _record_big_connection(
     select = source.params.filter
     boundaries = range_boundaries(buckets.open(BIG), select.folder)
     with connection_ledger.acquire() as held:
-        held.projects.add({1: app.find_or_create_project(BIG, LABEL_CONFIG)})
+        held.projects.add({1: app.create_project(BIG, LABEL_CONFIG)})
         record_as_loaded(held, NumberedKeys(objects))
         held.objects.set_range_boundaries(select, boundaries)
 

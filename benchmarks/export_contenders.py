@@ -109,7 +109,7 @@ class LabeledConnection:
         self.connection_ledger, self.app = new_connection(None, target), LabelStudio()
         self.bucket = open_bucket(url)
         self.client = label_studio_client()
-        self.project = self.app.find_or_create_project(self.connection_ledger.name, LABEL_CONFIG)
+        self.project = self.app.create_project(self.connection_ledger.name, LABEL_CONFIG)
         import_labeled_tasks(self.client, self.project.id, annotations)
 
     def export(self) -> None:

@@ -45,7 +45,7 @@ class MaskApp:
 
         return Project(project_id, "Masks", MASK_CONFIG, len(self.ids), "", CREATED)
 
-    def find_or_create_project(self, _title: str, _label_config: str) -> Project:
+    def create_project(self, _title: str, _label_config: str) -> Project:
         return self.project(1)
 
     def projects_with_prefix(self, _prefix: str) -> Iterator[Project]:

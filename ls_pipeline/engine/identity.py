@@ -61,7 +61,7 @@ class ProjectIdentity:
             self._check_project(project, found.get(project.id))
         self.check_unclaimed(marks, found)
         for project in bound:
-            self._check_mark(project, marks)
+            self._check_mark(project, marks, is_first=project == bound[0])
         if bound:
             self._check_generation(self._own(marks, bound[0].id))
 
@@ -79,10 +79,10 @@ class ProjectIdentity:
     def announce(self, generation: int) -> None:
         """Raise the mark of the first project: this run is about to change something.
 
-        Each run makes a mark of its own, so that a request that arrives late lowers none. Raises
-        ``IdentityError`` if another installation has taken over.
+        The intent has renewed the lease. Each run makes a mark of its own, so that a request that
+        arrives late lowers none. Raises ``IdentityError`` if another installation has taken over.
         """
-        self.held.renew()
+        self.held.check_time()
         if self._mark is None:
             self._mark = self._add_mark(generation)
         else:
@@ -93,15 +93,23 @@ class ProjectIdentity:
                 raise IdentityError(
                     self.held.name, f"the mark of project {self._mark.project_id} was removed."
                 ) from None
-        self.held.binding.confirm_app(generation)
+        self.held.binding.confirm_app(generation, self._mark.project_id)
+
+    def claim(self) -> None:
+        """Mark the first project as this connection's, unless it has its mark."""
+        first = next(iter(self.held.projects.bound().values()))
+        if not first.marked:
+            self.held.renew()
+            self._mark, _ = self._claim(first.id, self.held.binding.state().generation)
+            self.held.projects.set_marked(first.id)
 
     def _add_mark(self, generation: int) -> Mark:
         """Make this run's mark, and remove those of earlier runs."""
         project_id = next(iter(self.held.projects.ids().values()))
         new, marks = self._claim(project_id, generation)
-        self.held.renew()
         for mark in self._own(marks, project_id):
             if mark.generation < generation:
+                self.held.renew()
                 self.app.remove_mark(mark)
         return new
 
@@ -128,7 +136,8 @@ class ProjectIdentity:
             what = f"{expected}, is another one by now, created {found.created_at}: {found.url}."
             raise self._difference(what)
 
-    def _check_mark(self, project: BoundProject, marks: Iterable[Mark]) -> None:
+    def _check_mark(self, project: BoundProject, marks: Iterable[Mark], *, is_first: bool) -> None:
+        """Check a project's mark; claim an overflow project that has none."""
         if self._own(marks, project.id):
             if not project.marked:
                 self.held.projects.set_marked(project.id)
@@ -138,11 +147,9 @@ class ProjectIdentity:
                 "backup, or a person removed the webhook that holds the mark."
             )
             raise self._difference(what)
-        else:
-            new, _ = self._claim(project.id, self.held.binding.state().generation)
+        elif not is_first:
+            self._claim(project.id, self.held.binding.state().generation)
             self.held.projects.set_marked(project.id)
-            if project.id == next(iter(self.held.projects.ids().values())):
-                self._mark = new
 
     def _check_generation(self, marks: Iterable[Mark]) -> None:
         newest = max((mark.generation for mark in marks), default=0)

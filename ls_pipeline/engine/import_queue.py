@@ -7,6 +7,7 @@ imported.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -93,6 +94,11 @@ class _Bodies(Sequence[dict[str, Any]]):
         if isinstance(index, slice):
             return _Bodies(self._tasks[index], self._token)
         return self._tasks[index].body(self._token)
+
+
+def _numbered(tasks: Sequence[NewTask], ids: Sequence[int]) -> list[TaskRow]:
+    """Return the rows of tasks with their ids."""
+    return [replace(task.row, task_id=n) for task, n in zip(tasks, ids, strict=True)]
 
 
 class ImportQueue:
@@ -233,7 +239,7 @@ class ImportQueue:
             full, projects = self._project, self.run.projects
             self._project = projects.begin_overflow()
             self.notes += projects.register_storages(
-                self.run.bucket, self.run.source, [self._project.id]
+                self.run.bucket, self.run.source, [self._project]
             )
             self.notes.append(
                 f"Project {full.title!r} has {full.tasks} tasks, and is full; new ones go to "
@@ -256,7 +262,7 @@ class ImportQueue:
         """
         if not tasks:
             return None, []
-        intent = self._begin(tasks)
+        intent, began = self._begin(tasks), (time.monotonic(), time.time())
         try:
             with self.run.timings.timing("importing"):
                 bodies = _Bodies(tasks, intent.token)
@@ -270,6 +276,10 @@ class ImportQueue:
                 return intent, made
             self._handle_refusal(intent, tasks, error)
             return None, []
+        # By both clocks: one stands still while this host is suspended, the other may be set.
+        seconds = max(time.monotonic() - began[0], time.time() - began[1])
+        if seconds < self.app.repeats_after:
+            return intent, _numbered(tasks, ids)
         return intent, self._numbered(intent, tasks, ids)
 
     def _numbered(
@@ -286,7 +296,7 @@ class ImportQueue:
             if copies:
                 self._remove_copies(copies)
                 return made
-        return [replace(task.row, task_id=n) for task, n in zip(tasks, ids, strict=True)]
+        return _numbered(tasks, ids)
 
     def _remove_copies(self, copies: Sequence[TaskRow]) -> None:
         """Delete tasks that Label Studio stored a second time, before any person knew of them."""
@@ -295,7 +305,9 @@ class ImportQueue:
             self.held.intents.close(outcome.intent)
 
     def _begin(self, tasks: Sequence[NewTask]) -> Intent:
-        above = self.app.highest_task_id(self._project.id)
+        # Any id below those of the new tasks will do; a project without tasks has no other.
+        above = self.app.highest_task_id(self._project.id) if self._project.tasks else 0
+        self._project = replace(self._project, tasks=self._project.tasks + len(tasks))
         rows = tuple(task.row for task in tasks)
         intent = Intent(Kind.IMPORT, rows, self.root, self.run.revision.number)
         token = uuid.uuid4().hex[:16]

@@ -116,6 +116,8 @@ class _Loader:
         self.remarks = Remarks()
         self.notes = LoadNotes(run)
         self.is_again = False
+        self._storages: Future[list[str]] | None = None
+        """The registration of storage connections, while the first batch is prepared."""
 
     def load(self) -> LoadResult:
         self._list_one_page()
@@ -128,16 +130,20 @@ class _Loader:
         self._read_label_config()
         self._release_retryable()
         self._follow_sidecar_param()
-        self.result.notes += self.projects.register_storages(
-            self.bucket, self.run.source, self.projects.ids
-        )
         self._find_begun()
         self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
+            self._storages = readers.submit(
+                self.projects.register_storages,
+                self.bucket,
+                self.run.source,
+                list(self.projects.found.values()),
+            )
             self._load_differences(readers)
             if self.queue.outdated:
                 self._begin_again()
                 self._load_differences(readers)
+        self.projects.claim()
         self._count_queue()
         self.result.notes += self.notes.sentences()
         if self.manifest and self.compared_all:
@@ -520,6 +526,10 @@ class _Loader:
         return NewTask(row, json.dumps(task.as_import(origin)))
 
     def _flush(self) -> None:
-        """Hand what is gathered to the import."""
-        batch, self.batch = self.batch, Batch()
-        self.queue.put(batch)
+        """Hand what is gathered to the import, as soon as annotators can open the objects."""
+        if self._storages:
+            done, self._storages = self._storages, None
+            self.result.notes += done.result()
+        if self.batch != Batch():
+            batch, self.batch = self.batch, Batch()
+            self.queue.put(batch)

@@ -15,7 +15,7 @@ from ls_pipeline.resources.labeling_app import StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.completions import Completion, TaskState
     from ls_pipeline.domain.tasks import Origin
@@ -157,7 +157,7 @@ class Projects:
         return sum(self.app.count_annotations(self.ids).values())
 
     def register_storages(
-        self, bucket: Bucket, source: Source, project_ids: Sequence[int]
+        self, bucket: Bucket, source: Source, projects: Collection[Project]
     ) -> list[str]:
         """Let annotators open a source's objects, and those of its media buckets, in some projects.
 
@@ -174,12 +174,18 @@ class Projects:
             )
             for part in parts
         ]
-        return [note for each in locations for note in self._register_storage(each, project_ids)]
+        notes = []
+        for n, location in enumerate(locations):
+            new = [project.id for project in projects if project.is_new and not n]
+            notes += self._register_storage(location, [project.id for project in projects], new)
+        return notes
 
-    def _register_storage(self, location: StorageLocation, project_ids: Sequence[int]) -> list[str]:
+    def _register_storage(
+        self, location: StorageLocation, project_ids: Sequence[int], new: Sequence[int]
+    ) -> list[str]:
         try:
             for project_id in project_ids:
-                self.app.register_storage(project_id, location)
+                self.app.register_storage(project_id, location, is_first=project_id in new)
         except (InvalidVariableError, LabelStudioError) as error:
             if error.transient:
                 raise
@@ -215,21 +221,34 @@ class HeldProjects(Projects):
         is absent. An overflow project is the connection's if its tasks are in it. Once found,
         projects are known by their ids: they may be renamed in Label Studio.
 
+        A project that this run has created gets its mark with the first intent, or by `claim`.
+
         Raises ``IdentityError``. Nothing was changed then, but for a first project.
         """
-        if not self.held.projects.ids():
-            first = self.app.find_or_create_project(
-                self.connection.project, self.connection.label_config
-            )
-            marks = self.app.marks()
-            self.identity.check_unclaimed(marks, [first.id])
-            own = {1: first, **self.own_overflow(1)}
-            self.held.projects.add(own)
-            self._overflow_is_known = True
-            self.found = {project.id: project for project in own.values()}
-            self.identity.check_found(self.found, marks)
-        else:
+        if self.held.projects.ids():
             self.found = self.identity.check()
+        else:
+            self._find_by_titles()
+        if not any(project.is_new for project in self.found.values()):
+            self.claim()
+
+    def claim(self) -> None:
+        """Mark the first project as the connection's, unless it has its mark."""
+        self.identity.claim()
+
+    def _find_by_titles(self) -> None:
+        title, listed = self.connection.project, list(self._with_prefix())
+        existing = next((project for project in listed if project.title == title), None)
+        first = existing or self.app.create_project(title, self.connection.label_config)
+        own = {1: first, **self._own_among(self._overflow_among(listed), 1)}
+        # What was created just now can't have a mark of an earlier moment.
+        is_all_new = all(project.is_new for project in own.values())
+        marks = [] if is_all_new else self.app.marks()
+        self.identity.check_unclaimed(marks, [first.id])
+        self.held.projects.add(own)
+        self._overflow_is_known = True
+        self.found = {project.id: project for project in own.values()}
+        self.identity.check_found(self.found, marks)
 
     def recover_overflow(self) -> None:
         """Record overflow projects with tasks of the connection that an old ledger misses."""
@@ -241,9 +260,12 @@ class HeldProjects(Projects):
 
     def own_overflow(self, after: int) -> dict[int, Project]:
         """Return the overflow projects behind number ``after`` that have our tasks, by number."""
+        return self._own_among(self._overflow(), after)
+
+    def _own_among(self, overflow: Mapping[int, Project], after: int) -> dict[int, Project]:
         return {
             number: project
-            for number, project in sorted(self._overflow().items())
+            for number, project in sorted(overflow.items())
             if number > after and self._has_own_tasks(project)
         }
 
@@ -263,16 +285,23 @@ class HeldProjects(Projects):
             or (existing[number].id not in claimed and self._is_usable(existing[number], newest))
         )
         title = self.connection.title(number)
-        project = self.app.find_or_create_project_like(newest.id, title)
+        project = existing.get(number) or self.app.create_project_like(newest.id, title)
         self.held.projects.add({number: project})
         self.found = self.identity.check()
         return project
 
     def _overflow(self) -> dict[int, Project]:
         """Return the projects with an overflow project's title, the oldest of each, by number."""
-        projects: dict[int, Project] = {}
+        return self._overflow_among(self._with_prefix())
+
+    def _with_prefix(self) -> Iterator[Project]:
+        """List the projects that may have the title of the first or of an overflow project."""
         prefix = self.connection.project[: TITLE_LENGTHS[-1] - _NUMBERED_ROOM]
-        for project in self.app.projects_with_prefix(prefix):
+        return self.app.projects_with_prefix(prefix)
+
+    def _overflow_among(self, listed: Iterable[Project]) -> dict[int, Project]:
+        projects: dict[int, Project] = {}
+        for project in listed:
             match = _NUMBERED.fullmatch(project.title)
             number = int(match[1]) if match else 0
             if number > 1 and project.title == self.connection.title(number):

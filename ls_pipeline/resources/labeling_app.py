@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Project:
     url: str
     created_at: str
     """Part of its identity: after a reset of Label Studio, another project may get the same id."""
+    is_new: bool = field(default=False, compare=False)
+    """Whether the call that returned it has created it: it has nothing in it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +107,17 @@ class LabelingApp(Protocol):
     def find_project(self, title: str) -> Project | None:
         """Return the project with exactly this title, the oldest of several, or None."""
 
-    def find_or_create_project(self, title: str, label_config: str) -> Project:
-        """Return the project that `find_project` finds; otherwise create it.
+    def create_project(self, title: str, label_config: str) -> Project:
+        """Create a project with a title that no project has.
 
-        A project that exists keeps its label config. With an empty ``label_config``, the new
+        If one has it by then, return that one as it is. With an empty ``label_config``, the new
         project is empty, and a person sets it up in Label Studio.
 
         Raises ``LabelStudioError`` if Label Studio refuses the label config.
         """
 
-    def find_or_create_project_like(self, project_id: int, title: str) -> Project:
-        """Return the project that `find_project` finds; otherwise create it.
+    def create_project_like(self, project_id: int, title: str) -> Project:
+        """Create a project as `create_project` does.
 
         The new project gets the label config of project ``project_id``, and its other settings
         for labeling, such as instructions and annotations per task. It gets none of its tasks.
@@ -139,10 +141,16 @@ class LabelingApp(Protocol):
         locked after the first commit: then the tasks are stored twice, and the ids are those of
         the second time. The first of them is then higher than `highest_task_id` was, plus 1.
 
+        That takes at least `repeats_after` seconds.
+
         Raises ``TasksRefusedError`` if Label Studio refused the tasks, and stored none. If
         ``crashed`` is set, it failed over them, and whether it stored them is unknown. Raises
         ``TaskPartsLostError`` if it stored them without their annotations and predictions.
         """
+
+    @property
+    def repeats_after(self) -> float:
+        """Seconds that an import takes at least if its tasks are stored twice."""
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         """List (id, origin) of the tasks with higher ids, by id.
@@ -209,8 +217,12 @@ class LabelingApp(Protocol):
     def version(self) -> str:
         """Return the version of Label Studio, such as 1.23.2."""
 
-    def register_storage(self, project_id: int, location: StorageLocation) -> None:
+    def register_storage(
+        self, project_id: int, location: StorageLocation, *, is_first: bool = False
+    ) -> None:
         """Let the project's annotators open the objects of a bucket.
+
+        ``is_first`` says that the project has no storage connection yet, which saves a request.
 
         Registers a storage connection that never syncs: Label Studio only signs the ``s3://``
         and ``gs://`` URLs of tasks with it. A bucket has one of them: a later call changes its

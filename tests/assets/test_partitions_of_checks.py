@@ -41,9 +41,9 @@ def test_runs_that_overlap_each_leave_their_results(benches, instance):
     a1, a2 = benches
     app = a1.app
 
-    def load_the_other(*arguments):
+    def load_the_other(*arguments, **options):
         materialize(a2, instance, tasks, source_settings)
-        return app.register_storage(*arguments)
+        return app.register_storage(*arguments, **options)
 
     a1.app = Wrapped(app, register_storage=load_the_other)
     materialize(a1, instance, tasks, source_settings)

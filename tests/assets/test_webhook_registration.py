@@ -18,7 +18,7 @@ def reachable(environment):
 
 
 def register_webhooks(bench, app=None):
-    project = bench.app.find_or_create_project("Reviews", CONFIG)
+    project = bench.app.create_project("Reviews", CONFIG)
     with bench.run(bench.target, app) as run:
         return asset_run.register_webhooks(run, [project.id])
 

@@ -32,6 +32,7 @@ class MemoryLabelingApp:
     """A `DiagnosableLabelingApp` that also annotates, and has bugs of Label Studio."""
 
     base_url = public_url = "http://labels"
+    repeats_after = 0.0
 
     def __init__(self):
         self.projects = {}
@@ -70,13 +71,11 @@ class MemoryLabelingApp:
         projects = self.projects_with_prefix(title)
         return next((project for project in projects if project.title == title), None)
 
-    def find_or_create_project(self, title, label_config):
+    def create_project(self, title, label_config):
         return self.find_project(title) or self._create(title, label_config or "<View></View>")
 
-    def find_or_create_project_like(self, project_id, title):
-        if project := self.find_project(title):
-            return project
-        return self._create(title, self.project(project_id).label_config)
+    def create_project_like(self, project_id, title):
+        return self.create_project(title, self.project(project_id).label_config)
 
     def projects_with_prefix(self, prefix):
         for project_id, (title, _) in sorted(self.projects.items()):
@@ -175,7 +174,9 @@ class MemoryLabelingApp:
 
     # -- storages, webhooks and marks -------------------------------------------------------
 
-    def register_storage(self, project_id, location):
+    def register_storage(self, project_id, location, *, is_first=False):
+        registered = any(key[0] == project_id for key in self.storages)
+        assert not (is_first and registered), "the project has a storage connection"
         bucket = project_id, location.scheme, location.bucket
         self.storages[bucket] = (location.endpoint_url, location.region)
 
@@ -286,8 +287,9 @@ class MemoryLabelingApp:
     def _create(self, title, label_config):
         project_id = max(self.projects, default=0) + 1
         self.projects[project_id] = (title, label_config)
+        self.storages = {key: at for key, at in self.storages.items() if key[0] != project_id}
         self._created_at[project_id] = next(_creation_times)
-        return self.project(project_id)
+        return replace(self.project(project_id), is_new=True)
 
     def _creation_time(self, project_id):
         """Return a project's time of creation, also if a test has put it into ``projects``."""

@@ -120,7 +120,7 @@ def test_sample_predictions_fit(name, answers):
 @pytest.mark.server
 def test_samples_are_imported_with_their_predictions(live_environment, answers):
     app = LabelStudio()
-    project = app.find_or_create_project(f"Label configs {os.getpid()}", "")
+    project = app.create_project(f"Label configs {os.getpid()}", "")
     imported = []
     for name, answer in answers.items():
         settings = {"label_config": CONFIGS[name]}

@@ -65,8 +65,10 @@ class RealApp(LabelStudio):
         """Import until Label Studio stores the tasks a second time."""
         above = self.highest_task_id(project_id)
         for _ in range(TRIES):
+            began = time.monotonic()
             ids = self.import_while_locked(project_id, tasks)
             if self.count_tasks_above(project_id, above) > len(tasks):
+                assert time.monotonic() - began > self.repeats_after
                 return ids
             for task_id in ids:  # this program came too late
                 self.delete_task(task_id)
@@ -130,7 +132,7 @@ def app_on_sqlite(live_environment, label_studio_server):
 
 @pytest.fixture
 def project(app):
-    return app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    return app.create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
 
 
 def parts_of(completion):
@@ -143,8 +145,8 @@ def body(text="a", row=0, **more):
 
 
 def test_project_is_created_once_and_found_by_its_exact_title(app, project):
-    assert app.find_or_create_project(project.title, CONFIG).id == project.id
-    assert app.find_or_create_project(project.title.lower(), CONFIG).id != project.id
+    assert app.create_project(project.title, CONFIG).id == project.id
+    assert app.create_project(project.title.lower(), CONFIG).id != project.id
 
 
 def test_absent_title_finds_no_project(app, project):
@@ -153,25 +155,24 @@ def test_absent_title_finds_no_project(app, project):
 
 
 def test_project_keeps_its_label_config(app, project):
-    same = app.find_or_create_project(project.title, "<View/>")
+    same = app.create_project(project.title, "<View/>")
 
     assert same.label_config.split() == CONFIG.split()
 
 
 def test_copied_project_is_created_once_with_its_label_config(app, project):
     title = f"{project.title} (2)"
-    copied = app.find_or_create_project_like(project.id, title)
+    copied = app.create_project_like(project.id, title)
 
     assert (copied.label_config, copied.tasks) == (app.project(project.id).label_config, 0)
-    assert app.find_or_create_project_like(project.id, title).id == copied.id != project.id
+    assert app.create_project_like(project.id, title).id == copied.id != project.id
 
 
 def test_projects_with_a_prefix_come_oldest_first(app, project):
     numbered = [
-        app.find_or_create_project_like(project.id, project.title + more)
-        for more in (" (3)", " (2)")
+        app.create_project_like(project.id, project.title + more) for more in (" (3)", " (2)")
     ]
-    app.find_or_create_project(f"No {project.title}", CONFIG)
+    app.create_project(f"No {project.title}", CONFIG)
     app.import_tasks(project.id, [body()])
     projects = list(app.projects_with_prefix(project.title))
 
@@ -180,7 +181,7 @@ def test_projects_with_a_prefix_come_oldest_first(app, project):
 
 
 def test_project_without_a_label_config_accepts_tasks(app):
-    project = app.find_or_create_project(f"Empty {os.getpid()} {next(numbers)}", "")
+    project = app.create_project(f"Empty {os.getpid()} {next(numbers)}", "")
     app.import_tasks(project.id, [body()])
 
     assert app.project(project.id).tasks == 1
@@ -193,14 +194,14 @@ def test_absent_project_is_an_error(app):
 
 def test_projects_of_one_title_differ_in_their_creation(app, project):
     app.delete_project(project.id)
-    again = app.find_or_create_project(project.title, CONFIG)
+    again = app.create_project(project.title, CONFIG)
 
     assert again.created_at == app.project(again.id).created_at > project.created_at
 
 
 def test_existing_projects_leave_out_deleted_ones(app, project):
-    other = app.find_or_create_project(f"{project.title} too", CONFIG)
-    deleted = app.find_or_create_project(f"{project.title} deleted", CONFIG)
+    other = app.create_project(f"{project.title} too", CONFIG)
+    deleted = app.create_project(f"{project.title} deleted", CONFIG)
     app.delete_project(deleted.id)
     existing = app.existing_projects([other.id, deleted.id, project.id])
 
@@ -393,7 +394,7 @@ def test_miscounted_task_with_annotations_is_listed(app, project):
 
 
 def test_annotations_of_several_projects_are_counted_at_once(app, project):
-    other = app.find_or_create_project(f"{project.title} too", CONFIG)
+    other = app.create_project(f"{project.title} too", CONFIG)
     skipped = {"result": RESULT, "was_cancelled": True}
     app.import_tasks(project.id, [body(annotations=[{"result": RESULT}, skipped]), body(row=1)])
     absent = other.id + 1_000_000
@@ -544,7 +545,7 @@ def marks_of(app, project):
 
 
 def test_marks_are_listed_as_added_the_oldest_first(app, project):
-    other = app.find_or_create_project(f"{project.title} too", CONFIG)
+    other = app.create_project(f"{project.title} too", CONFIG)
     second = app.add_mark(other.id, "ledger", "reviews", 2)
     third = app.add_mark(project.id, "ledger", "pictures", 0)
     first = app.add_mark(project.id, "restored", "critiques ✓, été", 3)
@@ -593,7 +594,7 @@ def test_removed_mark_is_gone(app, project):
 def test_marks_of_a_deleted_project_are_gone(app, project):
     mark = app.add_mark(project.id, "ledger", "c", 1)
     app.delete_project(project.id)
-    app.find_or_create_project(project.title, CONFIG)
+    app.create_project(project.title, CONFIG)
 
     assert mark not in app.marks()
     with pytest.raises(ProjectNotFoundError):
@@ -658,7 +659,7 @@ def test_server_that_is_not_label_studio_is_an_error(live_environment, s3_server
 def test_project_is_found_on_a_later_page(live_environment, monkeypatch):
     monkeypatch.setattr(label_studio, "PROJECTS_PAGE", 2)
     app, title = RealApp(), f"Many {os.getpid()}"
-    ids = [app.find_or_create_project(f"{title}{number}", CONFIG).id for number in range(5)]
+    ids = [app.create_project(f"{title}{number}", CONFIG).id for number in range(5)]
 
     assert [project.id for project in app.projects_with_prefix(title)] == ids
 
@@ -857,22 +858,22 @@ def test_every_httpx_exception_becomes_a_pipeline_error(failing_app, call):
 @pytest.mark.server
 def test_older_of_two_projects_with_one_title_counts(live_environment):
     app, title = RealApp(), f"Twice {os.getpid()} and with a title as long as allowed"[:50]
-    first = app.find_or_create_project(title, CONFIG)
+    first = app.create_project(title, CONFIG)
     oldest = app._create_project(title, {"label_config": CONFIG})
     app._create_project(title, {"label_config": CONFIG})
     titles = [project.title for project in app.projects_with_prefix(title[:20])]
 
-    assert oldest.id == app.find_or_create_project(title, CONFIG).id == first.id
+    assert oldest.id == app.create_project(title, CONFIG).id == first.id
     assert titles == [title, *[f"{title[:29]} (made twice, unused)"] * 2]
 
 
 @pytest.mark.server
 def test_project_like_another_has_its_labeling_settings(live_environment):
     app = RealApp()
-    project = app.find_or_create_project("Set up by hand", CONFIG)
+    project = app.create_project("Set up by hand", CONFIG)
     by_hand = {"expert_instruction": "Look twice.", "maximum_annotations": 3, "color": "#123456"}
     app.api.json("PATCH", f"api/projects/{project.id}/", json=by_hand)
-    copied = app.find_or_create_project_like(project.id, "Set up by hand (2)")
+    copied = app.create_project_like(project.id, "Set up by hand (2)")
     settings = app.api.json("GET", f"api/projects/{copied.id}/")
 
     assert {name: settings[name] for name in by_hand} == by_hand
@@ -881,7 +882,7 @@ def test_project_like_another_has_its_labeling_settings(live_environment):
 @pytest.mark.server
 def test_task_parts_survive_an_import_retried_by_label_studio(app_on_sqlite):
     app = app_on_sqlite
-    project = app.find_or_create_project(f"Locked {os.getpid()}", CONFIG)
+    project = app.create_project(f"Locked {os.getpid()}", CONFIG)
     tasks = [body(predictions=[{"result": RESULT}], annotations=[{"result": RESULT}]), body(row=1)]
     with contextlib.closing(sqlite3.connect(app.database)) as db, ThreadPoolExecutor(1) as pool:
         db.execute("BEGIN IMMEDIATE")
@@ -898,7 +899,7 @@ def test_task_parts_survive_an_import_retried_by_label_studio(app_on_sqlite):
 
 def test_memory_loses_parts_as_label_studio_does():
     app = MemoryLabelingApp()
-    project = app.find_or_create_project("Lost", CONFIG)
+    project = app.create_project("Lost", CONFIG)
     app.loses_parts = 1
     tasks = [body(predictions=[{"result": RESULT}]), body(row=1)]
     with pytest.raises(TaskPartsLostError) as caught:
@@ -913,7 +914,7 @@ def test_memory_loses_parts_as_label_studio_does():
 @pytest.mark.server
 def test_task_that_crashes_label_studio_is_not_an_outage(live_environment):
     app = RealApp()
-    project = app.find_or_create_project("Crashes", CONFIG)
+    project = app.create_project("Crashes", CONFIG)
 
     with pytest.raises(TasksRefusedError) as caught:
         app.import_tasks(project.id, [body(predictions=5)])
@@ -924,7 +925,7 @@ def test_task_that_crashes_label_studio_is_not_an_outage(live_environment):
 @pytest.mark.server
 def test_bucket_unreachable_for_label_studio_is_an_error(live_environment):
     app = RealApp()
-    project = app.find_or_create_project("No bucket", CONFIG)
+    project = app.create_project("No bucket", CONFIG)
 
     with pytest.raises(LabelStudioError, match="can't open objects of s3://absent"):
         app.register_storage(project.id, StorageLocation("s3", "absent"))
@@ -936,7 +937,7 @@ def storage_app(live_environment):
     import boto3
 
     app = RealApp()
-    project = app.find_or_create_project("Storages", CONFIG)
+    project = app.create_project("Storages", CONFIG)
     boto3.client("s3").create_bucket(Bucket="storages")
     for storage in _storages(app, project):
         app.api.json("DELETE", f"api/storages/s3/{storage['id']}")
@@ -1035,7 +1036,7 @@ def webhook_of(app, mark):
 )
 def test_other_webhooks_are_no_marks(app_on_sqlite, headers):
     app = app_on_sqlite
-    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    project = app.create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
     mark = app.add_mark(project.id, "ledger", "c", 1)
     app.api.json("PATCH", f"api/webhooks/{mark.id}/", json={"headers": headers})
     before = webhook_of(app, mark)
@@ -1050,7 +1051,7 @@ def test_other_webhooks_are_no_marks(app_on_sqlite, headers):
 @pytest.mark.server
 def test_mark_that_a_person_activated_is_deactivated(app_on_sqlite):
     app = app_on_sqlite
-    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    project = app.create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
     mark = app.add_mark(project.id, "ledger", "c", 1)
     edited = {"is_active": True, "send_for_all_actions": True, "actions": ["TASKS_CREATED"]}
     app.api.json("PATCH", f"api/webhooks/{mark.id}/", json=edited)
@@ -1113,7 +1114,7 @@ def test_webhook_is_known_by_project_address_and_secret(app, project, receiver):
 @pytest.mark.server
 def test_outdated_webhook_is_corrected(live_environment, receiver):
     app = RealApp()
-    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    project = app.create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
     (task_id,) = app.import_tasks(project.id, [body()])
     app.register_webhook(project.id, f"http://{WEBHOOKS_HOST}:9/connections/c", "our-secret")
     app.register_webhook(project.id, f"{receiver.url}/connections/c", "our-secret")
@@ -1130,7 +1131,7 @@ def test_outdated_webhook_is_corrected(live_environment, receiver):
 @pytest.mark.server
 def test_refused_webhook_address_is_an_error_with_advice(live_environment):
     app = RealApp()
-    project = app.find_or_create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
+    project = app.create_project(f"Contract {os.getpid()} {next(numbers)}", CONFIG)
 
     with pytest.raises(LabelStudioError, match=r"private network\. Set LS_PIPELINE_WEBHOOK_URL"):
         app.register_webhook(project.id, "http://127.0.0.1:9/connections/c", "our-secret")

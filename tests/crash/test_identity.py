@@ -58,7 +58,7 @@ def test_other_label_studio_stops_each_run_and_nothing_changes(
         before = everything(world, databases)
         absent = world.stops()
         unchanged = everything(world, databases) == before
-        other = LabelStudio().find_or_create_project(world.name, CONFIG)
+        other = LabelStudio().create_project(world.name, CONFIG)
         LabelStudio().import_tasks(other.id, [{"data": {"text": "other"}}] * 6)
         before = everything(world, databases)
         replaced = world.stops()

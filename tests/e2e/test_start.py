@@ -141,7 +141,7 @@ def test_start_loads_blobs_from_a_bucket(folder, buckets, project, command, clou
 @pytest.mark.parametrize(("command", "cloud"), [(TO_S3, "s3"), (TO_GCS, "gs")])
 def test_start_writes_completions_to_a_bucket(folder, buckets, project, command, cloud):
     app = LabelStudio()
-    created = app.find_or_create_project(BUCKET, samples.TEXT_CONFIG)
+    created = app.create_project(BUCKET, samples.TEXT_CONFIG)
     (task_id,) = app.import_tasks(created.id, [{"data": TYPED_BY_HAND}])
     result = samples.label(TYPED_BY_HAND)
     app.api.json("POST", f"api/tasks/{task_id}/annotations/", json={"result": result})

@@ -25,7 +25,7 @@ EFFECTS = {
     *(name for kind in WRITERS for name in vars(kind) if not name.startswith("_")),
     *("import_tasks", "update_task", "delete_task", "add_mark", "raise_mark", "remove_mark"),
     *("add_prediction", "delete_prediction"),
-    *("find_or_create_project", "find_or_create_project_like", "register_storage"),
+    *("create_project", "create_project_like", "register_storage"),
     *("put", "delete"),
 }
 """Calls that change something. A kill before one is a kill after the one before it."""

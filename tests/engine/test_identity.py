@@ -46,7 +46,7 @@ def restart_app(bench, state):
 
 def test_another_project_under_the_same_id_stops_each_run(labeled):
     labeled.app = MemoryLabelingApp()
-    labeled.app.find_or_create_project("Reviews", "<View></View>")
+    labeled.app.create_project("Reviews", "<View></View>")
 
     assert_each_run_stops(labeled, "is another one by now")
 
@@ -174,9 +174,9 @@ def calls_of_load(bench):
     calls = []
 
     def counted(name):
-        def call(*arguments):
+        def call(*arguments, **options):
             calls.append(name)
-            return getattr(bench.app, name)(*arguments)
+            return getattr(bench.app, name)(*arguments, **options)
 
         return call
 
@@ -194,10 +194,9 @@ def test_first_load_asks_for_nothing_twice(bench):
     bench.put("a.json", {"text": "a"})
 
     assert calls_of_load(bench) == [
-        *("find_or_create_project", "marks", "projects_with_prefix"),
+        *("projects_with_prefix", "create_project", "register_storage"),
         *("add_mark", "marks"),  # two installations may claim the project at the same moment
-        "register_storage",
-        *("highest_task_id", "raise_mark", "import_tasks"),
+        "import_tasks",
     ]
 
 

@@ -505,10 +505,10 @@ def test_annotators_can_open_media_buckets_at_the_same_store(bench):
 
 
 def test_media_bucket_that_is_refused_hides_no_other(bench):
-    def refuse(project_id, location):
+    def refuse(project_id, location, **options):
         if location.bucket == "closed":
             raise LabelStudioError("Label Studio can't open it.")
-        bench.app.register_storage(project_id, location)
+        bench.app.register_storage(project_id, location, **options)
 
     bench.set(media_buckets=["closed", "open"])
     result = bench.load(app=Wrapped(bench.app, register_storage=refuse))
@@ -518,7 +518,7 @@ def test_media_bucket_that_is_refused_hides_no_other(bench):
 
 
 def test_bucket_closed_to_annotators_is_only_a_note(bench):
-    def refuse(*_):
+    def refuse(*_, **_options):
         raise LabelStudioError("Label Studio can't open it.")
 
     bench.put("a.json", {"text": "a"})

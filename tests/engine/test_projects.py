@@ -161,7 +161,7 @@ def test_long_title_is_shortened_to_fit_its_number(bench):
 
 
 def foreign_task(bench, title):
-    project = bench.app.find_or_create_project(title, CONFIG)
+    project = bench.app.create_project(title, CONFIG)
     bench.app.import_tasks(project.id, [{"data": {"text": "foreign"}}])
 
 
@@ -169,7 +169,7 @@ def foreign_task(bench, title):
     "make",
     [
         lambda bench: foreign_task(bench, "Reviews (2)"),
-        lambda bench: bench.app.find_or_create_project("Reviews (2)", "<View/>"),
+        lambda bench: bench.app.create_project("Reviews (2)", "<View/>"),
     ],
     ids=["with foreign tasks", "with another label config"],
 )
@@ -384,10 +384,10 @@ def test_two_runs_create_one_overflow_project(bench):
     def pause(project_id, title):
         bench.time.sleep(LEASE_SECONDS + 1)
         bench.load()
-        return bench.app.find_or_create_project_like(project_id, title)
+        return bench.app.create_project_like(project_id, title)
 
     with pytest.raises(LeaseLostError):
-        bench.load(app=Wrapped(bench.app, find_or_create_project_like=pause))
+        bench.load(app=Wrapped(bench.app, create_project_like=pause))
 
     assert sizes(bench) == {"Reviews": 3, "Reviews (2)": 1}
     assert len(bench.tasks) == 4

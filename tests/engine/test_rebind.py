@@ -93,7 +93,7 @@ def test_deleted_project_is_found(labeled):
 
 def test_another_project_under_the_id_is_found(labeled):
     labeled.app.delete_project(1)
-    other = labeled.app.find_or_create_project("Reviews", CONFIG)
+    other = labeled.app.create_project("Reviews", CONFIG)
     findings = find(labeled)
 
     assert other.id == 1

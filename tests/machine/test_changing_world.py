@@ -414,7 +414,7 @@ class ChangingWorld(RuleBasedStateMachine):
             return
         taken["Label Studio swapped"] += 1
         ours, other = self.bench.app, MemoryLabelingApp()
-        other.find_or_create_project("A person's", "<View></View>")
+        other.create_project("A person's", "<View></View>")
         self.bench.app = other
         self.stops()
         self.bench.app = ours

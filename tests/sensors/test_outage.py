@@ -57,7 +57,7 @@ def tick(bench, instance, app, bucket):
 def test_outage_of_an_hour_makes_few_runs_says_why_and_ends_by_itself(bench, instance, what):
     app, bucket = bench.app, bench.bucket
     if what == "Label Studio":
-        app = Wrapped(app, find_or_create_project=is_down, project=is_down)
+        app = Wrapped(app, create_project=is_down, project=is_down)
     elif what == "reads of the bucket":
         for number in range(UNREADABLE_AT_MOST):
             bench.put(f"b/{number}.json", {"text": "b"})
@@ -79,7 +79,7 @@ def test_outage_of_an_hour_makes_few_runs_says_why_and_ends_by_itself(bench, ins
 def test_failing_connection_holds_up_no_other(bench, instance):
     other = Bench(bench.url, name="other")
     other.bucket.put("a.json", b'{"text": "a"}', "application/json")
-    other.app, other.bucket = Wrapped(other.app, find_or_create_project=is_down), bench.bucket
+    other.app, other.bucket = Wrapped(other.app, create_project=is_down), bench.bucket
     tick(other, instance, other.app, other.bucket)
 
     assert "other: Label Studio does not answer." in " ".join(

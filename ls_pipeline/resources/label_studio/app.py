@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -82,7 +83,7 @@ LABELING_SETTINGS = (
     "show_skip_button",
     "skip_queue",
 )
-"""The fields that `find_or_create_project_like` copies."""
+"""The fields that `create_project_like` copies."""
 
 DUPLICATE_SUFFIX = " (made twice, unused)"
 """Ends the title of a project that two runs created at once. A person may delete it."""
@@ -140,13 +141,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         projects = self.projects_with_prefix(title)
         return next((project for project in projects if project.title == title), None)
 
-    def find_or_create_project(self, title: str, label_config: str) -> Project:
-        settings = {"label_config": label_config or "<View></View>"}
-        return self.find_project(title) or self._create_project(title, settings)
+    def create_project(self, title: str, label_config: str) -> Project:
+        return self._create_project(title, {"label_config": label_config or "<View></View>"})
 
-    def find_or_create_project_like(self, project_id: int, title: str) -> Project:
-        if project := self.find_project(title):
-            return project
+    def create_project_like(self, project_id: int, title: str) -> Project:
         params = {"include": ",".join(LABELING_SETTINGS)}
         path = f"api/projects/{project_id}/"
         copied = self.api.parse(answers.Settings, "GET", path, params=params).model_extra or {}
@@ -157,14 +155,15 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _create_project(self, title: str, settings: Mapping[str, Any]) -> Project:
         body = {**settings, "title": title}
         row = self.api.parse(answers.ProjectRow, "POST", "api/projects/", json=body)
-        created = self._project(row)
+        created = replace(self._project(row), is_new=True)
         oldest = self.find_project(title) or created
         if oldest.id != created.id:  # another run created one at the same moment
             # It is renamed, not deleted: after two deletions at the same moment, Label Studio
             # never counts an annotation again.
             unused = title[: TITLE_LENGTHS[-1] - len(DUPLICATE_SUFFIX)] + DUPLICATE_SUFFIX
             self.api.json("PATCH", f"api/projects/{created.id}/", json={"title": unused})
-        return oldest
+            return oldest
+        return created
 
     def _pages(
         self, kind: type[answers.Results[T]], project_ids: Sequence[int], fields: str
@@ -198,6 +197,10 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def import_tasks(self, project_id: int, tasks: Sequence[Mapping[str, Any]]) -> list[int]:
         return imports.import_tasks(self.api, project_id, tasks)
+
+    @property
+    def repeats_after(self) -> float:
+        return imports.REPEATS_AFTER
 
     def task_origins_above(self, project_id: int, task_id: int) -> Iterator[tuple[int, Origin]]:
         tasks = data_manager.tasks(
@@ -304,8 +307,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     # -- storages, webhooks and marks --------------------------------------------------------
 
-    def register_storage(self, project_id: int, location: StorageLocation) -> None:
-        storages.register_storage(self.api, project_id, location, self._google_credentials)
+    def register_storage(
+        self, project_id: int, location: StorageLocation, *, is_first: bool = False
+    ) -> None:
+        storages.register_storage(
+            self.api, project_id, location, self._google_credentials, is_first=is_first
+        )
 
     def register_webhook(self, project_id: int, address: str, secret: str) -> None:
         webhooks.register_webhook(self.api, project_id, address, secret)

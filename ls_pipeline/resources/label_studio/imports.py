@@ -27,6 +27,10 @@ IMPORT_TIMEOUT_SECONDS = 600.0
 """100,000 tasks in one request took 12 s on an idle server."""
 
 
+REPEATS_AFTER = 1.0
+"""Seconds that ``DatabaseIsLockedRetryMiddleware`` waits; ``retry_database_locked`` waits 3."""
+
+
 def import_tasks(
     api: LabelStudioAPI, project_id: int, tasks: Sequence[Mapping[str, Any]]
 ) -> list[int]:

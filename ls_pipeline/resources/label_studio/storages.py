@@ -34,6 +34,8 @@ def register_storage(
     project_id: int,
     location: StorageLocation,
     google_credentials: Callable[[], str],
+    *,
+    is_first: bool = False,
 ) -> None:
     """Create or correct a storage connection, as ``LabelingApp.register_storage`` says.
 
@@ -41,8 +43,7 @@ def register_storage(
     a storage connection for Google Cloud Storage is created.
     """
     path = f"api/storages/{'s3' if location.scheme == 's3' else 'gcs'}/"
-    storages = those_of(Storage, api.items("GET", path, params={"project": project_id}))
-    storage = next((each for each in storages if each.bucket == location.bucket), None)
+    storage = None if is_first else _registered(api, path, project_id, location.bucket)
     if storage is None:
         signing_key = google_credentials() if location.scheme == "gs" else ""
         answer = _save(api, "POST", path, _storage(project_id, location, signing_key), location)
@@ -58,6 +59,11 @@ def register_storage(
             hint="Set credentials and the endpoint of the bucket for Label Studio's server.",
         )
     api.content(answer)
+
+
+def _registered(api: LabelStudioAPI, path: str, project_id: int, bucket: str) -> Storage | None:
+    storages = those_of(Storage, api.items("GET", path, params={"project": project_id}))
+    return next((storage for storage in storages if storage.bucket == bucket), None)
 
 
 def _storage(project_id: int, location: StorageLocation, signing_key: str) -> dict[str, Any]:

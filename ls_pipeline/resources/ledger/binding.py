@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ls_pipeline.resources.ledger.projects import unmarked
+from ls_pipeline.resources.ledger.projects import marked, unmarked
 from ls_pipeline.resources.ledger.records import Binding
 from ls_pipeline.resources.ledger.section import Records, Writer
 from ls_pipeline.resources.ledger.tables import connections, identity, projects
@@ -38,9 +38,12 @@ class BindingRecords(Records):
 class BindingWriter(BindingRecords, Writer):
     """Records which marks were written, and what is verified."""
 
-    def confirm_app(self, generation: int) -> None:
-        """Record that Label Studio's mark holds this generation."""
-        self._set(app_generation=generation)
+    def confirm_app(self, generation: int, project_id: int = 0) -> None:
+        """Record that Label Studio's mark holds this generation; and that a project has it."""
+        with self.fence.transaction() as db:
+            db.execute(self.fence.update().values(app_generation=generation))
+            if project_id:
+                db.execute(marked(self.id, project_id))
 
     def confirm_target(self, root: str, generation: int) -> None:
         """Record that the mark below the target's root holds this generation."""

@@ -48,10 +48,15 @@ class ProjectWriter(ProjectRecords, Writer):
 
     def set_marked(self, project_id: int) -> None:
         """Record that a project has our mark."""
-        c = projects.c
-        own = projects.update().where(c.connection == self.id, c.project_id == project_id)
         with self.fence.transaction() as db:
-            db.execute(own.values(marked=True))
+            db.execute(marked(self.id, project_id))
+
+
+def marked(connection_id: int, project_id: int) -> sa.Update:
+    """Return the update that records that a project has our mark."""
+    c = projects.c
+    own = projects.update().where(c.connection == connection_id, c.project_id == project_id)
+    return own.values(marked=True)
 
 
 def unmarked(found: Mapping[int, Project]) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def test_project_that_is_another_one_is_a_failed_check(bench):
     bench.load()
     bench.app.delete_project(1)
     gone = findings(bench)[1]["project"]
-    bench.app.find_or_create_project("Reviews", CONFIG)
+    bench.app.create_project("Reviews", CONFIG)
     other = findings(bench)[1]["project"]
 
     assert (gone.state, gone.says) == ("failed", "Project 1 does not exist any more.")
