@@ -7,6 +7,8 @@ import os
 import pytest
 
 from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.label_studio.app import LabelStudio
+from tests.bench import CONFIG
 from tests.crash import proxy as bad
 from tests.crash.scene import AFTER_CHANGES, Scene
 from tests.crash.victim import run_connection
@@ -82,6 +84,44 @@ def test_imports_that_are_stored_and_answered_by_an_error_double_nothing(live_en
 
     assert len(world.tasks) == 300
     world.check()
+
+
+LOST_ANSWERS = [bad.reply_lost, bad.bad_gateway_after, bad.own_error_after, bad.reset_in_mid_body]
+CREATIONS = [r"POST /api/projects/$", r"POST /api/storages/s3/", r"POST /api/webhooks/"]
+
+
+@pytest.mark.parametrize("spoil", LOST_ANSWERS, ids=lambda spoil: spoil.__name__)
+def test_what_was_created_without_an_answer_is_used_and_not_made_again(
+    live_environment, between, spoil
+):
+    server = between(os.environ["LABEL_STUDIO_URL"])
+    scene = Scene(run_in_process, "s3")
+    scene.fill()
+    with live_environment.context() as through:
+        through.setenv("LABEL_STUDIO_URL", server.url)
+        with server.spoiling(CREATIONS, spoil):
+            error = scene.run()
+            assert (error, server.spoiled) == ("", dict.fromkeys(CREATIONS, 1))
+    (project,) = scene.app.projects_with_prefix(scene.name)
+    storages = scene.app.api.json("GET", "api/storages/s3/", params={"project": project.id})
+    marks = [mark for mark in scene.app.marks() if mark.project_id == project.id]
+
+    assert (project.tasks, len(storages), len(marks)) == (4, 1, 1)
+
+
+@pytest.mark.parametrize("spoil", LOST_ANSWERS, ids=lambda spoil: spoil.__name__)
+def test_webhook_that_was_made_without_an_answer_is_not_made_again(
+    live_environment, between, spoil
+):
+    server, direct = between(os.environ["LABEL_STUDIO_URL"]), LabelStudio()
+    project = direct.create_project(f"Webhook {os.getpid()} {spoil.__name__}", CONFIG)
+    webhook = project.id, "http://127.0.0.1:9/labels", "secret"
+    with server.spoiling([r"POST /api/webhooks/"], spoil):
+        LabelStudio(url=server.url).register_webhook(*webhook)
+        assert server.spoiled
+
+    assert direct.has_webhook(*webhook)
+    assert len(direct.api.items("GET", "api/webhooks/", params={"project": project.id})) == 1
 
 
 S3_CALLS = [

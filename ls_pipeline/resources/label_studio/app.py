@@ -41,7 +41,7 @@ from ls_pipeline.resources.label_studio import (
     webhooks,
 )
 from ls_pipeline.resources.label_studio.data_manager import changed, condition, filters
-from ls_pipeline.resources.label_studio.http import LabelStudioAPI, invalid_url
+from ls_pipeline.resources.label_studio.http import LabelStudioAPI, created_or_found, invalid_url
 from ls_pipeline.resources.labeling_app import (
     BrowserResponse,
     Mark,
@@ -153,9 +153,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
         return self._create_project(title, settings)
 
     def _create_project(self, title: str, settings: Mapping[str, Any]) -> Project:
-        body = {**settings, "title": title}
-        row = self.api.parse(answers.ProjectRow, "POST", "api/projects/", json=body)
-        created = replace(self._project(row), is_new=True)
+        def create() -> Project:
+            body = {**settings, "title": title}
+            row = self.api.parse(answers.ProjectRow, "POST", "api/projects/", json=body)
+            return replace(self._project(row), is_new=True)
+
+        created = created_or_found(create, lambda: self.find_project(title))
         oldest = self.find_project(title) or created
         if oldest.id != created.id:  # another run created one at the same moment
             # It is renamed, not deleted: after two deletions at the same moment, Label Studio

@@ -29,7 +29,7 @@ from ls_pipeline.resources.label_studio.network import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import httpx
 
@@ -40,6 +40,7 @@ class Items(RootModel[list[Any]]):
     """A list that people can add to."""
 
 
+T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 SEE_LOG = "See Label Studio's log."
@@ -212,6 +213,20 @@ class LabelStudioAPI:
             hint=f"Take a new token from {self.base_url}/user/account (legacy tokens must be "
             "enabled for the organization).",
         )
+
+
+def created_or_found(create: Callable[[], T], find: Callable[[], T | None]) -> T:
+    """Create something. If that fails, it may exist all the same: return it if it is found.
+
+    Raises what ``create`` raises if it is not found.
+    """
+    try:
+        return create()
+    except LabelStudioError:
+        found = find()
+        if found is None:
+            raise
+        return found
 
 
 def invalid_url(variable: str) -> InvalidVariableError:

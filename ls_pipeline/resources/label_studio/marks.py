@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.errors import (
@@ -15,6 +16,7 @@ from ls_pipeline.domain.errors import (
     ProjectNotFoundError,
 )
 from ls_pipeline.resources.label_studio.answers import Webhook, those_of
+from ls_pipeline.resources.label_studio.http import created_or_found
 from ls_pipeline.resources.label_studio.webhooks import PATH, list_webhooks
 from ls_pipeline.resources.labeling_app import Mark
 
@@ -55,8 +57,13 @@ def add_mark(
     """Create a mark, as ``LabelingApp.add_mark`` says."""
     mark = Mark(0, project_id, ledger, connection, generation)
     body = {**UNUSED, "project": project_id, "url": URL, "headers": _headers(mark)}
+
+    def find() -> Webhook | None:
+        webhooks = list_webhooks(api, project_id)
+        return next((each for each in webhooks if _mark(each) == replace(mark, id=each.id)), None)
+
     try:
-        webhook = api.parse(Webhook, "POST", PATH, json=body)
+        webhook = created_or_found(lambda: api.parse(Webhook, "POST", PATH, json=body), find)
     except LabelStudioAccessError as error:
         api.json("GET", PATH, params={"project": project_id})  # raises if it is the key's fault
         raise LabelStudioError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.domain.errors import LabelStudioAccessError, LabelStudioError
 from ls_pipeline.resources.label_studio.answers import Storage, those_of
-from ls_pipeline.resources.label_studio.http import detail
+from ls_pipeline.resources.label_studio.http import created_or_found, detail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,27 +43,33 @@ def register_storage(
     a storage connection for Google Cloud Storage is created.
     """
     path = f"api/storages/{'s3' if location.scheme == 's3' else 'gcs'}/"
-    storage = None if is_first else _registered(api, path, project_id, location.bucket)
+
+    def find() -> Storage | None:
+        storages = those_of(Storage, api.items("GET", path, params={"project": project_id}))
+        return next((storage for storage in storages if storage.bucket == location.bucket), None)
+
+    storage = None if is_first else find()
     if storage is None:
         signing_key = google_credentials() if location.scheme == "gs" else ""
-        answer = _save(api, "POST", path, _storage(project_id, location, signing_key), location)
-    elif not storage.title.startswith(TITLE_PREFIX) or _is_up_to_date(storage, location):
-        return
-    else:
+        body = _storage(project_id, location, signing_key)
+        created_or_found(lambda: _save(api, "POST", path, body, location), find)
+    elif storage.title.startswith(TITLE_PREFIX) and not _is_up_to_date(storage, location):
         # With the bucket: otherwise Label Studio does not test whether it can reach it.
         body = {"bucket": location.bucket, "title": _title(location)}
-        answer = _save(api, "PATCH", f"{path}{storage.id}", body, location)
+        _save(api, "PATCH", f"{path}{storage.id}", body, location)
+
+
+def _save(
+    api: LabelStudioAPI, method: str, path: str, body: Mapping[str, Any], location: StorageLocation
+) -> Any:
+    """Send a storage connection. Raises ``LabelStudioError`` if its bucket can't be opened."""
+    answer = _sent(api, method, path, body, location)
     if answer.status_code in {400, 500}:
         raise LabelStudioError(
             f"Label Studio can't open objects of {location.uri} for annotators: {detail(answer)}",
             hint="Set credentials and the endpoint of the bucket for Label Studio's server.",
         )
-    api.content(answer)
-
-
-def _registered(api: LabelStudioAPI, path: str, project_id: int, bucket: str) -> Storage | None:
-    storages = those_of(Storage, api.items("GET", path, params={"project": project_id}))
-    return next((storage for storage in storages if storage.bucket == bucket), None)
+    return api.content(answer)
 
 
 def _storage(project_id: int, location: StorageLocation, signing_key: str) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def _storage(project_id: int, location: StorageLocation, signing_key: str) -> di
     }
 
 
-def _save(
+def _sent(
     api: LabelStudioAPI, method: str, path: str, body: Mapping[str, Any], location: StorageLocation
 ) -> httpx.Response:
     fields = _location_fields(location)

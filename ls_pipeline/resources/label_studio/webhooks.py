@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from ls_pipeline.domain.errors import LabelStudioAccessError, LabelStudioError
 from ls_pipeline.resources.label_studio.answers import Webhook, those_of
+from ls_pipeline.resources.label_studio.http import created_or_found
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ def register_webhook(api: LabelStudioAPI, project_id: int, address: str, secret:
         if registered:
             api.json("PATCH", f"{PATH}{registered[0].id}/", json=webhook)
         else:
-            api.json("POST", PATH, json={**webhook, "project": project_id})
+            created_or_found(
+                lambda: api.json("POST", PATH, json={**webhook, "project": project_id}),
+                lambda: next(iter(_registered(api, project_id, address, secret)), None),
+            )
     except LabelStudioAccessError as error:  # not because of the key: listing was allowed
         raise LabelStudioError(
             f"Label Studio at {api.base_url} refuses to call {address}, which is in a private "
