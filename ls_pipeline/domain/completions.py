@@ -173,9 +173,12 @@ def belongs_to(connection: str, origin: Origin | None) -> bool:
     return origin is None or origin.connection == connection
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+
+
 def canonical_json(value: object) -> bytes:
     """Return a value as JSON that does not depend on the order of keys."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def sha256_hex(data: bytes) -> str:
