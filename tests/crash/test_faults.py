@@ -7,6 +7,7 @@ import os
 import pytest
 
 from ls_pipeline.domain.errors import PipelineError
+from ls_pipeline.resources.label_studio import marks
 from ls_pipeline.resources.label_studio.app import LabelStudio
 from tests.bench import CONFIG
 from tests.crash import proxy as bad
@@ -104,9 +105,9 @@ def test_what_was_created_without_an_answer_is_used_and_not_made_again(
             assert (error, server.spoiled) == ("", dict.fromkeys(CREATIONS, 1))
     (project,) = scene.app.projects_with_prefix(scene.name)
     storages = scene.app.api.json("GET", "api/storages/s3/", params={"project": project.id})
-    marks = [mark for mark in scene.app.marks() if mark.project_id == project.id]
+    made = [mark for mark in scene.app.marks() if mark.project_id == project.id]
 
-    assert (project.tasks, len(storages), len(marks)) == (4, 1, 1)
+    assert (project.tasks, len(storages), len(made)) == (4, 1, 1)
 
 
 @pytest.mark.parametrize("spoil", LOST_ANSWERS, ids=lambda spoil: spoil.__name__)
@@ -115,7 +116,7 @@ def test_webhook_that_was_made_without_an_answer_is_not_made_again(
 ):
     server, direct = between(os.environ["LABEL_STUDIO_URL"]), LabelStudio()
     project = direct.create_project(f"Webhook {os.getpid()} {spoil.__name__}", CONFIG)
-    webhook = project.id, "http://127.0.0.1:9/labels", "secret"
+    webhook = project.id, f"{marks.URL}/labels", "secret"
     with server.spoiling([r"POST /api/webhooks/"], spoil):
         LabelStudio(url=server.url).register_webhook(*webhook)
         assert server.spoiled
