@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.listing_ranges import RangeDiff
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
+    from ls_pipeline.engine.read_ahead import Ready
 
 
 FIRST_NEW = 10
@@ -303,7 +304,9 @@ class _Loader:
 
     # -- reading --------------------------------------------------------------------------
 
-    def _contents(self, difference: Difference, future: Future[Content]) -> Iterator[Content]:
+    def _contents(
+        self, difference: Difference, future: Future[Content] | Ready
+    ) -> Iterator[Content]:
         """Yield what was read of an object, or nothing if it can't be read now."""
         try:
             with self.run.timings.timing("reading"):

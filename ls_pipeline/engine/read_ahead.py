@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.engine.import_queue import BATCH_ROWS
 from ls_pipeline.engine.object_rows import close_content
@@ -28,6 +28,16 @@ READ_AHEAD_BYTES = 64 * 2**20
 object is read when no other waits."""
 
 
+class Ready(NamedTuple):
+    """What needs no reading, in place of a future: that takes longer to make than a blob's task."""
+
+    content: Content
+
+    def result(self) -> Content:
+        """Return the content, as a future does."""
+        return self.content
+
+
 class ReadAhead:
     """The objects of some differences, read in parallel."""
 
@@ -39,9 +49,9 @@ class ReadAhead:
 
     def read(
         self, readers: ThreadPoolExecutor, work: Iterable[Difference]
-    ) -> Iterator[tuple[Difference, Future[Content]]]:
+    ) -> Iterator[tuple[Difference, Future[Content] | Ready]]:
         """Read the objects; yield them in their order, each with its rows looked up."""
-        waiting: deque[tuple[Difference, Future[Content]]] = deque()
+        waiting: deque[tuple[Difference, Future[Content] | Ready]] = deque()
         ahead = 0
         self.rows, self.next_rows = {}, {}
         try:
@@ -58,12 +68,13 @@ class ReadAhead:
                 yield self._first(waiting)
         finally:
             for _, future in waiting:
-                future.cancel()
-                future.add_done_callback(close_content)
+                if isinstance(future, Future):
+                    future.cancel()
+                    future.add_done_callback(close_content)
 
     def _first(
-        self, waiting: deque[tuple[Difference, Future[Content]]]
-    ) -> tuple[Difference, Future[Content]]:
+        self, waiting: deque[tuple[Difference, Future[Content] | Ready]]
+    ) -> tuple[Difference, Future[Content] | Ready]:
         self._look_up_rows(waiting)
         return waiting.popleft()
 
@@ -79,10 +90,10 @@ class ReadAhead:
         known = [each.key for each, _ in waiting if each.known and each.key in self.rows]
         self.next_rows = self._objects.next_rows(known) if known else {}
 
-    def _begin(self, readers: ThreadPoolExecutor, difference: Difference) -> Future[Content]:
+    def _begin(
+        self, readers: ThreadPoolExecutor, difference: Difference
+    ) -> Future[Content] | Ready:
         """Read an object in another thread; a blob is not read, and needs none."""
-        if not self._reader.needs_no_request:
-            return readers.submit(self._reader.read, difference)
-        done: Future[Content] = Future()
-        done.set_result(self._reader.read(difference))
-        return done
+        if self._reader.needs_no_request:
+            return Ready(self._reader.read(difference))
+        return readers.submit(self._reader.read, difference)

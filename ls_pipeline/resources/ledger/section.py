@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ls_pipeline.resources.ledger.upsert import upsert
@@ -47,4 +49,11 @@ class Writer(Records):
 
 def columns(record: Any) -> dict[str, Any]:
     """Return a record's fields as columns."""
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+    names, values = _fields(record.__class__)
+    return dict(zip(names, values(record), strict=True))
+
+
+@cache
+def _fields(kind: Any) -> tuple[tuple[str, ...], attrgetter[tuple[Any, ...]]]:
+    names = tuple(kind.__dataclass_fields__)
+    return names, attrgetter(*names)
