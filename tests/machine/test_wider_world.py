@@ -97,6 +97,8 @@ class WiderWorld(ChangingWorld):
                 self.copies.discard(task_id)
         self.late.clear()
         self.bench.app.delete_project(project_id)
+        # A backup would bring the project back next to the one that replaces it.
+        self.label_studio_backup = None
         self.is_restored = True
 
     def do(self, act, number):
