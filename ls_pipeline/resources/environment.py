@@ -36,6 +36,9 @@ def home() -> Path:
 def path_in(variable: str) -> Path | None:
     """Return a variable's path in full, with ``~`` expanded; None if the variable is not set."""
     value = os.environ.get(variable)
+    if value and (value[0] in "$%'\"" or value != value.strip()):
+        what = "has a variable, a quotation mark or a space before or after its path."
+        raise InvalidVariableError(variable, what, hint="Write the path alone, and the whole path.")
     try:
         return Path(value).expanduser().absolute() if value else None
     except RuntimeError:
@@ -119,7 +122,7 @@ _SECONDS = range(1, 86_401)
 
 
 def poll_seconds() -> int:
-    """Return the interval at which sensors look: LS_PIPELINE_POLL_SECONDS."""
+    """Return the interval between ticks of sensors: LS_PIPELINE_POLL_SECONDS."""
     return whole_number("LS_PIPELINE_POLL_SECONDS", 30, _SECONDS)
 
 

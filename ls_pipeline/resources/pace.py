@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LEAST_RATE = 1024
-"""Bytes a second at which a slow answer may continue."""
+"""Bytes a second that a slow answer needs to continue."""
 
 
 class Pace:

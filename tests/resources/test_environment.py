@@ -16,6 +16,7 @@ from ls_pipeline.resources.environment import (
     asset_owners,
     create_home,
     database_url,
+    home,
     label_studio_address,
     label_studio_headers,
     label_studio_public_url,
@@ -149,3 +150,11 @@ def test_address_of_the_home_is_read(environment):
     (create_home() / "label-studio.json").write_text(json.dumps(address))
 
     assert read_local_label_studio().url == "http://a"
+
+
+@pytest.mark.parametrize("value", ["$HOME/x", "%APPDATA%", "'/x'", '"/x"', "/x ", " /x", "/x\r"])
+def test_path_that_no_shell_has_read_is_refused(environment, value):
+    environment.setenv("LS_PIPELINE_HOME", value)
+
+    with pytest.raises(InvalidVariableError, match="LS_PIPELINE_HOME has a variable, a quotation"):
+        home()

@@ -64,5 +64,5 @@ def plain(name: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return the start of a text, with at most so many bytes."""
+    """Return the start of a text, of at most a number of bytes."""
     return text.encode()[:most].decode(errors="ignore")

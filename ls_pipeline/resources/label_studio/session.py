@@ -32,7 +32,7 @@ LONGEST_PAUSE = 60.0
 """Seconds that the server may ask for."""
 
 MARGIN = 30.0
-"""Seconds before its end at which an access token is renewed."""
+"""How many seconds before its end an access token is renewed."""
 
 BUSY = {408, 409, 429}
 """Statuses of requests to repeat, besides those of the server's own errors."""

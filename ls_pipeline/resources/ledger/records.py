@@ -39,7 +39,7 @@ class Quarantined:
     """An object that can't become a task, or the row at one position of it.
 
     ``reading`` is how the object was read (`SourceParams.reading`): read in another way, it may
-    become a task. If ``more`` is not 0, it stands for so many further rows, which are not listed.
+    become a task. If ``more`` is not 0, it is the number of further rows, which are not listed.
     If the bucket failed at this object alone, ``failures`` times in a row, it is due again at
     ``retry_at``.
     """
