@@ -239,7 +239,7 @@ class ImportQueue:
             full, projects = self._project, self.run.projects
             self._project = projects.begin_overflow()
             self.notes += projects.register_storages(
-                self.run.bucket, self.run.source, [self._project]
+                self.run.bucket, self.run.source, [self._project.id]
             )
             self.notes.append(
                 f"Project {full.title!r} has {full.tasks} tasks, and is full; new ones go to "

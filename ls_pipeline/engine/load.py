@@ -138,7 +138,7 @@ class _Loader:
                 self.projects.register_storages,
                 self.bucket,
                 self.run.source,
-                list(self.projects.found.values()),
+                self.projects.ids,
             )
             self._load_differences(readers)
             if self.queue.outdated:

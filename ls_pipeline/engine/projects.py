@@ -15,7 +15,7 @@ from ls_pipeline.resources.labeling_app import StorageLocation
 from ls_pipeline.settings.model import TITLE_LENGTHS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ls_pipeline.domain.completions import Completion, TaskState
     from ls_pipeline.domain.tasks import Origin
@@ -157,7 +157,7 @@ class Projects:
         return sum(self.app.count_annotations(self.ids).values())
 
     def register_storages(
-        self, bucket: Bucket, source: Source, projects: Collection[Project]
+        self, bucket: Bucket, source: Source, project_ids: Sequence[int]
     ) -> list[str]:
         """Let annotators open a source's objects, and those of its media buckets, in some projects.
 
@@ -174,18 +174,12 @@ class Projects:
             )
             for part in parts
         ]
-        notes = []
-        for n, location in enumerate(locations):
-            new = [project.id for project in projects if project.is_new and not n]
-            notes += self._register_storage(location, [project.id for project in projects], new)
-        return notes
+        return [note for each in locations for note in self._register_storage(each, project_ids)]
 
-    def _register_storage(
-        self, location: StorageLocation, project_ids: Sequence[int], new: Sequence[int]
-    ) -> list[str]:
+    def _register_storage(self, location: StorageLocation, project_ids: Sequence[int]) -> list[str]:
         try:
             for project_id in project_ids:
-                self.app.register_storage(project_id, location, is_first=project_id in new)
+                self.app.register_storage(project_id, location)
         except (InvalidVariableError, LabelStudioError) as error:
             if error.transient:
                 raise

@@ -217,12 +217,8 @@ class LabelingApp(Protocol):
     def version(self) -> str:
         """Return the version of Label Studio, such as 1.23.2."""
 
-    def register_storage(
-        self, project_id: int, location: StorageLocation, *, is_first: bool = False
-    ) -> None:
+    def register_storage(self, project_id: int, location: StorageLocation) -> None:
         """Let the project's annotators open the objects of a bucket.
-
-        ``is_first`` says that the project has no storage connection yet, which saves a request.
 
         Registers a storage connection that never syncs: Label Studio only signs the ``s3://``
         and ``gs://`` URLs of tasks with it. A bucket has one of them: a later call changes its

@@ -93,6 +93,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in {**answer.headers, "content-length": length}.items():
             self.send_header(name, str(value))
+        self.send_header("connection", "close")  # a client must not use it again
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)

@@ -174,9 +174,7 @@ class MemoryLabelingApp:
 
     # -- storages, webhooks and marks -------------------------------------------------------
 
-    def register_storage(self, project_id, location, *, is_first=False):
-        registered = any(key[0] == project_id for key in self.storages)
-        assert not (is_first and registered), "the project has a storage connection"
+    def register_storage(self, project_id, location):
         bucket = project_id, location.scheme, location.bucket
         self.storages[bucket] = (location.endpoint_url, location.region)
 

@@ -34,8 +34,6 @@ def register_storage(
     project_id: int,
     location: StorageLocation,
     google_credentials: Callable[[], str],
-    *,
-    is_first: bool = False,
 ) -> None:
     """Create or correct a storage connection, as ``LabelingApp.register_storage`` says.
 
@@ -48,7 +46,7 @@ def register_storage(
         storages = those_of(Storage, api.items("GET", path, params={"project": project_id}))
         return next((storage for storage in storages if storage.bucket == location.bucket), None)
 
-    storage = None if is_first else find()
+    storage = find()
     if storage is None:
         signing_key = google_credentials() if location.scheme == "gs" else ""
         body = _storage(project_id, location, signing_key)
