@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-_QUERY = re.compile(r"""(/[^\s"'?]*)\?[^\s"'=]*=[^\s"')]*""")
+_QUERY = re.compile(r"""(?<=[^\s"'?])\?[^\s"'?=]*=[^\s"')]*""")
+"""Matches in linear time: a server may have written the text."""
 
 
 class Meaning(Enum):
@@ -143,7 +144,7 @@ def one_line(error: object) -> str:
     URLs have neither their query, which differs between requests, nor their login.
     """
     text = " ".join(str(error).split()).rstrip(".")
-    return without_login(_QUERY.sub(r"\1", text))
+    return without_login(_QUERY.sub("", text))
 
 
 def or_full(failure: Failure, reason: str) -> Failure:
