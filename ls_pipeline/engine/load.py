@@ -46,7 +46,7 @@ from ls_pipeline.engine.import_queue import (
     ImportQueue,
 )
 from ls_pipeline.engine.load_notes import LoadNotes, note_of_unlisted
-from ls_pipeline.engine.manifest import manifest_of, read_as
+from ls_pipeline.engine.manifest import manifest_of, read_as, read_by
 from ls_pipeline.engine.object_rows import Content, Rejections, Remarks, content_of
 from ls_pipeline.engine.read_ahead import READERS, ReadAhead
 from ls_pipeline.engine.reading import ObjectReader
@@ -206,8 +206,8 @@ class _Loader:
             return
         if manifest and manifest.error:
             self.result.unread.append(manifest.error)
-            now = f"{manifest.key}\n"  # so that the next run says it, too
-        if manifest and before.startswith(f"{manifest.key}\n"):
+            now = read_by(manifest.key)  # so that the next run says it, too
+        if manifest and before.startswith(read_by(manifest.key)):
             sidecars.read_changed_again(now, lambda key: manifest.sidecar(key).version)
         else:
             sidecars.read_all_again(now)

@@ -58,7 +58,12 @@ def manifest_of(bucket: Bucket, params: SourceParams) -> Manifest | None:
 
 def read_as(params: SourceParams, manifest: Manifest | None) -> str:
     """Return how the objects get what else their tasks have, as the ledger records it."""
-    return f"{manifest.key}\n{manifest.version}" if manifest else params.sidecar_suffix
+    return read_by(manifest.key, manifest.version) if manifest else params.sidecar_suffix
+
+
+def read_by(key: str, version: str = "") -> str:
+    """Return what `read_as` does for a version of a manifest; without one, how it begins."""
+    return f"{key}\n{version}"
 
 
 class Manifest:

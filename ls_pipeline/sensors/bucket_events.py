@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.events import BucketEvent, differs_at, needs_probe, parse_message
-from ls_pipeline.engine.manifest import manifest_of, read_as
+from ls_pipeline.engine.manifest import Manifest, manifest_of, read_as, read_by
 from ls_pipeline.sensors.probes import Deadline, Probe, ProbePool, ProbeResult
 from ls_pipeline.sensors.tick import rotate
 
@@ -163,7 +163,7 @@ class KeyProbe:
             event
             for key, event in newest.items()
             if (
-                read != f"{manifest}\n{event.version}"
+                read != read_by(manifest, event.version)
                 if key == manifest
                 else needs_probe(event, known.get(key), select)
             )
@@ -176,18 +176,21 @@ class KeyProbe:
         If nothing differs, the value of the result is the events that remain.
         """
         bucket, events = open_bucket(self.source), list(self.events)
+        manifest = cache(partial(manifest_of, bucket, self.source.params))
         for _ in range(min(len(events), KEYS_AT_MOST)):
             key = events.pop().key
-            if self._is_wanted(key, bucket):
+            if self._is_wanted(key, bucket, manifest):
                 return ProbeResult(wanted=True)
             if deadline.has_passed:
                 break
         return ProbeResult(value=events)
 
-    def _is_wanted(self, key: str, bucket: Bucket) -> bool:
+    def _is_wanted(
+        self, key: str, bucket: Bucket, find_manifest: Callable[[], Manifest | None]
+    ) -> bool:
         """Return whether a key, or the manifest, differs from the ledger.
 
-        The manifest is read only if the key differs, because it may be large.
+        The manifest is found only if the key differs, because it may be large.
         """
         params, known = self.source.params, self.known.get(key)
         if key != params.manifest:
@@ -196,7 +199,7 @@ class KeyProbe:
                 return False
         if not params.manifest:
             return True
-        manifest = manifest_of(bucket, params)
+        manifest = find_manifest()
         if read_as(params, manifest) != self.read_as:
             return True
         select = replace(params.filter, manifest=manifest)
