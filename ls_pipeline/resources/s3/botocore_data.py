@@ -9,6 +9,15 @@ SERVICES = {"s3", "sqs", "sts", "sso", "oidc", "portal.sso"}
 """What clients and credentials ask; of any other service, botocore takes the usual endpoint."""
 
 
+def new_session(profile: str | None = None) -> Any:
+    """Return a botocore session that loads less."""
+    from botocore.session import Session  # half a second
+
+    session = Session(profile=profile)
+    load_less(session)
+    return session
+
+
 def load_less(session: Any) -> None:
     """Have a botocore session keep the endpoints of `SERVICES` alone, and no documentation."""
     loader = session.get_component("data_loader")

@@ -22,7 +22,7 @@ from ls_pipeline.resources.client_cache import OncePerKey
 from ls_pipeline.resources.failures import Service, bucket_error, cause_of, one_line
 from ls_pipeline.resources.listing import ListedBucket, ListingPage
 from ls_pipeline.resources.patience import Patience
-from ls_pipeline.resources.s3.botocore_data import load_less
+from ls_pipeline.resources.s3.botocore_data import new_session
 from ls_pipeline.resources.s3.credentials import (
     Role,
     check_variables,
@@ -162,10 +162,7 @@ class S3Buckets:
 
     def session(self) -> Any:
         """Return a botocore session with the profile or the keys."""
-        from botocore.session import Session  # half a second
-
-        session = Session(profile=self.profile_name or None)
-        load_less(session)
+        session = new_session(self.profile_name or None)
         if self.keys:
             session.set_credentials(*self.keys)
         return session

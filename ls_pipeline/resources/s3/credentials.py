@@ -17,7 +17,7 @@ from ls_pipeline.resources.failures import (
     unreadable,
     wrong_address,
 )
-from ls_pipeline.resources.s3.botocore_data import load_less
+from ls_pipeline.resources.s3.botocore_data import new_session
 from ls_pipeline.resources.s3.errors import (
     STS,
     CredentialsError,
@@ -179,7 +179,6 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
     (AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL, else Amazon's).
     """
     from botocore.credentials import DeferredRefreshableCredentials  # half a second
-    from botocore.session import Session
 
     def assume() -> dict[str, str]:
         external_id = {"ExternalId": role.external_id} if role.external_id else {}
@@ -196,8 +195,7 @@ def session_in_role(own: Any, role: Role, config: Any) -> Any:
             "expiry_time": keys["Expiration"].isoformat(),
         }
 
-    session = Session(profile=own.profile)
-    load_less(session)
+    session = new_session(own.profile)
     keys = DeferredRefreshableCredentials(assume, "assume-role")
     resolver = SimpleNamespace(load_credentials=lambda: keys)
     session.register_component("credential_provider", resolver)

@@ -16,7 +16,7 @@ from ls_pipeline.domain.permissions import aws_partition
 from ls_pipeline.resources.failures import cause_of, queue_error
 from ls_pipeline.resources.pace import keep_pace
 from ls_pipeline.resources.patience import Patience
-from ls_pipeline.resources.s3.botocore_data import load_less
+from ls_pipeline.resources.s3.botocore_data import new_session
 from ls_pipeline.resources.s3.credentials import (
     Role,
     check_variables,
@@ -91,7 +91,6 @@ class SQSQueue:
     def _client(self) -> Any:
         """The client, created once: a tick comes every few seconds."""
         from botocore.config import Config  # half a second
-        from botocore.session import Session
 
         check_variables()
         config = Config(
@@ -99,8 +98,7 @@ class SQSQueue:
             read_timeout=ANSWER_SECONDS,
             retries={"max_attempts": 1, "mode": "standard"},
         )
-        session = self.new_session() if self.new_session else Session()
-        load_less(session)
+        session = (self.new_session or new_session)()
         region = region_of(self.address) or self.region_name
         role = Role(self.role_arn, self.external_id, region) if self.role_arn else None
         client = create_client(
