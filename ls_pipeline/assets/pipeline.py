@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ls_pipeline.domain.errors import InvalidVariableError
-from ls_pipeline.domain.text import without_login
+from ls_pipeline.domain.text import without_secrets
 from ls_pipeline.resources.environment import Place
 from ls_pipeline.resources.ledger.records import WORKS
 
@@ -143,7 +143,7 @@ def _shown(home: str) -> str:
 def _shown_database(url: str) -> str:
     if isinstance(url, dg.EnvVar):
         return f"${url.env_var_name}"
-    shown = without_login(url).partition("?")[0]
+    shown = without_secrets(url)
     # Users and options may lead to different schemas of one database.
     return shown if shown == url else f"{shown} ({sha256(url.encode()).hexdigest()[:8]})"
 

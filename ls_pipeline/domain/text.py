@@ -33,6 +33,11 @@ def has_escaped_login(url: str) -> bool:
     return not re.search("[@/?#]", login)
 
 
+def without_secrets(url: str) -> str:
+    """Return a URL without its name, password and options."""
+    return without_login(url).partition("?")[0]
+
+
 def without_login(text: str) -> str:
     """Return a text in which the name and the password of a URL are masked."""
     return re.sub("//.*@", "//***@", text)

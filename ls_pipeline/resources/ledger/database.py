@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ls_pipeline.domain.errors import LedgerError, LedgerUnavailableError
-from ls_pipeline.domain.text import has_escaped_login, without_login
+from ls_pipeline.domain.text import has_escaped_login, without_secrets
 from ls_pipeline.resources.ledger.schema import migrate
 from ls_pipeline.resources.private_files import create_private_file, create_private_folder
 
@@ -97,10 +97,10 @@ def _open(url: str) -> tuple[sa.Engine, str]:
     parsed = parse_database_url(url)
     try:
         engine = _engine(parsed)
-        before = _migrate(engine, _without_secrets(url))
+        before = _migrate(engine, without_secrets(url))
     except (sa.exc.SQLAlchemyError, ImportError, OSError, UnicodeError) as error:
         raise LedgerError(
-            f"The ledger {_without_secrets(url)} can't be opened ({_reason(error, url)}).",
+            f"The ledger {without_secrets(url)} can't be opened ({_reason(error, url)}).",
             hint=_advice(error, url),
         ) from (None if any(secret in str(error) for secret in _secrets(url)) else error)
     _translate_failures(engine, url)
@@ -213,7 +213,7 @@ def _translate_failures(engine: sa.Engine, url: str) -> None:
         if context.is_pre_ping or not is_failure or isinstance(error, sa.exc.IntegrityError):
             return None  # a connection that went stale in the pool is replaced
         return LedgerUnavailableError(
-            _without_secrets(url),
+            without_secrets(url),
             _reason(error, url),
             is_busy=_is_busy(error),
             advice=ADVICE.get(_sqlstate(error), "Check its database."),
@@ -224,10 +224,6 @@ def _is_busy(error: BaseException) -> bool:
     """Return whether another process held what this one waited for."""
     original = getattr(error, "orig", None)
     return getattr(original, "sqlstate", "") in BUSY or str(original) == "database is locked"
-
-
-def _without_secrets(url: str) -> str:
-    return without_login(url).partition("?")[0]
 
 
 def _reason(error: BaseException, url: str) -> str:
