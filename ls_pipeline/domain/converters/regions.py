@@ -243,11 +243,11 @@ def _add_group(
             region.sources.append(source_)
         elif source_.kind in ATTRIBUTES:
             name = str(result.get("from_name") or source_.kind)
-            told = said(result)
+            value = said(result)
             if name in region.attributes:
                 before = region.attributes[name]
-                told = [*(before if isinstance(before, list) else [before]), told]
-            region.attributes[name] = told
+                value = [*(before if isinstance(before, list) else [before]), value]
+            region.attributes[name] = value
             region.attribute_sources.append(source_)
         else:
             results.others.append((source_, result))
