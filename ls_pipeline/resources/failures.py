@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from enum import Enum, auto
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ls_pipeline.domain.errors import (
@@ -96,6 +99,11 @@ UNTRUSTED = Failure(
     "{service.name} has a certificate that is not trusted ({reason})",
     "Set {service.certificates} to a file with the certificate of the authority that signed it.",
 )
+FOLDER = Failure(
+    Meaning.SETTING,
+    "{service.certificates} names a folder",
+    "Set it to a file of certificates as PEM.",
+)
 BUSY = Failure(Meaning.UNAVAILABLE, "{service.name} can't answer now ({reason})", "Try again.")
 DAMAGED = Failure(Meaning.UNAVAILABLE, "the answer is damaged ({reason})", "Try again.")
 NO_ACCESS = Failure(Meaning.ACCESS, "access is refused ({reason})", "{service.access_hint}")
@@ -120,16 +128,34 @@ def of_connection(failure: Failure, error: BaseException) -> Failure:
         return failure
     if "WRONG_VERSION_NUMBER" in repr(error.args):
         return NO_TLS
+    if "Is a directory" in repr(error.args):
+        return FOLDER
     return UNTRUSTED if is_untrusted(error) else NO_ANSWER
 
 
 def unreadable(variable: str) -> Failure | None:
-    """Return the failure of a variable whose path can't be read; None if it is not set."""
+    """Return the failure of a variable whose certificates can't be read; None if it is not set.
+
+    Some clients take a folder of certificates. Others fail at the first request over https.
+    """
     path = os.environ.get(variable)
-    if not path or os.access(path, os.R_OK):
+    if not path or Path(path).is_dir():
         return None
-    what = f"{variable} names a file that can't be read"
-    return Failure(Meaning.SETTING, what, "Correct it. ~ is not expanded there.")
+    try:
+        _read_certificates(path, Path(path).stat().st_mtime_ns)
+    except ssl.SSLError:
+        what = f"{variable} names a file without certificates that can be read"
+    except OSError:
+        what = f"{variable} names a file that can't be read"
+    else:
+        return None
+    hint = "Correct it. It is a file of certificates as PEM, and ~ is not expanded there."
+    return Failure(Meaning.SETTING, what, hint)
+
+
+@lru_cache(maxsize=8)
+def _read_certificates(path: str, _modified: int) -> None:
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
 
 
 def look_up(names: Iterable[str], table: Mapping[Failure, str], default: Failure) -> Failure:

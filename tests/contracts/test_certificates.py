@@ -108,6 +108,13 @@ def test_certificate_of_a_companys_own_is_trusted_once_it_is_named(
     use(https)
 
 
+def test_folder_of_certificates_is_named_where_only_a_file_is_taken(https, environment, tmp_path):
+    environment.setenv("AWS_CA_BUNDLE", str(tmp_path))
+
+    with pytest.raises(PipelineError, match=r"AWS_CA_BUNDLE names a folder\. Set it to a file"):
+        list_s3(https)
+
+
 def test_certificate_is_verified_behind_a_redirect_to_https(
     https, fake_server, environment, certificate
 ):

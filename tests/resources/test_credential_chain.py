@@ -108,6 +108,50 @@ def test_shared_file_that_is_none(chain, tmp_path, variable, content):
     assert "AWS" in said(USES["commands"])
 
 
+@pytest.mark.parametrize("variable", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_shared_file_of_windows_is_named(chain, tmp_path, variable, encoding):
+    (tmp_path / "file").write_text("[default]\r\nregion = eu-west-3\r\n", encoding)
+    chain.setenv(variable, str(tmp_path / "file"))
+
+    assert f"{tmp_path}/file. Correct that file, AWS_CONFIG_FILE or AWS_S" in said(USES["commands"])
+
+
+@pytest.mark.parametrize("variable", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
+@pytest.mark.parametrize("kind", ["absent", "folder"])
+def test_shared_file_that_can_not_be_read_is_named_if_something_lacks(
+    chain, tmp_path, variable, kind
+):
+    FILES[kind](tmp_path / "{file}")
+    chain.delenv("AWS_SHARED_CREDENTIALS_FILE")
+    chain.setenv(variable, str(tmp_path / "{file}"))
+    without_keys = said(USES["commands"])
+    chain.setenv("AWS_PROFILE", "labels")
+
+    for message in (without_keys, said(USES["commands"])):
+        assert f", as the file of {variable} ({tmp_path}/{{file}}) can't be read" in message
+
+
+@pytest.mark.parametrize("profile", ["", "absent"])
+def test_profile_that_is_absent_is_named_with_its_variable(chain, profile):
+    chain.setenv("AWS_PROFILE", profile)
+    message = said(USES["commands"])
+
+    assert f"profile ({profile}) could not be found" in message
+    assert "Correct AWS_PROFILE, or unset it" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"<html></html>", b"-----BEGIN CERTIFICATE-----\nx\n"])
+@pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_file_without_certificates_is_named_with_its_variable(chain, tmp_path, variable, content):
+    (tmp_path / "file").write_bytes(content)
+    chain.setenv(variable, str(tmp_path / "file"))
+    is_s3 = variable.startswith("AWS")
+    use = USES["commands"] if is_s3 else lambda: GCSBuckets(project="p").open("b")
+
+    assert f"{variable} names a file without certificates that can be read" in said(use)
+
+
 @pytest.mark.parametrize("value", ["/absent", "~/absent"])
 def test_certificates_that_can_not_be_read(chain, value):
     chain.setenv("AWS_CA_BUNDLE", value)
@@ -149,6 +193,13 @@ def test_google_key_that_is_none(environment, tmp_path, write):
     environment.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key"))
 
     assert "Set GOOGLE_APPLICATION_CREDENTIALS" in said(lambda: GCSBuckets(project="p").open("b"))
+
+
+def test_google_key_with_a_byte_order_mark_is_named(environment, tmp_path):
+    (tmp_path / "key").write_text(json.dumps(KEY), "utf-8-sig")
+    environment.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key"))
+
+    assert "without a byte order mark" in said(lambda: GCSBuckets(project="p").open("b"))
 
 
 def test_google_certificates_that_can_not_be_read(environment):

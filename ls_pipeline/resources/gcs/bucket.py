@@ -42,6 +42,9 @@ T = TypeVar("T")
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 """Seconds to connect, and between two bytes, at most."""
 
+CERTIFICATES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name a file or a folder of certificates; the first one that is set counts."""
+
 UPLOAD_CHUNK = 16 * 2**20
 """Bytes of a file that are in memory at once while it is uploaded."""
 
@@ -67,8 +70,10 @@ class GCSBuckets:
 
         If the requester pays, it is the client's project.
         """
-        certificates = unreadable("REQUESTS_CA_BUNDLE")
-        if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]) or certificates:
+        certificates = map(unreadable, CERTIFICATES)
+        if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]) or next(
+            filter(None, certificates), None
+        ):
             raise bucket_error(uri("gs", name, ""), wrong)
         try:
             transport = self._transport

@@ -31,6 +31,9 @@ _CREDENTIALS = (
 _NO_CREDENTIALS = Failure(
     Meaning.ACCESS, "no Google credentials are usable ({reason})", _CREDENTIALS
 )
+_NOT_JSON = _NO_CREDENTIALS._replace(
+    hint=f"{_CREDENTIALS} Its file is JSON in UTF-8 without a byte order mark."
+)
 _UNREADABLE = Failure(Meaning.ACCESS, "{reason}", _CREDENTIALS)
 _NO_PROJECT = Failure(Meaning.ACCESS, "{reason}", "Set GOOGLE_CLOUD_PROJECT.")
 
@@ -95,7 +98,9 @@ def _kind(error: Any) -> Failure:
 
     if isinstance(error, GoogleAuthError):
         is_away = isinstance(error, TransportError) or error.retryable  # who issues tokens
-        return failures.NO_ANSWER if is_away else _NO_CREDENTIALS
+        if is_away:
+            return failures.NO_ANSWER
+        return _NOT_JSON if "valid json" in str(error) else _NO_CREDENTIALS
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
     return _NO_PROJECT if kind is _UNREADABLE and not error.filename else kind

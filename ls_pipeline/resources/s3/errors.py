@@ -28,6 +28,14 @@ STS = Service(
 _CREDENTIALS = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or attach a role to the machine."
 )
+_NO_KEYS = Failure(Meaning.ACCESS, "no AWS credentials were found", _CREDENTIALS)
+_NO_PROFILE = Failure(Meaning.ACCESS, "{reason}", "Correct AWS_PROFILE, or unset it.")
+_BAD_FILE = Failure(
+    Meaning.ACCESS,
+    "{reason}",
+    "Correct that file, AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE. It is text in UTF-8 "
+    "without a byte order mark, with each section once.",
+)
 _NO_REGION = Failure(
     Meaning.SETTING, "no region is known", "Set region_name or AWS_DEFAULT_REGION."
 )
@@ -103,11 +111,13 @@ _REFUSALS = {
 """Error codes of AWS, without the prefix of SQS and the suffix "Exception"."""
 
 _EXCEPTIONS = {
-    Failure(Meaning.ACCESS, "no AWS credentials were found", _CREDENTIALS): "NoCredentialsError",
+    _NO_KEYS: "NoCredentialsError",
+    _NO_PROFILE: "ProfileNotFound",
+    _BAD_FILE: "ConfigParseError",
     Failure(Meaning.ACCESS, "{reason}", _CREDENTIALS): (
-        "ConfigNotFound ConfigParseError CredentialRetrievalError InvalidConfigError "
-        "LoginError MetadataRetrievalError PartialCredentialsError ProfileNotFound "
-        "RefreshWithMFAUnsupportedError SSOError TokenRetrievalError UnknownCredentialError"
+        "ConfigNotFound CredentialRetrievalError InvalidConfigError LoginError "
+        "MetadataRetrievalError PartialCredentialsError RefreshWithMFAUnsupportedError SSOError "
+        "TokenRetrievalError UnknownCredentialError"
     ),
     _NO_REGION: "NoRegionError",
     failures.BAD_PROXY: "ProxyConnectionError",
@@ -159,7 +169,10 @@ def failure(error: Exception, service: Service) -> Failure:
         return _refusal(error.response, service)
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
-    return failures.of_connection(kind, error).of(service, _words(error))
+    found = failures.of_connection(kind, error).of(service, _words(error))
+    if kind in {_NO_KEYS, _NO_PROFILE, _NO_REGION} and (unread := _unread_file()):
+        return found._replace(what=f"{found.what}, as {unread.what}")
+    return found
 
 
 def credentials_failure(error: Exception) -> Failure:
@@ -205,6 +218,17 @@ _FILES = (
     "AWS_CONFIG_FILE",
 )
 """Variables that name files of credentials."""
+
+
+def _unread_file() -> Failure | None:
+    """Return the failure of a variable whose file botocore passes over in silence, if any."""
+    paths = filter(None, map(os.environ.get, _FILES[2:]))
+    try:
+        for path in paths:
+            Path(path).expanduser().open().close()
+    except OSError as error:
+        return _of_file(error)
+    return None
 
 
 def _of_file(error: OSError) -> Failure:
