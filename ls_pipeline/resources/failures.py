@@ -94,10 +94,16 @@ BAD_PROXY = NO_ANSWER._replace(
     hint="Correct HTTP_PROXY or HTTPS_PROXY, or add the host to NO_PROXY if no proxy is needed."
 )
 NO_TLS = NO_ANSWER._replace(hint="It does not speak https: write http:// in {service.address}.")
+CERTIFICATE_HINTS = {
+    "ostname": "Set {service.address} to a name that its certificate has.",
+    "IP address mismatch": "Set {service.address} to a name that its certificate has.",
+    "certificate has expired": "Have its certificate renewed, or set this machine's clock.",
+    "": "Set {service.certificates} to a file with the certificate of the authority that signed "
+    "it.",
+}
+"""What a client says of a certificate → what to do; the last one if it says something else."""
 UNTRUSTED = Failure(
-    Meaning.UNAVAILABLE,
-    "{service.name} has a certificate that is not trusted ({reason})",
-    "Set {service.certificates} to a file with the certificate of the authority that signed it.",
+    Meaning.UNAVAILABLE, "{service.name} has a certificate that is not trusted ({reason})"
 )
 FOLDER = Failure(
     Meaning.SETTING,
@@ -117,20 +123,23 @@ NOT_FOUND = REFUSED._replace(meaning=Meaning.NOT_FOUND)
 CHANGED = REFUSED._replace(meaning=Meaning.CHANGED)
 
 
-def is_untrusted(error: BaseException) -> bool:
-    """Return whether an exception is about a certificate that is not trusted."""
-    return "CERTIFICATE_VERIFY_FAILED" in repr(error.args)
+def certificate_hint(reason: str) -> str:
+    """Return what to do if a certificate is not trusted for a reason; a template of `Failure`."""
+    return next(hint for words, hint in CERTIFICATE_HINTS.items() if words in reason)
 
 
 def of_connection(failure: Failure, error: BaseException) -> Failure:
     """Return what exactly is wrong with a connection, in place of `NO_ANSWER`."""
     if failure is not NO_ANSWER:
         return failure
-    if "WRONG_VERSION_NUMBER" in repr(error.args):
+    reason = repr(error.args)
+    if "WRONG_VERSION_NUMBER" in reason:
         return NO_TLS
-    if "Is a directory" in repr(error.args):
+    if "Is a directory" in reason:
         return FOLDER
-    return UNTRUSTED if is_untrusted(error) else NO_ANSWER
+    if "CERTIFICATE_VERIFY_FAILED" in reason or re.search("hostname .* doesn't match", reason):
+        return UNTRUSTED._replace(hint=certificate_hint(reason))
+    return NO_ANSWER
 
 
 def unreadable(variable: str) -> Failure | None:

@@ -108,6 +108,28 @@ def test_certificate_of_a_companys_own_is_trusted_once_it_is_named(
     use(https)
 
 
+@pytest.mark.parametrize(
+    ("use", "variable", "address"),
+    [
+        (list_s3, "AWS_CA_BUNDLE", "endpoint_url or AWS_ENDPOINT_URL"),
+        (list_gcs, "REQUESTS_CA_BUNDLE", r"STORAGE_EMULATOR_HOST \(if set\)"),
+        (ask_label_studio, "SSL_CERT_FILE", "LABEL_STUDIO_URL"),
+    ],
+    ids=["s3", "gcs", "label studio"],
+)
+def test_certificate_of_another_name_asks_for_another_address(
+    https, environment, certificate, use, variable, address
+):
+    url = https.replace("127.0.0.1", "localhost")
+    environment.setenv(variable, str(certificate))
+    environment.setenv("STORAGE_EMULATOR_HOST", url)
+
+    with pytest.raises(
+        PipelineError, match=f"not trusted .*localhost.* Set {address} to a name that its cert"
+    ):
+        use(url)
+
+
 def test_folder_of_certificates_is_named_where_only_a_file_is_taken(https, environment, tmp_path):
     environment.setenv("AWS_CA_BUNDLE", str(tmp_path))
 

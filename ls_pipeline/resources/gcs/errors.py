@@ -13,13 +13,13 @@ from ls_pipeline.resources.failures import Failure, Meaning, Service, look_up, o
 GCS = Service(
     "GCS",
     "Check the credentials and their roles.",
-    "STORAGE_EMULATOR_HOST, if set",
+    "STORAGE_EMULATOR_HOST (if set)",
     certificates="REQUESTS_CA_BUNDLE",
 )
 PUBSUB = Service(
     "Pub/Sub",
     "Grant the account roles/pubsub.subscriber on it.",
-    "PUBSUB_EMULATOR_HOST, if set",
+    "PUBSUB_EMULATOR_HOST (if set)",
     certificates="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 )
 

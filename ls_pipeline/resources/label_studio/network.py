@@ -9,6 +9,7 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 from ls_pipeline.domain.errors import InvalidVariableError
 from ls_pipeline.domain.text import without_login
+from ls_pipeline.resources.failures import Service, certificate_hint
 
 if TYPE_CHECKING:
     import httpx
@@ -20,20 +21,14 @@ IDENTITY_PROXY = (
     "that it lets through."
 )
 
-_CERTIFICATES = {
-    "Hostname mismatch": "Set LABEL_STUDIO_URL to a name that its certificate has.",
-    "IP address mismatch": "Set LABEL_STUDIO_URL to a name that its certificate has.",
-    "certificate has expired": "Have its certificate renewed, or set this machine's clock.",
-    "": "Set SSL_CERT_FILE to a file with the certificate of the authority that signed it.",
-}
-"""What OpenSSL says of a certificate → what to do; the last one if it says something else."""
+_SERVICE = Service("Label Studio", "", "LABEL_STUDIO_URL", certificates="SSL_CERT_FILE")
 
 
 def unanswered(error: httpx.HTTPError, url: str) -> tuple[str, str]:
     """Return what happened to a request without an answer, and what to do."""
     reason = (str(error) or type(error).__name__).rstrip(".")
     if "CERTIFICATE_VERIFY_FAILED" in reason:
-        hint = next(hint for words, hint in _CERTIFICATES.items() if words in reason)
+        hint = certificate_hint(reason).format(service=_SERVICE)
         return f"has a certificate that is not trusted ({reason}).", hint
     if "WRONG_VERSION_NUMBER" in reason:
         return f"does not speak https ({reason}).", "Write http:// in LABEL_STUDIO_URL."
