@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ls_pipeline.domain.errors import HomeError, InvalidVariableError
 from ls_pipeline.resources.private_files import create_private_folder, write_private_file
+from ls_pipeline.settings.addresses import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def check_url(variable: str, url: str) -> str:
 
     Raises ``InvalidVariableError``, which quotes nothing that may hold a password or a token.
     """
-    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url) or not _has_host(url):
+    if not is_url(url):
         is_address = re.fullmatch(r"([a-z]+://|[\w.-]+:\d+\b)[^\s?#@]*", url)
         quoted = f"{url[:100]!r}, which is " if is_address else ""
         raise InvalidVariableError(
@@ -108,14 +108,6 @@ def check_url(variable: str, url: str) -> str:
             hint="Correct it, as in http://localhost:8080.",
         )
     return url
-
-
-def _has_host(url: str) -> bool:
-    try:
-        parsed = urlsplit(url)
-        return bool(parsed.hostname) and parsed.port != 0
-    except ValueError:
-        return False
 
 
 _SECONDS = range(1, 86_401)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 QUEUES = {
     "s3": (
@@ -21,9 +22,19 @@ _ACCESS_POINT = re.compile(
 )
 
 
+def is_url(url: str) -> bool:
+    """Return whether a text is the URL of a server, without a login and a query."""
+    try:
+        parsed = urlsplit(url)
+        has_host = bool(parsed.hostname) and parsed.port != 0
+    except ValueError:
+        return False
+    return has_host and bool(re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url))
+
+
 def endpoint_url(url: str) -> str:
     """Return a store's URL. Raises ``ValueError`` if it is another text, or has a query."""
-    if not re.fullmatch(r"https?://[^/@\s?#]+(/[^@\s?#]*)?", url):
+    if not is_url(url):
         raise ValueError(
             "endpoint_url must be a URL without credentials and a query, as in https://s3.example.com"
         )

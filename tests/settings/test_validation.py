@@ -130,6 +130,8 @@ def test_source_and_target_may_be_on_different_clouds_under_one_name():
         ({"type": "s3", "path": ""}, "a bucket's name, as in my-bucket"),
         (source(on_change="replace"), "'on_change' must be 'update', 'new_task' or 'ignore'"),
         (source(endpoint_url="s3.example.com"), "endpoint_url must be a URL"),
+        (source(endpoint_url="https://s3.example.com:port"), "endpoint_url must be a URL"),
+        (source(endpoint_url="https://[::1"), "endpoint_url must be a URL"),
         (source(endpoint_url="https://s3.example.com/?key=1"), "without credentials and a query"),
         (source(addressing_style="host"), "must be 'auto', 'path' or 'virtual', not \"host\""),
         (source(media_buckets=["s3://a/b"]), "media bucket 's3://a/b' is not a bucket"),
