@@ -34,6 +34,13 @@ _QUERY = re.compile(r"""(?<=[^\s"'?])\?[^\s"'?=]*=[^\s"')]*""")
 """Matches in linear time: a server may have written the text."""
 
 
+_PROTECTION = re.compile(
+    r"protected by object lock|retention policy|object retention|under active \S+ hold|"
+    r"WORM protected|is immutable"
+)
+"""What stores say of an object that nobody may replace or delete now."""
+
+
 class Meaning(Enum):
     """What a failure means for the caller."""
 
@@ -119,6 +126,11 @@ REFUSED = Failure(Meaning.REFUSED, "{service.name} refused ({reason})")
 FULL = Failure(
     Meaning.SETTING, "{service.name} refused ({reason})", "Free space there, or raise its quota."
 )
+PROTECTED = Failure(
+    Meaning.ACCESS,
+    "{service.name} keeps the object as it is ({reason})",
+    "Lift its hold or its retention, or use a target without: files in a target are replaced.",
+)
 NOT_FOUND = REFUSED._replace(meaning=Meaning.NOT_FOUND)
 CHANGED = REFUSED._replace(meaning=Meaning.CHANGED)
 
@@ -182,13 +194,16 @@ def one_line(error: object) -> str:
     return without_login(_QUERY.sub("", text))
 
 
-def or_full(failure: Failure, reason: str) -> Failure:
-    """Return `FULL` in place of a refusal whose reason is a quota, else the failure itself.
+def by_words(failure: Failure, reason: str) -> Failure:
+    """Return `FULL` or `PROTECTED` in place of a refusal whose reason says so, else the failure.
 
     Stores have many codes for it. Credentials have nothing to do with it, whatever the status.
     """
-    is_refusal = failure in {NO_ACCESS, REFUSED}
-    return FULL if is_refusal and "quota" in reason.lower() else failure
+    if failure not in {NO_ACCESS, REFUSED}:
+        return failure
+    if "quota" in reason.lower():
+        return FULL
+    return PROTECTED if _PROTECTION.search(reason) else failure
 
 
 def wrong_address(variables: Iterable[str]) -> Failure | None:

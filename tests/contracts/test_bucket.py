@@ -670,6 +670,7 @@ def test_s3_put_is_confirmed_by_its_md5_as_etag(faulty_s3, fake_server):
     ("code", "status", "error", "advice"),
     [
         ("AccessDenied", 403, BucketAccessError, "Check the credentials"),
+        ("AccessDenied", 403, BucketAccessError, "If the requester pays, set requester_pays"),
         ("InvalidAccessKeyId", 403, BucketAccessError, "Check the AWS credentials"),
         ("SignatureDoesNotMatch", 403, BucketAccessError, "Check the AWS credentials"),
         ("ExpiredToken", 400, BucketAccessError, "Check the AWS credentials"),
@@ -702,6 +703,35 @@ def test_s3_refusal_says_what_to_do(faulty_s3, fake_server, code, status, error,
 
     assert caught.type is error
     assert "secret-of-ours" not in str(caught.value)
+
+
+def test_s3_address_with_the_bucket_in_it_is_named(faulty_s3, fake_server):
+    fake_server.answer = s3_refusal("NoSuchKey", 404)  # the bucket's name is taken for a key
+
+    with pytest.raises(
+        BucketError, match="Leave the bucket out of endpoint_url or AWS_EN"
+    ) as caught:
+        list(faulty_s3.pages())
+
+    assert caught.type is BucketError
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (403, "AccessDenied", "Access Denied because object protected by object lock."),
+        (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten"),
+        (409, "FileImmutable", "The object you specified is immutable."),
+    ],
+)
+def test_s3_object_that_is_locked_is_named(faulty_s3, fake_server, status, code, message):
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    fake_server.answer = Answer(body.encode(), status)
+    for use in (lambda: faulty_s3.put("k", b"", "text/plain"), lambda: faulty_s3.delete("k")):
+        with pytest.raises(
+            BucketAccessError, match=r"S3 keeps the object as it is .*Lift its hold"
+        ):
+            use()
 
 
 def test_s3_body_that_stops_names_the_store(faulty_s3):
@@ -871,6 +901,39 @@ def test_gcs_refusal_says_what_to_do(faulty_gcs, fake_server, status, error, adv
 
     assert caught.type is error
     assert "http" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Object 'b/k' is subject to bucket's retention policy or object retention.",
+        "Object 'b/k' is under active Temporary hold and cannot be deleted or overwritten.",
+        "Object 'b/k' is under active Event-Based hold and cannot be deleted or overwritten.",
+    ],
+)
+def test_gcs_object_that_is_held_is_named(faulty_gcs, fake_server, message):
+    fake_server.answer = gcs_refusal(403, message)
+    for use in (lambda: faulty_gcs.put("k", b"", "text/plain"), lambda: faulty_gcs.delete("k")):
+        with pytest.raises(
+            BucketAccessError, match=r"GCS keeps the object as it is .*Lift its hold"
+        ):
+            use()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Bucket is a requester pays bucket but no user project provided.",
+        "User project specified in the request is invalid.",
+    ],
+)
+def test_gcs_without_a_project_that_pays_says_what_to_set(faulty_gcs, fake_server, message):
+    fake_server.answer = gcs_refusal(400, message)
+    for use in (lambda: list(faulty_gcs.pages()), lambda: faulty_gcs.get("k")):
+        with pytest.raises(BucketError, match="Set requester_pays, and GOOGLE_CLOUD_P") as caught:
+            use()
+
+        assert caught.type is BucketError
 
 
 def test_gcs_that_is_full_says_so(faulty_gcs, fake_server):

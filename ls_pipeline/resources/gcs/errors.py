@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ _NOT_JSON = _NO_CREDENTIALS._replace(
 _UNREADABLE = Failure(Meaning.ACCESS, "{reason}", _CREDENTIALS)
 _NO_PROJECT = Failure(Meaning.ACCESS, "{reason}", "Set GOOGLE_CLOUD_PROJECT.")
 
+_NO_PAYER = Failure(
+    Meaning.SETTING,
+    failures.REFUSED.what,
+    "Set requester_pays, and GOOGLE_CLOUD_PROJECT to the project that pays.",
+)
+_PAYER = re.compile(r"requester pays bucket|user project", re.IGNORECASE)
+
 _EXCEPTIONS = {
     failures.NOT_FOUND: "NotFound",
     failures.CHANGED: "PreconditionFailed",
@@ -64,7 +72,9 @@ def failure(error: Exception, service: Service) -> Failure:
         kind = failures.BUSY
     kind = failures.of_connection(kind, cause)
     words = _words(cause)
-    return failures.or_full(kind, words).of(service, words)
+    if kind is failures.REFUSED and _PAYER.search(words):
+        kind = _NO_PAYER
+    return failures.by_words(kind, words).of(service, words)
 
 
 def credentials_failure(error: Exception) -> Failure:

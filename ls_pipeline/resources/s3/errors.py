@@ -11,7 +11,11 @@ from typing import Any
 from ls_pipeline.resources import failures
 from ls_pipeline.resources.failures import Failure, Meaning, Service, look_up, one_line
 
-S3 = Service("S3", "Check the credentials and their policy.", "endpoint_url or AWS_ENDPOINT_URL")
+S3 = Service(
+    "S3",
+    "Check the credentials and their policy. If the requester pays, set requester_pays.",
+    "endpoint_url or AWS_ENDPOINT_URL",
+)
 SQS = Service(
     "SQS",
     "Allow the credentials sqs:ReceiveMessage and sqs:DeleteMessage on it.",
@@ -43,6 +47,11 @@ _OTHER_REGION = Failure(
     Meaning.SETTING,
     "the bucket is in another region",
     "Set region_name or AWS_DEFAULT_REGION to {region}.",
+)
+_BUCKET_IN_ADDRESS = Failure(
+    Meaning.SETTING,
+    "the address of the store has the name of a bucket in it",
+    "Leave the bucket out of {service.address}.",
 )
 _OTHER_STYLE = Failure(
     Meaning.SETTING,
@@ -166,7 +175,8 @@ def failure(error: Exception, service: Service) -> Failure:
     if isinstance(error, OwnError):
         return error.failure
     if isinstance(error, ClientError):
-        return _refusal(error.response, service)
+        is_listing = getattr(error, "operation_name", "") == "ListObjectsV2"
+        return _refusal(error.response, service, is_listing=is_listing)
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
     found = failures.of_connection(kind, error).of(service, _words(error))
@@ -251,13 +261,15 @@ def _of_file(error: OSError) -> Failure:
     return Failure(Meaning.ACCESS, one_line(what), hint)
 
 
-def _refusal(response: dict[str, Any], service: Service) -> Failure:
+def _refusal(response: dict[str, Any], service: Service, *, is_listing: bool) -> Failure:
     """Return what an error that a service answered means."""
     error, meta = response.get("Error", {}), response.get("ResponseMetadata", {})
     code, message = str(error.get("Code", "")), str(error.get("Message") or "")
     status = meta.get("HTTPStatusCode", 0)
     key = code.removeprefix("AWS.SimpleQueueService.").removesuffix("Exception")
     refusal = look_up([key], _REFUSALS, _of_status(status))
+    if is_listing and code == "NoSuchKey":  # the bucket's name was taken for a key
+        refusal = _BUCKET_IN_ADDRESS
     if key.lower().startswith("kms") or "kms:" in message:
         # The objects are readable to these credentials, their key is not.
         refusal = {failures.NO_ACCESS: _KEY_ACCESS, failures.REFUSED: _KEY_REFUSED}.get(
@@ -268,7 +280,7 @@ def _refusal(response: dict[str, Any], service: Service) -> Failure:
     if not code and refusal in {failures.NO_ACCESS, failures.REFUSED}:
         refusal = _NOT_S3._replace(meaning=refusal.meaning)
     words = one_line(": ".join(filter(None, (code, message)))) or f"status {status}"
-    refusal = failures.or_full(refusal, words)
+    refusal = failures.by_words(refusal, words)
     reason = words
     if refusal is failures.BUSY or not code:
         reason = code or str(status)
