@@ -273,6 +273,14 @@ def test_listing_starts_after_a_key_that_is_gone(bucket):
     assert listed(bucket, after="b") == ["c"]
 
 
+@pytest.mark.parametrize("key", HOSTILE)
+def test_listing_starts_after_every_legal_key(store, bucket, key):
+    skip_unless_possible(store, key)
+    put(bucket, key, "\U0001f600")
+
+    assert listed(bucket, after=key) == ["\U0001f600"]
+
+
 def test_listing_takes_a_hostile_prefix(bucket):
     put(bucket, "a+b %2F/1", "a b/2", "a+b /3")
 

@@ -46,6 +46,9 @@ CONNECT_SECONDS = 10.0
 _stored_object = partial(tuple.__new__, StoredObject)
 """`StoredObject` without a call in Python: there may be millions."""
 
+_ECHO = re.compile(rb"<(Prefix|StartAfter|Delimiter)>[^<]*</\1>")
+"""What repeats the request, maybe with characters of a key that XML does not allow."""
+
 _FRAME = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 
 
@@ -218,24 +221,29 @@ def parse_listing(body: bytes) -> ListingPage:
     merely not listed would be taken for removed.
     """
     begin, end = body.find(b"<Contents>"), body.rfind(b"</Contents>") + len(b"</Contents>")
-    contents = body[begin:end] if 0 <= begin < end else b""
-    root, namespace = _parse(body[:begin] + body[end:] if contents else body)
+    if not 0 <= begin < end:
+        begin = end = len(body)
+    contents = body[begin:end]
+    frame = _ECHO.sub(b"", body[:begin]), _ECHO.sub(b"", body[end:])
+    root, namespace = _parse(b"".join(frame))
     is_truncated = root.findtext(namespace + "IsTruncated")
     token = root.findtext(namespace + "NextContinuationToken") or ""
     if not (is_truncated == "false" or (is_truncated == "true" and token)):
         raise ValueError("no end")
     fingerprint = blake2b(contents, digest_size=16).hexdigest() if contents else ""
-    read = partial(_parse_objects, body, contents, root, namespace)
+    read = partial(_parse_objects, frame, contents, root, namespace)
     return ListingPage(token if is_truncated == "true" else "", read, fingerprint)
 
 
-def _parse_objects(body: bytes, contents: bytes, root: Any, namespace: str) -> list[StoredObject]:
+def _parse_objects(
+    frame: tuple[bytes, bytes], contents: bytes, root: Any, namespace: str
+) -> list[StoredObject]:
     """Parse the objects of an answer from its contents, or as a document if those are unusual."""
     rows = _usual_rows(contents)
     if rows and root.findtext(namespace + "KeyCount") == str(len(rows)):
         keys, times, tags, sizes = map(list, zip(*rows, strict=True))
     else:
-        root, namespace = _parse(body)
+        root, namespace = _parse(contents.join(frame))
         items = list(root.iter(namespace + "Contents"))
         keys, times, tags, sizes = (
             [item.findtext(namespace + name) or "" for item in items]

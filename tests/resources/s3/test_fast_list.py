@@ -67,6 +67,14 @@ def test_page_with_a_wrong_count_is_refused():
         objects_in(odd)
 
 
+@pytest.mark.parametrize("echo", ["StartAfter", "Prefix"])
+@pytest.mark.parametrize("more", [OWNER, STORAGE])
+def test_request_that_is_repeated_in_the_answer_may_be_no_xml(echo, more):
+    repeated = f"<{echo}>\x01&#x1;\uffff</{echo}>{END}"
+
+    assert [stored.key for stored in objects_in(answer("a", frame=repeated, more=more))] == ["a"]
+
+
 def test_store_without_a_namespace_is_read():
     assert len(objects_in(answer("a", space=""))) == 1
 
