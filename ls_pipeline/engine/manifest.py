@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import weakref
-import zlib
 from array import array
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +15,7 @@ import numpy as np
 
 from ls_pipeline.domain.completions import sha256_hex
 from ls_pipeline.domain.errors import BucketError, NotATaskError, SettingsMismatchError
-from ls_pipeline.domain.formats.objects import GZIP
+from ls_pipeline.domain.formats.objects import BROKEN_GZIP, GZIP, unpacked
 from ls_pipeline.domain.manifests import Line, parse_line
 from ls_pipeline.domain.notes import quoted
 from ls_pipeline.domain.rows import BYTE_ORDER_MARK
@@ -163,16 +161,18 @@ class Manifest:
         file.seek(0)
         whole = self._new_file()
         try:
-            with gzip.GzipFile(fileobj=file) as source:
+            with unpacked(file) as source:
                 while chunk := source.read(_CHUNK):
                     whole.write(chunk)
                     if whole.tell() > LARGEST:
                         raise self._too_large()
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        except BROKEN_GZIP as error:
             raise SettingsMismatchError(
                 f"The gzip data of the manifest {self.uri} can't be read: {error}.",
                 hint="Upload it again.",
             ) from None
+        except NotATaskError as error:
+            raise SettingsMismatchError(f"The manifest {self.uri}: {error}") from None
         return whole
 
 

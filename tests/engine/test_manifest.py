@@ -88,6 +88,7 @@ def test_line_names_its_object_in_many_ways(bench, entry):
         b"a.json\nsub/b.json",
         b"\xef\xbb\xbfa.json\r\n\r\ns3://bucket/sub/b.json\r\n",
         gzip.compress(b"a.json\nsub/b.json\n", mtime=0),
+        gzip.compress(gzip.compress(b"a.json\nsub/b.json\n", mtime=0), mtime=0),
     ],
 )
 def test_manifest_of_keys_selects_objects_that_hold_tasks(empty_ledger, body):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.formats import choice, csv_rows, json_rows, parquet_rows
 from ls_pipeline.domain.formats.choice import CSV, JSON, JSONL, PARQUET, TEXT, TSV, Reading
 from ls_pipeline.domain.label_config import kind_of
+from ls_pipeline.domain.sidecars import LARGEST as LARGEST_SIDECAR
 from ls_pipeline.domain.tasks import LARGEST_ROW, Rejection, task_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,23 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.tasks import Task
 
 GZIP = b"\x1f\x8b"
+GZIP_LAYERS = 2
+BROKEN_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
+
+_PACKED = {
+    re.compile(form, re.DOTALL): name
+    for form, name in {
+        rb"BZh[1-9]1AY&SY": "bzip2",
+        rb"\xfd7zXZ\x00": "xz",
+        rb"\x28\xb5\x2f\xfd": "zstd",
+        rb"PK\x03\x04": "ZIP, as Excel files are",
+        rb"7z\xbc\xaf\x27\x1c": "7-Zip",
+        rb".{257}ustar(\x0000|  \x00)": "tar",
+    }.items()
+}
+"""How files begin that only other programs unpack, and their names."""
+_BEGIN = 265
+"""Bytes that show each of these forms."""
 
 UNKNOWN_FORM = (
     "The object is neither JSON nor Parquet, and its key says no format. Set the param format if "
@@ -59,8 +78,8 @@ def parse_tasks(
     except NotATaskError as error:
         reason = str(error)
         yield Rejection(None, reason, is_unknown_form=reason == UNKNOWN_FORM)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        yield Rejection(None, f"The gzip data can't be read: {str(error).rstrip('.')}.")
+    except BROKEN_GZIP as error:
+        yield Rejection(None, _broken(error))
 
 
 def _rows(
@@ -70,12 +89,9 @@ def _rows(
     is_loaded: Callable[[int], bool],
     sidecar: Sidecar | None,
 ) -> Iterator[tuple[int, object]]:
-    file: IO[bytes] = io.BytesIO(content) if isinstance(content, bytes) else content
-    file.seek(0)
-    is_gzip = file.read(len(GZIP)) == GZIP
-    file.seek(0)
-    if is_gzip:
-        file = gzip.GzipFile(fileobj=file)  # type: ignore[assignment] # typeshed: not IO[bytes]
+    packed: IO[bytes] = io.BytesIO(content) if isinstance(content, bytes) else content
+    file = unpacked(packed)
+    is_gzip = file is not packed
     format_ = reading.format_of(key)
     if reading.format == choice.AUTO:
         format_ = PARQUET if file.read(len(parquet_rows.MAGIC)) == parquet_rows.MAGIC else format_
@@ -91,8 +107,36 @@ def _rows(
     return _in_memory(body, format_, reading, sidecar)
 
 
+def unpacked(file: IO[bytes]) -> IO[bytes]:
+    """Return what is in a file that is compressed with gzip, or compressed twice; else the file.
+
+    Uploads that compress do so with a file that is compressed already. Raises ``NotATaskError`` if
+    the file is packed in another way.
+    """
+    for _ in range(GZIP_LAYERS):
+        if _begin_of(file, len(GZIP)) != GZIP:
+            break
+        file = gzip.GzipFile(mode="rb", fileobj=file)  # type: ignore[assignment] # typeshed: not IO[bytes]
+    begin = _begin_of(file, _BEGIN)
+    if name := next((name for form, name in _PACKED.items() if form.match(begin)), ""):
+        raise NotATaskError(f"The object is packed with {name}. Unpack it; only gzip is read.")
+    return file
+
+
+def _begin_of(file: IO[bytes], size: int) -> bytes:
+    file.seek(0)
+    begin = file.read(size)
+    file.seek(0)
+    return begin
+
+
 def parse_sidecar(body: bytes) -> dict[str, Any]:
     """Return a sidecar's content. Raises ``NotATaskError`` if it is not a JSON object."""
+    if body.startswith(GZIP):
+        try:
+            body = _read(unpacked(io.BytesIO(body)), LARGEST_SIDECAR)
+        except BROKEN_GZIP as error:
+            raise NotATaskError(_broken(error)) from error
     rows.check_text(body)
     if rows.is_list(body):
         raise NotATaskError("A sidecar is a JSON object, not a list.")
@@ -102,13 +146,18 @@ def parse_sidecar(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _read(file: IO[bytes]) -> bytes:
+def _broken(error: Exception) -> str:
+    return f"The gzip data can't be read: {str(error).rstrip('.')}."
+
+
+def _read(file: IO[bytes], most: int = 0) -> bytes:
     """Return what is compressed. Raises ``NotATaskError`` if it is too large."""
-    body = file.read(choice.LARGEST_OBJECT + 1)
-    if len(body) > choice.LARGEST_OBJECT:
+    most = most or choice.LARGEST_OBJECT
+    body = file.read(most + 1)
+    if len(body) > most:
         raise NotATaskError(
-            f"The object has over {choice.LARGEST_OBJECT:,} bytes when it is decompressed; no more "
-            "are read. Split it."
+            f"The object has over {most:,} bytes when it is decompressed; no more are read. "
+            "Split it."
         )
     return body
 

@@ -1,8 +1,13 @@
 """Which format an object has, by its params, its key and its content."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import tarfile
+import zipfile
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ls_pipeline.domain.errors import NotATaskError
 from ls_pipeline.domain.formats import choice
 from ls_pipeline.domain.formats.choice import Reading
-from ls_pipeline.domain.formats.objects import UNKNOWN_FORM, parse_tasks
+from ls_pipeline.domain.formats.objects import UNKNOWN_FORM, parse_sidecar, parse_tasks
 from ls_pipeline.domain.label_config import LabelConfig
 from ls_pipeline.domain.tasks import Rejection
 
@@ -59,7 +65,7 @@ FILES = {
 def test_file_has_its_rows_plain_and_compressed_and_with_a_mark(key):
     body = FILES[key]
     is_binary = body.startswith(b"PAR1")
-    variants = [body, gzip.compress(body)]
+    variants = [body, gzip.compress(body), gzip.compress(gzip.compress(body))]
     if not is_binary:
         marked = b"\xef\xbb\xbf" + body
         variants += [marked, gzip.compress(marked)]
@@ -138,6 +144,67 @@ def test_broken_gzip_is_rejected_after_the_rows_before():
     assert rows
     assert last.position is None
     assert "The gzip data can't be read" in last.reason
+
+
+def archive(write):
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+def write_tar(form, file):
+    with tarfile.open(fileobj=file, mode="w", format=form) as tar:
+        tar.addfile(tarfile.TarInfo("a.json"), io.BytesIO())
+
+
+PACKED = {
+    "bzip2": bz2.compress(LINES),
+    "xz": lzma.compress(LINES),
+    "zstd": pa.compress(LINES, "zstd", asbytes=True),
+    "ZIP, as Excel files are": archive(
+        lambda file: zipfile.ZipFile(file, "w").writestr("a.json", LINES)
+    ),
+    "tar": archive(partial(write_tar, tarfile.PAX_FORMAT)),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("key", ["a.json", "a.jsonl", "a.csv", "a.parquet", "a"])
+def test_object_that_is_packed_in_another_way_is_named(name, key):
+    for body in (PACKED[name], gzip.compress(PACKED[name])):
+        assert f"The object is packed with {name}. Unpack it" in reason(key, body)
+
+
+def test_archive_of_gnu_tar_is_named():
+    body = archive(partial(write_tar, tarfile.GNU_FORMAT))
+
+    assert "The object is packed with tar. Unpack it" in reason("a.json", body)
+
+
+def test_text_is_not_taken_for_an_archive():
+    body = b'{"text": "' + b"c" * 247 + b'ustar 00  ustard"}'
+
+    assert body[257:262] == b"ustar"
+    assert len(texts("a.json", body)) == 1
+
+
+def test_sidecar_may_be_compressed():
+    body = b'{"text": "a"}'
+
+    assert parse_sidecar(gzip.compress(body)) == parse_sidecar(body) == {"text": "a"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (gzip.compress(LINES)[:-9], "The gzip data can't be read"),
+        (gzip.compress(b" " * (2**20 + 1)), "over 1,048,576 bytes when it is decompressed"),
+    ],
+    ids=["cut off", "large"],
+)
+def test_compressed_sidecar_that_can_not_be_read_is_rejected(body, words):
+    with pytest.raises(NotATaskError, match=words):
+        parse_sidecar(body)
 
 
 def test_large_table_has_its_own_bound():
