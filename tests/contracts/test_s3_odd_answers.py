@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from ls_pipeline.domain.errors import (
     BucketUnavailableError,
     ObjectRefusedError,
 )
+from ls_pipeline.domain.objects import StoredObject
 from ls_pipeline.resources.s3.bucket import S3Buckets, S3Options
 from ls_pipeline.resources.s3.errors import NoAnswerError
 from ls_pipeline.resources.s3.fast_objects import md5
@@ -192,6 +194,23 @@ def test_weak_etag_of_a_proxy_that_compresses_is_the_version(bucket, fake_server
     fake_server.answer = Answer(b"abc", headers={"ETag": f'W/"{tag}"'})
 
     assert bucket.get("k", tag) == b"abc"
+
+
+def test_google_is_asked_for_the_bytes_as_stored(bucket, fake_server):
+    stored = gzip.compress(b"abc")
+
+    def answer(request):
+        has_gzip = request.headers["accept-encoding"] == "gzip"
+        headers = {"ETag": f'"{md5(stored)}-1"', "x-goog-stored-content-encoding": "gzip"}
+        encoding = {"content-encoding": "gzip"} if has_gzip else {}
+        return Answer(stored if has_gzip else b"abc", headers={**headers, **encoding})
+
+    fake_server.answer = answer
+    file = io.BytesIO()
+    bucket.download(StoredObject("k", f"{md5(stored)}-1", len(stored)), file)
+
+    assert bucket.get("k", f"{md5(stored)}-1") == file.getvalue() == stored
+    assert all("encoding" not in each.headers["authorization"] for each in fake_server.requests)
 
 
 @pytest.mark.parametrize("answer", [s3_refusal("PreconditionFailed", 412), STORED])

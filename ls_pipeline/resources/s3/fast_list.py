@@ -156,6 +156,10 @@ class FastListTransport:
         last.attempts += 1
         session = self._short_session if patience.is_silent else self._session
         answer = session.send(request)
+        if _is_unpacked(answer):
+            answer.raw.close()
+            request.headers["Accept-Encoding"] = "gzip"  # not signed, as Google changes it
+            answer = session.send(request)
         patience.answered()
         last.status, last.is_damaged = answer.status_code, False
         if answer.status_code in _REDIRECTS and "x-amz-bucket-region" not in answer.headers:
@@ -181,6 +185,12 @@ class _Request(threading.local):
     """The status of the last answer."""
     is_damaged = False
     """Whether the last answer should be a listing, and is not."""
+
+
+def _is_unpacked(answer: Any) -> bool:
+    """Return whether Google's S3 API answers with other bytes than are stored."""
+    stored = answer.headers.get("x-goog-stored-content-encoding", "identity")
+    return bool(stored not in {"identity", answer.headers.get("content-encoding")})
 
 
 _REDIRECTS = {301, 302, 303, 307, 308}
