@@ -41,6 +41,9 @@ _PROTECTION = re.compile(
 """What stores say of an object that nobody may replace or delete now."""
 
 
+LONGEST_REASON = 500
+
+
 class Meaning(Enum):
     """What a failure means for the caller."""
 
@@ -112,10 +115,10 @@ CERTIFICATE_HINTS = {
 UNTRUSTED = Failure(
     Meaning.UNAVAILABLE, "{service.name} has a certificate that is not trusted ({reason})"
 )
-FOLDER = Failure(
+BAD_CERTIFICATES = Failure(
     Meaning.SETTING,
-    "{service.certificates} names a folder",
-    "Set it to a file of certificates as PEM.",
+    "the certificates to trust can't be read ({reason})",
+    "Set {service.certificates} to a file of certificates as PEM.",
 )
 BUSY = Failure(Meaning.UNAVAILABLE, "{service.name} can't answer now ({reason})", "Try again.")
 DAMAGED = Failure(Meaning.UNAVAILABLE, "the answer is damaged ({reason})", "Try again.")
@@ -147,8 +150,8 @@ def of_connection(failure: Failure, error: BaseException) -> Failure:
     reason = repr(error.args)
     if "WRONG_VERSION_NUMBER" in reason:
         return NO_TLS
-    if "Is a directory" in reason:
-        return FOLDER
+    if re.search("Is a directory|No such file|NO_CERTIFICATE", reason):
+        return BAD_CERTIFICATES
     if "CERTIFICATE_VERIFY_FAILED" in reason or re.search("hostname .* doesn't match", reason):
         return UNTRUSTED._replace(hint=certificate_hint(reason))
     return NO_ANSWER
@@ -188,9 +191,11 @@ def look_up(names: Iterable[str], table: Mapping[Failure, str], default: Failure
 def one_line(error: object) -> str:
     """Return an exception's message on one line, without a full stop.
 
-    URLs have neither their query, which differs between requests, nor their login.
+    URLs have neither their query, which differs between requests, nor their login. Only the begin
+    of a page is left.
     """
-    text = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(str(error).split())
+    text = text.rstrip(".") if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} …"
     return without_login(_QUERY.sub("", text))
 
 

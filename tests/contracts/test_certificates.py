@@ -130,10 +130,15 @@ def test_certificate_of_another_name_asks_for_another_address(
         use(url)
 
 
-def test_folder_of_certificates_is_named_where_only_a_file_is_taken(https, environment, tmp_path):
-    environment.setenv("AWS_CA_BUNDLE", str(tmp_path))
+@pytest.mark.parametrize("name", ["absent", "folder", "empty"])
+def test_certificates_that_only_a_connection_reads_are_named(https, environment, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty").touch()
+    (tmp_path / "config").write_text(f"[default]\nca_bundle = {tmp_path}/{name}\n")
+    environment.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    environment.delenv("AWS_CA_BUNDLE", raising=False)
 
-    with pytest.raises(PipelineError, match=r"AWS_CA_BUNDLE names a folder\. Set it to a file"):
+    with pytest.raises(PipelineError, match=r"certificates to trust can't be .*Set AWS_CA_BUNDLE"):
         list_s3(https)
 
 

@@ -127,6 +127,40 @@ def test_credentials_that_can_not_be_renewed_are_named(opened, fake_server):
         listed(bucket)
 
 
+@pytest.mark.parametrize("kind", [TypeError, KeyError, AttributeError])
+def test_page_in_place_of_a_token_is_named(opened, kind):
+    class Page(Credentials):
+        def refresh(self, _request):
+            raise kind("hunter2")
+
+    with pytest.raises(BucketUnavailableError, match="Google credentials sent no token") as caught:
+        listed(opened(Page()))
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_clock_that_is_wrong_is_named(opened):
+    class Late(Credentials):
+        def refresh(self, _request):
+            raise RefreshError(
+                "invalid_grant: Invalid JWT: Token must be in a reasonable timeframe."
+            )
+
+    with pytest.raises(BucketAccessError, match="Set this machine's clock"):
+        listed(opened(Late()))
+
+
+def test_long_page_is_not_repeated(opened):
+    class Page(Credentials):
+        def refresh(self, _request):
+            raise RefreshError("<html>" * 10_000)
+
+    with pytest.raises(BucketAccessError) as caught:
+        listed(opened(Page()))
+
+    assert len(str(caught.value)) < 1000
+
+
 def test_answer_that_is_no_listing_is_not_asked_for_again(opened, fake_server):
     bucket = opened()
     listed(bucket)

@@ -132,6 +132,29 @@ def test_shared_file_that_can_not_be_read_is_named_if_something_lacks(
         assert f", as the file of {variable} ({tmp_path}/{{file}}) can't be read" in message
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [f"role_arn = {ROLE}\nsource_profile = absent", f"role_arn = {ROLE}\ncredential_source = X"],
+)
+def test_configuration_that_is_wrong_is_named(chain, tmp_path, setting):
+    (tmp_path / "config").write_text(f"[default]\n{setting}\n")
+    chain.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    assert "Correct that in AWS_CONFIG_FILE or ~/.aws/config" in said(USES["commands"])
+
+
+def test_login_in_a_configured_address_is_not_shown(chain, tmp_path):
+    address = NO_SERVER.replace("//", "//me:hunter2@")
+    (tmp_path / "config").write_text(f"[default]\nendpoint_url = {address}\n")
+    chain.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    chain.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    chain.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+    assert "S3 at http://***@127.0.0.1:9" in said(
+        lambda: S3Buckets(max_attempts=1).open("pictures").get("k")
+    )
+
+
 @pytest.mark.parametrize("profile", ["", "absent"])
 def test_profile_that_is_absent_is_named_with_its_variable(chain, profile):
     chain.setenv("AWS_PROFILE", profile)

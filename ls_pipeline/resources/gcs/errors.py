@@ -35,6 +35,11 @@ _NO_CREDENTIALS = Failure(
 _NOT_JSON = _NO_CREDENTIALS._replace(
     hint=f"{_CREDENTIALS} Its file is JSON in UTF-8 without a byte order mark."
 )
+_REASONS = {
+    "valid json": _NOT_JSON,
+    "reasonable timeframe": _NO_CREDENTIALS._replace(hint="Set this machine's clock."),
+}
+"""What Google's libraries say of credentials → what it means, if not `_NO_CREDENTIALS`."""
 _UNREADABLE = Failure(Meaning.ACCESS, "{reason}", _CREDENTIALS)
 _NO_PROJECT = Failure(Meaning.ACCESS, "{reason}", "Set GOOGLE_CLOUD_PROJECT.")
 
@@ -110,7 +115,8 @@ def _kind(error: Any) -> Failure:
         is_away = isinstance(error, TransportError) or error.retryable  # who issues tokens
         if is_away:
             return failures.NO_ANSWER
-        return _NOT_JSON if "valid json" in str(error) else _NO_CREDENTIALS
+        reasons = (each for words, each in _REASONS.items() if words in str(error))
+        return next(reasons, _NO_CREDENTIALS)
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = look_up(names, _EXCEPTIONS, failures.WRONG_SETTING)
     return _NO_PROJECT if kind is _UNREADABLE and not error.filename else kind

@@ -140,7 +140,10 @@ class FastListTransport:
                 session.mount(scheme, TimedAdapter(pool_maxsize=CONNECTIONS))
 
     def _bound_renewal(self) -> None:
-        """Let credentials be renewed within the time that ``patience`` allows."""
+        """Let credentials be renewed within the time that ``patience`` allows.
+
+        Google's libraries let through what an answer causes that has another form.
+        """
         from google.auth import exceptions
 
         credentials, patience = self._session.credentials, self._patience
@@ -151,6 +154,11 @@ class FastListTransport:
                 patience.wait_for(lambda: own(request))
             except TimeoutError as error:
                 raise unavailable(f"the source of Google credentials: {error}") from None
+            except handled():
+                raise
+            except Exception as error:  # noqa: BLE001 - its text may hold a token
+                reason = f"the source of Google credentials sent no token ({type(error).__name__})"
+                raise unavailable(reason) from None
 
         credentials.refresh = refresh
 

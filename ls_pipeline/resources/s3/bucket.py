@@ -276,7 +276,7 @@ class S3Bucket(ListedBucket):
 
         S3 answers "access denied" for an absent object if the credentials may list one folder only.
         """
-        store = S3._replace(name=f"S3 at {self.client.meta.endpoint_url}")
+        store = S3._replace(name=f"S3 at {self.transport.address}")
         try:
             with _translated(self.uri(key), store):
                 yield

@@ -123,10 +123,12 @@ _EXCEPTIONS = {
     _NO_KEYS: "NoCredentialsError",
     _NO_PROFILE: "ProfileNotFound",
     _BAD_FILE: "ConfigParseError",
+    Failure(Meaning.ACCESS, "{reason}", "Correct that in AWS_CONFIG_FILE or ~/.aws/config."): (
+        "InvalidConfigError UnknownCredentialError"
+    ),
     Failure(Meaning.ACCESS, "{reason}", _CREDENTIALS): (
-        "ConfigNotFound CredentialRetrievalError InvalidConfigError LoginError "
-        "MetadataRetrievalError PartialCredentialsError RefreshWithMFAUnsupportedError SSOError "
-        "TokenRetrievalError UnknownCredentialError"
+        "ConfigNotFound CredentialRetrievalError LoginError MetadataRetrievalError "
+        "PartialCredentialsError RefreshWithMFAUnsupportedError SSOError TokenRetrievalError"
     ),
     _NO_REGION: "NoRegionError",
     failures.BAD_PROXY: "ProxyConnectionError",

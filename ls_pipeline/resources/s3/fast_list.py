@@ -84,6 +84,11 @@ class FastListTransport:
         client.meta.events.register("before-send.s3", self._send)
         client.meta.events.register("after-call-error.s3", self._fail)
 
+    @property
+    def address(self) -> str:
+        """The address of the store, for people."""
+        return without_login(str(self.client.meta.endpoint_url))
+
     def _new_session(self, seconds: float) -> Any:
         """Return connections that wait for an answer this long, or as the client's own do."""
         from botocore.httpsession import URLLib3Session  # half a second
@@ -152,7 +157,7 @@ class FastListTransport:
     def _send(self, request: Any, event_name: str, **_: object) -> Any:
         patience, last = self.patience, self._last
         if last.attempts and not patience.has_time_since(last.began):
-            raise NoAnswerError(str(self.client.meta.endpoint_url), last.status)
+            raise NoAnswerError(self.address, last.status)
         last.attempts += 1
         session = self._short_session if patience.is_silent else self._session
         answer = session.send(request)
