@@ -7,13 +7,14 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.diff import Change
-from ls_pipeline.domain.errors import BucketUnavailableError, NotATaskError, ObjectNotFoundError
+from ls_pipeline.domain.errors import NotATaskError, ObjectNotFoundError
 from ls_pipeline.domain.formats.choice import TABLES, Reading
 from ls_pipeline.domain.formats.objects import parse_sidecar, parse_tasks
 from ls_pipeline.domain.sidecars import LARGEST as LARGEST_SIDECAR
 from ls_pipeline.domain.sidecars import Sidecar, sidecar_key
 from ls_pipeline.domain.tasks import Rejection, Task, blob_task, task_of
 from ls_pipeline.engine.object_rows import Content, content_of
+from ls_pipeline.resources.failures import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -88,7 +89,7 @@ class ObjectReader:
         if self.reading.format_of(listed.key) in TABLES and listed.size > IN_MEMORY:
             return self._read_file(listed)
         body = self.bucket.get(listed.key, listed.version)
-        self._check_size(listed, len(body))
+        check_size(self.bucket.uri(listed.key), len(body), listed.size)
         return Content(self._parser(listed.key, body, sidecar), sidecar=sidecar)
 
     def _blob(self, uri: str, sidecar: Sidecar | None) -> Task | Rejection:
@@ -137,7 +138,7 @@ class ObjectReader:
         file = TemporaryFile()  # noqa: SIM115 - `Content.close` closes it
         try:
             self.bucket.download(listed, file)
-            self._check_size(listed, file.tell())
+            check_size(self.bucket.uri(listed.key), file.tell(), listed.size)
         except BaseException:
             file.close()
             raise
@@ -150,11 +151,3 @@ class ObjectReader:
         if sidecar is None:
             return parse
         return lambda is_loaded: (self._named(item, sidecar) for item in parse(is_loaded))
-
-    def _check_size(self, listed: StoredObject, size: int) -> None:
-        if size != listed.size:
-            raise BucketUnavailableError(
-                self.bucket.uri(listed.key),
-                f"only {size} of its {listed.size} bytes arrived.",
-                hint="Try again.",
-            )

@@ -233,6 +233,16 @@ def cause_of(error: Exception, failure: Failure) -> Exception | None:
     return error if is_answer or failure.meaning is not Meaning.ACCESS else None
 
 
+def check_size(uri: str, size: int, listed: int) -> None:
+    """Raise ``BucketUnavailableError`` if another number of bytes arrived than an object has."""
+    if size < listed:
+        what, hint = f"only {size} of its {listed} bytes arrived.", "Try again."
+        raise BucketUnavailableError(uri, what, hint=hint)
+    if size > listed:
+        what = f"{size} bytes arrived, but it has {listed}: something on the way unpacks it."
+        raise BucketUnavailableError(uri, what, hint="Check the proxies and the store's address.")
+
+
 _BUCKET_ERRORS = {Meaning.ACCESS: BucketAccessError, Meaning.UNAVAILABLE: BucketUnavailableError}
 _QUEUE_ERRORS = {Meaning.ACCESS: QueueAccessError, Meaning.UNAVAILABLE: QueueUnavailableError}
 

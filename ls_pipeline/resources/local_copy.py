@@ -28,6 +28,7 @@ from ls_pipeline.domain.errors import (
 )
 from ls_pipeline.domain.local_paths import local_path
 from ls_pipeline.domain.objects import Filter
+from ls_pipeline.resources.failures import check_size
 from ls_pipeline.resources.private_files import create_private_folder
 
 if TYPE_CHECKING:
@@ -173,12 +174,7 @@ class LocalCopy:
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()
-        if size != stored.size:
-            raise BucketUnavailableError(
-                bucket.uri(stored.key),
-                f"only {size} of its {stored.size} bytes arrived.",
-                hint="Try again.",
-            )
+        check_size(bucket.uri(stored.key), size, stored.size)
         return part
 
     def _apply(

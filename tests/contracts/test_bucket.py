@@ -944,6 +944,13 @@ def test_gcs_without_a_project_that_pays_says_what_to_set(faulty_gcs, fake_serve
         assert caught.type is BucketError
 
 
+def test_gcs_object_whose_key_is_disabled_says_what_to_do(faulty_gcs, fake_server):
+    fake_server.answer = gcs_refusal(400, "Cloud KMS CryptoKey is disabled or destroyed.")
+
+    with pytest.raises(ObjectRefusedError, match="Repair the key, then run ls-pipeline quarantine"):
+        faulty_gcs.get("k")
+
+
 def test_gcs_that_is_full_says_so(faulty_gcs, fake_server):
     fake_server.answer = gcs_refusal(403, "The quota of the project is used up.")
 

@@ -335,7 +335,7 @@ def test_encrypted_object_without_a_checksum_is_read_back(with_key, store, held)
     ("code", "status", "error", "advice"),
     [
         ("KMS.NotFoundException", 400, ObjectRefusedError, "Correct kms_key_id"),
-        ("KMS.DisabledException", 400, ObjectRefusedError, "enabled"),
+        ("KMS.DisabledException", 400, ObjectRefusedError, "enabled, then run ls-pipeline quar"),
         ("KMS.KMSInvalidStateException", 400, ObjectRefusedError, "Repair the key"),
         ("KMS.ThrottlingException", 400, BucketUnavailableError, "Try again"),
     ],

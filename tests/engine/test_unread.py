@@ -50,6 +50,16 @@ def test_neighbours_of_an_unreadable_object_load_and_it_is_named(bench):
     assert result.notes == [bench.reasons[BAD, None]]
 
 
+def test_object_that_a_proxy_unpacks_is_named(bench):
+    def get(key, version=""):
+        return bench.bucket.get(key, version) * (2 if key == BAD else 1)
+
+    bench.load(Wrapped(bench.bucket, get=get))
+
+    assert len(bench.tasks) == 29
+    assert "26 bytes arrived, but it has 13: something on" in bench.reasons[BAD, None]
+
+
 def test_unreadable_object_is_tried_again_less_and_less_often(bench):
     bucket, asked = failing(bench, BAD)
     runs = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,14 @@ _NO_PAYER = Failure(
     failures.REFUSED.what,
     "Set requester_pays, and GOOGLE_CLOUD_PROJECT to the project that pays.",
 )
-_PAYER = re.compile(r"requester pays bucket|user project", re.IGNORECASE)
+_REFUSALS = {
+    "requester pays bucket": _NO_PAYER,
+    "user project": _NO_PAYER,
+    "kms cryptokey": failures.REFUSED._replace(
+        hint="Repair the key, then run ls-pipeline quarantine retry."
+    ),
+}
+"""What GCS says, without capitals → what it means."""
 
 _EXCEPTIONS = {
     failures.NOT_FOUND: "NotFound",
@@ -77,8 +83,9 @@ def failure(error: Exception, service: Service) -> Failure:
         kind = failures.BUSY
     kind = failures.of_connection(kind, cause)
     words = _words(cause)
-    if kind is failures.REFUSED and _PAYER.search(words):
-        kind = _NO_PAYER
+    if kind is failures.REFUSED:
+        refusals = (each for said, each in _REFUSALS.items() if said in words.lower())
+        kind = next(refusals, kind)
     return failures.by_words(kind, words).of(service, words)
 
 

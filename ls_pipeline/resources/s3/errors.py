@@ -67,10 +67,11 @@ _ARCHIVED = Failure(
     "the object is archived ({reason})",
     "Restore it, then run ls-pipeline quarantine retry.",
 )
+_THEN = "then run ls-pipeline quarantine retry. A target may set kms_key_id to another."
 _KEY_REFUSED = Failure(
     Meaning.REFUSED,
     "KMS refuses the encryption key ({reason})",
-    "Repair the key, or set kms_key_id to another.",
+    f"Repair the key, {_THEN}",
 )
 _KEY_ACCESS = _KEY_REFUSED._replace(
     meaning=Meaning.ACCESS, hint="Allow the credentials kms:GenerateDataKey and kms:Decrypt on it."
@@ -108,9 +109,7 @@ _REFUSALS = {
     _KEY_REFUSED._replace(
         hint="Correct kms_key_id; a key serves only buckets of its own region."
     ): "KMS.NotFound KmsNotFound",
-    _KEY_REFUSED._replace(
-        hint="Have the key enabled, or set kms_key_id to another."
-    ): "KMS.Disabled KmsDisabled",
+    _KEY_REFUSED._replace(hint=f"Have the key enabled, {_THEN}"): "KMS.Disabled KmsDisabled",
     failures.BUSY: (  # whatever their status
         "BadDigest IncompleteBody InternalError InternalFailure KMS.KMSInternal "
         "KMS.Throttling KmsThrottled OperationAborted OverLimit RequestLimitExceeded "
