@@ -293,16 +293,22 @@ def build_document(task: Row, annotations: Iterable[Row]) -> dict[str, Any]:
     }
 
 
+_PLAIN, _ESCAPED = (
+    json.JSONEncoder(ensure_ascii=is_escaped, separators=(",", ":")) for is_escaped in (False, True)
+)
+"""Made once: ``json.dumps`` makes an encoder each time, which takes as long as a short value."""
+
+
 def as_json(value: object) -> str:
     """Return JSON that UTF-8 can encode and that parses to an equal value.
 
     If a string has half of a surrogate pair, which JSON allows, the text is escaped.
     """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _PLAIN.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+        return _ESCAPED.encode(value)
     return text
 
 
