@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ls_pipeline.engine.effects import Effects
 from ls_pipeline.engine.identity import TargetIdentity
@@ -14,7 +14,7 @@ from ls_pipeline.engine.projects import HeldProjects
 from ls_pipeline.resources.environment import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.labeling_app import LabelingApp
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.resources.progress import Progress
     from ls_pipeline.settings.model import Connection, Source, Target
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -39,6 +41,17 @@ class Timings:
             yield
         finally:
             self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - began
+
+    def timing_each(self, part: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield items; add the time until each comes to a part."""
+        iterator = iter(items)
+        while True:
+            with self.timing(part):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+            del item  # before the next is waited for
 
     def seconds(self) -> dict[str, float]:
         """Return ``seconds``, so far, and ``seconds_<part>`` of each part."""

@@ -39,7 +39,7 @@ from ls_pipeline.resources.ledger.records import Intent, Kind
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from ls_pipeline.engine.context import RunContext, Timings
+    from ls_pipeline.engine.context import RunContext
     from ls_pipeline.resources.ledger.records import Revision
     from ls_pipeline.settings.model import Target
 
@@ -210,13 +210,15 @@ class _Exporter:
     def _write(self, task_ids: Sequence[int]) -> set[int]:
         """Write the completions of tasks, except those to take away at last; return which exist.
 
-        While the files of a page are written, the next page is read, and its intent recorded.
+        While the files of a page are written, the intent of the next page is recorded, and the
+        page behind that is read.
         """
         timings, found = self.run.timings, set[int]()
-        pages = _read_ahead(map(self._begin, self.projects.pages(task_ids)), timings)
+        pages = _in_advance(self.projects.pages(task_ids))
+        begun_pages = _in_advance(map(self._begin, pages))
         # Closed at once: nothing may be recorded once the connection is not held any more.
-        with ThreadPoolExecutor(WRITERS) as writers, closing(pages):
-            for emptied, begun in pages:
+        with ThreadPoolExecutor(WRITERS) as writers, closing(pages), closing(begun_pages):
+            for emptied, begun in timings.timing_each("reading", begun_pages):
                 with timings.timing("writing"):
                     write_begun(self.run, writers, begun, self.result)
                 self.emptied |= emptied
@@ -271,15 +273,11 @@ def _touched(
     return states, since, RecentChanges.among(states, through)
 
 
-def _read_ahead(pages: Iterator[Page], timings: Timings) -> Generator[Page, None, None]:
-    """Read each page in a thread while the one before it is written."""
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(next, pages, None)
-        while True:
-            with timings.timing("reading"):
-                page = coming.result()
-            if page is None:
-                return
-            coming = reader.submit(next, pages, None)
+def _in_advance(pages: Iterator[Page]) -> Generator[Page, None, None]:
+    """Take each page from an iterator in a thread, while the one before it is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, pages, None)
+        while (page := coming.result()) is not None:
+            coming = thread.submit(next, pages, None)
             yield page
             del page  # before the next is waited for

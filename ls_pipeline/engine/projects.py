@@ -29,13 +29,16 @@ _NUMBERED = re.compile(r".* \((\d+)\)", re.DOTALL)
 _NUMBERED_ROOM = len(" (999999)")
 
 
-PAGE_TASKS = 200
+PAGE_TASKS = 400
 """Completions read at once, if they are small."""
 
-PAGE_BYTES = 8 * 2**20
-"""Bytes of completions read at once; in memory, they may take ten times as much."""
+PAGE_BYTES = 5 * 2**20
+"""Bytes of completions read at once; in memory, they may take ten times as much.
 
-FIRST_PAGE_TASKS = 20
+An export has three pages in memory: it writes one, records the intent of one, and reads one.
+"""
+
+FIRST_PAGE_TASKS = 50
 """Completions read at once while their size is unknown."""
 
 PAGE_GROWTH = 4

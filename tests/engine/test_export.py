@@ -391,7 +391,7 @@ def test_exported_document_can_be_loaded_again(labeled):
     ("tasks", "size", "following"),
     [
         (20, 20, 80),
-        (100, 100, PAGE_TASKS),
+        (PAGE_TASKS // 2, 100, PAGE_TASKS),
         (PAGE_TASKS, 4 * PAGE_BYTES, PAGE_TASKS // 4),
         (20, 20 * PAGE_BYTES, 1),
         (1, 9 * PAGE_BYTES, 1),
@@ -404,7 +404,8 @@ def test_next_page_has_as_many_tasks_as_fit(tasks, size, following):
 
 def test_large_completions_are_read_few_at_a_time(bench, monkeypatch):
     monkeypatch.setattr("ls_pipeline.engine.projects.PAGE_BYTES", 3000)
-    bench.fill(range(40), labeled=range(40))
+    total = 2 * FIRST_PAGE_TASKS
+    bench.fill(range(total), labeled=range(total))
     for task in bench.app.tasks.values():
         task["data"]["text"] = "x" * 1000
     asked = []
@@ -416,7 +417,7 @@ def test_large_completions_are_read_few_at_a_time(bench, monkeypatch):
     bench.export(app=Wrapped(bench.app, completions=completions))
 
     assert (asked[0], set(asked[1:])) == (FIRST_PAGE_TASKS, {2})
-    assert sum(asked) == 40
+    assert sum(asked) == total
 
 
 def test_next_intent_is_recorded_while_files_are_written(bench):
@@ -434,6 +435,23 @@ def test_next_intent_is_recorded_while_files_are_written(bench):
     bench.export(target=target, app=Wrapped(bench.app, raise_mark=raise_mark))
 
     assert overlapped.count(True) == FIRST_PAGE_TASKS + 1
+
+
+def test_next_page_is_read_while_an_intent_is_recorded(bench):
+    def completions(project_id, ids):
+        if len(ids) < FIRST_PAGE_TASKS:  # the second page
+            read.set()
+        return bench.app.completions(project_id, ids)
+
+    def add_mark(*mark):
+        overlapped.append(read.wait(10))
+        return bench.app.add_mark(*mark)
+
+    bench.fill(range(FIRST_PAGE_TASKS + 1), labeled=range(FIRST_PAGE_TASKS + 1))
+    read, overlapped = Event(), []
+    bench.export(app=Wrapped(bench.app, completions=completions, add_mark=add_mark))
+
+    assert overlapped == [True]
 
 
 def test_failed_export_records_nothing_more(bench):

@@ -207,7 +207,13 @@ class Asked(Answering):
     ("ids", "asked"),
     [
         (range(7, 10), [("in_list", [7, 8, 9])]),
-        (range(250), [("in", {"min": 0, "max": 199}), ("in", {"min": 200, "max": 249})]),
+        (
+            range(COMPLETIONS_PAGE + 50),
+            [
+                ("in", {"min": 0, "max": COMPLETIONS_PAGE - 1}),
+                ("in", {"min": COMPLETIONS_PAGE, "max": COMPLETIONS_PAGE + 49}),
+            ],
+        ),
         (range(0, 202, 2), [("in_list", [*range(0, 200, 2)]), ("in_list", [200])]),
         ([], []),
     ],
@@ -298,4 +304,4 @@ def test_page_that_is_too_large_comes_in_smaller_ones():
     [completion] = outcome(CALLS["completions"][0], Large(json.dumps(page).encode()))
 
     assert completion.task_id == 1
-    assert asked == [COMPLETIONS_PAGE, COMPLETIONS_PAGE // SMALLER_PAGE, 3]
+    assert asked == [COMPLETIONS_PAGE // SMALLER_PAGE**times for times in range(3)]
