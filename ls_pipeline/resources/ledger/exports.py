@@ -170,7 +170,7 @@ class ExportWriter(ExportRecords, Writer):
         c = completions.c
         own = completions.update().where(c.connection == self.id, c.digest != LEFT_ALONE)
         with self.fence.transaction() as db:
-            self.upsert(db, completions, map(columns, adopted), replace=False)
+            self.upsert(db, completions, map(columns, adopted), merge=None)
             db.execute(own.values(updated_at="", digest="", version=""))
             db.execute(self.fence.update().values(polled_to=""))
 

@@ -32,6 +32,7 @@ from ls_pipeline.resources.ledger.tables import (
     sidecars,
     tasks,
 )
+from ls_pipeline.resources.ledger.upsert import Merge, new
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -87,9 +88,8 @@ class IntentWriter(IntentRecords, Writer):
             if intent.kind is Kind.WRITE:
                 self._begin_files(db, intent)
             else:
-                self._begin_objects(db, self._unfinished(db, intent))
-            if intent.kind is Kind.IMPORT:
-                self._number(db, intent.rows)
+                rows = intent.rows if intent.kind is Kind.IMPORT else ()
+                self._begin_objects(db, self._unfinished(db, intent), rows)
         return replace(intent, id=int(key[0]), began_at=now), generation
 
     def keep_open(self, intent: Intent) -> None:
@@ -134,10 +134,8 @@ class IntentWriter(IntentRecords, Writer):
             self._delete(db, tasks.c.key, tasks.c.row, dropped)
             self.upsert(db, tasks, map(columns, update.loaded))
             forget_fingerprints(db, self.id, {*begun, *done, *update.forgotten, *update.reopened})
-            self._know(db, begun)
+            self._know(db, begun, update.loaded, _KNOW)
             reopen(db, self.id, update.reopened)
-            if update.reopened:
-                self._number(db, update.loaded)  # they may be new to this ledger
             self.upsert(db, objects, map(_object_columns, update.finished))
             self.upsert(db, quarantine, map(_quarantine_columns, update.quarantined))
             if with_sidecars:
@@ -151,7 +149,7 @@ class IntentWriter(IntentRecords, Writer):
 
     def _begin_files(self, db: sa.Connection, intent: Intent) -> None:
         """Record that the target may hold either content of these files."""
-        new = (
+        files = (
             {
                 "task_id": row.task_id,
                 "updated_at": "",
@@ -163,7 +161,7 @@ class IntentWriter(IntentRecords, Writer):
             }
             for row in intent.rows
         )
-        self.upsert(db, completions, new, replace=False)
+        self.upsert(db, completions, files, merge=None)
         update_files(db, self.id, [row.task_id for row in intent.rows], digest="")
 
     def _unfinished(self, db: sa.Connection, intent: Intent) -> set[str]:
@@ -182,27 +180,26 @@ class IntentWriter(IntentRecords, Writer):
             own |= {row.key for row in found if row.task_id in ids}
         return own
 
-    def _begin_objects(self, db: sa.Connection, keys: Collection[str]) -> None:
-        """Record that objects are unfinished; the next comparison finds them changed."""
+    def _begin_objects(
+        self, db: sa.Connection, keys: Collection[str], rows: Sequence[TaskRow]
+    ) -> None:
+        """Record that objects are unfinished; the next comparison finds them changed.
+
+        Records the numbers of rows, too, so that no other rows of these objects get them.
+        """
         forget_fingerprints(db, self.id, keys)
-        self._know(db, keys)
-        reopen(db, self.id, keys)
+        self._know(db, keys, rows, _REOPEN)
 
-    def _know(self, db: sa.Connection, keys: Collection[str]) -> None:
-        begun = (KnownObject(key, "", 0, State.BEGUN) for key in keys)
-        was_removed = objects.c.state == State.REMOVED.value
-        self.upsert(db, objects, map(_object_columns, begun), replace=was_removed)
-
-    def _number(self, db: sa.Connection, rows: Sequence[TaskRow]) -> None:
-        """Record the numbers of rows, so that no other rows of their objects get them."""
-        numbers = dict[str, int]()
+    def _know(
+        self, db: sa.Connection, keys: Collection[str], rows: Sequence[TaskRow], merge: Merge
+    ) -> None:
+        """Record objects as begun, and the numbers of their rows."""
+        next_rows = dict[str, int]()
         for row in rows:
-            numbers[row.key] = max(numbers.get(row.key, 0), row.row + 1)
-        c, number = objects.c, sa.bindparam("number", type_=sa.Integer)
-        own = sa.and_(c.connection == self.id, c.key == sa.bindparam("object"))
-        update = objects.update().where(own, c.next_row < number).values(next_row=number)
-        if numbers:
-            db.execute(update, [{"object": key, "number": n} for key, n in numbers.items()])
+            next_rows[row.key] = max(next_rows.get(row.key, 0), row.row + 1)
+        begun = {"version": "", "size": 0, "state": State.BEGUN.value}
+        known = ({"key": key, **begun, "next_row": next_rows.get(key, 0)} for key in keys)
+        self.upsert(db, objects, known, merge=merge)
 
     def _drop_old_quarantine(
         self, db: sa.Connection, finished: Sequence[KnownObject], *, with_sidecars: bool
@@ -247,6 +244,25 @@ class IntentWriter(IntentRecords, Writer):
 def _forget(db: sa.Connection, intent: Intent) -> None:
     db.execute(intents.delete().where(intents.c.id == intent.id))
 
+
+def _if_removed(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return the new value of a column for an object that was removed, else the old one."""
+    removed: sa.ColumnElement[str] = sa.literal_column(f"'{State.REMOVED.value}'")
+    return sa.case((objects.c.state == removed, new(column)), else_=column)
+
+
+_NEXT_ROW = objects.c.next_row
+
+_KNOW = Merge(
+    {
+        **{name: _if_removed(objects.c[name]) for name in ("version", "size", "state")},
+        "next_row": sa.case((new(_NEXT_ROW) > _NEXT_ROW, new(_NEXT_ROW)), else_=_NEXT_ROW),
+    }
+)
+"""Objects that are known already stay as they are, but for the numbers of their rows."""
+
+_REOPEN = Merge({**_KNOW.columns, "version": new(objects.c.version)})
+"""They become unfinished."""
 
 _PLAIN = ("token", "root", "revision", "project_id", "above")
 """Fields of an intent that are columns as they are."""

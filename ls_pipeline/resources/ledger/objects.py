@@ -117,7 +117,7 @@ class ObjectRecords(Records):
         query = sa.select(*_TASK_ROW).where(c.connection == self.id, c.key.in_(keys))
         query = query.order_by(c.key, c.row).limit(FEW_ROWS + 1)
         with self.database.engine.connect() as db:
-            found = db.execute(query).all()
+            found = db.execute(query).all() if keys else []
         if len(found) > FEW_ROWS:
             return None
         rows: dict[str, list[TaskRow]] = {key: [] for key in keys}

@@ -7,7 +7,7 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.resources.ledger.upsert import upsert
+from ls_pipeline.resources.ledger.upsert import REPLACE, Merge, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,10 +41,10 @@ class Writer(Records):
         table: sa.Table,
         rows: Iterable[dict[str, Any]],
         *,
-        replace: bool | sa.ColumnElement[bool] = True,
+        merge: Merge | None = REPLACE,
     ) -> None:
-        """Write rows; ``replace`` says whether rows with the same key are replaced, or which."""
-        upsert(db, table, [{"connection": self.id, **row} for row in rows], replace=replace)
+        """Write rows of the connection as `upsert` does."""
+        upsert(db, table, [{"connection": self.id, **row} for row in rows], merge=merge)
 
 
 def columns(record: Any) -> dict[str, Any]:

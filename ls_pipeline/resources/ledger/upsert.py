@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _Insert = TypeVar("_Insert", postgresql.Insert, sqlite.Insert)
 
 
+_SQLITE = sqlite.dialect()
+
 COMPILED = 64
 """Statements that are kept compiled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """What becomes of a row that exists, by column; `new` is the value that was to be written."""
+
+    columns: Mapping[str, sa.ColumnElement[Any]] = field(default_factory=dict)
+    """Empty: all columns are replaced."""
+    where: sa.ColumnElement[bool] | None = None
+    """Which rows; None: all."""
+
+
+def new(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return the value that was to be written to a column of a row that exists."""
+    return sa.alias(column.table, "excluded").c[column.name]
+
+
+REPLACE = Merge()
 
 
 def upsert(
@@ -23,53 +45,70 @@ def upsert(
     table: sa.Table,
     rows: Sequence[dict[str, Any]],
     *,
-    replace: bool | sa.ColumnElement[bool] = True,
+    merge: Merge | None = REPLACE,
 ) -> None:
-    """Write rows; ``replace`` says whether rows with the same key are replaced, or which.
+    """Write rows; rows with the same key are merged, or stay as they are without ``merge``.
 
     A column that the rows lack keeps its value.
     """
     if not rows:
         return
+    names = tuple(rows[0])
     if db.dialect.name == "postgresql":
         arrays = _from_arrays(table, _last_of_each(rows, [*table.primary_key.columns]))
-        db.execute(_with_conflicts(arrays, table, tuple(rows[0]), replace=replace))
-    elif isinstance(replace, bool):
-        db.execute(_compiled(db.dialect, table, tuple(rows[0]), replace=replace), rows)
-    else:
-        db.execute(
-            _with_conflicts(sqlite.insert(table), table, tuple(rows[0]), replace=replace), rows
-        )
+        db.execute(_with_conflicts(arrays, table, names, merge))
+        return
+    statement, values = _compiled(table, names, merge)
+    db.exec_driver_sql(statement, list(map(values, rows)))
 
 
 @lru_cache(COMPILED)
 def _compiled(
-    dialect: sa.Dialect, table: sa.Table, names: tuple[str, ...], *, replace: bool
-) -> sa.Executable:
-    """Return a statement on SQLite, compiled: SQLAlchemy would compile it each time."""
-    statement = _with_conflicts(sqlite.insert(table), table, names, replace=replace)
-    compiled = statement.compile(dialect=dialect, column_keys=list(names))
-    return cast("sa.Executable", compiled)
+    table: sa.Table, names: tuple[str, ...], merge: Merge | None
+) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Return a statement on SQLite, and what takes its parameters from a row.
+
+    SQLAlchemy would take as long for the parameters of many rows as SQLite for the rows.
+    """
+    statement = _with_conflicts(sqlite.insert(table), table, names, merge)
+    compiled = statement.compile(dialect=_SQLITE, column_keys=list(names))
+    order = compiled.positiontup or []
+    types = (table.c[name].type.dialect_impl(_SQLITE) for name in order)
+    converters = [type_.bind_processor(_SQLITE) for type_ in types]
+    values = itemgetter(*order)
+    defaults = {name: _default(table.c[name]) for name in order if name not in names}
+    if not any(converters):
+        complete = names == tuple(order)
+        return str(compiled), values if complete else lambda row: values({**defaults, **row})
+
+    def converted(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        pairs = zip(converters, values({**defaults, **row}), strict=True)
+        return tuple(convert(value) if convert else value for convert, value in pairs)
+
+    return str(compiled), converted
+
+
+def _default(column: sa.Column[Any]) -> Any:
+    default: Any = column.default
+    return default.arg
 
 
 def _with_conflicts(
     insert: _Insert,
     table: sa.Table,
     names: Sequence[str],
-    *,
-    replace: bool | sa.ColumnElement[bool],
+    merge: Merge | None,
 ) -> _Insert:
     """Return an insertion that says what happens to rows with the same key."""
     key = list(table.primary_key.columns)
-    if replace is False:
+    if merge is None:
         return insert.on_conflict_do_nothing(index_elements=key)
-    change = {
-        column.name: insert.excluded[column.name]
+    change = merge.columns or {
+        column.name: new(column)
         for column in table.columns
         if column.name in names and not column.primary_key
     }
-    some = None if replace is True else replace
-    return insert.on_conflict_do_update(index_elements=key, set_=change, where=some)
+    return insert.on_conflict_do_update(index_elements=key, set_=change, where=merge.where)
 
 
 def _from_arrays(table: sa.Table, rows: Sequence[dict[str, Any]]) -> postgresql.Insert:
