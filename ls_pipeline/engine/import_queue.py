@@ -16,7 +16,11 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from ls_pipeline.domain.errors import TaskPartsLostError, TasksRefusedError
+from ls_pipeline.domain.errors import (
+    ExternalSystemError,
+    TaskPartsLostError,
+    TasksRefusedError,
+)
 from ls_pipeline.domain.notes import Notes, shorten
 from ls_pipeline.resources.ledger.records import (
     Intent,
@@ -120,6 +124,8 @@ class ImportQueue:
         """Keys that differ from what the ledger knows, and are not recorded yet."""
         self.outdated: set[str] = set()
         """Keys of finished objects whose sidecars have changed since they were read."""
+        self.storages: Future[list[str]] | None = None
+        """The registration of storage connections, which the first import waits for."""
         self._project = run.projects.newest
         self._most_bytes = BATCH_BYTES
         """How large an import may be; less if a proxy refused one."""
@@ -148,6 +154,12 @@ class ImportQueue:
             done, self._current = self._current, None
             self.unfinished -= done.result()
             self.unfinished |= self.outdated
+
+    def wait_for_storages(self) -> None:
+        """Wait until annotators can open the objects; note what prevents it."""
+        if self.storages:
+            done, self.storages = self.storages, None
+            self.notes += done.result()
 
     def blame_suspects(self) -> None:
         """Quarantine the tasks that made Label Studio crash, if it accepted other tasks."""
@@ -262,7 +274,13 @@ class ImportQueue:
         """
         if not tasks:
             return None, []
-        intent, began = self._begin(tasks), (time.monotonic(), time.time())
+        intent = self._begin(tasks)
+        try:
+            self.wait_for_storages()
+        except ExternalSystemError:
+            self.held.intents.close(intent)  # nothing of it has happened
+            raise
+        began = time.monotonic(), time.time()
         try:
             with self.run.timings.timing("importing"):
                 bodies = _Bodies(tasks, intent.token)

@@ -117,8 +117,6 @@ class _Loader:
         self.remarks = Remarks()
         self.notes = LoadNotes(run)
         self.is_again = False
-        self._storages: Future[list[str]] | None = None
-        """The registration of storage connections, while the first batch is prepared."""
 
     def load(self) -> LoadResult:
         self._list_one_page()
@@ -134,7 +132,7 @@ class _Loader:
         self._find_begun()
         self.queue = ImportQueue(self.run, reconciler)
         with ThreadPoolExecutor(READERS) as readers, self.queue:
-            self._storages = readers.submit(
+            self.queue.storages = readers.submit(
                 self.projects.register_storages,
                 self.bucket,
                 self.run.source,
@@ -144,6 +142,7 @@ class _Loader:
             if self.queue.outdated:
                 self._begin_again()
                 self._load_differences(readers)
+            self.queue.wait_for_storages()
         self.projects.claim()
         self._count_queue()
         self.result.notes += self.notes.sentences()
@@ -529,10 +528,7 @@ class _Loader:
         return NewTask(row, json.dumps(task.as_import(origin)))
 
     def _flush(self) -> None:
-        """Hand what is gathered to the import, as soon as annotators can open the objects."""
-        if self._storages:
-            done, self._storages = self._storages, None
-            self.result.notes += done.result()
+        """Hand what is gathered to the import."""
         if self.batch != Batch():
             batch, self.batch = self.batch, Batch()
             self.queue.put(batch)

@@ -159,36 +159,6 @@ class Projects:
         """Count as ``LabelingApp.count_annotations`` does, in all projects."""
         return sum(self.app.count_annotations(self.ids).values())
 
-    def register_storages(
-        self, bucket: Bucket, source: Source, project_ids: Sequence[int]
-    ) -> list[str]:
-        """Let annotators open a source's objects, and those of its media buckets, in some projects.
-
-        Return what prevents it. Raises ``LabelStudioError`` if Label Studio can't be reached.
-        """
-        parts = [source, *source.media]
-        locations = [
-            # Without a region, Label Studio takes us-east-1, whatever its environment says.
-            StorageLocation(
-                part.root.partition(":")[0],
-                part.path,
-                part.params.endpoint_url,
-                part.params.region_name or (bucket.region if part.cloud == source.cloud else ""),
-            )
-            for part in parts
-        ]
-        return [note for each in locations for note in self._register_storage(each, project_ids)]
-
-    def _register_storage(self, location: StorageLocation, project_ids: Sequence[int]) -> list[str]:
-        try:
-            for project_id in project_ids:
-                self.app.register_storage(project_id, location)
-        except (InvalidVariableError, LabelStudioError) as error:
-            if error.transient:
-                raise
-            return [str(error)]
-        return []
-
     def _likely_first(self) -> list[int]:
         """Return the ids, first the project of the last task read: callers go almost by id."""
         return sorted(self.ids, key=lambda project_id: project_id != self._found_last)
@@ -246,6 +216,39 @@ class HeldProjects(Projects):
         self._overflow_is_known = True
         self.found = {project.id: project for project in own.values()}
         self.identity.check_found(self.found, marks)
+
+    def register_storages(
+        self, bucket: Bucket, source: Source, project_ids: Sequence[int]
+    ) -> list[str]:
+        """Let annotators open a source's objects, and those of its media buckets, in some projects.
+
+        Return what prevents it. Raises ``LabelStudioError`` if Label Studio can't be reached.
+        """
+        parts = [source, *source.media]
+        locations = [
+            # Without a region, Label Studio takes us-east-1, whatever its environment says.
+            StorageLocation(
+                part.root.partition(":")[0],
+                part.path,
+                part.params.endpoint_url,
+                part.params.region_name or (bucket.region if part.cloud == source.cloud else ""),
+            )
+            for part in parts
+        ]
+        return [note for each in locations for note in self._register_storage(each, project_ids)]
+
+    def _register_storage(self, location: StorageLocation, project_ids: Sequence[int]) -> list[str]:
+        try:
+            for project_id in project_ids:
+                is_new = project_id in self.found and self.found[project_id].is_new
+                if is_new:
+                    self.held.renew()  # only a newer run can have registered one
+                self.app.register_storage(project_id, location, is_new=is_new)
+        except (InvalidVariableError, LabelStudioError) as error:
+            if error.transient:
+                raise
+            return [str(error)]
+        return []
 
     def recover_overflow(self) -> None:
         """Record overflow projects with tasks of the connection that an old ledger misses."""

@@ -217,12 +217,15 @@ class LabelingApp(Protocol):
     def version(self) -> str:
         """Return the version of Label Studio, such as 1.23.2."""
 
-    def register_storage(self, project_id: int, location: StorageLocation) -> None:
+    def register_storage(
+        self, project_id: int, location: StorageLocation, *, is_new: bool = False
+    ) -> None:
         """Let the project's annotators open the objects of a bucket.
 
         Registers a storage connection that never syncs: Label Studio only signs the ``s3://``
         and ``gs://`` URLs of tasks with it. A bucket has one of them: a later call changes its
-        endpoint or region. A storage connection that a person made stays as it is.
+        endpoint or region. A storage connection that a person made stays as it is. ``is_new`` says
+        that the caller has made the project a moment ago, so that it has none yet.
 
         Raises ``LabelStudioError`` if Label Studio can't reach the bucket.
         """

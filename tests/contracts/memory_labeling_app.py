@@ -174,7 +174,7 @@ class MemoryLabelingApp:
 
     # -- storages, webhooks and marks -------------------------------------------------------
 
-    def register_storage(self, project_id, location):
+    def register_storage(self, project_id, location, *, is_new=False):
         bucket = project_id, location.scheme, location.bucket
         self.storages[bucket] = (location.endpoint_url, location.region)
 

@@ -310,8 +310,12 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     # -- storages, webhooks and marks --------------------------------------------------------
 
-    def register_storage(self, project_id: int, location: StorageLocation) -> None:
-        storages.register_storage(self.api, project_id, location, self._google_credentials)
+    def register_storage(
+        self, project_id: int, location: StorageLocation, *, is_new: bool = False
+    ) -> None:
+        storages.register_storage(
+            self.api, project_id, location, self._google_credentials, is_new=is_new
+        )
 
     def register_webhook(self, project_id: int, address: str, secret: str) -> None:
         webhooks.register_webhook(self.api, project_id, address, secret)

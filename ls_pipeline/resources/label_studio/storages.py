@@ -34,6 +34,8 @@ def register_storage(
     project_id: int,
     location: StorageLocation,
     google_credentials: Callable[[], str],
+    *,
+    is_new: bool,
 ) -> None:
     """Create or correct a storage connection, as ``LabelingApp.register_storage`` says.
 
@@ -46,7 +48,7 @@ def register_storage(
         storages = those_of(Storage, api.items("GET", path, params={"project": project_id}))
         return next((storage for storage in storages if storage.bucket == location.bucket), None)
 
-    storage = find()
+    storage = None if is_new else find()
     if storage is None:
         signing_key = google_credentials() if location.scheme == "gs" else ""
         body = _storage(project_id, location, signing_key)
