@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ls_pipeline.domain.annotators import ANNOTATORS_KEY
 from ls_pipeline.domain.notes import quoted
+from ls_pipeline.domain.tasks import Task
 from ls_pipeline.engine.import_queue import REJECTIONS_KEPT
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO, TypeAlias
 
     from ls_pipeline.domain.sidecars import Sidecar
-    from ls_pipeline.domain.tasks import Rejection, Task
+    from ls_pipeline.domain.tasks import Rejection
 
     IsLoaded: TypeAlias = Callable[[int], bool]
 
@@ -84,8 +85,11 @@ class Content:
         parse: Callable[[IsLoaded], Iterable[Task | Rejection]],
         file: BinaryIO | None = None,
         sidecar: Sidecar | None = None,
+        task: Task | None = None,
     ) -> None:
         self._parse, self._file, self.sidecar = parse, file, sidecar
+        self.task = task
+        """The object's only row, if it needs no parsing."""
 
     def __iter__(self) -> Iterator[Task | Rejection]:
         return iter(self._parse(lambda _: False))
@@ -103,7 +107,9 @@ class Content:
 
 def content_of(*items: Task | Rejection, sidecar: Sidecar | None = None) -> Content:
     """Return rows that need no parsing."""
-    return Content(lambda _: items, sidecar=sidecar)
+    is_task = len(items) == 1 and isinstance(items[0], Task)
+    task = cast("Task", items[0]) if is_task else None
+    return Content(lambda _: items, sidecar=sidecar, task=task)
 
 
 def close_content(future: Future[Content]) -> None:

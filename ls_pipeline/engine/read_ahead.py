@@ -51,44 +51,45 @@ class ReadAhead:
         self, readers: ThreadPoolExecutor, work: Iterable[Difference]
     ) -> Iterator[tuple[Difference, Future[Content] | Ready]]:
         """Read the objects; yield them in their order, each with its rows looked up."""
-        waiting: deque[tuple[Difference, Future[Content] | Ready]] = deque()
+        waiting: deque[tuple[Difference, Future[Content] | Ready, int]] = deque()
         ahead = 0
         self.rows, self.next_rows = {}, {}
         try:
             for difference in work:
                 size = self._reader.bytes_of(difference)
                 while waiting and (len(waiting) >= READ_AHEAD or ahead + size > READ_AHEAD_BYTES):
-                    first = waiting[0][0]
-                    yield self._first(waiting)
-                    # Not before: until then its content is held.
-                    ahead -= self._reader.bytes_of(first)
-                waiting.append((difference, self._begin(readers, difference)))
+                    self._look_up_rows(waiting)
+                    first, future, first_size = waiting.popleft()
+                    yield first, future
+                    ahead -= first_size  # not before: until then its content is held
+                waiting.append((difference, self._begin(readers, difference), size))
                 ahead += size
             while waiting:
-                yield self._first(waiting)
+                self._look_up_rows(waiting)
+                yield waiting.popleft()[:2]
         finally:
-            for _, future in waiting:
+            for _, future, _ in waiting:
                 if isinstance(future, Future):
                     future.cancel()
                     future.add_done_callback(close_content)
 
-    def _first(
-        self, waiting: deque[tuple[Difference, Future[Content] | Ready]]
-    ) -> tuple[Difference, Future[Content] | Ready]:
-        self._look_up_rows(waiting)
-        return waiting.popleft()
+    def _look_up_rows(self, waiting: Sequence[tuple[Difference, object, int]]) -> None:
+        """Look up the known rows of the first, and of others that wait with it if they are few.
 
-    def _look_up_rows(self, waiting: Sequence[tuple[Difference, object]]) -> None:
-        """Look up the known rows of the first, and of others that wait with it if they are few."""
-        key = waiting[0][0].key
-        if key in self.rows:
+        An object that is unknown has none.
+        """
+        if waiting[0][0].key in self.rows:
             return
-        keys = [difference.key for difference, _ in waiting]
-        while (rows := self._objects.few_rows_of(keys)) is None and len(keys) > 1:
+        keys = [difference.key for difference, _, _ in waiting]
+        known = {difference.key for difference, _, _ in waiting if difference.known}
+        while (rows := self._objects.few_rows_of([*filter(known.__contains__, keys)])) is None:
+            if len(keys) == 1:
+                self.rows = {keys[0]: self._objects.all_rows_of(keys[0])}
+                break
             keys = keys[: len(keys) // 2]
-        self.rows = {key: self._objects.all_rows_of(key)} if rows is None else {**rows}
-        known = [each.key for each, _ in waiting if each.known and each.key in self.rows]
-        self.next_rows = self._objects.next_rows(known) if known else {}
+        else:
+            self.rows = {key: rows.get(key, ()) for key in keys}
+        self.next_rows = self._objects.next_rows(list(known.intersection(keys))) if known else {}
 
     def _begin(
         self, readers: ThreadPoolExecutor, difference: Difference
