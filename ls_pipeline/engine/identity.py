@@ -47,7 +47,8 @@ class ProjectIdentity:
         """
         bound = list(self.held.projects.bound().values())
         found = self.app.existing_projects([project.id for project in bound])
-        self._check(bound, found, self.app.marks())
+        one = bound[0].id if len(bound) == 1 else 0
+        self._check(bound, found, self.app.marks(one) if found else [])
         return found
 
     def check_found(self, found: Mapping[int, Project], marks: Sequence[Mark]) -> None:
@@ -119,7 +120,7 @@ class ProjectIdentity:
         Returns the mark, and all marks after that.
         """
         new = self.app.add_mark(project_id, self.held.ledger_id, self.held.name, generation)
-        marks = self.app.marks()
+        marks = self.app.marks(project_id)
         try:
             self.check_unclaimed([mark for mark in marks if mark.id < new.id], [project_id])
         except IdentityError:

@@ -245,10 +245,11 @@ class LabelingApp(Protocol):
     def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
         """Return whether `register_webhook` with these values would change nothing."""
 
-    def marks(self) -> list[Mark]:
-        """Return the marks of all projects, the oldest first, in one request.
+    def marks(self, project_id: int = 0) -> list[Mark]:
+        """Return the marks of a project, or of all, the oldest first, in one request.
 
-        The marks of a project disappear with it.
+        The marks of a project disappear with it. Raises ``ProjectNotFoundError`` if this one does
+        not exist.
         """
 
     def add_mark(self, project_id: int, ledger: str, connection: str, generation: int) -> Mark:

@@ -184,11 +184,14 @@ class MemoryLabelingApp:
     def has_webhook(self, project_id, address, secret):
         return self.webhooks.get((project_id, address)) == secret
 
-    def marks(self):
+    def marks(self, project_id=0):
+        if project_id and project_id not in self.projects:
+            raise ProjectNotFoundError(f"there is no project {project_id}")
         return [
             mark
             for _, (mark, created_at) in sorted(self._marks.items())
             if mark.project_id in self.projects
+            and project_id in {0, mark.project_id}
             and self._creation_time(mark.project_id) == created_at
         ]
 

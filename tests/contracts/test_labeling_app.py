@@ -562,6 +562,15 @@ def test_mark_of_an_absent_project_is_an_error(app):
         app.add_mark(10**6, "ledger", "c", 1)
 
 
+def test_marks_of_one_project_are_listed_alone(app, project):
+    other = app.create_project(f"{project.title} too", CONFIG)
+    own = [app.add_mark(each.id, "ledger", "c", 1) for each in (project, other, project)]
+
+    assert app.marks(project.id) == [own[0], own[2]]
+    with pytest.raises(ProjectNotFoundError):
+        app.marks(10**6)
+
+
 def test_raised_mark_has_the_new_generation(app, project):
     mark, other = (app.add_mark(project.id, "ledger", name, 1) for name in "cd")
     raised = app.raise_mark(mark, 7)

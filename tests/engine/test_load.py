@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from ls_pipeline.domain.diff import Change, State
@@ -7,12 +9,14 @@ from ls_pipeline.domain.errors import (
     ExternalSystemError,
     LabelStudioError,
     LabelStudioUnavailableError,
+    LeaseLostError,
     ObjectRefusedError,
     TaskPartsLostError,
     TasksRefusedError,
 )
 from ls_pipeline.engine import import_queue, read_ahead, removals
 from ls_pipeline.resources.ledger import objects
+from ls_pipeline.resources.ledger.lease import LEASE_SECONDS
 from ls_pipeline.settings.validation import build_connection
 from tests.bench import RESULT, Bench
 
@@ -525,6 +529,37 @@ def test_bucket_closed_to_annotators_is_only_a_note(bench):
     result = bench.load(app=Wrapped(bench.app, register_storage=refuse))
 
     assert (result.notes, len(bench.tasks)) == (["Label Studio can't open it."], 1)
+
+
+def test_unanswered_registration_leaves_no_intent_open(bench):
+    def fail(*_, **_options):
+        raise LabelStudioUnavailableError("Label Studio does not answer.")
+
+    bench.put("a.json", {"text": "a"})
+    with pytest.raises(LabelStudioUnavailableError):
+        bench.load(app=Wrapped(bench.app, register_storage=fail))
+
+    assert (bench.tasks, bench.connection_ledger.intents.open()) == ({}, [])
+    assert bench.load().tasks_created == 1
+
+
+def test_overtaken_run_registers_no_storage_in_its_new_project(bench):
+    """It does not look for one, and would miss that of the newer run."""
+    registered = []
+
+    def create(title, label_config):
+        return replace(bench.app.create_project(title, label_config), is_new=True)
+
+    def register(_project_id, location, **_options):
+        registered.append(location.bucket)
+        bench.time.sleep(LEASE_SECONDS + 1)
+        bench.load()
+
+    bench.set(media_buckets=["pictures"])
+    with pytest.raises(LeaseLostError):
+        bench.load(app=Wrapped(bench.app, create_project=create, register_storage=register))
+
+    assert registered == ["bucket"]
 
 
 def test_annotators_use_the_endpoint_of_the_connection(bench):

@@ -397,8 +397,8 @@ def test_run_overtaken_by_one_that_begins_a_project_stops(bench):
     fill(bench, 3)
     bench.put("b.json", {"text": "b"})
 
-    def pause():
-        marks = bench.app.marks()
+    def pause(project_id):
+        marks = bench.app.marks(project_id)
         bench.time.sleep(LEASE_SECONDS + 1)
         bench.load()
         return marks

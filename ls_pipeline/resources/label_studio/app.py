@@ -323,8 +323,8 @@ class LabelStudio(dg.ConfigurableResource):  # type: ignore[type-arg]
     def has_webhook(self, project_id: int, address: str, secret: str) -> bool:
         return webhooks.has_webhook(self.api, project_id, address, secret)
 
-    def marks(self) -> list[Mark]:
-        return marks.marks(self.api)
+    def marks(self, project_id: int = 0) -> list[Mark]:
+        return marks.marks(self.api, project_id)
 
     def add_mark(self, project_id: int, ledger: str, connection: str, generation: int) -> Mark:
         return marks.add_mark(self.api, project_id, ledger, connection, generation)

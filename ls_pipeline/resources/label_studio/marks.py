@@ -46,9 +46,10 @@ UNUSED = {
 """The fields of a webhook that is never called."""
 
 
-def marks(api: LabelStudioAPI) -> list[Mark]:
-    """List the marks of all projects, as ``LabelingApp.marks`` says."""
-    return sorted(filter(None, map(_mark, list_webhooks(api))), key=lambda mark: mark.id)
+def marks(api: LabelStudioAPI, project_id: int = 0) -> list[Mark]:
+    """List the marks of a project, or of all, as ``LabelingApp.marks`` says."""
+    webhooks = list_webhooks(api, project_id)
+    return sorted(filter(None, map(_mark, webhooks)), key=lambda mark: mark.id)
 
 
 def add_mark(

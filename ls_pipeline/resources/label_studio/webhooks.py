@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ls_pipeline.domain.errors import LabelStudioAccessError, LabelStudioError
+from ls_pipeline.domain.errors import (
+    LabelStudioAccessError,
+    LabelStudioError,
+    ProjectNotFoundError,
+)
 from ls_pipeline.resources.label_studio.answers import Webhook, those_of
-from ls_pipeline.resources.label_studio.http import created_or_found
+from ls_pipeline.resources.label_studio.http import Items, created_or_found
 from ls_pipeline.resources.labeling_app import SECRET_HEADER
 
 if TYPE_CHECKING:
@@ -48,10 +52,19 @@ def has_webhook(api: LabelStudioAPI, project_id: int, address: str, secret: str)
     return bool(registered) and _is_up_to_date(registered[0], _webhook(address, secret))
 
 
-def list_webhooks(api: LabelStudioAPI, project_id: int | None = None) -> list[Webhook]:
-    """List the webhooks of a project, or of all."""
+def list_webhooks(api: LabelStudioAPI, project_id: int = 0) -> list[Webhook]:
+    """List the webhooks of a project, or of all.
+
+    Raises ``ProjectNotFoundError`` if the project does not exist.
+    """
     params = {"project": project_id} if project_id else None
-    return those_of(Webhook, api.items("GET", PATH, params=params))
+    answer = api.send("GET", PATH, params=params)
+    if project_id and answer.status_code == 400:  # noqa: PLR2004 - as its filter has it
+        raise ProjectNotFoundError(
+            f"Label Studio at {api.base_url} has no project {project_id}: it was deleted, or the "
+            "API key's user can't see it."
+        )
+    return those_of(Webhook, api.parsed(Items, answer).root)
 
 
 def _registered(api: LabelStudioAPI, project_id: int, address: str, secret: str) -> list[Webhook]:
