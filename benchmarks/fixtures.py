@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ls_pipeline.domain.listing_ranges import RangeBoundary
     from ls_pipeline.resources.bucket import Bucket
     from ls_pipeline.resources.ledger.connection import ConnectionLedger, HeldConnection
+    from ls_pipeline.resources.ledger.ledger import Ledger
 
 Result = dict[str, Any]
 """What a contender found or made, to be compared with what is expected."""
@@ -52,13 +53,15 @@ def new_ledger_url() -> str:
 
 
 def new_connection(
-    source: Mapping[str, Any] | None, target: Mapping[str, Any] | None = None, ledger: str = ""
+    source: Mapping[str, Any] | None,
+    target: Mapping[str, Any] | None = None,
+    ledger: str | Ledger = "",
 ) -> ConnectionLedger:
-    """Store a new connection in the ledger at a URL; without a URL, in a new ledger."""
+    """Store a new connection in a ledger, or in the one at a URL; without a URL, in a new one."""
     from ls_pipeline.resources.ledger.ledger import Ledger
     from ls_pipeline.settings.validation import build_connection
 
-    opened = Ledger(ledger or new_ledger_url())
+    opened = Ledger(ledger or new_ledger_url()) if isinstance(ledger, str) else ledger
     name = f"ours-{uuid4().hex[:8]}"
     settings = build_connection(
         name, source=source, target=target, project=name, label_config=LABEL_CONFIG

@@ -960,7 +960,7 @@ def _storages(app, project):
 @pytest.mark.server
 def test_region_of_a_registered_storage_can_change(storage_app):
     app, project = storage_app
-    app.register_storage(project.id, StorageLocation("s3", "storages"))
+    app.register_storage(project.id, StorageLocation("s3", "storages"), is_new=True)
     app.register_storage(project.id, StorageLocation("s3", "storages", region="eu-west-3"))
     (storage,) = _storages(app, project)
 
