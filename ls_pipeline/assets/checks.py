@@ -13,7 +13,7 @@ from ls_pipeline.domain.snapshot.folders import Folder
 from ls_pipeline.domain.snapshot.manifest import Leaks, Tally
 from ls_pipeline.domain.snapshot.splits import SPLITS
 from ls_pipeline.engine.convert import Conversion
-from ls_pipeline.engine.load import LoadResult
+from ls_pipeline.engine.load_result import LoadResult
 from ls_pipeline.engine.snapshot import SnapshotResult
 from ls_pipeline.resources.ledger.connection import ConnectionLedger
 from ls_pipeline.resources.ledger.health import at_time

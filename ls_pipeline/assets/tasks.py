@@ -34,7 +34,8 @@ from ls_pipeline.domain.errors import (
     SettingsMismatchError,
 )
 from ls_pipeline.engine.context import RunContext
-from ls_pipeline.engine.load import LoadResult, load_tasks
+from ls_pipeline.engine.load import load_tasks
+from ls_pipeline.engine.load_result import LoadResult
 from ls_pipeline.engine.local_mirror import mark_mirror_stale, update_mirror
 
 DESCRIPTION = """

@@ -23,13 +23,13 @@ OBJECTS = 300
 SLEEPER = """
 import os, signal, sys
 from ls_pipeline.engine import import_queue
-from ls_pipeline.engine import load
+from ls_pipeline.engine import object_loader
 from ls_pipeline.cli.main import main
 from ls_pipeline.resources.ledger import lease as ledger_lease
 
 ledger_lease.LEASE_SECONDS = 4.0
 import_queue.BATCH_ROWS = 100
-load_object, calls = load._Loader._take, 0
+take, calls = object_loader.ObjectLoader.take, 0
 
 def sleep_at_the_250th(self, *arguments):
     global calls
@@ -37,9 +37,9 @@ def sleep_at_the_250th(self, *arguments):
     if calls == 250:  # some batches are imported, the next is being read
         self.queue.wait()  # else PostgreSQL may end a transaction that sleeps
         os.kill(os.getpid(), signal.SIGSTOP)
-    return load_object(self, *arguments)
+    return take(self, *arguments)
 
-load._Loader._take = sleep_at_the_250th
+object_loader.ObjectLoader.take = sleep_at_the_250th
 main(["sync", sys.argv[1], "--json"])
 """
 

@@ -1,21 +1,48 @@
-"""What a run over a source notes about many objects at once."""
+"""What a run over a source did, and what it notes about many objects at once."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.notes import quoted
+from ls_pipeline.domain.notes import Notes, quoted
 from ls_pipeline.domain.objects import opens_in_browsers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ls_pipeline.domain.diff import Change
     from ls_pipeline.domain.objects import StoredObject
     from ls_pipeline.engine.context import RunContext
     from ls_pipeline.engine.manifest import Manifest
 
 LONE_SIDECARS = 1000
 """New sidecars that a run looks up at its end, to name those that wait for their objects."""
+
+
+@dataclass
+class LoadResult:
+    """What a run over a source did, for people to read."""
+
+    changes: Counter[Change] = field(default_factory=Counter)
+    tasks_created: int = 0
+    tasks_updated: int = 0
+    tasks_deleted: int = 0
+    tasks_kept: int = 0
+    """Tasks that stay as they are though their object changed or is gone: a person has worked on
+    them, or the source ignores changes."""
+    listed: int = 0
+    """Objects below the prefix."""
+    filtered: int = 0
+    """Objects below the prefix that are not known and that the filter leaves out."""
+    pending: int = 0
+    """Objects that are not known and were not read this time: they changed or went in between."""
+    first_new: list[StoredObject] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Objects that could not be read this time, each a sentence."""
+    notes: Notes = field(default_factory=Notes)
+    """What a person should know although the run succeeded."""
 
 
 class LoadNotes:
