@@ -22,7 +22,7 @@
     │   │   ├── BucketAccessError        credentials are missing, wrong or insufficient
     │   │   ├── BucketUnavailableError   try again
     │   │   ├── ObjectNotFoundError
-    │   │   ├── ObjectRefusedError       the object is archived, or its key is missing
+    │   │   ├── ObjectRefusedError       the object is archived or locked, or its key is missing
     │   │   └── ObjectChangedError       the object has another version now; list it again
     │   ├── QueueError                   the queue of a bucket's notifications
     │   │   ├── QueueAccessError         credentials are missing, wrong or insufficient
@@ -240,7 +240,7 @@ class ObjectNotFoundError(BucketError):
 
 
 class ObjectRefusedError(BucketError):
-    """The object can't be read: it is archived, or its encryption key is missing."""
+    """The store refuses this object: it is archived, locked, or its encryption key is missing."""
 
 
 class ObjectChangedError(BucketError):

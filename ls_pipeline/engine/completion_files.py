@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.batches import sized_batches
-from ls_pipeline.domain.errors import BucketAccessError, ObjectChangedError
+from ls_pipeline.domain.errors import BucketAccessError, ObjectChangedError, ObjectRefusedError
 from ls_pipeline.domain.exports import TOMBSTONE, completion_key, json_document, tombstone
 from ls_pipeline.domain.notes import Notes
 from ls_pipeline.resources.ledger.records import Exported, Intent, Kind, TaskRow
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from ls_pipeline.engine.context import RunContext
     from ls_pipeline.settings.model import Target
 
-    Written: TypeAlias = StoredObject | BucketAccessError | None
+    Refusal: TypeAlias = BucketAccessError | ObjectRefusedError
+    Written: TypeAlias = StoredObject | Refusal | None
     """The file that was written, if any, or why the target refused it."""
+
+REFUSALS = BucketAccessError, ObjectRefusedError
+"""What is said of a single file: it may be locked, or its encryption key disabled."""
 
 WRITERS = 16
 """Files written, or read back, at the same time."""
@@ -59,16 +63,16 @@ class ExportResult:
     first_written: list[StoredObject] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
     """What a person should know although the run succeeded."""
-    refused: dict[str, BucketAccessError] = field(default_factory=dict)
+    refused: dict[str, Refusal] = field(default_factory=dict)
     """URIs of files that could not be written, and why."""
 
     def count(self, completions: Sequence[Completion], stored: Sequence[Written]) -> None:
         """Count completions, each with its file if it was written.
 
-        Raises ``BucketAccessError`` if so many files were refused that it is the bucket's fault.
+        Raises the last refusal if so many files were refused that it is the bucket's fault.
         """
         for completion, file in zip(completions, stored, strict=True):
-            if isinstance(file, BucketAccessError):
+            if isinstance(file, REFUSALS):
                 self.refuse(file)
                 continue
             self.written += file is not None
@@ -77,7 +81,7 @@ class ExportResult:
             if file and len(self.first_written) < FIRST_WRITTEN:
                 self.first_written.append(file)
 
-    def refuse(self, error: BucketAccessError) -> None:
+    def refuse(self, error: Refusal) -> None:
         """Count a file that the target refused. Raises the error if they are too many."""
         self.refused[error.uri] = error
         if len(self.refused) >= REFUSED_AT_MOST:
@@ -140,7 +144,7 @@ def write_begun(
         if completion.task_id in rows
         else replace(begun.last[completion.task_id], updated_at=completion.updated_at)
         for completion, file in zip(completions, stored, strict=True)
-        if not isinstance(file, BucketAccessError)
+        if not isinstance(file, REFUSALS)
     ]
     run.held.exports.record(records, changed=bool(rows), closing=begun.intent)
     result.count(completions, stored)
@@ -154,7 +158,7 @@ def bury_files(run: RunContext, gone: Sequence[Exported], result: ExportResult) 
     for row in rows:
         run.held.renew()
         stored = _or_refusal(partial(_write_tombstone, run, row))
-        if isinstance(stored, BucketAccessError):
+        if isinstance(stored, REFUSALS):
             refused.append(stored)
             continue
         records.append(
@@ -204,7 +208,7 @@ def _or_refusal(write: Callable[[], StoredObject | None]) -> Written:
     """Return what a write does, or the error if the target refuses that file."""
     try:
         return write()
-    except BucketAccessError as error:
+    except REFUSALS as error:
         return error
 
 

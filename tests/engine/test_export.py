@@ -12,6 +12,7 @@ from ls_pipeline.domain.errors import (
     ExternalSystemError,
     IdentityError,
     LeaseLostError,
+    ObjectRefusedError,
 )
 from ls_pipeline.domain.exports import is_completion_key
 from ls_pipeline.engine import completion_files, export
@@ -306,11 +307,11 @@ def test_failed_upload_is_not_counted_and_is_repeated(labeled):
 class Refusing(Wrapped):
     """A target that lets nobody write or delete one file."""
 
-    def __init__(self, target, key):
+    def __init__(self, target, key, kind=BucketAccessError):
         def refuse(do):
             def call(name, *args, **options):
                 if name == key:
-                    raise BucketAccessError(f"s3://labels/{key}", "access is refused.")
+                    raise kind(f"s3://labels/{key}", "access is refused.")
                 return do(name, *args, **options)
 
             return call
@@ -318,9 +319,10 @@ class Refusing(Wrapped):
         super().__init__(target, put=refuse(target.put), delete=refuse(target.delete))
 
 
-def test_file_that_the_target_refuses_holds_up_no_other(labeled):
+@pytest.mark.parametrize("kind", [BucketAccessError, ObjectRefusedError])
+def test_file_that_the_target_refuses_holds_up_no_other(labeled, kind):
     key, other = (f"{labeled.task_id(f'{name}.json')}.json" for name in "ab")
-    target = Refusing(labeled.target, key)
+    target = Refusing(labeled.target, key, kind)
     for _ in range(2):
         with pytest.raises(ExternalSystemError, match=f"s3://labels/{key}: access is refused"):
             labeled.export(target=target)
@@ -332,15 +334,16 @@ def test_file_that_the_target_refuses_holds_up_no_other(labeled):
     assert documents(labeled)[other]["annotations"][0]["result"] == []
 
 
+@pytest.mark.parametrize("kind", [BucketAccessError, ObjectRefusedError])
 @pytest.mark.parametrize("delete", [True, False])
-def test_tombstone_that_the_target_refuses_holds_up_no_other(labeled, delete):
+def test_tombstone_that_the_target_refuses_holds_up_no_other(labeled, delete, kind):
     labeled.set(target={"delete": delete})
     labeled.export()
     ids = [labeled.task_id(f"{name}.json") for name in "ab"]
     for task_id in ids:
         labeled.app.delete_task(task_id)
     with pytest.raises(ExternalSystemError, match="access is refused"):
-        labeled.export(target=Refusing(labeled.target, f"{ids[0]}.json"))
+        labeled.export(target=Refusing(labeled.target, f"{ids[0]}.json", kind))
     left = documents(labeled)
     labeled.export()
 
