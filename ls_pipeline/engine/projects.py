@@ -29,7 +29,7 @@ _NUMBERED = re.compile(r".* \((\d+)\)", re.DOTALL)
 _NUMBERED_ROOM = len(" (999999)")
 
 
-PAGE_TASKS = 400
+PAGE_TASKS = 250
 """Completions read at once, if they are small."""
 
 PAGE_BYTES = 5 * 2**20

@@ -58,7 +58,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 STATES_PAGE = 1000
 """Tasks in one answer without their annotations."""
 
-COMPLETIONS_PAGE = 400
+COMPLETIONS_PAGE = 250
 """Tasks in one answer with their annotations."""
 
 PROJECTS_PAGE = 100
