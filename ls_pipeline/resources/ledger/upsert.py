@@ -28,8 +28,6 @@ class Merge:
 
     columns: Mapping[str, sa.ColumnElement[Any]] = field(default_factory=dict)
     """Empty: all columns are replaced."""
-    where: sa.ColumnElement[bool] | None = None
-    """Which rows; None: all."""
 
 
 def new(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
@@ -108,7 +106,7 @@ def _with_conflicts(
         for column in table.columns
         if column.name in names and not column.primary_key
     }
-    return insert.on_conflict_do_update(index_elements=key, set_=change, where=merge.where)
+    return insert.on_conflict_do_update(index_elements=key, set_=change)
 
 
 def _from_arrays(table: sa.Table, rows: Sequence[dict[str, Any]]) -> postgresql.Insert:
