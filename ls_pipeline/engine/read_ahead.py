@@ -82,11 +82,11 @@ class ReadAhead:
             return
         keys = [difference.key for difference, _, _ in waiting]
         known = {difference.key for difference, _, _ in waiting if difference.known}
-        while (rows := self._objects.few_rows_of([*filter(known.__contains__, keys)])) is None:
-            if len(keys) == 1:
-                self.rows = {keys[0]: self._objects.all_rows_of(keys[0])}
-                break
+        few_rows_of = self._objects.few_rows_of
+        while (rows := few_rows_of([*filter(known.__contains__, keys)])) is None and len(keys) > 1:
             keys = keys[: len(keys) // 2]
+        if rows is None:
+            self.rows = {keys[0]: self._objects.all_rows_of(keys[0])}
         else:
             self.rows = {key: rows.get(key, ()) for key in keys}
         self.next_rows = self._objects.next_rows(list(known.intersection(keys))) if known else {}

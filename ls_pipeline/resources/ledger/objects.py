@@ -113,11 +113,13 @@ class ObjectRecords(Records):
 
     def few_rows_of(self, keys: Sequence[str]) -> dict[str, list[TaskRow]] | None:
         """Return the tasks that some objects became, by row; None if they are more than 10,000."""
+        if not keys:
+            return {}
         c = tasks.c
         query = sa.select(*_TASK_ROW).where(c.connection == self.id, c.key.in_(keys))
         query = query.order_by(c.key, c.row).limit(FEW_ROWS + 1)
         with self.database.engine.connect() as db:
-            found = db.execute(query).all() if keys else []
+            found = db.execute(query).all()
         if len(found) > FEW_ROWS:
             return None
         rows: dict[str, list[TaskRow]] = {key: [] for key in keys}
