@@ -10,20 +10,13 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ls_pipeline.domain.annotators import (
-    annotator_name,
-    with_known_annotators,
-)
+from ls_pipeline.domain.annotators import annotator_name, with_known_annotators
 from ls_pipeline.domain.completions import canonical_json, sha256_hex
 from ls_pipeline.domain.diff import Change, Difference, KnownObject, State
 from ls_pipeline.domain.notes import quoted, shorten
 from ls_pipeline.domain.predictions import record_of
 from ls_pipeline.domain.row_matching import Identity, identity_of
-from ls_pipeline.domain.tasks import (
-    Origin,
-    Rejection,
-    Task,
-)
+from ls_pipeline.domain.tasks import Origin, Rejection, Task
 from ls_pipeline.engine.effects import NewTask
 from ls_pipeline.engine.import_queue import Batch
 from ls_pipeline.engine.load_result import LoadNotes, LoadResult
@@ -123,9 +116,7 @@ class ObjectLoader:
         if task is None or self.begun.get(listed.key) or self._prediction_error(task):
             return False
         self.remarks.prediction_ids += task.prediction_ids
-        identity = identity_of(task.data, self.row_key)
-        row = TaskRow(listed.key, 0, version, _digest_of(identity, task), 0, 0, *identity)
-        self.batch.add(self._new(row, task))
+        self.batch.add(self._new(self._row(listed.key, 0, version, task), task))
         self._finish(listed, State.LOADED)
         return True
 
@@ -234,16 +225,8 @@ class ObjectLoader:
         before = numbers.known(task.position)
         if before is None and numbers.has_to_wait(task.position):
             return False
-        identity = identity_of(task.data, self.row_key)
-        row = TaskRow(
-            key,
-            before.row if before else numbers.new(task.position),
-            version,
-            _digest_of(identity, task),
-            before.task_id if before else 0,
-            task.position,
-            *identity,
-        )
+        number = before.row if before else numbers.new(task.position)
+        row = self._row(key, number, version, task, before.task_id if before else 0)
         loaded = self.batch.update.loaded
         if before is None or not before.task_id:
             self.batch.add(self._new(row, task))
@@ -260,6 +243,11 @@ class ObjectLoader:
             self.remarks.late += len(task.annotations)
             self.batch.add(self._new(row, task))
         return True
+
+    def _row(self, key: str, number: int, version: str, task: Task, task_id: int = 0) -> TaskRow:
+        identity = identity_of(task.data, self.row_key)
+        digest = _digest_of(identity, task)
+        return TaskRow(key, number, version, digest, task_id, task.position, *identity)
 
     def _new(self, row: TaskRow, task: Task) -> NewTask:
         origin = Origin(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from ls_pipeline.domain.annotators import ANNOTATORS_KEY
 from ls_pipeline.domain.notes import quoted
@@ -107,8 +107,8 @@ class Content:
 
 def content_of(*items: Task | Rejection, sidecar: Sidecar | None = None) -> Content:
     """Return rows that need no parsing."""
-    is_task = len(items) == 1 and isinstance(items[0], Task)
-    task = cast("Task", items[0]) if is_task else None
+    only = items[0] if len(items) == 1 else None
+    task = only if isinstance(only, Task) else None
     return Content(lambda _: items, sidecar=sidecar, task=task)
 
 
