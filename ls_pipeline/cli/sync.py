@@ -104,6 +104,7 @@ def run_connection(
     from ls_pipeline.sensors.dead_runs import report_dead_runs
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    share_memory_with_arrow()
     keep_pandas_out()
     report_dead_runs(cli.instance, cli.ledger, [name])
     partitions = str(STANDALONE.partitions.name)
@@ -147,8 +148,14 @@ def keep_pandas_out() -> None:
     with _without("pandas"):
         import pyarrow as pa  # slow
 
-        pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps 2 MB more for itself
         pa.array([0])
+
+
+def share_memory_with_arrow() -> None:
+    """Have Arrow allocate memory as the rest of the process does: its own way takes 2 MB more."""
+    import pyarrow as pa  # slow
+
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def keep_pygments_out() -> None:
