@@ -70,10 +70,8 @@ class GCSBuckets:
 
         If the requester pays, it is the client's project.
         """
-        certificates = map(unreadable, CERTIFICATES)
-        if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]) or next(
-            filter(None, certificates), None
-        ):
+        certificates = next(filter(None, map(unreadable, CERTIFICATES)), None)
+        if wrong := wrong_address(["STORAGE_EMULATOR_HOST"]) or certificates:
             raise bucket_error(uri("gs", name, ""), wrong)
         try:
             transport = self._transport

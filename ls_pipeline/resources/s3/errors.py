@@ -222,18 +222,20 @@ def handled() -> tuple[type[Exception], ...]:
     return (OwnError, *botocore, HTTPError, ValueError)
 
 
+_PASSED_OVER = ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")
+"""Variables that name files which botocore passes over in silence if it can't read them."""
+
 _FILES = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_CONFIG_FILE",
+    *_PASSED_OVER,
 )
 """Variables that name files of credentials."""
 
 
 def _unread_file() -> Failure | None:
-    """Return the failure of a variable whose file botocore passes over in silence, if any."""
-    paths = filter(None, map(os.environ.get, _FILES[2:]))
+    """Return the failure to read a file that botocore has passed over, if any."""
+    paths = filter(None, map(os.environ.get, _PASSED_OVER))
     try:
         for path in paths:
             Path(path).expanduser().open().close()
